@@ -1,0 +1,102 @@
+//! Events: JSON lines that a service writes to its descriptor 3, and that init forwards to
+//! `rescue.events=DEVICE` and to the event log without interpreting more than the kind.
+
+use serde::{Deserialize, Serialize};
+
+/// Longest line, in bytes with its newline; a longer one is dropped and counted.
+pub const MAX_LINE: usize = 1024;
+/// Most lines a second from one service; the excess is counted and reported once.
+pub const MAX_RATE: u32 = 16;
+/// The descriptor that a service finds its event stream on.
+pub const DESCRIPTOR: i32 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    Info,
+    Warning,
+    Error,
+}
+
+/// What happened, told outward. Never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Event {
+    /// PID 1 runs.
+    Boot {
+        version: String,
+    },
+    /// A step of the boot failed; the boot goes on.
+    StepFailed {
+        step: String,
+        error: String,
+    },
+    /// A service was started (again).
+    Started {
+        service: String,
+        pid: i32,
+        restarts: u32,
+    },
+    /// A service ended by itself.
+    Exited {
+        service: String,
+        status: String,
+    },
+    /// A service does its work: sshd listens, netd and devd answer their sockets, layers are done.
+    Ready {
+        service: String,
+    },
+    /// The host key of this boot: the two fields of an OpenSSH public key line.
+    HostKey {
+        line: String,
+        fingerprint: String,
+        alias: String,
+    },
+    /// An address was configured.
+    Address {
+        interface: String,
+        address: String,
+        gateway: Option<String>,
+    },
+    AddressLost {
+        interface: String,
+        address: String,
+    },
+    /// A layer was mounted, or why not.
+    Layer {
+        name: String,
+        error: Option<String>,
+    },
+    /// What was plugged in at power-on has its modules and its guard.
+    Settled {
+        disks: u32,
+    },
+    Disk {
+        name: String,
+        diskseq: u64,
+        guarded: bool,
+    },
+    DiskGone {
+        name: String,
+    },
+    /// Somebody logged in.
+    Login {
+        from: String,
+        with: String,
+    },
+    Shutdown {
+        how: String,
+    },
+    /// One line for a person, shown on the consoles.
+    Notice {
+        severity: Severity,
+        text: String,
+    },
+}
+
+impl Event {
+    /// A warning, in one line that names the thing and what to do next.
+    pub fn warning(text: impl Into<String>) -> Event {
+        Event::Notice { severity: Severity::Warning, text: text.into() }
+    }
+}

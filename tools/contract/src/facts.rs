@@ -1,0 +1,137 @@
+//! Facts: what the kernel says about its block devices, mounts and swaps, before any judgement.
+//! Read by `host` from sysfs and proc (live, or of a captured machine), judged by `model`.
+
+use serde::{Deserialize, Serialize};
+
+/// All of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    /// In the kernel's order of names: disks with their partitions, then virtual devices.
+    pub blocks: Vec<Block>,
+    pub mounts: Vec<Mount>,
+    pub swaps: Vec<Swap>,
+    /// diskseq of disks that missed a deadline, with why.
+    pub hung: Vec<(u64, String)>,
+    /// What could not be read, one line each.
+    pub problems: Vec<String>,
+}
+
+/// One block device: a directory below /sys/class/block.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Block {
+    /// The kernel's name: `sda1`, `md127`, `dm-0`, `cciss!c0d0` with its `!`.
+    pub name: String,
+    pub major: u32,
+    pub minor: u32,
+    /// Of whole disks; partitions take their disk's.
+    pub diskseq: Option<u64>,
+    /// Bytes.
+    pub size: u64,
+    pub read_only: bool,
+    pub removable: bool,
+    pub rotational: bool,
+    /// Bytes; 512 or 4096, 0 when the kernel did not say.
+    pub logical_block: u32,
+    pub physical_block: u32,
+    pub minimum_io: u32,
+    pub optimal_io: u32,
+    pub alignment_offset: i64,
+    /// `hidden` multipath legs and such are not listed by classic tools.
+    pub hidden: bool,
+    pub partition: Option<Partition>,
+    /// Names of devices this one is built on, and of those built on it.
+    pub slaves: Vec<String>,
+    pub holders: Vec<String>,
+    pub hardware: Hardware,
+    pub md: Option<Md>,
+    pub dm: Option<Dm>,
+    /// Backing file of a loop device.
+    pub loop_file: Option<String>,
+}
+
+/// A partition that the kernel made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Partition {
+    /// Kernel name of the disk.
+    pub disk: String,
+    pub number: u32,
+    /// Bytes from the disk's start.
+    pub start: u64,
+}
+
+/// What the drive says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hardware {
+    pub model: Option<String>,
+    pub vendor: Option<String>,
+    pub serial: Option<String>,
+    pub wwid: Option<String>,
+    pub revision: Option<String>,
+    /// `nvme`, `sata`, `sas`, `usb`, `virtio`, ... as lsblk's TRAN names it.
+    pub transport: Option<String>,
+    /// The device's path below /sys/devices, for by-path links.
+    pub path: Option<String>,
+    /// Host:channel:target:lun of SCSI devices.
+    pub hctl: Option<String>,
+    /// SCSI peripheral type (0 disk, 5 rom), `None` elsewhere.
+    pub scsi_type: Option<u8>,
+    /// `running`, `offline`, `blocked`, ...: sysfs `device/state`.
+    pub state: Option<String>,
+}
+
+/// A running (or half-assembled) md array, from /sys/block/mdX/md.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Md {
+    /// `raid1`; empty for an inactive one.
+    pub level: String,
+    pub array_state: String,
+    pub sync_action: Option<String>,
+    pub metadata_version: Option<String>,
+    pub uuid: Option<String>,
+    pub raid_disks: u32,
+    pub degraded: u32,
+    /// Kernel names with their `state` text: `in_sync`, `faulty`, `spare`.
+    pub members: Vec<(String, String)>,
+}
+
+/// A device-mapper device, from /sys/block/dm-N/dm.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dm {
+    pub name: String,
+    /// `LVM-...`, `CRYPT-LUKS2-...`, or ours `LIFEBOAT-OVERLAY-...`.
+    pub uuid: String,
+    pub suspended: bool,
+}
+
+/// One line of /proc/self/mountinfo, with octal escapes resolved (lossily where not UTF-8).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mount {
+    pub id: u32,
+    pub parent: u32,
+    pub major: u32,
+    pub minor: u32,
+    /// The part of the file system that is mounted.
+    pub root: String,
+    pub target: String,
+    pub options: String,
+    pub fstype: String,
+    pub source: String,
+    pub super_options: String,
+}
+
+/// One line of /proc/swaps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Swap {
+    pub path: String,
+    pub size: u64,
+    pub used: u64,
+    pub priority: i32,
+}

@@ -1,0 +1,180 @@
+//! PARAMS: every word of the command line that a part of Lifeboat reads. The grammar of a value
+//! lives with its owner; here are the names, so that a word that nobody reads can be named.
+
+use crate::cmdline::Word;
+
+/// Who reads a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Init,
+    Devd,
+    Netd,
+    Sshd,
+    Layers,
+    Console,
+    /// The kernel or a boot loader; known, so that it is no near miss of ours.
+    Kernel,
+}
+
+/// One row of PARAMS.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    pub name: &'static str,
+    pub owner: Owner,
+    pub repeatable: bool,
+    /// The value must not be printed: into a log, an event or a state file.
+    pub secret: bool,
+    pub help: &'static str,
+}
+
+const fn p(name: &'static str, owner: Owner, repeatable: bool, secret: bool, help: &'static str) -> Param {
+    Param { name, owner, repeatable, secret, help }
+}
+
+/// Sorted by name.
+pub const PARAMS: &[Param] = &[
+    p(
+        "BOOTIF",
+        Owner::Netd,
+        false,
+        false,
+        "MAC of the NIC that was booted from, as PXELINUX and iPXE pass it: 01-52-54-00-12-34-56 or 52:54:00:12:34:56",
+    ),
+    p("console", Owner::Kernel, true, false, "a kernel console; Lifeboat opens a root shell on each"),
+    p(
+        "ip",
+        Owner::Netd,
+        true,
+        false,
+        "dhcp (the default on every wired NIC with carrier), off, or IF:dhcp|off for one NIC",
+    ),
+    p("nameserver", Owner::Netd, true, false, "address of a DNS server, used before those of a lease"),
+    p(
+        "rescue.console",
+        Owner::Console,
+        false,
+        false,
+        "what stands on the consoles: open (a root shell, the default), login (asks for the password), off",
+    ),
+    p(
+        "rescue.events",
+        Owner::Init,
+        false,
+        false,
+        "device that every event is written to as a JSON line, such as ttyS1 or virtio-ports/lifeboat",
+    ),
+    p("rescue.hostname", Owner::Netd, false, false, "host name, before any that a lease offers"),
+    p("rescue.log", Owner::Init, false, false, "debug: services log every decision"),
+    p(
+        "rescue.password_hash",
+        Owner::Sshd,
+        false,
+        true,
+        "crypt(3) hash of root's password ($6$...), instead of a random one",
+    ),
+    p("rescue.writable", Owner::Devd, false, false, "no write guard: every disk is writable from the start"),
+    p(
+        "ssh_key",
+        Owner::Sshd,
+        true,
+        false,
+        "public key that may log in as root, in the form of authorized_keys; blanks as commas or in quotes",
+    ),
+    p(
+        "vconsole.keymap",
+        Owner::Console,
+        false,
+        false,
+        "keymap of the virtual consoles, such as de or fr-latin9",
+    ),
+];
+
+/// Why a word of ours was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    pub name: String,
+    /// The nearest known name, when one is near.
+    pub nearest: Option<&'static str>,
+}
+
+impl std::fmt::Display for Unknown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "unknown boot parameter {}", self.name.escape_debug())?;
+        match self.nearest {
+            Some(nearest) => write!(f, ": did you mean {nearest}?"),
+            None => write!(f, ": it is ignored"),
+        }
+    }
+}
+
+/// Words that look meant for us and that nobody reads: any `rescue.` word, and near misses of a
+/// name in PARAMS. Everything else on the line belongs to the kernel.
+pub fn unknown(words: &[Word]) -> Vec<Unknown> {
+    words
+        .iter()
+        .filter(|word| !PARAMS.iter().any(|param| param.name == word.name))
+        .filter_map(|word| {
+            let nearest = PARAMS
+                .iter()
+                .map(|param| (distance(&word.name, param.name), param.name))
+                // Short names (ip) are near to everything; a near miss is one slip in a longer one.
+                .filter(|(d, name)| {
+                    *d <= if word.name.starts_with("rescue.") { 4 } else { 1 } && name.len() > 4
+                })
+                .min()
+                .map(|(_, name)| name);
+            let ours = word.name.starts_with("rescue.") || nearest.is_some();
+            ours.then(|| Unknown { name: word.name.clone(), nearest })
+        })
+        .collect()
+}
+
+/// Levenshtein's distance over bytes, case ignored, `-` and `_` equal as the kernel has it.
+/// Words are short: a command line has 2,047 bytes at most.
+fn distance(a: &str, b: &str) -> usize {
+    let norm = |s: &str| -> Vec<u8> {
+        s.bytes().take(64).map(|c| if c == b'-' { b'_' } else { c.to_ascii_lowercase() }).collect()
+    };
+    let (a, b) = (norm(a), norm(b));
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmdline::words;
+
+    #[test]
+    fn names_are_unique_and_sorted() {
+        assert!(PARAMS.windows(2).all(|pair| pair[0].name < pair[1].name));
+    }
+
+    #[test]
+    fn a_word_that_nobody_reads_is_named_with_its_nearest() {
+        let cases: &[(&str, Option<Option<&str>>)] = &[
+            ("quiet", None),
+            ("root=/dev/sda1", None),
+            ("ssh_key=x", None),
+            ("sshkey=x", Some(Some("ssh_key"))),
+            ("ssh-key=x", Some(Some("ssh_key"))),
+            ("rescue.writeable", Some(Some("rescue.writable"))),
+            ("rescue.passwordhash=x", Some(Some("rescue.password_hash"))),
+            ("rescue.xyzzy=1", Some(None)),
+            ("up=1", None),
+        ];
+        for (line, want) in cases {
+            let got = unknown(&words(line)).into_iter().next().map(|u| u.nearest);
+            assert_eq!(got, *want, "line {line:?}");
+        }
+    }
+}

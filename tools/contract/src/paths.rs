@@ -1,0 +1,47 @@
+//! Where the processes meet. Everything of ours that changes at run time is below `/run/lifeboat`.
+
+/// Our own binaries, outside `/usr`, so that no layer shadows them and no restart goes through one.
+pub const BIN: &str = "/lifeboat/bin";
+/// The layers of the image, as the kernel unpacked them from the initramfs.
+pub const LAYERS: &str = "/layers";
+/// One line per layer: name, length in bytes, SHA-256. Inside the nucleus.
+pub const LAYER_LIST: &str = "/lifeboat/layers.list";
+/// Version of the image, one line. Inside the nucleus.
+pub const VERSION: &str = "/lifeboat/version";
+/// Boot parameters of an appended cpio, one a line, in the words of the command line.
+pub const PARAMS_FILE: &str = "/etc/lifeboat/params";
+/// Original programs behind our classic names (fdisk, mount, ...), from the userland layer.
+pub const CLASSIC: &str = "/usr/libexec/classic";
+
+pub const RUN: &str = "/run/lifeboat";
+/// A bounded tmpfs, with the logs, the lock, the ledger and the consents: a full root stops no verb.
+pub const LOG: &str = "/run/lifeboat/log";
+/// One JSON file per service, replaced by rename: see [`crate::state`].
+pub const STATE: &str = "/run/lifeboat/state";
+/// One file per consent, named by diskseq and extent: see [`crate::guard`].
+pub const CONSENT: &str = "/run/lifeboat/consent";
+/// Held (flock) by every changing verb.
+pub const LOCK: &str = "/run/lifeboat/lock";
+/// JSON lines of [`crate::ledger::Record`].
+pub const LEDGER: &str = "/run/lifeboat/ledger";
+/// One file per disk that missed a deadline, named by diskseq: `{pid} {path}\n`.
+pub const HUNG: &str = "/run/lifeboat/hung";
+/// The host key of this boot, mode 0600, kept over restarts of the listener.
+pub const HOST_KEY: &str = "/run/lifeboat/sshd/host_ed25519";
+/// The one-time password, mode 0600, for the consoles alone; absent when a key was given.
+pub const PASSWORD: &str = "/run/lifeboat/sshd/password";
+
+/// `/run/lifeboat/state/NAME.json`
+pub fn state(service: &str) -> String {
+    format!("{STATE}/{service}.json")
+}
+
+/// `/run/lifeboat/NAME.sock`: SEQPACKET, root only, one request, one reply.
+pub fn socket(service: &str) -> String {
+    format!("{RUN}/{service}.sock")
+}
+
+/// `/run/lifeboat/log/NAME`
+pub fn log(service: &str) -> String {
+    format!("{LOG}/{service}")
+}

@@ -1,0 +1,126 @@
+//! State files: each service owns `/run/lifeboat/state/NAME.json`, mode 0600, replaced by rename.
+//! Whoever cares watches the directory. No file holds a secret.
+
+use serde::{Deserialize, Serialize};
+
+/// `init.json`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Init {
+    pub version: String,
+    /// Seconds since the kernel's start at which PID 1 ran.
+    pub started: f64,
+    pub services: Vec<Service>,
+    /// One line each: failed boot steps, unknown parameters, a line that was cut.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    pub name: String,
+    /// `running`, `backoff`, `done`, `failed`, `stopped`.
+    pub state: String,
+    pub pid: Option<i32>,
+    pub restarts: u32,
+    /// How it ended last, such as `exit status 2` or `signal 9`.
+    pub last_exit: Option<String>,
+}
+
+/// `sshd.json`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sshd {
+    pub port: u16,
+    pub listening: bool,
+    /// `ssh-ed25519 AAAA...`, the two fields that known_hosts takes after the names.
+    pub host_key: String,
+    /// `SHA256:...`
+    pub fingerprint: String,
+    /// `lifeboat-SERIAL`, for `HostKeyAlias=`.
+    pub alias: String,
+    /// What was accepted as a way in, one line each: `key SHA256:... (me) from the command line`.
+    pub keys: Vec<String>,
+    /// A one-time password stands on the consoles ([`crate::paths::PASSWORD`]).
+    pub password: bool,
+    /// What was refused and why: `ssh_key= on the command line is empty`.
+    pub problems: Vec<String>,
+}
+
+/// `netd.json`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Netd {
+    pub hostname: String,
+    pub links: Vec<Link>,
+    pub nameservers: Vec<String>,
+    pub problems: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Link {
+    pub name: String,
+    pub mac: String,
+    pub driver: String,
+    pub carrier: bool,
+    /// The NIC named by `BOOTIF=`.
+    pub booted_from: bool,
+    /// `off`, `no carrier`, `asking`, `bound`, `renewing`, `no answer`.
+    pub state: String,
+    pub addresses: Vec<Address>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Address {
+    /// Without the prefix length: `10.0.2.15`.
+    pub address: String,
+    pub prefix: u8,
+    pub gateway: Option<String>,
+    /// Seconds, as the server gave them; `None` for ever.
+    pub lease: Option<u32>,
+    pub server: Option<String>,
+}
+
+/// `devd.json`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Devd {
+    /// The devices present at power-on were handled.
+    pub settled: bool,
+    /// The guard is off (`rescue.writable`).
+    pub writable: bool,
+    pub disks: Vec<Disk>,
+    /// Module and firmware trouble: `bnx2: firmware bnx2/x.fw is not in the image`.
+    pub problems: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Disk {
+    pub name: String,
+    pub diskseq: u64,
+    /// `guarded`, `writable`, `hung`.
+    pub guard: String,
+    /// Why, for a person: `BLKROSET did not return within 10 s`.
+    pub note: Option<String>,
+}
+
+/// `layers.json`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Layers {
+    /// Nothing more will change: all are mounted or named as missing.
+    pub done: bool,
+    pub layers: Vec<Layer>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Layer {
+    pub name: String,
+    pub bytes: u64,
+    /// `None` when mounted.
+    pub error: Option<String>,
+}

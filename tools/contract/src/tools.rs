@@ -1,0 +1,29 @@
+//! TOOLS: the names under which the one multi-call binary answers.
+
+/// One row of TOOLS.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    pub name: &'static str,
+    /// A classic name: linked into `/usr/bin`, with the original kept in [`crate::paths::CLASSIC`].
+    pub classic: bool,
+    pub help: &'static str,
+}
+
+const fn t(name: &'static str, classic: bool, help: &'static str) -> Tool {
+    Tool { name, classic, help }
+}
+
+/// Sorted by name. Those that are not classic are verbs of `rescue`.
+pub const TOOLS: &[Tool] = &[
+    t("assemble", false, "find arrays and start them, read-only unless --rw"),
+    t("blkid", true, "what is on each device"),
+    t("fdisk", true, "fdisk -l lists the partition tables; the rest is the original's"),
+    t("fsck", true, "find the right checker for a device and run it"),
+    t("lsblk", true, "block devices as a tree"),
+    t("mount", true, "mount a file system whose type was probed, never guessed"),
+    t("protect", false, "put the write guard back on a device"),
+    t("status", false, "the whole picture on one screen"),
+    t("umount", true, "unmount"),
+    t("worker", false, "internal: examines disks for the others"),
+    t("writable", false, "take the write guard off a device"),
+];

@@ -1,0 +1,54 @@
+//! Requests and replies, as JSON in one SEQPACKET message each way (services) or one length-less
+//! message over a worker's socketpair. Replies are capped by the reader.
+
+use crate::guard::Extent;
+use serde::{Deserialize, Serialize};
+
+/// Largest message either way, in bytes. A DiskReport of a disk with 128 partitions and a signature
+/// in each stays below a tenth of it.
+pub const MAX_MESSAGE: usize = 1 << 20;
+/// Most workers at once.
+pub const MAX_WORKERS: usize = 32;
+
+/// To devd, at `/run/lifeboat/devd.sock`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum DevdRequest {
+    /// Answered when no event is being handled and the last coldplug has ended.
+    Settle { timeout_ms: u64 },
+    /// Load a module by name or alias, such as `raid456` or `fs-xfs`.
+    Module { name: String },
+    /// Look at the consents again and bring every flag in line with them.
+    Guard,
+}
+
+/// To netd, at `/run/lifeboat/netd.sock`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum NetdRequest {
+    Status,
+    /// Start DHCP anew on one interface.
+    Renew {
+        interface: String,
+    },
+}
+
+/// What every service answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Reply {
+    Done,
+    Failed { error: String },
+    Value { value: serde_json::Value },
+}
+
+/// To a worker: whatever touches a block device and so may never return.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum WorkerRequest {
+    /// Read the device (O_DIRECT where it can be) and report what is on it: the reply's value is an
+    /// `ondisk::DiskReport`. With `sections`, partitions that have no node are read through the disk.
+    Examine { path: String, logical_block: u32, size: u64, sections: Vec<Extent> },
+    /// BLKROSET.
+    SetReadOnly { path: String, read_only: bool },
+}

@@ -1,0 +1,33 @@
+//! Events to init, on descriptor 3. Started by hand, without that descriptor, a service logs them.
+
+use contract::event::{DESCRIPTOR, Event, MAX_LINE};
+use std::os::fd::BorrowedFd;
+use std::sync::OnceLock;
+
+/// Tells init and whoever listens. Never blocks for long and never fails: init reads always, and an
+/// event that cannot be written is logged.
+pub fn tell(event: &Event) {
+    let Ok(mut line) = serde_json::to_string(event) else { return };
+    line.push('\n');
+    if line.len() > MAX_LINE {
+        crate::log!("event of {} bytes dropped: {:.80}", line.len(), line);
+        return;
+    }
+    match stream() {
+        Some(fd) => {
+            if let Err(error) = rustix::io::write(fd, line.as_bytes()) {
+                crate::log!("event not told ({error}): {}", line.trim_end());
+            }
+        }
+        None => crate::log!("event {}", line.trim_end()),
+    }
+}
+
+fn stream() -> Option<BorrowedFd<'static>> {
+    static IS_PIPE: OnceLock<bool> = OnceLock::new();
+    let fd = crate::sys::inherited(DESCRIPTOR);
+    // Only a pipe or a socket is init's; anything else was left open by whoever ran us.
+    let is_pipe = *IS_PIPE
+        .get_or_init(|| std::env::var_os("LIFEBOAT_EVENTS").is_some() && rustix::io::fcntl_getfd(fd).is_ok());
+    is_pipe.then_some(fd)
+}

@@ -1,0 +1,18 @@
+//! Everything the kernel says and does: files below a [`Root`], sysfs and proc as facts, children,
+//! workers, and one typed function per ioctl or system call in [`sys`], which is the only unsafe
+//! code of the project. Decides nothing.
+
+pub mod act;
+pub mod ask;
+pub mod events;
+pub mod log;
+pub mod params;
+pub mod proc;
+pub mod root;
+pub mod statefile;
+pub mod sys;
+pub mod sysfs;
+pub mod workers;
+
+pub use act::Act;
+pub use root::Root;

@@ -1,0 +1,1 @@
+//! Mounts, swaps and memory from /proc.

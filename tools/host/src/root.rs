@@ -1,0 +1,165 @@
+//! Root: where a machine, or an installed system, begins: a directory descriptor. Every look-up is
+//! an openat2(2) that cannot leave it (RESOLVE_IN_ROOT) and follows no magic link, so that a found
+//! system's absolute symbolic links and a captured machine's tree behave as if they were `/`.
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Most bytes of one file that [`Root::read`] returns; more is an error, not a truncation. Kernel
+/// and configuration files are far below it.
+pub const MAX_FILE: u64 = 16 << 20;
+/// Most entries of one directory; /sys/class/block of a machine with thousands of LUNs fits.
+pub const MAX_ENTRIES: usize = 65_536;
+
+#[derive(Clone, Debug)]
+pub struct Root {
+    directory: Arc<OwnedFd>,
+    live: bool,
+}
+
+impl Root {
+    /// The running system's `/`.
+    pub fn live() -> io::Result<Root> {
+        Root::open(Path::new("/"), true)
+    }
+
+    /// A captured machine, or a found system's mount point.
+    pub fn at(path: &Path) -> io::Result<Root> {
+        Root::open(path, false)
+    }
+
+    fn open(path: &Path, live: bool) -> io::Result<Root> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Root { directory: Arc::new(directory), live })
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Opens below the root. `flags` gets CLOEXEC and NOCTTY; add NONBLOCK where a FIFO may lie.
+    pub fn open_at(&self, path: impl AsRef<Path>, flags: OFlags) -> io::Result<OwnedFd> {
+        self.open_mode(path.as_ref(), flags, Mode::empty())
+    }
+
+    fn open_mode(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let mut flags = flags | OFlags::CLOEXEC;
+        if !flags.contains(OFlags::PATH) {
+            flags |= OFlags::NOCTTY; // openat2 refuses it beside O_PATH
+        }
+        Ok(rustix::fs::openat2(&*self.directory, relative, flags, mode, resolve)?)
+    }
+
+    /// A regular file's whole content, [`MAX_FILE`] at most. Files of sysfs and proc are regular.
+    pub fn read(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let file = File::from(fd);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
+        }
+        Ok(bytes)
+    }
+
+    /// As [`Root::read`], lossily as text.
+    pub fn read_text(&self, path: impl AsRef<Path>) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.read(path)?).into_owned())
+    }
+
+    /// A one-line attribute of sysfs or proc, trimmed; `None` when absent, unreadable or empty.
+    pub fn line(&self, path: impl AsRef<Path>) -> Option<String> {
+        let text = self.read_text(path).ok()?;
+        let line = text.trim();
+        (!line.is_empty()).then(|| line.to_string())
+    }
+
+    /// A number in an attribute; `None` when absent or not a number.
+    pub fn number<T: std::str::FromStr>(&self, path: impl AsRef<Path>) -> Option<T> {
+        self.line(path)?.parse().ok()
+    }
+
+    /// The names in a directory, sorted, without `.` and `..`.
+    pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<OsString>> {
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(fd)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+            if names.len() > MAX_ENTRIES {
+                return Err(io::Error::other("more than 65,536 entries"));
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// What a symbolic link says, unresolved.
+    pub fn link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+        let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let target = rustix::fs::readlinkat(fd.as_fd(), "", Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        self.open_at(path, OFlags::PATH).is_ok()
+    }
+
+    /// Writes an attribute of sysfs or proc in one write(2), as the kernel wants it.
+    pub fn write(&self, path: impl AsRef<Path>, text: &str) -> io::Result<()> {
+        let fd = self.open_at(path, OFlags::WRONLY)?;
+        File::from(fd).write_all(text.as_bytes())
+    }
+
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absolute_link_stays_below_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join("etc/real"), "inside").unwrap();
+        std::os::unix::fs::symlink("/etc/real", dir.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("../../../../etc/hostname", dir.path().join("escape")).unwrap();
+        let root = Root::at(dir.path()).unwrap();
+        assert_eq!(root.read_text("/link").unwrap(), "inside");
+        assert!(root.read("/escape").is_err());
+        assert_eq!(root.link("link").unwrap(), Path::new("/etc/real"));
+        assert_eq!(root.list("/").unwrap(), ["escape", "etc", "link"]);
+    }
+
+    #[test]
+    fn a_fifo_is_refused_and_does_not_block() {
+        let dir = tempfile::tempdir().unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.path().join("fifo"),
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert!(Root::at(dir.path()).unwrap().read("fifo").is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! ioctls of block devices: BLKROSET, BLKROGET, BLKRRPART, BLKFLSBUF (linux/fs.h).

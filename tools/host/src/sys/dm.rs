@@ -1,0 +1,1 @@
+//! Device mapper: /dev/mapper/control (linux/dm-ioctl.h).

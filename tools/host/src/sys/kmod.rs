@@ -1,0 +1,1 @@
+//! finit_module(2), delete_module(2).

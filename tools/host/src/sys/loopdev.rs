@@ -1,0 +1,1 @@
+//! Loop devices: LOOP_CONFIGURE and friends (linux/loop.h, loop(4)).

@@ -1,0 +1,1 @@
+//! md arrays (linux/raid/md_u.h, drivers/md/md.c).

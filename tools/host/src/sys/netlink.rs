@@ -1,0 +1,1 @@
+//! Route netlink sockets (netlink(7), rtnetlink(7)).

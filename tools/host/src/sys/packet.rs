@@ -1,0 +1,1 @@
+//! Packet sockets for DHCP before an address is there (packet(7)).

@@ -1,0 +1,1 @@
+//! Passing descriptors over a Unix socket: SCM_RIGHTS (unix(7)).

@@ -1,0 +1,1 @@
+//! Kernel uevents (NETLINK_KOBJECT_UEVENT).

@@ -1,0 +1,1 @@
+//! The facts below /sys/class/block, as `contract::facts`.

@@ -1,0 +1,1 @@
+//! A pool of workers: processes that touch block devices and so may never return.

@@ -1,0 +1,13 @@
+//! Judgement, pure: what the facts and the bytes mean together, and what would have to be done. No
+//! files, no processes, no clock: clippy keeps them out.
+
+#![forbid(unsafe_code)]
+
+pub mod build;
+pub mod foreign;
+pub mod fstype;
+pub mod md;
+pub mod mount;
+pub mod plan;
+pub mod storage;
+pub mod text;

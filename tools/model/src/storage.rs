@@ -1,0 +1,104 @@
+//! Storage: the one graph of devices that every tool reads and no tool builds for itself.
+//!
+//! `Device` holds what was observed; what is concluded is a function of `&Storage` in the
+//! concluder's file. No field is added for one reader.
+
+use contract::facts::{Block, Mount, Swap};
+use contract::guard::Wanted;
+use ondisk::DiskReport;
+use serde::{Deserialize, Serialize};
+
+/// Key of a device in the graph, never its kernel name: `seq:7` for a disk with diskseq 7,
+/// `seq:7@1048576` for its partition at that byte, `dev:9:127` for a device without one, and
+/// `file:NAME` for an image. Stable while the device lives.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Id(pub String);
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Storage {
+    /// Disks each followed by their partitions, then virtual devices, in the kernel's order.
+    pub devices: Vec<Device>,
+    pub arrays: Vec<Array>,
+    pub mounts: Vec<Mount>,
+    pub swaps: Vec<Swap>,
+    /// What went wrong, with the device it is about: a result, not an error.
+    pub problems: Vec<Problem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Device {
+    pub id: Id,
+    /// `/dev/sda1`, `/dev/mapper/vg-root` is in `block.dm`.
+    pub path: String,
+    /// What the kernel says. For a partition that the kernel refused: made up from the table, with
+    /// major 0, and `node` false.
+    pub block: Block,
+    pub node: bool,
+    /// The whole disk that this is a partition of.
+    pub parent: Option<Id>,
+    pub lower: Vec<Id>,
+    pub upper: Vec<Id>,
+    pub report: Observed,
+    pub guard: Option<Wanted>,
+}
+
+/// Whether the device's bytes are known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "seen", rename_all = "kebab-case")]
+pub enum Observed {
+    Examined {
+        report: Box<DiskReport>,
+    },
+    /// Not looked at, and why: no medium, above a hung member, not a disk.
+    Skipped {
+        reason: String,
+    },
+    /// The worker missed its deadline.
+    Hung {
+        reason: String,
+    },
+}
+
+/// md members that say they belong together, running or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Array {
+    /// As in the superblock.
+    pub uuid: String,
+    pub members: Vec<Id>,
+    /// The running kernel device.
+    pub device: Option<Id>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Kernel path of the device it is about, when there is one.
+    pub device: Option<String>,
+    pub severity: ondisk::Severity,
+    /// One line that names the thing and what to do next.
+    pub text: String,
+}
+
+impl Storage {
+    pub fn get(&self, id: &Id) -> Option<&Device> {
+        self.devices.iter().find(|device| device.id == *id)
+    }
+
+    /// By `/dev` path as the kernel names it.
+    pub fn by_path(&self, path: &str) -> Option<&Device> {
+        self.devices.iter().find(|device| device.path == path)
+    }
+}
+
+impl Device {
+    pub fn report(&self) -> Option<&DiskReport> {
+        match &self.report {
+            Observed::Examined { report } => Some(report),
+            Observed::Skipped { .. } | Observed::Hung { .. } => None,
+        }
+    }
+
+    /// The most likely signature.
+    pub fn signature(&self) -> Option<&ondisk::Signature> {
+        self.report()?.signatures.first()
+    }
+}

@@ -1,0 +1,1 @@
+//! Text for a person and for the peers' formats: sizes, columns, escapes.

@@ -1,0 +1,1 @@
+//! Little- and big-endian fields of a byte slice, by offset.

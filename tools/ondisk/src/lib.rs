@@ -1,0 +1,16 @@
+//! Bytes to values: what is on a disk, from its bytes alone. Opens nothing, knows no path, never
+//! panics on hostile input. One small file per format, one table of formats.
+
+#![forbid(unsafe_code)]
+
+pub mod bytes;
+pub mod format;
+pub mod fs;
+pub mod probe;
+pub mod read;
+pub mod table;
+pub mod volume;
+
+pub use format::{DiskReport, Extent, Format, Geometry, Health, Severity, Signature, Usage, Uuid};
+pub use probe::examine;
+pub use read::{ReadAt, ReadError, Section};

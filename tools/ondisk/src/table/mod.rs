@@ -1,0 +1,57 @@
+//! Partition tables as they stand on the disk, sound or not.
+
+use crate::format::{Extent, Health};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    pub kind: TableKind,
+    /// Disk GUID (upper case, as fdisk prints it) or MBR signature (`0x1234abcd`).
+    pub id: Option<String>,
+    /// Sector size that the table counts in, bytes.
+    pub sector: u32,
+    /// In the order of their numbers.
+    pub partitions: Vec<Entry>,
+    pub health: Health,
+    /// GPT: first and last usable LBA, entry count, which header was used, where the backup lies.
+    pub gpt: Option<Gpt>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TableKind {
+    Gpt,
+    Mbr,
+    Bsd,
+    Mac,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpt {
+    pub first_usable: u64,
+    pub last_usable: u64,
+    pub entries: u32,
+    pub primary: Health,
+    pub backup: Health,
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// As the kernel numbers it: 1 to 4 primary, 5 and up logical; the entry's index plus 1 in GPT.
+    pub number: u32,
+    /// Bytes.
+    pub extent: Extent,
+    /// GPT: type GUID in upper case; MBR: two hex digits in lower case.
+    pub kind: String,
+    /// GPT: PARTUUID in lower case; MBR: `signature-NN`.
+    pub uuid: Option<String>,
+    /// GPT: hostile text.
+    pub name: Option<String>,
+    /// GPT attribute bits; MBR: the boot flag as bit 2 would mislead, so it is apart.
+    pub attributes: u64,
+    /// MBR: active flag.
+    pub boot: bool,
+    /// MBR: CHS fields are not kept; `fdisk -l` prints none of them.
+    pub extended: bool,
+}
