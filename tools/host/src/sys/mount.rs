@@ -1,1 +1,28 @@
 //! mount(2), umount2(2).
+
+use rustix::mount::{MountFlags, UnmountFlags};
+use std::ffi::CString;
+use std::io;
+use std::path::Path;
+
+/// Attaches a file system. `data` is the comma-separated option string that the file system reads.
+pub fn mount(source: &str, target: &Path, fstype: &str, flags: MountFlags, data: &str) -> io::Result<()> {
+    let data = CString::new(data)?;
+    Ok(rustix::mount::mount(source, target, fstype, flags, data.as_c_str())?)
+}
+
+/// Makes a mount visible in a second place.
+pub fn bind(source: &Path, target: &Path, recursive: bool) -> io::Result<()> {
+    let bind = if recursive { rustix::mount::mount_bind_recursive } else { rustix::mount::mount_bind };
+    Ok(bind(source, target)?)
+}
+
+/// Changes the flags and options of a mount that is there.
+pub fn remount(target: &Path, flags: MountFlags, data: &str) -> io::Result<()> {
+    let data = CString::new(data)?;
+    Ok(rustix::mount::mount_remount(target, flags, data.as_c_str())?)
+}
+
+pub fn umount(target: &Path, flags: UnmountFlags) -> io::Result<()> {
+    Ok(rustix::mount::unmount(target, flags)?)
+}

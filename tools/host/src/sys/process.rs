@@ -1,1 +1,239 @@
 //! Starting, signalling and reaping processes.
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+/// A child to start. It gets a session of its own, default signals with none blocked, and no
+/// descriptor but those named here.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    pub argv: &'a [&'a OsStr],
+    /// The whole environment: nothing is inherited.
+    pub environment: &'a [(OsString, OsString)],
+    pub stdin: Option<File>,
+    pub stdout: Option<File>,
+    pub stderr: Option<File>,
+    /// Becomes [`contract::event::DESCRIPTOR`] in the child.
+    pub events: Option<OwnedFd>,
+    /// -1000 (never killed by the kernel) to 1000; written to /proc/self/oom_score_adj.
+    pub oom_score: i16,
+    /// 0 to 19.
+    pub nice: i32,
+    /// Directory below /sys/fs/cgroup, made if it is not there; failing to join is not an error.
+    pub cgroup: Option<&'a str>,
+    /// Make stdin the controlling terminal of the new session.
+    pub terminal: bool,
+}
+
+impl<'a> Spawn<'a> {
+    pub fn new(argv: &'a [&'a OsStr], environment: &'a [(OsString, OsString)]) -> Spawn<'a> {
+        Spawn {
+            argv,
+            environment,
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            events: None,
+            oom_score: 0,
+            nice: 0,
+            cgroup: None,
+            terminal: false,
+        }
+    }
+}
+
+/// Keeps descriptor 3 taken in this process, so that the descriptor over which `spawn` learns of a
+/// failed exec is never the one that the child's event stream is put on. To be called once, before
+/// the first [`spawn`].
+pub fn reserve_event_descriptor() -> io::Result<()> {
+    let null = File::open("/dev/null")?;
+    // SAFETY: dup2 onto a number that nothing in this process owns: it is called before any other
+    // descriptor is opened, and what is put there is never closed.
+    match unsafe { libc::dup2(null.as_raw_fd(), contract::event::DESCRIPTOR) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Starts a child; it is reaped by [`reap`].
+///
+/// Errors: what fork or execve said.
+pub fn spawn(spawn: Spawn<'_>) -> io::Result<i32> {
+    let [program, arguments @ ..] = spawn.argv else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "empty argv"));
+    };
+    let stdio = |file: Option<File>| file.map_or_else(Stdio::null, Stdio::from);
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(spawn.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir("/")
+        .stdin(stdio(spawn.stdin))
+        .stdout(stdio(spawn.stdout))
+        .stderr(stdio(spawn.stderr));
+    let events = spawn.events;
+    let oom_score = spawn.oom_score.to_string();
+    let cgroup = spawn.cgroup.map(|name| format!("/sys/fs/cgroup/{name}"));
+    let (nice, terminal) = (spawn.nice, spawn.terminal);
+    let prepare = move || -> io::Result<()> {
+        rustix::process::setsid()?;
+        if terminal {
+            rustix::process::ioctl_tiocsctty(super::inherited(0))?;
+        }
+        // Whatever fails from here on leaves a service that runs all the same.
+        let _ = std::fs::write("/proc/self/oom_score_adj", &oom_score);
+        if let Some(group) = &cgroup {
+            let _ = std::fs::create_dir(group);
+            let _ = std::fs::write(format!("{group}/cgroup.procs"), "0");
+        }
+        if nice > 0 {
+            let _ = rustix::process::setpriority_process(None, nice);
+        }
+        default_signals();
+        if let Some(events) = &events {
+            // SAFETY: in the child, between fork and exec, nobody else uses the number 3.
+            if unsafe { libc::dup2(events.as_raw_fd(), contract::event::DESCRIPTOR) } == -1 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        // CLOEXEC rather than closed: the descriptor that reports a failed exec is among them.
+        let first = contract::event::DESCRIPTOR + if events.is_some() { 1 } else { 0 };
+        // SAFETY: marks descriptors; closes none before execve.
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        Ok(())
+    };
+    // SAFETY: the caller is single-threaded (PID 1, console), so the child may allocate.
+    unsafe { command.pre_exec(prepare) };
+    let child = command.spawn()?;
+    Ok(child.id().cast_signed())
+}
+
+/// Every signal to its default and none blocked, as a program expects to be started.
+fn default_signals() {
+    for signal in 1..=64 {
+        // SAFETY: resets dispositions of this process only; fails harmlessly for KILL, STOP and
+        // the two that libc keeps for itself.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an empty set on the stack, given to sigprocmask by pointer.
+    unsafe {
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+/// Blocks the signals and gives a descriptor that is readable when one came: signalfd(2).
+pub fn signal_fd(signals: &[Signal]) -> io::Result<OwnedFd> {
+    // SAFETY: a zeroed sigset_t is valid for sigemptyset; the descriptor is new and owned here.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, signal.as_raw());
+        }
+        if libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        match libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// The next signal number waiting, if any.
+pub fn next_signal(fd: &OwnedFd) -> Option<i32> {
+    let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(fd, &mut info) {
+        // ssi_signo is the first field, a u32.
+        Ok(n) if n == info.len() => Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]])),
+        _ => None,
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Status(i32),
+    Signal(i32),
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ended::Status(status) => write!(f, "exit status {status}"),
+            Ended::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// The next child that ended, of any, without waiting.
+pub fn reap() -> Option<(i32, Ended)> {
+    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok()??;
+    Some((pid.as_raw_nonzero().get(), ended(status)))
+}
+
+fn ended(status: WaitStatus) -> Ended {
+    match status.terminating_signal() {
+        Some(signal) => Ended::Signal(signal),
+        None => Ended::Status(status.exit_status().unwrap_or(0)),
+    }
+}
+
+/// Signals one process through a pidfd, so never one that took over the number.
+pub fn signal(pid: i32, signal: Signal) -> io::Result<()> {
+    let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    Ok(rustix::process::pidfd_send_signal(&pidfd, signal)?)
+}
+
+/// Signals every process but this one and PID 1: kill(-1).
+pub fn signal_all(signal: Signal) {
+    // SAFETY: kill with -1 has no memory effects. No process to signal is not an error here.
+    unsafe { libc::kill(-1, signal.as_raw()) };
+}
+
+/// Ends the machine's run. Returns only when the kernel refused.
+pub fn reboot(command: rustix::system::RebootCommand) -> io::Error {
+    match rustix::system::reboot(command) {
+        Ok(()) => io::Error::other("reboot(2) returned"),
+        Err(error) => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn a_child_gets_what_is_named_and_nothing_else() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (mut events, events_writer) = std::io::pipe().unwrap();
+        let argv = ["/bin/sh", "-c", "echo $A; ls /proc/self/fd | wc -l; echo told >&3"].map(OsStr::new);
+        let environment = [("A".into(), "one".into()), ("PATH".into(), "/usr/bin:/bin".into())];
+        let mut child = Spawn::new(&argv, &environment);
+        child.stdout = Some(File::from(OwnedFd::from(writer)));
+        child.events = Some(events_writer.into());
+        spawn(child).unwrap();
+        let (mut said, mut told) = (String::new(), String::new());
+        reader.read_to_string(&mut said).unwrap();
+        events.read_to_string(&mut told).unwrap();
+        // 0, 1, 2, 3 and the one that ls reads the directory through.
+        assert_eq!(said, "one\n5\n");
+        assert_eq!(told, "told\n");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error() {
+        let argv = [OsStr::new("/nonexistent")];
+        assert_eq!(spawn(Spawn::new(&argv, &[])).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
