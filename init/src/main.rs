@@ -1,1 +1,471 @@
-fn main() {}
+//! PID 1. Mounts, spawns, reaps, shuts down, and does nothing that a network peer or a disk's
+//! content can influence. Single-threaded; waits in one place ([`reactor::wait`]); never waits for
+//! one particular child, never exits, opens no block device, and writes to no console that could
+//! block it. A failed step is logged and becomes an event, and the boot goes on.
+
+mod mounts;
+mod outlet;
+mod reactor;
+mod services;
+mod shutdown;
+mod supervise;
+
+use contract::event::{Event, Severity};
+use contract::{cmdline, params, paths, state};
+use host::Root;
+use host::sys::process::{self, Ended, Spawn};
+use outlet::Outlet;
+use reactor::Stream;
+use rustix::process::Signal;
+use services::Service;
+use shutdown::How;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// Time that services and sessions get between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+/// A service's log is set aside (as NAME.old) at its next start once it is this large, bytes.
+const LOG_LIMIT: u64 = 512 << 10;
+/// Where init looks whether the event device appeared and consoles changed.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
+fn main() {
+    let root = match Root::live() {
+        Ok(root) => root,
+        Err(_) => forever(), // without a root directory there is nothing to report to
+    };
+    if let Some(role) = std::env::args().nth(1)
+        && let Some((_, run, _)) = shutdown::ROLES.iter().find(|(name, _, _)| *name == role)
+    {
+        return run(&root);
+    }
+    if !rustix::process::getpid().is_init() {
+        host::log!("init: runs as PID 1 only; to go down, type reboot, poweroff or halt");
+        return;
+    }
+    // What the kernel could not parse of its command line arrives as environment, secrets too.
+    process::clear_environment();
+    let mut init = Init::boot(root);
+    loop {
+        // One event's handling may fail without taking PID 1, and so the kernel, with it.
+        if catch_unwind(AssertUnwindSafe(|| init.turn())).is_err() {
+            init.warn("a panic in PID 1 was caught; please report it".to_string());
+        }
+    }
+}
+
+fn forever() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Seconds since boot.
+fn now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32)
+}
+
+struct Init {
+    root: Root,
+    signals: Option<OwnedFd>,
+    services: Vec<Service>,
+    supervision: supervise::State,
+    last_exits: Vec<Option<String>>,
+    streams: Vec<Stream>,
+    environment: Vec<(OsString, OsString)>,
+    outlet: Outlet,
+    state: state::Init,
+    going_down: Option<GoingDown>,
+}
+
+/// A shutdown in progress.
+struct GoingDown {
+    how: How,
+    stage: Stage,
+    until: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// SIGTERM was sent; waiting for the services and sessions.
+    Terminating,
+    /// SIGKILL was sent; reaping.
+    Killing,
+    /// The child for ROLES[index] runs.
+    Role { index: usize, pid: i32 },
+}
+
+impl Init {
+    /// The boot: an ordered list of named steps, each of which may fail.
+    fn boot(root: Root) -> Init {
+        let mut failures: Vec<(String, String)> = Vec::new();
+        let mut step = |name: &str, result: std::io::Result<()>| {
+            if let Err(error) = result {
+                failures.push((name.to_string(), error.to_string()));
+            }
+        };
+        for row in mounts::MOUNTS {
+            step(&format!("mount {}", row.target()), mounts::attach(row, &root));
+        }
+        step("make directories", mounts::directories());
+        step("reserve the event descriptor", process::reserve_event_descriptor());
+        step("take stderr", take_stderr());
+        step(
+            "ask for Ctrl-Alt-Del",
+            rustix::system::reboot(rustix::system::RebootCommand::CadOff).map_err(Into::into),
+        );
+        step("set the umask", {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+            Ok(())
+        });
+
+        let line = root.read_text("/proc/cmdline").unwrap_or_default();
+        let words = host::params::read(&root);
+        for (path, value) in settings(&words) {
+            step(&format!("set {path}"), root.write(path, value));
+        }
+        let signals = process::signal_fd(&[
+            Signal::CHILD,
+            Signal::TERM,
+            Signal::INT,
+            Signal::USR1,
+            Signal::USR2,
+            Signal::HUP,
+            Signal::PIPE,
+            Signal::POWER,
+        ]);
+        step(
+            "block signals",
+            signals.as_ref().map(|_| ()).map_err(|error| std::io::Error::other(error.to_string())),
+        );
+
+        let services = services::all(&root);
+        let version = root.line(paths::VERSION).unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_string());
+        let mut init = Init {
+            supervision: supervise::State::new(services.iter().map(|service| service.kind)),
+            last_exits: vec![None; services.len()],
+            services,
+            signals: signals.ok(),
+            streams: Vec::new(),
+            environment: environment(),
+            outlet: Outlet::new(cmdline::last(&words, "rescue.events")),
+            state: state::Init {
+                version: version.clone(),
+                started: now().as_secs_f64(),
+                ..Default::default()
+            },
+            going_down: None,
+            root,
+        };
+        init.tell(&Event::Boot { version });
+        for (name, error) in failures {
+            init.warn(format!("boot step failed: {name}: {error}"));
+            init.tell(&Event::StepFailed { step: name, error });
+        }
+        if line.trim_end().len() >= cmdline::SUSPICIOUS_LENGTH {
+            init.warn(format!(
+                "the kernel command line has {} bytes and was probably cut: put parameters into {} of an appended cpio",
+                line.trim_end().len(),
+                paths::PARAMS_FILE
+            ));
+        }
+        for unknown in params::unknown(&words) {
+            init.warn(unknown.to_string());
+        }
+        init.supervise(supervise::Event::Tick);
+        init
+    }
+
+    /// One wait and the handling of what it brought.
+    fn turn(&mut self) {
+        let deadlines = [
+            self.supervision.next_deadline(),
+            self.going_down.as_ref().map(|down| down.until),
+            self.outlet.wants_housekeeping().then(|| now() + HOUSEKEEPING),
+        ];
+        let timeout = deadlines.into_iter().flatten().min().map(|deadline| deadline.saturating_sub(now()));
+        let Some(signals) = &self.signals else {
+            // No signalfd: nothing can be reaped by event, so look twice a second.
+            std::thread::sleep(Duration::from_millis(500));
+            self.reap();
+            return self.supervise(supervise::Event::Tick);
+        };
+        let woken = match reactor::wait(signals, &self.streams, timeout) {
+            Ok(woken) => woken,
+            Err(error) => {
+                host::log!("wait: {error}");
+                return std::thread::sleep(Duration::from_millis(100)); // never a busy loop
+            }
+        };
+        // Events first: what a service said before it died comes before its death.
+        self.read_streams(&woken.streams);
+        if woken.signals {
+            while let Some(signal) = self.signals.as_ref().and_then(process::next_signal) {
+                self.signalled(signal);
+            }
+        }
+        self.supervise(supervise::Event::Tick);
+        self.go_down();
+        self.outlet.flush();
+    }
+
+    fn read_streams(&mut self, ready: &[usize]) {
+        let mut ended = Vec::new();
+        for &index in ready {
+            let stream = &mut self.streams[index]; // indices come from this vector, unchanged since
+            match stream.read(now()) {
+                Some(lines) => lines.iter().for_each(|line| self.outlet.line(line)),
+                None => ended.push(index),
+            }
+        }
+        for index in ended.into_iter().rev() {
+            let stream = self.streams.remove(index);
+            if stream.dropped > 0 {
+                let service = &self.services[stream.service].name;
+                host::log!("{service}: {} event lines dropped", stream.dropped);
+            }
+        }
+    }
+
+    /// The signals that BusyBox's init and its reboot, poweroff and halt agree on.
+    fn signalled(&mut self, signal: i32) {
+        match Signal::from_named_raw(signal) {
+            Some(Signal::CHILD) => self.reap(),
+            Some(Signal::TERM | Signal::INT) => self.begin_going_down(How::Reboot),
+            Some(Signal::USR2 | Signal::POWER) => self.begin_going_down(How::PowerOff),
+            Some(Signal::USR1) => self.begin_going_down(How::Halt),
+            _ => {}
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Some((pid, ended)) = process::reap() {
+            if let Some(slot) = self.supervision.slot_of(pid) {
+                let name = self.services[slot].name.clone();
+                self.last_exits[slot] = Some(ended.to_string());
+                host::log!("{name} (pid {pid}) ended: {ended}");
+                self.tell(&Event::Exited { service: name, status: ended.to_string() });
+            }
+            if let Some(GoingDown { stage: Stage::Role { pid: role, .. }, until, .. }) = &mut self.going_down
+                && *role == pid
+            {
+                *until = now(); // go on at once
+            }
+            self.supervise(supervise::Event::Exited { pid, well: ended == Ended::Status(0) });
+        }
+    }
+
+    fn supervise(&mut self, event: supervise::Event) {
+        let mut queue = vec![event];
+        let before = self.supervision.clone();
+        while let Some(event) = queue.pop() {
+            let (next, actions) = supervise::step(&self.supervision, event, now());
+            self.supervision = next;
+            for action in actions {
+                match action {
+                    supervise::Action::Start { slot } => queue.push(match self.start(slot) {
+                        Ok(pid) => supervise::Event::Started { slot, pid },
+                        Err(error) => {
+                            self.last_exits[slot] = Some(error.to_string());
+                            self.warn(format!("start {}: {error}", self.services[slot].name));
+                            supervise::Event::NotStarted { slot }
+                        }
+                    }),
+                    supervise::Action::Terminate { pid } => {
+                        if let Err(error) = process::signal(pid, Signal::TERM) {
+                            host::log!("terminate {pid}: {error}");
+                        }
+                    }
+                }
+            }
+        }
+        if before != self.supervision {
+            self.publish();
+        }
+    }
+
+    fn start(&mut self, slot: usize) -> std::io::Result<i32> {
+        let service = &self.services[slot];
+        let argv: Vec<&OsStr> = service.argv.iter().map(OsStr::new).collect();
+        let (reader, writer) = std::io::pipe()?;
+        let reader = OwnedFd::from(reader);
+        rustix::io::ioctl_fionbio(&reader, true)?;
+        let mut child = Spawn::new(&argv, &self.environment);
+        child.stderr = open_log(&service.name);
+        child.events = Some(writer.into());
+        child.nice = service.nice;
+        child.oom_score = service.oom_score;
+        child.cgroup = Some(&service.name);
+        let pid = process::spawn(child)?;
+        let (name, restarts) = (service.name.clone(), self.supervision.slots[slot].restarts);
+        self.streams.push(Stream::new(slot, reader));
+        self.tell(&Event::Started { service: name, pid, restarts });
+        Ok(pid)
+    }
+
+    fn begin_going_down(&mut self, how: How) {
+        if self.going_down.is_some() {
+            return;
+        }
+        self.tell(&Event::Shutdown { how: how.name().to_string() });
+        kernel_log(&format!("going down: {}", how.name()));
+        self.supervise(supervise::Event::Stop);
+        process::signal_all(Signal::TERM);
+        process::signal_all(Signal::HUP); // interactive shells ignore SIGTERM
+        self.going_down = Some(GoingDown { how, stage: Stage::Terminating, until: now() + GRACE });
+    }
+
+    /// Moves a shutdown on when its stage has ended or its deadline has passed.
+    fn go_down(&mut self) {
+        let Some(down) = &mut self.going_down else { return };
+        // Only PID 1's own children are seen; a grandchild that ignores SIGTERM gets the whole grace.
+        let alone = down.stage == Stage::Terminating && !user_processes(&self.root);
+        if now() < down.until && !alone {
+            return;
+        }
+        match down.stage {
+            Stage::Terminating => {
+                process::signal_all(Signal::KILL);
+                (down.stage, down.until) =
+                    (Stage::Killing, now() + Duration::from_millis(if alone { 0 } else { 200 }));
+            }
+            Stage::Killing => self.start_role(0),
+            Stage::Role { index, pid } => {
+                // Past its deadline it may hang in the kernel; the signal is for when it does not.
+                let _ = process::signal(pid, Signal::KILL);
+                self.start_role(index + 1);
+            }
+        }
+    }
+
+    fn start_role(&mut self, first: usize) {
+        let Some(how) = self.going_down.as_ref().map(|down| down.how) else { return };
+        for (index, (role, _, deadline)) in shutdown::ROLES.iter().enumerate().skip(first) {
+            let argv = shutdown::argv(role);
+            let mut child = Spawn::new(&argv, &self.environment);
+            child.stderr = open_log("shutdown");
+            match process::spawn(child) {
+                Ok(pid) => {
+                    let stage = Stage::Role { index, pid };
+                    self.going_down = Some(GoingDown { how, stage, until: now() + *deadline });
+                    return;
+                }
+                Err(error) => host::log!("start {role}: {error}"),
+            }
+        }
+        self.outlet.flush();
+        shutdown::end(how, &self.root);
+        // Halted, or refused: stay, and let the next signal try again.
+        self.going_down = None;
+    }
+
+    fn publish(&mut self) {
+        let service = |(index, slot): (usize, &supervise::Slot)| state::Service {
+            name: self.services[index].name.clone(),
+            state: match slot.phase {
+                supervise::Phase::Waiting { .. } | supervise::Phase::Starting => "backoff",
+                supervise::Phase::Running { .. } => "running",
+                supervise::Phase::Done => "done",
+                supervise::Phase::Failed => "failed",
+                supervise::Phase::Stopped => "stopped",
+            }
+            .to_string(),
+            pid: match slot.phase {
+                supervise::Phase::Running { pid, .. } => Some(pid),
+                _ => None,
+            },
+            restarts: slot.restarts,
+            last_exit: self.last_exits[index].clone(),
+        };
+        self.state.services = self.supervision.slots.iter().enumerate().map(service).collect();
+        if let Err(error) = host::statefile::publish("init", &self.state) {
+            host::log!("publish state: {error}");
+        }
+    }
+
+    /// One line that a person should see: on the consoles, in the kernel log and in the state.
+    fn warn(&mut self, text: String) {
+        host::log!("{text}");
+        kernel_log(&text);
+        self.tell(&Event::Notice { severity: Severity::Warning, text: text.clone() });
+        self.state.warnings.push(text);
+        self.state.warnings.truncate(64); // a state file, not a log
+        self.publish();
+    }
+
+    fn tell(&mut self, event: &Event) {
+        if let Some(line) = host::events::line(event) {
+            self.outlet.line(&line);
+        }
+    }
+}
+
+/// Kernel settings of a rescue system, as (path, value).
+fn settings(words: &[cmdline::Word]) -> Vec<(&'static str, &'static str)> {
+    let mut settings = vec![
+        // Ctrl-Alt-Del is a signal to PID 1, and every SysRq works: it may be the last key left.
+        ("/proc/sys/kernel/sysrq", "1"),
+        ("/proc/sys/kernel/panic", "30"),
+        ("/proc/sys/fs/protected_symlinks", "1"),
+        ("/proc/sys/fs/protected_hardlinks", "1"),
+    ];
+    // From here on only warnings on the consoles: a serial line takes 0.1 ms a character.
+    let wanted = ["debug", "ignore_loglevel", "loglevel"];
+    if !words.iter().any(|word| wanted.contains(&word.name.as_str())) {
+        settings.push(("/proc/sys/kernel/printk", "4 4 1 7"));
+    }
+    settings
+}
+
+fn environment() -> Vec<(OsString, OsString)> {
+    [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("HOME", "/root"),
+        ("LIFEBOAT_EVENTS", "1"),
+    ]
+    .map(|(name, value)| (name.into(), value.into()))
+    .into()
+}
+
+/// A process of user space other than PID 1: kernel threads have no command line.
+fn user_processes(root: &Root) -> bool {
+    root.list("/proc")
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| name.to_str()?.parse::<i32>().ok())
+        .filter(|pid| *pid != 1)
+        .any(|pid| root.line(format!("/proc/{pid}/cmdline")).is_some())
+}
+
+/// PID 1's own log, instead of a console that might block.
+fn take_stderr() -> std::io::Result<()> {
+    let null = File::open("/dev/null")?;
+    let log = OpenOptions::new().create(true).append(true).open(paths::log("init"))?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&log)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    Ok(())
+}
+
+fn open_log(service: &str) -> Option<File> {
+    let path = paths::log(service);
+    if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_LIMIT) {
+        // Failing leaves one long log on a bounded file system.
+        let _ = std::fs::rename(&path, format!("{path}.old"));
+    }
+    OpenOptions::new().create(true).append(true).open(path).ok()
+}
+
+/// One warning line into the kernel log.
+fn kernel_log(text: &str) {
+    use std::io::Write;
+    let clean: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(900).collect();
+    if let Ok(mut kmsg) = OpenOptions::new().write(true).open("/dev/kmsg") {
+        // The kernel limits how many lines it takes; what it drops stands in init's own log.
+        let _ = kmsg.write_all(format!("<4>lifeboat: {clean}").as_bytes());
+    }
+}

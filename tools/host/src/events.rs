@@ -7,12 +7,8 @@ use std::sync::OnceLock;
 /// Tells init and whoever listens. Never blocks for long and never fails: init reads always, and an
 /// event that cannot be written is logged.
 pub fn tell(event: &Event) {
-    let Ok(mut line) = serde_json::to_string(event) else { return };
+    let Some(mut line) = line(event) else { return };
     line.push('\n');
-    if line.len() > MAX_LINE {
-        crate::log!("event of {} bytes dropped: {:.80}", line.len(), line);
-        return;
-    }
     match stream() {
         Some(fd) => {
             if let Err(error) = rustix::io::write(fd, line.as_bytes()) {
@@ -21,6 +17,16 @@ pub fn tell(event: &Event) {
         }
         None => crate::log!("event {}", line.trim_end()),
     }
+}
+
+/// The event as one line, without its newline; `None`, and logged, when it is too long.
+pub fn line(event: &Event) -> Option<String> {
+    let line = serde_json::to_string(event).ok()?;
+    if line.len() >= MAX_LINE {
+        crate::log!("event of {} bytes dropped: {line:.80}", line.len());
+        return None;
+    }
+    Some(line)
 }
 
 fn stream() -> Option<BorrowedFd<'static>> {

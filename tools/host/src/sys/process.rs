@@ -114,6 +114,12 @@ pub fn spawn(spawn: Spawn<'_>) -> io::Result<i32> {
     Ok(child.id().cast_signed())
 }
 
+/// Empties this process's environment. To be called while there is one thread.
+pub fn clear_environment() {
+    // SAFETY: PID 1 is single-threaded and holds no pointer into the environment.
+    unsafe { libc::clearenv() };
+}
+
 /// Every signal to its default and none blocked, as a program expects to be started.
 fn default_signals() {
     for signal in 1..=64 {

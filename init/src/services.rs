@@ -1,0 +1,93 @@
+//! SERVICES: what PID 1 keeps running, and how.
+
+use crate::supervise::Kind;
+use contract::paths::BIN;
+use host::Root;
+
+/// One row, or one console of the running kernel.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub name: String,
+    pub argv: Vec<String>,
+    pub kind: Kind,
+    /// 0 to 19: what must not delay the first login yields the processor.
+    pub nice: i32,
+    /// /proc/PID/oom_score_adj.
+    pub oom_score: i16,
+}
+
+struct Row {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    kind: Kind,
+    nice: i32,
+    oom_score: i16,
+}
+
+/// Started in this order, all at once: network modules first, since the network is what the first
+/// login waits for; the layers last, since the login does not wait for them.
+#[rustfmt::skip]
+const SERVICES: &[Row] = &[
+    Row { name: "devd",   arguments: &[],         kind: Kind::Always,  nice: 0,  oom_score: -900},
+    Row { name: "netd",   arguments: &[],         kind: Kind::Always,  nice: 0,  oom_score: -900},
+    Row { name: "sshd",   arguments: &["listen"], kind: Kind::Always,  nice: 0,  oom_score: -900},
+    Row { name: "layers", arguments: &[],         kind: Kind::OneShot, nice: 10, oom_score: -500},
+];
+
+/// The services of this machine: the table, and one console for every kernel console.
+pub fn all(root: &Root) -> Vec<Service> {
+    let table = SERVICES.iter().map(|row| Service {
+        name: row.name.to_string(),
+        argv: command(row.name, row.arguments.iter().map(|argument| argument.to_string())),
+        kind: row.kind,
+        nice: row.nice,
+        oom_score: row.oom_score,
+    });
+    let active = root.line("/sys/class/tty/console/active").unwrap_or_default();
+    let consoles = consoles(&active).into_iter().map(|device| Service {
+        name: format!("console-{device}"),
+        argv: command("console", [device]),
+        kind: Kind::Always,
+        nice: 0,
+        oom_score: -500,
+    });
+    table.chain(consoles).collect()
+}
+
+fn command(program: &str, arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+    [format!("{BIN}/{program}")].into_iter().chain(arguments).collect()
+}
+
+/// Device names from /sys/class/tty/console/active. `tty0` is whichever virtual console is shown,
+/// so the first real one stands for it.
+fn consoles(active: &str) -> Vec<String> {
+    let mut devices: Vec<String> = Vec::new();
+    for name in active.split_ascii_whitespace() {
+        let name = if name == "tty0" { "tty1" } else { name };
+        // A name that is no plain device name can only be a damaged file; it must not become a path.
+        if name.bytes().all(|c| c.is_ascii_alphanumeric()) && !devices.iter().any(|known| known == name) {
+            devices.push(name.to_string());
+        }
+    }
+    devices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_console_gets_one_service() {
+        assert_eq!(consoles("tty0 ttyS0 ttyS0"), ["tty1", "ttyS0"]);
+        assert_eq!(consoles("hvc0"), ["hvc0"]);
+        assert!(consoles("../x").is_empty());
+        assert!(consoles("").is_empty());
+    }
+
+    #[test]
+    fn names_are_unique() {
+        for (i, row) in SERVICES.iter().enumerate() {
+            assert!(SERVICES[..i].iter().all(|earlier| earlier.name != row.name));
+        }
+    }
+}

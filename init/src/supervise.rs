@@ -1,0 +1,273 @@
+//! Supervision as a state machine: pure, so that any order of events can be tried. A service that
+//! dies is started again, at once the first time and later and later when it keeps dying; a
+//! one-shot is done when it ends well.
+
+use std::time::Duration;
+
+/// Delay before the first restart; doubled with every further quick death.
+pub const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// Longest delay: a broken service costs one start in half a minute.
+pub const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// A life of this length makes the next death a first one again.
+pub const GOOD_LIFE: Duration = Duration::from_secs(10);
+/// Starts that a one-shot gets before it is given up.
+pub const ONE_SHOT_TRIES: u32 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Restarted whenever it ends.
+    Always,
+    /// Ends with status 0 when it has done its work.
+    OneShot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// To be started at this time since boot.
+    Waiting {
+        until: Duration,
+    },
+    /// An action to start it was given; its outcome is the next event.
+    Starting,
+    Running {
+        pid: i32,
+        since: Duration,
+    },
+    /// A one-shot that ended well.
+    Done,
+    /// A one-shot that was given up.
+    Failed,
+    /// Not started again: the machine goes down.
+    Stopped,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub kind: Kind,
+    pub phase: Phase,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// Deaths in a row without a good life between them.
+    pub deaths: u32,
+}
+
+/// One slot per service, in the order of the table that they come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    pub slots: Vec<Slot>,
+    pub stopping: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Time has passed.
+    Tick,
+    Started {
+        slot: usize,
+        pid: i32,
+    },
+    /// fork or exec failed.
+    NotStarted {
+        slot: usize,
+    },
+    /// Any child ended; most are nobody's (reaped orphans).
+    Exited {
+        pid: i32,
+        well: bool,
+    },
+    /// The machine goes down.
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Start { slot: usize },
+    Terminate { pid: i32 },
+}
+
+impl State {
+    pub fn new(kinds: impl IntoIterator<Item = Kind>) -> State {
+        let slot =
+            |kind| Slot { kind, phase: Phase::Waiting { until: Duration::ZERO }, restarts: 0, deaths: 0 };
+        State { slots: kinds.into_iter().map(slot).collect(), stopping: false }
+    }
+
+    /// When `Tick` has work to do.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let waiting = |slot: &Slot| match slot.phase {
+            Phase::Waiting { until } => Some(until),
+            Phase::Starting | Phase::Running { .. } | Phase::Done | Phase::Failed | Phase::Stopped => None,
+        };
+        self.slots.iter().filter_map(waiting).min()
+    }
+
+    pub fn slot_of(&self, wanted: i32) -> Option<usize> {
+        self.slots.iter().position(|slot| matches!(slot.phase, Phase::Running { pid, .. } if pid == wanted))
+    }
+}
+
+/// What follows from an event at `now` (since boot).
+pub fn step(state: &State, event: Event, now: Duration) -> (State, Vec<Action>) {
+    let mut state = state.clone();
+    let mut actions = Vec::new();
+    match event {
+        Event::Tick => {
+            for (index, slot) in state.slots.iter_mut().enumerate() {
+                if matches!(slot.phase, Phase::Waiting { until } if until <= now) {
+                    slot.phase = Phase::Starting;
+                    actions.push(Action::Start { slot: index });
+                }
+            }
+        }
+        Event::Started { slot, pid } => {
+            let stopping = state.stopping;
+            if let Some(slot) = state.slots.get_mut(slot) {
+                slot.phase = Phase::Running { pid, since: now };
+                if stopping {
+                    actions.push(Action::Terminate { pid });
+                }
+            }
+        }
+        Event::NotStarted { slot } => {
+            let stopping = state.stopping;
+            if let Some(slot) = state.slots.get_mut(slot) {
+                died(slot, Duration::ZERO, stopping, now);
+            }
+        }
+        Event::Exited { pid, well } => {
+            let stopping = state.stopping;
+            if let Some(index) = state.slot_of(pid) {
+                let slot = &mut state.slots[index]; // slot_of gives an index of slots
+                match (slot.kind, well, slot.phase) {
+                    (Kind::OneShot, true, _) => slot.phase = Phase::Done,
+                    (_, _, Phase::Running { since, .. }) => {
+                        died(slot, now.saturating_sub(since), stopping, now)
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Event::Stop => {
+            state.stopping = true;
+            for slot in &mut state.slots {
+                match slot.phase {
+                    Phase::Running { pid, .. } => actions.push(Action::Terminate { pid }),
+                    Phase::Waiting { .. } => slot.phase = Phase::Stopped,
+                    Phase::Starting | Phase::Done | Phase::Failed | Phase::Stopped => {}
+                }
+            }
+        }
+    }
+    (state, actions)
+}
+
+fn died(slot: &mut Slot, life: Duration, stopping: bool, now: Duration) {
+    slot.deaths = if life >= GOOD_LIFE { 1 } else { slot.deaths.saturating_add(1) };
+    slot.phase = if stopping {
+        Phase::Stopped
+    } else if slot.kind == Kind::OneShot && slot.deaths >= ONE_SHOT_TRIES {
+        Phase::Failed
+    } else {
+        slot.restarts = slot.restarts.saturating_add(1);
+        let delay = FIRST_DELAY.saturating_mul(1 << (slot.deaths - 1).min(16)).min(LONGEST_DELAY);
+        Phase::Waiting { until: now.saturating_add(delay) }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn running(kind: Kind) -> State {
+        let (state, actions) = step(&State::new([kind]), Event::Tick, s(1));
+        assert_eq!(actions, [Action::Start { slot: 0 }]);
+        step(&state, Event::Started { slot: 0, pid: 7 }, s(1)).0
+    }
+
+    #[test]
+    fn a_service_that_died_once_is_back_at_once() {
+        let (state, _) = step(&running(Kind::Always), Event::Exited { pid: 7, well: false }, s(100));
+        assert_eq!(state.next_deadline(), Some(s(100) + FIRST_DELAY));
+        assert_eq!(step(&state, Event::Tick, s(101)).1, [Action::Start { slot: 0 }]);
+    }
+
+    #[test]
+    fn a_service_that_dies_at_once_again_and_again_is_started_twice_a_minute() {
+        let (mut state, mut now, mut starts) = (running(Kind::Always), s(1), 0);
+        while now < s(600) {
+            state = step(&state, Event::Exited { pid: 7, well: false }, now).0;
+            now = state.next_deadline().unwrap();
+            let (ticked, actions) = step(&state, Event::Tick, now);
+            assert_eq!(actions.len(), 1);
+            state = step(&ticked, Event::Started { slot: 0, pid: 7 }, now).0;
+            starts += 1;
+        }
+        assert!(starts < 30, "{starts} starts in ten minutes");
+        assert_eq!(state.slots[0].restarts, starts);
+    }
+
+    #[test]
+    fn a_one_shot_is_done_when_it_ends_well_and_given_up_when_it_never_does() {
+        let (done, actions) = step(&running(Kind::OneShot), Event::Exited { pid: 7, well: true }, s(2));
+        assert_eq!((done.slots[0].phase, actions.len()), (Phase::Done, 0));
+        let mut state = running(Kind::OneShot);
+        for second in 2..2 + u64::from(ONE_SHOT_TRIES) {
+            state = step(&state, Event::NotStarted { slot: 0 }, s(second)).0;
+        }
+        assert_eq!(state.slots[0].phase, Phase::Failed);
+    }
+
+    #[test]
+    fn nothing_is_started_once_the_machine_goes_down() {
+        let (state, actions) = step(&running(Kind::Always), Event::Stop, s(2));
+        assert_eq!(actions, [Action::Terminate { pid: 7 }]);
+        let (state, _) = step(&state, Event::Exited { pid: 7, well: false }, s(3));
+        assert_eq!(state.slots[0].phase, Phase::Stopped);
+        assert!(step(&state, Event::Tick, s(1000)).1.is_empty());
+    }
+
+    #[test]
+    fn a_service_that_was_starting_when_the_machine_went_down_is_stopped() {
+        let (state, _) = step(&State::new([Kind::Always]), Event::Tick, s(1));
+        let (state, _) = step(&state, Event::Stop, s(1));
+        assert_eq!(step(&state, Event::Started { slot: 0, pid: 9 }, s(1)).1, [Action::Terminate { pid: 9 }]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_events_keeps_the_invariants(
+            events in proptest::collection::vec((0usize..6, 0usize..4, 1i32..6, any::<bool>(), 0u64..20), 0..200)
+        ) {
+            let mut state = State::new([Kind::Always, Kind::OneShot, Kind::Always]);
+            let mut now = Duration::ZERO;
+            for (kind, slot, pid, well, later) in events {
+                now += s(later);
+                let event = match kind {
+                    0 | 1 => Event::Tick,
+                    2 => Event::Started { slot, pid },
+                    3 => Event::NotStarted { slot },
+                    4 => Event::Exited { pid, well },
+                    _ if later == 0 => Event::Stop,
+                    _ => Event::Tick,
+                };
+                let (next, actions) = step(&state, event, now);
+                prop_assert_eq!(next.slots.len(), 3);
+                for action in actions {
+                    if let Action::Start { slot } = action {
+                        prop_assert!(slot < 3 && !state.stopping);
+                        prop_assert_eq!(next.slots[slot].phase, Phase::Starting);
+                    }
+                }
+                if let Some(deadline) = next.next_deadline() {
+                    prop_assert!(deadline <= now + LONGEST_DELAY);
+                }
+                state = next;
+            }
+        }
+    }
+}
