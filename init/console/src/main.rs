@@ -1,1 +1,303 @@
-fn main() {}
+//! One process per kernel console: shows who this machine is and how to log in, as soon as that is
+//! known, and opens a root shell when somebody presses Enter, as installers do. A line that nobody
+//! reads holds up nothing but this process: it writes without blocking.
+
+mod banner;
+mod line;
+
+use banner::Facts;
+use contract::{cmdline, paths, state};
+use host::Root;
+use host::sys::process::{self, Spawn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, inotify};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// What stands on the consoles: `rescue.console=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Policy {
+    Open,
+    Login,
+    Off,
+}
+
+/// Without an address the banner is shown after this time all the same: the console may be all
+/// that there is.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Bytes waiting for a line that takes none; more is dropped.
+const PENDING: usize = 32 << 10;
+/// A password typed wrong costs this.
+const PENALTY: Duration = Duration::from_secs(2);
+
+fn main() {
+    let Some(name) = std::env::args().nth(1) else {
+        return host::log!("usage: console DEVICE, such as ttyS0");
+    };
+    if let Err(error) = Console::open(&name).and_then(|mut console| console.run()) {
+        host::log!("console {name}: {error:#}");
+        std::process::exit(1); // init tries again, later and later
+    }
+}
+
+struct Console {
+    root: Root,
+    name: String,
+    path: String,
+    policy: Policy,
+    /// To be loaded once the layers are there.
+    keymap: Option<String>,
+    device: OwnedFd,
+    pending: Vec<u8>,
+    /// The banner as last shown, so that it is shown again only when it says something new.
+    shown: Option<String>,
+    /// Warnings already shown.
+    warned: Vec<String>,
+    began: Duration,
+}
+
+impl Console {
+    fn open(name: &str) -> anyhow::Result<Console> {
+        let root = Root::live()?;
+        let path = format!("/dev/{name}");
+        let device = rustix::fs::open(path.as_str(), flags() | OFlags::NONBLOCK, Mode::empty())?;
+        line::sane(&device)?;
+        let words = host::params::read(&root);
+        let policy = match cmdline::last(&words, "rescue.console") {
+            None | Some("open") => Policy::Open,
+            Some("login") => Policy::Login,
+            Some("off") => Policy::Off,
+            Some(other) => {
+                host::events::tell(&contract::event::Event::warning(format!(
+                    "rescue.console={}: unknown; it takes open, login or off: consoles ask for the password",
+                    other.escape_debug()
+                )));
+                Policy::Login
+            }
+        };
+        // One keymap serves all virtual consoles, so the process of the first one loads it.
+        let keymap = cmdline::last(&words, "vconsole.keymap").filter(|_| name == "tty1").map(str::to_string);
+        Ok(Console {
+            root,
+            name: name.to_string(),
+            path,
+            policy,
+            keymap,
+            device,
+            pending: Vec::new(),
+            shown: None,
+            warned: Vec::new(),
+            began: now(),
+        })
+    }
+
+    fn run(&mut self) -> anyhow::Result<()> {
+        let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        inotify::add_watch(&watch, paths::STATE, inotify::WatchFlags::MOVED_TO)?;
+        loop {
+            self.show();
+            let mut fds = [
+                PollFd::new(&watch, PollFlags::IN),
+                PollFd::new(
+                    &self.device,
+                    if self.pending.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT },
+                ),
+            ];
+            let left = PATIENCE.saturating_sub(now().saturating_sub(self.began));
+            let timeout = (self.shown.is_none()).then(|| timespec(left.max(Duration::from_millis(50))));
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let [changed, line] = fds.map(|fd| fd.revents());
+            if !changed.is_empty() {
+                drain(&watch);
+            }
+            if line.contains(PollFlags::OUT) {
+                self.flush()?;
+            }
+            if line.contains(PollFlags::IN) && self.entered()? {
+                self.enter()?;
+            } else if line.intersects(PollFlags::HUP | PollFlags::ERR) && !line.contains(PollFlags::IN) {
+                // Nobody at the other end of a virtio console: no event will tell when that ends.
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+    }
+
+    /// Writes the banner when it says something new, and each new warning.
+    fn show(&mut self) {
+        let facts = Facts {
+            sshd: host::statefile::read("sshd"),
+            netd: host::statefile::read("netd"),
+            init: host::statefile::read::<state::Init>("init"),
+            layers: host::statefile::read("layers"),
+            devd: host::statefile::read("devd"),
+            password: self.root.line(paths::PASSWORD),
+        };
+        if facts.layers.done
+            && let Some(keymap) = self.keymap.take()
+        {
+            load_keymap(&keymap);
+        }
+        let patient = now().saturating_sub(self.began) < PATIENCE;
+        if !facts.complete() && patient && self.shown.is_none() {
+            return;
+        }
+        let banner = facts.banner();
+        let news: Vec<String> =
+            facts.warnings().into_iter().filter(|warning| !self.warned.contains(warning)).collect();
+        if self.shown.as_ref() == Some(&banner) && news.is_empty() {
+            return;
+        }
+        let mut text = String::new();
+        if self.shown.as_ref() != Some(&banner) {
+            text.push_str(&banner);
+        }
+        for warning in &news {
+            text.push_str(&format!("  ! {warning}\n"));
+        }
+        text.push_str(match self.policy {
+            Policy::Open => "\nPress Enter for a root shell on this console.\n",
+            Policy::Login => "\nPress Enter to log in on this console.\n",
+            Policy::Off => "",
+        });
+        self.warned.extend(news);
+        self.shown = Some(banner);
+        self.write(&text);
+    }
+
+    fn write(&mut self, text: &str) {
+        if self.pending.len() + text.len() <= PENDING {
+            self.pending.extend_from_slice(text.as_bytes());
+        }
+        if let Err(error) = self.flush() {
+            host::log!("write to {}: {error}", self.name);
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        while !self.pending.is_empty() {
+            match rustix::io::write(&self.device, &self.pending) {
+                Ok(length) => drop(self.pending.drain(..length)),
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    self.pending.clear();
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a whole line was typed.
+    fn entered(&mut self) -> std::io::Result<bool> {
+        let mut bytes = [0; 512];
+        match rustix::io::read(&self.device, &mut bytes) {
+            Ok(0) => Err(std::io::ErrorKind::UnexpectedEof.into()), // hung up: init opens it anew
+            Ok(length) => Ok(bytes[..length].contains(&b'\n')),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn enter(&mut self) -> anyhow::Result<()> {
+        if self.policy == Policy::Off {
+            return Ok(());
+        }
+        if self.policy == Policy::Login && !self.ask_password()? {
+            std::thread::sleep(PENALTY);
+            self.write("\nThat was not it. Press Enter to try again.\n");
+            return Ok(());
+        }
+        self.shell()?;
+        self.shown = None;
+        self.began = Duration::ZERO; // no patience: the banner is shown at once
+        line::sane(&self.device)?;
+        Ok(())
+    }
+
+    /// Asks without echo. Without a one-time password, since a key was given, nobody gets in here.
+    fn ask_password(&mut self) -> anyhow::Result<bool> {
+        let Some(password) = self.root.line(paths::PASSWORD) else {
+            self.write(
+                "Consoles ask for the one-time password, and there is none since a key was given: use ssh.\n",
+            );
+            return Ok(false);
+        };
+        self.write("Password: ");
+        let typed = line::read_secret(&self.device, Duration::from_secs(60))?;
+        self.write("\n");
+        // The length of the one-time password is no secret; its bytes are compared all.
+        let same = typed.len() == password.len()
+            && typed.bytes().zip(password.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0;
+        Ok(same)
+    }
+
+    /// Runs a root login shell on the line until it ends.
+    fn shell(&mut self) -> anyhow::Result<()> {
+        let open = || rustix::fs::open(self.path.as_str(), flags(), Mode::empty()).map(std::fs::File::from);
+        let shell = ["/bin/bash", "/bin/sh"]
+            .into_iter()
+            .find(|path| self.root.exists(path))
+            .unwrap_or("/lifeboat/bin/busybox");
+        let argv: Vec<&OsStr> = match shell {
+            "/lifeboat/bin/busybox" => [shell, "sh", "-l"].map(OsStr::new).to_vec(),
+            _ => [shell, "-l"].map(OsStr::new).to_vec(),
+        };
+        let term =
+            if self.name.starts_with("ttyS") || self.name.starts_with("hvc") { "vt220" } else { "linux" };
+        let environment: Vec<(OsString, OsString)> = [
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            ("HOME", "/root"),
+            ("USER", "root"),
+            ("LOGNAME", "root"),
+            ("SHELL", shell),
+            ("TERM", term),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .into();
+        let mut child = Spawn::new(&argv, &environment);
+        child.stdin = Some(open()?);
+        child.stdout = Some(open()?);
+        child.stderr = Some(open()?);
+        child.terminal = true;
+        let pid = process::spawn(child)?;
+        process::wait_for(pid)?;
+        Ok(())
+    }
+}
+
+fn flags() -> OFlags {
+    OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC
+}
+
+/// By the original loadkeys of the userland layer.
+fn load_keymap(keymap: &str) {
+    let argv = ["/usr/bin/loadkeys", "--", keymap].map(OsStr::new);
+    let environment = [("PATH".into(), "/usr/bin:/bin".into())];
+    let outcome = process::spawn(Spawn::new(&argv, &environment)).and_then(process::wait_for);
+    if !matches!(outcome, Ok(process::Ended::Status(0))) {
+        host::events::tell(&contract::event::Event::warning(format!(
+            "vconsole.keymap={}: not loaded; the keys are those of a US keyboard",
+            keymap.escape_debug()
+        )));
+    }
+}
+
+fn drain(watch: &OwnedFd) {
+    let mut buffer = [0; 4096];
+    while matches!(rustix::io::read(watch, &mut buffer), Ok(length) if length > 0) {}
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
+}
+
+/// Since boot.
+fn now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32)
+}

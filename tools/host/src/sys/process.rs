@@ -186,6 +186,18 @@ pub fn reap() -> Option<(i32, Ended)> {
     Some((pid.as_raw_nonzero().get(), ended(status)))
 }
 
+/// Waits for one child. Not for PID 1, which waits for none in particular.
+pub fn wait_for(pid: i32) -> io::Result<Ended> {
+    let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    loop {
+        match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(ended(status)),
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 fn ended(status: WaitStatus) -> Ended {
     match status.terminating_signal() {
         Some(signal) => Ended::Signal(signal),

@@ -1,0 +1,186 @@
+//! What a console says: pure text from the services' state files.
+
+use contract::state;
+use std::fmt::Write;
+
+/// All that the banner is made of.
+pub struct Facts {
+    pub sshd: state::Sshd,
+    pub netd: state::Netd,
+    pub init: state::Init,
+    pub layers: state::Layers,
+    pub devd: state::Devd,
+    /// The one-time password; on consoles and nowhere else.
+    pub password: Option<String>,
+}
+
+impl Facts {
+    /// Enough is known for a login: a listening server with a key, and an address.
+    pub fn complete(&self) -> bool {
+        self.sshd.listening && !self.sshd.host_key.is_empty() && self.addresses().next().is_some()
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.netd.links.iter().flat_map(|link| &link.addresses).map(|address| address.address.as_str())
+    }
+
+    pub fn banner(&self) -> String {
+        let mut text = format!(
+            "\n\nLifeboat {}: no disk is written to until you type a command that writes.\n\n",
+            self.init.version
+        );
+        let addresses: Vec<&str> = self.addresses().collect();
+        if self.sshd.host_key.is_empty() {
+            text.push_str("  ssh           not up yet\n");
+        } else {
+            self.ssh(&mut text, &addresses);
+        }
+        if addresses.is_empty() {
+            text.push_str("  network       ");
+            text.push_str(&self.why_no_address());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn ssh(&self, text: &mut String, addresses: &[&str]) {
+        let (port, key, alias) = (self.sshd.port, &self.sshd.host_key, &self.sshd.alias);
+        let _ = writeln!(text, "  host key      ED25519 {}", self.sshd.fingerprint); // a String takes all
+        if !addresses.is_empty() {
+            let names: Vec<String> = addresses
+                .iter()
+                .map(|address| if port == 22 { address.to_string() } else { format!("[{address}]:{port}") })
+                .collect();
+            let _ = writeln!(text, "  known_hosts   {} {key}", names.join(","));
+        }
+        let _ = writeln!(text, "  or by alias   {alias} {key}");
+        for address in addresses {
+            let port = if port == 22 { String::new() } else { format!("-p {port} ") };
+            let _ = writeln!(text, "  log in with   ssh -o HostKeyAlias={alias} {port}root@{address}");
+        }
+        match &self.password {
+            Some(password) => {
+                let _ = writeln!(text, "  password      {password}   (for this boot only)");
+            }
+            None => {
+                for key in &self.sshd.keys {
+                    let _ = writeln!(text, "  may log in    {}", printable(key));
+                }
+            }
+        }
+    }
+
+    fn why_no_address(&self) -> String {
+        if self.netd.links.is_empty() {
+            return "no network card was found; is its driver in the image? see lspci -k".to_string();
+        }
+        let links: Vec<String> = self
+            .netd
+            .links
+            .iter()
+            .map(|link| format!("{} {} ({})", link.name, link.mac, link.state))
+            .collect();
+        format!("no address yet: {}", printable(&links.join(", ")))
+    }
+
+    /// What is wrong, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let layers = self
+            .layers
+            .layers
+            .iter()
+            .filter_map(|layer| Some(format!("layer {}: {}", layer.name, layer.error.as_ref()?)));
+        self.init
+            .warnings
+            .iter()
+            .chain(&self.sshd.problems)
+            .chain(&self.netd.problems)
+            .chain(&self.devd.problems)
+            .cloned()
+            .chain(layers)
+            .map(|line| printable(&line))
+            .collect()
+    }
+}
+
+/// Nothing that a disk, a peer or the command line said may steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .take(400)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            sshd: state::Sshd {
+                port: 22,
+                listening: true,
+                host_key: "ssh-ed25519 AAAAkey".into(),
+                fingerprint: "SHA256:print".into(),
+                alias: "lifeboat-S1".into(),
+                ..Default::default()
+            },
+            netd: state::Netd {
+                links: vec![state::Link {
+                    name: "eth0".into(),
+                    addresses: vec![state::Address { address: "10.0.2.15".into(), ..Default::default() }],
+                    ..Default::default()
+                }],
+                ..Default::default()
+            },
+            init: state::Init { version: "1.2".into(), ..Default::default() },
+            layers: Default::default(),
+            devd: Default::default(),
+            password: Some("six little words".into()),
+        }
+    }
+
+    #[test]
+    fn the_lines_to_paste_stand_whole_on_the_console() {
+        let text = facts().banner();
+        for line in [
+            "10.0.2.15 ssh-ed25519 AAAAkey\n",
+            "lifeboat-S1 ssh-ed25519 AAAAkey\n",
+            "ssh -o HostKeyAlias=lifeboat-S1 root@10.0.2.15\n",
+            "SHA256:print\n",
+            "six little words ",
+        ] {
+            assert!(text.contains(line), "{line:?} in {text}");
+        }
+    }
+
+    #[test]
+    fn another_port_is_in_every_line() {
+        let mut facts = facts();
+        facts.sshd.port = 2022;
+        let text = facts.banner();
+        assert!(
+            text.contains("[10.0.2.15]:2022 ssh-ed25519") && text.contains("-p 2022 root@10.0.2.15"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_machine_without_network_says_why() {
+        let mut facts = facts();
+        facts.netd.links[0].addresses.clear();
+        facts.netd.links[0].state = "no carrier".into();
+        assert!(!facts.complete());
+        assert!(facts.banner().contains("no address yet: eth0  (no carrier)"));
+        facts.netd.links.clear();
+        assert!(facts.banner().contains("no network card"));
+    }
+
+    #[test]
+    fn warnings_cannot_steer_the_terminal() {
+        let mut facts = facts();
+        facts.init.warnings.push("unknown boot parameter \x1b[2J".into());
+        facts.layers.layers.push(state::Layer { name: "10".into(), bytes: 1, error: Some("cut".into()) });
+        assert_eq!(facts.warnings(), ["unknown boot parameter \\u{1b}[2J", "layer 10: cut"]);
+    }
+}
