@@ -33,10 +33,8 @@ const LOG_LIMIT: u64 = 512 << 10;
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
 fn main() {
-    let root = match Root::live() {
-        Ok(root) => root,
-        Err(_) => forever(), // without a root directory there is nothing to report to
-    };
+    // Before anything else is opened; failing means that there is no root directory.
+    let Ok(root) = process::reserve_event_descriptor().and_then(|()| Root::live()) else { forever() };
     if let Some(role) = std::env::args().nth(1)
         && let Some((_, run, _)) = shutdown::ROLES.iter().find(|(name, _, _)| *name == role)
     {
@@ -112,7 +110,6 @@ impl Init {
             step(&format!("mount {}", row.target()), mounts::attach(row, &root));
         }
         step("make directories", mounts::directories());
-        step("reserve the event descriptor", process::reserve_event_descriptor());
         step("take stderr", take_stderr());
         step(
             "ask for Ctrl-Alt-Del",
@@ -390,6 +387,9 @@ impl Init {
     /// One line that a person should see: on the consoles, in the kernel log and in the state.
     fn warn(&mut self, text: String) {
         host::log!("{text}");
+        if self.state.warnings.contains(&text) {
+            return; // a service that cannot start says so once
+        }
         kernel_log(&text);
         self.tell(&Event::Notice { severity: Severity::Warning, text: text.clone() });
         self.state.warnings.push(text);

@@ -4,7 +4,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -47,16 +47,16 @@ impl<'a> Spawn<'a> {
     }
 }
 
-/// Keeps descriptor 3 taken in this process, so that the descriptor over which `spawn` learns of a
-/// failed exec is never the one that the child's event stream is put on. To be called once, before
-/// the first [`spawn`].
+/// Keeps descriptor 3 taken in this process for good, so that the descriptor over which `spawn`
+/// learns of a failed exec is never the one that the child's event stream is put on. To be called
+/// before this process opens anything it keeps; needs nothing mounted.
 pub fn reserve_event_descriptor() -> io::Result<()> {
-    let null = File::open("/dev/null")?;
-    // SAFETY: dup2 onto a number that nothing in this process owns: it is called before any other
-    // descriptor is opened, and what is put there is never closed.
-    match unsafe { libc::dup2(null.as_raw_fd(), contract::event::DESCRIPTOR) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
+    loop {
+        let root = rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+        // The lowest free number each time; those below 3 are free only without a console.
+        if root.into_raw_fd() >= contract::event::DESCRIPTOR {
+            return Ok(());
+        }
     }
 }
 
