@@ -160,6 +160,14 @@ mod tests {
     }
 
     #[test]
+    fn every_parameter_is_documented() {
+        let page = include_str!("../../../docs/parameters.md");
+        for param in PARAMS {
+            assert!(page.contains(&format!("| `{}", param.name)), "{} is not in docs/parameters.md", param.name);
+        }
+    }
+
+    #[test]
     fn a_word_that_nobody_reads_is_named_with_its_nearest() {
         let cases: &[(&str, Option<Option<&str>>)] = &[
             ("quiet", None),
