@@ -1,1 +1,24 @@
-//! A virtual machine as a value: what it is made of, what it says, and how it is spoken to.
+//! Virtual machines as values: what one is made of ([`machine`]), the running one ([`qemu`]), what
+//! it says on its serial lines ([`transcript`], [`events`]), how it is steered ([`qmp`]) and how a
+//! person reaches it ([`ssh`]). Everything waits on something that happens, with a deadline; nothing
+//! sleeps. What a failing test prints is collected in its [`lab::Lab`].
+//!
+//! QEMU always emulates (`-accel tcg`), so that a test means the same on every host.
+
+pub mod builder;
+pub mod disks;
+pub mod events;
+pub mod http;
+pub mod lab;
+pub mod machine;
+pub mod programs;
+pub mod qemu;
+pub mod qmp;
+pub mod ssh;
+pub mod transcript;
+
+pub use disks::{Bus, Disk};
+pub use lab::Lab;
+pub use machine::{Machine, Nic};
+pub use qemu::Vm;
+pub use ssh::Ssh;

@@ -1,0 +1,311 @@
+//! The machine that makes the fixtures: Debian's stock kernel, the real mdadm, mkfs and sgdisk from
+//! the private root, a shell script, and disks. Nothing of Lifeboat is in it, and nothing of it
+//! touches the host: no loop device, no md, no mount.
+
+use super::disks::{self, Bus, Disk};
+use super::lab::Lab;
+use super::machine::{Boot, Machine};
+use super::programs;
+use super::qemu::{BOOT, SOON};
+use anyhow::{Context as _, Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// Programs of the private root, with what each is there for.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("usr/bin/busybox", "the shell and the everyday commands"),
+    ("usr/bin/kmod", "modprobe, also for what the kernel asks for"),
+    ("usr/bin/ntfs-3g", "writing into ntfs"),
+    ("usr/sbin/cryptsetup", "LUKS"),
+    ("usr/sbin/debugfs", "damaging ext4 in a known way"),
+    ("usr/sbin/dmsetup", "LVM and LUKS, when something goes wrong"),
+    ("usr/sbin/lvm", "LVM"),
+    ("usr/sbin/mdadm", "arrays"),
+    ("usr/sbin/mke2fs", "ext4"),
+    ("usr/sbin/mkfs.btrfs", "btrfs"),
+    ("usr/sbin/mkfs.fat", "the EFI system partition"),
+    ("usr/sbin/mkfs.xfs", "xfs"),
+    ("usr/sbin/mkntfs", "ntfs"),
+    ("usr/sbin/mkswap", "swap"),
+    ("usr/sbin/sfdisk", "MBR"),
+    ("usr/sbin/sgdisk", "GPT"),
+];
+
+/// Other names of those programs.
+const LINKS: &[(&str, &str)] = &[
+    ("usr/sbin/modprobe", "../bin/kmod"),
+    ("usr/sbin/mkfs.ext4", "mke2fs"),
+    ("bin", "usr/bin"),
+    ("sbin", "usr/sbin"),
+    ("lib", "usr/lib"),
+    ("lib64", "usr/lib64"),
+];
+
+/// Parts of the kernel's module tree; modprobe takes what it needs from there.
+const MODULES: &[&str] = &[
+    "arch/x86/crypto",
+    "crypto",
+    "drivers/block/virtio_blk.ko.xz",
+    "drivers/md",
+    "fs/btrfs",
+    "fs/ext4",
+    "fs/fat",
+    "fs/fuse",
+    "fs/jbd2",
+    "fs/mbcache.ko.xz",
+    "fs/nls",
+    "fs/xfs",
+    "lib",
+];
+
+/// What runs as PID 1. The script comes on a disk of its own, so that one initramfs serves all; the
+/// other disks are found by their serial numbers.
+const INIT: &str = r#"#!/usr/bin/busybox sh
+bb=/usr/bin/busybox
+$bb mkdir -p /proc /sys /dev /run /tmp /mnt /bb /var/lib /run/lock /run/lvm
+$bb mount -t proc proc /proc
+$bb mount -t sysfs sysfs /sys
+$bb mount -t devtmpfs dev /dev
+$bb --install -s /bb
+export PATH=/usr/sbin:/usr/bin:/bb LC_ALL=C
+ln -sf /proc/mounts /etc/mtab
+/usr/sbin/modprobe -a virtio_blk md_mod raid0 raid1 raid10 raid456 dm_mod dm_crypt ext4 xfs btrfs vfat fuse
+for disk in /sys/block/vd*; do
+    mkdir -p /run/disk
+    ln -s /dev/${disk##*/} /run/disk/$(cat $disk/serial)
+done
+tr -d '\000' < $(readlink /run/disk/script) > /run/script
+sh /run/script
+echo "builder: end"
+poweroff -f
+"#;
+
+pub struct Builder {
+    kernel: PathBuf,
+    initrd: PathBuf,
+    /// Changes with the kernel, the programs and the way they are put together.
+    pub key: String,
+}
+
+/// One set to be made in a machine.
+pub struct Order<'a> {
+    pub name: &'a str,
+    /// Files that exist in their size; the script finds the nodes as $A, $B, ...
+    pub disks: Vec<PathBuf>,
+    pub script: &'a str,
+    /// The machine is killed where the script ends, with everything still mounted.
+    pub killed: bool,
+}
+
+impl Builder {
+    pub fn new() -> Result<Builder> {
+        let root = programs::debian_root()?;
+        let kernel = only(&root.join("boot"), "vmlinuz-")?;
+        let version = kernel
+            .file_name()
+            .and_then(|name| name.to_str()?.strip_prefix("vmlinuz-"))
+            .context("read the kernel's version")?
+            .to_string();
+        let mut hash = Sha256::new();
+        hash.update(format!("{version}{PROGRAMS:?}{LINKS:?}{MODULES:?}{INIT}"));
+        for (program, _) in PROGRAMS {
+            let path = root.join(program);
+            hash.update(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
+        }
+        let key = disks::hex(&hash.finalize())[..16].to_string();
+        let initrd = programs::cache().join(format!("vm/builder-{key}.cpio"));
+        if !initrd.exists() {
+            assemble(&root, &version, &initrd).context("assemble the builder's initramfs")?;
+        }
+        Ok(Builder { kernel, initrd, key })
+    }
+
+    /// Run the scripts of several sets, one after the other in one machine. One that is killed has
+    /// to come alone.
+    pub fn make(&self, lab: &Lab, orders: &[Order]) -> Result<()> {
+        let script = lab.path("script.img");
+        let mut text: String = orders.iter().enumerate().map(|(number, order)| part(number, order)).collect();
+        // Whole sectors, or the end of the script stays outside the disk.
+        text.push_str(&"\n".repeat(512 - text.len() % 512));
+        fs::write(&script, text).with_context(|| format!("write {}", script.display()))?;
+
+        let boot = Boot::Kernel {
+            kernel: self.kernel.clone(),
+            initrd: self.initrd.clone(),
+            append: "console=ttyS0 quiet panic=-1".into(),
+        };
+        let mut machine = Machine::new(boot).memory(1024).disk(Disk::raw(&script, Bus::VirtioBlk, "script"));
+        // A fixed clock, since superblocks hold times.
+        machine.clock = "2026-01-01T00:00:00".into();
+        for (number, order) in orders.iter().enumerate() {
+            for (disk, path) in order.disks.iter().enumerate() {
+                machine = machine.disk(Disk::raw(path, Bus::VirtioBlk, &format!("s{number}d{disk}")));
+            }
+        }
+        let mut vm = machine.start(lab)?;
+        for order in orders {
+            let name = order.name;
+            let answer = vm.console.wait(&format!("{name} made"), 0, BOOT, |text| {
+                ["ok", "kill", "failed"]
+                    .into_iter()
+                    .find(|end| text.contains(&format!("\nbuilder: {name} {end}\n")))
+            })?;
+            match answer {
+                "ok" => {}
+                "kill" => {
+                    vm.kill()?;
+                    return Ok(());
+                }
+                _ => bail!("make {name}: its script failed"),
+            }
+        }
+        vm.console.wait_for("builder: end", 0, SOON)?;
+        vm.wait_off()
+    }
+}
+
+/// One set's part of the script: a shell of its own, for `set -e` means nothing inside an `if`.
+/// busybox's shell takes its own applets before PATH, and its mkswap knows no UUID.
+fn part(number: usize, order: &Order) -> String {
+    let nodes: String = ('A'..='Z')
+        .zip(0..order.disks.len())
+        .map(|(letter, disk)| format!("{letter}=$(readlink /run/disk/s{number}d{disk})\n"))
+        .collect();
+    let (name, body) = (order.name, order.script);
+    let end = if order.killed { "kill'; sleep 3600" } else { "ok'" };
+    format!(
+        "cat > /run/{name} <<'END OF PART'\nmkswap() {{ /usr/sbin/mkswap \"$@\"; }}\nset -eux\n{nodes}{body}\nEND OF PART\n\
+         if sh /run/{name} 2>&1; then echo 'builder: {name} {end}; else echo 'builder: {name} failed'; fi\n"
+    )
+}
+
+/// The one file of a directory whose name begins so.
+fn only(directory: &Path, prefix: &str) -> Result<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(directory)
+        .with_context(|| format!("list {}", directory.display()))?
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path())
+        .collect();
+    found.sort();
+    found.pop().with_context(|| format!("find {prefix}* in {}", directory.display()))
+}
+
+fn assemble(root: &Path, version: &str, initrd: &Path) -> Result<()> {
+    let parent = initrd.parent().context("name the cache")?;
+    fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+    let stage = tempfile::Builder::new().prefix("builder-").tempdir_in(parent).context("make a directory")?;
+    let stage = stage.path();
+    let mut files: BTreeSet<String> = BTreeSet::from(["usr/lib64/ld-linux-x86-64.so.2".to_string()]);
+    for (program, _) in PROGRAMS {
+        files.insert(program.to_string());
+        files.extend(libraries(root, program)?);
+    }
+    for file in &files {
+        copy_file(&root.join(file), &stage.join(file))?;
+    }
+    for (link, target) in LINKS {
+        symlink(target, stage.join(link)).with_context(|| format!("link {link}"))?;
+    }
+    let modules = format!("usr/lib/modules/{version}");
+    for part in MODULES {
+        let part = format!("{modules}/kernel/{part}");
+        copy_tree(&root.join(&part), &stage.join(&part))?;
+    }
+    for index in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
+        let index = format!("{modules}/{index}");
+        copy_file(&root.join(&index), &stage.join(&index))?;
+    }
+    let stage_name = stage.to_str().context("name the directory")?;
+    let status = programs::debian(root, "usr/sbin/depmod", ["-b", stage_name, version])
+        .stdout(Stdio::null())
+        .status()
+        .context("run depmod")?;
+    ensure!(status.success(), "depmod: {status}");
+    fs::create_dir_all(stage.join("etc")).context("make /etc")?;
+    fs::write(stage.join("init"), INIT).context("write /init")?;
+    fs::set_permissions(stage.join("init"), fs::Permissions::from_mode(0o755)).context("mark /init")?;
+
+    let mut names = Vec::new();
+    list(stage, stage, &mut names)?;
+    let names_file = stage.with_extension("names");
+    fs::write(&names_file, names.join("\n") + "\n").context("write the list of files")?;
+    let part = initrd.with_extension("part");
+    let output = fs::File::create(&part).with_context(|| format!("create {}", part.display()))?;
+    // Debian's busybox is static: it runs on any host.
+    let status = std::process::Command::new(root.join("usr/bin/busybox"))
+        .args(["cpio", "-o", "-H", "newc", "-R", "0:0"])
+        .current_dir(stage)
+        .stdin(fs::File::open(&names_file).context("open the list of files")?)
+        .stdout(output)
+        .stderr(Stdio::null())
+        .status()
+        .context("run busybox cpio")?;
+    fs::remove_file(&names_file).context("remove the list of files")?;
+    ensure!(status.success(), "busybox cpio: {status}");
+    fs::rename(&part, initrd).with_context(|| format!("name {}", initrd.display()))
+}
+
+/// What the loader would load, as paths below the root.
+fn libraries(root: &Path, program: &str) -> Result<Vec<String>> {
+    let output = programs::debian(root, program, [] as [&str; 0])
+        .env("LD_TRACE_LOADED_OBJECTS", "1")
+        .output()
+        .with_context(|| format!("ask the loader about {program}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(!text.contains("not found"), "{program} lacks a library: {text}");
+    let prefix = format!("{}/", root.display());
+    Ok(text.split_whitespace().filter_map(|word| word.strip_prefix(&prefix)).map(String::from).collect())
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<()> {
+    let parent = to.parent().context("name a directory")?;
+    fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+    fs::copy(from, to).with_context(|| format!("copy {}", from.display()))?;
+    Ok(())
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    if !from.is_dir() {
+        return copy_file(from, to);
+    }
+    for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
+        let name = entry.with_context(|| format!("list {}", from.display()))?.file_name();
+        copy_tree(&from.join(&name), &to.join(&name))?;
+    }
+    Ok(())
+}
+
+/// Every path below `top`, directories before what they hold, sorted.
+fn list(top: &Path, directory: &Path, names: &mut Vec<String>) -> Result<()> {
+    let mut entries: Vec<PathBuf> = fs::read_dir(directory)
+        .with_context(|| format!("list {}", directory.display()))?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        let name =
+            path.strip_prefix(top).context("name a file")?.to_str().context("name a file")?.to_string();
+        names.push(name);
+        if path.is_dir() && !path.is_symlink() {
+            list(top, &path, names)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_and_modules_are_sorted_and_unique() {
+        assert!(PROGRAMS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(MODULES.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}

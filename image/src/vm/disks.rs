@@ -1,0 +1,184 @@
+//! Disks of a virtual machine: sparse files on the host, and how the guest sees them.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How the guest reaches a disk, and so what it calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// `vda`; on a PCI slot of its own.
+    VirtioBlk,
+    /// `sda`, on the one controller.
+    VirtioScsi,
+    /// `sda`, on the chip set's AHCI, six at most.
+    Ahci,
+    /// `nvme0n1`
+    Nvme,
+    /// `sda`, as a USB stick.
+    Usb,
+}
+
+/// What stands behind the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backing {
+    Raw(PathBuf),
+    Qcow2(PathBuf),
+    /// A disk of so many bytes that answers no read or write within the hour.
+    Hung(u64),
+}
+
+/// One disk of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    pub backing: Backing,
+    pub bus: Bus,
+    /// The drive's serial number, and its id towards QMP.
+    pub serial: String,
+    /// Bytes; 512 or 4096.
+    pub logical_block: u32,
+    /// A throttle group is put in between, which [`super::Vm::throttle`] moves.
+    pub throttled: bool,
+}
+
+impl Disk {
+    pub fn raw(path: impl Into<PathBuf>, bus: Bus, serial: &str) -> Disk {
+        Disk {
+            backing: Backing::Raw(path.into()),
+            bus,
+            serial: serial.into(),
+            logical_block: 512,
+            throttled: false,
+        }
+    }
+
+    pub fn hung(size: u64, bus: Bus, serial: &str) -> Disk {
+        Disk { backing: Backing::Hung(size), ..Disk::raw("", bus, serial) }
+    }
+
+    pub fn throttled(self) -> Disk {
+        Disk { throttled: true, ..self }
+    }
+
+    pub fn logical_block(self, bytes: u32) -> Disk {
+        Disk { logical_block: bytes, ..self }
+    }
+
+    /// The chain of block nodes, lowest first; the last is named by the serial number. The same
+    /// values serve `-blockdev` and QMP's `blockdev-add`.
+    pub(super) fn nodes(&self) -> Vec<Value> {
+        let serial = &self.serial;
+        let top = |throttled| if throttled { format!("{serial}-fast") } else { serial.clone() };
+        let file = |path: &Path| json!({ "driver": "file", "node-name": format!("{serial}-file"), "filename": path });
+        let format = |driver| json!({ "driver": driver, "node-name": top(self.throttled), "file": format!("{serial}-file") });
+        let mut nodes = match &self.backing {
+            Backing::Raw(path) => vec![file(path), format("raw")],
+            Backing::Qcow2(path) => vec![file(path), format("qcow2")],
+            Backing::Hung(size) => vec![json!({
+                "driver": "null-co", "node-name": top(self.throttled), "size": size, "read-zeroes": true,
+                "latency-ns": 3_600_000_000_000u64,
+            })],
+        };
+        if self.throttled {
+            nodes.push(json!({
+                "driver": "throttle", "node-name": serial, "throttle-group": self.throttle_group(),
+                "file": top(true),
+            }));
+        }
+        nodes
+    }
+
+    pub(super) fn throttle_group(&self) -> String {
+        format!("{}-throttle", self.serial)
+    }
+
+    /// The device, for `-device` and QMP's `device_add`. `place` is the number of disks before it on
+    /// the same bus; `slot` the PCI port to plug it into while the machine runs.
+    pub(super) fn device(&self, place: usize, slot: Option<&str>) -> Value {
+        let mut device =
+            json!({ "drive": self.serial, "id": format!("{}-disk", self.serial), "serial": self.serial });
+        let mut set = |name: &str, value: Value| device[name] = value;
+        match self.bus {
+            Bus::VirtioBlk => set("driver", json!("virtio-blk-pci")),
+            Bus::VirtioScsi => {
+                set("driver", json!("scsi-hd"));
+                set("bus", json!("scsi.0"));
+            }
+            Bus::Ahci => {
+                set("driver", json!("ide-hd"));
+                set("bus", json!(format!("ide.{place}")));
+            }
+            Bus::Nvme => set("driver", json!("nvme")),
+            Bus::Usb => {
+                set("driver", json!("usb-storage"));
+                set("bus", json!("usb.0"));
+            }
+        }
+        // usb-storage takes its block size from the drive behind it.
+        if self.bus != Bus::Usb {
+            set("logical_block_size", json!(self.logical_block));
+            set("physical_block_size", json!(self.logical_block.max(512)));
+        }
+        if let Some(slot) = slot {
+            set("bus", json!(slot));
+        }
+        device
+    }
+}
+
+/// A sparse file of zeroes.
+pub fn create(path: &Path, size: u64) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+    file.set_len(size).with_context(|| format!("size {}", path.display()))
+}
+
+/// A copy with its holes.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp")
+        .args(["--sparse=always", "--reflink=auto", "--"])
+        .args([from, to])
+        .status()
+        .context("run cp")?;
+    ensure!(status.success(), "copy {} to {}", from.display(), to.display());
+    Ok(())
+}
+
+/// SHA-256 over every byte of a disk, in hex.
+pub fn sha256(path: &Path) -> Result<String> {
+    let name = || format!("read {}", path.display());
+    let mut file = File::open(path).with_context(name)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer).with_context(name)?;
+        if count == 0 {
+            break;
+        }
+        hash.update(&buffer[..count]);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sparse_copy_has_the_same_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        create(&a, 3 << 20).unwrap();
+        copy(&a, &b).unwrap();
+        // head -c 3M /dev/zero | sha256sum
+        let want = "bbd05cf6097ac9b1f89ea29d2542c1b7b67ee46848393895f5a9e43fa1f621e5";
+        assert_eq!((sha256(&a).unwrap().as_str(), sha256(&b).unwrap().as_str()), (want, want));
+    }
+}

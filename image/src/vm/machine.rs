@@ -1,0 +1,267 @@
+//! What a virtual machine is made of, before it runs.
+
+use super::disks::{Bus, Disk};
+use super::lab::Lab;
+use super::programs;
+use super::qemu::Vm;
+use anyhow::Result;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// What the firmware starts.
+#[derive(Clone, Debug)]
+pub enum Boot {
+    /// QEMU's own loader.
+    Kernel { kernel: PathBuf, initrd: PathBuf, append: String },
+    /// The stock iPXE ROM of the first NIC, which fetches `bootfile` from `directory` by TFTP.
+    Pxe { directory: PathBuf, bootfile: String },
+    /// The first disk.
+    Disk,
+}
+
+/// One NIC on a network of its own: DHCP, a gateway at .2, and port 22 of the guest (.15) forwarded
+/// to a free port on loopback.
+#[derive(Clone, Debug)]
+pub struct Nic {
+    pub model: String,
+    /// Network part of a /24: `10.0.2`.
+    pub network: String,
+}
+
+impl Nic {
+    pub fn virtio(network: &str) -> Nic {
+        Nic { model: "virtio-net-pci".into(), network: network.into() }
+    }
+}
+
+/// Where the lines of a machine go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serial {
+    Read,
+    /// Connected to something that takes 4 KiB and then no more.
+    Unread,
+}
+
+/// A machine to be started.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub boot: Boot,
+    pub memory: u32,
+    pub cpus: u32,
+    pub disks: Vec<Disk>,
+    pub nics: Vec<Nic>,
+    /// PCI ports to plug something into later, named `slot0` and so on.
+    pub slots: usize,
+    pub serial: Serial,
+    pub reboots: bool,
+    /// The SMBIOS serial number, which the alias of the host key is made of.
+    pub name: String,
+    /// Start of the machine's clock, in the form of QEMU's `-rtc base=`.
+    pub clock: String,
+    pub more: Vec<String>,
+}
+
+impl Machine {
+    pub fn new(boot: Boot) -> Machine {
+        Machine {
+            boot,
+            memory: 768,
+            cpus: 1,
+            disks: Vec::new(),
+            nics: Vec::new(),
+            slots: 0,
+            serial: Serial::Read,
+            reboots: false,
+            name: "VM0001".into(),
+            clock: "utc".into(),
+            more: Vec::new(),
+        }
+    }
+
+    pub fn memory(self, mebibytes: u32) -> Machine {
+        Machine { memory: mebibytes, ..self }
+    }
+
+    pub fn cpus(self, cpus: u32) -> Machine {
+        Machine { cpus, ..self }
+    }
+
+    pub fn disk(mut self, disk: Disk) -> Machine {
+        self.disks.push(disk);
+        self
+    }
+
+    pub fn disks(mut self, disks: impl IntoIterator<Item = Disk>) -> Machine {
+        self.disks.extend(disks);
+        self
+    }
+
+    pub fn nic(mut self, nic: Nic) -> Machine {
+        self.nics.push(nic);
+        self
+    }
+
+    pub fn no_nic(mut self) -> Machine {
+        self.nics.clear();
+        self
+    }
+
+    pub fn slots(self, slots: usize) -> Machine {
+        Machine { slots, ..self }
+    }
+
+    pub fn unread_serial(self) -> Machine {
+        Machine { serial: Serial::Unread, ..self }
+    }
+
+    pub fn named(self, name: &str) -> Machine {
+        Machine { name: name.into(), ..self }
+    }
+
+    /// A reset starts the machine again, instead of ending it.
+    pub fn reboots(self) -> Machine {
+        Machine { reboots: true, ..self }
+    }
+
+    /// More words for the kernel's command line.
+    pub fn append(mut self, words: &str) -> Machine {
+        if let Boot::Kernel { append, .. } = &mut self.boot {
+            append.push(' ');
+            append.push_str(words);
+        }
+        self
+    }
+
+    pub fn initrd(mut self, path: &Path) -> Machine {
+        if let Boot::Kernel { initrd, .. } = &mut self.boot {
+            *initrd = path.into();
+        }
+        self
+    }
+
+    pub fn start(self, lab: &Lab) -> Result<Vm<'_>> {
+        Vm::start(self, lab)
+    }
+
+    /// QEMU's arguments, without those that say where the lines go.
+    pub(super) fn arguments(&self, qemu_major: u32) -> Vec<String> {
+        // 7.2 crashes Debian's kernels at random with cmpxchg16b; from 10 on all is well, and ERMS
+        // would make the kernel copy pages bytewise, which is what TCG is slowest at.
+        let cpu = if qemu_major >= 10 { "max,-erms" } else { "qemu64,-cx16" };
+        let mut args: Vec<String> = "-nodefaults -no-user-config -display none -M q35 -accel tcg"
+            .split(' ')
+            .map(String::from)
+            .collect();
+        let mut add = |option: &str, value: String| args.extend([option.to_string(), value]);
+        add("-cpu", cpu.into());
+        add("-m", self.memory.to_string());
+        add("-smp", self.cpus.to_string());
+        add("-rtc", format!("base={}", self.clock));
+        add("-smbios", format!("type=1,manufacturer=Lifeboat,product=Test,serial={}", self.name));
+        match &self.boot {
+            Boot::Kernel { kernel, initrd, append } => {
+                add("-kernel", kernel.display().to_string());
+                add("-initrd", initrd.display().to_string());
+                add("-append", append.clone());
+            }
+            Boot::Pxe { .. } => add("-boot", "n".into()),
+            Boot::Disk => add("-boot", "c".into()),
+        }
+        for (number, nic) in self.nics.iter().enumerate() {
+            let boot = match &self.boot {
+                Boot::Pxe { directory, bootfile } if number == 0 => {
+                    format!(",tftp={},bootfile={bootfile}", directory.display())
+                }
+                _ => String::new(),
+            };
+            let network = &nic.network;
+            add(
+                "-netdev",
+                format!("user,id=net{number},net={network}.0/24,hostfwd=tcp:127.0.0.1:0-:22{boot}"),
+            );
+            // The option ROM costs a second of SeaBIOS where nobody boots from the network.
+            let rom = if boot.is_empty() { ",romfile=" } else { "" };
+            let (model, mac) = (&nic.model, format!("52:54:00:12:34:{:02x}", 0x56 + number));
+            add("-device", format!("{model},netdev=net{number},id=nic{number},mac={mac}{rom}"));
+        }
+        for slot in 0..self.slots {
+            add("-device", format!("pcie-root-port,id=slot{slot},chassis={slot}"));
+        }
+        if self.slots > 0 || self.disks.iter().any(|disk| disk.bus == Bus::VirtioScsi) {
+            add("-device", "virtio-scsi-pci,id=scsi".into());
+        }
+        if self.disks.iter().any(|disk| disk.bus == Bus::Usb) {
+            add("-device", "qemu-xhci,id=usb".into());
+        }
+        for (number, disk) in self.disks.iter().enumerate() {
+            let place = self.disks[..number].iter().filter(|other| other.bus == disk.bus).count();
+            if disk.throttled {
+                add(
+                    "-object",
+                    json!({ "qom-type": "throttle-group", "id": disk.throttle_group() }).to_string(),
+                );
+            }
+            for node in disk.nodes() {
+                add("-blockdev", node.to_string());
+            }
+            add("-device", disk.device(place, None).to_string());
+        }
+        if !self.reboots {
+            args.push("-no-reboot".into());
+        }
+        args.extend(self.more.iter().cloned());
+        args
+    }
+
+    /// The command line for a person to paste: the console on the terminal, SSH on port 2222.
+    pub(super) fn paste(&self) -> String {
+        let mut args = vec![programs::qemu().display().to_string()];
+        args.extend(self.arguments(programs::qemu_major().unwrap_or(10)));
+        args.extend(["-serial", "mon:stdio", "-serial", "file:events.log"].map(String::from));
+        args.iter()
+            .map(|arg| quote(&arg.replace("127.0.0.1:0-", "127.0.0.1:2222-")))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+/// A word as a POSIX shell reads it.
+pub fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_string();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_disk_has_its_nodes_and_one_device() {
+        let machine = Machine::new(Boot::Disk)
+            .disk(Disk::raw("/a", Bus::VirtioScsi, "A").throttled())
+            .disk(Disk::raw("/b", Bus::Ahci, "B"))
+            .disk(Disk::raw("/c", Bus::Ahci, "C"));
+        let line = machine.arguments(10).join(" ");
+        for part in ["\"bus\":\"ide.0\"", "\"bus\":\"ide.1\"", "virtio-scsi-pci,id=scsi", "A-throttle"] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert!(!line.contains("qemu-xhci"));
+    }
+
+    #[test]
+    fn an_old_qemu_gets_a_processor_that_it_emulates_soundly() {
+        let machine = Machine::new(Boot::Disk);
+        assert!(machine.arguments(7).contains(&"qemu64,-cx16".to_string()));
+    }
+
+    #[test]
+    fn a_pasted_word_is_one_word() {
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(quote("-m"), "-m");
+        assert_eq!(quote(""), "''");
+    }
+}
