@@ -151,13 +151,29 @@ impl<'lab> Vm<'lab> {
         })
     }
 
-    /// The line that the console shows for the stable alias, unedited.
+    /// What the console shows to be put into `known_hosts` under the stable alias, unedited.
     pub fn known_hosts(&self, mark: usize) -> Result<String> {
         self.console.wait("a known_hosts line for lifeboat-SERIAL on the console", mark, BOOT, |text| {
             let whole = &text[..text.rfind('\n')?];
-            let alias =
-                |line: &&str| line.trim_start().starts_with("lifeboat-") && line.contains(" ssh-ed25519 ");
-            whole.lines().find(alias).map(|line| line.trim().to_string())
+            let line =
+                whole.lines().find(|line| line.contains("lifeboat-") && line.contains(" ssh-ed25519 "))?;
+            Some(line[line.find("lifeboat-")?..].trim_end().to_string())
+        })
+    }
+
+    /// The same from the machine's events, where nobody reads the console.
+    pub fn known_hosts_event(&self) -> Result<String> {
+        self.events.wait("the event of the host key", 0, BOOT, |event| match event {
+            Event::HostKey { line, alias, .. } => Some(format!("{alias} {line}")),
+            _ => None,
+        })
+    }
+
+    /// Wait until the whole userland is there, and what was plugged in at power-on is handled.
+    pub fn settled_after(&self, mark: usize) -> Result<()> {
+        self.events.ready("layers", mark, BOOT)?;
+        self.events.wait("the event that devices are settled", mark, BOOT, |event| {
+            matches!(event, Event::Settled { .. }).then_some(())
         })
     }
 

@@ -163,7 +163,11 @@ mod tests {
     fn every_parameter_is_documented() {
         let page = include_str!("../../../docs/parameters.md");
         for param in PARAMS {
-            assert!(page.contains(&format!("| `{}", param.name)), "{} is not in docs/parameters.md", param.name);
+            assert!(
+                page.contains(&format!("| `{}", param.name)),
+                "{} is not in docs/parameters.md",
+                param.name
+            );
         }
     }
 

@@ -2,19 +2,20 @@
 //! failure, and the tally.
 
 use super::Test;
-use anyhow::{Context as _, Result, bail, ensure};
+use super::bench::Bench;
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use image::vm::{Lab, disks, programs};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 #[derive(Parser)]
-#[command(name = "vm", about = "Boot the built image in QEMU and hold it against its promises")]
+#[command(name = "vm-test", about = "Boot the built image in QEMU and hold it against its promises")]
 struct Arguments {
     /// Every test, not only the sample
     #[arg(long)]
@@ -52,18 +53,18 @@ fn shard(text: &str) -> Result<(usize, usize), String> {
     }
 }
 
-pub fn main(tests: &[&Test]) -> ExitCode {
+pub fn main(tests: &[Test]) -> ExitCode {
     match run(tests, &Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("vm: {error:#}");
+            eprintln!("vm-test: {error:#}");
             ExitCode::from(2)
         }
     }
 }
 
-fn run(tests: &[&Test], arguments: &Arguments) -> Result<bool> {
+fn run(tests: &[Test], arguments: &Arguments) -> Result<bool> {
     let named =
         |name: &str| arguments.names.is_empty() || arguments.names.iter().any(|part| name.contains(part));
     if arguments.disks {
@@ -91,23 +92,24 @@ fn run(tests: &[&Test], arguments: &Arguments) -> Result<bool> {
         for _ in 0..arguments.jobs.max(1) {
             scope.spawn(|| {
                 while let Some(test) = picked.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if !arguments.again && results.passed(test.name) {
-                        println!("ok    {} (before, on this image)", test.name);
-                        passed.fetch_add(1, Ordering::Relaxed);
-                        continue;
-                    }
-                    match one(test, &arguments.image, &results) {
-                        Ok(()) => drop(passed.fetch_add(1, Ordering::Relaxed)),
-                        Err(_) => failed.lock().unwrap_or_else(|e| e.into_inner()).push(test.name),
-                    }
+                    let before = results.kept(test.name).filter(|_| !arguments.again);
+                    let (kept, broken) = match before {
+                        Some(kept) => {
+                            println!("ok    {}: {kept} promises, on this image before", test.name);
+                            (kept, Vec::new())
+                        }
+                        None => one(test, &arguments.image, &results),
+                    };
+                    passed.fetch_add(kept, Ordering::Relaxed);
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).extend(broken);
                 }
             });
         }
     });
-    let failed = failed.into_inner().unwrap_or_else(|e| e.into_inner());
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !failed.is_empty() {
-        println!("\nfailed:");
-        failed.iter().for_each(|name| println!("    {name}"));
+        println!("\nbroken:");
+        failed.iter().for_each(|promise| println!("    {promise}"));
     }
     let (mut total, mut lost) = (passed.into_inner(), failed.len());
     if let Some(path) = &arguments.tally {
@@ -119,35 +121,53 @@ fn run(tests: &[&Test], arguments: &Arguments) -> Result<bool> {
     Ok(lost == 0)
 }
 
-fn pick<'a>(tests: &[&'a Test], arguments: &Arguments, named: impl Fn(&str) -> bool) -> Vec<&'a Test> {
+fn pick<'a>(tests: &'a [Test], arguments: &Arguments, named: impl Fn(&str) -> bool) -> Vec<&'a Test> {
     // A name picks a test whether it is in the sample or not.
     let wanted =
-        |test: &&&Test| named(test.name) && (test.sample || arguments.all || !arguments.names.is_empty());
+        |test: &&Test| named(test.name) && (test.sample || arguments.all || !arguments.names.is_empty());
     let (first, step) = arguments.shard.unwrap_or((1, 1));
-    tests.iter().filter(wanted).copied().skip(first - 1).step_by(step).collect()
+    tests.iter().filter(wanted).skip(first - 1).step_by(step).collect()
 }
 
-/// One test, from its empty directory to its line.
-fn one(test: &Test, image: &Path, results: &Results) -> Result<()> {
+/// One machine, from its empty directory to its line: how many promises it kept, and which not.
+fn one(test: &Test, image: &Path, results: &Results) -> (usize, Vec<String>) {
+    println!("      {}", test.name);
     let begun = Instant::now();
-    let lab = Lab::new(test.name, image)?;
-    let outcome = match catch_unwind(AssertUnwindSafe(|| (test.run)(&lab))) {
-        Ok(outcome) => outcome,
-        Err(_) => Err(anyhow::anyhow!("the test itself panicked, see above")),
-    };
-    let seconds = begun.elapsed().as_secs();
-    match outcome {
-        Ok(()) => {
-            println!("ok    {} ({seconds} s)", test.name);
-            results.keep(test.name, seconds)?;
-            fs::remove_dir_all(&lab.dir).with_context(|| format!("remove {}", lab.dir.display()))
-        }
+    let lab = match Lab::new(test.name, image) {
+        Ok(lab) => lab,
         Err(error) => {
-            println!("FAIL  {} ({seconds} s): failed to {error:#}\n{}", test.name, lab.reports());
-            println!("--- kept in {}", lab.dir.display());
-            bail!("failed")
+            println!("FAIL  {}: {error:#}", test.name);
+            return (0, vec![test.name.to_string()]);
         }
+    };
+    let bench = Bench::new(lab);
+    let outcome = catch_unwind(AssertUnwindSafe(|| (test.run)(&bench)))
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("the test itself panicked, see above")));
+    let seconds = begun.elapsed().as_secs();
+    let outcomes = bench.outcomes();
+    let mut broken: Vec<String> = outcomes
+        .iter()
+        .filter(|(_, error)| error.is_some())
+        .map(|(promise, _)| format!("{}: {promise}", test.name))
+        .collect();
+    let kept = outcomes.len() - broken.len();
+    if let Err(error) = outcome {
+        println!("FAIL  {}: failed to {error:#}", test.name);
+        broken.push(test.name.to_string());
     }
+    let forgotten = if broken.is_empty() {
+        results.keep(test.name, kept).and_then(|()| {
+            println!("ok    {} ({seconds} s)", test.name);
+            fs::remove_dir_all(&bench.dir).with_context(|| format!("remove {}", bench.dir.display()))
+        })
+    } else {
+        println!("{}\n--- kept in {}", bench.reports(), bench.dir.display());
+        Ok(())
+    };
+    if let Err(error) = forgotten {
+        eprintln!("vm-test: {error:#}");
+    }
+    (kept, broken)
 }
 
 /// What has passed on which image, so that an interrupted run goes on where it stopped.
@@ -169,13 +189,14 @@ impl Results {
         Ok(Results { directory })
     }
 
-    fn passed(&self, name: &str) -> bool {
-        self.directory.join(name).exists()
+    /// How many promises a test kept on this image.
+    fn kept(&self, name: &str) -> Option<usize> {
+        fs::read_to_string(self.directory.join(name)).ok()?.trim().parse().ok()
     }
 
-    fn keep(&self, name: &str, seconds: u64) -> Result<()> {
+    fn keep(&self, name: &str, promises: usize) -> Result<()> {
         let path = self.directory.join(name);
-        fs::write(&path, format!("{seconds}\n")).with_context(|| format!("write {}", path.display()))
+        fs::write(&path, format!("{promises}\n")).with_context(|| format!("write {}", path.display()))
     }
 }
 
@@ -191,4 +212,24 @@ fn tally(text: &str) -> (usize, usize) {
     text.lines()
         .filter(|line| line.starts_with("test result: "))
         .fold((0, 0), |sum, line| (sum.0 + count(line, "passed"), sum.1 + count(line, "failed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tally_adds_what_cargo_test_says() {
+        let text = "running 2 tests\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\n\
+                    test result: FAILED. 5 passed; 1 failed; 0 ignored\n";
+        assert_eq!(tally(text), (7, 1));
+    }
+
+    #[test]
+    fn shards_are_counted_from_one() {
+        assert_eq!(shard("2/3"), Ok((2, 3)));
+        for wrong in ["0/3", "4/3", "1", "a/b"] {
+            assert!(shard(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -1,0 +1,90 @@
+//! Ways to boot, and what a boot survives.
+
+use crate::bench::{Bench, holds};
+use anyhow::{Context as _, Result, ensure};
+use contract::event::Event;
+use image::vm::machine::{Boot, Machine, Nic};
+use image::vm::{http, qemu};
+use std::fs;
+
+/// QEMU hands over this much of a command line, and the kernel takes it (COMMAND_LINE_SIZE less
+/// the terminating NUL).
+const FULL_LENGTH: usize = 2047;
+
+pub fn pxe(bench: &Bench) -> Result<()> {
+    let server = http::Server::start(&bench.image)?;
+    let tftp = bench.path("tftp");
+    fs::create_dir(&tftp).context("make the TFTP directory")?;
+    let key = bench.public_key()?.replace(' ', ",");
+    let script = format!(
+        "#!ipxe\nset append console=ttyS0 panic=-1 rescue.events=ttyS1 ssh_key={key}\n\
+         chain http://10.0.2.2:{}/boot.ipxe\n",
+        server.port
+    );
+    fs::write(tftp.join("start.ipxe"), script).context("write the iPXE script")?;
+    let boot = Boot::Pxe { directory: tftp, bootfile: "start.ipxe".into() };
+    let vm = Machine::new(boot).memory(1024).nic(Nic::virtio("10.0.2")).start(bench)?;
+    let ssh = vm.login()?;
+    bench.check("the stock iPXE ROM brings a machine to its login", || {
+        let asked = server.asked().join(" ");
+        holds(&asked, &["/boot.ipxe", "/vmlinuz", "/initramfs"])?;
+        ssh.ok("true").map(drop)
+    });
+    bench.check("the NIC that was booted from is known", || {
+        holds(&ssh.ok("cat /proc/cmdline")?.to_lowercase(), &["bootif=", "52:54:00:12:34:56"])
+    });
+    Ok(())
+}
+
+pub fn command_line(bench: &Bench) -> Result<()> {
+    let machine = bench.machine()?.append("rescue.writeable sshkey=x ipv6.disable=1 netconsole.x=1 pad=");
+    let Boot::Kernel { append, .. } = &machine.boot else { unreachable!("the lab boots by -kernel") };
+    let padding = "x".repeat(FULL_LENGTH - append.len() - 1);
+    let vm = machine.append(&padding).start(bench)?;
+    let ssh = vm.login()?;
+    bench.check("a command line of full length reaches the login", || {
+        let length = ssh.ok("cat /proc/cmdline")?.trim_end().len();
+        ensure!(length >= FULL_LENGTH - 1, "see all of it: {length} bytes");
+        Ok(())
+    });
+    bench.check("a line that may have been cut is named", || {
+        vm.console.wait_for("probably cut", 0, qemu::SOON).map(drop)
+    });
+    bench.check("an unknown parameter is named with the nearest known", || {
+        vm.console.wait_for("rescue.writeable: did you mean rescue.writable?", 0, qemu::SOON)?;
+        vm.console.wait_for("sshkey: did you mean ssh_key?", 0, qemu::SOON).map(drop)
+    });
+    bench.check("without IPv6 the login is reached over IPv4", || {
+        ensure!(ssh.run("test -e /proc/net/if_inet6")?.status != 0, "have no IPv6");
+        Ok(())
+    });
+    bench.check("no step of the boot failed", || {
+        let failed: Vec<Event> =
+            vm.events.all().into_iter().filter(|event| matches!(event, Event::StepFailed { .. })).collect();
+        ensure!(failed.is_empty(), "see no failed step: {failed:?}");
+        Ok(())
+    });
+    Ok(())
+}
+
+pub fn truncated(bench: &Bench) -> Result<()> {
+    let whole = bench.image.join("initramfs");
+    let cut = bench.path("initramfs");
+    fs::copy(&whole, &cut).with_context(|| format!("copy {}", whole.display()))?;
+    let file = fs::OpenOptions::new().write(true).open(&cut).context("open the copy")?;
+    let length = file.metadata().context("measure the copy")?.len();
+    // The last layer is several times as long.
+    file.set_len(length - (4 << 20)).context("cut the copy")?;
+    let vm = bench.machine()?.initrd(&cut).start(bench)?;
+    let ssh = vm.login()?;
+    bench.check("a truncated layer is named, and the login works", || {
+        let error = vm.events.wait("the event of a damaged layer", 0, qemu::BOOT, |event| match event {
+            Event::Layer { name, error: Some(error) } => Some(format!("{name}: {error}")),
+            _ => None,
+        })?;
+        let name = error.split(':').next().unwrap_or_default();
+        vm.console.wait_for(&format!("layer {name}"), 0, qemu::SOON)?;
+        ssh.ok("ls /lifeboat/bin").map(drop)
+    });
+    Ok(())
+}

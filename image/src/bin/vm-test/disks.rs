@@ -1,0 +1,156 @@
+//! The road from a broken server to a mended one, and the promise that looking writes nothing.
+
+use crate::bench::{Bench, holds};
+use anyhow::{Result, ensure};
+use image::fixtures;
+use image::vm::disks::sha256;
+use image::vm::{Bus, Disk};
+use std::path::PathBuf;
+
+/// Copies of a set for one machine, with their disks on one bus.
+pub fn set(bench: &Bench, name: &str, bus: Bus) -> Result<Vec<Disk>> {
+    let fixture = fixtures::ensure(&[name])?.remove(0);
+    let serial = |number: usize| format!("{}-{number}", name.replace('.', "")).to_uppercase();
+    let copies = fixture.copy_to(&bench.dir)?;
+    Ok(copies.into_iter().enumerate().map(|(number, path)| Disk::raw(path, bus, &serial(number))).collect())
+}
+
+pub fn mend(bench: &Bench) -> Result<()> {
+    let disks = set(bench, "hetzner", Bus::Ahci)?;
+    let mut vm = bench.machine()?.disks(disks).reboots().start(bench)?;
+    let ssh = vm.login()?;
+    vm.settled_after(0)?;
+    bench.check("fdisk -l shows both disks and their partitions", || {
+        let list = ssh.ok("fdisk -l")?;
+        holds(
+            &list,
+            &[
+                "Disk /dev/sda: 512 MiB",
+                "Disklabel type: gpt",
+                "/dev/sda3",
+                "/dev/sdb4",
+                "BIOS boot",
+                "Linux RAID",
+            ],
+        )
+    });
+    bench.check("rescue assemble --rw starts the three arrays", || {
+        ssh.ok("rescue assemble --rw")?;
+        let mdstat = ssh.ok("cat /proc/mdstat")?;
+        holds(&mdstat, &["md0 : active raid1", "md1 : active raid1", "md2 : active raid1", "[2/2] [UU]"])
+    });
+    bench.check("fsck -y finds the root sound", || {
+        let answer = ssh.run("fsck -y /dev/md2")?;
+        ensure!(answer.status == 0, "see status 0: {answer:?}");
+        Ok(())
+    });
+    bench.check("mount, edit and umount work on the root", || {
+        ssh.ok("mount /dev/md2 /mnt")?;
+        holds(&ssh.ok("cat /mnt/etc/os-release")?, &["trixie"])?;
+        ssh.ok("sed -i 's/^UUID=33333333-0001.*/# mended &/' /mnt/etc/fstab && umount /mnt").map(drop)
+    });
+    bench.check("fsck refuses a mounted device", || {
+        ssh.ok("mount /dev/md1 /mnt")?;
+        let answer = ssh.run("fsck -y /dev/md1")?;
+        ssh.ok("umount /mnt")?;
+        ensure!(answer.status >= 8, "be refused: {answer:?}");
+        Ok(())
+    });
+    let (events, console) = (vm.events.mark(), vm.console.mark());
+    ssh.run("reboot")?;
+    let ssh = vm.login_after(events, console)?;
+    vm.settled_after(events)?;
+    bench.check("the next boot sees the edit", || {
+        ssh.ok("rescue assemble")?;
+        ssh.ok("mount -o ro /dev/md2 /mnt")?;
+        holds(&ssh.ok("cat /mnt/etc/fstab")?, &["# mended UUID=33333333-0001"])?;
+        ssh.ok("umount /mnt").map(drop)
+    });
+    bench.check("the real mdadm finds the arrays clean", || {
+        for member in ["sda1", "sda2", "sda3", "sdb1", "sdb2", "sdb3"] {
+            let text = ssh.ok(&format!("mdadm --examine /dev/{member}"))?;
+            holds(&text, &["State : clean", "Array State : AA"])?;
+        }
+        Ok(())
+    });
+    bench.check("poweroff ends the machine", || {
+        ssh.run("poweroff")?;
+        vm.wait_off()
+    });
+    Ok(())
+}
+
+/// Set, bus, and what is mounted read-only of it in the end.
+const LOOKED_AT: &[(&str, Bus, &[&str])] = &[
+    ("hetzner-broken", Bus::Ahci, &["md2"]),
+    ("mixed", Bus::VirtioBlk, &["vda1", "vda2", "vda3", "vda4", "vda5"]),
+    ("dirty", Bus::Nvme, &["nvme0n1p1", "nvme0n1p2"]),
+    ("ovh-mbr", Bus::Usb, &["disk/by-uuid/66666666-0001-4000-8000-000000000000"]),
+];
+
+pub fn unchanged(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine()?.memory(1024);
+    let mut files: Vec<(PathBuf, String)> = Vec::new();
+    for (name, bus, _) in LOOKED_AT {
+        for disk in set(bench, name, *bus)? {
+            if let image::vm::disks::Backing::Raw(path) = &disk.backing {
+                files.push((path.clone(), sha256(path)?));
+            }
+            machine = machine.disk(disk);
+        }
+    }
+    let mut vm = machine.start(bench)?;
+    let ssh = vm.login()?;
+    vm.settled_after(0)?;
+    bench.check("listing works with every disk guarded", || {
+        holds(&ssh.ok("lsblk")?, &["sda", "sdb", "vda3", "nvme0n1p2"])?;
+        holds(&ssh.ok("blkid")?, &["33333333-0002", "TYPE=\"xfs\"", "TYPE=\"ntfs\"", "LABEL=\"pool\""])?;
+        holds(&ssh.ok("fdisk -l")?, &["/dev/nvme0n1p2", "Disklabel type: dos"])?;
+        let guarded =
+            ssh.ok("cat /sys/class/block/sda/ro /sys/class/block/vda3/ro /sys/class/block/nvme0n1/ro")?;
+        ensure!(guarded.split_whitespace().all(|flag| flag == "1"), "see every flag set: {guarded}");
+        Ok(())
+    });
+    bench.check("rescue status shows the whole picture", || {
+        let text = ssh.run("rescue status")?;
+        ensure!(text.status != 2, "see no trouble: {text:?}");
+        Ok(())
+    });
+    bench.check("rescue assemble is read-only and leaves the stale member out", || {
+        ssh.run("rescue assemble")?;
+        let mdstat = ssh.ok("cat /proc/mdstat")?;
+        holds(&mdstat, &["md0 : active (read-only)", "md2 : active (read-only)", "[2/1]"])
+    });
+    for (name, _, targets) in LOOKED_AT {
+        for target in *targets {
+            bench.check(&format!("{target} of {name} is mounted read-only"), || {
+                ssh.ok(&format!("mount -o ro /dev/{target} /mnt && ls -R /mnt > /dev/null && umount /mnt"))
+                    .map(drop)
+            });
+        }
+    }
+    bench.check("the newer half of a split mirror is what is seen", || {
+        holds(
+            &ssh.ok("mount -o ro /dev/md2 /mnt && cat /mnt/etc/fresh && umount /mnt")?,
+            &["second disk was lost"],
+        )
+    });
+    bench.check("a write to a guarded disk is refused by the kernel", || {
+        let answer = ssh.run("dd if=/dev/zero of=/dev/vda bs=512 count=1 conv=fsync")?;
+        ensure!(answer.status != 0, "be refused: {answer:?}");
+        Ok(())
+    });
+    bench.check("poweroff ends the machine", || {
+        ssh.run("poweroff")?;
+        vm.wait_off()
+    });
+    for (path, before) in &files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        bench.check(&format!("every byte of {name} is what it was"), || {
+            let after = sha256(path)?;
+            ensure!(*before == after, "keep SHA-256 {before}: {after}");
+            Ok(())
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Who gets in, and how a person knows the machine.
+
+use crate::bench::{Bench, holds};
+use anyhow::{Context as _, Result, ensure};
+use image::vm::{Ssh, qemu};
+use std::fs;
+
+/// A refusal of the client's: not the command's status, and in these words.
+fn refused(ssh: &Ssh, words: &[&str]) -> Result<()> {
+    let answer = ssh.run("echo inside")?;
+    ensure!(answer.status == 255 && answer.stdout.is_empty(), "be refused: {answer:?}");
+    holds(&answer.stderr, words)
+}
+
+pub fn trust(bench: &Bench) -> Result<()> {
+    let vm = bench.machine()?.named("TRUST-1").start(bench)?;
+    let ssh = vm.login()?;
+    bench.check("the stock client trusts the console's line, unedited", || {
+        ensure!(ssh.alias == "lifeboat-TRUST-1", "find the serial number in the alias {}", ssh.alias);
+        ensure!(ssh.ok("id -u")?.trim() == "0", "be root");
+        Ok(())
+    });
+    bench.check("with another host's line it refuses", || {
+        let other =
+            fs::read_to_string(bench.key_named("other")?.with_extension("pub")).context("read a key")?;
+        let other = vm.ssh(0, &format!("{} {}", ssh.alias, other.trim()))?;
+        refused(&other, &["Host key verification failed"])
+    });
+    // The file was overwritten by the other line.
+    let ssh = vm.login()?;
+    bench.check("a wrong key is refused", || {
+        refused(&ssh.with_key(&bench.key_named("wrong")?), &["Permission denied"])
+    });
+    bench.check("a password is refused where a key was given", || {
+        refused(&ssh.with_password(bench, "lifeboat")?, &["Permission denied"])
+    });
+    bench.check("user nobody is refused", || refused(&ssh.user("nobody"), &["Permission denied"]));
+    bench.check("the right key still gets in after all that", || ssh.ok("true").map(drop));
+    Ok(())
+}
+
+pub fn two_boots(bench: &Bench) -> Result<()> {
+    let mut vm = bench.machine()?.reboots().start(bench)?;
+    let ssh = vm.login()?;
+    let first = vm.known_hosts(0)?;
+    let (events, console) = (vm.events.mark(), vm.console.mark());
+    // The connection may end before or with the command.
+    ssh.run("reboot")?;
+    let again = vm.login_after(events, console)?;
+    bench.check("two boots have different host keys", || {
+        let second = vm.known_hosts(console)?;
+        ensure!(first != second, "see another line than {first}");
+        again.ok("true").map(drop)
+    });
+    bench.check("poweroff ends the machine", || {
+        again.run("poweroff")?;
+        vm.wait_off()
+    });
+    Ok(())
+}
+
+pub fn password(bench: &Bench) -> Result<()> {
+    let vm = bench.machine_without_key()?.append("ssh_key=").start(bench)?;
+    vm.events.ready("sshd", 0, qemu::BOOT)?;
+    vm.addresses(1)?;
+    let ssh = vm.ssh(0, &vm.known_hosts(0)?)?;
+    let shown = vm.console.wait_for("password  ", 0, qemu::SOON)?;
+    let password = shown
+        .trim()
+        .strip_prefix("password")
+        .and_then(|rest| rest.split("   (").next())
+        .with_context(|| format!("read the password in {shown:?}"))?
+        .trim()
+        .to_string();
+    bench.check("the password of the console gets in", || {
+        ensure!(ssh.with_password(bench, &password)?.ok("id -u")?.trim() == "0", "be root");
+        Ok(())
+    });
+    bench.check("a wrong password is refused", || {
+        refused(&ssh.with_password(bench, "wrong")?, &["Permission denied"])
+    });
+    bench.check("a key that nobody gave is refused", || refused(&ssh, &["Permission denied"]));
+    bench.check("an empty ssh_key= is named", || {
+        let line = vm.console.wait_for("ssh_key", 0, qemu::SOON)?;
+        holds(&line, &["empty"])
+    });
+    bench.check("the password stands in no log", || {
+        let found = ssh.with_password(bench, &password)?.run(&format!(
+            "dmesg | grep -F '{password}'; grep -rF '{password}' /run/lifeboat/log /run/lifeboat/state"
+        ))?;
+        ensure!(found.stdout.is_empty(), "find no password in: {}", found.stdout);
+        Ok(())
+    });
+    Ok(())
+}

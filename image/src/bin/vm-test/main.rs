@@ -1,0 +1,65 @@
+//! The VM tests: the built image in QEMU, driven by the stock OpenSSH client. Each test is one
+//! machine, and holds several promises against it; [`TESTS`] is the list.
+//!
+//!     cargo run -p image --bin vm-test -- [--all] [--shard I/N] [--again] [--list] [NAME...]
+//!
+//! Without names, the sample that touches each promise runs; `--all` runs every test. A test that has
+//! passed on the same image is not run again unless `--again` says so. The last line is
+//! `N passed, N failed`.
+
+mod arrays;
+mod bench;
+mod boot;
+mod disks;
+mod login;
+mod network;
+mod runner;
+mod services;
+mod sessions;
+mod trouble;
+
+use anyhow::Result;
+use bench::Bench;
+
+/// One machine, and the promises that are held against it.
+pub struct Test {
+    pub name: &'static str,
+    /// Part of `make test`; the rest is `make test-all`'s.
+    pub sample: bool,
+    pub run: fn(&Bench) -> Result<()>,
+}
+
+const fn sample(name: &'static str, run: fn(&Bench) -> Result<()>) -> Test {
+    Test { name, sample: true, run }
+}
+
+const fn full(name: &'static str, run: fn(&Bench) -> Result<()>) -> Test {
+    Test { name, sample: false, run }
+}
+
+/// The longest first, so that shards and jobs end together.
+const TESTS: &[Test] = &[
+    sample("a_broken_server_is_mended_and_sees_it_after_a_reboot", disks::mend),
+    sample("nothing_is_written_until_a_person_asks_for_it", disks::unchanged),
+    sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
+    sample("a_second_boot_has_another_host_key", login::two_boots),
+    sample("the_console_is_the_root_of_trust", login::trust),
+    sample("without_a_key_the_console_shows_a_password", login::password),
+    sample("killed_services_come_back", services::killed),
+    sample("a_service_that_dies_again_and_again_burns_nothing", services::crash_loop),
+    sample("sessions_behave_as_openssh_users_expect", sessions::everyday),
+    full("large_copies_arrive_whole", sessions::large),
+    sample("a_pxe_boot_ends_in_a_login", boot::pxe),
+    sample("odd_command_lines_are_survived_and_named", boot::command_line),
+    sample("a_truncated_layer_is_named", boot::truncated),
+    sample("two_networks_answer_each_by_its_own_gateway", network::two),
+    sample("without_network_and_disk_the_console_still_works", network::none),
+    sample("a_hung_disk_holds_up_nothing_but_itself", trouble::hung),
+    full("a_hung_virtio_disk_and_scsi_disk_together", trouble::hung_both),
+    sample("a_serial_console_that_nobody_reads_holds_up_nothing", trouble::unread),
+    sample("damaged_disks_are_named_and_hurt_nobody", trouble::damaged),
+];
+
+fn main() -> std::process::ExitCode {
+    runner::main(TESTS)
+}

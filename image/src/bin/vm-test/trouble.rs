@@ -1,0 +1,113 @@
+//! Hardware and disks that misbehave from power-on.
+
+use crate::bench::{Bench, holds};
+use crate::disks::set;
+use anyhow::{Result, ensure};
+use contract::event::Event;
+use image::vm::{Bus, Disk, Vm, qemu};
+use std::time::Duration;
+
+const GIB: u64 = 1 << 30;
+/// A verb that meets a hung disk may wait for one deadline of a worker, not for the disk.
+const VERB: Duration = Duration::from_secs(90);
+
+pub fn hung(bench: &Bench) -> Result<()> {
+    with_hung(bench, &[("vda", Bus::VirtioBlk)])
+}
+
+pub fn hung_both(bench: &Bench) -> Result<()> {
+    with_hung(bench, &[("vda", Bus::VirtioBlk), ("nvme0n1", Bus::Nvme)])
+}
+
+fn with_hung(bench: &Bench, hung: &[(&str, Bus)]) -> Result<()> {
+    let good = set(bench, "hetzner", Bus::Ahci)?;
+    let bad = hung.iter().map(|(name, bus)| Disk::hung(GIB, *bus, &format!("HUNG-{}", name.to_uppercase())));
+    let vm = bench.machine()?.disks(good).disks(bad).start(bench)?;
+    let ssh = vm.login()?.patience(VERB);
+    for (name, _) in hung {
+        bench.check(&format!("the hung disk {name} is named"), || named(&vm, name));
+    }
+    bench.check("rescue status answers, and the sound disks are there", || {
+        let answer = ssh.run("rescue status")?;
+        ensure!(answer.status != 124, "be answered in time");
+        holds(&answer.stdout, &["sda", "sdb"])
+    });
+    bench.check("lsblk and blkid answer", || {
+        holds(&ssh.ok("lsblk")?, &["sda3"])?;
+        holds(&ssh.run("blkid")?.stdout, &["33333333-0002"])
+    });
+    bench.check("the sound arrays are assembled", || {
+        ssh.run("rescue assemble")?;
+        holds(&ssh.ok("cat /proc/mdstat")?, &["md2 : active"])
+    });
+    bench.check("poweroff does not wait for the hung disk", || {
+        ssh.run("poweroff")?;
+        // QEMU itself would wait for its hung requests, so the event is what counts.
+        vm.events.wait("the event of the shutdown", 0, qemu::SOON, |event| {
+            matches!(event, Event::Shutdown { .. }).then_some(())
+        })?;
+        vm.console.wait_for("reboot: Power down", 0, qemu::SOON * 2).map(drop)
+    });
+    Ok(())
+}
+
+fn named(vm: &Vm, name: &str) -> Result<()> {
+    vm.events.wait(&format!("a warning that names {name}"), 0, qemu::BOOT, |event| match event {
+        Event::Notice { text, .. } if text.contains(name) => Some(()),
+        _ => None,
+    })
+}
+
+pub fn unread(bench: &Bench) -> Result<()> {
+    // Without quiet the kernel itself spends 10 ms on every byte that the line does not take.
+    let vm = bench.machine()?.unread_serial().append("quiet").start(bench)?;
+    vm.events.ready("sshd", 0, qemu::BOOT)?;
+    vm.addresses(1)?;
+    let ssh = vm.ssh(0, &vm.known_hosts_event()?)?;
+    bench.check("a full serial line holds up no login", || ssh.ok("true").map(drop));
+    bench.check("and none after a flood to it", || {
+        ssh.run("timeout 2 sh -c 'dmesg > /dev/ttyS0'")?;
+        ssh.ok("true").map(drop)
+    });
+    Ok(())
+}
+
+pub fn damaged(bench: &Bench) -> Result<()> {
+    let mut machine = bench.machine()?;
+    for name in ["random", "torn-gpt", "ebr-loop"] {
+        machine = machine.disks(set(bench, name, Bus::VirtioScsi)?);
+    }
+    let vm = machine.start(bench)?;
+    let ssh = vm.login()?.patience(VERB);
+    vm.settled_after(0)?;
+    let node = |serial: &str| -> Result<String> {
+        let found = ssh.ok(&format!("readlink -f /dev/disk/by-id/*{serial}"))?;
+        Ok(found.lines().next().unwrap_or_default().trim().to_string())
+    };
+    bench.check("a random disk is listed as one without a table", || {
+        let list = ssh.run(&format!("fdisk -l {}", node("RANDOM-0")?))?;
+        ensure!(
+            !list.stdout.contains("Disklabel") && list.stdout.contains("32 MiB"),
+            "see a bare disk: {list:?}"
+        );
+        Ok(())
+    });
+    for (serial, words) in [("TORN-GPT-0", "primary"), ("TORN-GPT-1", "backup"), ("TORN-GPT-2", "primary")] {
+        bench.check(&format!("{serial}: the torn table is named, and the sound one used"), || {
+            let list = ssh.run(&format!("fdisk -l {} 2>&1", node(serial)?))?;
+            holds(&list.stdout.to_lowercase(), &[words, "corrupt", "linux filesystem"])
+        });
+    }
+    bench.check("a loop of extended tables ends", || {
+        let list = ssh.run(&format!("fdisk -l {} 2>&1", node("EBR-LOOP-0")?))?;
+        ensure!(list.status != 124, "end in time");
+        holds(&list.stdout, &["5 Extended"])
+    });
+    bench.check("lsblk, blkid and rescue status survive them all", || {
+        ssh.ok("lsblk")?;
+        ensure!(ssh.run("blkid")?.status != 124, "end in time");
+        ensure!(ssh.run("rescue status")?.status != 124, "end in time");
+        Ok(())
+    });
+    Ok(())
+}
