@@ -6,6 +6,7 @@ pub mod act;
 pub mod ask;
 pub mod events;
 pub mod log;
+pub mod machine;
 pub mod params;
 pub mod proc;
 pub mod root;

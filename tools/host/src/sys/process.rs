@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A child to start. It gets a session of its own, default signals with none blocked, and no
@@ -13,6 +14,9 @@ use std::process::{Command, Stdio};
 #[derive(Debug)]
 pub struct Spawn<'a> {
     pub argv: &'a [&'a OsStr],
+    /// What the program is told as its name, when that is not its path: a login shell's `-bash`.
+    pub arg0: Option<&'a OsStr>,
+    pub directory: &'a Path,
     /// The whole environment: nothing is inherited.
     pub environment: &'a [(OsString, OsString)],
     pub stdin: Option<File>,
@@ -34,6 +38,8 @@ impl<'a> Spawn<'a> {
     pub fn new(argv: &'a [&'a OsStr], environment: &'a [(OsString, OsString)]) -> Spawn<'a> {
         Spawn {
             argv,
+            arg0: None,
+            directory: Path::new("/"),
             environment,
             stdin: None,
             stdout: None,
@@ -60,6 +66,11 @@ pub fn reserve_event_descriptor() -> io::Result<()> {
     }
 }
 
+/// Reads as empty and takes everything.
+pub fn null() -> io::Result<File> {
+    File::options().read(true).write(true).open("/dev/null")
+}
+
 /// Starts a child; it is reaped by [`reap`].
 ///
 /// Errors: what fork or execve said.
@@ -73,7 +84,8 @@ pub fn spawn(spawn: Spawn<'_>) -> io::Result<i32> {
         .args(arguments)
         .env_clear()
         .envs(spawn.environment.iter().map(|(name, value)| (name, value)))
-        .current_dir("/")
+        .arg0(spawn.arg0.unwrap_or(program))
+        .current_dir(spawn.directory)
         .stdin(stdio(spawn.stdin))
         .stdout(stdio(spawn.stdout))
         .stderr(stdio(spawn.stderr));
@@ -210,6 +222,26 @@ pub fn signal(pid: i32, signal: Signal) -> io::Result<()> {
     let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     Ok(rustix::process::pidfd_send_signal(&pidfd, signal)?)
+}
+
+/// Signals the process group that a [`spawn`]ed child leads. Only for a child not yet reaped.
+pub fn signal_group(pid: i32, signal: Signal) -> io::Result<()> {
+    let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(rustix::process::kill_process_group(pid, signal)?)
+}
+
+/// Gives up root for good: no group but `id`'s, no capability (setuid(2) takes them), and none to be
+/// had back by an exec. For a process with one thread. Does nothing for a user who is not root.
+pub fn drop_privileges(id: u32) -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let (user, group) = (rustix::process::Uid::from_raw(id), rustix::process::Gid::from_raw(id));
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(group, group, group)?;
+    rustix::thread::set_thread_res_uid(user, user, user)?;
+    Ok(())
 }
 
 /// Signals every process but this one and PID 1: kill(-1).
