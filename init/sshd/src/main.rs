@@ -1,1 +1,51 @@
-fn main() {}
+//! sshd: the one door of Lifeboat, as one binary in three roles.
+//!
+//! - `listen` accepts connections, counts and limits those that have not logged in, and starts one
+//!   monitor for each. It owns the identity and the one-time password of this boot. Killing it ends
+//!   no session.
+//! - `monitor`, one per connection and root, decides who may enter and starts programs. It never
+//!   reads a byte that came over SSH except as a field of a typed message.
+//! - `transport`, one per connection and nobody, speaks SSH. It has no authority but its socket to
+//!   the monitor and the descriptors that the monitor passes it.
+//!
+//! What this split protects, and what not yet: a flaw in parsing or cryptography yields a process
+//! without privileges. But the transport verifies the client's signature and holds the host key, so
+//! one that is taken over before login can claim a key that is allowed, and can take the host key
+//! of this boot.
+
+mod access;
+mod identity;
+mod keys;
+mod limits;
+mod listen;
+mod monitor;
+mod password;
+mod program;
+mod settings;
+mod signals;
+mod transport;
+mod wire;
+
+use settings::Settings;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let role = match arguments.first() {
+        Some(first) if !first.starts_with('-') => arguments.remove(0),
+        _ => "listen".to_string(),
+    };
+    let result = Settings::parse(arguments).and_then(|settings| match role.as_str() {
+        "listen" => listen::run(&settings),
+        "monitor" => monitor::run(&settings),
+        "transport" => transport::run(),
+        other => anyhow::bail!("unknown role {other:?}: it is listen, monitor or transport"),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            host::log!("{role}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Public keys that may log in: the lines of authorized_keys (sshd(8), AUTHORIZED_KEYS FILE FORMAT)
+//! and the values of `ssh_key=`.
+//!
+//! A line with options is refused and named. Most options take something away from whoever holds
+//! the key (`from=`, `command=`, `restrict`), so passing over one would give more than was meant.
+
+use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
+
+/// Bits of an RSA key below which it is refused, as ssh-audit would have it.
+const MIN_RSA_BITS: u32 = 2048;
+/// Longest line looked at; an RSA key of 16,384 bits has 2,800 characters.
+const MAX_LINE: usize = 8192;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Authorized {
+    pub key: PublicKey,
+    /// `boot parameter ssh_key`, `/root/.ssh/authorized_keys line 3`
+    pub source: String,
+}
+
+impl std::fmt::Display for Authorized {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "key {}", self.key.fingerprint(HashAlg::Sha256))?;
+        let comment = self.key.comment().as_str_lossy();
+        if !comment.is_empty() {
+            write!(f, " ({})", comment.escape_debug())?;
+        }
+        write!(f, " from {}", self.source)
+    }
+}
+
+/// What was found in one place: keys, and what was refused and why.
+#[derive(Debug, Default, PartialEq)]
+pub struct Found {
+    pub keys: Vec<Authorized>,
+    pub problems: Vec<String>,
+}
+
+impl Found {
+    fn add(&mut self, result: Result<PublicKey, String>, source: String) {
+        match result {
+            Ok(key) => self.keys.push(Authorized { key, source }),
+            Err(reason) => self.problems.push(format!("{source}: {reason}")),
+        }
+    }
+
+    pub fn append(&mut self, other: Found) {
+        self.keys.extend(other.keys);
+        self.problems.extend(other.problems);
+    }
+}
+
+/// A whole authorized_keys file.
+pub fn file(name: &str, text: &str) -> Found {
+    let mut found = Found::default();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if !line.is_empty() && !line.starts_with('#') {
+            found.add(file_line(line), format!("{name} line {}", index + 1));
+        }
+    }
+    found
+}
+
+/// The values of every `ssh_key=`.
+pub fn parameters<'a>(values: impl Iterator<Item = &'a str>) -> Found {
+    let mut found = Found::default();
+    for value in values {
+        found.add(parameter(value), "boot parameter ssh_key".to_string());
+    }
+    found
+}
+
+/// Commas stand for blanks where the value has none, for boot loaders that cannot quote.
+fn parameter(value: &str) -> Result<PublicKey, String> {
+    let value = value.trim();
+    if value.is_empty() {
+        return Err("is empty: give a public key, such as ssh_key=ssh-ed25519,AAAA...,me".to_string());
+    }
+    if value.starts_with("https://") || value.starts_with("http://") {
+        return Err("keys from a URL are not supported yet: give the key itself".to_string());
+    }
+    if value.contains(char::is_whitespace) { plain(value) } else { plain(&value.replacen(',', " ", 2)) }
+}
+
+fn file_line(line: &str) -> Result<PublicKey, String> {
+    let first = line.split([' ', '\t']).next().unwrap_or("");
+    if is_key_type(first) {
+        return plain(line);
+    }
+    match after_options(line) {
+        Some(rest) if is_key_type(rest.split([' ', '\t']).next().unwrap_or("")) => {
+            Err("has options, which are not supported yet: the key is refused".to_string())
+        }
+        _ => Err("is not a public key".to_string()),
+    }
+}
+
+/// What follows the options: they end at the first blank outside of double quotes.
+fn after_options(line: &str) -> Option<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (index, c) in line.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            ' ' | '\t' if !quoted => return Some(line[index..].trim_start()),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn is_key_type(word: &str) -> bool {
+    ["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| word.starts_with(prefix))
+}
+
+fn plain(line: &str) -> Result<PublicKey, String> {
+    // Nothing of the line is repeated: somebody may have put a private key there.
+    if line.len() > MAX_LINE {
+        return Err("is too long for a public key".to_string());
+    }
+    let single = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let key = PublicKey::from_openssh(&single).map_err(|_| "is not a public key".to_string())?;
+    match key.algorithm() {
+        Algorithm::Ed25519
+        | Algorithm::Ecdsa { .. }
+        | Algorithm::SkEd25519
+        | Algorithm::SkEcdsaSha2NistP256 => Ok(key),
+        Algorithm::Rsa { .. } => {
+            let bits = key.key_data().rsa().map_or(0, |rsa| rsa.key_size());
+            if bits < MIN_RSA_BITS {
+                return Err(format!("is an RSA key of {bits} bits: it needs {MIN_RSA_BITS}"));
+            }
+            Ok(key)
+        }
+        other => Err(format!("is a key of type {}, which is not accepted", other.as_str())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmDG8O1bWYxNZGdJOEEVLrFJbSCn3bQdQ1QwWh6MTpn";
+    /// `ssh-keygen -t ecdsa`, OpenSSH 9.2
+    const ECDSA: &str = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBMJsVWa8JvO8IwLAih/OSAOiIKkov3VSuH/08NpO9Rm0MVqxM3kHmz29+CFUwgNJEz+cTOYDXCVTILtF+rudRGQ=";
+    /// `ssh-keygen -t rsa -b 2048` and `-b 1024`, OpenSSH 9.2
+    const RSA_2048: &str = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQCuxxaYFd43qEE2ViKuCrogCql7vdzaCwYpMQh233EOJhn5MfiDwvkixVd1/JcCLnl5OT9RmYdwDAzojyfHZ4teAq1ZN1LaCs7wIE7yKv+p+USVtw6PJqEFdHK16NWC5j8xLUdjN6rYaDDO+oYPJ9CWpLrttECztutnPmhM3EtUN8B7Y8quxnFUISl/FtmJEn0cdZpqMsOKqY0aAuYxzx31oG8A+W3BDZX7mbtZm5AzhwEkp3WtKe6uU8qohzYB5mj0/+d95ZAlqGGFAMBjWSXd8APDrkDvKksFgJ6QO0T2qZvDWbKPMWxzUhVsZQHRHZMSc2Lsw02wAo+r6deTRyq3";
+    const RSA_1024: &str = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC4b/rQ5Aknrwas5c/NgPIS1Mo0YyZzCx/yjErrspCOPSjVi0fDcZFC2wjrgvhpUomleTQvZFsosyRl480vcG4wNvd3VyBupfkFkvPJqmcaxJS0UXa9I83I6UzFckNFryW+oLJDrY2n2P6H7LAWR3thtWNTZmNCs/1sBmTi6RI5pw==";
+
+    fn problem(line: &str) -> String {
+        file("keys", line).problems.join("; ")
+    }
+
+    #[test]
+    fn lines_of_every_accepted_kind_are_taken() {
+        let text = format!("# mine\n\n  {ED25519}  me@home here \r\n{ECDSA}\n{RSA_2048}\n");
+        let found = file("keys", &text);
+        assert_eq!(found.problems, [""; 0]);
+        let names: Vec<String> = found.keys.iter().map(ToString::to_string).collect();
+        assert!(names[0].starts_with("key SHA256:"), "{}", names[0]);
+        assert!(names[0].ends_with(" (me@home here) from keys line 3"), "{}", names[0]);
+        assert!(names[1].ends_with(" from keys line 4"), "{}", names[1]);
+        assert_eq!(names.len(), 3);
+    }
+
+    #[test]
+    fn a_line_with_options_is_refused_and_named() {
+        for options in [
+            "restrict",
+            "command=\"echo \\\"hi\\\" there\",no-pty",
+            "from=\"10.0.0.0/8,::1\"",
+            "cert-authority",
+        ] {
+            let got = problem(&format!("{options} {ED25519} me"));
+            assert_eq!(
+                got, "keys line 1: has options, which are not supported yet: the key is refused",
+                "{options}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_or_too_weak_is_refused() {
+        let cases = [
+            ("garbage", "is not a public key"),
+            ("ssh-ed25519", "is not a public key"),
+            ("ssh-ed25519 AAAA", "is not a public key"),
+            ("command=\"unfinished ssh-ed25519 AAAA", "is not a public key"),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----", "is not a public key"),
+            (RSA_1024, "is an RSA key of 1024 bits: it needs 2048"),
+        ];
+        for (line, want) in cases {
+            assert_eq!(problem(line), format!("keys line 1: {want}"), "{line}");
+        }
+        let long = format!("{ED25519} {}", "x".repeat(MAX_LINE));
+        assert!(problem(&long).contains("too long"));
+    }
+
+    #[test]
+    fn one_bad_line_hides_no_good_one() {
+        let found = file("keys", &format!("garbage\n{ED25519}\nrestrict {ED25519}\n"));
+        assert_eq!((found.keys.len(), found.problems.len()), (1, 2));
+    }
+
+    #[test]
+    fn commas_stand_for_blanks_in_a_boot_parameter() {
+        let commas = ED25519.replace(' ', ",");
+        let with_comment = format!("{commas},me,myself");
+        let quoted = format!("{ED25519} me, myself");
+        for (label, value, comment) in [
+            ("commas", &commas, ""),
+            ("comment", &with_comment, "me,myself"),
+            ("quoted", &quoted, "me, myself"),
+        ] {
+            let found = parameters([value.as_str()].into_iter());
+            assert_eq!(found.problems, [""; 0], "{label}");
+            assert_eq!(found.keys[0].key.comment().as_str_lossy(), comment, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_no_key_is_named_and_not_repeated() {
+        let cases = [
+            ("", "is empty"),
+            ("https://example.com/me.keys", "not supported yet"),
+            ("hunter2", "is not a public key"),
+        ];
+        for (value, want) in cases {
+            let problems = parameters([value].into_iter()).problems;
+            assert!(
+                problems[0].starts_with("boot parameter ssh_key: ") && problems[0].contains(want),
+                "{problems:?}"
+            );
+            assert!(!problems[0].contains("hunter2"));
+        }
+    }
+}

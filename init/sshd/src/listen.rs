@@ -1,0 +1,348 @@
+//! The listener: identity, the one-time password, the accept loop. It starts a monitor for each
+//! connection and hears from it; nothing of a session depends on it.
+
+use crate::access::{self, Access, Password};
+use crate::identity::{self, Identity};
+use crate::limits::{Failures, Network, Waiting};
+use crate::password;
+use crate::settings::Settings;
+use crate::wire::{self, Report, Wait};
+use anyhow::{Context, Result};
+use contract::event::Event;
+use contract::{paths, state};
+use host::Root;
+use host::sys::process::{self, Spawn};
+use host::sys::{inherited, pass};
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::Signal;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Between two attempts to do what must not be given up, such as binding the port.
+const RETRY: Duration = Duration::from_secs(1);
+
+pub fn run(settings: &Settings) -> Result<()> {
+    let root = settings.root()?;
+    // Children tell of their end here; blocked before the first one is started.
+    let children = process::signal_fd(&[Signal::CHILD]).context("signalfd")?;
+    let mut state = previous_state(settings);
+    let identity = until_done("host key", || {
+        make_directories(settings)?;
+        tighten(settings);
+        identity::establish(settings, &root, &state.alias)
+    });
+    let mut service = Service {
+        settings,
+        root: &root,
+        program: std::env::current_exe().context("find this program")?,
+        waiting: Waiting::default(),
+        failures: Failures::default(),
+        monitors: HashMap::new(),
+        next: 0,
+        state: state::Sshd::default(),
+    };
+    describe(&mut state, &identity);
+    service.state = state;
+    service.survey();
+    host::events::tell(&Event::HostKey {
+        line: identity.line,
+        fingerprint: identity.fingerprint,
+        alias: identity.alias,
+    });
+    let socket = until_done("listen", || bind(settings.port));
+    service.state.listening = true;
+    service.state.port = socket.local_addr().context("own address")?.port();
+    service.publish();
+    host::events::tell(&Event::Ready { service: "sshd".to_string() });
+    socket.set_nonblocking(true).context("set non-blocking")?;
+    loop {
+        service.turn(&socket, &children)?;
+    }
+}
+
+struct Service<'a> {
+    settings: &'a Settings,
+    root: &'a Root,
+    program: PathBuf,
+    waiting: Waiting,
+    failures: Failures,
+    /// Those whose connection is not logged in yet.
+    monitors: HashMap<u64, Monitor>,
+    next: u64,
+    state: state::Sshd,
+}
+
+struct Monitor {
+    report: OwnedFd,
+    network: Network,
+    /// `None` when it ended.
+    pid: Option<i32>,
+}
+
+impl Service<'_> {
+    /// Waits for something to happen and handles it.
+    fn turn(&mut self, socket: &TcpListener, children: &OwnedFd) -> Result<()> {
+        let ids: Vec<u64> = self.monitors.keys().copied().collect();
+        let reports = ids.iter().map(|id| PollFd::new(&self.monitors[id].report, PollFlags::IN));
+        let mut fds: Vec<PollFd<'_>> =
+            [PollFd::new(socket, PollFlags::IN), PollFd::new(children, PollFlags::IN)]
+                .into_iter()
+                .chain(reports)
+                .collect();
+        match rustix::event::poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll"),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if ready[1] {
+            self.reap(children);
+        }
+        for (id, _) in ids.iter().zip(&ready[2..]).filter(|(_, ready)| **ready) {
+            self.report(*id);
+        }
+        if ready[0] {
+            self.accept(socket);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, socket: &TcpListener) {
+        match socket.accept() {
+            Ok((connection, peer)) => self.admit(connection, peer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // The peer went away while it stood in the queue.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                // Out of descriptors or memory: others need a moment to give some back.
+                host::log!("accept: {error}");
+                sleep(RETRY);
+            }
+        }
+    }
+
+    fn admit(&mut self, connection: TcpStream, peer: SocketAddr) {
+        let network = Network::from(peer.ip());
+        let id = self.next;
+        self.next += 1;
+        let (most, most_of_one) = (self.settings.waiting, self.settings.waiting_per_address);
+        if let Some(victim) = self.waiting.admit(id, network, most, most_of_one)
+            && let Some(monitor) = self.monitors.remove(&victim)
+            && let Some(pid) = monitor.pid
+        {
+            host::log!("{peer}: takes the place of a connection that did not log in");
+            // One that has just ended by itself is as good.
+            let _ = process::signal(pid, Signal::KILL);
+        }
+        match self.start(connection) {
+            Ok((pid, report)) => {
+                self.monitors.insert(id, Monitor { report, network, pid: Some(pid) });
+            }
+            Err(error) => {
+                self.waiting.leave(id);
+                host::log!("{peer}: start monitor: {error:#}");
+            }
+        }
+    }
+
+    fn start(&self, connection: TcpStream) -> Result<(i32, OwnedFd)> {
+        let (ours, theirs) = pass::pair().context("socketpair")?;
+        let mut argv: Vec<OsString> = vec![self.program.clone().into(), "monitor".into()];
+        argv.extend(self.settings.arguments().into_iter().map(OsString::from));
+        let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
+        let mut environment = Vec::new();
+        let mut events = None;
+        if std::env::var_os("LIFEBOAT_EVENTS").is_some() {
+            environment.push(("LIFEBOAT_EVENTS".into(), "1".into()));
+            events = Some(inherited(contract::event::DESCRIPTOR).try_clone_to_owned().context("events")?);
+        }
+        let mut child = Spawn::new(&argv, &environment);
+        child.stdin = Some(File::from(OwnedFd::from(connection)));
+        child.stdout = Some(File::from(theirs));
+        child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));
+        child.events = events;
+        Ok((process::spawn(child)?, ours))
+    }
+
+    fn report(&mut self, id: u64) {
+        let Some(monitor) = self.monitors.get(&id) else { return };
+        let network = monitor.network;
+        match wire::receive::<Report>(&monitor.report) {
+            Ok(Some((Report::Attempt, _))) => {
+                let wait = self.failures.wait(network, Instant::now());
+                let milliseconds = wait.as_millis().try_into().unwrap_or(u64::MAX);
+                if let Err(error) = wire::send(&monitor.report, &Wait { milliseconds }, &[]) {
+                    host::log!("answer monitor: {error}");
+                }
+            }
+            Ok(Some((Report::Failed, _))) => self.failures.failed(network, Instant::now()),
+            Ok(Some((Report::Entered, _))) => {
+                self.failures.entered(network);
+                self.waiting.leave(id);
+                // Who is in may have added keys, and this is when it matters.
+                self.survey();
+            }
+            Ok(None) => {
+                self.waiting.leave(id);
+                self.monitors.remove(&id);
+            }
+            Err(error) => {
+                host::log!("monitor: {error}");
+                self.waiting.leave(id);
+                self.monitors.remove(&id);
+            }
+        }
+    }
+
+    fn reap(&mut self, children: &OwnedFd) {
+        while process::next_signal(children).is_some() {}
+        while let Some((pid, _)) = process::reap() {
+            if let Some(monitor) = self.monitors.values_mut().find(|monitor| monitor.pid == Some(pid)) {
+                monitor.pid = None;
+            }
+        }
+    }
+
+    /// Looks at the ways in, makes or removes the one-time password, and tells what is new.
+    fn survey(&mut self) {
+        let access = Access::read(self.root);
+        let mut problems = access.problems.clone();
+        let path = self.settings.path(paths::PASSWORD);
+        let result = match access.password {
+            Password::OneTime if path.exists() => Ok(()),
+            Password::OneTime => make_password(&path),
+            Password::Off | Password::Hash(_) => remove(&path),
+        };
+        if let Err(error) = result {
+            problems.push(format!("one-time password: {error:#}"));
+        }
+        for problem in problems.iter().filter(|problem| !self.state.problems.contains(problem)) {
+            host::events::tell(&Event::warning(problem.clone()));
+        }
+        // The host key's problems, found before, stay.
+        let kept = self.state.problems.iter().filter(|known| known.starts_with(identity::INJECTED)).cloned();
+        let mut state = state::Sshd { problems: kept.chain(problems).collect(), ..self.state.clone() };
+        state.keys = access.keys.iter().map(ToString::to_string).collect();
+        if let Password::Hash(_) = access.password {
+            state.keys.push("password from boot parameter rescue.password_hash".to_string());
+        }
+        state.password = access.password == Password::OneTime;
+        if state != self.state {
+            self.state = state;
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        let result = serde_json::to_vec_pretty(&self.state)
+            .map_err(io::Error::from)
+            .and_then(|text| host::statefile::replace(&self.settings.state_file(), &text, 0o600));
+        if let Err(error) = result {
+            host::log!("write {}: {error}", self.settings.state_file().display());
+        }
+    }
+}
+
+/// Tries for ever: without this there is no service at all. Says so once per kind of failure.
+fn until_done<T>(what: &str, mut step: impl FnMut() -> Result<T>) -> T {
+    let mut said = String::new();
+    loop {
+        match step() {
+            Ok(value) => return value,
+            Err(error) => {
+                let text = format!("sshd: {what}: {error:#}: trying again");
+                if text != said {
+                    host::events::tell(&Event::warning(text.clone()));
+                    said = text;
+                }
+            }
+        }
+        sleep(RETRY);
+    }
+}
+
+/// No such family, or no such address in it.
+const NO_IPV6: [rustix::io::Errno; 2] = [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL];
+
+/// IPv4 and IPv6 on one socket, or IPv4 alone with `ipv6.disable=1`.
+fn bind(port: u16) -> Result<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) {
+        Err(error) if NO_IPV6.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).with_context(|| format!("bind port {port}"))
+        }
+        result => result.with_context(|| format!("bind port {port}")),
+    }
+}
+
+fn previous_state(settings: &Settings) -> state::Sshd {
+    fs::read(settings.state_file())
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default()
+}
+
+/// A state with only what the identity says: the rest is found anew.
+fn describe(state: &mut state::Sshd, identity: &Identity) {
+    *state = state::Sshd {
+        host_key: identity.line.clone(),
+        fingerprint: identity.fingerprint.clone(),
+        alias: identity.alias.clone(),
+        problems: identity.problem.iter().cloned().collect(),
+        ..state::Sshd::default()
+    };
+    for problem in &state.problems {
+        host::events::tell(&Event::warning(problem.clone()));
+    }
+}
+
+fn make_directories(settings: &Settings) -> Result<()> {
+    for path in [settings.path(paths::HOST_KEY), settings.state_file()] {
+        let directory = path.parent().context("no directory")?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .with_context(|| format!("create {}", directory.display()))?;
+    }
+    Ok(())
+}
+
+/// Old iPXE injects every file with mode 0644.
+fn tighten(settings: &Settings) {
+    for (path, mode) in [(identity::INJECTED, 0o600), (access::AUTHORIZED_KEYS, 0o600), ("/root/.ssh", 0o700)]
+    {
+        let path = settings.path(path);
+        match fs::set_permissions(&path, Permissions::from_mode(mode)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                host::log!("tighten {}: {error}", path.display());
+            }
+            _ => {}
+        }
+    }
+}
+
+fn make_password(path: &std::path::Path) -> Result<()> {
+    let mut random = [0; password::ENTROPY];
+    let length = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    // getrandom(2): up to 256 bytes are never cut.
+    anyhow::ensure!(length == random.len(), "getrandom gave {length} bytes");
+    let text = format!("{}\n", password::one_time(random));
+    host::statefile::replace(path, text.as_bytes(), 0o600)
+        .with_context(|| format!("write {}", path.display()))
+}
+
+fn remove(path: &std::path::Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

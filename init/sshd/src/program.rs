@@ -1,0 +1,214 @@
+//! What a request of a client becomes: program, arguments, environment. Pure, but for the questions
+//! that a `Facts` answers.
+
+use crate::wire::{MAX_COMMAND, Program};
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const HOME: &str = "/root";
+/// A terminal that every library of today knows, for those whose description is not in the image.
+const KNOWN_TERMINAL: &str = "xterm-256color";
+/// Most variables of a client, and most bytes of one value.
+pub const MAX_VARIABLES: usize = 64;
+pub const MAX_VALUE: usize = 4096;
+
+/// What is asked about the machine.
+pub struct Facts<'a> {
+    pub exists: &'a dyn Fn(&Path) -> bool,
+    pub sftp_server: &'a Path,
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct Command {
+    pub argv: Vec<OsString>,
+    /// What the program is told as its name.
+    pub arg0: OsString,
+    pub environment: Vec<(OsString, OsString)>,
+    pub directory: PathBuf,
+}
+
+/// `terminal` is the device and the client's TERM. The error is for the log and the client.
+pub fn command(
+    program: &Program,
+    terminal: Option<(&str, &str)>,
+    variables: &[(String, String)],
+    facts: &Facts<'_>,
+) -> Result<Command, String> {
+    let bash = Path::new("/bin/bash");
+    let shell = if (facts.exists)(bash) { bash } else { Path::new("/bin/sh") };
+    let name = shell.file_name().unwrap_or(OsStr::new("sh"));
+    let (argv, arg0) = match program {
+        Program::Shell => {
+            let mut arg0 = OsString::from("-");
+            arg0.push(name);
+            (vec![shell.into()], arg0)
+        }
+        Program::Exec(command) => {
+            if command.0.contains(&0) {
+                return Err("the command has a NUL byte in it".to_string());
+            }
+            if command.0.len() > MAX_COMMAND {
+                return Err("the command is longer than 128 KiB".to_string());
+            }
+            let argv = vec![shell.into(), "-c".into(), OsString::from_vec(command.0.clone())];
+            (argv, name.to_os_string())
+        }
+        Program::Subsystem(subsystem) if subsystem == "sftp" => {
+            let server = facts.sftp_server;
+            if !(facts.exists)(server) {
+                return Err(format!("{} is not there: is its layer mounted?", server.display()));
+            }
+            (vec![server.into()], server.into())
+        }
+        Program::Subsystem(other) => return Err(format!("no subsystem {}", other.escape_debug())),
+    };
+    let home = Path::new(HOME);
+    Ok(Command {
+        argv,
+        arg0,
+        environment: environment(shell, terminal, variables, facts),
+        directory: if (facts.exists)(home) { home.to_path_buf() } else { PathBuf::from("/") },
+    })
+}
+
+fn environment(
+    shell: &Path,
+    terminal: Option<(&str, &str)>,
+    variables: &[(String, String)],
+    facts: &Facts<'_>,
+) -> Vec<(OsString, OsString)> {
+    let (peer, local) = (facts.peer, facts.local);
+    let connection = format!("{} {} {} {}", peer.ip(), peer.port(), local.ip(), local.port());
+    let client = format!("{} {} {}", peer.ip(), peer.port(), local.port());
+    let mut environment: Vec<(OsString, OsString)> = variables
+        .iter()
+        .filter(|(name, value)| is_accepted(name) && !value.contains('\0'))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    let ours = [
+        ("PATH", PATH.into()),
+        ("HOME", HOME.into()),
+        ("USER", "root".into()),
+        ("LOGNAME", "root".into()),
+        ("SHELL", shell.into()),
+        ("SSH_CONNECTION", connection.into()),
+        ("SSH_CLIENT", client.into()),
+    ];
+    environment.extend(ours.into_iter().map(|(name, value): (&str, OsString)| (name.into(), value)));
+    if let Some((device, wanted)) = terminal {
+        environment.push(("SSH_TTY".into(), device.into()));
+        environment.push(("TERM".into(), known_terminal(wanted, facts).into()));
+    }
+    environment
+}
+
+/// What a client may set: what Debian's sshd_config lets through, and what terminals of today send.
+pub fn is_accepted(name: &str) -> bool {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    plain && (matches!(name, "LANG" | "COLORTERM" | "NO_COLOR") || name.starts_with("LC_"))
+}
+
+/// The client's terminal if the image has its description, as ncurses looks for it.
+fn known_terminal<'a>(wanted: &'a str, facts: &Facts<'_>) -> &'a str {
+    let described = |name: &str| {
+        let Some(first) = name.chars().next() else { return false };
+        ["/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo"]
+            .iter()
+            .any(|directory| (facts.exists)(Path::new(&format!("{directory}/{first}/{name}"))))
+    };
+    let plain = wanted.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b));
+    if plain && !wanted.starts_with('.') && wanted.len() <= 64 && described(wanted) {
+        wanted
+    } else {
+        KNOWN_TERMINAL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Blob;
+
+    fn with<T>(files: &[&str], run: impl FnOnce(&Facts<'_>) -> T) -> T {
+        let exists = |path: &Path| files.iter().any(|file| Path::new(file) == path);
+        run(&Facts {
+            exists: &exists,
+            sftp_server: Path::new("/sftp-server"),
+            peer: "192.0.2.1:1234".parse().unwrap(),
+            local: "192.0.2.2:22".parse().unwrap(),
+        })
+    }
+
+    fn exec(command: &[u8]) -> Program {
+        Program::Exec(Blob(command.to_vec()))
+    }
+
+    #[test]
+    fn a_login_shell_knows_that_it_is_one() {
+        let bash = with(&["/bin/bash", "/root"], |f| command(&Program::Shell, None, &[], f)).unwrap();
+        assert_eq!((bash.argv, bash.arg0), (vec!["/bin/bash".into()], "-bash".into()));
+        assert_eq!(bash.directory, Path::new("/root"));
+        let sh = with(&[], |f| command(&Program::Shell, None, &[], f)).unwrap();
+        assert_eq!((sh.argv, sh.arg0), (vec!["/bin/sh".into()], "-sh".into()));
+        assert_eq!(sh.directory, Path::new("/"), "no /root is no reason to fail");
+    }
+
+    #[test]
+    fn a_command_is_the_shell_s_and_its_bytes_are_kept() {
+        let got = with(&[], |f| command(&exec(b"echo \xff"), None, &[], f)).unwrap();
+        assert_eq!(got.argv, ["/bin/sh".into(), "-c".into(), OsString::from_vec(b"echo \xff".to_vec())]);
+        assert_eq!(got.arg0, "sh");
+    }
+
+    #[test]
+    fn what_cannot_be_started_says_why() {
+        let cases: &[(&str, Program)] = &[
+            ("NUL byte", exec(b"a\0b")),
+            ("longer than 128 KiB", exec(&vec![b'x'; MAX_COMMAND + 1])),
+            ("/sftp-server is not there", Program::Subsystem("sftp".to_string())),
+            ("no subsystem netconf", Program::Subsystem("netconf".to_string())),
+        ];
+        for (want, program) in cases {
+            let error = with(&[], |f| command(program, None, &[], f)).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_client_sets_its_language_and_nothing_else() {
+        let given =
+            [("LC_ALL", "C"), ("LANG", "de_DE.UTF-8"), ("LD_PRELOAD", "x"), ("PATH", "x"), ("LC_A B", "x")];
+        let given = given.map(|(name, value)| (name.to_string(), value.to_string()));
+        let got = with(&[], |f| command(&Program::Shell, None, &given, f)).unwrap().environment;
+        let get = |name: &str| {
+            let values: Vec<_> =
+                got.iter().filter(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap()).collect();
+            assert!(values.len() <= 1, "{name} twice");
+            values.first().copied()
+        };
+        assert_eq!((get("LC_ALL"), get("LANG")), (Some("C"), Some("de_DE.UTF-8")));
+        assert_eq!((get("LD_PRELOAD"), get("LC_A B"), get("PATH")), (None, None, Some(PATH)));
+        assert_eq!(get("SSH_CONNECTION"), Some("192.0.2.1 1234 192.0.2.2 22"));
+        assert_eq!(get("TERM"), None, "no terminal, no TERM");
+    }
+
+    #[test]
+    fn a_terminal_without_a_description_becomes_one_that_is_known() {
+        let cases = [
+            ("tmux-256color", "tmux-256color"),
+            ("xterm-kitty", KNOWN_TERMINAL),
+            ("../../etc/passwd", KNOWN_TERMINAL),
+            ("", KNOWN_TERMINAL),
+        ];
+        for (wanted, want) in cases {
+            let got =
+                with(&["/usr/share/terminfo/t/tmux-256color"], |f| known_terminal(wanted, f).to_string());
+            assert_eq!(got, want, "TERM {wanted}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Everything that a test may want different, in one place. In the image all of it is the default.
+
+use anyhow::{Context, Result, bail};
+use contract::paths;
+use host::Root;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the machine begins: every path that is read or written is below it, except those of
+    /// the programs that a session runs.
+    pub prefix: PathBuf,
+    /// 0 for any that is free.
+    pub port: u16,
+    /// How long a connection may take until somebody is logged in.
+    pub grace: Duration,
+    /// Most connections at once that have not logged in.
+    pub waiting: usize,
+    /// Most of them from one address.
+    pub waiting_per_address: usize,
+    pub sftp_server: PathBuf,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            prefix: PathBuf::from("/"),
+            port: 22,
+            // OpenSSH's.
+            grace: Duration::from_secs(120),
+            // Two processes each, about 2 MiB together.
+            waiting: 100,
+            waiting_per_address: 32,
+            sftp_server: PathBuf::from("/usr/lib/openssh/sftp-server"),
+        }
+    }
+}
+
+impl Settings {
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Settings> {
+        let mut settings = Settings::default();
+        let mut arguments = arguments.into_iter();
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().with_context(|| format!("{name} needs a value"))?;
+            let number = || value.parse::<u32>().with_context(|| format!("{name} {value}: not a number"));
+            match name.as_str() {
+                "--prefix" => settings.prefix = PathBuf::from(value),
+                "--port" => settings.port = value.parse().with_context(|| format!("--port {value}"))?,
+                "--grace" => settings.grace = Duration::from_secs(number()?.into()),
+                "--waiting" => settings.waiting = number()? as usize,
+                "--waiting-per-address" => settings.waiting_per_address = number()? as usize,
+                "--sftp-server" => settings.sftp_server = PathBuf::from(value),
+                _ => bail!("unknown argument {name:?}"),
+            }
+        }
+        Ok(settings)
+    }
+
+    /// The same, for the command line of the next role.
+    pub fn arguments(&self) -> Vec<String> {
+        [
+            ("--prefix", self.prefix.to_string_lossy().into_owned()),
+            ("--port", self.port.to_string()),
+            ("--grace", self.grace.as_secs().to_string()),
+            ("--waiting", self.waiting.to_string()),
+            ("--waiting-per-address", self.waiting_per_address.to_string()),
+            ("--sftp-server", self.sftp_server.to_string_lossy().into_owned()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_string(), value])
+        .collect()
+    }
+
+    pub fn root(&self) -> Result<Root> {
+        let root = if self.prefix == Path::new("/") { Root::live() } else { Root::at(&self.prefix) };
+        root.with_context(|| format!("open {}", self.prefix.display()))
+    }
+
+    /// Where a file of the machine is, for writing.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.prefix.join(path.trim_start_matches('/'))
+    }
+
+    pub fn state_file(&self) -> PathBuf {
+        self.path(&paths::state("sshd"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_survive_the_way_to_the_next_role() {
+        let given = ["--prefix", "/tmp/x", "--port", "2222", "--grace", "7", "--waiting", "9"];
+        let settings = Settings::parse(given.map(String::from)).unwrap();
+        assert_eq!(Settings::parse(settings.arguments()).unwrap(), settings);
+        assert_eq!(settings.path("/run/lifeboat"), Path::new("/tmp/x/run/lifeboat"));
+    }
+
+    #[test]
+    fn a_wrong_argument_is_named() {
+        let error = Settings::parse(["--prot", "1"].map(String::from)).unwrap_err();
+        assert_eq!(error.to_string(), "unknown argument \"--prot\"");
+    }
+}

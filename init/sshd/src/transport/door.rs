@@ -1,0 +1,254 @@
+//! What a client asks for, as russh hands it over: each request becomes a question to the monitor, or
+//! a refusal. Forwarding, agents and X11 are refused (russh's defaults).
+
+use super::channel::{self, Running};
+use super::control::Control;
+use crate::program;
+use crate::wire::{Ask, Blob, MAX_COMMAND, Program, Size, Terminal};
+use anyhow::Context;
+use russh::keys::ssh_key::{Algorithm, PublicKey};
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Channels at once; each takes a window's worth of memory at most.
+const MAX_CHANNELS: usize = 100;
+
+pub struct Door {
+    control: Arc<Control>,
+    channels: HashMap<ChannelId, State>,
+}
+
+enum State {
+    /// No program was asked for yet.
+    Fresh(Box<Fresh>),
+    Running(Running),
+}
+
+pub struct Fresh {
+    pub channel: Channel<Msg>,
+    pub terminal: Option<Terminal>,
+    pub environment: Vec<(String, String)>,
+}
+
+impl Door {
+    pub fn new(control: Arc<Control>) -> Door {
+        Door { control, channels: HashMap::new() }
+    }
+
+    async fn ask(&self, ask: &Ask) -> Result<Auth, Failure> {
+        let verdict = self.control.verdict(ask).await?;
+        if verdict.accepted {
+            return Ok(Auth::Accept);
+        }
+        // russh would take a method that failed once off the list.
+        let both = [MethodKind::PublicKey, MethodKind::Password];
+        let methods = if verdict.passwords { &both[..] } else { &both[..1] };
+        Ok(Auth::Reject { proceed_with_methods: Some(MethodSet::from(methods)), partial_success: false })
+    }
+
+    async fn ask_key(
+        &self,
+        user: &str,
+        key: &PublicKey,
+        algorithm: &Algorithm,
+        proved: bool,
+    ) -> Result<Auth, Failure> {
+        // The same key may sign with SHA-1, which proves nothing any more.
+        if matches!(algorithm, Algorithm::Rsa { hash: None }) {
+            return Ok(Auth::Reject { proceed_with_methods: None, partial_success: false });
+        }
+        let key = key.to_openssh().context("encode the client's key")?;
+        self.ask(&Ask::Key { user: user.to_string(), key, proved }).await
+    }
+
+    /// Starts a program on a channel that has none.
+    fn start(&mut self, id: ChannelId, program: Program, session: &mut Session) -> Result<(), Failure> {
+        match self.channels.remove(&id) {
+            Some(State::Fresh(fresh)) => {
+                let running = channel::start(*fresh, program, self.control.clone(), session.handle());
+                self.channels.insert(id, State::Running(running));
+                Ok(())
+            }
+            other => {
+                other.map(|state| self.channels.insert(id, state));
+                Ok(session.channel_failure(id)?)
+            }
+        }
+    }
+
+    fn fresh(&mut self, id: ChannelId) -> Option<&mut Fresh> {
+        match self.channels.get_mut(&id) {
+            Some(State::Fresh(fresh)) => Some(fresh),
+            _ => None,
+        }
+    }
+}
+
+/// Ends the connection.
+#[derive(Debug)]
+pub enum Failure {
+    Ssh(russh::Error),
+    Monitor(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure::Monitor(error)
+    }
+}
+
+impl From<russh::Error> for Failure {
+    fn from(error: russh::Error) -> Failure {
+        Failure::Ssh(error)
+    }
+}
+
+impl Handler for Door {
+    type Error = Failure;
+
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Failure> {
+        self.ask(&Ask::Password { user: user.to_string(), password: password.to_string() }).await
+    }
+
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Failure> {
+        self.ask_key(user, offer.public_key, offer.algorithm, false).await
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Failure> {
+        self.ask_key(user, key.public_key, key.algorithm, true).await
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Failure> {
+        self.channels.retain(|_, state| !matches!(state, State::Running(running) if running.is_finished()));
+        if self.channels.len() >= MAX_CHANNELS {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        let fresh = Fresh { channel, terminal: None, environment: Vec::new() };
+        self.channels.insert(fresh.channel.id(), State::Fresh(Box::new(fresh)));
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        term: &str,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Failure> {
+        let Some(fresh) = self.fresh(id) else { return Ok(session.channel_failure(id)?) };
+        fresh.terminal = Some(Terminal {
+            name: term.to_string(),
+            size: size(columns, rows, width, height),
+            modes: modes.iter().map(|(code, value)| (*code as u8, *value)).collect(),
+        });
+        Ok(session.channel_success(id)?)
+    }
+
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut Session,
+    ) -> Result<(), Failure> {
+        match self.fresh(id) {
+            Some(fresh)
+                if program::is_accepted(name)
+                    && value.len() <= program::MAX_VALUE
+                    && fresh.environment.len() < program::MAX_VARIABLES =>
+            {
+                fresh.environment.retain(|(known, _)| known != name);
+                fresh.environment.push((name.to_string(), value.to_string()));
+                Ok(session.channel_success(id)?)
+            }
+            _ => Ok(session.channel_failure(id)?),
+        }
+    }
+
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Failure> {
+        self.start(id, Program::Shell, session)
+    }
+
+    async fn exec_request(
+        &mut self,
+        id: ChannelId,
+        data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Failure> {
+        if data.len() > MAX_COMMAND {
+            return Ok(session.channel_failure(id)?);
+        }
+        self.start(id, Program::Exec(Blob(data.to_vec())), session)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Failure> {
+        self.start(id, Program::Subsystem(name.chars().take(64).collect()), session)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        id: ChannelId,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        _session: &mut Session,
+    ) -> Result<(), Failure> {
+        let size = size(columns, rows, width, height);
+        match self.channels.get_mut(&id) {
+            Some(State::Fresh(fresh)) => {
+                if let Some(terminal) = &mut fresh.terminal {
+                    terminal.size = size;
+                }
+            }
+            Some(State::Running(running)) => running.resize(size),
+            None => {}
+        }
+        Ok(())
+    }
+
+    async fn signal(&mut self, id: ChannelId, signal: Sig, _session: &mut Session) -> Result<(), Failure> {
+        Ok(self.control.signal(id.into(), name_of(signal)).await?)
+    }
+
+    async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Failure> {
+        // Dropping it lets the channel's task know.
+        self.channels.remove(&id);
+        Ok(())
+    }
+}
+
+fn size(columns: u32, rows: u32, width: u32, height: u32) -> Size {
+    let small = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+    Size { columns: small(columns), rows: small(rows), width: small(width), height: small(height) }
+}
+
+fn name_of(signal: Sig) -> String {
+    match signal {
+        Sig::Custom(name) => name.chars().take(64).collect(),
+        // Named as the variant is: `INT`.
+        other => format!("{other:?}"),
+    }
+}

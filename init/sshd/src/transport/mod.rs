@@ -1,0 +1,135 @@
+//! The transport of one connection: SSH itself, by russh, without privileges. All it can do is to ask
+//! its monitor, and to move bytes between the connection and the descriptors that it is passed.
+
+mod channel;
+mod control;
+mod door;
+
+use crate::wire::Tell;
+use anyhow::{Context, Result, bail};
+use control::Control;
+use door::{Door, Failure};
+use host::sys::{inherited, process};
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg};
+use russh::server::Config;
+use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
+use std::borrow::Cow;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::BufReader;
+use tokio::io::unix::AsyncFd;
+
+/// Whom the transport runs as: nobody, in Debian's words.
+const NOBODY: u32 = 65_534;
+/// Rejected offers and attempts of one connection. An agent holds many keys, and each that is not
+/// ours counts as one; passwords have a count of their own in the monitor.
+const MAX_ATTEMPTS: usize = 40;
+/// One system call then fetches several packets.
+const READ_AHEAD: usize = 128 << 10;
+
+/// Post-quantum first; no NIST curves.
+const KEX: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::DH_G16_SHA512,
+    kex::DH_G18_SHA512,
+    kex::DH_G14_SHA256,
+    kex::EXTENSION_SUPPORT_AS_SERVER,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+];
+/// The order of OpenSSH.
+const CIPHERS: &[cipher::Name] = &[
+    cipher::CHACHA20_POLY1305,
+    cipher::AES_128_GCM,
+    cipher::AES_256_GCM,
+    cipher::AES_128_CTR,
+    cipher::AES_192_CTR,
+    cipher::AES_256_CTR,
+];
+/// Encrypt-then-MAC only: plain HMAC over the plaintext is what ssh-audit warns about.
+const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+/// Of host keys, and what is told to clients as server-sig-algs. No RSA with SHA-1.
+const KEYS: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::SkEd25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::SkEcdsaSha2NistP256,
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+];
+
+pub fn run() -> Result<()> {
+    process::drop_privileges(NOBODY).context("give up root")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve())
+}
+
+async fn serve() -> Result<()> {
+    let control = Control::new(inherited(1).try_clone_to_owned().context("control socket")?)?;
+    let Some((Tell::Welcome { host_key, passwords }, _)) = control.receive().await? else {
+        bail!("the monitor did not say welcome");
+    };
+    let config = config(PrivateKey::from_openssh(&host_key).context("host key")?, passwords);
+    let connection = TcpStream::from(inherited(0).try_clone_to_owned().context("connection")?);
+    connection.set_nonblocking(true).context("set non-blocking")?;
+    let stream = BufReader::with_capacity(READ_AHEAD, tokio::net::TcpStream::from_std(connection)?);
+    let control = Arc::new(control);
+    let door = Door::new(control.clone());
+    let session = async {
+        let running = russh::server::run_stream(Arc::new(config), stream, door).await?;
+        running.await
+    };
+    tokio::select! {
+        result = session => match result {
+            // How most connections end, ssh-keyscan's and a probe's included.
+            Ok(()) | Err(Failure::Ssh(russh::Error::Disconnect | russh::Error::HUP | russh::Error::IO(_))) => Ok(()),
+            Err(Failure::Ssh(error)) => Err(error.into()),
+            Err(Failure::Monitor(error)) => Err(error),
+        },
+        // Without its monitor the session has no authority behind it.
+        result = control.listen() => result,
+    }
+}
+
+/// For reading and writing without blocking. tokio's other way is unsafe, for the sake of types whose
+/// descriptor may change; an `OwnedFd`'s does not.
+#[expect(deprecated)]
+fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(descriptor)
+}
+
+fn config(host_key: PrivateKey, passwords: bool) -> Config {
+    let methods: &[MethodKind] =
+        if passwords { &[MethodKind::PublicKey, MethodKind::Password] } else { &[MethodKind::PublicKey] };
+    Config {
+        server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-Lifeboat")),
+        methods: MethodSet::from(methods),
+        // The monitor slows down what is worth slowing down; a key that is not known tells nothing.
+        auth_rejection_time: Duration::ZERO,
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        max_auth_attempts: MAX_ATTEMPTS,
+        keys: vec![host_key],
+        // Somebody may watch a disk being copied for a day.
+        inactivity_timeout: None,
+        preferred: Preferred {
+            kex: Cow::Borrowed(KEX),
+            key: Cow::Borrowed(KEYS),
+            cipher: Cow::Borrowed(CIPHERS),
+            mac: Cow::Borrowed(MACS),
+            compression: Cow::Borrowed(&[compression::NONE]),
+            ..Preferred::DEFAULT
+        },
+        ..Config::default()
+    }
+}

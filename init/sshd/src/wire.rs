@@ -1,0 +1,179 @@
+//! What the roles say to each other: JSON, one value in one SEQPACKET message, with descriptors where
+//! the comment says so.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use host::sys::pass;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Largest message. A command of Linux' longest argument (128 KiB) is 171 KiB in base64; more than
+/// that no shell could be given.
+pub const MAX_MESSAGE: usize = 192 << 10;
+/// Longest command; MAX_ARG_STRLEN of the kernel, with its terminating NUL.
+pub const MAX_COMMAND: usize = (128 << 10) - 1;
+
+/// From the transport to its monitor.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Ask {
+    /// May `user` log in with this key (two fields of an OpenSSH line)? Answered by a `Verdict`.
+    Key {
+        user: String,
+        key: String,
+        /// The client has signed with it. An accepted one logs in.
+        proved: bool,
+    },
+    /// Answered by a `Verdict`.
+    Password { user: String, password: String },
+    /// Start a program. Answered by `Opened` or `Refused`.
+    Open { channel: u32, program: Program, terminal: Option<Terminal>, environment: Vec<(String, String)> },
+    /// To the process group of the channel's program, by the name that SSH uses (`INT`).
+    Signal { channel: u32, signal: String },
+    /// The client closed the channel.
+    Close { channel: u32 },
+}
+
+/// From the monitor to its transport.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "tell", rename_all = "kebab-case")]
+pub enum Tell {
+    /// First of all.
+    Welcome {
+        /// OpenSSH's private key format.
+        host_key: String,
+        /// Whether to offer passwords at all.
+        passwords: bool,
+    },
+    Verdict {
+        accepted: bool,
+        /// Another password may be tried.
+        passwords: bool,
+    },
+    /// With a terminal: its master. Without: stdin, stdout, stderr. None of them blocks.
+    Opened {
+        channel: u32,
+    },
+    Refused {
+        channel: u32,
+        error: String,
+    },
+    /// The program ended; its output may still be read.
+    Ended {
+        channel: u32,
+        how: Ended,
+    },
+}
+
+/// From the monitor to the listener that started it.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "kebab-case")]
+pub enum Report {
+    /// A password is about to be tried. The only one that is answered, by a `Wait`.
+    Attempt,
+    Failed,
+    /// Logged in: no longer counts as waiting.
+    Entered,
+}
+
+/// How long the monitor waits before it tries a password.
+#[derive(Serialize, Deserialize)]
+pub struct Wait {
+    pub milliseconds: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Program {
+    Shell,
+    Exec(Blob),
+    Subsystem(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terminal {
+    pub name: String,
+    pub size: Size,
+    /// Opcodes of RFC 4254, section 8.
+    pub modes: Vec<(u8, u32)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Size {
+    pub columns: u16,
+    pub rows: u16,
+    pub width: u16,
+    pub height: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    Status(i32),
+    Signal(i32),
+}
+
+/// Bytes that need not be UTF-8, as base64.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blob(pub Vec<u8>);
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Blob, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(Blob).map_err(D::Error::custom)
+    }
+}
+
+pub fn send<T: Serialize>(socket: impl AsFd, message: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    if bytes.len() > MAX_MESSAGE {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "message is too long"));
+    }
+    pass::send(socket, &bytes, descriptors)
+}
+
+/// `None` at the end of the peer.
+pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let (length, descriptors) = match pass::receive(socket, &mut buffer) {
+        // The peer died with a message of ours unread.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+        received => received?,
+    };
+    if length == 0 {
+        return Ok(None);
+    }
+    Ok(Some((serde_json::from_slice(&buffer[..length])?, descriptors)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_command_fits_into_a_message() {
+        let (near, far) = pass::pair().unwrap();
+        let command = Blob(vec![0xff; MAX_COMMAND]);
+        let ask = Ask::Open {
+            channel: 1,
+            program: Program::Exec(command.clone()),
+            terminal: None,
+            environment: vec![],
+        };
+        send(&near, &ask, &[]).unwrap();
+        match receive::<Ask>(&far).unwrap() {
+            Some((Ask::Open { program: Program::Exec(got), .. }, _)) => assert!(got == command),
+            _ => panic!("another message"),
+        }
+        drop(near);
+        assert!(receive::<Ask>(&far).unwrap().is_none());
+    }
+}
