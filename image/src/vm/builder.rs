@@ -230,23 +230,8 @@ fn assemble(root: &Path, version: &str, initrd: &Path) -> Result<()> {
     fs::write(stage.join("init"), INIT).context("write /init")?;
     fs::set_permissions(stage.join("init"), fs::Permissions::from_mode(0o755)).context("mark /init")?;
 
-    let mut names = Vec::new();
-    list(stage, stage, &mut names)?;
-    let names_file = stage.with_extension("names");
-    fs::write(&names_file, names.join("\n") + "\n").context("write the list of files")?;
     let part = initrd.with_extension("part");
-    let output = fs::File::create(&part).with_context(|| format!("create {}", part.display()))?;
-    // Debian's busybox is static: it runs on any host.
-    let status = std::process::Command::new(root.join("usr/bin/busybox"))
-        .args(["cpio", "-o", "-H", "newc", "-R", "0:0"])
-        .current_dir(stage)
-        .stdin(fs::File::open(&names_file).context("open the list of files")?)
-        .stdout(output)
-        .stderr(Stdio::null())
-        .status()
-        .context("run busybox cpio")?;
-    fs::remove_file(&names_file).context("remove the list of files")?;
-    ensure!(status.success(), "busybox cpio: {status}");
+    programs::cpio(root, stage, &part)?;
     fs::rename(&part, initrd).with_context(|| format!("name {}", initrd.display()))
 }
 
@@ -276,25 +261,6 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
         let name = entry.with_context(|| format!("list {}", from.display()))?.file_name();
         copy_tree(&from.join(&name), &to.join(&name))?;
-    }
-    Ok(())
-}
-
-/// Every path below `top`, directories before what they hold, sorted.
-fn list(top: &Path, directory: &Path, names: &mut Vec<String>) -> Result<()> {
-    let mut entries: Vec<PathBuf> = fs::read_dir(directory)
-        .with_context(|| format!("list {}", directory.display()))?
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
-    entries.sort();
-    for path in entries {
-        let name =
-            path.strip_prefix(top).context("name a file")?.to_str().context("name a file")?.to_string();
-        names.push(name);
-        if path.is_dir() && !path.is_symlink() {
-            list(top, &path, names)?;
-        }
     }
     Ok(())
 }

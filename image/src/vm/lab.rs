@@ -80,6 +80,23 @@ impl Lab {
         Ok(fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?.trim().to_string())
     }
 
+    /// The image's initramfs with these files (path without its first slash, content) appended as an
+    /// operator would: one more cpio behind it, on a boundary of four bytes.
+    pub fn initramfs_with(&self, files: &[(&str, &str)]) -> Result<PathBuf> {
+        let (stage, archive, whole) = (self.path("append"), self.path("append.cpio"), self.path("initramfs"));
+        for (name, content) in files {
+            let path = stage.join(name);
+            fs::create_dir_all(path.parent().context("name a directory")?).context("create a directory")?;
+            fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
+        }
+        programs::cpio(&programs::debian_root()?, &stage, &archive)?;
+        let mut bytes = fs::read(self.image.join("initramfs")).context("read the initramfs")?;
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(fs::read(&archive).context("read the archive")?);
+        fs::write(&whole, bytes).with_context(|| format!("write {}", whole.display()))?;
+        Ok(whole)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }

@@ -1,10 +1,12 @@
 //! The programs of the private Debian root: QEMU, and what the builder machine is made of. They are
 //! run by their own loader, so that the host's libraries do not matter.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// What is kept between runs: `CACHE`, else `~/.cache/lifeboat`.
@@ -72,6 +74,46 @@ pub fn debian<S: AsRef<OsStr>>(root: &Path, program: &str, args: impl IntoIterat
         .env("PATH", "/usr/sbin:/usr/bin")
         .env("LC_ALL", "C");
     command
+}
+
+/// Everything below `directory` as a cpio archive (newc, owned by root), by Debian's static busybox.
+pub fn cpio(root: &Path, directory: &Path, archive: &Path) -> Result<()> {
+    let mut names = Vec::new();
+    list(directory, directory, &mut names)?;
+    let output = File::create(archive).with_context(|| format!("create {}", archive.display()))?;
+    let mut child = Command::new(root.join("usr/bin/busybox"))
+        .args(["cpio", "-o", "-H", "newc", "-R", "0:0"])
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(output)
+        .stderr(Stdio::null())
+        .spawn()
+        .context("run busybox cpio")?;
+    let mut input = child.stdin.take().context("open busybox's input")?;
+    writeln!(input, "{}", names.join("\n")).context("tell busybox the names")?;
+    drop(input);
+    let status = child.wait().context("wait for busybox cpio")?;
+    ensure!(status.success(), "busybox cpio: {status}");
+    Ok(())
+}
+
+/// Every path below `top`, directories before what they hold, sorted.
+fn list(top: &Path, directory: &Path, names: &mut Vec<String>) -> Result<()> {
+    let mut entries: Vec<PathBuf> = fs::read_dir(directory)
+        .with_context(|| format!("list {}", directory.display()))?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        let name =
+            path.strip_prefix(top).context("name a file")?.to_str().context("name a file")?.to_string();
+        names.push(name);
+        if path.is_dir() && !path.is_symlink() {
+            list(top, &path, names)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

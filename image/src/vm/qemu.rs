@@ -192,11 +192,7 @@ impl<'lab> Vm<'lab> {
     /// Plug a disk in, into the SCSI controller or a free PCI slot.
     pub fn plug(&mut self, disk: &Disk) -> Result<()> {
         let slot = match disk.bus {
-            Bus::VirtioBlk | Bus::Nvme => {
-                ensure!(self.plugged < self.machine.slots, "the machine was given no free slot");
-                self.plugged += 1;
-                Some(format!("slot{}", self.plugged - 1))
-            }
+            Bus::VirtioBlk | Bus::Nvme => Some(self.free_slot()?),
             Bus::VirtioScsi | Bus::Ahci | Bus::Usb => None,
         };
         if disk.throttled {
@@ -235,6 +231,25 @@ impl<'lab> Vm<'lab> {
     pub fn link(&mut self, nic: usize, up: bool) -> Result<()> {
         self.qmp.execute("set_link", json!({ "name": format!("nic{nic}"), "up": up }))?;
         Ok(())
+    }
+
+    /// Plug in one more virtio NIC, on a network of its own.
+    pub fn plug_nic(&mut self, network: &str) -> Result<()> {
+        let slot = self.free_slot()?;
+        let net = json!({ "type": "user", "id": "plugged", "net": format!("{network}.0/24") });
+        self.qmp.execute("netdev_add", net)?;
+        let device = json!({
+            "driver": "virtio-net-pci", "id": "plugged-nic", "netdev": "plugged", "bus": slot,
+            "mac": "52:54:00:12:34:f0", "romfile": "",
+        });
+        self.qmp.execute("device_add", device)?;
+        Ok(())
+    }
+
+    fn free_slot(&mut self) -> Result<String> {
+        ensure!(self.plugged < self.machine.slots, "the machine was given no free slot");
+        self.plugged += 1;
+        Ok(format!("slot{}", self.plugged - 1))
     }
 
     /// The power button.

@@ -17,7 +17,7 @@ pub fn pxe(bench: &Bench) -> Result<()> {
     fs::create_dir(&tftp).context("make the TFTP directory")?;
     let key = bench.public_key()?.replace(' ', ",");
     let script = format!(
-        "#!ipxe\nset append console=ttyS0 panic=-1 rescue.events=ttyS1 ssh_key={key}\n\
+        "#!ipxe\nset params console=ttyS0 panic=-1 rescue.events=ttyS1 ssh_key={key}\n\
          chain http://10.0.2.2:{}/boot.ipxe\n",
         server.port
     );
@@ -85,6 +85,29 @@ pub fn truncated(bench: &Bench) -> Result<()> {
         let name = error.split(':').next().unwrap_or_default();
         vm.console.wait_for(&format!("layer {name}"), 0, qemu::SOON)?;
         ssh.ok("ls /lifeboat/bin").map(drop)
+    });
+    Ok(())
+}
+
+pub fn appended(bench: &Bench) -> Result<()> {
+    let key = format!("{}\n", bench.public_key()?);
+    let initramfs = bench.initramfs_with(&[
+        ("root/.ssh/authorized_keys", &key),
+        ("etc/lifeboat/params", "# ours\nrescue.hostname=appended\nrescue.console=login\n"),
+    ])?;
+    let mut vm = bench.machine_without_key()?.initrd(&initramfs).start(bench)?;
+    let ssh = vm.login()?;
+    bench.check("a key of an appended cpio logs in", || ssh.ok("true").map(drop));
+    bench.check("parameters of an appended cpio are read", || {
+        ensure!(ssh.ok("hostname")?.trim() == "appended", "have the host name");
+        Ok(())
+    });
+    bench.check("rescue.console=login gives no shell to whoever presses Enter", || {
+        vm.console.wait_for("Press Enter to log in", 0, qemu::SOON)?;
+        let mark = vm.console.mark();
+        vm.type_line("")?;
+        // A key was given, so there is no password to ask for.
+        vm.console.wait_for("use ssh", mark, qemu::SOON).map(drop)
     });
     Ok(())
 }

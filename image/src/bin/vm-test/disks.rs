@@ -4,7 +4,7 @@ use crate::bench::{Bench, holds};
 use anyhow::{Result, ensure};
 use image::fixtures;
 use image::vm::disks::sha256;
-use image::vm::{Bus, Disk};
+use image::vm::{Bus, Disk, qemu};
 use std::path::PathBuf;
 
 /// Copies of a set for one machine, with their disks on one bus.
@@ -16,8 +16,8 @@ pub fn set(bench: &Bench, name: &str, bus: Bus) -> Result<Vec<Disk>> {
 }
 
 pub fn mend(bench: &Bench) -> Result<()> {
-    let disks = set(bench, "hetzner", Bus::Ahci)?;
-    let mut vm = bench.machine()?.disks(disks).reboots().start(bench)?;
+    let (disks, damaged) = (set(bench, "hetzner", Bus::Ahci)?, set(bench, "damaged-ext4", Bus::VirtioBlk)?);
+    let mut vm = bench.machine()?.disks(disks).disks(damaged).reboots().start(bench)?;
     let ssh = vm.login()?;
     vm.settled_after(0)?;
     bench.check("fdisk -l shows both disks and their partitions", || {
@@ -48,6 +48,18 @@ pub fn mend(bench: &Bench) -> Result<()> {
         ssh.ok("mount /dev/md2 /mnt")?;
         holds(&ssh.ok("cat /mnt/etc/os-release")?, &["trixie"])?;
         ssh.ok("sed -i 's/^UUID=33333333-0001.*/# mended &/' /mnt/etc/fstab && umount /mnt").map(drop)
+    });
+    bench.check("fsck -y mends a damaged ext4, and says so by its status", || {
+        let first = ssh.run("fsck -y /dev/vda1")?;
+        ensure!(first.status == 1, "see status 1, errors corrected: {first:?}");
+        let second = ssh.run("fsck -f -y /dev/vda1")?;
+        ensure!(second.status == 0, "see status 0: {second:?}");
+        holds(&ssh.ok("mount -o ro /dev/vda1 /mnt && cat /mnt/etc/fstab && umount /mnt")?, &["bbbbbbbb-0001"])
+    });
+    bench.check("fsck refuses a member of an array", || {
+        let answer = ssh.run("fsck -y /dev/sda3")?;
+        ensure!(answer.status >= 8, "be refused: {answer:?}");
+        Ok(())
     });
     bench.check("fsck refuses a mounted device", || {
         ssh.ok("mount /dev/md1 /mnt")?;
@@ -129,6 +141,13 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
             });
         }
     }
+    bench.check("a dirty journal that is not replayed is said so", || {
+        for part in ["nvme0n1p1", "nvme0n1p2"] {
+            let answer = ssh.run(&format!("mount -o ro /dev/{part} /mnt && umount /mnt"))?;
+            holds(&(answer.stdout + &answer.stderr), &["last changes"])?;
+        }
+        Ok(())
+    });
     bench.check("the newer half of a split mirror is what is seen", || {
         holds(
             &ssh.ok("mount -o ro /dev/md2 /mnt && cat /mnt/etc/fresh && umount /mnt")?,
@@ -152,5 +171,55 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
             Ok(())
         });
     }
+    Ok(())
+}
+
+pub fn consent(bench: &Bench) -> Result<()> {
+    let vm = bench.machine()?.disks(set(bench, "ovh-mbr", Bus::VirtioScsi)?).start(bench)?;
+    let ssh = vm.login()?;
+    vm.settled_after(0)?;
+    // Disk, its first and its fifth partition: 1 is read-only.
+    let flags = || ssh.ok("cat /sys/class/block/sda/ro /sys/class/block/sda1/ro /sys/class/block/sda5/ro");
+    let are = |want: &str| -> Result<()> {
+        let got = flags()?.split_whitespace().collect::<String>();
+        ensure!(got == want, "see the flags {want}: {got}");
+        Ok(())
+    };
+    bench.check("everything is guarded at first", || are("111"));
+    bench.check("rescue writable opens one partition and its disk's own flag", || {
+        ssh.ok("rescue writable /dev/sda1")?;
+        are("001")?;
+        let refused = ssh.run("dd if=/dev/zero of=/dev/sda5 bs=512 count=1 conv=fsync")?;
+        ensure!(refused.status != 0, "be refused on the other partition: {refused:?}");
+        Ok(())
+    });
+    bench.check("a restarted devd keeps to it", || {
+        let mark = vm.events.mark();
+        ssh.ok("kill -9 $(pidof devd)")?;
+        vm.events.ready("devd", mark, qemu::SOON)?;
+        are("001")
+    });
+    bench.check("rescue protect takes it back", || {
+        ssh.ok("rescue protect /dev/sda1")?;
+        are("111")
+    });
+    bench.check("mount for writing opens what it needs, and says so in one line", || {
+        let answer = ssh.run("mount /dev/sda1 /mnt && touch /mnt/etc/touched && umount /mnt")?;
+        ensure!(answer.status == 0, "write: {answer:?}");
+        holds(&(answer.stdout + &answer.stderr), &["writable", "/dev/sda1"])?;
+        are("001")
+    });
+    Ok(())
+}
+
+pub fn unguarded(bench: &Bench) -> Result<()> {
+    let disks = set(bench, "ovh-mbr", Bus::VirtioScsi)?;
+    let vm = bench.machine()?.disks(disks).append("rescue.writable").start(bench)?;
+    let ssh = vm.login()?;
+    vm.settled_after(0)?;
+    bench.check("rescue.writable turns the guard off, and status says so", || {
+        holds(&ssh.run("rescue status")?.stdout, &["writable"])?;
+        ssh.ok("dd if=/dev/sda of=/dev/sda bs=512 count=1 conv=fsync").map(drop)
+    });
     Ok(())
 }

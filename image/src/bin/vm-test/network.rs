@@ -2,6 +2,7 @@
 
 use crate::bench::{Bench, holds};
 use anyhow::{Result, ensure};
+use contract::event::Event;
 use image::vm::{Nic, qemu};
 
 pub fn two(bench: &Bench) -> Result<()> {
@@ -51,6 +52,25 @@ pub fn none(bench: &Bench) -> Result<()> {
     bench.check("poweroff from the console ends the machine", || {
         vm.type_line("poweroff")?;
         vm.wait_off()
+    });
+    Ok(())
+}
+
+pub fn cable(bench: &Bench) -> Result<()> {
+    let mut vm = bench.machine()?.slots(1).start(bench)?;
+    let ssh = vm.login()?;
+    bench.check("a cable pulled out and put back ends in a login", || {
+        vm.link(0, false)?;
+        vm.link(0, true)?;
+        ssh.ok("true").map(drop)
+    });
+    bench.check("a NIC plugged in later gets its address", || {
+        let mark = vm.events.mark();
+        vm.plug_nic("10.0.7")?;
+        vm.events.wait("the event of its address", mark, qemu::BOOT, |event| match event {
+            Event::Address { address, .. } if address.starts_with("10.0.7.15") => Some(()),
+            _ => None,
+        })
     });
     Ok(())
 }
