@@ -8,6 +8,7 @@ pub mod exit;
 pub mod facts;
 pub mod guard;
 pub mod ledger;
+pub mod near;
 pub mod params;
 pub mod paths;
 pub mod state;

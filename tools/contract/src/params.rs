@@ -2,6 +2,7 @@
 //! lives with its owner; here are the names, so that a word that nobody reads can be named.
 
 use crate::cmdline::Word;
+use crate::near::distance;
 
 /// Who reads a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,26 +128,6 @@ pub fn unknown(words: &[Word]) -> Vec<Unknown> {
             ours.then(|| Unknown { name: word.name.clone(), nearest })
         })
         .collect()
-}
-
-/// Levenshtein's distance over bytes, case ignored, `-` and `_` equal as the kernel has it.
-/// Words are short: a command line has 2,047 bytes at most.
-fn distance(a: &str, b: &str) -> usize {
-    let norm = |s: &str| -> Vec<u8> {
-        s.bytes().take(64).map(|c| if c == b'-' { b'_' } else { c.to_ascii_lowercase() }).collect()
-    };
-    let (a, b) = (norm(a), norm(b));
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -116,6 +116,12 @@ fn special_code(opcode: u8) -> Option<SpecialCodeIndex> {
     })
 }
 
+/// Columns of the terminal on stdout, if it is one that knows: TIOCGWINSZ of tty_ioctl(4).
+pub fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(super::inherited(1)).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,213 @@
+//! The table of tools, and what each of them is given. Names and help are in `contract::tools`, which the image
+//! builder reads too; here each gets its function.
+
+use crate::report::Answer;
+use anyhow::Context as _;
+use contract::near::distance;
+use contract::tools::{TOOLS, Tool};
+use host::Root;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// What a tool does: its arguments, without its name, to an answer.
+pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
+
+/// Sorted by name; each is in TOOLS.
+const ROWS: &[(&str, Run)] = &[];
+
+#[expect(dead_code, reason = "read by the tools that are being written")]
+/// Everything of the world that a tool may look at, so that a test can give it another one.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The name it was called by.
+    pub name: &'static str,
+    /// The machine it looks at.
+    pub root: Root,
+    pub environment: BTreeMap<OsString, OsString>,
+    pub terminal: Terminal,
+    /// Since 1970.
+    pub now: Duration,
+}
+
+/// The person's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// Stdout is one.
+    pub interactive: bool,
+    /// Its width, where known.
+    pub columns: Option<usize>,
+    pub colour: bool,
+    /// The locale's characters are UTF-8.
+    pub utf8: bool,
+}
+
+impl Context {
+    /// Of this process, on the running machine.
+    pub fn live(name: &'static str) -> anyhow::Result<Context> {
+        let environment: BTreeMap<_, _> = std::env::vars_os().collect();
+        let root = Root::live().context("open /")?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let terminal = Terminal::of(&environment);
+        Ok(Context { name, root, environment, terminal, now })
+    }
+}
+
+impl Terminal {
+    fn of(environment: &BTreeMap<OsString, OsString>) -> Terminal {
+        let interactive = std::io::stdout().is_terminal();
+        let text = |name: &str| environment.get(OsStr::new(name)).and_then(|value| value.to_str());
+        let filled = |name: &str| text(name).filter(|value| !value.is_empty());
+        // As setlocale(3) chooses LC_CTYPE.
+        let locale = filled("LC_ALL").or(filled("LC_CTYPE")).or(filled("LANG")).unwrap_or("C");
+        let charset = locale.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+        Terminal {
+            interactive,
+            columns: filled("COLUMNS").and_then(|n| n.parse().ok()).or_else(host::sys::tty::columns),
+            // https://no-color.org
+            colour: interactive
+                && filled("NO_COLOR").is_none()
+                && filled("TERM").is_some_and(|t| t != "dumb"),
+            utf8: charset.replace('-', "") == "utf8",
+        }
+    }
+}
+
+/// One call, understood.
+pub struct Call {
+    pub name: &'static str,
+    pub run: Run,
+    pub arguments: Vec<OsString>,
+}
+
+/// Which tool an argv means.
+pub fn call(argv: Vec<OsString>) -> Result<Call, Unknown> {
+    let mut arguments = argv.into_iter();
+    let called = arguments.next().unwrap_or_default();
+    let base = Path::new(&called).file_name().unwrap_or_default();
+    let name = match base.to_str().and_then(find) {
+        Some(tool) => tool.name,
+        None => match arguments.next() {
+            None => return Ok(Call { name: "rescue", run: overview, arguments: Vec::new() }),
+            Some(word) if ["help", "-h", "--help", "-V", "--version"].iter().any(|w| word == *w) => {
+                let mut rest: Vec<OsString> = arguments.collect();
+                // `rescue help status` is `rescue status --help`.
+                if let (true, [verb]) = (word == "help", rest.as_slice())
+                    && let Some(tool) = verb.to_str().and_then(find)
+                {
+                    return row(tool.name, vec!["--help".into()]);
+                }
+                rest.insert(0, word);
+                return Ok(Call { name: "rescue", run: overview, arguments: rest });
+            }
+            Some(word) => match word.to_str().and_then(find) {
+                Some(tool) => tool.name,
+                None => return Err(Unknown::word(&word)),
+            },
+        },
+    };
+    row(name, arguments.collect())
+}
+
+fn row(name: &'static str, arguments: Vec<OsString>) -> Result<Call, Unknown> {
+    match ROWS.iter().find(|(known, _)| *known == name) {
+        Some((_, run)) => Ok(Call { name, run: *run, arguments }),
+        None if find(name).is_some_and(|tool| tool.classic) => Ok(Call {
+            name,
+            run: |context, arguments| Ok(Answer::classic(context.name, arguments)),
+            arguments,
+        }),
+        None => Err(Unknown::NotBuilt(name)),
+    }
+}
+
+fn find(name: &str) -> Option<&'static Tool> {
+    TOOLS.iter().find(|tool| tool.name == name)
+}
+
+/// A word that is no tool.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unknown {
+    Word {
+        word: String,
+        nearest: Option<&'static str>,
+    },
+    /// Its name is settled and its function is not written yet.
+    NotBuilt(&'static str),
+}
+
+impl Unknown {
+    fn word(word: &OsStr) -> Unknown {
+        let word = word.to_string_lossy().into_owned();
+        let near = TOOLS.iter().map(|tool| (distance(&word, tool.name), tool.name)).min();
+        // Half of the word may be wrong; beyond that a suggestion is a guess.
+        let nearest = near.filter(|(d, _)| *d <= (word.chars().count() / 2).min(3)).map(|(_, name)| name);
+        Unknown::Word { word, nearest }
+    }
+}
+
+impl std::fmt::Display for Unknown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unknown::Word { word, nearest: Some(nearest) } => {
+                write!(f, "no verb {}: did you mean rescue {nearest}?", word.escape_debug())
+            }
+            Unknown::Word { word, nearest: None } => {
+                write!(f, "no verb {}: rescue --help lists them", word.escape_debug())
+            }
+            Unknown::NotBuilt(name) => write!(f, "{name} is not in this build"),
+        }
+    }
+}
+
+impl std::error::Error for Unknown {}
+
+/// `rescue` alone, and `rescue --help`: the verbs, and what to type first.
+fn overview(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> {
+    let version = context.root.line(contract::paths::VERSION).unwrap_or_else(|| "of no image".to_string());
+    if arguments.first().is_some_and(|word| word == "-V" || word == "--version") {
+        return Ok(Answer::text(format!("rescue {version}\n"), contract::exit::YES));
+    }
+    let mut text = "Usage: rescue VERB [ARGUMENTS], and rescue VERB --help\n\n".to_string();
+    for tool in TOOLS.iter().filter(|tool| row(tool.name, Vec::new()).is_ok() && tool.name != "worker") {
+        text.push_str(&format!("  {:<10} {}\n", tool.name, tool.help));
+    }
+    text.push_str("\nStart with: rescue status\n");
+    Ok(Answer::text(text, if arguments.is_empty() { contract::exit::TROUBLE } else { contract::exit::YES }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unknown(words: &[&str]) -> Option<Unknown> {
+        call(words.iter().map(OsString::from).collect()).err()
+    }
+
+    #[test]
+    fn rows_are_sorted_and_each_is_a_tool() {
+        assert!(ROWS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(TOOLS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        assert!(ROWS.iter().all(|(name, _)| find(name).is_some()));
+    }
+
+    #[test]
+    fn an_unknown_verb_is_answered_with_the_nearest() {
+        let nearest = |word: &str| match unknown(&["rescue", word]) {
+            Some(Unknown::Word { nearest, .. }) => nearest,
+            _ => None,
+        };
+        assert_eq!(nearest("stats"), Some("status"));
+        assert_eq!(nearest("asemble"), Some("assemble"));
+        assert_eq!(nearest("xyzzy"), None);
+    }
+
+    #[test]
+    fn help_is_no_verb_but_works() {
+        for words in [&["rescue"][..], &["rescue", "--help"], &["/lifeboat/bin/rescue", "help"]] {
+            assert!(unknown(words).is_none(), "{words:?}");
+        }
+    }
+}
