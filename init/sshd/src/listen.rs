@@ -47,6 +47,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         failures: Failures::default(),
         monitors: HashMap::new(),
         next: 0,
+        dropped: 0,
         state: state::Sshd::default(),
     };
     describe(&mut state, &identity);
@@ -77,6 +78,8 @@ struct Service<'a> {
     /// Those whose connection is not logged in yet.
     monitors: HashMap<u64, Monitor>,
     next: u64,
+    /// Those that had to make room for others.
+    dropped: u64,
     state: state::Sshd,
 }
 
@@ -137,7 +140,11 @@ impl Service<'_> {
             && let Some(monitor) = self.monitors.remove(&victim)
             && let Some(pid) = monitor.pid
         {
-            host::log!("{peer}: takes the place of a connection that did not log in");
+            self.dropped += 1;
+            // So that a flood does not fill the log.
+            if self.dropped.is_power_of_two() {
+                host::log!("{} connections that did not log in had to make room", self.dropped);
+            }
             // One that has just ended by itself is as good.
             let _ = process::signal(pid, Signal::KILL);
         }

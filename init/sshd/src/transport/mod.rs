@@ -77,8 +77,11 @@ pub fn run() -> Result<()> {
 
 async fn serve() -> Result<()> {
     let control = Control::new(inherited(1).try_clone_to_owned().context("control socket")?)?;
-    let Some((Tell::Welcome { host_key, passwords }, _)) = control.receive().await? else {
-        bail!("the monitor did not say welcome");
+    let (host_key, passwords) = match control.receive().await? {
+        Some((Tell::Welcome { host_key, passwords }, _)) => (host_key, passwords),
+        Some(_) => bail!("the monitor did not say welcome first"),
+        // Dropped to make room before it could.
+        None => return Ok(()),
     };
     let config = config(PrivateKey::from_openssh(&host_key).context("host key")?, passwords);
     let connection = TcpStream::from(inherited(0).try_clone_to_owned().context("connection")?);
