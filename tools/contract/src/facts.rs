@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
-    /// In the kernel's order of names: disks with their partitions, then virtual devices.
+    /// In the order of /proc/partitions: each disk is followed by its partitions by number.
     pub blocks: Vec<Block>,
     pub mounts: Vec<Mount>,
     pub swaps: Vec<Swap>,

@@ -1,1 +1,142 @@
-//! Mounts, swaps and memory from /proc.
+//! Mounts, swaps and the kernel's list of partitions, from /proc (proc_pid_mountinfo(5), proc(5)).
+
+use crate::Root;
+use contract::facts::{Mount, Swap};
+use std::io;
+use std::path::Path;
+
+pub fn mounts(root: &Root) -> Vec<Mount> {
+    parse_mountinfo(&root.read_text("/proc/self/mountinfo").unwrap_or_default())
+}
+
+pub fn swaps(root: &Root) -> Vec<Swap> {
+    parse_swaps(&root.read_text("/proc/swaps").unwrap_or_default())
+}
+
+/// Kernel names in /proc/partitions' order.
+pub fn partitions(root: &Root) -> Vec<String> {
+    let text = root.read_text("/proc/partitions").unwrap_or_default();
+    // major minor #blocks name, below a heading and an empty line
+    let name = |line: &str| {
+        let mut fields = line.split_whitespace();
+        fields.next()?.parse::<u32>().ok()?;
+        // The kernel prints `/` where sysfs has `!`.
+        Some(fields.nth(2)?.replace('/', "!"))
+    };
+    text.lines().filter_map(name).collect()
+}
+
+/// Room of a mounted file system, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub size: u64,
+    pub used: u64,
+    /// For users other than root.
+    pub available: u64,
+}
+
+/// statvfs(3). Asks the file system, which may be a network one that does not answer: only for
+/// mounts of block devices.
+pub fn space(target: &Path) -> io::Result<Space> {
+    let stat = rustix::fs::statvfs(target)?;
+    Ok(Space {
+        size: stat.f_frsize.saturating_mul(stat.f_blocks),
+        used: stat.f_frsize.saturating_mul(stat.f_blocks.saturating_sub(stat.f_bfree)),
+        available: stat.f_frsize.saturating_mul(stat.f_bavail),
+    })
+}
+
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`; the optional
+/// fields before the dash are as many as they like. A line that is not of this form is left out.
+pub fn parse_mountinfo(text: &str) -> Vec<Mount> {
+    text.lines().filter_map(mount).collect()
+}
+
+fn mount(line: &str) -> Option<Mount> {
+    let mut fields = line.split(' ');
+    let id = fields.next()?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let (root, target, options) = (fields.next()?, fields.next()?, fields.next()?);
+    fields.find(|field| *field == "-")?;
+    let (fstype, source) = (fields.next()?, fields.next()?);
+    Some(Mount {
+        id,
+        parent,
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+        root: unescape(root),
+        target: unescape(target),
+        options: options.to_string(),
+        fstype: unescape(fstype),
+        source: unescape(source),
+        super_options: fields.next().map(unescape).unwrap_or_default(),
+    })
+}
+
+/// `Filename Type Size Used Priority`, sizes in KiB.
+pub fn parse_swaps(text: &str) -> Vec<Swap> {
+    let swap = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let path = unescape(fields.next()?);
+        let (size, used) = (fields.nth(1)?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
+        let priority = fields.next()?.parse().ok()?;
+        Some(Swap { path, size: size.saturating_mul(1024), used: used.saturating_mul(1024), priority })
+    };
+    text.lines().filter_map(swap).collect()
+}
+
+/// The kernel writes blank, tab, newline, backslash and `#` as `\040` and so on (mangle in fs/seq_file.c).
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        match tail {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] if first == b'\\' => {
+                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            _ => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_is_read_with_and_without_optional_fields() {
+        let text = "36 35 98:0 /mnt1 /mnt\\0402\\134 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue\n\
+                    23 1 0:5 / /dev rw - devtmpfs none rw\n\
+                    not a mount\n";
+        let mounts = parse_mountinfo(text);
+        assert_eq!(mounts.len(), 2);
+        let first = &mounts[0];
+        assert_eq!((first.major, first.minor, first.target.as_str()), (98, 0, "/mnt 2\\"));
+        assert_eq!(
+            (first.root.as_str(), first.fstype.as_str(), first.source.as_str()),
+            ("/mnt1", "ext3", "/dev/root")
+        );
+        assert_eq!(first.super_options, "rw,errors=continue");
+        assert_eq!(mounts[1].fstype, "devtmpfs");
+    }
+
+    #[test]
+    fn swaps_are_read_in_bytes() {
+        let text = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/sda2                               partition\t1024\t\t0\t\t-2\n";
+        let swap = Swap { path: "/dev/sda2".to_string(), size: 1 << 20, used: 0, priority: -2 };
+        assert_eq!(parse_swaps(text), [swap]);
+    }
+
+    #[test]
+    fn an_escape_that_is_none_is_kept() {
+        for (given, want) in [("a\\", "a\\"), ("\\04", "\\04"), ("\\999", "\\999"), ("\\303\\274", "ü")] {
+            assert_eq!(unescape(given), want);
+        }
+    }
+}

@@ -1,1 +1,384 @@
-//! The facts below /sys/class/block, as `contract::facts`.
+//! The facts below /sys/class/block, as `contract::facts`: live, or of a captured machine's tree. An attribute
+//! that is not there is `None` or zero, never an error; nothing here opens a block device.
+//!
+//! Attributes are those of Documentation/ABI/stable/sysfs-block and testing/sysfs-block-dm; where a
+//! drive's serial number and transport are found follows what lsblk(8) shows.
+
+use crate::{Root, proc};
+use contract::facts::{Block, Dm, Facts, Hardware, Md, Partition};
+use contract::paths;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+const CLASS: &str = "/sys/class/block";
+/// The unit of `size` and `start` in sysfs, whatever the drive's sectors are.
+const SECTOR: u64 = 512;
+
+/// What the kernel says of all its block devices, mounts and swaps at this moment.
+pub fn facts(root: &Root) -> Facts {
+    let mut facts =
+        Facts { mounts: proc::mounts(root), swaps: proc::swaps(root), hung: hung(root), ..Facts::default() };
+    let names = match root.list(CLASS) {
+        Ok(names) => names,
+        Err(error) => {
+            facts.problems.push(format!("list {CLASS}: {error}"));
+            return facts;
+        }
+    };
+    for name in names.iter().filter_map(|name| name.to_str()) {
+        match block(root, name) {
+            Some(block) => facts.blocks.push(block),
+            // Gone between listing and reading, as a device may be.
+            None => facts.problems.push(format!("{name}: no device number in sysfs")),
+        }
+    }
+    let seqs: HashMap<String, Option<u64>> =
+        facts.blocks.iter().map(|block| (block.name.clone(), block.diskseq)).collect();
+    for block in &mut facts.blocks {
+        if let Some(partition) = &block.partition {
+            block.diskseq = seqs.get(&partition.disk).copied().flatten();
+        }
+    }
+    let order = proc::partitions(root);
+    facts.blocks.sort_by(|a, b| position(a, &order).cmp(&position(b, &order)));
+    facts
+}
+
+/// Disks as /proc/partitions has them, those that it leaves out (no medium) behind them, each
+/// followed by its partitions by number.
+fn position<'a>(block: &'a Block, order: &[String]) -> (usize, Vec<(u64, &'a str)>, u32) {
+    let disk = block.partition.as_ref().map_or(&block.name, |partition| &partition.disk);
+    let place = order.iter().position(|name| name == disk).unwrap_or(usize::MAX);
+    (place, natural(disk), block.partition.as_ref().map_or(0, |partition| partition.number))
+}
+
+/// `sdb` before `sdaa`, `md9` before `md127`: letters by their length first, digits by their value.
+fn natural(name: &str) -> Vec<(u64, &str)> {
+    let digits = |c: char| c.is_ascii_digit();
+    let mut chunks = Vec::new();
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c| digits(c) != digits(first)).unwrap_or(rest.len());
+        let (chunk, tail) = rest.split_at(end);
+        chunks.push(chunk.parse().map_or((chunk.len() as u64, chunk), |number| (number, "")));
+        rest = tail;
+    }
+    chunks
+}
+
+/// Disks that missed a deadline: one file each, named by diskseq, holding `{pid} {path}`.
+fn hung(root: &Root) -> Vec<(u64, String)> {
+    let names = root.list(paths::HUNG).unwrap_or_default();
+    let entry = |name: &OsString| {
+        let seq = name.to_str()?.parse().ok()?;
+        let line = root.line(Path::new(paths::HUNG).join(name))?;
+        let (pid, path) = line.split_once(' ')?;
+        Some((seq, format!("{path} does not answer: worker {pid} waits for it")))
+    };
+    names.iter().filter_map(entry).collect()
+}
+
+fn block(root: &Root, name: &str) -> Option<Block> {
+    let at = Attributes { root, directory: Path::new(CLASS).join(name) };
+    let (major, minor) = at.line("dev").and_then(|dev| {
+        let (major, minor) = dev.split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    })?;
+    // ../../devices/pci0000:00/.../block/sda/sda1
+    let path = root.link(&at.directory).ok().and_then(|link| below_devices(&link));
+    let partition = at.number("partition").map(|number| Partition {
+        disk: path.as_deref().and_then(|path| nth_last(path, 1)).unwrap_or_default(),
+        number,
+        start: at.number::<u64>("start").unwrap_or(0).saturating_mul(SECTOR),
+    });
+    // The queue belongs to the disk; `..` is resolved by the kernel, after the link.
+    let queue = if partition.is_some() { "../queue" } else { "queue" };
+    let removable = if partition.is_some() { "../removable" } else { "removable" };
+    let queued = |attribute: &str| at.number(format!("{queue}/{attribute}")).unwrap_or(0);
+    Some(Block {
+        name: name.to_string(),
+        major,
+        minor,
+        diskseq: at.number("diskseq"),
+        size: at.number::<u64>("size").unwrap_or(0).saturating_mul(SECTOR),
+        read_only: at.flag("ro"),
+        removable: at.flag(removable),
+        rotational: queued("rotational") == 1,
+        logical_block: queued("logical_block_size"),
+        physical_block: queued("physical_block_size"),
+        minimum_io: queued("minimum_io_size"),
+        optimal_io: queued("optimal_io_size"),
+        alignment_offset: at.number("alignment_offset").unwrap_or(0),
+        hidden: at.flag("hidden"),
+        slaves: at.names("slaves"),
+        holders: at.names("holders"),
+        hardware: if partition.is_some() {
+            Hardware { transport: transport_by_name(name), path, ..Hardware::default() }
+        } else {
+            hardware(&at, name, path)
+        },
+        md: md(&at),
+        dm: at.line("dm/name").map(|name| Dm {
+            name,
+            uuid: at.line("dm/uuid").unwrap_or_default(),
+            suspended: at.flag("dm/suspended"),
+        }),
+        loop_file: at.line("loop/backing_file"),
+        partition,
+    })
+}
+
+fn hardware(at: &Attributes<'_>, name: &str, path: Option<String>) -> Hardware {
+    let device = at.root.link(at.directory.join("device")).ok();
+    let hctl = device.as_deref().and_then(last).filter(|name| is_hctl(name));
+    // The unit serial number page of SCSI has it where there is no plain attribute.
+    let serial = ["device/serial", "serial"].iter().find_map(|name| at.line(name));
+    Hardware {
+        model: at.line("device/model"),
+        vendor: at.line("device/vendor"),
+        serial: serial.or_else(|| vpd_serial(&at.bytes("device/vpd_pg80")?)),
+        wwid: at.line("wwid").or_else(|| at.line("device/wwid")),
+        revision: at.line("device/rev").or_else(|| at.line("device/firmware_rev")),
+        transport: hctl
+            .as_deref()
+            .and_then(|hctl| scsi_transport(at, hctl, path.as_deref().unwrap_or_default()))
+            .or_else(|| transport_by_name(name)),
+        scsi_type: hctl.as_ref().and_then(|_| at.number("device/type")),
+        state: at.line("device/state"),
+        hctl,
+        path,
+    }
+}
+
+/// The transport of a SCSI device: the class that its host is in, and for libata's hosts the driver's
+/// name.
+fn scsi_transport(at: &Attributes<'_>, hctl: &str, path: &str) -> Option<String> {
+    let host = hctl.split(':').next()?;
+    let is = |class: &str| at.root.exists(format!("/sys/class/{class}_host/host{host}"));
+    let name = if is("spi") {
+        "spi"
+    } else if is("fc") {
+        let symbolic = at.root.line(format!("/sys/class/fc_host/host{host}/symbolic_name"))?;
+        if symbolic.contains(" over ") { "fcoe" } else { "fc" }
+    } else if is("sas") || at.root.exists(at.directory.join("device/sas_device")) {
+        "sas"
+    } else if at.root.exists(at.directory.join("device/ieee1394_id")) {
+        "sbp"
+    } else if is("iscsi") {
+        "iscsi"
+    } else if path.contains("usb") {
+        "usb"
+    } else {
+        let driver = at.root.line(format!("/sys/class/scsi_host/host{host}/proc_name"))?;
+        match driver {
+            driver if driver.starts_with("ahci") || driver.starts_with("sata") => "sata",
+            driver if driver.contains("ata") => "ata",
+            _ => return None,
+        }
+    };
+    Some(name.to_string())
+}
+
+fn transport_by_name(name: &str) -> Option<String> {
+    const PREFIXES: [(&str, &str); 3] = [("mmcblk", "mmc"), ("nvme", "nvme"), ("vd", "virtio")];
+    PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, name)| (*name).to_string())
+}
+
+/// SPC-4, 7.8.14: four bytes of header, the last two its length, then ASCII.
+fn vpd_serial(page: &[u8]) -> Option<String> {
+    let length = usize::from(u16::from_be_bytes([*page.get(2)?, *page.get(3)?]));
+    let body = &page[4..page.len().min(4 + length)];
+    let text = String::from_utf8_lossy(body);
+    let serial = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+    (!serial.is_empty()).then(|| serial.to_string())
+}
+
+fn md(at: &Attributes<'_>) -> Option<Md> {
+    let array_state = at.line("md/array_state")?;
+    let member = |name: &String| {
+        let state = at.line(format!("md/{name}/state")).unwrap_or_default();
+        Some((name.strip_prefix("dev-")?.to_string(), state))
+    };
+    // `4 (3)` while the number of disks is being changed: the new one first.
+    let raid_disks = at.line("md/raid_disks").unwrap_or_default();
+    Some(Md {
+        level: at.line("md/level").unwrap_or_default(),
+        array_state,
+        sync_action: at.line("md/sync_action"),
+        metadata_version: at.line("md/metadata_version"),
+        uuid: at.line("md/uuid"),
+        raid_disks: raid_disks.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0),
+        degraded: at.number("md/degraded").unwrap_or(0),
+        members: at.names("md").iter().filter_map(member).collect(),
+    })
+}
+
+/// The attributes below one directory.
+struct Attributes<'a> {
+    root: &'a Root,
+    directory: PathBuf,
+}
+
+impl Attributes<'_> {
+    fn line(&self, name: impl AsRef<Path>) -> Option<String> {
+        self.root.line(self.directory.join(name))
+    }
+
+    fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        self.root.read(self.directory.join(name)).ok()
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: impl AsRef<Path>) -> Option<T> {
+        self.root.number(self.directory.join(name))
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.number::<u32>(name).is_some_and(|n| n != 0)
+    }
+
+    fn names(&self, directory: &str) -> Vec<String> {
+        let names = self.root.list(self.directory.join(directory)).unwrap_or_default();
+        names.into_iter().filter_map(|name| name.into_string().ok()).collect()
+    }
+}
+
+/// What follows `devices/` in the target of a link of /sys/class/block.
+fn below_devices(link: &Path) -> Option<String> {
+    let text = link.to_str()?;
+    Some(text.split_once("devices/")?.1.to_string())
+}
+
+fn last(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_str()?.to_string())
+}
+
+fn nth_last(path: &str, n: usize) -> Option<String> {
+    path.rsplit('/').nth(n).map(str::to_string)
+}
+
+/// `2:0:0:0`
+fn is_hctl(name: &str) -> bool {
+    let parts: Vec<&str> = name.split(':').collect();
+    parts.len() == 4 && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    /// A tree with one block device, its attributes and the link in /sys/class/block.
+    fn device(root: &Path, path: &str, attributes: &[(&str, &str)]) {
+        let directory = root.join("sys/devices").join(path);
+        let name = path.rsplit('/').next().unwrap();
+        for (attribute, value) in attributes {
+            let file = directory.join(attribute);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, format!("{value}\n")).unwrap();
+        }
+        let class = root.join("sys/class/block");
+        fs::create_dir_all(&class).unwrap();
+        symlink(format!("../../devices/{path}"), class.join(name)).unwrap();
+    }
+
+    fn sata_machine(root: &Path) {
+        let disk = "pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda";
+        device(
+            root,
+            disk,
+            &[
+                ("dev", "8:0"),
+                ("size", "2048000"),
+                ("ro", "1"),
+                ("removable", "0"),
+                ("diskseq", "9"),
+                ("queue/rotational", "1"),
+                ("queue/logical_block_size", "512"),
+                ("queue/physical_block_size", "4096"),
+            ],
+        );
+        device(
+            root,
+            &format!("{disk}/sda1"),
+            &[("dev", "8:1"), ("size", "8"), ("start", "2048"), ("partition", "1")],
+        );
+        let scsi = root.join("sys/devices").join(disk).parent().unwrap().parent().unwrap().to_path_buf();
+        for (name, value) in
+            [("model", "QEMU HARDDISK   "), ("vendor", "ATA     "), ("rev", "2.5+"), ("type", "0")]
+        {
+            fs::write(scsi.join(name), value).unwrap();
+        }
+        fs::write(scsi.join("vpd_pg80"), b"\x00\x80\x00\x08 QM00001").unwrap();
+        symlink("../../../0:0:0:0", root.join("sys/devices").join(disk).join("device")).unwrap();
+        fs::create_dir_all(root.join("sys/class/scsi_host/host0")).unwrap();
+        fs::write(root.join("sys/class/scsi_host/host0/proc_name"), "ahci\n").unwrap();
+    }
+
+    #[test]
+    fn a_sata_disk_and_its_partition_are_found_with_their_hardware() {
+        let dir = tempfile::tempdir().unwrap();
+        sata_machine(dir.path());
+        let facts = facts(&Root::at(dir.path()).unwrap());
+        assert_eq!(facts.problems, [""; 0]);
+        let [disk, partition] = &facts.blocks[..] else { panic!("{facts:?}") };
+        assert_eq!((disk.size, disk.read_only, disk.physical_block), (2_048_000 * 512, true, 4096));
+        let hardware = &disk.hardware;
+        assert_eq!(hardware.model.as_deref(), Some("QEMU HARDDISK"));
+        assert_eq!(hardware.serial.as_deref(), Some("QM00001"));
+        assert_eq!(hardware.transport.as_deref(), Some("sata"));
+        assert_eq!(hardware.hctl.as_deref(), Some("0:0:0:0"));
+        assert_eq!(hardware.scsi_type, Some(0));
+        let expected = Partition { disk: "sda".to_string(), number: 1, start: 1 << 20 };
+        assert_eq!(partition.partition.as_ref(), Some(&expected));
+        assert_eq!((partition.diskseq, partition.physical_block), (Some(9), 4096));
+    }
+
+    #[test]
+    fn a_running_array_names_its_members_and_their_state() {
+        let dir = tempfile::tempdir().unwrap();
+        device(
+            dir.path(),
+            "virtual/block/md127",
+            &[
+                ("dev", "9:127"),
+                ("md/array_state", "clean"),
+                ("md/level", "raid1"),
+                ("md/raid_disks", "2 (3)"),
+                ("md/degraded", "1"),
+                ("md/dev-sda1/state", "in_sync"),
+                ("md/dev-sdb1/state", "faulty"),
+            ],
+        );
+        let facts = facts(&Root::at(dir.path()).unwrap());
+        let md = facts.blocks[0].md.as_ref().unwrap();
+        assert_eq!((md.level.as_str(), md.raid_disks, md.degraded), ("raid1", 2, 1));
+        let member = |name: &str, state: &str| (name.to_string(), state.to_string());
+        assert_eq!(md.members, [member("sda1", "in_sync"), member("sdb1", "faulty")]);
+    }
+
+    #[test]
+    fn devices_are_in_the_kernels_order_and_else_as_people_count() {
+        let dir = tempfile::tempdir().unwrap();
+        for (i, name) in ["sdaa", "sdb", "md127", "md9", "sda"].iter().enumerate() {
+            device(dir.path(), &format!("virtual/block/{name}"), &[("dev", &format!("8:{i}"))]);
+        }
+        let names = |root: &Root| facts(root).blocks.into_iter().map(|block| block.name).collect::<Vec<_>>();
+        let root = Root::at(dir.path()).unwrap();
+        assert_eq!(names(&root), ["md9", "md127", "sda", "sdb", "sdaa"]);
+        fs::create_dir_all(dir.path().join("proc")).unwrap();
+        let text =
+            "major minor  #blocks  name\n\n   8        1       1024 sdb\n   8        4       1024 sda\n";
+        fs::write(dir.path().join("proc/partitions"), text).unwrap();
+        assert_eq!(names(&root), ["sdb", "sda", "md9", "md127", "sdaa"]);
+    }
+
+    #[test]
+    fn a_machine_without_sysfs_has_no_devices_and_one_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        let facts = facts(&Root::at(dir.path()).unwrap());
+        assert!(facts.blocks.is_empty());
+        assert_eq!(facts.problems.len(), 1);
+    }
+}
