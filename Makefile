@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-.PHONY: help check test patched
+.PHONY: help check image lock test patched
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -16,5 +16,11 @@ check: patched ## the quick loop: formatting, clippy, unit and golden tests
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace
+
+image: patched ## build out/vmlinuz, out/initramfs, out/boot.ipxe
+	cargo run --quiet --locked --package image -- build
+
+lock: patched ## move image/packages.lock to what Debian's archive has now
+	cargo run --quiet --locked --package image -- lock
 
 test: check ## everything that CI checks

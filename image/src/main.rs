@@ -1,1 +1,51 @@
-fn main() {}
+//! `image`: builds the image and keeps its packages. The Makefile is the way in.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use image::{build, lock, manifest, packages};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(about = "Build the image of Lifeboat")]
+struct Arguments {
+    /// The project's root.
+    #[arg(long, default_value = ".")]
+    source: PathBuf,
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Move image/packages.lock to what the archive has now.
+    Lock,
+    /// Fetch the locked packages and make the host's programs: prints their directory.
+    Tools,
+    /// Build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS.
+    Build,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let source = std::fs::canonicalize(arguments.source)?;
+    match arguments.command {
+        What::Lock => {
+            let cache = packages::Cache::open(&source)?;
+            let locked = packages::relock(&cache, &build::guest_packages(), manifest::HOST)?;
+            std::fs::write(source.join("image/packages.lock"), lock::format(&locked))?;
+            println!("image/packages.lock: {} packages", locked.len());
+        }
+        What::Tools => {
+            let cache = packages::Cache::open(&source)?;
+            let locked = lock::read(&source.join("image/packages.lock"))?;
+            packages::fetch(&cache, &locked)?;
+            let tree = packages::tree(&cache, &locked, lock::Set::Host)?;
+            println!("{}", packages::wrappers(&cache, &tree)?.display());
+        }
+        What::Build => {
+            let built = build::build(&source)?;
+            build::write_summary(&built, std::io::stdout())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,584 @@
+//! The image: nucleus and layers (docs/build.md), out/vmlinuz, out/initramfs, out/boot.ipxe and
+//! out/SHA256SUMS. The same lock, rustc and libc give the same bytes.
+
+use crate::cpio::Archive;
+use crate::libraries;
+use crate::lock::Set;
+use crate::manifest::{self, Take};
+use crate::modules::{Kernel, Place, glob};
+use crate::packages::{self, Cache, Tree, digest, hex};
+use crate::say;
+use anyhow::{Context as _, Result, bail, ensure};
+use contract::tools::TOOLS;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Our own binaries: (package, name in /lifeboat/bin).
+const BINARIES: &[(&str, &str)] = &[
+    ("init", "init"),
+    ("devd", "devd"),
+    ("netd", "netd"),
+    ("sshd", "sshd"),
+    ("layers", "layers"),
+    ("console", "console"),
+    ("tools", "rescue"),
+];
+
+/// Symbols of libc that look names up through NSS: they load libraries at run time, which a static
+/// program must not.
+const FORBIDDEN: &[&str] =
+    &["getaddrinfo", "gethostbyname", "getpwnam_r", "getpwuid_r", "getgrnam_r", "__nss_lookup_function"];
+
+/// Of what changes with a package only, and is cached: takes seconds, and a tenth off the size.
+const ZSTD_KEPT: i32 = 19;
+/// Of our own part, which is packed at every build.
+const ZSTD_OWN: i32 = 12;
+
+pub struct Built {
+    pub kernel: PathBuf,
+    pub initramfs: PathBuf,
+}
+
+/// Builds everything into `out/`.
+pub fn build(source: &Path) -> Result<Built> {
+    let cache = Cache::open(source)?;
+    let guest_names = guest_packages();
+    let (locked, unlocked) = packages::locked_or_current(&cache, &guest_names, manifest::HOST)?;
+    packages::fetch(&cache, &locked)?;
+    let host = packages::tree(&cache, &locked, Set::Host)?;
+    let tools = packages::wrappers(&cache, &host)?;
+    let guest = packages::tree(&cache, &locked, Set::Guest)?;
+    let kernel = Kernel::read(&guest)?;
+    let places = kernel.places()?;
+    let binaries = compile(source)?;
+
+    let userland = userland_layer(&cache, &tools, &guest)?;
+    let modules = modules_layer(&cache, &tools, &guest, &kernel, &places)?;
+    let layers = [("10-userland", userland), ("20-modules", modules)];
+
+    let version = version(source, unlocked);
+    let mut list = String::new();
+    for (name, path) in &layers {
+        list += &format!("{name} {} {}\n", fs::metadata(path)?.len(), digest(path)?);
+    }
+    let mut initramfs = kept_part(&cache, &guest, &kernel, &places)?;
+    align(&mut initramfs);
+    initramfs.extend(zstd::bulk::compress(&own_part(&binaries, &version, &list)?, ZSTD_OWN)?);
+    align(&mut initramfs);
+    let mut archive = Archive::new(initramfs);
+    archive.directory("layers", 0o755)?;
+    for (name, path) in &layers {
+        archive.file(&format!("layers/{name}.squashfs"), 0o444, &fs::read(path)?)?;
+    }
+    let initramfs = archive.finish()?;
+
+    let out = source.join("out");
+    fs::create_dir_all(&out)?;
+    let vmlinuz = guest.root.join(format!("boot/vmlinuz-{}", kernel.version));
+    put(&out.join("vmlinuz"), &fs::read(&vmlinuz).with_context(|| format!("read {}", vmlinuz.display()))?)?;
+    put(&out.join("initramfs"), &initramfs)?;
+    put(&out.join("boot.ipxe"), BOOT_IPXE.as_bytes())?;
+    let mut sums = String::new();
+    for name in ["boot.ipxe", "initramfs", "vmlinuz"] {
+        sums += &format!("{}  {name}\n", digest(&out.join(name))?);
+    }
+    put(&out.join("SHA256SUMS"), sums.as_bytes())?;
+    say!(
+        "out/vmlinuz {:.1} MiB, out/initramfs {:.1} MiB: {version}",
+        mib(fs::metadata(out.join("vmlinuz"))?.len()),
+        mib(initramfs.len() as u64)
+    );
+    Ok(Built { kernel: out.join("vmlinuz"), initramfs: out.join("initramfs") })
+}
+
+/// Loaded by iPXE over TFTP or HTTP; the other two are found beside it. `params` may be set by an
+/// operator's own script that chains to this one.
+const BOOT_IPXE: &str = "\
+#!ipxe
+kernel vmlinuz initrd=initramfs BOOTIF=01-${netX/mac:hexhyp} ${params}
+initrd initramfs
+boot
+";
+
+pub fn guest_packages() -> Vec<&'static str> {
+    manifest::USERLAND.iter().map(|row| row.package).chain(manifest::GUEST_MORE.iter().copied()).collect()
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = path.with_extension(format!("new{}", std::process::id()));
+    fs::write(&beside, bytes).with_context(|| format!("write {}", beside.display()))?;
+    Ok(fs::rename(&beside, path)?)
+}
+
+/// Our version, and the commit where there is one; an image from other packages than the lock's says so.
+fn version(source: &Path, unlocked: bool) -> String {
+    let describe =
+        Command::new("git").arg("-C").arg(source).args(["rev-parse", "--short=10", "HEAD"]).output();
+    let commit = describe
+        .ok()
+        .filter(|output| output.status.success())
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string());
+    let mut version = env!("CARGO_PKG_VERSION").to_string();
+    if let Some(commit) = commit.filter(|commit| !commit.is_empty()) {
+        version += &format!("+{commit}");
+    }
+    if unlocked { version + " (unlocked)" } else { version }
+}
+
+/// Compiles our binaries, each by itself, else features would unify into PID 1; returns them stripped.
+fn compile(source: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
+    let mut binaries = BTreeMap::new();
+    let scratch = tempfile::tempdir()?;
+    let remap = format!("--remap-path-prefix={}=/lifeboat", source.display());
+    let home =
+        std::env::var("CARGO_HOME").ok().or_else(|| Some(format!("{}/.cargo", std::env::var("HOME").ok()?)));
+    let remap = match home {
+        Some(home) => format!("{remap} --remap-path-prefix={home}=/cargo"),
+        None => remap,
+    };
+    for (package, name) in BINARIES {
+        say!("compiling {package}");
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(source).args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--profile",
+            "image",
+            "-p",
+            package,
+            "--message-format=json",
+        ]);
+        // Cargo's own variable for flags beside those of .cargo/config.toml, which it would replace.
+        command.env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            format!("-Ctarget-feature=+crt-static {remap}").replace(' ', "\u{1f}"),
+        );
+        let output = command.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
+        ensure!(output.status.success(), "compile {package}: cargo said no");
+        let path = executable(&String::from_utf8_lossy(&output.stdout), name)
+            .with_context(|| format!("cargo built no {name}"))?;
+        check_symbols(&path)?;
+        let stripped = scratch.path().join(name);
+        packages::run(Command::new("strip").arg("--strip-all").arg("-o").arg(&stripped).arg(&path))?;
+        binaries.insert(*name, fs::read(&stripped)?);
+    }
+    Ok(binaries)
+}
+
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+}
+
+fn check_symbols(path: &Path) -> Result<()> {
+    let bytes = fs::read(path)?;
+    let file = elf::ElfBytes::<elf::endian::LittleEndian>::minimal_parse(&bytes)?;
+    let Some((symbols, names)) = file.symbol_table()? else {
+        bail!("{} has no symbols to check", path.display())
+    };
+    for symbol in symbols {
+        let name = names.get(symbol.st_name as usize).unwrap_or_default();
+        ensure!(
+            !FORBIDDEN.contains(&name) || symbol.st_shndx == elf::abi::SHN_UNDEF,
+            "{} calls libc's {name}, which loads libraries at run time",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// The kernel skips an archive behind a compressed one unless it begins on a 4-byte boundary.
+fn align(archives: &mut Vec<u8>) {
+    archives.resize(archives.len().next_multiple_of(4), 0);
+}
+
+/// The part of the nucleus that comes from packages: directories, busybox and modules. Compressed,
+/// and cached by what it is made of.
+fn kept_part(
+    cache: &Cache,
+    guest: &Tree,
+    kernel: &Kernel,
+    places: &BTreeMap<String, Place>,
+) -> Result<Vec<u8>> {
+    let mut files = Files::default();
+    for directory in [
+        "dev",
+        "etc/lifeboat",
+        "etc/ssh",
+        "lifeboat/bin",
+        "media",
+        "mnt",
+        "proc",
+        "run",
+        "sys",
+        "tmp",
+        "usr/bin",
+        "usr/sbin",
+        "usr/lib64",
+        "var/lib",
+        "var/log",
+        "var/tmp",
+        "opt",
+        "srv",
+        "home",
+    ] {
+        files.directory(directory, 0o755);
+    }
+    files.directory("root", 0o700);
+    files.directory("root/.ssh", 0o700);
+    for top in ["bin", "sbin", "lib", "lib64"] {
+        files.link(top, &format!("usr/{top}"));
+    }
+    files.link("init", "lifeboat/bin/init");
+    // Rust's start-up opens it when PID 1 is given no console, and aborts where it cannot.
+    files.insert("dev/null", Entry::Character { mode: 0o666, major: 1, minor: 3 });
+    files.insert("dev/console", Entry::Character { mode: 0o600, major: 5, minor: 1 });
+    let busybox = guest.root.join("usr/bin/busybox");
+    files.file("lifeboat/bin/busybox", 0o755, fs::read(&busybox).context("read busybox")?);
+    for applet in packages::output(Command::new(&busybox).arg("--list"))?.lines() {
+        files.link(&format!("usr/bin/{applet}"), "/lifeboat/bin/busybox");
+    }
+    files.link("usr/bin/rescue", "/lifeboat/bin/rescue");
+    for tool in TOOLS.iter().filter(|tool| tool.classic) {
+        for directory in ["usr/bin", "usr/sbin"] {
+            files.link(&format!("{directory}/{}", tool.name), "/lifeboat/bin/rescue");
+        }
+    }
+    let own: BTreeMap<String, Place> = places
+        .iter()
+        .filter(|(_, place)| **place != Place::Layer)
+        .map(|(name, place)| (name.clone(), *place))
+        .collect();
+    let directory = format!("usr/lib/modules/{}", kernel.version);
+    for (name, place) in &own {
+        let (path, content) = kernel.file(&kernel.modules[name], *place)?;
+        files.file(&format!("{directory}/{path}"), 0o644, content);
+    }
+    for (name, content) in kernel.indices(&own)? {
+        files.file(&format!("{directory}/{name}"), 0o644, content.into_bytes());
+    }
+    let archive = files.pack()?;
+    let key = hex(&Sha256::digest(&archive))[..24].to_string();
+    let kept = cache.root.join("layers").join(format!("nucleus-{ZSTD_KEPT}-{key}.zst"));
+    if !kept.exists() {
+        say!("packing the nucleus ({} MiB)", archive.len() >> 20);
+        put(&kept, &zstd::bulk::compress(&archive, ZSTD_KEPT)?)?;
+    }
+    fs::read(&kept).with_context(|| format!("read {}", kept.display()))
+}
+
+/// Our own part of the nucleus, as a cpio archive.
+fn own_part(binaries: &BTreeMap<&'static str, Vec<u8>>, version: &str, layers: &str) -> Result<Vec<u8>> {
+    let mut files = Files::default();
+    for (name, content) in binaries {
+        files.file(&format!("lifeboat/bin/{name}"), 0o755, content.clone());
+    }
+    files.file("lifeboat/version", 0o644, format!("{version}\n").into_bytes());
+    files.file("lifeboat/layers.list", 0o644, layers.as_bytes().to_vec());
+    for (path, content) in ETC {
+        files.file(path, 0o644, content.replace("@VERSION@", version).into_bytes());
+    }
+    // The other archive has the directories, with their modes.
+    files.0.retain(|_, entry| !matches!(entry, Entry::Directory(_)));
+    files.pack()
+}
+
+/// Files of the nucleus's /etc.
+const ETC: &[(&str, &str)] = &[
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/bash\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    ),
+    ("etc/group", "root:x:0:\ntty:x:5:\ndisk:x:6:\nnogroup:x:65534:\n"),
+    ("etc/shells", "/bin/sh\n/bin/bash\n"),
+    ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    (
+        "etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+    ),
+    (
+        "etc/os-release",
+        "ID=lifeboat\nNAME=Lifeboat\nPRETTY_NAME=\"Lifeboat @VERSION@\"\nVERSION_ID=@VERSION@\n",
+    ),
+    ("etc/profile", include_str!("../files/profile")),
+    ("root/.bashrc", include_str!("../files/bashrc")),
+    ("root/.profile", ". /root/.bashrc\n"),
+];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entry {
+    Directory(u32),
+    File { mode: u32, content: Vec<u8> },
+    Link(String),
+    Character { mode: u32, major: u32, minor: u32 },
+}
+
+/// The nucleus's files by name; a later entry of the same name replaces an earlier one.
+#[derive(Default)]
+struct Files(BTreeMap<String, Entry>);
+
+impl Files {
+    fn insert(&mut self, name: &str, entry: Entry) {
+        let mut end = 0;
+        while let Some(slash) = name[end..].find('/') {
+            end += slash + 1;
+            self.0.entry(name[..end - 1].to_string()).or_insert(Entry::Directory(0o755));
+        }
+        self.0.insert(name.to_string(), entry);
+    }
+
+    fn directory(&mut self, name: &str, mode: u32) {
+        self.insert(name, Entry::Directory(mode));
+    }
+
+    fn file(&mut self, name: &str, mode: u32, content: Vec<u8>) {
+        self.insert(name, Entry::File { mode, content });
+    }
+
+    fn link(&mut self, name: &str, target: &str) {
+        self.insert(name, Entry::Link(target.to_string()));
+    }
+
+    fn pack(self) -> Result<Vec<u8>> {
+        let mut archive = Archive::new(Vec::new());
+        for (name, entry) in &self.0 {
+            match entry {
+                Entry::Directory(mode) => archive.directory(name, *mode),
+                Entry::File { mode, content } => archive.file(name, *mode, content),
+                Entry::Link(target) => archive.symlink(name, target),
+                Entry::Character { mode, major, minor } => archive.character(name, *mode, *major, *minor),
+            }?;
+        }
+        Ok(archive.finish()?)
+    }
+}
+
+/// Every file of the userland layer, as paths in the guest tree.
+pub fn userland_files(guest: &Tree) -> Result<BTreeSet<String>> {
+    let mut files = BTreeSet::new();
+    for row in manifest::USERLAND {
+        let Some(own) = guest.files.get(row.package) else {
+            bail!("{}: not in the lock; `make lock` adds it", row.package)
+        };
+        let program = |path: &&String| path.starts_with("usr/bin/") || path.starts_with("usr/sbin/");
+        let (programs, patterns): (bool, &[&str]) = match row.take {
+            Take::Programs => (true, &[]),
+            Take::Only(patterns) => (false, patterns),
+            Take::And(patterns) => (true, patterns),
+        };
+        if programs {
+            files.extend(own.iter().filter(program).cloned());
+        }
+        for pattern in patterns {
+            let matching: Vec<String> = own.iter().filter(|path| glob(pattern, path)).cloned().collect();
+            ensure!(!matching.is_empty(), "{}: no file of it matches {pattern}", row.package);
+            files.extend(matching);
+        }
+    }
+    files.retain(|path| !manifest::LEFT_OUT.iter().any(|pattern| glob(pattern, path)));
+    let needed = libraries::closure(&guest.root, &files)?;
+    files.extend(needed);
+    Ok(files)
+}
+
+fn userland_layer(cache: &Cache, tools: &Path, guest: &Tree) -> Result<PathBuf> {
+    let files = userland_files(guest)?;
+    let recipe = format!("{}\n{:?}\n{:?}\n{LAYER_ETC:?}", guest.key, files, manifest::LINKS);
+    layer(cache, tools, "10-userland", &recipe, |stage| {
+        for path in &files {
+            check_interpreter(&guest.root, path, &files)?;
+            let target = match path.strip_prefix("etc/") {
+                Some(rest) => format!("usr/share/factory/etc/{rest}"),
+                None => classic(path).unwrap_or_else(|| path.clone()),
+            };
+            copy(&guest.root.join(path), &stage.join(target))?;
+        }
+        for (link, target) in manifest::LINKS {
+            let _ = fs::remove_file(stage.join(link)); // an alternative's own link, if any
+            symlink(target, stage.join(link)).with_context(|| format!("link {link}"))?;
+        }
+        for (path, content) in LAYER_ETC {
+            let path = stage.join("usr/share/factory/etc").join(path);
+            fs::create_dir_all(path.parent().context("a file has a directory")?)?;
+            fs::write(&path, content)?;
+        }
+        certificates(stage)
+    })
+}
+
+/// Files of the layer's /etc that are ours.
+const LAYER_ETC: &[(&str, &str)] = &[(
+    "inputrc",
+    "set bell-style none\nset show-all-if-ambiguous on\n\"\\e[A\": history-search-backward\n\"\\e[B\": history-search-forward\n",
+)];
+
+/// One bundle of all roots, as OpenSSL looks for it.
+fn certificates(stage: &Path) -> Result<()> {
+    let roots = stage.join("usr/share/ca-certificates/mozilla");
+    let mut names: Vec<PathBuf> =
+        fs::read_dir(&roots)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    names.sort();
+    let mut bundle = Vec::new();
+    for name in names {
+        bundle.extend(fs::read(name)?);
+    }
+    fs::remove_dir_all(stage.join("usr/share/ca-certificates"))?;
+    let target = stage.join("usr/share/factory/etc/ssl/certs");
+    fs::create_dir_all(&target)?;
+    Ok(fs::write(target.join("ca-certificates.crt"), bundle)?)
+}
+
+/// Where the original of a classic tool of ours goes.
+fn classic(path: &str) -> Option<String> {
+    let name = path.strip_prefix("usr/bin/").or_else(|| path.strip_prefix("usr/sbin/"))?;
+    TOOLS.iter().any(|tool| tool.classic && tool.name == name).then(|| format!("usr/libexec/classic/{name}"))
+}
+
+/// A script's interpreter has to be aboard.
+fn check_interpreter(root: &Path, path: &str, files: &BTreeSet<String>) -> Result<()> {
+    let full = root.join(path);
+    if !(path.starts_with("usr/bin/") || path.starts_with("usr/sbin/"))
+        || fs::symlink_metadata(&full)?.is_symlink()
+    {
+        return Ok(());
+    }
+    let bytes = fs::read(&full)?;
+    let Some(rest) = bytes.strip_prefix(b"#!") else { return Ok(()) };
+    let line =
+        String::from_utf8_lossy(rest.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
+    let mut words = line.split_ascii_whitespace();
+    let mut interpreter = words.next().unwrap_or_default().to_string();
+    if interpreter.ends_with("/env") {
+        interpreter = format!("/usr/bin/{}", words.next().unwrap_or_default());
+    }
+    let name = interpreter.trim_start_matches('/').trim_start_matches("usr/");
+    ensure!(
+        name == "bin/sh" || files.contains(&format!("usr/{name}")),
+        "{path} is a script for {interpreter}, which is not in the image: leave it out (LEFT_OUT) or take the interpreter"
+    );
+    Ok(())
+}
+
+fn modules_layer(
+    cache: &Cache,
+    tools: &Path,
+    guest: &Tree,
+    kernel: &Kernel,
+    places: &BTreeMap<String, Place>,
+) -> Result<PathBuf> {
+    let recipe = format!("{}\n{places:?}", guest.key);
+    layer(cache, tools, "20-modules", &recipe, |stage| {
+        let directory = stage.join(format!("usr/lib/modules/{}", kernel.version));
+        for (name, place) in places.iter().filter(|(_, place)| **place == Place::Layer) {
+            let (path, content) = kernel.file(&kernel.modules[name], *place)?;
+            let path = directory.join(path);
+            fs::create_dir_all(path.parent().context("a module has a directory")?)?;
+            fs::write(path, content)?;
+        }
+        // The full indices: they hide the nucleus's own, whose modules they name too.
+        for (name, content) in kernel.indices(places)? {
+            fs::write(directory.join(name), content)?;
+        }
+        Ok(())
+    })
+}
+
+/// Packs a layer, unless one of the same recipe is in the cache.
+fn layer(
+    cache: &Cache,
+    tools: &Path,
+    name: &str,
+    recipe: &str,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let key = hex(&Sha256::digest(format!("{SQUASHFS:?}\n{name}\n{recipe}")))[..24].to_string();
+    let directory = cache.root.join("layers");
+    fs::create_dir_all(&directory)?;
+    let target = directory.join(format!("{name}-{key}.squashfs"));
+    if target.exists() {
+        return Ok(target);
+    }
+    say!("packing the layer {name}");
+    let stage = tempfile::Builder::new().prefix(name).tempdir_in(&directory)?;
+    fill(stage.path())?;
+    settle_modes(stage.path())?;
+    let beside = target.with_extension(format!("part{}", std::process::id()));
+    packages::run(Command::new(tools.join("mksquashfs")).arg(stage.path()).arg(&beside).args(SQUASHFS))?;
+    fs::rename(&beside, &target)?;
+    Ok(target)
+}
+
+/// Reproducible, and small: xz of 1 MiB blocks with the filter for x86 code.
+const SQUASHFS: &[&str] = &[
+    "-noappend",
+    "-quiet",
+    "-no-progress",
+    "-all-root",
+    "-mkfs-time",
+    "0",
+    "-all-time",
+    "0",
+    "-no-exports",
+    "-no-xattrs",
+    "-b",
+    "1M",
+    "-comp",
+    "xz",
+    "-Xbcj",
+    "x86",
+    "-processors",
+    "2",
+];
+
+/// Modes do not depend on the builder's umask.
+fn settle_modes(directory: &Path) -> Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            settle_modes(&entry.path())?;
+        } else if kind.is_file() {
+            let executable = entry.metadata()?.permissions().mode() & 0o111 != 0;
+            fs::set_permissions(
+                entry.path(),
+                fs::Permissions::from_mode(if executable { 0o755 } else { 0o644 }),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to.parent().context("a file has a directory")?)?;
+    if fs::symlink_metadata(to).is_ok() {
+        return Ok(());
+    }
+    let metadata = fs::symlink_metadata(from).with_context(|| format!("look at {}", from.display()))?;
+    if metadata.is_symlink() {
+        symlink(fs::read_link(from)?, to)?;
+    } else {
+        fs::copy(from, to).with_context(|| format!("copy {}", from.display()))?;
+    }
+    Ok(())
+}
+
+/// A file for each hash of what the two builds of `make repro` compare.
+pub fn write_summary(built: &Built, mut out: impl std::io::Write) -> Result<()> {
+    for path in [&built.kernel, &built.initramfs] {
+        writeln!(out, "{}  {}", digest(path)?, path.file_name().unwrap_or_default().to_string_lossy())?;
+    }
+    Ok(())
+}

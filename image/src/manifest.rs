@@ -1,0 +1,224 @@
+//! MANIFEST: what goes into the image, and why. Programs come from unmodified Debian packages; what
+//! they are linked against is found by reading them (see `libraries`).
+
+/// What is taken of a package.
+#[derive(Clone, Copy, Debug)]
+pub enum Take {
+    /// Every program: all of usr/bin and usr/sbin.
+    Programs,
+    /// Files, as patterns below the root (`*` and `**` as in `modules::glob`).
+    Only(&'static [&'static str]),
+    /// Programs and these files.
+    And(&'static [&'static str]),
+}
+use Take::{And, Only, Programs};
+
+/// One row.
+pub struct Row {
+    pub package: &'static str,
+    pub take: Take,
+    pub why: &'static str,
+}
+
+const fn row(package: &'static str, take: Take, why: &'static str) -> Row {
+    Row { package, take, why }
+}
+
+/// The layer 10-userland, sorted by package.
+#[rustfmt::skip]
+pub const USERLAND: &[Row] = &[
+    row("bash", Programs, "the shell"),
+    row("bash-completion", Only(&["usr/share/bash-completion/bash_completion", "usr/share/bash-completion/completions/*", "usr/share/bash-completion/helpers/*"]), "completion"),
+    row("bind9-dnsutils", Only(&["usr/bin/dig", "usr/bin/nslookup"]), "is it DNS"),
+    row("bind9-host", Only(&["usr/bin/host"]), "is it DNS"),
+    row("bsdutils", Programs, "script, logger, wall"),
+    row("btrfs-progs", Programs, "check and mend btrfs"),
+    row("bzip2", Only(&["usr/bin/bzip2", "usr/bin/bunzip2", "usr/bin/bzcat"]), "archives"),
+    row("ca-certificates", Only(&["usr/share/ca-certificates/**"]), "https"),
+    row("cifs-utils", Only(&["usr/sbin/mount.cifs", "usr/sbin/mount.smb3"]), "copying away to Windows shares"),
+    row("coreutils", Programs, "the everyday commands"),
+    row("cpio", Only(&["usr/bin/cpio"]), "archives"),
+    row("cryptsetup-bin", Programs, "LUKS"),
+    row("curl", Programs, "fetching and sending files"),
+    row("diffutils", Programs, "what differs"),
+    row("dmidecode", Programs, "what machine is this"),
+    row("dmsetup", Programs, "device mapper by hand"),
+    row("dosfstools", Programs, "check and make vfat"),
+    row("e2fsprogs", And(&["etc/mke2fs.conf"]), "check and make ext2, 3, 4"),
+    row("efibootmgr", Programs, "boot entries"),
+    row("ethtool", Programs, "is it the cable"),
+    row("exfatprogs", Programs, "check and make exfat"),
+    row("f2fs-tools", Only(&["usr/sbin/*.f2fs"]), "check and make f2fs"),
+    row("fdisk", Programs, "partition tables by hand"),
+    row("file", Programs, "what is this file"),
+    row("findutils", Programs, "find and xargs"),
+    row("gawk", Only(&["usr/bin/gawk"]), "scripts"),
+    row("gddrescue", Programs, "copy a dying disk"),
+    row("gdisk", Programs, "GPT by hand"),
+    row("gpg", Only(&["usr/bin/gpg"]), "encrypted backups"),
+    row("gpg-agent", Only(&["usr/bin/gpg-agent"]), "gpg asks it for keys"),
+    row("grep", Only(&["usr/bin/grep"]), "the everyday commands"),
+    row("gzip", Only(&["usr/bin/gzip"]), "archives"),
+    row("hdparm", Only(&["usr/sbin/hdparm"]), "ATA disks"),
+    row("hostname", Programs, "the everyday commands"),
+    row("iproute2", And(&["usr/share/iproute2/*"]), "the network by hand"),
+    row("ipmitool", Only(&["usr/bin/ipmitool"]), "the BMC"),
+    row("iputils-ping", Programs, "is it there"),
+    row("kbd", Only(&["usr/bin/loadkeys", "usr/bin/setfont", "usr/bin/dumpkeys", "usr/bin/chvt"]), "keymaps"),
+    row("kexec-tools", Only(&["usr/sbin/kexec"]), "into another kernel"),
+    row("kmod", Programs, "modules by hand"),
+    row("less", Only(&["usr/bin/less"]), "reading logs"),
+    row("libarchive-tools", Programs, "archives of every kind"),
+    row("libgcc-s1", Only(&["usr/lib/x86_64-linux-gnu/libgcc_s.so.1"]), "threads load it by name"),
+    row("libmagic-mgc", Only(&["usr/lib/file/magic.mgc"]), "file's knowledge"),
+    row("login.defs", Only(&["etc/login.defs"]), "passwd's settings"),
+    row("lsof", Only(&["usr/bin/lsof"]), "who holds it"),
+    row("lvm2", And(&["etc/lvm/lvm.conf", "etc/lvm/lvmlocal.conf", "etc/lvm/profile/*"]), "LVM"),
+    row("mawk", Only(&["usr/bin/mawk"]), "scripts"),
+    row("mdadm", And(&["usr/lib/udev/rules.d/*"]), "md arrays by hand"),
+    row("mount", Programs, "what ours hands over to"),
+    row("mtr-tiny", Programs, "where packets are lost"),
+    row("nano", And(&["etc/nanorc", "usr/share/nano/*"]), "an editor"),
+    row("ncurses-base", Only(&["usr/share/terminfo/**", "etc/terminfo/**"]), "terminals"),
+    row("ncurses-bin", Only(&["usr/bin/clear", "usr/bin/reset", "usr/bin/tput", "usr/bin/tset", "usr/bin/infocmp", "usr/bin/tic"]), "terminals"),
+    row("ncurses-term", Only(&["usr/share/terminfo/a/alacritty*", "usr/share/terminfo/f/foot*", "usr/share/terminfo/k/konsole*", "usr/share/terminfo/t/tmux*", "usr/share/terminfo/s/st-*", "usr/share/terminfo/r/rxvt*", "usr/share/terminfo/v/vte*", "usr/share/terminfo/g/gnome*", "usr/share/terminfo/p/putty*", "usr/share/terminfo/i/iterm*", "usr/share/terminfo/w/wezterm*"]), "today's terminals"),
+    row("netbase", Only(&["etc/services", "etc/protocols", "etc/ethertypes", "etc/rpc"]), "names of ports"),
+    row("netcat-openbsd", Programs, "pipes over the network"),
+    row("nfs-common", Only(&["usr/sbin/mount.nfs", "usr/sbin/mount.nfs4", "usr/sbin/umount.nfs", "usr/sbin/umount.nfs4", "usr/sbin/showmount"]), "copying away to NFS"),
+    row("ntfs-3g", Programs, "check, mend and mount ntfs"),
+    row("nvme-cli", Only(&["usr/sbin/nvme"]), "NVMe disks"),
+    row("open-iscsi", Only(&["usr/sbin/iscsid", "usr/sbin/iscsiadm", "usr/sbin/iscsistart", "usr/sbin/iscsi-iname", "etc/iscsi/iscsid.conf"]), "iSCSI, with iBFT"),
+    row("openssh-client", And(&["etc/ssh/ssh_config"]), "ssh and scp outward"),
+    row("openssh-sftp-server", Only(&["usr/lib/openssh/sftp-server"]), "sftp and scp inward"),
+    row("openssl", And(&["etc/ssl/openssl.cnf"]), "certificates, hashes"),
+    row("parted", Programs, "partition tables by hand"),
+    row("passwd", Only(&["usr/bin/passwd", "usr/sbin/chpasswd"]), "a forgotten password"),
+    row("patch", Programs, "mending files"),
+    row("pciutils", Only(&["usr/bin/lspci", "usr/bin/setpci"]), "what is plugged in"),
+    row("pci.ids", Only(&["usr/share/misc/pci.ids"]), "lspci's names"),
+    row("procps", Programs, "ps, top, free"),
+    row("psmisc", Only(&["usr/bin/killall", "usr/bin/fuser", "usr/bin/pstree"]), "who holds it"),
+    row("pv", Only(&["usr/bin/pv"]), "how far is it"),
+    row("rsync", Only(&["usr/bin/rsync"]), "copying away"),
+    row("screen", And(&["etc/screenrc"]), "sessions that stay"),
+    row("sdparm", Only(&["usr/bin/sdparm"]), "SCSI disks"),
+    row("sed", Only(&["usr/bin/sed"]), "the everyday commands"),
+    row("sg3-utils", Only(&["usr/bin/sg_*"]), "SCSI disks"),
+    row("smartmontools", Only(&["usr/sbin/smartctl", "usr/share/smartmontools/*"]), "is the disk dying"),
+    row("strace", Only(&["usr/bin/strace"]), "what is it doing"),
+    row("tar", Only(&["usr/bin/tar", "usr/sbin/rmt-tar"]), "archives"),
+    row("tcpdump", Only(&["usr/bin/tcpdump"]), "what is on the wire"),
+    row("thin-provisioning-tools", Only(&["usr/sbin/*"]), "check thin pools"),
+    row("tmux", Only(&["usr/bin/tmux"]), "sessions that stay"),
+    row("tree", Only(&["usr/bin/tree"]), "what is below"),
+    row("udftools", Only(&["usr/sbin/mkudffs", "usr/bin/udfinfo"]), "udf"),
+    row("usbutils", Only(&["usr/bin/lsusb"]), "what is plugged in"),
+    row("util-linux", Programs, "what ours hands over to, and its siblings"),
+    row("util-linux-extra", Programs, "hwclock, mkfs"),
+    row("vim-tiny", And(&["etc/vim/vimrc.tiny"]), "vi"),
+    row("wget", Only(&["usr/bin/wget"]), "fetching files"),
+    row("xfsprogs", Programs, "check and mend xfs"),
+    row("xxd", Programs, "looking at bytes"),
+    row("xz-utils", Only(&["usr/bin/xz", "usr/bin/lzmainfo"]), "archives"),
+    row("zstd", Only(&["usr/bin/zstd"]), "archives"),
+];
+
+/// Packages that are asked for beside those of the table: the kernel, what is in the nucleus.
+pub const GUEST_MORE: &[&str] = &["linux-image-amd64", "busybox-static"];
+
+/// Programs that the build, `make run` and the tests run on the host, through their own loader.
+pub const HOST: &[&str] = &[
+    "qemu-system-x86",
+    "ipxe-qemu",
+    "seabios",
+    "qemu-utils", // the machine
+    "squashfs-tools",
+    "zstd", // packing
+    "util-linux",
+    "fdisk",
+    "mount",
+    "e2fsprogs",
+    "xfsprogs",
+    "btrfs-progs",
+    "dosfstools",
+    "exfatprogs",
+    "ntfs-3g",
+    "f2fs-tools",
+    "udftools",
+    "gdisk",
+    "parted",
+    "mdadm",
+    "lvm2",
+    "cryptsetup-bin",
+    "erofs-utils",
+    "xorriso",
+    "jfsutils",
+    "nilfs-tools",
+    "bcache-tools", // real peers, and what fixtures are made with
+    "busybox-static",
+    "linux-image-amd64", // the machine that makes fixtures
+    "dropbear-bin",      // a peer of the benchmark
+];
+
+/// Links that Debian's alternatives would make, as (link, target).
+pub const LINKS: &[(&str, &str)] = &[
+    ("usr/bin/vi", "vim.tiny"),
+    ("usr/bin/vim", "vim.tiny"),
+    ("usr/bin/editor", "nano"),
+    ("usr/bin/pager", "less"),
+    ("usr/bin/awk", "gawk"),
+    ("usr/bin/nc", "nc.openbsd"),
+    ("usr/bin/netcat", "nc.openbsd"),
+    ("usr/bin/lzma", "xz"),
+    ("usr/bin/unlzma", "xz"),
+    ("usr/bin/unxz", "xz"),
+    ("usr/bin/xzcat", "xz"),
+    ("usr/bin/unzstd", "zstd"),
+    ("usr/bin/zstdcat", "zstd"),
+];
+
+/// Programs that are scripts for an interpreter that is not aboard (perl, python, or a shell with
+/// Debian's own helpers), and programs that a rescue has no use for. Patterns.
+pub const LEFT_OUT: &[&str] = &[
+    "usr/bin/routel",
+    "usr/sbin/xfs_protofile",
+    "usr/bin/bashbug",
+    "usr/bin/c_rehash",
+    "usr/sbin/lvmdump",
+    "usr/sbin/lvmpolld",
+    "usr/sbin/e2scrub*",
+    "usr/sbin/xfs_scrub*",
+    "usr/sbin/lvm_import_vdo",
+    "usr/sbin/mkfs.cramfs",
+    "usr/sbin/fsck.cramfs",
+    "usr/bin/ssh-copy-id",
+    "usr/bin/ssh-argv0",
+    "usr/bin/curl-config",
+    "usr/bin/wcurl",
+    "usr/bin/rnano",
+    "usr/sbin/getty",
+    "usr/sbin/agetty",
+    "usr/sbin/sulogin",
+    "usr/bin/lsipc",
+    "usr/sbin/routel",
+    "usr/sbin/rtacct",
+    "usr/bin/gawkbug",
+    "usr/sbin/integritysetup",
+    "usr/bin/chsh",
+    "usr/sbin/dcb",
+    "usr/sbin/devlink",
+    "usr/sbin/vdpa",
+    "usr/sbin/rdma",
+    "usr/sbin/tipc",
+    "usr/sbin/genl",
+    "usr/sbin/arpd",
+    "usr/bin/ctstat",
+    "usr/bin/rtstat",
+    "usr/sbin/invoke-rc.d",
+    "usr/sbin/update-*",
+    "usr/sbin/ntfscp*",
+    "usr/lib/udev/rules.d/*",
+    "usr/bin/debugreiserfs",
+    "usr/bin/newgrp",
+    "usr/bin/gpgsplit",
+];

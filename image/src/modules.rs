@@ -1,0 +1,316 @@
+//! Kernel modules: what each says of itself (its .modinfo section), which go where, and the indices
+//! that devd and modprobe read (modules.dep, modules.alias, modules.softdep, modules.firmware), made
+//! without depmod.
+
+use crate::packages::Tree;
+use crate::say;
+use anyhow::{Context as _, Result, bail};
+use elf::ElfBytes;
+use elf::endian::LittleEndian;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+/// The list of what goes where, each with its reason.
+const LIST: &str = include_str!("../../kernel-config/modules.list");
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Module {
+    /// Below /usr/lib/modules/KVER, without .xz: `kernel/drivers/net/virtio_net.ko`.
+    pub path: String,
+    pub name: String,
+    pub aliases: Vec<String>,
+    pub depends: Vec<String>,
+    /// As modprobe.d has it: `pre: a post: b`.
+    pub softdeps: Vec<String>,
+    pub firmware: Vec<String>,
+}
+
+/// Where a module lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In the nucleus, unpacked: what most machines load at once.
+    Nucleus,
+    /// In the nucleus, as Debian packs it: needed for the network, on few machines.
+    NucleusPacked,
+    Layer,
+}
+
+pub struct Kernel {
+    pub version: String,
+    pub modules: BTreeMap<String, Module>,
+    root: std::path::PathBuf,
+}
+
+impl Kernel {
+    /// Reads every module of the tree's kernel, once per tree.
+    pub fn read(tree: &Tree) -> Result<Kernel> {
+        let directory = tree.root.join("usr/lib/modules");
+        let mut versions: Vec<String> = fs::read_dir(&directory)?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        let (Some(version), true) = (versions.pop(), versions.is_empty()) else {
+            bail!("exactly one kernel is wanted below {}", directory.display());
+        };
+        let root = directory.join(&version);
+        let index = tree.root.join(".modules.json");
+        if !index.exists() {
+            say!("reading the modules of {version}");
+            let mut found = Vec::new();
+            walk(&root, "kernel", &mut found)?;
+            let half = found.len().div_ceil(2);
+            let parts: Vec<Result<Vec<Module>>> = std::thread::scope(|scope| {
+                let readers: Vec<_> = found
+                    .chunks(half.max(1))
+                    .map(|chunk| {
+                        scope.spawn(|| {
+                            chunk.iter().map(|path| read_module(&root, path)).collect::<Result<Vec<_>>>()
+                        })
+                    })
+                    .collect();
+                readers.into_iter().map(|reader| reader.join().expect("a reader does not panic")).collect()
+            });
+            let mut modules = Vec::new();
+            for part in parts {
+                modules.extend(part?);
+            }
+            let beside = index.with_extension(format!("part{}", std::process::id()));
+            fs::write(&beside, serde_json::to_vec(&modules)?)?;
+            fs::rename(&beside, &index)?;
+        }
+        let modules: Vec<Module> = serde_json::from_slice(&fs::read(&index)?)?;
+        let modules = modules.into_iter().map(|module| (module.name.clone(), module)).collect();
+        Ok(Kernel { version, modules, root })
+    }
+
+    /// The places of all wanted modules, with everything that they depend on no later than they are.
+    pub fn places(&self) -> Result<BTreeMap<String, Place>> {
+        let list = parse_list(LIST)?;
+        let mut places: BTreeMap<String, Place> = BTreeMap::new();
+        for rule in &list {
+            let mut any = false;
+            for module in self.modules.values().filter(|module| glob(&rule.pattern, &module.path)) {
+                any = true;
+                match rule.place {
+                    Some(place) => drop(
+                        places.entry(module.name.clone()).and_modify(|p| *p = place.min(*p)).or_insert(place),
+                    ),
+                    None => drop(places.remove(&module.name)),
+                }
+            }
+            if !any {
+                bail!("kernel-config/modules.list: no module of {} matches {}", self.version, rule.pattern);
+            }
+        }
+        let wanted: Vec<(String, Place)> =
+            places.iter().map(|(name, place)| (name.clone(), *place)).collect();
+        for (name, place) in wanted {
+            for needed in self.needs(&name)? {
+                places.entry(needed).and_modify(|p| *p = place.min(*p)).or_insert(place);
+            }
+        }
+        Ok(places)
+    }
+
+    /// Everything that a module depends on, directly or not.
+    fn needs(&self, name: &str) -> Result<BTreeSet<String>> {
+        let mut all = BTreeSet::new();
+        let mut todo = vec![name.to_string()];
+        while let Some(name) = todo.pop() {
+            let module = self.modules.get(&name).with_context(|| format!("no module {name}"))?;
+            for needed in &module.depends {
+                // A dependency that is built in has no file.
+                if self.modules.contains_key(needed) && all.insert(needed.clone()) {
+                    todo.push(needed.clone());
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The module's file, unpacked or as packed, with its name below the modules' directory.
+    pub fn file(&self, module: &Module, place: Place) -> Result<(String, Vec<u8>)> {
+        let packed = fs::read(self.root.join(format!("{}.xz", module.path)))?;
+        match place {
+            Place::NucleusPacked => Ok((format!("{}.xz", module.path), packed)),
+            Place::Nucleus | Place::Layer => Ok((module.path.clone(), unpack(&packed)?)),
+        }
+    }
+
+    /// The index files for the modules in `places`, as (name, content).
+    pub fn indices(&self, places: &BTreeMap<String, Place>) -> Result<Vec<(&'static str, String)>> {
+        let path = |name: &String| {
+            let packed = places.get(name) == Some(&Place::NucleusPacked);
+            format!("{}{}", self.modules[name].path, if packed { ".xz" } else { "" })
+        };
+        let (mut dep, mut alias, mut soft, mut firmware) =
+            (String::new(), String::new(), String::new(), String::new());
+        for name in places.keys() {
+            let module = &self.modules[name]; // places holds names of modules only
+            let needs: Vec<String> =
+                ordered(self, name)?.iter().filter(|n| places.contains_key(*n)).map(path).collect();
+            // A String takes all.
+            let _ = writeln!(
+                dep,
+                "{}:{}{}",
+                path(name),
+                if needs.is_empty() { "" } else { " " },
+                needs.join(" ")
+            );
+            for pattern in &module.aliases {
+                let _ = writeln!(alias, "alias {pattern} {name}");
+            }
+            for text in &module.softdeps {
+                let _ = writeln!(soft, "softdep {name} {text}");
+            }
+            if !module.firmware.is_empty() {
+                let _ = writeln!(firmware, "{name}: {}", module.firmware.join(" "));
+            }
+        }
+        let builtin = |name: &str| fs::read_to_string(self.root.join(name)).unwrap_or_default();
+        Ok(vec![
+            ("modules.alias", alias),
+            ("modules.builtin", builtin("modules.builtin")),
+            ("modules.dep", dep),
+            ("modules.firmware", firmware),
+            ("modules.softdep", soft),
+        ])
+    }
+}
+
+/// Dependencies in modules.dep's order: the last is to be loaded first.
+fn ordered(kernel: &Kernel, name: &str) -> Result<Vec<String>> {
+    fn visit(kernel: &Kernel, name: &str, out: &mut Vec<String>) {
+        for needed in &kernel.modules[name].depends {
+            if kernel.modules.contains_key(needed) && !out.contains(needed) {
+                visit(kernel, needed, out);
+                out.push(needed.clone());
+            }
+        }
+    }
+    let mut out = Vec::new();
+    visit(kernel, name, &mut out);
+    out.reverse();
+    Ok(out)
+}
+
+fn walk(root: &Path, below: &str, found: &mut Vec<String>) -> Result<()> {
+    let mut entries: Vec<_> = fs::read_dir(root.join(below))?.collect::<Result<_, _>>()?;
+    entries.sort_by_key(|entry| entry.file_name());
+    for entry in entries {
+        let path = format!("{below}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            walk(root, &path, found)?;
+        } else if let Some(path) = path.strip_suffix(".ko.xz") {
+            found.push(format!("{path}.ko"));
+        }
+    }
+    Ok(())
+}
+
+fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    liblzma::read::XzDecoder::new(packed).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_module(root: &Path, path: &str) -> Result<Module> {
+    let bytes =
+        unpack(&fs::read(root.join(format!("{path}.xz")))?).with_context(|| format!("unpack {path}"))?;
+    let file = ElfBytes::<LittleEndian>::minimal_parse(&bytes).with_context(|| format!("parse {path}"))?;
+    let header =
+        file.section_header_by_name(".modinfo")?.with_context(|| format!("{path} has no .modinfo"))?;
+    let (data, _) = file.section_data(&header)?;
+    let stem = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".ko");
+    let mut module = Module { path: path.to_string(), name: stem.replace('-', "_"), ..Module::default() };
+    for field in data.split(|byte| *byte == 0).filter(|field| !field.is_empty()) {
+        let text = String::from_utf8_lossy(field);
+        match text.split_once('=') {
+            Some(("alias", value)) => module.aliases.push(value.to_string()),
+            Some(("depends", value)) => {
+                module.depends =
+                    value.split(',').filter(|n| !n.is_empty()).map(|n| n.replace('-', "_")).collect();
+            }
+            Some(("softdep", value)) => module.softdeps.push(value.to_string()),
+            Some(("firmware", value)) => module.firmware.push(value.to_string()),
+            _ => {}
+        }
+    }
+    Ok(module)
+}
+
+struct Rule {
+    pattern: String,
+    /// `None` takes modules out again.
+    place: Option<Place>,
+}
+
+/// Lines are `PATTERN  # reason`, below a section `[nucleus]`, `[nucleus-packed]`, `[layer]` or `[not]`.
+fn parse_list(text: &str) -> Result<Vec<Rule>> {
+    let mut rules = Vec::new();
+    let mut place = None;
+    for (number, line) in text.lines().enumerate() {
+        let (pattern, reason) = line.split_once('#').unwrap_or((line, ""));
+        let pattern = pattern.trim();
+        if pattern.is_empty() {
+            continue;
+        }
+        match pattern {
+            "[nucleus]" => place = Some(Some(Place::Nucleus)),
+            "[nucleus-packed]" => place = Some(Some(Place::NucleusPacked)),
+            "[layer]" => place = Some(Some(Place::Layer)),
+            "[not]" => place = Some(None),
+            _ if reason.trim().is_empty() => {
+                bail!("modules.list, line {}: {pattern} has no reason", number + 1)
+            }
+            _ => {
+                let Some(place) = place else { bail!("modules.list, line {}: no section yet", number + 1) };
+                rules.push(Rule { pattern: format!("kernel/{pattern}"), place });
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// `*` stands for any run of characters without a slash, `**` for any run at all.
+pub fn glob(pattern: &str, text: &str) -> bool {
+    fn matches(p: &[u8], t: &[u8]) -> bool {
+        match p {
+            [] => t.is_empty(),
+            [b'*', b'*', rest @ ..] => (0..=t.len()).any(|n| matches(rest, &t[n..])),
+            [b'*', rest @ ..] => {
+                let end = t.iter().position(|c| *c == b'/').unwrap_or(t.len());
+                (0..=end).any(|n| matches(rest, &t[n..]))
+            }
+            [c, rest @ ..] => t.first() == Some(c) && matches(rest, &t[1..]),
+        }
+    }
+    matches(pattern.as_bytes(), text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_stop_at_slashes_unless_doubled() {
+        for (pattern, text, want) in [
+            ("kernel/net/*.ko", "kernel/net/a.ko", true),
+            ("kernel/net/*.ko", "kernel/net/x/a.ko", false),
+            ("kernel/net/**", "kernel/net/x/a.ko", true),
+            ("kernel/net/a.ko", "kernel/net/ab.ko", false),
+        ] {
+            assert_eq!(glob(pattern, text), want, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn every_line_of_the_list_has_a_reason() {
+        assert!(!parse_list(LIST).unwrap().is_empty());
+        assert!(parse_list("[layer]\nfs/ext4/*\n").is_err());
+        assert!(parse_list("fs/ext4/*  # why\n").is_err());
+    }
+}

@@ -1,0 +1,446 @@
+//! Debian packages: from the lock to trees of files. A private apt root verifies the archive with
+//! the keys below image/keys; the host's own sources and package state are left alone.
+
+use crate::lock::{self, Package, Set};
+use crate::say;
+use anyhow::{Context as _, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const SUITE: &str = "trixie";
+/// Packages fetched at once: a mirror's latency, not its line, is what is waited for.
+const PARALLEL: usize = 6;
+
+/// Where things are kept between builds.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    pub root: PathBuf,
+    /// The project's root.
+    pub source: PathBuf,
+}
+
+impl Cache {
+    /// `CACHE`, else `$XDG_CACHE_HOME/lifeboat`, else `~/.cache/lifeboat`.
+    pub fn open(source: &Path) -> Result<Cache> {
+        let root =
+            match (std::env::var_os("CACHE"), std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
+                (Some(cache), _, _) if !cache.is_empty() => PathBuf::from(cache),
+                (_, Some(xdg), _) if !xdg.is_empty() => PathBuf::from(xdg).join("lifeboat"),
+                (_, _, Some(home)) => PathBuf::from(home).join(".cache/lifeboat"),
+                _ => bail!("set CACHE to a directory: there is no HOME"),
+            };
+        fs::create_dir_all(root.join("debs")).with_context(|| format!("make {}", root.display()))?;
+        Ok(Cache { root: fs::canonicalize(root)?, source: fs::canonicalize(source)? })
+    }
+
+    fn deb(&self, package: &Package) -> PathBuf {
+        self.root.join("debs").join(format!("{}.deb", package.sha256))
+    }
+}
+
+/// The mirror without a slash at its end: MIRROR, else what the host's own apt uses for Debian, else
+/// the default of a tool that installs Debian.
+pub fn mirror() -> Result<String> {
+    if let Some(mirror) = std::env::var("MIRROR").ok().filter(|mirror| !mirror.is_empty()) {
+        return Ok(mirror.trim_end_matches('/').to_string());
+    }
+    let targets =
+        output(Command::new("apt-get").args(["indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)"]));
+    let own = targets.unwrap_or_default();
+    if let Some(uri) = own.lines().find_map(|line| line.strip_prefix("Debian Debian ")) {
+        return Ok(uri.trim_end_matches('/').to_string());
+    }
+    for script in [
+        "/usr/share/debootstrap/scripts/debian-common",
+        "/usr/share/debootstrap/scripts/sid",
+        "/usr/bin/mmdebstrap",
+    ] {
+        let text = fs::read_to_string(script).unwrap_or_default();
+        let found = text
+            .split(['"', '\'', ' ', '\n'])
+            .find(|word| word.starts_with("http") && word.ends_with("/debian"));
+        if let Some(uri) = found {
+            return Ok(uri.to_string());
+        }
+    }
+    bail!("no Debian mirror is known here: run make with MIRROR=http://HOST/debian")
+}
+
+/// Security updates stand beside the main archive on full mirrors, and in a suite of their own.
+fn security(mirror: &str) -> String {
+    format!("{}-security", mirror)
+}
+
+/// Sees that every package of the set is in the cache, by hash.
+pub fn fetch(cache: &Cache, packages: &[Package]) -> Result<()> {
+    let missing: Vec<&Package> = packages.iter().filter(|package| !cache.deb(package).exists()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let bytes: u64 = missing.iter().map(|package| package.size).sum();
+    say!("fetching {} packages, {} MB", missing.len(), bytes / 1_000_000);
+    let bases = bases()?;
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..PARALLEL {
+            scope.spawn(|| {
+                while let Some(package) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = fetch_one(cache, package, &bases) {
+                        failures.lock().expect("no thread panics holding it").push(format!("{error:#}"));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("all threads have ended");
+    ensure!(
+        failures.is_empty(),
+        "{}\nThe mirror may have moved on to newer versions: `make lock` takes the current ones, SNAPSHOT=URL names a mirror that keeps old ones",
+        failures.join("\n")
+    );
+    Ok(())
+}
+
+fn bases() -> Result<Vec<String>> {
+    let mirror = mirror()?;
+    let snapshot = std::env::var("SNAPSHOT").ok().filter(|snapshot| !snapshot.is_empty());
+    Ok([mirror].into_iter().chain(snapshot).collect())
+}
+
+fn fetch_one(cache: &Cache, package: &Package, bases: &[String]) -> Result<()> {
+    let target = cache.deb(package);
+    let beside = target.with_extension(format!("part{}", std::process::id()));
+    let mut last = String::new();
+    for base in bases {
+        let uri = match package.path.strip_prefix("debian-security/") {
+            Some(path) => format!("{}/{path}", security(base)),
+            None => format!("{base}/{}", package.path),
+        };
+        // apt's own fetcher: it knows the host's proxies, and compares the hash.
+        let fetched = Command::new("/usr/lib/apt/apt-helper")
+            .args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "download-file", &uri])
+            .arg(&beside)
+            .arg(format!("SHA256:{}", package.sha256))
+            .stdin(Stdio::null())
+            .output()
+            .context("run apt-helper (of Debian's package apt)")?;
+        if fetched.status.success() && digest(&beside)? == package.sha256 {
+            fs::rename(&beside, &target)?;
+            return Ok(());
+        }
+        last =
+            String::from_utf8_lossy(&fetched.stderr).lines().next().unwrap_or("the hash differs").to_string();
+    }
+    // Left by a failed fetch, or not there.
+    let _ = fs::remove_file(&beside);
+    bail!("fetch {} {}: {last}", package.name, package.version)
+}
+
+/// Lower-case hex of a file's SHA-256.
+pub fn digest(path: &Path) -> Result<String> {
+    let mut file = fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            length => hash.update(&buffer[..length]),
+        }
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The packages of one set, unpacked.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    pub root: PathBuf,
+    /// Package to the files (no directories) it holds, without a leading slash, as merged /usr.
+    pub files: BTreeMap<String, Vec<String>>,
+    /// Names the packages in it: changes with any of them.
+    pub key: String,
+}
+
+/// Unpacks one set into the cache, once.
+pub fn tree(cache: &Cache, packages: &[Package], set: Set) -> Result<Tree> {
+    let own: Vec<&Package> = packages.iter().filter(|package| package.is_in(set)).collect();
+    let key =
+        hex(&Sha256::digest(own.iter().map(|p| p.sha256.as_str()).collect::<String>()))[..16].to_string();
+    let name = match set {
+        Set::Guest => "guest",
+        Set::Host => "host",
+    };
+    let root = cache.root.join(format!("{name}-{key}"));
+    let list = root.join(".files.json");
+    if !list.exists() {
+        say!("unpacking {} packages ({name})", own.len());
+        let beside = cache.root.join(format!("{name}-{key}.part{}", std::process::id()));
+        unpack(cache, &own, &beside)?;
+        // Another build may have been quicker; both are the same.
+        let _ = fs::remove_dir_all(&root);
+        fs::rename(&beside, &root)?;
+    }
+    let files =
+        serde_json::from_slice(&fs::read(&list)?).with_context(|| format!("read {}", list.display()))?;
+    Ok(Tree { root, files, key })
+}
+
+fn unpack(cache: &Cache, packages: &[&Package], root: &Path) -> Result<()> {
+    for directory in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64"] {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    for directory in ["bin", "sbin", "lib", "lib64"] {
+        symlink(format!("usr/{directory}"), root.join(directory))?;
+    }
+    let mut files = BTreeMap::new();
+    for package in packages {
+        let deb = cache.deb(package);
+        run(Command::new("dpkg-deb").arg("--extract").arg(&deb).arg(root))?;
+        let listing =
+            output(Command::new("sh").arg("-c").arg("dpkg-deb --fsys-tarfile \"$0\" | tar t").arg(&deb))?;
+        let own = listing
+            .lines()
+            .filter(|line| !line.ends_with('/'))
+            .map(|line| merged(line.trim_start_matches("./")));
+        files.insert(package.name.clone(), own.collect::<Vec<String>>());
+    }
+    // dpkg-deb gives the unpacked root the mode of the last package's.
+    fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
+    fs::write(root.join(".files.json"), serde_json::to_vec(&files)?)?;
+    Ok(())
+}
+
+/// `lib/x` is `usr/lib/x`: Debian 13 has one /usr.
+fn merged(path: &str) -> String {
+    let top = path.split('/').next().unwrap_or_default();
+    match top {
+        "bin" | "sbin" | "lib" | "lib64" => format!("usr/{path}"),
+        _ => path.to_string(),
+    }
+}
+
+/// Programs of the host tree as commands: `CACHE/host/bin/NAME`, each run by the tree's own loader
+/// with the tree's own libraries, so that every host runs the same versions.
+pub fn wrappers(cache: &Cache, tree: &Tree) -> Result<PathBuf> {
+    let link = cache.root.join("host");
+    let bin = tree.root.join("wrappers");
+    if !bin.exists() {
+        let beside = tree.root.join(format!("wrappers.part{}", std::process::id()));
+        fs::create_dir_all(&beside)?;
+        for directory in ["usr/sbin", "usr/bin"] {
+            for entry in fs::read_dir(tree.root.join(directory))? {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let Ok(program) = fs::canonicalize(entry.path()) else { continue };
+                if !is_elf(&program) {
+                    continue;
+                }
+                fs::write(beside.join(&name), wrapper(&tree.root, &entry.path(), &name))?;
+                fs::set_permissions(beside.join(&name), fs::Permissions::from_mode(0o755))?;
+            }
+        }
+        let _ = fs::remove_dir_all(&bin);
+        fs::rename(&beside, &bin)?;
+    }
+    fs::create_dir_all(&link)?;
+    let target = link.join("bin");
+    if fs::read_link(&target).ok().as_deref() != Some(&bin) {
+        let beside = link.join(format!("bin.part{}", std::process::id()));
+        symlink(&bin, &beside)?;
+        fs::rename(&beside, &target)?;
+    }
+    Ok(target)
+}
+
+fn wrapper(root: &Path, program: &Path, name: &str) -> String {
+    let root = root.display();
+    let extra = if name.starts_with("qemu-system") {
+        format!(" -L {root}/usr/share/qemu -L {root}/usr/share/seabios -L {root}/usr/lib/ipxe/qemu")
+    } else {
+        String::new()
+    };
+    format!(
+        "#!/bin/sh\nR={root}\nexport QEMU_MODULE_DIR=$R/usr/lib/x86_64-linux-gnu/qemu MKE2FS_CONFIG=$R/etc/mke2fs.conf\n\
+         exec $R/usr/lib64/ld-linux-x86-64.so.2 --argv0 {name} --library-path \
+         $R/usr/lib/x86_64-linux-gnu:$R/usr/lib/x86_64-linux-gnu/systemd {program}{extra} \"$@\"\n",
+        program = program.display()
+    )
+}
+
+pub fn is_elf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
+}
+
+/// Resolves both sets against the archive as it is now and returns the new lock.
+pub fn relock(cache: &Cache, guest: &[&str], host: &[&str]) -> Result<Vec<Package>> {
+    let apt = Apt::update(cache)?;
+    let (guest, host) = (apt.resolve(guest)?, apt.resolve(host)?);
+    let mut all: BTreeMap<String, Package> = BTreeMap::new();
+    for (set, names) in [(Set::Guest, guest), (Set::Host, host)] {
+        for package in apt.describe(&names)? {
+            let entry = all.entry(package.name.clone()).or_insert(package);
+            match set {
+                Set::Guest => entry.guest = true,
+                Set::Host => entry.host = true,
+            }
+        }
+    }
+    Ok(all.into_values().collect())
+}
+
+struct Apt {
+    conf: PathBuf,
+    security: bool,
+}
+
+impl Apt {
+    /// A root of our own, updated and verified.
+    fn update(cache: &Cache) -> Result<Apt> {
+        let root = cache.root.join("apt");
+        for directory in ["lists/partial", "archives/partial", "etc"] {
+            fs::create_dir_all(root.join(directory))?;
+        }
+        let mirror = mirror()?;
+        let keys = cache.source.join("image/keys/debian-13.asc");
+        let line =
+            |uri: &str, suite: &str| format!("deb [signed-by={}] {uri} {suite} main\n", keys.display());
+        let main = line(&mirror, SUITE) + &line(&mirror, &format!("{SUITE}-updates"));
+        let with_security = main.clone() + &line(&security(&mirror), &format!("{SUITE}-security"));
+        let conf = root.join("apt.conf");
+        let r = root.display();
+        fs::write(
+            &conf,
+            format!(
+                "Dir::State \"{r}\";\nDir::State::Lists \"{r}/lists\";\nDir::State::status \"/dev/null\";\nDir::Cache \"{r}\";\n\
+                 Dir::Etc \"{r}/etc\";\nDir::Etc::sourceparts \"/dev/null\";\nDir::Etc::parts \"/dev/null\";\n\
+                 APT::Architecture \"amd64\";\nAPT::Architectures {{\"amd64\";}};\nAPT::Sandbox::User \"root\";\n\
+                 APT::Install-Recommends \"false\";\nAcquire::Languages \"none\";\nAPT::Update::Error-Mode \"any\";\n"
+            ),
+        )?;
+        let mut apt = Apt { conf, security: true };
+        say!("reading the archive's index");
+        fs::write(root.join("etc/sources.list"), with_security)?;
+        if apt.command("apt-get").args(["-q", "update"]).output()?.status.success() {
+            return Ok(apt);
+        }
+        say!("no security archive beside the mirror: going on without");
+        apt.security = false;
+        fs::write(root.join("etc/sources.list"), main)?;
+        run(apt.command("apt-get").args(["-q", "update"]))?;
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("APT_CONFIG", &self.conf).env("LC_ALL", "C").stdin(Stdio::null());
+        command
+    }
+
+    /// Names of the packages and of all that they depend on.
+    fn resolve(&self, names: &[&str]) -> Result<Vec<String>> {
+        let mut command = self.command("apt-get");
+        command.args(["install", "--yes", "--no-install-recommends", "--print-uris", "-q"]).args(names);
+        let text = output(&mut command)?;
+        // 'URI' NAME_VERSION_ARCH.deb SIZE HASH
+        let resolved: Vec<String> = text
+            .lines()
+            .filter(|line| line.starts_with('\''))
+            .filter_map(|line| line.split(' ').nth(1)?.split('_').next().map(str::to_string))
+            .collect();
+        ensure!(!resolved.is_empty(), "apt resolved nothing for {}", names.join(" "));
+        Ok(resolved)
+    }
+
+    fn describe(&self, names: &[String]) -> Result<Vec<Package>> {
+        let text = output(self.command("apt-cache").args(["show", "--no-all-versions"]).args(names))?;
+        text.split("\n\n").filter(|stanza| !stanza.trim().is_empty()).map(stanza).collect()
+    }
+}
+
+fn stanza(text: &str) -> Result<Package> {
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+            .map(str::to_string)
+            .with_context(|| format!("the archive names no {name} in: {:.60}", text.trim()))
+    };
+    let path = field("Filename")?;
+    // The security archive's own pool, told apart by its directory names.
+    let path = if path.starts_with("pool/updates/") { format!("debian-security/{path}") } else { path };
+    Ok(Package {
+        name: field("Package")?,
+        version: field("Version")?,
+        architecture: field("Architecture")?,
+        guest: false,
+        host: false,
+        size: field("Size")?.parse()?,
+        sha256: field("SHA256")?,
+        path,
+    })
+}
+
+/// Runs a program whose failure ends the build with its own words.
+pub fn run(command: &mut Command) -> Result<()> {
+    output(command).map(|_| ())
+}
+
+pub fn output(command: &mut Command) -> Result<String> {
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("run {:?}", command.get_program()))?;
+    ensure!(
+        output.status.success(),
+        "{:?} failed ({}): {}",
+        command.get_program(),
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// As the lock says, or, where a version is gone everywhere and there is no other way, as the
+/// archive has it now: then loudly, and `true`.
+pub fn locked_or_current(cache: &Cache, guest: &[&str], host: &[&str]) -> Result<(Vec<Package>, bool)> {
+    let locked = lock::read(&cache.source.join("image/packages.lock"))?;
+    match fetch(cache, &locked) {
+        Ok(()) => Ok((locked, false)),
+        Err(error) => {
+            eprintln!(
+                "{error:#}\n\n*** UNLOCKED: building from the archive's current packages instead ***\n"
+            );
+            let current = relock(cache, guest, host)?;
+            fetch(cache, &current)?;
+            Ok((current, true))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stanza_of_the_security_archive_keeps_its_place() {
+        let text = "Package: x\nVersion: 1\nArchitecture: amd64\nFilename: pool/updates/main/x/x_1.deb\nSize: 5\nSHA256: ab\n";
+        assert_eq!(stanza(text).unwrap().path, "debian-security/pool/updates/main/x/x_1.deb");
+        assert!(stanza("Package: x\n").is_err());
+    }
+
+    #[test]
+    fn paths_are_those_of_a_merged_usr() {
+        assert_eq!(merged("lib/x/y"), "usr/lib/x/y");
+        assert_eq!(merged("etc/lib"), "etc/lib");
+        assert_eq!(merged("usr/bin/x"), "usr/bin/x");
+    }
+}
