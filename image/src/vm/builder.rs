@@ -1,12 +1,13 @@
 //! The machine that makes the fixtures: Debian's stock kernel, the real mdadm, mkfs and sgdisk from
-//! the private root, a shell script, and disks. Nothing of Lifeboat is in it, and nothing of it
+//! the image's package tree, a shell script, and disks. Nothing of Lifeboat is in it, and nothing of it
 //! touches the host: no loop device, no md, no mount.
 
-use super::disks::{self, Bus, Disk};
+use super::disks::{Bus, Disk};
 use super::lab::Lab;
 use super::machine::{Boot, Machine};
 use super::programs;
 use super::qemu::{BOOT, SOON};
+use crate::{libraries, packages};
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// Programs of the private root, with what each is there for.
+/// Programs of the tree, with what each is there for.
 const PROGRAMS: &[(&str, &str)] = &[
     ("usr/bin/busybox", "the shell and the everyday commands"),
     ("usr/bin/kmod", "modprobe, also for what the kernel asks for"),
@@ -116,8 +117,8 @@ impl Builder {
             let path = root.join(program);
             hash.update(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
         }
-        let key = disks::hex(&hash.finalize())[..16].to_string();
-        let initrd = programs::cache().join(format!("vm/builder-{key}.cpio"));
+        let key = packages::hex(&hash.finalize())[..16].to_string();
+        let initrd = programs::cache()?.join(format!("vm/builder-{key}.cpio"));
         if !initrd.exists() {
             assemble(&root, &version, &initrd).context("assemble the builder's initramfs")?;
         }
@@ -200,16 +201,15 @@ fn assemble(root: &Path, version: &str, initrd: &Path) -> Result<()> {
     fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
     let stage = tempfile::Builder::new().prefix("builder-").tempdir_in(parent).context("make a directory")?;
     let stage = stage.path();
-    let mut files: BTreeSet<String> = BTreeSet::from(["usr/lib64/ld-linux-x86-64.so.2".to_string()]);
-    for (program, _) in PROGRAMS {
-        files.insert(program.to_string());
-        files.extend(libraries(root, program)?);
-    }
-    for file in &files {
-        copy_file(&root.join(file), &stage.join(file))?;
+    for directory in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64"] {
+        fs::create_dir_all(stage.join(directory)).with_context(|| format!("create {directory}"))?;
     }
     for (link, target) in LINKS {
         symlink(target, stage.join(link)).with_context(|| format!("link {link}"))?;
+    }
+    let programs: BTreeSet<String> = PROGRAMS.iter().map(|(program, _)| program.to_string()).collect();
+    for file in programs.union(&libraries::closure(root, &programs)?) {
+        copy_file(&root.join(file), &stage.join(file))?;
     }
     let modules = format!("usr/lib/modules/{version}");
     for part in MODULES {
@@ -231,20 +231,8 @@ fn assemble(root: &Path, version: &str, initrd: &Path) -> Result<()> {
     fs::set_permissions(stage.join("init"), fs::Permissions::from_mode(0o755)).context("mark /init")?;
 
     let part = initrd.with_extension("part");
-    programs::cpio(root, stage, &part)?;
+    programs::cpio(stage, &part)?;
     fs::rename(&part, initrd).with_context(|| format!("name {}", initrd.display()))
-}
-
-/// What the loader would load, as paths below the root.
-fn libraries(root: &Path, program: &str) -> Result<Vec<String>> {
-    let output = programs::debian(root, program, [] as [&str; 0])
-        .env("LD_TRACE_LOADED_OBJECTS", "1")
-        .output()
-        .with_context(|| format!("ask the loader about {program}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(!text.contains("not found"), "{program} lacks a library: {text}");
-    let prefix = format!("{}/", root.display());
-    Ok(text.split_whitespace().filter_map(|word| word.strip_prefix(&prefix)).map(String::from).collect())
 }
 
 fn copy_file(from: &Path, to: &Path) -> Result<()> {

@@ -2,9 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -147,29 +145,10 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// SHA-256 over every byte of a disk, in hex.
-pub fn sha256(path: &Path) -> Result<String> {
-    let name = || format!("read {}", path.display());
-    let mut file = File::open(path).with_context(name)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = file.read(&mut buffer).with_context(name)?;
-        if count == 0 {
-            break;
-        }
-        hash.update(&buffer[..count]);
-    }
-    Ok(hex(&hash.finalize()))
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packages::digest;
 
     #[test]
     fn a_sparse_copy_has_the_same_hash() {
@@ -179,6 +158,6 @@ mod tests {
         copy(&a, &b).unwrap();
         // head -c 3M /dev/zero | sha256sum
         let want = "bbd05cf6097ac9b1f89ea29d2542c1b7b67ee46848393895f5a9e43fa1f621e5";
-        assert_eq!((sha256(&a).unwrap().as_str(), sha256(&b).unwrap().as_str()), (want, want));
+        assert_eq!((digest(&a).unwrap().as_str(), digest(&b).unwrap().as_str()), (want, want));
     }
 }

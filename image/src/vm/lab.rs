@@ -20,7 +20,7 @@ pub struct Lab {
 
 impl Lab {
     pub fn new(name: &str, image: &Path) -> Result<Lab> {
-        let dir = programs::cache().join("vm/run").join(name);
+        let dir = programs::cache()?.join("vm/run").join(name);
         if dir.exists() {
             fs::remove_dir_all(&dir).with_context(|| format!("empty {}", dir.display()))?;
         }
@@ -89,7 +89,7 @@ impl Lab {
             fs::create_dir_all(path.parent().context("name a directory")?).context("create a directory")?;
             fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
         }
-        programs::cpio(&programs::debian_root()?, &stage, &archive)?;
+        programs::cpio(&stage, &archive)?;
         let mut bytes = fs::read(self.image.join("initramfs")).context("read the initramfs")?;
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes.extend(fs::read(&archive).context("read the archive")?);

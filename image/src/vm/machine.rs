@@ -215,7 +215,8 @@ impl Machine {
 
     /// The command line for a person to paste: the console on the terminal, SSH on port 2222.
     pub(super) fn paste(&self) -> String {
-        let mut args = vec![programs::qemu().display().to_string()];
+        let program = programs::qemu().unwrap_or_else(|_| "qemu-system-x86_64".into());
+        let mut args = vec![program.display().to_string()];
         args.extend(self.arguments(programs::qemu_major().unwrap_or(10)));
         args.extend(["-serial", "mon:stdio", "-serial", "file:events.log"].map(String::from));
         args.iter()

@@ -1,29 +1,33 @@
-//! The programs of the private Debian root: QEMU, and what the builder machine is made of. They are
+//! The programs of the build's package trees: QEMU, and what the builder machine is made of. They are
 //! run by their own loader, so that the host's libraries do not matter.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use crate::cpio::Archive;
+use crate::lock::{self, Set};
+use crate::packages::{self, Cache};
+use anyhow::{Context as _, Result};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
-/// What is kept between runs: `CACHE`, else `~/.cache/lifeboat`.
-pub fn cache() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("CACHE").unwrap_or_else(|| {
-        let home = set("XDG_CACHE_HOME")
-            .unwrap_or_else(|| set("HOME").unwrap_or_else(|| PathBuf::from("/root")).join(".cache"));
-        home.join("lifeboat")
-    })
+/// What is kept between runs.
+pub fn cache() -> Result<PathBuf> {
+    Ok(Cache::open(&source())?.root)
+}
+
+/// The project's root.
+pub fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// `QEMU`, else the one that the build put into the cache.
-pub fn qemu() -> PathBuf {
+pub fn qemu() -> Result<PathBuf> {
     match std::env::var_os("QEMU").filter(|value| !value.is_empty()) {
-        Some(program) => program.into(),
-        None => cache().join("host/bin/qemu-system-x86_64"),
+        Some(program) => Ok(program.into()),
+        None => Ok(cache()?.join("host/bin/qemu-system-x86_64")),
     }
 }
 
@@ -33,7 +37,7 @@ pub fn qemu_major() -> Result<u32> {
     if let Some(major) = MAJOR.get() {
         return Ok(*major);
     }
-    let program = qemu();
+    let program = qemu()?;
     let output = Command::new(&program)
         .arg("--version")
         .output()
@@ -47,19 +51,15 @@ fn parse_major(text: &str) -> Option<u32> {
     text.split("version ").nth(1)?.split('.').next()?.trim().parse().ok()
 }
 
-/// The private root itself: `DEBIAN_ROOT`, else the cache's.
+/// The tree of the image's own packages, which holds the kernel and every mkfs.
 pub fn debian_root() -> Result<PathBuf> {
-    let root = match std::env::var_os("DEBIAN_ROOT").filter(|value| !value.is_empty()) {
-        Some(root) => root.into(),
-        None => cache().join("host/root"),
-    };
-    if !root.join("usr/lib64/ld-linux-x86-64.so.2").exists() {
-        bail!("no Debian root at {}: `make image` unpacks it", root.display());
-    }
-    Ok(root)
+    let cache = Cache::open(&source())?;
+    let locked = lock::read(&cache.source.join("image/packages.lock"))?;
+    packages::fetch(&cache, &locked)?;
+    Ok(packages::tree(&cache, &locked, Set::Guest)?.root)
 }
 
-/// A program of the private root, by its own loader: `NAME ARGS...` with `argv[0]` as given, which
+/// A program of a tree, by its own loader: `NAME ARGS...` with `argv[0]` as given, which
 /// decides what a multi-call program does.
 pub fn debian<S: AsRef<OsStr>>(root: &Path, program: &str, args: impl IntoIterator<Item = S>) -> Command {
     let name = program.rsplit('/').next().unwrap_or(program);
@@ -76,41 +76,37 @@ pub fn debian<S: AsRef<OsStr>>(root: &Path, program: &str, args: impl IntoIterat
     command
 }
 
-/// Everything below `directory` as a cpio archive (newc, owned by root), by Debian's static busybox.
-pub fn cpio(root: &Path, directory: &Path, archive: &Path) -> Result<()> {
-    let mut names = Vec::new();
-    list(directory, directory, &mut names)?;
+/// Everything below `directory` as a cpio archive.
+pub fn cpio(directory: &Path, archive: &Path) -> Result<()> {
     let output = File::create(archive).with_context(|| format!("create {}", archive.display()))?;
-    let mut child = Command::new(root.join("usr/bin/busybox"))
-        .args(["cpio", "-o", "-H", "newc", "-R", "0:0"])
-        .current_dir(directory)
-        .stdin(Stdio::piped())
-        .stdout(output)
-        .stderr(Stdio::null())
-        .spawn()
-        .context("run busybox cpio")?;
-    let mut input = child.stdin.take().context("open busybox's input")?;
-    writeln!(input, "{}", names.join("\n")).context("tell busybox the names")?;
-    drop(input);
-    let status = child.wait().context("wait for busybox cpio")?;
-    ensure!(status.success(), "busybox cpio: {status}");
-    Ok(())
+    let mut archive = Archive::new(BufWriter::new(output));
+    pack(&mut archive, directory, "")?;
+    archive.finish().and_then(|mut output| output.flush()).context("end the archive")
 }
 
-/// Every path below `top`, directories before what they hold, sorted.
-fn list(top: &Path, directory: &Path, names: &mut Vec<String>) -> Result<()> {
-    let mut entries: Vec<PathBuf> = fs::read_dir(directory)
-        .with_context(|| format!("list {}", directory.display()))?
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
-    entries.sort();
-    for path in entries {
-        let name =
-            path.strip_prefix(top).context("name a file")?.to_str().context("name a file")?.to_string();
-        names.push(name);
-        if path.is_dir() && !path.is_symlink() {
-            list(top, &path, names)?;
+/// What stands below one directory, sorted; directories before what they hold.
+fn pack(archive: &mut Archive<impl Write>, top: &Path, below: &str) -> Result<()> {
+    let directory = top.join(below);
+    let list = || format!("list {}", directory.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(list)? {
+        names.push(entry.with_context(list)?.file_name().into_string().ok().context("read a name")?);
+    }
+    names.sort();
+    for name in names {
+        let name = if below.is_empty() { name } else { format!("{below}/{name}") };
+        let path = top.join(&name);
+        let read = || format!("read {}", path.display());
+        let metadata = fs::symlink_metadata(&path).with_context(read)?;
+        let mode = metadata.permissions().mode() & 0o777;
+        if metadata.is_symlink() {
+            let target = fs::read_link(&path).with_context(read)?;
+            archive.symlink(&name, target.to_str().context("read a link")?)?;
+        } else if metadata.is_dir() {
+            archive.directory(&name, mode)?;
+            pack(archive, top, &name)?;
+        } else {
+            archive.file(&name, mode, &fs::read(&path).with_context(read)?)?;
         }
     }
     Ok(())

@@ -54,7 +54,7 @@ impl<'lab> Vm<'lab> {
         let errors = lab.path("qemu.log");
         // PR_SET_PDEATHSIG survives exec: no machine outlives the thread that made it.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(programs::qemu());
+        command.args(["--pdeathsig", "KILL", "--"]).arg(programs::qemu()?);
         command.args(machine.arguments(programs::qemu_major()?));
 
         let listen = |name| UnixListener::bind(place(name)).with_context(|| format!("listen on {name}"));

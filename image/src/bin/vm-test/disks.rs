@@ -3,7 +3,7 @@
 use crate::bench::{Bench, holds};
 use anyhow::{Result, ensure};
 use image::fixtures;
-use image::vm::disks::sha256;
+use image::packages::digest;
 use image::vm::{Bus, Disk, qemu};
 use std::path::PathBuf;
 
@@ -106,7 +106,7 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
     for (name, bus, _) in LOOKED_AT {
         for disk in set(bench, name, *bus)? {
             if let image::vm::disks::Backing::Raw(path) = &disk.backing {
-                files.push((path.clone(), sha256(path)?));
+                files.push((path.clone(), digest(path)?));
             }
             machine = machine.disk(disk);
         }
@@ -166,7 +166,7 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
     for (path, before) in &files {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         bench.check(&format!("every byte of {name} is what it was"), || {
-            let after = sha256(path)?;
+            let after = digest(path)?;
             ensure!(*before == after, "keep SHA-256 {before}: {after}");
             Ok(())
         });

@@ -5,7 +5,8 @@ use super::Test;
 use super::bench::Bench;
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use image::vm::{Lab, disks, programs};
+use image::packages;
+use image::vm::{Lab, programs};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -72,7 +73,7 @@ fn run(tests: &[Test], arguments: &Arguments) -> Result<bool> {
         let names: Vec<&str> = all.iter().map(|recipe| recipe.name).filter(|name| named(name)).collect();
         for fixture in image::fixtures::ensure(&names)? {
             for disk in &fixture.disks {
-                println!("{}  {}", disks::sha256(disk)?, disk.display());
+                println!("{}  {}", packages::digest(disk)?, disk.display());
             }
         }
         return Ok(true);
@@ -179,12 +180,13 @@ impl Results {
     fn open(image: &Path) -> Result<Results> {
         let mut key = String::new();
         for file in ["vmlinuz", "initramfs"] {
-            key += &disks::sha256(&image.join(file)).context("find the image: `make image` builds it")?[..8];
+            key +=
+                &packages::digest(&image.join(file)).context("find the image: `make image` builds it")?[..8];
         }
         // The tests themselves change too.
         let tester = std::env::current_exe().context("find the tester")?;
-        key += &disks::sha256(&tester)?[..8];
-        let directory = programs::cache().join("vm/results").join(key);
+        key += &packages::digest(&tester)?[..8];
+        let directory = programs::cache()?.join("vm/results").join(key);
         fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
         Ok(Results { directory })
     }

@@ -2,7 +2,8 @@
 
 use crate::bench::{Bench, holds};
 use anyhow::{Context as _, Result, ensure};
-use image::vm::{Ssh, disks, qemu};
+use image::packages;
+use image::vm::{Ssh, qemu};
 use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
@@ -50,7 +51,7 @@ pub fn everyday(bench: &Bench) -> Result<()> {
         fs::write(&here, pattern(3 * MIB)).context("write a file")?;
         ssh.scp(path(&here)?, ":/root/copied")?;
         ssh.scp(":/root/copied", path(&back)?)?;
-        ensure!(disks::sha256(&here)? == disks::sha256(&back)?, "get the same bytes back");
+        ensure!(packages::digest(&here)? == packages::digest(&back)?, "get the same bytes back");
         Ok(())
     });
     bench.check("sftp copies, lists and renames", || {
@@ -62,7 +63,7 @@ pub fn everyday(bench: &Bench) -> Result<()> {
             path(&back)?
         );
         holds(&ssh.sftp(&batch)?, &["two"])?;
-        ensure!(disks::sha256(&here)? == disks::sha256(&back)?, "get the same bytes back");
+        ensure!(packages::digest(&here)? == packages::digest(&back)?, "get the same bytes back");
         Ok(())
     });
     bench.check("a reader that pauses gets every byte", || paused(&ssh, 48));
@@ -79,7 +80,7 @@ pub fn large(bench: &Bench) -> Result<()> {
         fs::write(&here, pattern(300 * MIB)).context("write a file")?;
         ssh.scp(path(&here)?, ":/root/copied")?;
         ssh.scp(":/root/copied", path(&back)?)?;
-        ensure!(disks::sha256(&here)? == disks::sha256(&back)?, "get the same bytes back");
+        ensure!(packages::digest(&here)? == packages::digest(&back)?, "get the same bytes back");
         Ok(())
     });
     Ok(())
@@ -104,7 +105,7 @@ fn paused(ssh: &Ssh, mebibytes: u64) -> Result<()> {
     ensure!(status.success() && writer.join().unwrap_or(false), "send all: ssh ended with {status}");
     let file = tempfile::NamedTempFile::new().context("make a file")?;
     fs::write(file.path(), bytes).context("write a file")?;
-    let (want, got) = (disks::sha256(file.path())?, String::from_utf8_lossy(&reader.stdout).into_owned());
+    let (want, got) = (packages::digest(file.path())?, String::from_utf8_lossy(&reader.stdout).into_owned());
     ensure!(got.starts_with(&want), "get {want} back: {got}");
     Ok(())
 }
