@@ -1,1 +1,126 @@
-//! Packet sockets for DHCP before an address is there (packet(7)).
+//! Packet sockets for DHCP before an address is there (packet(7)), and the UDP sockets beside them.
+
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// ETH_P_IP in network order.
+const IP: u16 = 0x0800_u16.to_be();
+
+/// IPv4 UDP packets to one port of one interface, in and out without the Ethernet header. Does not
+/// block. The kernel throws everything else away (a classic BPF program).
+pub fn open(interface: u32, port: u16) -> io::Result<OwnedFd> {
+    // Protocol 0 until the filter is there, so that nothing slips in before it.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None)?;
+    filter(&socket, port)?;
+    let address = address(interface, [0; 6]);
+    // SAFETY: `address` is a sockaddr_ll on the stack, and its true size is given.
+    let bound = unsafe {
+        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as u32)
+    };
+    if bound == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+}
+
+fn address(interface: u32, hardware: [u8; 6]) -> libc::sockaddr_ll {
+    let mut addr = [0; 8];
+    addr[..6].copy_from_slice(&hardware);
+    libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: IP,
+        sll_ifindex: interface.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: addr,
+    }
+}
+
+/// UDP, no later fragment, to `port`; offsets are those of the IP header.
+fn filter(socket: &OwnedFd, port: u16) -> io::Result<()> {
+    let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    use libc::{
+        BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET,
+    };
+    let mut program = [
+        op(BPF_LD | BPF_B | BPF_ABS, 0, 0, 9),        // protocol
+        op(BPF_JMP | BPF_JEQ | BPF_K, 0, 6, 17),      // UDP?
+        op(BPF_LD | BPF_H | BPF_ABS, 0, 0, 6),        // flags and fragment offset
+        op(BPF_JMP | BPF_JSET | BPF_K, 4, 0, 0x1fff), // a later fragment?
+        op(BPF_LDX | BPF_B | BPF_MSH, 0, 0, 0),       // header length
+        op(BPF_LD | BPF_H | BPF_IND, 0, 0, 2),        // destination port
+        op(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, u32::from(port)),
+        op(BPF_RET | BPF_K, 0, 0, 0xffff),
+        op(BPF_RET | BPF_K, 0, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which lives over the call; the size is the struct's.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as u32,
+        )
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends an IP packet to every machine on the link.
+pub fn broadcast(socket: &OwnedFd, interface: u32, packet: &[u8]) -> io::Result<()> {
+    let address = address(interface, [0xff; 6]);
+    // SAFETY: both pointers are to memory that lives over the call, with their true lengths.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            packet.as_ptr().cast(),
+            packet.len(),
+            0,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as u32,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Receives one packet; `None` when there is none now.
+pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    match rustix::net::recv(socket, buffer, RecvFlags::empty()) {
+        Ok((length, _)) => Ok(Some(length)),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A UDP socket of one interface: sends to a server by the routes, and keeps the kernel from
+/// answering the server's replies with "port unreachable".
+pub fn udp(interface: &str, address: Ipv4Addr, port: u16) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    // Nobody reads it: the packet socket sees the same packets.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 2048)?;
+    // SAFETY: the name's bytes live over the call, with their true length.
+    let bound = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            interface.as_ptr().cast(),
+            interface.len() as u32,
+        )
+    };
+    if bound != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    rustix::net::bind(&socket, &SocketAddrV4::new(address, port))?;
+    Ok(socket)
+}
+
+/// Sends one datagram.
+pub fn send_udp(socket: &OwnedFd, to: SocketAddrV4, payload: &[u8]) -> io::Result<()> {
+    rustix::net::sendto(socket, payload, rustix::net::SendFlags::empty(), &to)?;
+    Ok(())
+}

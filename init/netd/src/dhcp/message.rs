@@ -1,0 +1,557 @@
+//! DHCPv4 messages (RFC 2131 section 2, RFC 2132, RFC 3442, RFC 3396, RFC 3397) and the UDP and IP
+//! headers around them. Whatever a server sends is hostile: lengths are checked, and a value that
+//! makes no sense is an error that names it.
+
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+pub const SERVER_PORT: u16 = 67;
+pub const CLIENT_PORT: u16 = 68;
+const MAGIC: [u8; 4] = [99, 130, 83, 99];
+/// Options start here.
+const FIXED: usize = 240;
+/// Servers and relays of old drop shorter ones (RFC 951 section 3).
+const SHORTEST: usize = 300;
+/// Most routes of option 121, name servers and search domains taken from one lease.
+const MOST: usize = 32;
+
+pub const DISCOVER: u8 = 1;
+pub const OFFER: u8 = 2;
+pub const REQUEST: u8 = 3;
+pub const ACK: u8 = 5;
+pub const NAK: u8 = 6;
+
+/// What we ask for: mask, routers, DNS, host name, domain, MTU, broadcast, NTP, lease, T1, T2,
+/// search, classless routes. 121 first, as RFC 3442 asks.
+const WANTED: &[u8] = &[121, 1, 3, 6, 12, 15, 26, 28, 42, 51, 54, 58, 59, 119];
+
+/// What we send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    pub kind: u8,
+    pub xid: u32,
+    /// Seconds since we began to ask.
+    pub seconds: u16,
+    pub mac: [u8; 6],
+    /// Our address, once we have it.
+    pub client: Ipv4Addr,
+    /// Option 50.
+    pub requested: Option<Ipv4Addr>,
+    /// Option 54.
+    pub server: Option<Ipv4Addr>,
+    pub hostname: Option<String>,
+}
+
+impl Outgoing {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; FIXED];
+        bytes[0] = 1; // BOOTREQUEST
+        bytes[1] = 1; // Ethernet
+        bytes[2] = 6;
+        bytes[4..8].copy_from_slice(&self.xid.to_be_bytes());
+        bytes[8..10].copy_from_slice(&self.seconds.to_be_bytes());
+        bytes[12..16].copy_from_slice(&self.client.octets());
+        bytes[28..34].copy_from_slice(&self.mac);
+        bytes[236..240].copy_from_slice(&MAGIC);
+        let mut option = |code: u8, value: &[u8]| {
+            bytes.push(code);
+            bytes.push(value.len() as u8); // all of ours are short
+            bytes.extend_from_slice(value);
+        };
+        option(53, &[self.kind]);
+        // Hardware type and MAC: what firmware and iPXE send as well, so the lease stays the same.
+        let mut identifier = vec![1];
+        identifier.extend_from_slice(&self.mac);
+        option(61, &identifier);
+        if let Some(address) = self.requested {
+            option(50, &address.octets());
+        }
+        if let Some(server) = self.server {
+            option(54, &server.octets());
+        }
+        option(57, &1472_u16.to_be_bytes());
+        option(60, b"lifeboat");
+        if let Some(name) = self.hostname.as_ref().filter(|name| name.len() <= 63) {
+            option(12, name.as_bytes());
+        }
+        option(55, WANTED);
+        bytes.push(255);
+        bytes.resize(bytes.len().max(SHORTEST), 0);
+        bytes
+    }
+}
+
+/// What an offer or an acknowledgement grants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    pub server: Ipv4Addr,
+    pub gateway: Option<Ipv4Addr>,
+    /// Option 121, which replaces routers: (destination, prefix, gateway); gateway 0.0.0.0 is the link itself.
+    pub routes: Vec<(Ipv4Addr, u8, Ipv4Addr)>,
+    pub nameservers: Vec<Ipv4Addr>,
+    pub search: Vec<String>,
+    pub hostname: Option<String>,
+    pub mtu: Option<u16>,
+    pub ntp: Vec<Ipv4Addr>,
+    /// Seconds; `u32::MAX` is for ever.
+    pub seconds: u32,
+    pub t1: u32,
+    pub t2: u32,
+}
+
+/// A server's message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    Offer(Lease),
+    Ack(Lease),
+    Nak { server: Option<Ipv4Addr>, text: String },
+}
+
+/// Reads a whole IP packet, as a packet socket gives it. `Ok(None)`: not for this exchange.
+///
+/// Errors: one line that names the server and what is wrong with its answer.
+pub fn decode_packet(packet: &[u8], xid: u32, mac: [u8; 6]) -> Result<Option<Incoming>, String> {
+    let Some(payload) = udp_payload(packet) else { return Ok(None) };
+    let source = Ipv4Addr::new(packet[12], packet[13], packet[14], packet[15]); // udp_payload saw the header
+    decode(payload, xid, mac)
+        .map_err(|reason| format!("DHCP server {source}: {reason}: its answer is not used"))
+}
+
+/// The payload of a whole UDP packet from the server's port.
+fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
+    let header = usize::from(packet.first()? & 15) * 4;
+    let total = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
+    if packet[0] >> 4 != 4 || header < 20 || *packet.get(9)? != 17 {
+        return None;
+    }
+    // Padding of short Ethernet frames lies behind the packet.
+    let udp = packet.get(header..total)?;
+    let length = usize::from(u16::from_be_bytes([*udp.get(4)?, *udp.get(5)?]));
+    let from = u16::from_be_bytes([udp[0], udp[1]]);
+    if from != SERVER_PORT {
+        return None;
+    }
+    // The UDP checksum is not looked at: it is not filled in yet when the server runs on the same
+    // host, and the link has its own.
+    udp.get(8..length)
+}
+
+/// Reads a DHCP message.
+pub fn decode(bytes: &[u8], xid: u32, mac: [u8; 6]) -> Result<Option<Incoming>, String> {
+    let ours = bytes.len() >= FIXED
+        && bytes[0] == 2
+        && bytes[4..8] == xid.to_be_bytes()
+        && bytes[28..34] == mac
+        && bytes[236..240] == MAGIC;
+    if !ours {
+        return Ok(None);
+    }
+    let options = Options::read(bytes)?;
+    let kind = options.exact::<1>(53)?.ok_or("no message type")?[0];
+    let server = options.address(54)?;
+    match kind {
+        OFFER | ACK => {
+            let lease = lease(bytes, &options, server.ok_or("no server identifier")?)?;
+            Ok(Some(if kind == OFFER { Incoming::Offer(lease) } else { Incoming::Ack(lease) }))
+        }
+        NAK => {
+            let text =
+                options.get(56).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+            Ok(Some(Incoming::Nak {
+                server,
+                text: text.chars().filter(|c| !c.is_control()).take(80).collect(),
+            }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn lease(bytes: &[u8], options: &Options, server: Ipv4Addr) -> Result<Lease, String> {
+    let address = Ipv4Addr::new(bytes[16], bytes[17], bytes[18], bytes[19]); // at least FIXED bytes
+    if !usable(address) {
+        return Err(format!("{address} is no address for a machine"));
+    }
+    let prefix = match options.address(1)? {
+        Some(mask) => {
+            let bits = u32::from(mask);
+            if bits.leading_ones() + bits.trailing_zeros() != 32 || bits == 0 {
+                return Err(format!("{mask} is no netmask"));
+            }
+            bits.leading_ones() as u8
+        }
+        // RFC 2131 leaves it open; the class is what every client takes.
+        None => match address.octets()[0] {
+            0..=127 => 8,
+            128..=191 => 16,
+            _ => 24,
+        },
+    };
+    let seconds = options.exact::<4>(51)?.map(u32::from_be_bytes).ok_or("no lease time")?;
+    if seconds == 0 {
+        return Err("a lease of 0 seconds".to_string());
+    }
+    let time = |code| Ok::<_, String>(options.exact::<4>(code)?.map(u32::from_be_bytes));
+    // RFC 2131 section 4.4.5; times out of order are not worth losing the lease for.
+    let t1 = time(58)?.filter(|t| *t > 0 && *t < seconds).unwrap_or(seconds / 2);
+    let t2 =
+        time(59)?.filter(|t| *t > t1 && *t < seconds).unwrap_or((u64::from(seconds) * 7 / 8) as u32).max(t1);
+    let routes = options.get(121).map(routes).transpose()?.unwrap_or_default();
+    let gateway = options.addresses(3)?.into_iter().find(|gateway| usable(*gateway));
+    let default = routes.iter().find(|(_, prefix, _)| *prefix == 0).map(|(_, _, gateway)| *gateway);
+    let text =
+        |code| options.get(code).map(|text| String::from_utf8_lossy(text).trim_end_matches('\0').to_string());
+    let mut search: Vec<String> = options.get(119).map(domains).unwrap_or_default();
+    if let Some(domain) = text(15).filter(|domain| is_name(domain) && !search.contains(domain)) {
+        search.push(domain);
+    }
+    Ok(Lease {
+        address,
+        prefix,
+        server,
+        // With option 121, routers are to be ignored (RFC 3442).
+        gateway: if routes.is_empty() { gateway } else { default.filter(|gateway| usable(*gateway)) },
+        routes,
+        nameservers: options
+            .addresses(6)?
+            .into_iter()
+            .filter(|a| usable(*a) || a.is_loopback())
+            .take(MOST)
+            .collect(),
+        search,
+        hostname: text(12).filter(|name| is_name(name)),
+        // Less than IPv6 needs is no MTU for a server; more than a jumbo frame is a mistake.
+        mtu: options.exact::<2>(26)?.map(u16::from_be_bytes).filter(|mtu| (576..=9216).contains(mtu)),
+        ntp: options.addresses(42)?.into_iter().take(MOST).collect(),
+        seconds,
+        t1,
+        t2,
+    })
+}
+
+fn usable(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || address.octets()[0] >= 240)
+}
+
+/// A host or domain name: it goes into files that other programs read.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
+        })
+}
+
+/// Option 121.
+fn routes(mut bytes: &[u8]) -> Result<Vec<(Ipv4Addr, u8, Ipv4Addr)>, String> {
+    let mut routes = Vec::new();
+    while let [prefix, rest @ ..] = bytes {
+        let significant = usize::from(*prefix).div_ceil(8);
+        if *prefix > 32 || rest.len() < significant + 4 {
+            return Err("option 121 (classless routes) is cut or has a prefix above 32".to_string());
+        }
+        let mut destination = [0; 4];
+        destination[..significant].copy_from_slice(&rest[..significant]);
+        let gateway: [u8; 4] =
+            rest[significant..significant + 4].try_into().expect("four bytes, checked above");
+        let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
+        let destination = Ipv4Addr::from(u32::from_be_bytes(destination) & mask);
+        if routes.len() < MOST {
+            routes.push((destination, *prefix, Ipv4Addr::from(gateway)));
+        }
+        bytes = &rest[significant + 4..];
+    }
+    Ok(routes)
+}
+
+/// Option 119: names in DNS form, with compression. What is not understood is left out.
+fn domains(bytes: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut position = 0;
+    while position < bytes.len() && names.len() < MOST {
+        let mut labels: Vec<String> = Vec::new();
+        let (mut at, mut end) = (position, None);
+        // Every pointer leads back, and a name has at most 127 labels: the loop ends.
+        for _ in 0..128 {
+            match bytes.get(at) {
+                Some(0) => {
+                    end = end.or(Some(at + 1));
+                    break;
+                }
+                Some(length) if length & 0xc0 == 0xc0 => {
+                    let Some(low) = bytes.get(at + 1) else { return names };
+                    end = end.or(Some(at + 2));
+                    let target = usize::from(length & 0x3f) << 8 | usize::from(*low);
+                    if target >= at {
+                        return names;
+                    }
+                    at = target;
+                }
+                Some(length) => {
+                    let Some(label) = bytes.get(at + 1..at + 1 + usize::from(*length)) else { return names };
+                    labels.push(String::from_utf8_lossy(label).into_owned());
+                    at += 1 + usize::from(*length);
+                }
+                None => return names,
+            }
+        }
+        let Some(end) = end else { return names };
+        let name = labels.join(".");
+        if is_name(&name) {
+            names.push(name);
+        }
+        position = end;
+    }
+    names
+}
+
+/// Options by code; the parts of a long one joined (RFC 3396).
+struct Options(Vec<(u8, Vec<u8>)>);
+
+impl Options {
+    fn read(bytes: &[u8]) -> Result<Options, String> {
+        let mut options = Options(Vec::new());
+        options.area(&bytes[FIXED..])?;
+        // Option 52: the file and sname fields hold options too.
+        let overload = options.exact::<1>(52)?.map_or(0, |value| value[0]);
+        if overload & 1 != 0 {
+            options.area(&bytes[108..236])?;
+        }
+        if overload & 2 != 0 {
+            options.area(&bytes[44..108])?;
+        }
+        Ok(options)
+    }
+
+    fn area(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        loop {
+            match bytes {
+                [] | [255, ..] => return Ok(()),
+                [0, rest @ ..] => bytes = rest,
+                [code, length, rest @ ..] if rest.len() >= usize::from(*length) => {
+                    let (value, rest) = rest.split_at(usize::from(*length));
+                    match self.0.iter_mut().find(|(known, _)| known == code) {
+                        Some((_, joined)) => joined.extend_from_slice(value),
+                        None => self.0.push((*code, value.to_vec())),
+                    }
+                    bytes = rest;
+                }
+                [code, ..] => return Err(format!("option {code} is cut")),
+            }
+        }
+    }
+
+    fn get(&self, code: u8) -> Option<&[u8]> {
+        self.0.iter().find(|(known, _)| *known == code).map(|(_, value)| value.as_slice())
+    }
+
+    fn exact<const N: usize>(&self, code: u8) -> Result<Option<[u8; N]>, String> {
+        let Some(value) = self.get(code) else { return Ok(None) };
+        value
+            .try_into()
+            .map(Some)
+            .map_err(|_| format!("option {code} has {} bytes instead of {N}", value.len()))
+    }
+
+    fn address(&self, code: u8) -> Result<Option<Ipv4Addr>, String> {
+        Ok(self.exact::<4>(code)?.map(Ipv4Addr::from))
+    }
+
+    fn addresses(&self, code: u8) -> Result<Vec<Ipv4Addr>, String> {
+        let Some(value) = self.get(code) else { return Ok(Vec::new()) };
+        let (whole, rest) = value.as_chunks::<4>();
+        if !rest.is_empty() {
+            return Err(format!("option {code} has {} bytes, not a multiple of 4", value.len()));
+        }
+        Ok(whole.iter().map(|octets| Ipv4Addr::from(*octets)).collect())
+    }
+}
+
+/// The IP packet of a broadcast from a machine without an address.
+pub fn broadcast_packet(payload: &[u8], source: Ipv4Addr) -> Vec<u8> {
+    let udp_length = (8 + payload.len()) as u16; // our messages are below 576 bytes
+    let mut packet = vec![0x45, 0x10, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
+    packet.extend_from_slice(&source.octets());
+    packet.extend_from_slice(&[255; 4]);
+    packet[2..4].copy_from_slice(&(20 + udp_length).to_be_bytes());
+    let header = checksum(&[&packet]);
+    packet[10..12].copy_from_slice(&header.to_be_bytes());
+    let mut udp = Vec::new();
+    udp.extend_from_slice(&CLIENT_PORT.to_be_bytes());
+    udp.extend_from_slice(&SERVER_PORT.to_be_bytes());
+    udp.extend_from_slice(&udp_length.to_be_bytes());
+    udp.extend_from_slice(&[0, 0]);
+    udp.extend_from_slice(payload);
+    let mut pseudo = packet[12..20].to_vec();
+    pseudo.extend_from_slice(&[0, 17]);
+    pseudo.extend_from_slice(&udp_length.to_be_bytes());
+    let sum = match checksum(&[&pseudo, &udp]) {
+        0 => 0xffff, // 0 means "none" (RFC 768)
+        sum => sum,
+    };
+    udp[6..8].copy_from_slice(&sum.to_be_bytes());
+    packet.extend_from_slice(&udp);
+    packet
+}
+
+/// RFC 1071 over parts of which all but the last have an even length.
+fn checksum(parts: &[&[u8]]) -> u16 {
+    let mut sum = 0_u32;
+    for part in parts {
+        for pair in part.chunks(2) {
+            sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+        }
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+
+    /// A server's message with these options.
+    pub fn reply(kind: u8, xid: u32, address: [u8; 4], options: &[(u8, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0; FIXED];
+        bytes[0] = 2;
+        bytes[4..8].copy_from_slice(&xid.to_be_bytes());
+        bytes[16..20].copy_from_slice(&address);
+        bytes[28..34].copy_from_slice(&MAC);
+        bytes[236..240].copy_from_slice(&MAGIC);
+        bytes.extend_from_slice(&[53, 1, kind]);
+        for (code, value) in options {
+            bytes.push(*code);
+            bytes.push(value.len() as u8);
+            bytes.extend_from_slice(value);
+        }
+        bytes.push(255);
+        bytes
+    }
+
+    const BASE: &[(u8, &[u8])] =
+        &[(1, &[255, 255, 255, 0]), (3, &[10, 0, 2, 2]), (51, &[0, 0, 14, 16]), (54, &[10, 0, 2, 2])];
+
+    fn ack(options: &[(u8, &[u8])]) -> Result<Lease, String> {
+        let all: Vec<(u8, &[u8])> = BASE
+            .iter()
+            .filter(|(c, _)| options.iter().all(|(o, _)| o != c))
+            .chain(options)
+            .copied()
+            .collect();
+        match decode(&reply(ACK, 7, [10, 0, 2, 15], &all), 7, MAC)? {
+            Some(Incoming::Ack(lease)) => Ok(lease),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_lease_is_what_the_server_granted() {
+        let lease =
+            ack(&[(6, &[1, 1, 1, 1, 8, 8, 8, 8]), (12, b"web1"), (15, b"example.org"), (26, &[0x05, 0x78])])
+                .unwrap();
+        assert_eq!((lease.address, lease.prefix), (Ipv4Addr::new(10, 0, 2, 15), 24));
+        assert_eq!(lease.gateway, Some(Ipv4Addr::new(10, 0, 2, 2)));
+        assert_eq!(lease.nameservers.len(), 2);
+        assert_eq!(
+            (lease.hostname.as_deref(), lease.search.as_slice()),
+            (Some("web1"), &["example.org".to_string()][..])
+        );
+        assert_eq!((lease.mtu, lease.seconds, lease.t1, lease.t2), (Some(1400), 3600, 1800, 3150));
+    }
+
+    #[test]
+    fn classless_routes_replace_the_router() {
+        let lease = ack(&[(121, &[0, 172, 31, 1, 1, 32, 172, 31, 1, 1, 0, 0, 0, 0])]).unwrap();
+        assert_eq!(lease.gateway, Some(Ipv4Addr::new(172, 31, 1, 1)));
+        assert_eq!(lease.routes[1], (Ipv4Addr::new(172, 31, 1, 1), 32, Ipv4Addr::UNSPECIFIED));
+    }
+
+    #[test]
+    fn a_hostile_answer_is_refused_with_its_reason() {
+        type Options = &'static [(u8, &'static [u8])];
+        let cases: &[(&str, Options, &str)] = &[
+            ("no time", &[(51, &[0, 0, 0, 0])], "a lease of 0 seconds"),
+            ("mask with holes", &[(1, &[255, 0, 255, 0])], "is no netmask"),
+            ("short mask", &[(1, &[255])], "option 1 has 1 bytes instead of 4"),
+            ("odd routers", &[(3, &[1, 2, 3])], "not a multiple of 4"),
+            ("cut route", &[(121, &[24, 10, 0])], "option 121"),
+            ("prefix 33", &[(121, &[33, 10, 0, 0, 0, 0, 1, 1, 1, 1])], "option 121"),
+        ];
+        for (label, options, want) in cases {
+            let error = ack(options).unwrap_err();
+            assert!(error.contains(want), "{label}: {error}");
+        }
+        for address in [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255]] {
+            assert!(decode(&reply(ACK, 7, address, BASE), 7, MAC).is_err(), "{address:?}");
+        }
+        let mut cut = reply(ACK, 7, [10, 0, 2, 15], BASE);
+        cut.truncate(FIXED + 5);
+        assert!(decode(&cut, 7, MAC).is_err());
+    }
+
+    #[test]
+    fn names_that_could_break_a_file_are_left_out() {
+        let lease = ack(&[(12, b"a b\nnameserver 6.6.6.6"), (15, b"x;y"), (26, &[0, 68])]).unwrap();
+        assert_eq!((lease.hostname, lease.search.len(), lease.mtu), (None, 0, None));
+    }
+
+    #[test]
+    fn compressed_search_lists_end() {
+        let list = [
+            3, b'e', b'n', b'g', 5, b'a', b'p', b'p', b'l', b'e', 3, b'c', b'o', b'm', 0, 2, b'm', b'k',
+            0xc0, 4,
+        ];
+        assert_eq!(domains(&list), ["eng.apple.com", "mk.apple.com"]);
+        assert!(domains(&[0xc0, 0]).is_empty());
+    }
+
+    #[test]
+    fn somebody_elses_exchange_is_not_ours() {
+        assert_eq!(decode(&reply(ACK, 8, [10, 0, 2, 15], BASE), 7, MAC), Ok(None));
+        assert_eq!(decode(&reply(ACK, 7, [10, 0, 2, 15], BASE), 7, [0; 6]), Ok(None));
+        assert_eq!(decode(&[], 7, MAC), Ok(None));
+    }
+
+    #[test]
+    fn what_we_send_is_a_packet_that_others_take() {
+        let message = Outgoing {
+            kind: DISCOVER,
+            xid: 7,
+            seconds: 0,
+            mac: MAC,
+            client: Ipv4Addr::UNSPECIFIED,
+            requested: None,
+            server: None,
+            hostname: None,
+        };
+        let packet = broadcast_packet(&message.encode(), Ipv4Addr::UNSPECIFIED);
+        assert_eq!(checksum(&[&packet[..20]]), 0);
+        assert_eq!(usize::from(u16::from_be_bytes([packet[2], packet[3]])), packet.len());
+        assert!(packet.len() >= 328);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let mut message = reply(ACK, 7, [10, 0, 2, 15], BASE);
+            message.truncate(message.len() - 1);
+            message.extend_from_slice(&bytes);
+            // Whatever it says, it is an answer.
+            let _ = decode(&message, 7, MAC);
+            let _ = decode_packet(&bytes, 7, MAC);
+            let _ = domains(&bytes);
+        }
+    }
+}
