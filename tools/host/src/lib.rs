@@ -7,6 +7,7 @@ pub mod ask;
 pub mod events;
 pub mod log;
 pub mod machine;
+pub mod modules;
 pub mod nic;
 pub mod params;
 pub mod proc;
