@@ -161,7 +161,16 @@ impl<'lab> Vm<'lab> {
         })
     }
 
-    /// The same from the machine's events, where nobody reads the console.
+    /// Wait for a warning on the console (a line that begins with `!`) that holds each of these.
+    pub fn warning(&self, parts: &[&str]) -> Result<()> {
+        let fits =
+            |line: &&str| line.trim_start().starts_with('!') && parts.iter().all(|part| line.contains(part));
+        self.console.wait(&format!("a warning of {parts:?} on the console"), 0, SOON, |text| {
+            text[..text.rfind('\n')?].lines().find(fits).map(drop)
+        })
+    }
+
+    /// The host key's line from the machine's events, where nobody reads the console.
     pub fn known_hosts_event(&self) -> Result<String> {
         self.events.wait("the event of the host key", 0, BOOT, |event| match event {
             Event::HostKey { line, alias, .. } => Some(format!("{alias} {line}")),

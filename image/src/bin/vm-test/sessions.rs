@@ -41,9 +41,10 @@ pub fn everyday(bench: &Bench) -> Result<()> {
     });
     bench.check("Ctrl-C reaches the foreground program", || {
         let mut terminal = ssh.terminal(24, 80)?;
-        terminal.type_line("sh -c 'echo begun-$((1+1)); sleep 1000'; echo status-$?")?;
+        terminal.type_line("sh -c 'echo begun-$((1+1)); sleep 1000'")?;
         terminal.screen.wait_for("begun-2", 0, qemu::SOON)?;
         terminal.send(b"\x03")?;
+        terminal.type_line("echo status-$?")?;
         terminal.screen.wait_for("status-130", 0, qemu::SOON).map(drop)
     });
     bench.check("scp copies each way", || {

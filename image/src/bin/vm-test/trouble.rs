@@ -4,7 +4,7 @@ use crate::bench::{Bench, holds};
 use crate::disks::set;
 use anyhow::{Result, ensure};
 use contract::event::Event;
-use image::vm::{Bus, Disk, Vm, qemu};
+use image::vm::{Bus, Disk, qemu};
 use std::time::Duration;
 
 const GIB: u64 = 1 << 30;
@@ -25,7 +25,7 @@ fn with_hung(bench: &Bench, hung: &[(&str, Bus)]) -> Result<()> {
     let vm = bench.machine()?.disks(good).disks(bad).start(bench)?;
     let ssh = vm.login()?.patience(VERB);
     for (name, _) in hung {
-        bench.check(&format!("the hung disk {name} is named"), || named(&vm, name));
+        bench.check(&format!("the hung disk {name} is named"), || vm.warning(&[name]));
     }
     bench.check("rescue status answers, and the sound disks are there", || {
         let answer = ssh.run("rescue status")?;
@@ -49,13 +49,6 @@ fn with_hung(bench: &Bench, hung: &[(&str, Bus)]) -> Result<()> {
         vm.console.wait_for("reboot: Power down", 0, qemu::SOON * 2).map(drop)
     });
     Ok(())
-}
-
-fn named(vm: &Vm, name: &str) -> Result<()> {
-    vm.events.wait(&format!("a warning that names {name}"), 0, qemu::BOOT, |event| match event {
-        Event::Notice { text, .. } if text.contains(name) => Some(()),
-        _ => None,
-    })
 }
 
 pub fn unread(bench: &Bench) -> Result<()> {
