@@ -10,6 +10,10 @@ use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
 const MIN_RSA_BITS: u32 = 2048;
 /// Longest line looked at; an RSA key of 16,384 bits has 2,800 characters.
 const MAX_LINE: usize = 8192;
+/// Characters of a comment that are shown; an event has 1 KiB.
+const MAX_COMMENT: usize = 64;
+/// Problems named of one place, which may be a file of anything.
+const MAX_PROBLEMS: usize = 10;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Authorized {
@@ -23,7 +27,8 @@ impl std::fmt::Display for Authorized {
         write!(f, "key {}", self.key.fingerprint(HashAlg::Sha256))?;
         let comment = self.key.comment().as_str_lossy();
         if !comment.is_empty() {
-            write!(f, " ({})", comment.escape_debug())?;
+            let short: String = comment.chars().take(MAX_COMMENT).collect();
+            write!(f, " ({})", short.escape_debug())?;
         }
         write!(f, " from {}", self.source)
     }
@@ -40,7 +45,11 @@ impl Found {
     fn add(&mut self, result: Result<PublicKey, String>, source: String) {
         match result {
             Ok(key) => self.keys.push(Authorized { key, source }),
-            Err(reason) => self.problems.push(format!("{source}: {reason}")),
+            Err(reason) if self.problems.len() < MAX_PROBLEMS => {
+                self.problems.push(format!("{source}: {reason}"));
+            }
+            // The first ones say enough.
+            Err(_) => {}
         }
     }
 
@@ -202,6 +211,13 @@ mod tests {
     fn one_bad_line_hides_no_good_one() {
         let found = file("keys", &format!("garbage\n{ED25519}\nrestrict {ED25519}\n"));
         assert_eq!((found.keys.len(), found.problems.len()), (1, 2));
+    }
+
+    #[test]
+    fn a_file_of_anything_is_not_repeated_at_length() {
+        let found = file("keys", &format!("{}{ED25519} {}\n", "garbage\n".repeat(10_000), "x".repeat(4000)));
+        assert_eq!((found.keys.len(), found.problems.len()), (1, MAX_PROBLEMS));
+        assert!(found.keys[0].to_string().len() < 200);
     }
 
     #[test]

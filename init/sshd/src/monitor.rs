@@ -143,7 +143,7 @@ impl Monitor<'_> {
         if proved {
             match known {
                 Some(known) => self.enter(&known.to_string()),
-                None => host::log!("{}: key of user {user:?} refused", self.peer),
+                None => host::log!("{}: key of user {:?} refused", self.peer, short(user)),
             }
         }
         self.verdict(known.is_some(), &access)
@@ -161,7 +161,7 @@ impl Monitor<'_> {
         if right {
             self.enter("password");
         } else {
-            host::log!("{}: password of user {user:?} refused", self.peer);
+            host::log!("{}: password of user {:?} refused", self.peer, short(user));
             self.report(&Report::Failed);
         }
         self.verdict(right, &access)
@@ -320,6 +320,11 @@ fn open_terminal(asked: &Terminal) -> Result<tty::Pty> {
     tty::resize(&pty.master, size.columns, size.rows, size.width, size.height).context("set its size")?;
     tty::set_modes(&pty.terminal, &asked.modes).context("set its modes")?;
     Ok(pty)
+}
+
+/// A stranger's word, for the log.
+fn short(text: &str) -> String {
+    text.chars().take(32).collect()
 }
 
 /// IPv4 as IPv4, though the socket is an IPv6 one.

@@ -67,12 +67,12 @@ pub fn command(
         }
         Program::Subsystem(other) => return Err(format!("no subsystem {}", other.escape_debug())),
     };
-    let home = Path::new(HOME);
     Ok(Command {
         argv,
         arg0,
         environment: environment(shell, terminal, variables, facts),
-        directory: if (facts.exists)(home) { home.to_path_buf() } else { PathBuf::from("/") },
+        // With its dot, it is there only for those who may enter.
+        directory: PathBuf::from(if (facts.exists)(Path::new("/root/.")) { HOME } else { "/" }),
     })
 }
 
