@@ -17,7 +17,8 @@ fn streams_and_status_come_back_apart() {
     let server = Server::with_key();
     let done = server.run("echo out; echo err >&2; exit 7");
     assert_eq!((done.text().as_str(), done.code()), ("out\n", Some(7)));
-    assert_eq!(done.stderr, "err\n");
+    // Before it, bash may complain that this user cannot read root's start-up files.
+    assert!(done.stderr.ends_with("err\n"), "{}", done.stderr);
     assert_eq!(server.run("true").code(), Some(0));
     let missing = server.run("/nonexistent");
     assert_eq!(missing.code(), Some(127), "{}", missing.stderr);
@@ -117,7 +118,7 @@ fn a_shell_is_a_login_shell() {
     // On a terminal as well, with the last words of a program that ends at once.
     let done = run(server.ssh(&["-tt"]).arg("tty; exit 3"), b"");
     assert_eq!(done.code(), Some(3), "{}", done.stderr);
-    assert!(done.text().starts_with("/dev/pts/"), "{}", done.text());
+    assert!(done.text().contains("/dev/pts/"), "{}", done.text());
 }
 
 #[test]
