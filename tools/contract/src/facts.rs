@@ -51,6 +51,19 @@ pub struct Block {
     pub loop_file: Option<String>,
 }
 
+impl Block {
+    /// Where its node is; an image file, which has no major number, is named by its path already.
+    pub fn path(&self) -> String {
+        if self.major == 0 { self.name.clone() } else { format!("/dev/{}", self.name.replace('!', "/")) }
+    }
+
+    /// Made by the kernel out of others or of nothing (md, dm, loop, zram), not by a drive.
+    pub fn is_virtual(&self) -> bool {
+        let path = self.hardware.path.as_deref().unwrap_or_default();
+        path.starts_with("virtual/") || self.md.is_some() || self.dm.is_some() || !self.slaves.is_empty()
+    }
+}
+
 /// A partition that the kernel made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,1 +1,543 @@
-//! Facts and reports to Storage. Cannot fail: what went wrong with one device is a Problem in the graph.
+//! Facts and reports to Storage. Cannot fail: what went wrong with one device is a Problem in the
+//! graph, and the others are there all the same.
+
+use crate::storage::{Array, Device, Id, Observed, Problem, Storage};
+use crate::text::Untrusted;
+use contract::facts::{Block, Facts, Partition};
+use contract::guard::{self, Consent, Guarded, Wanted};
+use ondisk::table::{Entry, Table, TableKind};
+use ondisk::volume::Volume;
+use ondisk::{DiskReport, Health, Severity, Usage};
+use std::collections::BTreeMap;
+
+/// The graph of one moment. `observed` is by kernel name (the path, for an image file); a device without one
+/// was not looked at.
+pub fn build(facts: Facts, observed: &BTreeMap<String, Observed>, consents: &[Consent]) -> Storage {
+    let mut storage = Storage { mounts: facts.mounts, swaps: facts.swaps, ..Storage::default() };
+    let ids: BTreeMap<String, Id> =
+        facts.blocks.iter().map(|block| (block.name.clone(), id(block))).collect();
+    let find = |names: &[String]| names.iter().filter_map(|name| ids.get(name).cloned()).collect::<Vec<_>>();
+    let hung = |block: &Block| facts.hung.iter().find(|(seq, _)| Some(*seq) == block.diskseq);
+    for block in &facts.blocks {
+        let report = match (hung(block), observed.get(&block.name)) {
+            (Some((_, reason)), _) => Observed::Hung { reason: reason.clone() },
+            (None, Some(seen)) => seen.clone(),
+            (None, None) => Observed::Skipped { reason: "not looked at".to_string() },
+        };
+        let parent = block.partition.as_ref().and_then(|partition| ids.get(&partition.disk).cloned());
+        storage.devices.push(Device {
+            id: id(block),
+            path: block.path(),
+            node: block.major != 0,
+            parent,
+            lower: find(&block.slaves),
+            upper: find(&block.holders),
+            report,
+            guard: guard(block, consents),
+            block: block.clone(),
+        });
+    }
+    refused_partitions(&mut storage);
+    arrays(&mut storage);
+    let mut problems =
+        facts.problems.into_iter().map(|text| problem(None, Severity::Warning, text)).collect();
+    storage.problems.append(&mut problems);
+    for device in &storage.devices {
+        storage.problems.extend(problems_of(device, &storage));
+    }
+    storage.problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+    storage
+}
+
+/// Partitions that are in a disk's table and not in the kernel: refused by it, or of an image file.
+pub fn refused<'a>(
+    disk: &'a Block,
+    table: &'a Table,
+    blocks: &'a [Block],
+) -> impl Iterator<Item = &'a Entry> {
+    table.partitions.iter().filter(move |entry| {
+        // Of an extended partition the kernel shows two sectors, so the start alone decides.
+        !blocks
+            .iter()
+            .filter_map(|block| block.partition.as_ref())
+            .any(|partition| partition.disk == disk.name && partition.start == entry.extent.start)
+    })
+}
+
+fn id(block: &Block) -> Id {
+    Id(match (block.major, block.diskseq, &block.partition) {
+        (0, _, _) => format!("file:{}", block.name),
+        (_, Some(seq), None) => format!("seq:{seq}"),
+        (_, Some(seq), Some(partition)) => format!("seq:{seq}@{}", partition.start),
+        (major, None, _) => format!("dev:{major}:{}", block.minor),
+    })
+}
+
+/// Real disks and their partitions are guarded; what the kernel makes of them has no flag of ours.
+fn guard(block: &Block, consents: &[Consent]) -> Option<Wanted> {
+    if block.major == 0 || block.is_virtual() {
+        return None;
+    }
+    let extent = block
+        .partition
+        .as_ref()
+        .map(|partition| guard::Extent { start: partition.start, length: block.size });
+    Some(guard::wanted(Guarded { diskseq: block.diskseq?, extent }, consents))
+}
+
+/// `sda5`, `nvme0n1p5`: as the kernel would name it.
+pub fn partition_name(disk: &str, number: u32) -> String {
+    let p = if disk.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
+    format!("{disk}{p}{number}")
+}
+
+/// Adds a device for each refused partition, behind its disk and the disk's other partitions.
+fn refused_partitions(storage: &mut Storage) {
+    let blocks: Vec<Block> = storage.devices.iter().map(|device| device.block.clone()).collect();
+    let mut i = 0;
+    while i < storage.devices.len() {
+        let disk = &storage.devices[i];
+        let entries: Vec<Device> = match disk.report() {
+            Some(report) if disk.parent.is_none() => {
+                let table = report.table.iter();
+                table
+                    .flat_map(|table| refused(&disk.block, table, &blocks))
+                    .map(|entry| refused_device(disk, report, entry))
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
+        let own = |device: &&Device| device.parent.as_ref() == Some(&disk.id);
+        let behind = i + 1 + storage.devices[i + 1..].iter().take_while(own).count();
+        let next = behind + entries.len();
+        storage.devices.splice(behind..behind, entries);
+        i = next;
+    }
+}
+
+fn refused_device(disk: &Device, report: &DiskReport, entry: &Entry) -> Device {
+    let section = report.sections.iter().find(|(start, _)| *start == entry.extent.start);
+    let block = Block {
+        name: partition_name(&disk.block.name, entry.number),
+        major: 0,
+        minor: 0,
+        size: entry.extent.length,
+        partition: Some(Partition {
+            disk: disk.block.name.clone(),
+            number: entry.number,
+            start: entry.extent.start,
+        }),
+        slaves: Vec::new(),
+        holders: Vec::new(),
+        md: None,
+        ..disk.block.clone()
+    };
+    Device {
+        id: Id(format!("{}@{}", disk.id.0, entry.extent.start)),
+        path: partition_name(&disk.path, entry.number),
+        block,
+        node: false,
+        parent: Some(disk.id.clone()),
+        lower: Vec::new(),
+        upper: Vec::new(),
+        report: match section {
+            Some((_, report)) => Observed::Examined { report: Box::new(report.clone()) },
+            None => Observed::Skipped { reason: "the kernel has no node for it".to_string() },
+        },
+        guard: disk.guard,
+    }
+}
+
+/// Members by the array's UUID, and each running array with whatever is known of its members.
+fn arrays(storage: &mut Storage) {
+    let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
+    for device in &storage.devices {
+        if let Some(uuid) = array_of(device) {
+            let empty = || Array { uuid: uuid.clone(), members: Vec::new(), device: None };
+            arrays.entry(uuid.clone()).or_insert_with(empty).members.push(device.id.clone());
+        }
+    }
+    for device in &storage.devices {
+        let Some(md) = &device.block.md else { continue };
+        let member = |name: &String| storage.devices.iter().find(|device| device.block.name == *name);
+        let members: Vec<&Device> = md.members.iter().filter_map(|(name, _)| member(name)).collect();
+        let uuid = members.iter().find_map(|member| array_of(member)).or_else(|| md.uuid.clone());
+        // An array whose members all hang is still one, under its kernel name.
+        let uuid = uuid.unwrap_or_else(|| device.block.name.clone());
+        let ids = || members.iter().map(|member| member.id.clone()).collect();
+        let array =
+            arrays.entry(uuid.clone()).or_insert_with(|| Array { uuid, members: ids(), device: None });
+        array.device = Some(device.id.clone());
+    }
+    storage.arrays = arrays.into_values().collect();
+}
+
+fn array_of(device: &Device) -> Option<String> {
+    match device.signature()?.volume.as_ref()? {
+        Volume::Md(superblock) => Some(superblock.array.to_string()),
+    }
+}
+
+fn problem(device: Option<&Device>, severity: Severity, text: String) -> Problem {
+    Problem { device: device.map(|device| device.path.clone()), severity, text }
+}
+
+fn problems_of(device: &Device, storage: &Storage) -> Vec<Problem> {
+    let path = &device.path;
+    let report = match &device.report {
+        // Once for the disk, not for each partition.
+        Observed::Hung { reason } if device.parent.is_none() => {
+            let text = format!("{path} hangs: {reason}; nothing on it is touched until it answers");
+            return vec![problem(Some(device), Severity::Error, text)];
+        }
+        Observed::Hung { .. } | Observed::Skipped { .. } => return Vec::new(),
+        Observed::Examined { report } => report,
+    };
+    let mut problems = Vec::new();
+    let mut add = |severity, text| problems.push(problem(Some(device), severity, text));
+    match &report.errors[..] {
+        [] => {}
+        [error] => add(Severity::Error, format!("{path} has read errors: {error}")),
+        [error, rest @ ..] => {
+            add(Severity::Error, format!("{path} has read errors: {error}, and {} more", rest.len()))
+        }
+    }
+    for signature in &report.signatures {
+        if let Health::Damaged(reason) = &signature.health {
+            let next = match signature.usage {
+                Usage::Filesystem => format!(": look with fsck -n {path}"),
+                Usage::Raid | Usage::Crypto | Usage::Other => String::new(),
+            };
+            add(
+                Severity::Error,
+                format!("{path}: damaged {}: {}{next}", signature.format, Untrusted(reason)),
+            );
+        }
+    }
+    if ambiguous(report) {
+        let all: Vec<&str> = report.signatures.iter().map(|signature| signature.format.as_str()).collect();
+        let text = format!(
+            "{path} looks like {}: it is not mounted without -t; wipefs {path} lists where each is",
+            all.join(" and like ")
+        );
+        add(Severity::Warning, text);
+    }
+    if let Some(table) = &report.table {
+        for (severity, text) in table_problems(table) {
+            add(severity, format!("{path}: {text}"));
+        }
+        if device.node && device.parent.is_none() {
+            for text in disagreements(device, table, storage) {
+                add(Severity::Warning, text);
+            }
+        }
+    }
+    for finding in &report.findings {
+        add(finding.severity, format!("{path}: {}", Untrusted(&finding.text)));
+    }
+    problems
+}
+
+/// More than one thing at once. A RAID superblock at a member's end (0.90, 1.0) leaves the file system of
+/// the array visible at its start: that is how such members look.
+pub fn ambiguous(report: &DiskReport) -> bool {
+    let at_end = report.signatures.iter().any(|signature| match &signature.volume {
+        Some(Volume::Md(superblock)) => superblock.data_offset == 0,
+        None => false,
+    });
+    report.signatures.len() > 1 && !at_end
+}
+
+/// What is wrong with a table by itself. The first lines are those of fdisk(8).
+pub fn table_problems(table: &Table) -> Vec<(Severity, String)> {
+    let damaged = |health: &Health| match health {
+        Health::Damaged(reason) => Some(Untrusted(reason).to_string()),
+        Health::Sound | Health::Unchecked => None,
+    };
+    let copies = table.gpt.as_ref().map(|gpt| (damaged(&gpt.primary), damaged(&gpt.backup)));
+    match copies {
+        Some((Some(reason), None)) => vec![(
+            Severity::Error,
+            format!(
+                "The primary GPT table is corrupt, but the backup appears OK, so that will be used. ({reason})"
+            ),
+        )],
+        Some((None, Some(reason))) => vec![(
+            Severity::Warning,
+            format!(
+                "The backup GPT table is corrupt, but the primary appears OK, so that will be used. ({reason})"
+            ),
+        )],
+        Some((Some(primary), Some(backup))) => {
+            vec![(
+                Severity::Error,
+                format!("both GPT tables are corrupt: primary {primary}; backup {backup}"),
+            )]
+        }
+        Some((None, None)) | None => damaged(&table.health)
+            .map(|reason| (Severity::Error, format!("damaged partition table: {reason}")))
+            .into_iter()
+            .collect(),
+    }
+}
+
+/// Where the kernel's partitions are not those of the table.
+fn disagreements(disk: &Device, table: &Table, storage: &Storage) -> Vec<String> {
+    let mut texts = Vec::new();
+    let kernels: Vec<&Device> = storage
+        .devices
+        .iter()
+        .filter(|device| device.node && device.parent.as_ref() == Some(&disk.id))
+        .collect();
+    let start = |device: &Device| device.block.partition.as_ref().map(|partition| partition.start);
+    for entry in &table.partitions {
+        match kernels.iter().find(|device| start(device) == Some(entry.extent.start)) {
+            None => texts.push(format!(
+                "{}: partition {} is in the table and the kernel has no node for it: blockdev --rereadpt {}",
+                disk.path, entry.number, disk.path
+            )),
+            Some(device) if !entry.extended && device.block.size != entry.extent.length => {
+                texts.push(format!(
+                    "{} has {} bytes in the kernel and {} in the table: blockdev --rereadpt {}",
+                    device.path, device.block.size, entry.extent.length, disk.path
+                ))
+            }
+            Some(_) => {}
+        }
+    }
+    // A disklabel within a partition (BSD) brings devices that the table here does not list.
+    if table.kind != TableKind::Bsd {
+        let known =
+            |device: &&Device| table.partitions.iter().any(|entry| Some(entry.extent.start) == start(device));
+        for device in kernels.iter().filter(|device| !known(device)) {
+            texts.push(format!(
+                "{} is in the kernel and not in the table: the table changed; blockdev --rereadpt {}",
+                device.path, disk.path
+            ));
+        }
+    }
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ondisk::Signature;
+    use ondisk::format::{Extent, Uuid};
+    use ondisk::volume::mdraid::{Level, Metadata, Role, Superblock};
+
+    const MIB: u64 = 1 << 20;
+
+    fn disk(name: &str, diskseq: u64) -> Block {
+        Block {
+            name: name.to_string(),
+            major: 8,
+            minor: u32::try_from(diskseq).unwrap() * 16,
+            diskseq: Some(diskseq),
+            size: 100 * MIB,
+            ..Block::default()
+        }
+    }
+
+    fn part(disk: &Block, number: u32, start: u64, size: u64) -> Block {
+        Block {
+            name: partition_name(&disk.name, number),
+            minor: disk.minor + number,
+            size,
+            partition: Some(Partition { disk: disk.name.clone(), number, start }),
+            ..disk.clone()
+        }
+    }
+
+    fn entry(number: u32, start: u64, length: u64) -> Entry {
+        Entry {
+            number,
+            extent: Extent { start, length },
+            kind: "83".to_string(),
+            uuid: None,
+            name: None,
+            attributes: 0,
+            boot: false,
+            extended: false,
+        }
+    }
+
+    fn signature(format: &str, usage: Usage, volume: Option<Volume>) -> Signature {
+        Signature {
+            format: format.to_string(),
+            usage,
+            uuid: None,
+            member_uuid: None,
+            label: None,
+            version: None,
+            magic_offset: 0,
+            extent: None,
+            block_size: None,
+            health: Health::Sound,
+            dirty: false,
+            notes: Vec::new(),
+            volume,
+        }
+    }
+
+    fn member(array: u8, data_offset: u64) -> Signature {
+        let superblock = Superblock {
+            metadata: Metadata::V1_2,
+            offset: 4096,
+            array: Uuid([array; 16]),
+            member: None,
+            name: String::new(),
+            preferred_minor: None,
+            level: Level::Raid1,
+            layout: 0,
+            chunk: 0,
+            raid_disks: 2,
+            component_size: 0,
+            data_offset,
+            data_size: 0,
+            number: 0,
+            role: Role::Active(0),
+            roles: Vec::new(),
+            events: 1,
+            created: 0,
+            updated: 0,
+            clean: true,
+            resync_offset: 0,
+            recovery_offset: None,
+            bitmap: false,
+            journal: false,
+            ppl: false,
+            reshape: None,
+            bad_blocks: false,
+            feature_map: 0,
+        };
+        signature("linux_raid_member", Usage::Raid, Some(Volume::Md(superblock)))
+    }
+
+    fn table(entries: Vec<Entry>) -> Table {
+        Table {
+            kind: TableKind::Mbr,
+            id: None,
+            sector: 512,
+            partitions: entries,
+            health: Health::Sound,
+            gpt: None,
+        }
+    }
+
+    fn seen(report: DiskReport) -> Observed {
+        Observed::Examined { report: Box::new(report) }
+    }
+
+    fn texts(storage: &Storage) -> Vec<&str> {
+        storage.problems.iter().map(|problem| problem.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_partition_that_the_kernel_refused_is_a_device_without_a_node() {
+        let sda = disk("sda", 1);
+        let sda1 = part(&sda, 1, MIB, 10 * MIB);
+        let sdb = disk("sdb", 2);
+        let inside = DiskReport {
+            signatures: vec![signature("ext4", Usage::Filesystem, None)],
+            ..DiskReport::default()
+        };
+        let report = DiskReport {
+            table: Some(table(vec![entry(1, MIB, 10 * MIB), entry(2, 20 * MIB, 10 * MIB)])),
+            sections: vec![(20 * MIB, inside)],
+            ..DiskReport::default()
+        };
+        let facts = Facts { blocks: vec![sda, sda1, sdb], ..Facts::default() };
+        let storage = build(facts, &BTreeMap::from([("sda".to_string(), seen(report))]), &[]);
+        let paths: Vec<_> =
+            storage.devices.iter().map(|device| (device.path.as_str(), device.node)).collect();
+        assert_eq!(
+            paths,
+            [("/dev/sda", true), ("/dev/sda1", true), ("/dev/sda2", false), ("/dev/sdb", true)]
+        );
+        let refused = &storage.devices[2];
+        assert_eq!(refused.id, Id("seq:1@20971520".to_string()));
+        assert_eq!(refused.signature().unwrap().format, "ext4");
+        assert_eq!(
+            texts(&storage),
+            [
+                "/dev/sda: partition 2 is in the table and the kernel has no node for it: blockdev --rereadpt /dev/sda"
+            ]
+        );
+    }
+
+    #[test]
+    fn members_are_grouped_by_the_uuid_of_their_array() {
+        let (sda, sdb, sdc) = (disk("sda", 1), disk("sdb", 2), disk("sdc", 3));
+        let mut md = disk("md127", 4);
+        md.major = 9;
+        md.md = Some(contract::facts::Md {
+            members: vec![("sda".to_string(), "in_sync".to_string())],
+            ..contract::facts::Md::default()
+        });
+        let report =
+            |array| seen(DiskReport { signatures: vec![member(array, 8192)], ..DiskReport::default() });
+        let observed = BTreeMap::from([
+            ("sda".to_string(), report(1)),
+            ("sdb".to_string(), report(1)),
+            ("sdc".to_string(), report(2)),
+        ]);
+        let facts = Facts { blocks: vec![sda, sdb, sdc, md], ..Facts::default() };
+        let storage = build(facts, &observed, &[]);
+        let id = |n: u32| Id(format!("seq:{n}"));
+        assert_eq!(storage.arrays.len(), 2);
+        assert_eq!(
+            (&storage.arrays[0].members, &storage.arrays[0].device),
+            (&vec![id(1), id(2)], &Some(id(4)))
+        );
+        assert_eq!((&storage.arrays[1].members, &storage.arrays[1].device), (&vec![id(3)], &None));
+    }
+
+    #[test]
+    fn a_hung_disk_is_one_problem_and_hides_no_other() {
+        let (sda, sdb) = (disk("sda", 1), disk("sdb", 2));
+        let sda1 = part(&sda, 1, MIB, MIB);
+        let facts = Facts {
+            blocks: vec![sda, sda1, sdb],
+            hung: vec![(1, "worker 77 waits for it".to_string())],
+            ..Facts::default()
+        };
+        let observed = BTreeMap::from([("sdb".to_string(), seen(DiskReport::default()))]);
+        let storage = build(facts, &observed, &[]);
+        assert!(matches!(storage.devices[1].report, Observed::Hung { .. }));
+        assert!(storage.devices[2].report().is_some());
+        assert_eq!(
+            texts(&storage),
+            ["/dev/sda hangs: worker 77 waits for it; nothing on it is touched until it answers"]
+        );
+    }
+
+    #[test]
+    fn a_raid_superblock_at_the_end_is_no_ambiguity() {
+        let ext4 = || signature("ext4", Usage::Filesystem, None);
+        let cases = [
+            ("one", vec![ext4()], false),
+            ("two file systems", vec![ext4(), signature("xfs", Usage::Filesystem, None)], true),
+            ("superblock at the start", vec![member(1, 8192), ext4()], true),
+            ("superblock at the end", vec![member(1, 0), ext4()], false),
+        ];
+        for (label, signatures, want) in cases {
+            assert_eq!(ambiguous(&DiskReport { signatures, ..DiskReport::default() }), want, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_consent_shows_on_the_partition_and_on_its_disk() {
+        let sda = disk("sda", 1);
+        let (sda1, sda2) = (part(&sda, 1, MIB, MIB), part(&sda, 2, 2 * MIB, MIB));
+        let consent = Consent {
+            diskseq: 1,
+            extent: Some(guard::Extent { start: MIB, length: MIB }),
+            by: "mount /dev/sda1 /mnt".to_string(),
+        };
+        let facts = Facts { blocks: vec![sda, sda1, sda2], ..Facts::default() };
+        let storage = build(facts, &BTreeMap::new(), &[consent]);
+        let guards: Vec<_> = storage.devices.iter().map(|device| device.guard).collect();
+        assert_eq!(guards, [Some(Wanted::Writable), Some(Wanted::Writable), Some(Wanted::ReadOnly)]);
+    }
+}

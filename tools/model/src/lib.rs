@@ -8,6 +8,7 @@ pub mod foreign;
 pub mod fstype;
 pub mod md;
 pub mod mount;
+pub mod parttype;
 pub mod plan;
 pub mod storage;
 pub mod text;
