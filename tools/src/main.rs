@@ -5,6 +5,7 @@
 
 mod cmd;
 mod report;
+mod scan;
 mod tool;
 
 use std::ffi::OsString;

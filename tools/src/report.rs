@@ -120,10 +120,21 @@ pub fn failed(name: &str, error: &anyhow::Error) -> i32 {
 
 /// One line on stderr, for what is not the value: what was made writable, what is damaged.
 pub fn notice(name: &str, text: &str) {
-    let mut line = fenced(&format!("{name}: {text}"));
+    let mut line = fenced(&format!("{name}: {}", without_errno(text)));
     line.push('\n');
     // Nobody is left to tell when stderr is gone.
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// The number that std puts behind an errno's text tells a person nothing.
+fn without_errno(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        out.push_str(before);
+        rest = after.split_once(')').map_or("", |(_, behind)| behind);
+    }
+    out + rest
 }
 
 /// A bug of ours, in one line that can be reported.
@@ -178,6 +189,12 @@ fn colour_length(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_errno_is_words_alone() {
+        let text = "open a: No such file or directory (os error 2); b";
+        assert_eq!(without_errno(text), "open a: No such file or directory; b");
+    }
 
     #[test]
     fn only_colours_and_line_ends_pass_the_fence() {

@@ -1,6 +1,7 @@
 //! The table of tools, and what each of them is given. Names and help are in `contract::tools`, which the image
 //! builder reads too; here each gets its function.
 
+use crate::cmd;
 use crate::report::Answer;
 use anyhow::Context as _;
 use contract::near::distance;
@@ -16,9 +17,9 @@ use std::time::{Duration, SystemTime};
 pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
 
 /// Sorted by name; each is in TOOLS.
-const ROWS: &[(&str, Run)] = &[];
+const ROWS: &[(&str, Run)] = &[("fdisk", cmd::fdisk::run), ("lsblk", cmd::lsblk::run)];
 
-#[expect(dead_code, reason = "read by the tools that are being written")]
+#[allow(dead_code, reason = "read by the tools that are being written")]
 /// Everything of the world that a tool may look at, so that a test can give it another one.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -55,6 +56,15 @@ impl Context {
     }
 }
 
+impl Context {
+    /// The same for the machine captured in a directory, where one is given.
+    pub fn at(&self, sysroot: Option<&Path>) -> anyhow::Result<Context> {
+        let Some(path) = sysroot else { return Ok(self.clone()) };
+        let root = Root::at(path).with_context(|| format!("open {}", path.display()))?;
+        Ok(Context { root, ..self.clone() })
+    }
+}
+
 impl Terminal {
     fn of(environment: &BTreeMap<OsString, OsString>) -> Terminal {
         let interactive = std::io::stdout().is_terminal();
@@ -73,6 +83,37 @@ impl Terminal {
             utf8: charset.replace('-', "") == "utf8",
         }
     }
+}
+
+/// The arguments of a classic name, or the answer to give instead: its help, or, for whatever ours does not
+/// understand, the original.
+pub fn classic<A: clap::Parser>(context: &Context, arguments: &[OsString]) -> Result<A, Answer> {
+    parse(context, arguments).map_err(|error| match error.kind() {
+        clap::error::ErrorKind::DisplayHelp => Answer::text(error.to_string(), contract::exit::YES),
+        _ => Answer::classic(context.name, arguments),
+    })
+}
+
+#[allow(dead_code, reason = "for the verbs that are being written")]
+/// The arguments of a verb of ours, or its help or what is wrong with them.
+pub fn verb<A: clap::Parser>(context: &Context, arguments: &[OsString]) -> anyhow::Result<Result<A, Answer>> {
+    match parse(context, arguments) {
+        Ok(args) => Ok(Ok(args)),
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
+            Ok(Err(Answer::text(error.to_string(), contract::exit::YES)))
+        }
+        // Its first line names the argument; the rest is the usage, which --help shows.
+        Err(error) => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            anyhow::bail!("{line} (rescue {} --help)", context.name)
+        }
+    }
+}
+
+fn parse<A: clap::Parser>(context: &Context, arguments: &[OsString]) -> Result<A, clap::Error> {
+    let name = OsString::from(context.name);
+    A::try_parse_from(std::iter::once(&name).chain(arguments))
 }
 
 /// One call, understood.

@@ -75,7 +75,7 @@ pub struct Partition {
     pub start: u64,
 }
 
-/// What the drive says of itself.
+/// What the drive says of itself, with the blanks that it pads its fields with: trim before use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hardware {

@@ -49,6 +49,11 @@ impl Root {
         self.open_mode(path.as_ref(), flags, Mode::empty())
     }
 
+    /// Opens for reading whatever it is, a block device or an image of one; never waits for it.
+    pub fn open_device(&self, path: impl AsRef<Path>) -> io::Result<File> {
+        Ok(File::from(self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK)?))
+    }
+
     fn open_mode(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let relative = path.strip_prefix("/").unwrap_or(path);
         let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };

@@ -7,8 +7,10 @@
 use crate::{Root, proc};
 use contract::facts::{Block, Dm, Facts, Hardware, Md, Partition};
 use contract::paths;
+use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 const CLASS: &str = "/sys/class/block";
@@ -43,6 +45,31 @@ pub fn facts(root: &Root) -> Facts {
     let order = proc::partitions(root);
     facts.blocks.sort_by(|a, b| position(a, &order).cmp(&position(b, &order)));
     facts
+}
+
+/// What a path names, links followed. Asks the directory that the path is in, never the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    Block {
+        major: u32,
+        minor: u32,
+    },
+    File {
+        /// Bytes.
+        size: u64,
+    },
+    Other,
+}
+
+pub fn node(path: &Path) -> io::Result<Node> {
+    let stat = rustix::fs::stat(path)?;
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::BlockDevice => {
+            Node::Block { major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) }
+        }
+        FileType::RegularFile => Node::File { size: u64::try_from(stat.st_size).unwrap_or(0) },
+        _ => Node::Other,
+    })
 }
 
 /// Disks as /proc/partitions has them, those that it leaves out (no medium) behind them, each
@@ -133,10 +160,10 @@ fn hardware(at: &Attributes<'_>, name: &str, path: Option<String>) -> Hardware {
     let device = at.root.link(at.directory.join("device")).ok();
     let hctl = device.as_deref().and_then(last).filter(|name| is_hctl(name));
     // The unit serial number page of SCSI has it where there is no plain attribute.
-    let serial = ["device/serial", "serial"].iter().find_map(|name| at.line(name));
+    let serial = ["device/serial", "serial"].iter().find_map(|name| at.padded(name));
     Hardware {
-        model: at.line("device/model"),
-        vendor: at.line("device/vendor"),
+        model: at.padded("device/model"),
+        vendor: at.padded("device/vendor"),
         serial: serial.or_else(|| vpd_serial(&at.bytes("device/vpd_pg80")?)),
         wwid: at.line("wwid").or_else(|| at.line("device/wwid")),
         revision: at.line("device/rev").or_else(|| at.line("device/firmware_rev")),
@@ -223,6 +250,13 @@ struct Attributes<'a> {
 impl Attributes<'_> {
     fn line(&self, name: impl AsRef<Path>) -> Option<String> {
         self.root.line(self.directory.join(name))
+    }
+
+    /// With the blanks that the drive pads its fields with, which fdisk(8) and lsblk(8) print too.
+    fn padded(&self, name: &str) -> Option<String> {
+        let text = self.root.read_text(self.directory.join(name)).ok()?;
+        let line = text.trim_end_matches('\n');
+        (!line.trim().is_empty()).then(|| line.to_string())
     }
 
     fn bytes(&self, name: &str) -> Option<Vec<u8>> {
@@ -325,7 +359,7 @@ mod tests {
         let [disk, partition] = &facts.blocks[..] else { panic!("{facts:?}") };
         assert_eq!((disk.size, disk.read_only, disk.physical_block), (2_048_000 * 512, true, 4096));
         let hardware = &disk.hardware;
-        assert_eq!(hardware.model.as_deref(), Some("QEMU HARDDISK"));
+        assert_eq!(hardware.model.as_deref(), Some("QEMU HARDDISK   "));
         assert_eq!(hardware.serial.as_deref(), Some("QM00001"));
         assert_eq!(hardware.transport.as_deref(), Some("sata"));
         assert_eq!(hardware.hctl.as_deref(), Some("0:0:0:0"));

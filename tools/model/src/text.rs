@@ -67,7 +67,7 @@ pub struct Column<'a> {
     pub title: &'a str,
     /// Numbers are, words are not.
     pub right: bool,
-    /// Characters, at least.
+    /// Characters, at least, where a cell is as wide as the title.
     pub width: usize,
 }
 
@@ -75,15 +75,13 @@ pub struct Column<'a> {
 /// the last column is not padded. `titles` off leaves them out, and their width.
 pub fn table(columns: &[Column<'_>], rows: &[Vec<String>], titles: bool) -> String {
     let heading: Vec<String> = columns.iter().map(|column| column.title.to_string()).collect();
-    let lines = || titles.then_some(&heading).into_iter().chain(rows);
-    let mut widths: Vec<usize> = columns.iter().map(|column| column.width).collect();
-    for row in lines() {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.lines().map(columns_of).max().unwrap_or(0));
-        }
-    }
+    let widths: Vec<usize> = columns
+        .iter()
+        .enumerate()
+        .map(|(i, column)| width(column, rows.iter().map(|row| &row[i]), titles))
+        .collect();
     let mut out = String::new();
-    for row in lines() {
+    for row in titles.then_some(&heading).into_iter().chain(rows) {
         let height = row.iter().map(|cell| cell.lines().count()).max().unwrap_or(0).max(1);
         for line in 0..height {
             for (i, (column, cell)) in columns.iter().zip(row).enumerate() {
@@ -103,6 +101,13 @@ pub fn table(columns: &[Column<'_>], rows: &[Vec<String>], titles: bool) -> Stri
         }
     }
     out
+}
+
+/// As libsmartcols: a column whose cells are narrower than its title is as wide as that.
+fn width<'a>(column: &Column<'_>, cells: impl Iterator<Item = &'a String>, titles: bool) -> usize {
+    let widest = cells.flat_map(|cell| cell.lines()).map(columns_of).max().unwrap_or(0);
+    let title = if titles { columns_of(column.title) } else { usize::from(widest > 0) };
+    if widest < title || widest == 0 { title } else { widest.max(column.width) }
 }
 
 /// Characters, for columns: wide ones of East Asia are not counted twice.
@@ -157,16 +162,27 @@ mod tests {
     }
 
     #[test]
+    fn a_column_has_its_least_width_only_when_its_title_does_not_decide() {
+        let columns = |width| {
+            [Column { title: "UUID", right: true, width }, Column { title: "X", right: false, width: 0 }]
+        };
+        let row = |text: &str| vec![vec![text.to_string(), String::new()]];
+        assert_eq!(table(&columns(6), &row("abc"), true), "UUID X\n abc \n");
+        assert_eq!(table(&columns(6), &row("abcd"), true), "  UUID X\n  abcd \n");
+        assert_eq!(table(&columns(6), &row(""), false), " \n");
+    }
+
+    #[test]
     fn columns_are_aligned_and_the_last_is_not_padded() {
         let columns = [
-            Column { title: "NAME", right: false, width: 6 },
+            Column { title: "NAME", right: false, width: 0 },
             Column { title: "SIZE", right: true, width: 0 },
             Column { title: "MOUNTPOINTS", right: false, width: 0 },
         ];
         let row = |cells: [&str; 3]| cells.map(str::to_string).to_vec();
         let rows = [row(["sda", "1.5G", "/\n/mnt"]), row(["sdb", "10G", ""])];
-        let want = "NAME   SIZE MOUNTPOINTS\nsda    1.5G /\n            /mnt\nsdb     10G \n";
+        let want = "NAME SIZE MOUNTPOINTS\nsda  1.5G /\n          /mnt\nsdb   10G \n";
         assert_eq!(table(&columns, &rows, true), want);
-        assert_eq!(table(&columns, &rows[1..], false), "sdb    10G \n");
+        assert_eq!(table(&columns, &rows[1..], false), "sdb 10G \n");
     }
 }

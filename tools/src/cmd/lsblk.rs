@@ -1,0 +1,694 @@
+//! `lsblk`: the tree of block devices, in util-linux's words, order and columns. Only the columns that are about
+//! content make it read the devices.
+
+use crate::report::{Answer, Output, notice};
+use crate::scan::Scan;
+use crate::tool::{Context, classic};
+use contract::facts::Block;
+use host::proc::Space;
+use model::parttype;
+use model::storage::{Device, Id, Storage};
+use model::text::{Column, Untrusted, size, table};
+use ondisk::table::{Entry, Table, TableKind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// lsblk(8): some of the devices named were not found, all of them.
+const SOME_OK: i32 = 64;
+const ALL_FAILED: i32 = 32;
+const RAM_DISK: u32 = 1;
+const LOOP: u32 = 7;
+
+/// List block devices as a tree: all, or those given and what is built on them. Reads the devices only for columns
+/// about their content (-f), and waits at most 10 seconds for one that does not answer. With any option or
+/// column that is not here, the original lsblk runs.
+///
+///     # lsblk
+///     NAME    MAJ:MIN RM  SIZE RO TYPE  MOUNTPOINTS
+///     sda       8:0    0   10G  1 disk
+///     `-sda1    8:1    0  512M  1 part
+///       `-md0   9:0    0  511M  0 raid1 /mnt
+#[derive(clap::Parser)]
+#[command(name = "lsblk", disable_version_flag = true, verbatim_doc_comment)]
+struct Args {
+    /// Empty devices and RAM disks too
+    #[arg(short = 'a', long)]
+    all: bool,
+    /// Sizes in bytes
+    #[arg(short = 'b', long)]
+    bytes: bool,
+    /// Devices alone, not what is built on them
+    #[arg(short = 'd', long)]
+    nodeps: bool,
+    /// About file systems: NAME,FSTYPE,FSVER,LABEL,UUID,FSAVAIL,FSUSE%,MOUNTPOINTS
+    #[arg(short = 'f', long)]
+    fs: bool,
+    /// ASCII alone
+    #[arg(short = 'i', long)]
+    ascii: bool,
+    /// As JSON, in util-linux's form
+    #[arg(short = 'J', long, conflicts_with_all = ["list", "raw", "pairs"])]
+    json: bool,
+    /// A list, each device once
+    #[arg(short = 'l', long, conflicts_with_all = ["raw", "pairs"])]
+    list: bool,
+    /// No titles
+    #[arg(short = 'n', long)]
+    noheadings: bool,
+    /// Columns, separated by commas
+    #[arg(short = 'o', long, value_delimiter = ',', conflicts_with = "fs")]
+    output: Vec<String>,
+    /// Full paths
+    #[arg(short = 'p', long)]
+    paths: bool,
+    /// KEY="value"
+    #[arg(short = 'P', long, conflicts_with = "raw")]
+    pairs: bool,
+    /// Unaligned, blanks escaped
+    #[arg(short = 'r', long)]
+    raw: bool,
+    /// SCSI devices alone, with their hardware
+    #[arg(short = 'S', long, conflicts_with_all = ["fs", "output"])]
+    scsi: bool,
+    /// The machine captured in this directory
+    #[arg(long)]
+    sysroot: Option<PathBuf>,
+    devices: Vec<PathBuf>,
+}
+
+pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> {
+    let args: Args = match classic(context, arguments) {
+        Ok(args) => args,
+        Err(answer) => return Ok(answer),
+    };
+    let Some(fields) = fields(&args) else { return Ok(Answer::classic(context.name, arguments)) };
+    let context = context.at(args.sysroot.as_deref())?;
+    let mut scan = Scan::begin(&context);
+    let mut names = BTreeSet::new();
+    for path in &args.devices {
+        match scan.resolve(path) {
+            Ok(name) if scan.facts.blocks.iter().any(|block| block.name == name && block.major != 0) => {
+                names.insert(name);
+            }
+            Ok(_) => notice(context.name, &format!("{}: not a block device", path.display())),
+            Err(error) => notice(context.name, &format!("{error:#}")),
+        }
+    }
+    let status = match (args.devices.len(), names.len()) {
+        (asked, found) if asked == found => 0,
+        (_, 0) => return Ok(Answer::exit(ALL_FAILED)),
+        _ => SOME_OK,
+    };
+    let reads = fields.iter().any(|field| field.reads);
+    let storage = scan.examine(|block| reads && (args.all || block.major != RAM_DISK));
+    let view = View {
+        storage: &storage,
+        space: if context.root.is_live() && fields.iter().any(|field| field.asks) {
+            space(&storage)
+        } else {
+            BTreeMap::new()
+        },
+        bytes: args.bytes,
+        paths: args.paths,
+        aligned: !args.raw && !args.pairs && !args.json,
+    };
+    let roots = roots(&storage, &args, &names);
+    let mut nodes: Vec<Node<'_>> = roots
+        .iter()
+        .map(|device| Node::of(device, parent_disk(&storage, device), &storage, &args, 0))
+        .collect();
+    nodes.sort_by_key(|node| (node.device.block.major, node.device.block.minor));
+    let text = if args.json {
+        json(&nodes, &view, &fields)
+    } else if args.raw || args.pairs {
+        unaligned(&nodes, &view, &fields, &args)
+    } else {
+        aligned(&nodes, &view, &fields, &args, context.terminal.utf8 && !args.ascii)
+    };
+    let output = if args.json { Output::Json(text) } else { Output::Text(text) };
+    Ok(Answer { output, exit: status })
+}
+
+/// Room on what is mounted, by mount point.
+fn space(storage: &Storage) -> BTreeMap<String, Space> {
+    let of_device = |mount: &&contract::facts::Mount| {
+        storage.devices.iter().any(|device| device.node && is_mount_of(device, mount))
+    };
+    let mounts = storage.mounts.iter().filter(of_device);
+    mounts
+        .filter_map(|mount| Some((mount.target.clone(), host::proc::space(Path::new(&mount.target)).ok()?)))
+        .collect()
+}
+
+fn roots<'a>(storage: &'a Storage, args: &Args, names: &BTreeSet<String>) -> Vec<&'a Device> {
+    let listed = |device: &&Device| {
+        let block = &device.block;
+        if !names.is_empty() {
+            return names.contains(&block.name);
+        }
+        is_shown(block, args)
+            && (args.all || block.major != RAM_DISK)
+            && block.partition.is_none()
+            && block.slaves.is_empty()
+    };
+    let scsi = |device: &&Device| !args.scsi || device.block.hardware.hctl.is_some();
+    storage.devices.iter().filter(|device| device.node).filter(listed).filter(scsi).collect()
+}
+
+fn is_shown(block: &Block, args: &Args) -> bool {
+    let empty_loop = block.size == 0 && block.major == LOOP && block.loop_file.is_none();
+    !block.hidden && (args.all || !empty_loop)
+}
+
+fn parent_disk<'a>(storage: &'a Storage, device: &Device) -> Option<&'a Device> {
+    storage.get(device.parent.as_ref()?)
+}
+
+/// A device where the tree shows it; one with two parents is in it twice.
+struct Node<'a> {
+    device: &'a Device,
+    parent: Option<&'a Device>,
+    children: Vec<Node<'a>>,
+}
+
+/// Deeper than any stack of devices that the kernel lets be built; a captured tree may have loops.
+const DEEPEST: usize = 64;
+
+impl<'a> Node<'a> {
+    fn of(
+        device: &'a Device,
+        parent: Option<&'a Device>,
+        storage: &'a Storage,
+        args: &Args,
+        depth: usize,
+    ) -> Node<'a> {
+        let ids = |ids: &'a [Id]| ids.iter().filter_map(|id| storage.get(id));
+        let partitions =
+            storage.devices.iter().filter(|part| part.node && part.parent.as_ref() == Some(&device.id));
+        let mut children: Vec<Node<'a>> = partitions
+            .chain(ids(&device.upper))
+            .filter(|_| !args.nodeps && !args.scsi && depth < DEEPEST)
+            .filter(|child| is_shown(&child.block, args))
+            .map(|child| Node::of(child, Some(device), storage, args, depth + 1))
+            .collect();
+        children.sort_by_key(|node| (node.device.block.major, node.device.block.minor));
+        Node { device, parent, children }
+    }
+
+    fn walk<'b>(&'b self, out: &mut Vec<&'b Node<'a>>) {
+        out.push(self);
+        self.children.iter().for_each(|child| child.walk(out));
+    }
+}
+
+/// What a column's text is in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    /// A number with -b.
+    Size,
+    Bool,
+    List,
+}
+
+/// `None` for an empty cell; several lines are separated by NUL.
+type Value = for<'a, 'b> fn(&View<'a>, &Node<'b>) -> Option<String>;
+
+/// A column of lsblk(8).
+struct Field {
+    name: &'static str,
+    right: bool,
+    width: usize,
+    kind: Kind,
+    /// From what is on the device.
+    reads: bool,
+    /// From the mounted file system.
+    asks: bool,
+    value: Value,
+}
+
+const fn left(name: &'static str, width: usize, value: Value) -> Field {
+    Field { name, right: false, width, kind: Kind::Text, reads: false, asks: false, value }
+}
+
+const fn right(name: &'static str, width: usize, kind: Kind, value: Value) -> Field {
+    Field { name, right: true, width, kind, reads: false, asks: false, value }
+}
+
+const fn read(name: &'static str, width: usize, value: Value) -> Field {
+    Field { name, right: false, width, kind: Kind::Text, reads: true, asks: false, value }
+}
+
+const fn room(name: &'static str, width: usize, kind: Kind, value: Value) -> Field {
+    Field { name, right: true, width, kind, reads: false, asks: true, value }
+}
+
+/// Sorted by name; widths and sides are util-linux's.
+const FIELDS: &[Field] = &[
+    right("ALIGNMENT", 6, Kind::Number, |_, node| Some(node.device.block.alignment_offset.to_string())),
+    right("DISK-SEQ", 1, Kind::Number, |_, node| node.device.block.diskseq.map(|seq| seq.to_string())),
+    room("FSAVAIL", 5, Kind::Size, |view, node| view.room(node, |space| space.available)),
+    room("FSSIZE", 5, Kind::Size, |view, node| view.room(node, |space| space.size)),
+    read("FSTYPE", 0, |_, node| Some(node.device.signature()?.format.clone())),
+    room("FSUSE%", 3, Kind::Text, |view, node| view.use_percent(node)),
+    room("FSUSED", 5, Kind::Size, |view, node| view.room(node, |space| space.used)),
+    read("FSVER", 0, |_, node| node.device.signature()?.version.clone()),
+    left("HCTL", 10, |_, node| node.device.block.hardware.hctl.clone()),
+    left("KNAME", 0, |view, node| Some(view.kernel_name(&node.device.block))),
+    read("LABEL", 0, |_, node| node.device.signature()?.label.clone()),
+    right("LOG-SEC", 7, Kind::Number, |_, node| nonzero(node.device.block.logical_block)),
+    left("MAJ:MIN", 6, |view, node| view.numbers(node)),
+    right("MIN-IO", 6, Kind::Number, |_, node| nonzero(node.device.block.minimum_io)),
+    left("MODEL", 0, |_, node| own(node)?.hardware.model.clone()),
+    left("MOUNTPOINT", 0, |view, node| view.mount_point(node)),
+    Field { kind: Kind::List, ..left("MOUNTPOINTS", 0, |view, node| view.mount_points(node)) },
+    left("NAME", 0, |view, node| Some(view.name(&node.device.block))),
+    right("OPT-IO", 6, Kind::Number, |_, node| {
+        nonzero(node.device.block.minimum_io).map(|_| node.device.block.optimal_io.to_string())
+    }),
+    read("PARTFLAGS", 36, |view, node| match view.entry(node.device)? {
+        (TableKind::Mbr, entry) => entry.boot.then(|| "0x80".to_string()),
+        (_, entry) => (entry.attributes != 0).then(|| format!("{:#x}", entry.attributes)),
+    }),
+    read("PARTLABEL", 0, |view, node| {
+        view.entry(node.device)?.1.name.clone().filter(|name| !name.is_empty())
+    }),
+    Field {
+        right: true,
+        kind: Kind::Number,
+        ..read("PARTN", 2, |view, node| Some(view.entry(node.device)?.1.number.to_string()))
+    },
+    read("PARTTYPE", 36, |view, node| match view.entry(node.device)? {
+        (TableKind::Mbr, entry) => Some(format!("0x{}", entry.kind.trim_start_matches('0'))),
+        (_, entry) => Some(entry.kind.to_lowercase()),
+    }),
+    read("PARTTYPENAME", 0, |view, node| match view.entry(node.device)? {
+        (TableKind::Gpt, entry) => parttype::gpt(&entry.kind).map(str::to_string),
+        (_, entry) => parttype::mbr(u8::from_str_radix(&entry.kind, 16).ok()?).map(str::to_string),
+    }),
+    read("PARTUUID", 36, |view, node| Some(view.entry(node.device)?.1.uuid.as_ref()?.to_lowercase())),
+    left("PATH", 0, |_, node| Some(path(&node.device.block))),
+    right("PHY-SEC", 7, Kind::Number, |_, node| nonzero(node.device.block.physical_block)),
+    left("PKNAME", 0, |view, node| Some(view.kernel_name(&node.parent?.block))),
+    read("PTTYPE", 0, |view, node| {
+        Some(match view.table(node.device)?.kind {
+            TableKind::Gpt => "gpt".to_string(),
+            TableKind::Mbr => "dos".to_string(),
+            TableKind::Bsd => "bsd".to_string(),
+            TableKind::Mac => "mac".to_string(),
+        })
+    }),
+    read("PTUUID", 36, |view, node| {
+        let id = view.table(node.device)?.id.as_ref()?.to_lowercase();
+        Some(id.trim_start_matches("0x").to_string())
+    }),
+    right("REV", 4, Kind::Text, |_, node| own(node)?.hardware.revision.clone()),
+    right("RM", 1, Kind::Bool, |_, node| flag(node.device.block.removable)),
+    right("RO", 1, Kind::Bool, |_, node| flag(node.device.block.read_only)),
+    right("ROTA", 1, Kind::Bool, |_, node| flag(node.device.block.rotational)),
+    left("SERIAL", 0, |_, node| own(node)?.hardware.serial.clone()),
+    right("SIZE", 5, Kind::Size, |view, node| Some(view.size(node.device.block.size))),
+    right("START", 5, Kind::Number, |_, node| {
+        Some((node.device.block.partition.as_ref()?.start / 512).to_string())
+    }),
+    left("STATE", 7, |_, node| match &node.device.block.dm {
+        Some(dm) => Some(if dm.suspended { "suspended" } else { "running" }.to_string()),
+        None => node.device.block.hardware.state.clone(),
+    }),
+    left("TRAN", 6, |_, node| node.device.block.hardware.transport.clone()),
+    left("TYPE", 4, |_, node| Some(kind(&node.device.block))),
+    read("UUID", 36, |_, node| node.device.signature()?.uuid.clone()),
+    left("VENDOR", 0, |_, node| own(node)?.hardware.vendor.clone()),
+    left("WWN", 18, |_, node| {
+        let wwid = own(node)?.hardware.wwid.as_ref()?;
+        Some(wwid.strip_prefix("naa.").map_or(wwid.clone(), |number| format!("0x{number}")))
+    }),
+];
+
+const DEFAULT: &str = "NAME,MAJ:MIN,RM,SIZE,RO,TYPE,MOUNTPOINTS";
+const FILE_SYSTEMS: &str = "NAME,FSTYPE,FSVER,LABEL,UUID,FSAVAIL,FSUSE%,MOUNTPOINTS";
+const SCSI: &str = "NAME,HCTL,TYPE,VENDOR,MODEL,REV,SERIAL,TRAN";
+
+/// `None` for a column that is not ours.
+fn fields(args: &Args) -> Option<Vec<&'static Field>> {
+    let preset = match (args.fs, args.scsi) {
+        (true, _) => FILE_SYSTEMS,
+        (false, true) => SCSI,
+        (false, false) => DEFAULT,
+    };
+    let find = |name: &str| FIELDS.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+    if args.output.is_empty() {
+        return preset.split(',').map(find).collect();
+    }
+    args.output.iter().map(|name| find(name)).collect()
+}
+
+/// What makes texts of devices.
+struct View<'a> {
+    storage: &'a Storage,
+    space: BTreeMap<String, Space>,
+    bytes: bool,
+    paths: bool,
+    aligned: bool,
+}
+
+impl View<'_> {
+    fn name(&self, block: &Block) -> String {
+        match &block.dm {
+            Some(dm) if !self.paths => dm.name.clone(),
+            _ if self.paths => path(block),
+            _ => block.name.replace('!', "/"),
+        }
+    }
+
+    fn kernel_name(&self, block: &Block) -> String {
+        if self.paths { block.path() } else { block.name.replace('!', "/") }
+    }
+
+    fn numbers(&self, node: &Node<'_>) -> Option<String> {
+        let Block { major, minor, .. } = &node.device.block;
+        Some(if self.aligned { format!("{major:>3}:{minor:<3}") } else { format!("{major}:{minor}") })
+    }
+
+    fn size(&self, bytes: u64) -> String {
+        if self.bytes { bytes.to_string() } else { size(bytes) }
+    }
+
+    /// The table that a disk has, or that a partition is in.
+    fn table<'b>(&'b self, device: &'b Device) -> Option<&'b Table> {
+        let own = device.report().and_then(|report| report.table.as_ref());
+        own.or_else(|| parent_disk(self.storage, device)?.report()?.table.as_ref())
+    }
+
+    fn entry<'b>(&'b self, device: &'b Device) -> Option<(TableKind, &'b Entry)> {
+        let start = device.block.partition.as_ref()?.start;
+        let table = parent_disk(self.storage, device)?.report()?.table.as_ref()?;
+        Some((table.kind, table.partitions.iter().find(|entry| entry.extent.start == start)?))
+    }
+
+    /// Mount points and the file systems' roots, the latest first, then swap.
+    fn targets(&self, device: &Device) -> Vec<(&str, &str)> {
+        let mounts = self.storage.mounts.iter().rev().filter(|mount| is_mount_of(device, mount));
+        let is_swap = self
+            .storage
+            .swaps
+            .iter()
+            .any(|swap| swap.path == device.path || swap.path == path(&device.block));
+        mounts
+            .map(|mount| (mount.target.as_str(), mount.root.as_str()))
+            .chain(is_swap.then_some(("[SWAP]", "/")))
+            .collect()
+    }
+
+    fn mount_points(&self, node: &Node<'_>) -> Option<String> {
+        let targets: Vec<&str> = self.targets(node.device).into_iter().map(|(target, _)| target).collect();
+        (!targets.is_empty()).then(|| targets.join("\0"))
+    }
+
+    /// Where the whole of it is mounted, else any part.
+    fn mount_point(&self, node: &Node<'_>) -> Option<String> {
+        let targets = self.targets(node.device);
+        let whole = targets.iter().find(|(_, root)| *root == "/").or(targets.first());
+        whole.map(|(target, _)| (*target).to_string())
+    }
+
+    fn space(&self, node: &Node<'_>) -> Option<&Space> {
+        self.space.get(&self.mount_point(node)?)
+    }
+
+    fn room(&self, node: &Node<'_>, bytes: fn(&Space) -> u64) -> Option<String> {
+        match bytes(self.space(node)?) {
+            0 => Some("0".to_string()),
+            bytes => Some(self.size(bytes)),
+        }
+    }
+
+    fn use_percent(&self, node: &Node<'_>) -> Option<String> {
+        let space = self.space(node)?;
+        if space.size == 0 {
+            return Some("-".to_string());
+        }
+        let percent = (u128::from(space.used) * 100 + u128::from(space.size) / 2) / u128::from(space.size);
+        Some(format!("{percent}%"))
+    }
+
+    /// One line for each of a column's values.
+    fn cell(&self, field: &Field, node: &Node<'_>) -> Vec<String> {
+        let text = (field.value)(self, node);
+        text.iter().flat_map(|text| text.split('\0')).map(|line| Untrusted(line).to_string()).collect()
+    }
+}
+
+/// The name that a person uses: mapped devices by theirs.
+fn path(block: &Block) -> String {
+    block.dm.as_ref().map_or_else(|| block.path(), |dm| format!("/dev/mapper/{}", dm.name))
+}
+
+/// btrfs has a device number of its own in mountinfo, so the source counts too.
+fn is_mount_of(device: &Device, mount: &contract::facts::Mount) -> bool {
+    (mount.major, mount.minor) == (device.block.major, device.block.minor)
+        || mount.source == device.path
+        || mount.source == path(&device.block)
+}
+
+/// The hardware of a drive itself.
+fn own<'a>(node: &Node<'a>) -> Option<&'a Block> {
+    let block = &node.device.block;
+    (block.partition.is_none() && block.slaves.is_empty()).then_some(block)
+}
+
+fn nonzero(number: u32) -> Option<String> {
+    (number != 0).then(|| number.to_string())
+}
+
+fn flag(set: bool) -> Option<String> {
+    Some(u8::from(set).to_string())
+}
+
+fn kind(block: &Block) -> String {
+    /// By SCSI peripheral device type (SPC-4, table 141), as lsblk names them.
+    const SCSI_TYPES: [(u8, &str); 13] = [
+        (0, "disk"),
+        (1, "tape"),
+        (2, "printer"),
+        (3, "processor"),
+        (4, "worm"),
+        (5, "rom"),
+        (6, "scanner"),
+        (7, "mo-disk"),
+        (8, "changer"),
+        (9, "comm"),
+        (12, "raid"),
+        (13, "enclosure"),
+        (14, "rbc"),
+    ];
+    if block.partition.is_some() {
+        return "part".to_string();
+    }
+    if let Some(dm) = &block.dm {
+        // LVM, CRYPT, DMRAID, MPATH; kpartx writes partN.
+        let prefix = dm.uuid.split('-').next().unwrap_or_default().to_lowercase();
+        return match prefix.as_str() {
+            "" => "dm".to_string(),
+            part if part.starts_with("part") => "part".to_string(),
+            _ => prefix,
+        };
+    }
+    if block.name.starts_with("loop") {
+        return "loop".to_string();
+    }
+    if block.name.starts_with("md") {
+        let level = block.md.as_ref().map(|md| md.level.as_str()).unwrap_or_default();
+        return if level.is_empty() { "md".to_string() } else { level.to_string() };
+    }
+    let scsi = SCSI_TYPES.iter().find(|(number, _)| Some(*number) == block.hardware.scsi_type);
+    scsi.map_or("disk", |(_, name)| name).to_string()
+}
+
+fn aligned(nodes: &[Node<'_>], view: &View<'_>, fields: &[&Field], args: &Args, utf8: bool) -> String {
+    let mut rows = Vec::new();
+    if args.list {
+        let mut all = Vec::new();
+        nodes.iter().for_each(|node| node.walk(&mut all));
+        all.sort_by_key(|node| (node.device.block.major, node.device.block.minor));
+        all.dedup_by_key(|node| &node.device.id);
+        rows.extend(all.into_iter().map(|node| row(node, view, fields, "", "")));
+    } else {
+        let glyphs = if utf8 { ["├─", "└─", "│ "] } else { ["|-", "`-", "| "] };
+        branches(nodes, "", true, glyphs, &mut |node, first, below| {
+            rows.push(row(node, view, fields, first, below));
+        });
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let column = |field: &&Field| Column { title: field.name, right: field.right, width: field.width };
+    let columns: Vec<Column<'_>> = fields.iter().map(column).collect();
+    table(&columns, &rows, !args.noheadings)
+}
+
+fn row(node: &Node<'_>, view: &View<'_>, fields: &[&Field], first: &str, below: &str) -> Vec<String> {
+    let cells: Vec<Vec<String>> = fields.iter().map(|field| view.cell(field, node)).collect();
+    let height = cells.iter().map(Vec::len).max().unwrap_or(1);
+    let text = |(field, lines): (&&Field, Vec<String>)| {
+        let mut text = lines.join("\n");
+        if field.name == "NAME" {
+            text.insert_str(0, first);
+            // The branches of what follows run past the further lines of this one.
+            (1..height).for_each(|_| text.extend(["\n", below]));
+        }
+        text
+    };
+    fields.iter().zip(cells).map(text).collect()
+}
+
+/// Calls back for each node with what stands before its name, and before the further lines of its row.
+fn branches(
+    nodes: &[Node<'_>],
+    indent: &str,
+    top: bool,
+    glyphs: [&str; 3],
+    row: &mut impl FnMut(&Node<'_>, &str, &str),
+) {
+    let [tee, corner, bar] = glyphs;
+    for (i, node) in nodes.iter().enumerate() {
+        let last = i + 1 == nodes.len();
+        let (glyph, below) = match (top, last) {
+            (true, _) => ("", ""),
+            (false, true) => (corner, "  "),
+            (false, false) => (tee, bar),
+        };
+        let inner = format!("{indent}{below}");
+        let further = if node.children.is_empty() { inner.clone() } else { format!("{inner}{bar}") };
+        row(node, &format!("{indent}{glyph}"), &further);
+        branches(&node.children, &inner, false, glyphs, row);
+    }
+}
+
+/// -r and -P: a device with two parents is there twice, as in the tree.
+fn unaligned(nodes: &[Node<'_>], view: &View<'_>, fields: &[&Field], args: &Args) -> String {
+    let mut all = Vec::new();
+    nodes.iter().for_each(|node| node.walk(&mut all));
+    let mut out = String::new();
+    if args.raw && !args.noheadings {
+        let titles: Vec<&str> = fields.iter().map(|field| field.name).collect();
+        out += &titles.join(" ");
+        out.push('\n');
+    }
+    for node in all {
+        let cell = |field: &&Field| {
+            let value = view.cell(field, node).join("\\x0a");
+            if args.pairs {
+                format!("{}=\"{}\"", field.name, hex_escaped(&value, &['"', '$', '`', '\\']))
+            } else {
+                hex_escaped(&value, &[' ', '\\'])
+            }
+        };
+        out += &fields.iter().map(cell).collect::<Vec<_>>().join(" ");
+        out.push('\n');
+    }
+    out
+}
+
+/// What is escaped already (`\x0a`) stays as it is.
+fn hex_escaped(text: &str, special: &[char]) -> String {
+    let mut out = String::new();
+    for (i, c) in text.char_indices() {
+        if special.contains(&c) && !text[i..].starts_with("\\x") {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\x{:02x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// libsmartcols' own layout of JSON, which scripts have come to parse by lines.
+fn json(nodes: &[Node<'_>], view: &View<'_>, fields: &[&Field]) -> String {
+    let mut out = "{\n   \"blockdevices\": [\n".to_string();
+    if nodes.is_empty() {
+        out.push('\n');
+    } else {
+        json_nodes(nodes, view, fields, 2, &mut out);
+    }
+    out += "   ]\n}\n";
+    out
+}
+
+fn json_nodes(nodes: &[Node<'_>], view: &View<'_>, fields: &[&Field], depth: usize, out: &mut String) {
+    let pad = "   ".repeat(depth);
+    for (i, node) in nodes.iter().enumerate() {
+        out.push_str(if i == 0 { &pad } else { "," });
+        out.push_str("{\n");
+        let mut members: Vec<String> =
+            fields.iter().map(|field| json_field(node, view, field, &pad)).collect();
+        if !node.children.is_empty() {
+            let mut children = format!("{pad}   \"children\": [\n");
+            json_nodes(&node.children, view, fields, depth + 2, &mut children);
+            children += &format!("{pad}   ]");
+            members.push(children);
+        }
+        out.push_str(&members.join(",\n"));
+        out.push_str(&format!("\n{pad}}}"));
+    }
+    out.push('\n');
+}
+
+fn json_field(node: &Node<'_>, view: &View<'_>, field: &Field, pad: &str) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let text = (field.value)(view, node);
+    let value = match (field.kind, text) {
+        (Kind::List, None) => "[]".to_string(),
+        (Kind::List, Some(text)) => {
+            let lines: Vec<String> = text.split('\0').map(quoted).collect();
+            format!("[\n{pad}       {}\n{pad}   ]", lines.join(", "))
+        }
+        (_, None) => "null".to_string(),
+        (Kind::Number, Some(text)) => text,
+        (Kind::Size, Some(text)) if view.bytes => text,
+        (Kind::Bool, Some(text)) => (text == "1").to_string(),
+        (Kind::Text | Kind::Size, Some(text)) => quoted(&text),
+    };
+    format!("{pad}   {}: {value}", quoted(&field.name.to_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_sorted_and_the_presets_are_among_them() {
+        assert!(FIELDS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for preset in [DEFAULT, FILE_SYSTEMS, SCSI] {
+            for name in preset.split(',') {
+                assert!(FIELDS.iter().any(|field| field.name == name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_type_is_what_the_device_is_made_by() {
+        let dm = |uuid: &str| Block {
+            name: "dm-0".to_string(),
+            dm: Some(contract::facts::Dm { uuid: uuid.to_string(), ..Default::default() }),
+            ..Block::default()
+        };
+        let named = |name: &str| Block { name: name.to_string(), ..Block::default() };
+        let cases = [
+            (dm("LVM-abc"), "lvm"),
+            (dm("CRYPT-LUKS2-x"), "crypt"),
+            (dm("part1-mpath-x"), "part"),
+            (dm(""), "dm"),
+            (named("md0"), "md"),
+            (named("loop3"), "loop"),
+            (named("vda"), "disk"),
+        ];
+        for (block, want) in cases {
+            assert_eq!(kind(&block), want, "{block:?}");
+        }
+    }
+}
