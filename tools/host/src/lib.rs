@@ -4,6 +4,9 @@
 
 pub mod act;
 pub mod ask;
+pub mod consents;
+pub mod device;
+pub mod devices;
 pub mod events;
 pub mod log;
 pub mod machine;

@@ -1,1 +1,330 @@
-//! A pool of workers: processes that touch block devices and so may never return.
+//! A pool of workers: processes that touch block devices and so may never return. A worker that
+//! misses its deadline is abandoned with its disk, which is recorded below /run/lifeboat/hung and
+//! not touched again while that process lives. One good disk is never held up by a bad one.
+
+use crate::Root;
+use contract::paths;
+use contract::wire::{MAX_MESSAGE, MAX_WORKERS, Reply, WorkerRequest};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use serde::de::DeserializeOwned;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What is run as a worker, unless a test says otherwise.
+pub const PROGRAM: &[&str] = &["/lifeboat/bin/rescue", "worker"];
+
+/// One request about one device.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Of the whole disk, where it has one: what is remembered as hung.
+    pub diskseq: Option<u64>,
+    /// For a person.
+    pub path: String,
+    pub request: WorkerRequest,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome<T> {
+    Done(T),
+    /// The worker answered, and said why not.
+    Failed(String),
+    /// It did not answer in time, now or before.
+    Hung(String),
+}
+
+pub struct Pool {
+    argv: Vec<String>,
+    root: Root,
+    idle: Vec<Worker>,
+    /// Abandoned ones, to be reaped when the kernel lets them go.
+    abandoned: Vec<Child>,
+}
+
+struct Worker {
+    child: Child,
+    socket: UnixStream,
+}
+
+/// A worker with a request.
+struct Busy {
+    worker: Worker,
+    job: usize,
+    deadline: Instant,
+    received: Vec<u8>,
+}
+
+impl Pool {
+    pub fn new(root: Root) -> Pool {
+        Pool::of(root, PROGRAM)
+    }
+
+    pub fn of(root: Root, argv: &[&str]) -> Pool {
+        Pool {
+            argv: argv.iter().map(|word| word.to_string()).collect(),
+            root,
+            idle: Vec::new(),
+            abandoned: Vec::new(),
+        }
+    }
+
+    /// Runs all jobs, at most [`MAX_WORKERS`] at once, each with the same time from when it begins.
+    /// The outcomes are in the jobs' order.
+    pub fn run<T: DeserializeOwned>(&mut self, jobs: &[Job], time: Duration) -> Vec<Outcome<T>> {
+        self.abandoned.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        let mut outcomes: Vec<Option<Outcome<T>>> = jobs.iter().map(|_| None).collect();
+        let mut waiting: Vec<usize> = (0..jobs.len()).rev().collect();
+        let mut busy: Vec<Busy> = Vec::new();
+        while !waiting.is_empty() || !busy.is_empty() {
+            while busy.len() < MAX_WORKERS
+                && let Some(job) = waiting.pop()
+            {
+                let diskseq = jobs[job].diskseq;
+                let hangs = busy.iter().any(|other| diskseq.is_some() && jobs[other.job].diskseq == diskseq);
+                if let Some(why) = self.remembered(diskseq) {
+                    outcomes[job] = Some(Outcome::Hung(why));
+                } else if hangs && waiting.iter().any(|other| jobs[*other].diskseq != diskseq) {
+                    // One request to one disk at a time, while others wait: a hung disk costs one worker.
+                    waiting.insert(0, job);
+                    break;
+                } else {
+                    match self.begin(&jobs[job], job, time) {
+                        Ok(started) => busy.push(started),
+                        Err(error) => {
+                            outcomes[job] = Some(Outcome::Failed(format!("start a worker: {error}")))
+                        }
+                    }
+                }
+            }
+            for (done, result) in await_some(&mut busy) {
+                let job = &jobs[done.job];
+                outcomes[done.job] = Some(match result {
+                    Ok(reply) => {
+                        self.idle.push(done.worker);
+                        outcome(reply)
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                        let why = format!("{} did not answer within {} s", job.path, time.as_secs());
+                        self.remember(job, done.worker.child.id());
+                        self.abandoned.push(done.worker.child);
+                        Outcome::Hung(why)
+                    }
+                    Err(error) => {
+                        self.abandoned.push(done.worker.child);
+                        Outcome::Failed(format!("the worker for {} ended: {error}", job.path))
+                    }
+                });
+            }
+        }
+        // Every index was filled above.
+        outcomes
+            .into_iter()
+            .map(|outcome| outcome.unwrap_or_else(|| Outcome::Failed("not asked".to_string())))
+            .collect()
+    }
+
+    fn begin(&mut self, job: &Job, index: usize, time: Duration) -> io::Result<Busy> {
+        let mut worker = match self.idle.pop() {
+            Some(worker) => worker,
+            None => self.spawn()?,
+        };
+        let request = serde_json::to_vec(&job.request)?;
+        send(&mut worker.socket, &request)?;
+        Ok(Busy { worker, job: index, deadline: Instant::now() + time, received: Vec::new() })
+    }
+
+    fn spawn(&self) -> io::Result<Worker> {
+        let (near, far) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let [program, arguments @ ..] = &self.argv[..] else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::from(far))
+            .stdout(Stdio::null())
+            .spawn()?;
+        Ok(Worker { child, socket: near.into() })
+    }
+
+    /// Why a disk is not to be touched: an abandoned worker of it still lives.
+    fn remembered(&self, diskseq: Option<u64>) -> Option<String> {
+        let text = self.root.line(format!("{}/{}", paths::HUNG, diskseq?))?;
+        let (pid, path) = text.split_once(' ')?;
+        let alive = self.root.line(format!("/proc/{pid}/stat")).is_some_and(|stat| !stat.contains(") Z "));
+        if alive {
+            return Some(format!("{path} hangs: process {pid} has been waiting for it"));
+        }
+        // It came back after all.
+        let _ = std::fs::remove_file(format!("{}/{}", paths::HUNG, diskseq?));
+        None
+    }
+
+    fn remember(&self, job: &Job, pid: u32) {
+        let Some(diskseq) = job.diskseq else { return };
+        let path = format!("{}/{diskseq}", paths::HUNG);
+        if let Err(error) = std::fs::write(&path, format!("{pid} {}\n", job.path)) {
+            crate::log!("write {path}: {error}");
+        }
+    }
+}
+
+impl Drop for Pool {
+    /// Idle workers end when their socket does; none is waited for.
+    fn drop(&mut self) {
+        for mut worker in self.idle.drain(..) {
+            drop(worker.socket);
+            // At once or never: it holds no disk.
+            let _ = worker.child.wait();
+        }
+    }
+}
+
+fn outcome<T: DeserializeOwned>(reply: Vec<u8>) -> Outcome<T> {
+    match serde_json::from_slice::<Reply>(&reply) {
+        Ok(Reply::Value { value }) => match serde_json::from_value(value) {
+            Ok(value) => Outcome::Done(value),
+            Err(error) => Outcome::Failed(format!("a worker's answer is not understood: {error}")),
+        },
+        Ok(Reply::Done) => match serde_json::from_value(serde_json::Value::Null) {
+            Ok(value) => Outcome::Done(value),
+            Err(error) => Outcome::Failed(format!("a worker's answer is not understood: {error}")),
+        },
+        Ok(Reply::Failed { error }) => Outcome::Failed(error),
+        Err(error) => Outcome::Failed(format!("a worker's answer is not understood: {error}")),
+    }
+}
+
+/// Waits until at least one of the busy ones has answered, ended or missed its deadline.
+fn await_some(busy: &mut Vec<Busy>) -> Vec<(Busy, io::Result<Vec<u8>>)> {
+    let Some(first) = busy.iter().map(|one| one.deadline).min() else { return Vec::new() };
+    let left = first.saturating_duration_since(Instant::now());
+    let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+    let mut fds: Vec<PollFd<'_>> =
+        busy.iter().map(|one| PollFd::new(&one.worker.socket, PollFlags::IN)).collect();
+    // An interrupted wait is a short one.
+    let _ = poll(&mut fds, Some(&timeout));
+    let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+    let mut done = Vec::new();
+    for index in (0..busy.len()).rev() {
+        let result = if ready[index] {
+            advance(&mut busy[index]).transpose()
+        } else if busy[index].deadline <= Instant::now() {
+            Some(Err(io::ErrorKind::TimedOut.into()))
+        } else {
+            None
+        };
+        if let Some(result) = result {
+            done.push((busy.swap_remove(index), result));
+        }
+    }
+    done
+}
+
+/// Reads what is there; the whole reply once it is complete.
+fn advance(busy: &mut Busy) -> io::Result<Option<Vec<u8>>> {
+    let mut chunk = [0; 64 << 10];
+    match busy.worker.socket.read(&mut chunk)? {
+        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+        length => busy.received.extend_from_slice(&chunk[..length]),
+    }
+    let Some((prefix, rest)) = busy.received.split_first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*prefix) as usize;
+    if length > MAX_MESSAGE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a reply above the limit"));
+    }
+    Ok((rest.len() >= length).then(|| rest[..length].to_vec()))
+}
+
+/// Sends one message: its length in four bytes, then its bytes.
+pub fn send(mut socket: impl Write, message: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(message.len()).ok().filter(|length| *length as usize <= MAX_MESSAGE);
+    let length = length.ok_or(io::Error::new(io::ErrorKind::InvalidData, "a message above the limit"))?;
+    socket.write_all(&length.to_le_bytes())?;
+    socket.write_all(message)
+}
+
+/// Receives one message; `None` at the end of the peer.
+pub fn receive(mut socket: impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut prefix = [0; 4];
+    match socket.read_exact(&mut prefix) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let length = u32::from_le_bytes(prefix) as usize;
+    if length > MAX_MESSAGE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message above the limit"));
+    }
+    let mut message = vec![0; length];
+    socket.read_exact(&mut message)?;
+    Ok(Some(message))
+}
+
+/// The worker's end: answers every request until the pool closes the socket, which is stdin.
+pub fn serve(mut answer: impl FnMut(WorkerRequest) -> Reply) -> io::Result<()> {
+    let stdin: OwnedFd = crate::sys::inherited(0).try_clone_to_owned()?;
+    let socket = UnixStream::from(stdin);
+    while let Some(message) = receive(&socket)? {
+        let reply = match serde_json::from_slice(&message) {
+            Ok(request) => answer(request),
+            Err(error) => Reply::Failed { error: format!("request not understood: {error}") },
+        };
+        let mut bytes = serde_json::to_vec(&reply)?;
+        if bytes.len() > MAX_MESSAGE {
+            bytes =
+                serde_json::to_vec(&Reply::Failed { error: "the report is above the limit".to_string() })?;
+        }
+        send(&socket, &bytes)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker in shell: answers every request with its own script.
+    fn pool(script: &str) -> (Pool, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        (Pool::of(Root::at(directory.path()).unwrap(), &["/bin/sh", "-c", script]), directory)
+    }
+
+    fn job(path: &str) -> Job {
+        let request = WorkerRequest::SetReadOnly { path: path.to_string(), read_only: true };
+        Job { diskseq: None, path: path.to_string(), request }
+    }
+
+    /// `{"answer":"value","value":5}` with its length in front, once.
+    const FIVE: &str =
+        r#"head -c 4 >/dev/null; printf '\034\000\000\000{"answer":"value","value":5}' >&0; cat >/dev/null"#;
+
+    #[test]
+    fn every_job_gets_its_answer() {
+        let (mut pool, _directory) = pool(FIVE);
+        let outcomes = pool.run::<u32>(&[job("a")], Duration::from_secs(30));
+        assert_eq!(outcomes, [Outcome::Done(5)]);
+    }
+
+    #[test]
+    fn a_worker_that_never_answers_is_abandoned_and_the_others_go_on() {
+        let (mut pool, _directory) = pool("exec sleep 1000");
+        let began = Instant::now();
+        let outcomes = pool.run::<u32>(&[job("/dev/sda"), job("/dev/sdb")], Duration::from_millis(300));
+        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Hung(_))), "{outcomes:?}");
+        for child in &mut pool.abandoned {
+            child.kill().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_worker_that_dies_is_an_error_of_its_device_alone() {
+        let (mut pool, _directory) = pool("exit 3");
+        let outcomes = pool.run::<u32>(&[job("/dev/sda")], Duration::from_secs(30));
+        assert!(matches!(&outcomes[..], [Outcome::Failed(why)] if why.contains("/dev/sda")), "{outcomes:?}");
+    }
+}

@@ -3,3 +3,4 @@
 
 pub mod fdisk;
 pub mod lsblk;
+pub mod worker;

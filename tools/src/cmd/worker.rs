@@ -1,0 +1,62 @@
+//! `rescue worker`: the process that touches block devices for the others, and so may never return.
+//! Serves one request at a time from its pool (`host::workers`), over its stdin.
+
+use crate::report::Answer;
+use crate::tool::Context;
+use anyhow::Context as _;
+use contract::wire::{Reply, WorkerRequest};
+use host::device::Device;
+use ondisk::{Geometry, examine};
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+pub fn run(_context: &Context, _arguments: &[OsString]) -> anyhow::Result<Answer> {
+    host::workers::serve(|request| {
+        // Hostile bytes that make a parser panic are an answer about that disk, no more.
+        catch_unwind(AssertUnwindSafe(|| answer(&request)))
+            .unwrap_or_else(|_| {
+                Ok(Reply::Failed { error: "the parser failed on what is on this device".to_string() })
+            })
+            .unwrap_or_else(|error| Reply::Failed { error: format!("{error:#}") })
+    })
+    .context("serve the pool")?;
+    Ok(Answer::exit(contract::exit::YES))
+}
+
+fn answer(request: &WorkerRequest) -> anyhow::Result<Reply> {
+    match request {
+        WorkerRequest::SetReadOnly { path, read_only } => {
+            host::sys::block::set_read_only(Path::new(path), *read_only)
+                .with_context(|| format!("set the read-only flag of {path}"))?;
+            Ok(Reply::Done)
+        }
+        WorkerRequest::Examine { path, logical_block, size, sections: _ } => {
+            let device = Device::open(Path::new(path), *size).with_context(|| format!("open {path}"))?;
+            let report =
+                examine(&Read(device), Geometry { logical: *logical_block, physical: *logical_block });
+            Ok(Reply::Value { value: serde_json::to_value(report)? })
+        }
+    }
+}
+
+/// `host` knows devices, `ondisk` reads bytes; neither knows the other.
+struct Read(Device);
+
+impl ondisk::ReadAt for Read {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ondisk::ReadError> {
+        let length = buf.len() as u64;
+        if offset.checked_add(length).is_none_or(|end| end > self.0.size()) {
+            return Err(ondisk::ReadError::PastEnd { offset, length, size: self.0.size() });
+        }
+        self.0.read_at(offset, buf).map_err(|error| ondisk::ReadError::Device {
+            offset,
+            length,
+            error: error.to_string(),
+        })
+    }
+}
