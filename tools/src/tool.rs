@@ -18,7 +18,12 @@ pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
 
 /// Sorted by name; each is in TOOLS.
 const ROWS: &[(&str, Run)] =
-    &[("fdisk", cmd::fdisk::run), ("lsblk", cmd::lsblk::run), ("worker", cmd::worker::run)];
+    &[
+        ("blkid", cmd::blkid::run),
+        ("fdisk", cmd::fdisk::run),
+        ("lsblk", cmd::lsblk::run),
+        ("worker", cmd::worker::run),
+    ];
 
 #[allow(dead_code, reason = "read by the tools that are being written")]
 /// Everything of the world that a tool may look at, so that a test can give it another one.
