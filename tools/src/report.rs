@@ -127,7 +127,7 @@ pub fn notice(name: &str, text: &str) {
 }
 
 /// The number that std puts behind an errno's text tells a person nothing.
-fn without_errno(text: &str) -> String {
+pub fn without_errno(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(" (os error ") {

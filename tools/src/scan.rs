@@ -2,6 +2,7 @@
 //! wants looked at. Real disks and partitions first; what is built on them afterwards, and not
 //! at all above a disk that hangs.
 
+use crate::report::without_errno;
 use crate::tool::Context;
 use anyhow::Context as _;
 use contract::facts::{Block, Facts};
@@ -191,7 +192,7 @@ impl Examine for InProcess<'_> {
                 }
                 Observed::Examined { report: Box::new(report) }
             }
-            Err(error) => Observed::Skipped { reason: format!("open {}: {error}", ask.path) },
+            Err(error) => Observed::Skipped { reason: without_errno(&format!("open {}: {error}", ask.path)) },
         };
         asks.iter().map(one).collect()
     }
@@ -221,7 +222,11 @@ impl ReadAt for Image {
         if offset.checked_add(length).is_none_or(|end| end > self.size) {
             return Err(ReadError::PastEnd { offset, length, size: self.size });
         }
-        let device = |error: std::io::Error| ReadError::Device { offset, length, error: error.to_string() };
+        let device = |error: std::io::Error| ReadError::Device {
+            offset,
+            length,
+            error: without_errno(&error.to_string()),
+        };
         self.file.read_exact_at(buf, offset).map_err(device)
     }
 }

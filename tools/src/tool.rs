@@ -17,13 +17,13 @@ use std::time::{Duration, SystemTime};
 pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
 
 /// Sorted by name; each is in TOOLS.
-const ROWS: &[(&str, Run)] =
-    &[
-        ("blkid", cmd::blkid::run),
-        ("fdisk", cmd::fdisk::run),
-        ("lsblk", cmd::lsblk::run),
-        ("worker", cmd::worker::run),
-    ];
+const ROWS: &[(&str, Run)] = &[
+    ("blkid", cmd::blkid::run),
+    ("fdisk", cmd::fdisk::run),
+    ("lsblk", cmd::lsblk::run),
+    ("status", cmd::status::run),
+    ("worker", cmd::worker::run),
+];
 
 #[allow(dead_code, reason = "read by the tools that are being written")]
 /// Everything of the world that a tool may look at, so that a test can give it another one.
@@ -94,16 +94,15 @@ impl Terminal {
 /// The arguments of a classic name, or the answer to give instead: its help, or, for whatever ours does not
 /// understand, the original.
 pub fn classic<A: clap::Parser>(context: &Context, arguments: &[OsString]) -> Result<A, Answer> {
-    parse(context, arguments).map_err(|error| match error.kind() {
+    parse(context.name, arguments).map_err(|error| match error.kind() {
         clap::error::ErrorKind::DisplayHelp => Answer::text(error.to_string(), contract::exit::YES),
         _ => Answer::classic(context.name, arguments),
     })
 }
 
-#[allow(dead_code, reason = "for the verbs that are being written")]
 /// The arguments of a verb of ours, or its help or what is wrong with them.
 pub fn verb<A: clap::Parser>(context: &Context, arguments: &[OsString]) -> anyhow::Result<Result<A, Answer>> {
-    match parse(context, arguments) {
+    match parse(&format!("rescue {}", context.name), arguments) {
         Ok(args) => Ok(Ok(args)),
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
             Ok(Err(Answer::text(error.to_string(), contract::exit::YES)))
@@ -117,9 +116,9 @@ pub fn verb<A: clap::Parser>(context: &Context, arguments: &[OsString]) -> anyho
     }
 }
 
-fn parse<A: clap::Parser>(context: &Context, arguments: &[OsString]) -> Result<A, clap::Error> {
-    let name = OsString::from(context.name);
-    A::try_parse_from(std::iter::once(&name).chain(arguments))
+fn parse<A: clap::Parser>(called: &str, arguments: &[OsString]) -> Result<A, clap::Error> {
+    let called = OsString::from(called);
+    A::try_parse_from(std::iter::once(&called).chain(arguments))
 }
 
 /// One call, understood.

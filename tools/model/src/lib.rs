@@ -10,5 +10,6 @@ pub mod md;
 pub mod mount;
 pub mod parttype;
 pub mod plan;
+pub mod status;
 pub mod storage;
 pub mod text;

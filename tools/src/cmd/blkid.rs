@@ -19,12 +19,13 @@ const NOTHING: i32 = 2;
 const AMBIVALENT: i32 = 8;
 const RAM_DISK: u32 = 1;
 
-/// Tell what is on the devices or image files given, else on all: type, UUID, label. Reads them each time (there is
-/// no cache), and waits at most 10 seconds for one that does not answer. With any option that is not here, the
-/// original blkid runs. Exits with 2 when nothing was found.
+/// Tell what is on the devices or image files given, else on all: type, UUID, label.
+/// Reads them each time (there is no cache), and waits at most 10 seconds for one
+/// that does not answer. With any option that is not here, the original blkid runs.
+/// Exits with 2 when nothing was found.
 ///
 ///     # blkid /dev/sda1
-///     /dev/sda1: LABEL="root" UUID="0c0ffee0-..." BLOCK_SIZE="4096" TYPE="ext4" PARTUUID="..."
+///     /dev/sda1: LABEL="root" UUID="0c0ffee0-..." BLOCK_SIZE="4096" TYPE="ext4"
 #[derive(clap::Parser)]
 #[command(name = "blkid", disable_version_flag = true, verbatim_doc_comment)]
 struct Args {

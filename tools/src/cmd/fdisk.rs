@@ -15,8 +15,9 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// List partition tables: of the disks or image files given, else of all disks. Reads only, and waits at most 10
-/// seconds for a disk that does not answer. Without -l, and with any option that is not here, the original fdisk runs.
+/// List partition tables: of the disks or image files given, else of all disks.
+/// Reads only, and waits at most 10 seconds for a disk that does not answer.
+/// Without -l, and with any option that is not here, the original fdisk runs.
 ///
 ///     # fdisk -l /dev/sda
 ///     Disk /dev/sda: 10 GiB, 10737418240 bytes, 20971520 sectors

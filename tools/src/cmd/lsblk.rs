@@ -21,9 +21,10 @@ const ALL_FAILED: i32 = 32;
 const RAM_DISK: u32 = 1;
 const LOOP: u32 = 7;
 
-/// List block devices as a tree: all, or those given and what is built on them. Reads the devices only for columns
-/// about their content (-f), and waits at most 10 seconds for one that does not answer. With any option or
-/// column that is not here, the original lsblk runs.
+/// List block devices as a tree: all, or those given and what is built on them.
+/// Reads the devices only for columns about their content (-f), and waits at most
+/// 10 seconds for one that does not answer. With any option or column that is not
+/// here, the original lsblk runs.
 ///
 ///     # lsblk
 ///     NAME    MAJ:MIN RM  SIZE RO TYPE  MOUNTPOINTS

@@ -4,4 +4,5 @@
 pub mod blkid;
 pub mod fdisk;
 pub mod lsblk;
+pub mod status;
 pub mod worker;

@@ -1,0 +1,391 @@
+//! The whole picture on one screen: what there is, what is wrong with it, and what to type next.
+
+use crate::parttype;
+use crate::storage::{Array, Device, Observed, Problem, Storage};
+use contract::facts::Block;
+use ondisk::table::{Entry, TableKind};
+use ondisk::volume::Volume;
+use ondisk::volume::mdraid::{Level, Role, Superblock};
+use ondisk::{Health, Usage};
+use serde::Serialize;
+
+/// What `rescue status` shows, as text or as JSON.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Real disks.
+    pub disks: usize,
+    /// Of these and their partitions, by path: what can be written.
+    pub writable: Vec<String>,
+    pub problems: Vec<Problem>,
+    /// Disks, each followed by its partitions.
+    pub drives: Vec<Line>,
+    /// Arrays, mapped devices and others that stand on them.
+    pub volumes: Vec<Line>,
+    /// Arrays that are found and not running.
+    pub stopped: Vec<Stopped>,
+    /// The command to type next, and why.
+    pub next: Next,
+}
+
+/// One device. The texts are of disks and hostile.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Line {
+    pub path: String,
+    /// As people name it: the mapped name, else the kernel's.
+    pub name: String,
+    /// 1 for a partition.
+    pub depth: usize,
+    /// Bytes.
+    pub size: u64,
+    /// What is on it.
+    pub what: String,
+    pub health: Fitness,
+    pub guard: Guard,
+    /// Mount points, `[swap]`, and what stands on it.
+    pub used_by: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fitness {
+    Good,
+    /// Its log is to be replayed before it shows its last state.
+    Dirty,
+    Damaged,
+    Hung,
+    /// Not looked at, or nothing known to judge.
+    Unknown,
+}
+
+/// What the kernel says now, which may be more or less than was consented to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guard {
+    Guarded,
+    Writable,
+    /// A virtual device: guarded by what it stands on.
+    ReadOnly,
+    ReadWrite,
+}
+
+/// An array that could be running.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Stopped {
+    pub uuid: String,
+    /// `host:name`, or the number that 0.90 prefers. Hostile.
+    pub name: String,
+    pub level: String,
+    pub present: u32,
+    pub wanted: u32,
+    pub members: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Next {
+    pub command: String,
+    pub why: String,
+}
+
+pub fn status(storage: &Storage) -> Status {
+    let drives: Vec<&Device> = storage.devices.iter().filter(|device| is_drive(&device.block)).collect();
+    let volumes = storage.devices.iter().filter(|device| is_volume(&device.block));
+    let writable = drives.iter().filter(|device| guard(device, storage) == Guard::Writable);
+    Status {
+        disks: drives.iter().filter(|device| is_disk(&device.block)).count(),
+        writable: writable.map(|device| device.path.clone()).collect(),
+        problems: storage.problems.clone(),
+        drives: drives.iter().map(|device| line(device, storage)).collect(),
+        volumes: volumes.map(|device| line(device, storage)).collect(),
+        stopped: storage.arrays.iter().filter_map(|array| stopped(array, storage)).collect(),
+        next: next(storage),
+    }
+}
+
+/// A disk or partition with something behind it: no empty drive bay.
+fn is_drive(block: &Block) -> bool {
+    !block.is_virtual() && !block.hidden && block.size > 0
+}
+
+/// Peripheral device type 5 is a CD or DVD.
+fn is_disk(block: &Block) -> bool {
+    block.partition.is_none() && block.hardware.scsi_type != Some(5)
+}
+
+/// What stands on drives; not the image's own layers, nor memory dressed as a device.
+fn is_volume(block: &Block) -> bool {
+    let of_image = block.loop_file.as_deref().is_some_and(|file| file.starts_with(contract::paths::LAYERS));
+    let in_memory = block.name.starts_with("ram") || block.name.starts_with("zram");
+    block.is_virtual() && block.size > 0 && !of_image && !in_memory && !block.hidden
+}
+
+fn line(device: &Device, storage: &Storage) -> Line {
+    let block = &device.block;
+    let name = block.dm.as_ref().map_or_else(|| block.name.replace('!', "/"), |dm| dm.name.clone());
+    let (what, health) = what(device, storage);
+    Line {
+        path: device.path.clone(),
+        name,
+        depth: usize::from(block.partition.is_some()),
+        size: block.size,
+        what,
+        health,
+        guard: guard(device, storage),
+        used_by: used_by(device, storage),
+    }
+}
+
+fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
+    let drive = drive(&device.block);
+    let report = match &device.report {
+        Observed::Examined { report } => report,
+        Observed::Hung { .. } => return (join(&[drive, "hangs".to_string()]), Fitness::Hung),
+        Observed::Skipped { reason } => return (join(&[drive, reason.clone()]), Fitness::Unknown),
+    };
+    let table = report.table.as_ref().map(|table| match table.kind {
+        TableKind::Gpt => "GPT",
+        TableKind::Mbr => "MBR",
+        TableKind::Bsd => "BSD label",
+        TableKind::Mac => "Apple map",
+    });
+    let mut fitness = match report.table.as_ref().map(|table| &table.health) {
+        Some(Health::Damaged(_)) => Fitness::Damaged,
+        Some(Health::Sound | Health::Unchecked) | None => Fitness::Good,
+    };
+    let Some(signature) = report.signatures.first() else {
+        let empty = device.block.partition.as_ref().map(|_| kind(device, storage));
+        return (join(&[drive, table.unwrap_or_default().to_string(), empty.unwrap_or_default()]), fitness);
+    };
+    let content = match &signature.volume {
+        Some(Volume::Md(superblock)) => member(superblock),
+        None => match signature.label.as_deref().filter(|label| !label.is_empty()) {
+            Some(label) => format!("{} \"{label}\"", signature.format),
+            None => signature.format.clone(),
+        },
+    };
+    let role = role(device, storage).map(str::to_string).unwrap_or_default();
+    let state = match (&signature.health, signature.dirty) {
+        (Health::Damaged(reason), _) => {
+            fitness = Fitness::Damaged;
+            format!("damaged: {reason}")
+        }
+        (Health::Sound | Health::Unchecked, true) => {
+            fitness = fitness.max_dirty();
+            "log not replayed".to_string()
+        }
+        (Health::Sound | Health::Unchecked, false) => String::new(),
+    };
+    (join(&[drive, content, role, state]), fitness)
+}
+
+impl Fitness {
+    fn max_dirty(self) -> Fitness {
+        if self == Fitness::Good { Fitness::Dirty } else { self }
+    }
+}
+
+fn join(parts: &[String]) -> String {
+    let filled: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+    filled.join(", ")
+}
+
+/// A drive by what is printed on it; empty for what is none.
+fn drive(block: &Block) -> String {
+    let hardware = &block.hardware;
+    if block.partition.is_some() {
+        return String::new();
+    }
+    if let Some(md) = &block.md {
+        let missing = match md.degraded {
+            0 => String::new(),
+            n => format!(", {n} of {} missing", md.raid_disks),
+        };
+        let action = md.sync_action.as_deref().filter(|action| *action != "idle" && *action != "frozen");
+        let action = action.map(|action| format!(", {action}")).unwrap_or_default();
+        return format!("{} {}{missing}{action}", md.level, md.array_state);
+    }
+    if let Some(file) = &block.loop_file {
+        return format!("loop over {file}");
+    }
+    if let Some(dm) = &block.dm {
+        return dm.uuid.split('-').next().unwrap_or_default().to_lowercase();
+    }
+    let parts = [&hardware.transport, &hardware.vendor, &hardware.model, &hardware.serial];
+    // virtio's vendor is a number, ATA's the word ATA.
+    let telling = |text: &&str| !text.is_empty() && !text.starts_with("0x") && *text != "ATA";
+    let words: Vec<&str> =
+        parts.iter().filter_map(|part| part.as_deref()).map(str::trim).filter(telling).collect();
+    words.join(" ")
+}
+
+fn member(superblock: &Superblock) -> String {
+    let role = match superblock.role {
+        Role::Active(slot) => format!("member {slot} of {}", superblock.raid_disks),
+        Role::Spare => "spare".to_string(),
+        Role::Faulty => "failed member".to_string(),
+        Role::Journal => "journal".to_string(),
+    };
+    format!("{} {role}, {}", level(superblock.level), array_name(superblock))
+}
+
+/// `host:name`, or `md0` for a 0.90 superblock.
+fn array_name(superblock: &Superblock) -> String {
+    match superblock.preferred_minor {
+        Some(minor) if superblock.name.is_empty() => format!("md{minor}"),
+        _ => superblock.name.clone(),
+    }
+}
+
+fn level(level: Level) -> String {
+    match level {
+        Level::Linear => "linear".to_string(),
+        Level::Raid0 => "raid0".to_string(),
+        Level::Raid1 => "raid1".to_string(),
+        Level::Raid4 => "raid4".to_string(),
+        Level::Raid5 => "raid5".to_string(),
+        Level::Raid6 => "raid6".to_string(),
+        Level::Raid10 => "raid10".to_string(),
+        Level::Multipath => "multipath".to_string(),
+        Level::Faulty => "faulty".to_string(),
+        Level::Container => "container".to_string(),
+        Level::Other(number) => format!("level {number}"),
+    }
+}
+
+fn entry<'a>(device: &Device, storage: &'a Storage) -> Option<(TableKind, &'a Entry)> {
+    let start = device.block.partition.as_ref()?.start;
+    let table = storage.get(device.parent.as_ref()?)?.report()?.table.as_ref()?;
+    Some((table.kind, table.partitions.iter().find(|entry| entry.extent.start == start)?))
+}
+
+/// What its table says that an otherwise silent partition is.
+fn kind(device: &Device, storage: &Storage) -> String {
+    let name = entry(device, storage).and_then(|(kind, entry)| match kind {
+        TableKind::Gpt => parttype::gpt(&entry.kind),
+        TableKind::Mbr => parttype::mbr(u8::from_str_radix(&entry.kind, 16).ok()?),
+        TableKind::Bsd | TableKind::Mac => None,
+    });
+    name.map_or("nothing known".to_string(), |name| format!("nothing known; the table says {name}"))
+}
+
+const ESP: &str = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
+const XBOOTLDR: &str = "BC13C2FF-59E6-4262-A352-B275FD6F7172";
+/// A /boot of its own is rarely larger; a root is rarely smaller.
+const LARGEST_BOOT: u64 = 3 << 30;
+
+/// What a file system looks like from outside; certain only for an ESP.
+fn role(device: &Device, storage: &Storage) -> Option<&'static str> {
+    let signature = device.signature()?;
+    let kind = entry(device, storage).map(|(_, entry)| entry.kind.as_str());
+    let label = signature.label.as_deref().unwrap_or_default().to_lowercase();
+    match (signature.usage, kind) {
+        (Usage::Filesystem, Some(ESP | "ef")) => Some("EFI system partition"),
+        (Usage::Filesystem, Some(XBOOTLDR)) => Some("looks like /boot"),
+        (Usage::Filesystem, _) if label.contains("boot") && device.block.size <= LARGEST_BOOT => {
+            Some("looks like /boot")
+        }
+        _ => None,
+    }
+}
+
+fn guard(device: &Device, storage: &Storage) -> Guard {
+    let block = &device.block;
+    if block.is_virtual() {
+        return if block.read_only { Guard::ReadOnly } else { Guard::ReadWrite };
+    }
+    // A partition can be written when neither its own flag nor its disk's is set.
+    let disk = device.parent.as_ref().and_then(|id| storage.get(id));
+    if block.read_only || disk.is_some_and(|disk| disk.block.read_only) {
+        Guard::Guarded
+    } else {
+        Guard::Writable
+    }
+}
+
+fn used_by(device: &Device, storage: &Storage) -> Vec<String> {
+    let mapped = device.block.dm.as_ref().map(|dm| format!("/dev/mapper/{}", dm.name));
+    let named = |path: &str| path == device.path || Some(path) == mapped.as_deref();
+    let numbers = (device.block.major, device.block.minor);
+    let mounts = storage
+        .mounts
+        .iter()
+        .filter(|mount| device.node && ((mount.major, mount.minor) == numbers || named(&mount.source)));
+    let swaps = storage.swaps.iter().filter(|swap| named(&swap.path)).map(|_| "[swap]".to_string());
+    let above =
+        device.upper.iter().filter_map(|id| storage.get(id)).map(|upper| {
+            upper.block.dm.as_ref().map_or_else(|| upper.block.name.clone(), |dm| dm.name.clone())
+        });
+    mounts.map(|mount| mount.target.clone()).chain(swaps).chain(above).collect()
+}
+
+fn superblock(device: &Device) -> Option<&Superblock> {
+    match device.signature()?.volume.as_ref()? {
+        Volume::Md(superblock) => Some(superblock),
+    }
+}
+
+fn stopped(array: &Array, storage: &Storage) -> Option<Stopped> {
+    if array.device.is_some() {
+        return None;
+    }
+    let members: Vec<&Device> = array.members.iter().filter_map(|id| storage.get(id)).collect();
+    let superblocks: Vec<&Superblock> = members.iter().filter_map(|device| superblock(device)).collect();
+    // The one that was written last knows best how many there should be.
+    let latest = superblocks.iter().max_by_key(|superblock| superblock.events)?;
+    let mut slots: Vec<u32> = superblocks
+        .iter()
+        .filter_map(|superblock| match superblock.role {
+            Role::Active(slot) => Some(slot),
+            Role::Spare | Role::Faulty | Role::Journal => None,
+        })
+        .collect();
+    slots.sort_unstable();
+    slots.dedup();
+    Some(Stopped {
+        uuid: array.uuid.clone(),
+        name: array_name(latest),
+        level: level(latest.level),
+        present: u32::try_from(slots.len()).unwrap_or(u32::MAX),
+        wanted: latest.raid_disks,
+        members: members.iter().map(|device| device.path.clone()).collect(),
+    })
+}
+
+/// Arrays first, since what is on them shows only then; then what is damaged; then something to mount.
+fn next(storage: &Storage) -> Next {
+    let next = |command: String, why: &str| Next { command, why: why.to_string() };
+    if !storage.devices.iter().any(|device| is_drive(&device.block)) {
+        return next(
+            "lspci -k".to_string(),
+            "there is no disk: which controllers are there, and has each its driver",
+        );
+    }
+    if storage.arrays.iter().any(|array| stopped(array, storage).is_some()) {
+        return next("rescue assemble".to_string(), "starts the arrays that were found, read-only");
+    }
+    let free: Vec<&Device> = storage
+        .devices
+        .iter()
+        .filter(|device| device.node && (is_drive(&device.block) || is_volume(&device.block)))
+        .filter(|device| used_by(device, storage).is_empty())
+        .filter(|device| device.signature().is_some_and(|found| found.usage == Usage::Filesystem))
+        .collect();
+    let damaged = |device: &&&Device| {
+        device.signature().is_some_and(|found| matches!(found.health, Health::Damaged(_)))
+    };
+    if let Some(device) = free.iter().find(damaged) {
+        return next(format!("fsck -n {}", device.path), "says what is wrong with it, and writes nothing");
+    }
+    let boots = |device: &&&Device| role(device, storage).is_some();
+    // The largest is most likely the system.
+    match free.iter().filter(|device| !boots(device)).max_by_key(|device| device.block.size) {
+        Some(device) => {
+            next(format!("mount -o ro {} /mnt", path(device)), "the largest file system that was found")
+        }
+        None => next("lsblk -f".to_string(), "shows what is mounted where"),
+    }
+}
+
+fn path(device: &Device) -> String {
+    let mapped = device.block.dm.as_ref().map(|dm| format!("/dev/mapper/{}", dm.name));
+    mapped.unwrap_or_else(|| device.path.clone())
+}
