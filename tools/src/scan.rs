@@ -6,18 +6,23 @@ use crate::report::without_errno;
 use crate::tool::Context;
 use anyhow::Context as _;
 use contract::facts::{Block, Facts};
+use contract::guard;
 use contract::guard::Consent;
-use contract::paths;
+use contract::wire::WorkerRequest;
 use host::Root;
 use host::sysfs::Node;
+use host::workers::{Job, Outcome, Pool, SELF};
 use model::build::{build, refused};
 use model::storage::{Observed, Storage};
-use ondisk::{Extent, Geometry, ReadAt, ReadError, Section};
+use ondisk::{DiskReport, Extent, Geometry, ReadAt, ReadError, Section};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
+/// How long one device may take, unless a tool says otherwise; --help of the reading tools says so.
+pub const DEADLINE: Duration = Duration::from_secs(10);
 /// The sizes of a drive that does not say.
 const SECTOR: u32 = 512;
 /// Major number of floppy drives: without a medium, reading one takes many seconds.
@@ -28,6 +33,7 @@ pub struct Scan {
     root: Root,
     pub facts: Facts,
     consents: Vec<Consent>,
+    deadline: Duration,
 }
 
 /// One device to examine.
@@ -35,6 +41,8 @@ pub struct Scan {
 pub struct Ask {
     pub name: String,
     pub path: String,
+    /// Of the whole disk.
+    pub diskseq: Option<u64>,
     pub geometry: Geometry,
     /// Bytes.
     pub size: u64,
@@ -42,19 +50,21 @@ pub struct Ask {
     pub sections: Vec<Extent>,
 }
 
-/// Whoever reads devices: this process, or workers that may be abandoned.
-pub trait Examine {
-    fn examine(&self, asks: &[Ask]) -> Vec<Observed>;
-}
-
 impl Scan {
     /// The kernel's facts; no device is touched.
     pub fn begin(context: &Context) -> Scan {
+        let root = context.root.clone();
         Scan {
-            root: context.root.clone(),
-            facts: host::sysfs::facts(&context.root),
-            consents: consents(&context.root),
+            facts: host::sysfs::facts(&root),
+            consents: host::consents::read(&root),
+            root,
+            deadline: DEADLINE,
         }
+    }
+
+    /// With another deadline for each device.
+    pub fn within(self, deadline: Duration) -> Scan {
+        Scan { deadline, ..self }
     }
 
     /// The kernel name of the device that a person's path means: a node, a link to one, or an image file,
@@ -82,49 +92,40 @@ impl Scan {
 
     /// Examines the devices that are wanted, and judges.
     pub fn examine(self, wanted: impl Fn(&Block) -> bool) -> Storage {
-        let local = InProcess { root: &self.root };
+        let mut examiner = Examiner::new(&self.root, self.deadline);
         let mut observed = BTreeMap::new();
-        for second in [false, true] {
+        for of_virtual in [false, true] {
             let hung = hung(&self.facts, &observed);
-            let asks: Vec<Ask> = self
-                .facts
-                .blocks
-                .iter()
-                .filter(|block| block.is_virtual() == second && wanted(block))
-                .filter_map(|block| match skipped(block, &self.facts, &hung) {
-                    Some(reason) => {
-                        observed.insert(block.name.clone(), Observed::Skipped { reason });
-                        None
-                    }
-                    None => Some(ask(block)),
-                })
-                .collect();
-            let again = |asks: &[Ask], observed: &BTreeMap<String, Observed>| -> Vec<Ask> {
-                asks.iter().filter_map(|ask| with_sections(ask, &self.facts, observed)).collect()
-            };
-            for (ask, seen) in asks.iter().zip(local.examine(&asks)) {
-                observed.insert(ask.name.clone(), seen);
+            let mut asks = Vec::new();
+            for block in
+                self.facts.blocks.iter().filter(|block| block.is_virtual() == of_virtual && wanted(block))
+            {
+                match skipped(block, &self.facts, &hung) {
+                    Some(reason) => drop(observed.insert(block.name.clone(), Observed::Skipped { reason })),
+                    None => asks.push(ask(block)),
+                }
             }
-            let asks = again(&asks, &observed);
-            for (ask, seen) in asks.iter().zip(local.examine(&asks)) {
-                observed.insert(ask.name.clone(), seen);
-            }
+            examiner.examine(&asks, &mut observed);
+            let again: Vec<Ask> =
+                asks.iter().filter_map(|ask| with_sections(ask, &self.facts, &observed)).collect();
+            examiner.examine(&again, &mut observed);
         }
         build(self.facts, &observed, &self.consents)
     }
-}
-
-fn consents(root: &Root) -> Vec<Consent> {
-    let names = root.list(paths::CONSENT).unwrap_or_default();
-    let consent = |name| serde_json::from_slice(&root.read(Path::new(paths::CONSENT).join(name)).ok()?).ok();
-    names.iter().filter_map(consent).collect()
 }
 
 fn ask(block: &Block) -> Ask {
     let or = |size: u32, other: u32| if size == 0 { other } else { size };
     let logical = or(block.logical_block, SECTOR);
     let geometry = Geometry { logical, physical: or(block.physical_block, logical) };
-    Ask { name: block.name.clone(), path: block.path(), geometry, size: block.size, sections: Vec::new() }
+    Ask {
+        name: block.name.clone(),
+        path: block.path(),
+        diskseq: block.diskseq,
+        geometry,
+        size: block.size,
+        sections: Vec::new(),
+    }
 }
 
 /// The same once more, with the partitions that the first answer named and the kernel does not have.
@@ -176,35 +177,73 @@ fn skipped(block: &Block, facts: &Facts, hung: &BTreeSet<String>) -> Option<Stri
     None
 }
 
-/// Reads in this process: image files, and the devices of a captured machine, which are files below its root.
-pub struct InProcess<'a> {
+/// Who reads the devices: on the running machine workers, which can be abandoned with a disk that hangs; for image
+/// files, and for a captured machine, whose devices are files below its root, this process.
+struct Examiner<'a> {
     root: &'a Root,
+    pool: Pool,
+    deadline: Duration,
 }
 
-impl Examine for InProcess<'_> {
-    fn examine(&self, asks: &[Ask]) -> Vec<Observed> {
-        let one = |ask: &Ask| match self.open(ask) {
-            Ok(image) => {
-                let mut report = ondisk::examine(&image, ask.geometry);
-                for extent in &ask.sections {
-                    let section = Section::new(&image, extent.start, extent.length);
-                    report.sections.push((extent.start, ondisk::examine(&section, ask.geometry)));
-                }
+impl Examiner<'_> {
+    fn new(root: &Root, deadline: Duration) -> Examiner<'_> {
+        Examiner { root, pool: Pool::of(root.clone(), SELF), deadline }
+    }
+
+    fn examine(&mut self, asks: &[Ask], observed: &mut BTreeMap<String, Observed>) {
+        let (here, away): (Vec<&Ask>, Vec<&Ask>) =
+            asks.iter().partition(|ask| is_file(ask) || !self.root.is_live());
+        for ask in here {
+            observed.insert(ask.name.clone(), self.read_here(ask));
+        }
+        let jobs: Vec<Job> = away.iter().map(|ask| job(ask)).collect();
+        let outcomes = self.pool.run::<DiskReport>(&jobs, self.deadline);
+        for (ask, outcome) in away.iter().zip(outcomes) {
+            let seen = match outcome {
+                Outcome::Done(report) => Observed::Examined { report: Box::new(report) },
+                Outcome::Failed(reason) => Observed::Failed { reason: without_errno(&reason) },
+                Outcome::Hung(reason) => Observed::Hung { reason },
+            };
+            observed.insert(ask.name.clone(), seen);
+        }
+    }
+
+    fn read_here(&self, ask: &Ask) -> Observed {
+        // An image file is named by its path, which is this process's and not the machine's.
+        let file = if is_file(ask) { File::open(&ask.path) } else { self.root.open_device(&ask.path) };
+        match file {
+            Ok(file) => {
+                let report = examine(&Image { file, size: ask.size }, ask.geometry, &ask.sections);
                 Observed::Examined { report: Box::new(report) }
             }
-            Err(error) => Observed::Skipped { reason: without_errno(&format!("open {}: {error}", ask.path)) },
-        };
-        asks.iter().map(one).collect()
+            Err(error) => Observed::Failed { reason: without_errno(&format!("open {}: {error}", ask.path)) },
+        }
     }
 }
 
-impl InProcess<'_> {
-    fn open(&self, ask: &Ask) -> std::io::Result<Image> {
-        // An image file is named by its path, which is this process's and not the machine's.
-        let file =
-            if ask.name == ask.path { File::open(&ask.path)? } else { self.root.open_device(&ask.path)? };
-        Ok(Image { file, size: ask.size })
+fn is_file(ask: &Ask) -> bool {
+    ask.name == ask.path
+}
+
+fn job(ask: &Ask) -> Job {
+    let extent = |extent: &Extent| guard::Extent { start: extent.start, length: extent.length };
+    let request = WorkerRequest::Examine {
+        path: ask.path.clone(),
+        logical_block: ask.geometry.logical,
+        size: ask.size,
+        sections: ask.sections.iter().map(extent).collect(),
+    };
+    Job { diskseq: ask.diskseq, path: ask.path.clone(), request }
+}
+
+/// What is on a device, and on those windows of it that are partitions without a node.
+pub fn examine(device: &dyn ReadAt, geometry: Geometry, sections: &[Extent]) -> DiskReport {
+    let mut report = ondisk::examine(device, geometry);
+    for extent in sections {
+        let section = Section::new(device, extent.start, extent.length);
+        report.sections.push((extent.start, ondisk::examine(&section, geometry)));
     }
+    report
 }
 
 struct Image {

@@ -57,10 +57,14 @@ impl Block {
         if self.major == 0 { self.name.clone() } else { format!("/dev/{}", self.name.replace('!', "/")) }
     }
 
-    /// Made by the kernel out of others or of nothing (md, dm, loop, zram), not by a drive.
+    /// Made by the kernel out of others or of nothing (md, dm, loop, zram), not by a drive. NVMe with
+    /// multipath lives below `virtual/nvme-subsystem` and is real.
     pub fn is_virtual(&self) -> bool {
         let path = self.hardware.path.as_deref().unwrap_or_default();
-        path.starts_with("virtual/") || self.md.is_some() || self.dm.is_some() || !self.slaves.is_empty()
+        path.starts_with("virtual/block/")
+            || self.md.is_some()
+            || self.dm.is_some()
+            || !self.slaves.is_empty()
     }
 }
 

@@ -4,12 +4,11 @@
 //! Attributes are those of Documentation/ABI/stable/sysfs-block and testing/sysfs-block-dm; where a
 //! drive's serial number and transport are found follows what lsblk(8) shows.
 
-use crate::{Root, proc};
+use crate::{Root, proc, workers};
 use contract::facts::{Block, Dm, Facts, Hardware, Md, Partition};
 use contract::paths;
 use rustix::fs::FileType;
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -94,16 +93,11 @@ fn natural(name: &str) -> Vec<(u64, &str)> {
     chunks
 }
 
-/// Disks that missed a deadline: one file each, named by diskseq, holding `{pid} {path}`.
+/// Disks that missed a deadline and still do not answer.
 fn hung(root: &Root) -> Vec<(u64, String)> {
     let names = root.list(paths::HUNG).unwrap_or_default();
-    let entry = |name: &OsString| {
-        let seq = name.to_str()?.parse().ok()?;
-        let line = root.line(Path::new(paths::HUNG).join(name))?;
-        let (pid, path) = line.split_once(' ')?;
-        Some((seq, format!("{path} does not answer: worker {pid} waits for it")))
-    };
-    names.iter().filter_map(entry).collect()
+    let seqs = names.iter().filter_map(|name| name.to_str()?.parse().ok());
+    seqs.filter_map(|seq| Some((seq, workers::hung(root, seq)?))).collect()
 }
 
 fn block(root: &Root, name: &str) -> Option<Block> {

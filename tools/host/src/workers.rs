@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// What is run as a worker, unless a test says otherwise.
 pub const PROGRAM: &[&str] = &["/lifeboat/bin/rescue", "worker"];
 
+/// This very program, for one that has the verb `worker`.
+pub const SELF: &[&str] = &["/proc/self/exe", "worker"];
+
 /// One request about one device.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -151,17 +154,13 @@ impl Pool {
         Ok(Worker { child, socket: near.into() })
     }
 
-    /// Why a disk is not to be touched: an abandoned worker of it still lives.
     fn remembered(&self, diskseq: Option<u64>) -> Option<String> {
-        let text = self.root.line(format!("{}/{}", paths::HUNG, diskseq?))?;
-        let (pid, path) = text.split_once(' ')?;
-        let alive = self.root.line(format!("/proc/{pid}/stat")).is_some_and(|stat| !stat.contains(") Z "));
-        if alive {
-            return Some(format!("{path} hangs: process {pid} has been waiting for it"));
+        let why = hung(&self.root, diskseq?);
+        if why.is_none() {
+            // It came back after all, or never hung.
+            let _ = std::fs::remove_file(format!("{}/{}", paths::HUNG, diskseq?));
         }
-        // It came back after all.
-        let _ = std::fs::remove_file(format!("{}/{}", paths::HUNG, diskseq?));
-        None
+        why
     }
 
     fn remember(&self, job: &Job, pid: u32) {
@@ -182,6 +181,14 @@ impl Drop for Pool {
             let _ = worker.child.wait();
         }
     }
+}
+
+/// Why a disk is not to be touched: an abandoned worker of it still lives.
+pub fn hung(root: &Root, diskseq: u64) -> Option<String> {
+    let text = root.line(format!("{}/{diskseq}", paths::HUNG))?;
+    let (pid, path) = text.split_once(' ')?;
+    let alive = root.line(format!("/proc/{pid}/stat")).is_some_and(|stat| !stat.contains(") Z "));
+    alive.then(|| format!("{path} hangs: process {pid} has been waiting for it"))
 }
 
 fn outcome<T: DeserializeOwned>(reply: Vec<u8>) -> Outcome<T> {

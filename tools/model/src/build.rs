@@ -186,10 +186,11 @@ fn problems_of(device: &Device, storage: &Storage) -> Vec<Problem> {
     let path = &device.path;
     let report = match &device.report {
         // Once for the disk, not for each partition.
-        Observed::Hung { reason } if device.parent.is_none() => {
-            let text = format!("{path} hangs: {reason}; nothing on it is touched until it answers");
+        Observed::Hung { reason } if !parent_hangs(device, storage) => {
+            let text = format!("{reason}; this disk is not touched until it answers");
             return vec![problem(Some(device), Severity::Error, text)];
         }
+        Observed::Failed { reason } => return vec![problem(Some(device), Severity::Warning, reason.clone())],
         Observed::Hung { .. } | Observed::Skipped { .. } => return Vec::new(),
         Observed::Examined { report } => report,
     };
@@ -236,6 +237,11 @@ fn problems_of(device: &Device, storage: &Storage) -> Vec<Problem> {
         add(finding.severity, format!("{path}: {}", Untrusted(&finding.text)));
     }
     problems
+}
+
+fn parent_hangs(device: &Device, storage: &Storage) -> bool {
+    let parent = device.parent.as_ref().and_then(|id| storage.get(id));
+    parent.is_some_and(|parent| matches!(parent.report, Observed::Hung { .. }))
 }
 
 /// More than one thing at once. A RAID superblock at a member's end (0.90, 1.0) leaves the file system of
@@ -499,7 +505,7 @@ mod tests {
         let sda1 = part(&sda, 1, MIB, MIB);
         let facts = Facts {
             blocks: vec![sda, sda1, sdb],
-            hung: vec![(1, "worker 77 waits for it".to_string())],
+            hung: vec![(1, "/dev/sda hangs: process 77 has been waiting for it".to_string())],
             ..Facts::default()
         };
         let observed = BTreeMap::from([("sdb".to_string(), seen(DiskReport::default()))]);
@@ -508,7 +514,7 @@ mod tests {
         assert!(storage.devices[2].report().is_some());
         assert_eq!(
             texts(&storage),
-            ["/dev/sda hangs: worker 77 waits for it; nothing on it is touched until it answers"]
+            ["/dev/sda hangs: process 77 has been waiting for it; this disk is not touched until it answers"]
         );
     }
 

@@ -139,7 +139,9 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
     let report = match &device.report {
         Observed::Examined { report } => report,
         Observed::Hung { .. } => return (join(&[drive, "hangs".to_string()]), Fitness::Hung),
-        Observed::Skipped { reason } => return (join(&[drive, reason.clone()]), Fitness::Unknown),
+        Observed::Skipped { reason } | Observed::Failed { reason } => {
+            return (join(&[drive, reason.clone()]), Fitness::Unknown);
+        }
     };
     let table = report.table.as_ref().map(|table| match table.kind {
         TableKind::Gpt => "GPT",

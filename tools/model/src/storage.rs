@@ -53,6 +53,10 @@ pub enum Observed {
     Skipped {
         reason: String,
     },
+    /// It could not be opened, or the examiner failed on it.
+    Failed {
+        reason: String,
+    },
     /// The worker missed its deadline.
     Hung {
         reason: String,
@@ -93,7 +97,7 @@ impl Device {
     pub fn report(&self) -> Option<&DiskReport> {
         match &self.report {
             Observed::Examined { report } => Some(report),
-            Observed::Skipped { .. } | Observed::Hung { .. } => None,
+            Observed::Skipped { .. } | Observed::Failed { .. } | Observed::Hung { .. } => None,
         }
     }
 

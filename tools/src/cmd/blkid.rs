@@ -150,7 +150,7 @@ fn answer(
         let Some(device) = storage.devices.iter().find(|device| device.block.name == *name) else { continue };
         let report = match &device.report {
             Observed::Examined { report } => report,
-            Observed::Hung { reason } => {
+            Observed::Hung { reason } | Observed::Failed { reason } => {
                 notice(context.name, &format!("{shown}: {reason}"));
                 continue;
             }

@@ -74,7 +74,10 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
             .map(|device| (device, &device.report))
         {
             Some((device, Observed::Examined { .. })) => disks.push(device),
-            Some((device, Observed::Hung { reason } | Observed::Skipped { reason })) => {
+            Some((
+                device,
+                Observed::Hung { reason } | Observed::Skipped { reason } | Observed::Failed { reason },
+            )) => {
                 notice(context.name, &format!("cannot open {}: {reason}", device.path));
                 status = exit::NO;
             }

@@ -1,7 +1,7 @@
 //! `rescue status`: the whole picture on one screen. Problems come first, the next command last.
 
 use crate::report::Answer;
-use crate::scan::Scan;
+use crate::scan::{DEADLINE, Scan};
 use crate::tool::{Context, verb};
 use contract::exit;
 use contract::state::{Devd, Init, Layers, Netd, Sshd};
@@ -12,6 +12,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// A login waits less for a disk that is slow or hangs; `rescue status` shows the rest.
+const LOGIN: Duration = Duration::from_secs(3);
 
 /// The whole picture on one screen: problems, disks and what is on them, arrays,
 /// services, network, and the command to type next. Reads only, and waits at most
@@ -54,9 +58,10 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Err(answer) => return Ok(answer),
     };
     let context = context.at(args.sysroot.as_deref())?;
+    let deadline = if args.login { LOGIN } else { DEADLINE };
     let picture = Picture {
         version: context.root.line(contract::paths::VERSION),
-        storage: status(&Scan::begin(&context).examine(|_| true)),
+        storage: status(&Scan::begin(&context).within(deadline).examine(|_| true)),
         services: state(&context, "init"),
         network: state(&context, "netd"),
         layers: state(&context, "layers"),

@@ -2,11 +2,12 @@
 //! Serves one request at a time from its pool (`host::workers`), over its stdin.
 
 use crate::report::Answer;
+use crate::scan::examine;
 use crate::tool::Context;
 use anyhow::Context as _;
 use contract::wire::{Reply, WorkerRequest};
 use host::device::Device;
-use ondisk::{Geometry, examine};
+use ondisk::{Extent, Geometry};
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -31,10 +32,12 @@ fn answer(request: &WorkerRequest) -> anyhow::Result<Reply> {
                 .with_context(|| format!("set the read-only flag of {path}"))?;
             Ok(Reply::Done)
         }
-        WorkerRequest::Examine { path, logical_block, size, sections: _ } => {
+        WorkerRequest::Examine { path, logical_block, size, sections } => {
             let device = Device::open(Path::new(path), *size).with_context(|| format!("open {path}"))?;
-            let report =
-                examine(&Read(device), Geometry { logical: *logical_block, physical: *logical_block });
+            let geometry = Geometry { logical: *logical_block, physical: *logical_block };
+            let sections: Vec<Extent> =
+                sections.iter().map(|extent| Extent { start: extent.start, length: extent.length }).collect();
+            let report = examine(&Read(device), geometry, &sections);
             Ok(Reply::Value { value: serde_json::to_value(report)? })
         }
     }
