@@ -1,6 +1,7 @@
 //! The shared libraries that the image's foreign programs need, found by reading the programs
 //! (DT_NEEDED, DT_RUNPATH), never by running them. A missing one is an error that names it.
 
+use crate::packages;
 use anyhow::{Context as _, Result, bail};
 use elf::ElfBytes;
 use elf::endian::LittleEndian;
@@ -116,9 +117,7 @@ fn resolve(tree: &Path, path: &str) -> Result<Option<String>> {
             part => parts.push(part),
         }
     }
-    let joined = parts.join("/");
-    let merged = ["bin/", "sbin/", "lib/", "lib64/"].iter().any(|top| joined.starts_with(top));
-    let path_in_tree = if merged { format!("usr/{joined}") } else { joined };
+    let path_in_tree = packages::merged(&parts.join("/"));
     if !tree.join(&path_in_tree).exists() && fs::symlink_metadata(tree.join(&path_in_tree)).is_err() {
         bail!("{path} is a link to {target}, which is not there");
     }

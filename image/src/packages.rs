@@ -222,7 +222,7 @@ fn unpack(cache: &Cache, packages: &[&Package], root: &Path) -> Result<()> {
 }
 
 /// `lib/x` is `usr/lib/x`: Debian 13 has one /usr.
-fn merged(path: &str) -> String {
+pub fn merged(path: &str) -> String {
     let top = path.split('/').next().unwrap_or_default();
     match top {
         "bin" | "sbin" | "lib" | "lib64" => format!("usr/{path}"),
