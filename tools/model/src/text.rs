@@ -89,6 +89,7 @@ pub fn table(columns: &[Column<'_>], rows: &[Vec<String>], titles: bool) -> Stri
                 let blanks = " ".repeat(widths[i].saturating_sub(columns_of(text)));
                 let last = i + 1 == columns.len();
                 match (column.right, last) {
+                    (true, true) if text.is_empty() => {}
                     (true, _) => out.extend([&blanks, text]),
                     (false, true) => out.push_str(text),
                     (false, false) => out.extend([text, &blanks]),
@@ -170,6 +171,7 @@ mod tests {
         assert_eq!(table(&columns(6), &row("abc"), true), "UUID X\n abc \n");
         assert_eq!(table(&columns(6), &row("abcd"), true), "  UUID X\n  abcd \n");
         assert_eq!(table(&columns(6), &row(""), false), " \n");
+        assert_eq!(table(&columns(6)[..1], &row(""), true), "UUID\n\n");
     }
 
     #[test]

@@ -410,3 +410,146 @@ impl<'a> Listing<'a> {
         Listing { disks: disks.iter().map(disk).collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::storage::Id;
+    use ondisk::table::Gpt;
+    use ondisk::{DiskReport, Extent, Health};
+
+    fn entry(number: u32, start: u64, sectors: u64, kind: &str) -> Entry {
+        Entry {
+            number,
+            extent: Extent { start: start * 512, length: sectors * 512 },
+            kind: kind.to_string(),
+            uuid: None,
+            name: None,
+            attributes: 0,
+            boot: false,
+            extended: matches!(kind, "05" | "0f" | "85"),
+        }
+    }
+
+    fn disk(block: Block, table: Option<Table>) -> Device {
+        let report = DiskReport { table, ..DiskReport::default() };
+        Device {
+            id: Id(String::new()),
+            path: block.path(),
+            node: block.major != 0,
+            parent: None,
+            lower: Vec::new(),
+            upper: Vec::new(),
+            report: Observed::Examined { report: Box::new(report) },
+            guard: None,
+            block,
+        }
+    }
+
+    fn file(name: &str, size: u64) -> Block {
+        Block { name: name.to_string(), size, ..Block::default() }
+    }
+
+    fn table(kind: TableKind, id: &str, partitions: Vec<Entry>) -> Table {
+        let gpt = (kind == TableKind::Gpt).then_some(Gpt {
+            first_usable: 34,
+            last_usable: 204_766,
+            entries: 128,
+            primary: Health::Sound,
+            backup: Health::Sound,
+        });
+        Table { kind, id: Some(id.to_string()), sector: 512, partitions, health: Health::Sound, gpt }
+    }
+
+    const MIB: u64 = 1 << 20;
+
+    /// The texts are `fdisk -l FILE` of util-linux 2.41.5 on 2026-11-24, for tables that sfdisk made.
+    #[test]
+    fn listings_are_those_of_util_linux() {
+        let gpt = table(
+            TableKind::Gpt,
+            "11111111-2222-3333-4444-555555555555",
+            vec![
+                entry(1, 2048, 20480, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"),
+                entry(2, 22528, 40960, "A19D880F-05FC-4D3B-A006-743F0F84911E"),
+                entry(3, 63488, 20480, "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"),
+                entry(4, 83968, 118_784, "773F91EF-66D4-49B5-BD83-D683BF40AD17"),
+            ],
+        );
+        let mbr = table(
+            TableKind::Mbr,
+            "0x1234abcd",
+            vec![
+                Entry { boot: true, ..entry(1, 2048, 20480, "83") },
+                entry(2, 22528, 40960, "82"),
+                entry(3, 63488, 10240, "07"),
+                entry(4, 73728, 335_872, "05"),
+                entry(5, 75776, 20480, "83"),
+                entry(6, 98304, 2047, "fd"),
+                entry(7, 102_400, 307_200, "8e"),
+            ],
+        );
+        let disordered = table(
+            TableKind::Mbr,
+            "0xfc5d57e6",
+            vec![entry(1, 40960, 20480, "83"), entry(2, 2048, 2048, "83")],
+        );
+        let cases = [
+            (disk(file("gpt.img", 100 * MIB), Some(gpt)), include_str!("../../tests/expected/fdisk-gpt.txt")),
+            (disk(file("mbr.img", 200 * MIB), Some(mbr)), include_str!("../../tests/expected/fdisk-mbr.txt")),
+            (
+                disk(file("ord.img", 100 * MIB), Some(disordered)),
+                include_str!("../../tests/expected/fdisk-disordered.txt"),
+            ),
+            (disk(file("odd.img", 1_234_567), None), include_str!("../../tests/expected/fdisk-bare.txt")),
+        ];
+        for (disk, want) in &cases {
+            assert_eq!(text(disk, &[], false), *want);
+        }
+    }
+
+    #[test]
+    fn a_drive_shows_its_model_and_its_sectors() {
+        let block = Block {
+            name: "sda".to_string(),
+            major: 8,
+            size: 4 << 40,
+            logical_block: 512,
+            physical_block: 4096,
+            minimum_io: 4096,
+            // What a broken USB bridge says.
+            optimal_io: 33_553_920,
+            hardware: contract::facts::Hardware {
+                model: Some("Disk\x1b[2J  ".to_string()),
+                ..Default::default()
+            },
+            ..Block::default()
+        };
+        let want = "Disk /dev/sda: 4 TiB, 4398046511104 bytes, 8589934592 sectors\n\
+            Disk model: Disk\\x1b[2J  \n\
+            Units: sectors of 1 * 512 = 512 bytes\n\
+            Sector size (logical/physical): 512 bytes / 4096 bytes\n\
+            I/O size (minimum/optimal): 4096 bytes / 4096 bytes\n";
+        assert_eq!(text(&disk(block.clone(), None), &[], false), want);
+        let table = table(TableKind::Mbr, "0x00000001", vec![entry(1, 2049, 8, "83")]);
+        let disk = disk(block, Some(table));
+        let said = warnings(&disk, &Storage::default());
+        assert!(said[0].starts_with("The size of /dev/sda is 4 TiB"), "{said:?}");
+        assert_eq!(said[1], "Partition 1 does not start on physical sector boundary.");
+    }
+
+    #[test]
+    fn pieces_of_logical_volumes_and_cd_drives_are_not_listed() {
+        let uuid = "a".repeat(64);
+        let dm = |uuid: String| Block {
+            dm: Some(contract::facts::Dm { uuid, ..Default::default() }),
+            ..file("dm-0", MIB)
+        };
+        assert!(is_listed(&dm(format!("LVM-{uuid}"))));
+        assert!(!is_listed(&dm(format!("LVM-{uuid}-cow"))));
+        let mut cdrom = file("sr0", MIB);
+        cdrom.hardware.scsi_type = Some(5);
+        assert!(!is_listed(&cdrom));
+        assert!(!is_listed(&file("sdb", 0)));
+    }
+}

@@ -1,0 +1,36 @@
+//! The peers: util-linux and the makers of file systems and tables, from the build's own package tree.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// Where the build puts wrappers for the programs of Debian 13, or where `LIFEBOAT_HOST_TOOLS` says.
+fn directory() -> Option<PathBuf> {
+    let named = std::env::var_os("LIFEBOAT_HOST_TOOLS").map(PathBuf::from);
+    let path = |name, below| {
+        let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
+        Some(PathBuf::from(value).join(below))
+    };
+    // As the image builder finds its cache.
+    let built = path("CACHE", "host/bin")
+        .or_else(|| path("XDG_CACHE_HOME", "lifeboat/host/bin"))
+        .or_else(|| path("HOME", ".cache/lifeboat/host/bin"));
+    named.or(built).filter(|directory| directory.join("fdisk").exists())
+}
+
+/// A peer's program in the C locale, or `None`, said aloud, where `make image` has not run yet.
+pub fn peer(program: &str) -> Option<Command> {
+    let Some(directory) = directory() else {
+        eprintln!("skipped: no {program} of Debian 13 (make image puts it into the cache)");
+        return None;
+    };
+    let mut command = Command::new(directory.join(program));
+    command.env("LC_ALL", "C");
+    Some(command)
+}
+
+/// Runs one that has to succeed.
+pub fn done(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
