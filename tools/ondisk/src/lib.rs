@@ -5,12 +5,13 @@
 
 pub mod bytes;
 pub mod format;
+pub mod formats;
 pub mod fs;
 pub mod probe;
 pub mod read;
 pub mod table;
 pub mod volume;
 
-pub use format::{DiskReport, Extent, Format, Geometry, Health, Severity, Signature, Usage, Uuid};
-pub use probe::examine;
+pub use format::{DiskReport, Extent, Finding, Format, Geometry, Health, Severity, Signature, Usage, Uuid};
+pub use probe::{examine, examine_sections};
 pub use read::{ReadAt, ReadError, Section};

@@ -1,7 +1,20 @@
 //! Partition tables as they stand on the disk, sound or not.
 
-use crate::format::{Extent, Health};
+use crate::format::{Extent, Finding, Geometry, Health, Severity};
+use crate::read::ReadAt;
 use serde::{Deserialize, Serialize};
+
+pub mod gpt;
+pub mod mbr;
+
+/// The table of the device, if there is one. GPT before MBR, as its protective MBR is one too.
+pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding>) -> Option<Table> {
+    gpt::probe(device, geometry, findings).or_else(|| mbr::probe(device, geometry, findings))
+}
+
+fn finding(severity: Severity, text: impl Into<String>) -> Finding {
+    Finding { severity, text: text.into() }
+}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Table {

@@ -1,0 +1,230 @@
+//! MBR partition tables with their chains of extended boot records. A chain may loop, lead outside
+//! or be torn: each is named, and what was read before still holds.
+
+use super::{Entry, Table, TableKind, finding};
+use crate::bytes::{le16, le32};
+use crate::format::{Extent, Finding, Geometry, Health, Severity};
+use crate::read::ReadAt;
+use std::collections::BTreeSet;
+
+/// Logical partitions followed. The kernel stops at 256 minors; nobody has made more than some dozen.
+const LOGICAL_MAX: usize = 128;
+const PROTECTIVE: u8 = 0xee;
+const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
+
+/// One of the four slots of a record.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    boot: u8,
+    kind: u8,
+    /// Sectors; relative in an extended record.
+    start: u32,
+    count: u32,
+}
+
+impl Slot {
+    fn is_extended(self) -> bool {
+        EXTENDED.contains(&self.kind)
+    }
+
+    fn is_used(self) -> bool {
+        self.kind != 0 && self.count != 0
+    }
+}
+
+/// Whether the MBR is there to protect a GPT.
+pub fn is_protective(device: &dyn ReadAt) -> bool {
+    record(device, 0).is_some_and(|(slots, _)| slots.iter().any(|slot| slot.kind == PROTECTIVE))
+}
+
+pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding>) -> Option<Table> {
+    let (slots, bytes) = record(device, 0)?;
+    if is_boot_sector(&bytes)
+        || slots.iter().any(|slot| slot.boot & 0x7f != 0)
+        || !slots.iter().any(|slot| slot.is_used())
+    {
+        return None;
+    }
+    let signature = le32(&bytes, 440)?;
+    let sector = u64::from(geometry.logical);
+    let entry = |number: u32, slot: Slot, start: u64| Entry {
+        number,
+        extent: Extent { start: start * sector, length: u64::from(slot.count) * sector },
+        kind: format!("{:x}", slot.kind),
+        uuid: Some(format!("{signature:08x}-{number:02x}")),
+        name: None,
+        attributes: 0,
+        boot: slot.boot == 0x80,
+        extended: slot.is_extended(),
+    };
+    let mut partitions: Vec<Entry> = Vec::new();
+    let mut health = Health::Unchecked;
+    for (index, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.is_used()) {
+        partitions.push(entry(index as u32 + 1, *slot, slot.start.into()));
+    }
+    if let Some(extended) = slots.iter().find(|slot| slot.is_used() && slot.is_extended()) {
+        let (logical, broken) = chain(device, sector, *extended);
+        for (index, (slot, start)) in logical.into_iter().enumerate() {
+            partitions.push(entry(index as u32 + 5, slot, start));
+        }
+        if let Some(reason) = broken {
+            findings.push(finding(
+                Severity::Error,
+                format!("extended partition: {reason}: later logical partitions are not listed"),
+            ));
+            health = Health::Damaged(reason);
+        }
+    }
+    for partition in &partitions {
+        let end = partition.extent.start.saturating_add(partition.extent.length);
+        // A disk larger than 32 bits of sectors has a protective entry of the largest size.
+        if end > device.size() && partition.kind != "ee" {
+            findings.push(finding(
+                Severity::Error,
+                format!("partition {} runs past the disk's end", partition.number),
+            ));
+        }
+    }
+    Some(Table {
+        kind: TableKind::Mbr,
+        id: Some(format!("0x{signature:08x}")),
+        sector: geometry.logical,
+        partitions,
+        health,
+        gpt: None,
+    })
+}
+
+/// Follows the chain of extended boot records: each logical partition with its start in sectors from
+/// the disk's, and why the chain could not be followed to its end.
+fn chain(device: &dyn ReadAt, sector: u64, extended: Slot) -> (Vec<(Slot, u64)>, Option<String>) {
+    let base = u64::from(extended.start);
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut at = base;
+    loop {
+        if !seen.insert(at) {
+            return (found, Some(format!("the chain of boot records loops back to sector {at}")));
+        }
+        if found.len() >= LOGICAL_MAX || seen.len() > LOGICAL_MAX {
+            return (found, Some(format!("more than {LOGICAL_MAX} logical partitions")));
+        }
+        let Some((slots, _)) = at.checked_mul(sector).and_then(|offset| record(device, offset)) else {
+            return (found, Some(format!("no boot record at sector {at}")));
+        };
+        let mut next = None;
+        for slot in slots.iter().filter(|slot| slot.is_used()) {
+            if slot.is_extended() {
+                next = next.or(Some(base + u64::from(slot.start)));
+            } else if next.is_none() {
+                found.push((*slot, at + u64::from(slot.start)));
+            }
+        }
+        match next {
+            Some(next) => at = next,
+            None => return (found, None),
+        }
+    }
+}
+
+fn record(device: &dyn ReadAt, offset: u64) -> Option<([Slot; 4], Vec<u8>)> {
+    let bytes = device.bytes(offset, 512).ok()?;
+    if le16(&bytes, 510)? != 0xaa55 {
+        return None;
+    }
+    let slot = |index: usize| {
+        let at = 446 + 16 * index;
+        Some(Slot {
+            boot: *bytes.get(at)?,
+            kind: *bytes.get(at + 4)?,
+            start: le32(&bytes, at + 8)?,
+            count: le32(&bytes, at + 12)?,
+        })
+    };
+    let slots = [slot(0)?, slot(1)?, slot(2)?, slot(3)?];
+    Some((slots, bytes))
+}
+
+/// The boot sector of a FAT, exFAT or NTFS volume, which ends like an MBR and holds code where
+/// an MBR has its table (libblkid: partitions/dos.c).
+fn is_boot_sector(bytes: &[u8]) -> bool {
+    let jump = matches!(bytes, [0xeb, _, 0x90, ..] | [0xe9, ..]);
+    let has = |offset: usize, text: &[u8]| bytes.get(offset..offset + text.len()) == Some(text);
+    let fat = has(54, b"FAT1") || has(54, b"FAT ") || has(82, b"FAT32");
+    let other = has(3, b"NTFS    ") || has(3, b"EXFAT   ") || has(3, b"-FVE-FS-");
+    (jump && fat && le16(bytes, 11).is_some_and(|size| size.is_power_of_two() && size >= 512)) || other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(disk: &mut [u8], record: usize, slot: usize, boot: u8, kind: u8, start: u32, count: u32) {
+        let at = record * 512 + 446 + 16 * slot;
+        disk[at] = boot;
+        disk[at + 4] = kind;
+        disk[at + 8..at + 12].copy_from_slice(&start.to_le_bytes());
+        disk[at + 12..at + 16].copy_from_slice(&count.to_le_bytes());
+        disk[record * 512 + 510..record * 512 + 512].copy_from_slice(&[0x55, 0xaa]);
+    }
+
+    /// sda1, sda2 extended with sda5 and sda6.
+    fn disk() -> Vec<u8> {
+        let mut disk = vec![0; 1 << 20];
+        disk[440..444].copy_from_slice(&0x1234_abcd_u32.to_le_bytes());
+        put(&mut disk, 0, 0, 0x80, 0x83, 100, 100);
+        put(&mut disk, 0, 1, 0, 0x05, 200, 800);
+        put(&mut disk, 200, 0, 0, 0x83, 10, 90);
+        put(&mut disk, 200, 1, 0, 0x05, 100, 200);
+        put(&mut disk, 300, 0, 0, 0x82, 10, 90);
+        disk
+    }
+
+    fn look(disk: &dyn ReadAt) -> (Option<Table>, Vec<String>) {
+        let mut findings = Vec::new();
+        let table = probe(disk, Geometry::default(), &mut findings);
+        (table, findings.into_iter().map(|finding| finding.text).collect())
+    }
+
+    #[test]
+    fn logical_partitions_are_numbered_from_five() {
+        let (table, findings) = look(&disk());
+        let table = table.unwrap();
+        let starts: Vec<(u32, u64, &str)> =
+            table.partitions.iter().map(|p| (p.number, p.extent.start / 512, p.kind.as_str())).collect();
+        assert_eq!(starts, [(1, 100, "83"), (2, 200, "5"), (5, 210, "83"), (6, 310, "82")]);
+        assert_eq!(table.id.as_deref(), Some("0x1234abcd"));
+        assert_eq!(table.partitions[2].uuid.as_deref(), Some("1234abcd-05"));
+        assert!(table.partitions[0].boot && findings.is_empty(), "{findings:?}");
+    }
+
+    #[test]
+    fn a_chain_that_loops_ends_and_is_named() {
+        let mut disk = disk();
+        put(&mut disk, 300, 1, 0, 0x05, 0, 100);
+        let (table, findings) = look(&disk);
+        assert_eq!(table.unwrap().partitions.len(), 4);
+        assert!(findings[0].contains("loops back to sector 200"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_torn_record_leaves_what_came_before() {
+        let mut disk = disk();
+        disk[300 * 512 + 510] = 0;
+        let (table, findings) = look(&disk);
+        assert_eq!(table.unwrap().partitions.len(), 3);
+        assert!(findings[0].contains("no boot record at sector 300"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_volume_without_a_table_is_not_an_mbr() {
+        let mut fat = disk();
+        fat[..3].copy_from_slice(&[0xeb, 0x58, 0x90]);
+        fat[11..13].copy_from_slice(&512_u16.to_le_bytes());
+        fat[82..90].copy_from_slice(b"FAT32   ");
+        assert!(look(&fat).0.is_none());
+        let mut code = disk();
+        code[446] = 0x31;
+        assert!(look(&code).0.is_none());
+    }
+}
