@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// Makes the tree of `machines/NAME.machine`. One entry a line: `dir PATH`, `link PATH TARGET`, `file PATH CONTENT`.
+/// Makes the tree of `machines/NAME.machine`. One entry a line: `dir PATH`, `link PATH TARGET`, `file PATH CONTENT`,
+/// `zeros PATH BYTES`.
 pub fn lay_out(name: &str, root: &Path) {
     let list = fs::read_to_string(tests().join(format!("machines/{name}.machine"))).unwrap();
     for line in list.lines().filter(|line| !line.starts_with('#')) {
@@ -18,6 +19,7 @@ pub fn lay_out(name: &str, root: &Path) {
             "dir" => fs::create_dir_all(path).unwrap(),
             "link" => symlink(rest, path).unwrap(),
             "file" => fs::write(path, unescaped(rest)).unwrap(),
+            "zeros" => fs::File::create(path).unwrap().set_len(rest.parse().unwrap()).unwrap(),
             _ => panic!("{line}"),
         }
     }

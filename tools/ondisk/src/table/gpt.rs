@@ -30,8 +30,24 @@ struct Header {
     entries_crc: u32,
 }
 
-/// Why a header cannot be used: `None` when there is no sign of one at all.
-type Torn = Option<String>;
+/// Why a copy cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Torn {
+    /// No sign of one.
+    Absent,
+    /// The device did not give the bytes, so nobody knows.
+    Unreadable(String),
+    Damaged(String),
+}
+
+impl Torn {
+    fn reason(self) -> String {
+        match self {
+            Torn::Absent => "missing".to_string(),
+            Torn::Unreadable(reason) | Torn::Damaged(reason) => reason,
+        }
+    }
+}
 
 pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding>) -> Option<Table> {
     // The device's own sector size first, then the other one.
@@ -69,8 +85,7 @@ fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<T
     };
     let state = |result: &Result<(Header, Vec<Entry>), Torn>| match result {
         Ok(_) => Health::Sound,
-        Err(Some(reason)) => Health::Damaged(reason.clone()),
-        Err(None) => Health::Damaged("missing".to_string()),
+        Err(torn) => Health::Damaged(torn.clone().reason()),
     };
     let (primary_state, backup_state) = (state(&primary), state(&backup));
     let (header, partitions, health) = match (primary, backup) {
@@ -90,8 +105,8 @@ fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<T
             }
             (header, entries, health)
         }
-        (Ok((header, entries)), Err(reason)) => {
-            let reason = reason.unwrap_or_else(|| "missing".to_string());
+        (Ok((header, entries)), Err(torn)) => {
+            let reason = torn.reason();
             findings.push(finding(
                 Severity::Warning,
                 format!(
@@ -100,20 +115,25 @@ fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<T
             ));
             (header, entries, Health::Damaged(format!("backup GPT: {reason}")))
         }
-        (Err(reason), Ok((header, entries))) => {
-            // Without any sign of a primary, a backup is a left-over unless the MBR says GPT.
-            if reason.is_none() && !super::mbr::is_protective(device) {
-                return None;
-            }
-            let reason = reason.unwrap_or_else(|| "missing".to_string());
+        // Without any sign of a primary, a backup is a left-over unless the MBR says GPT.
+        (Err(Torn::Absent), Ok(_)) if !super::mbr::is_protective(device) => return None,
+        (Err(torn), Ok((header, entries))) => {
+            let reason = torn.reason();
             findings.push(finding(
                 Severity::Warning,
                 format!("the primary GPT is torn ({reason}): the backup at the disk's end is used; sgdisk -e or gdisk (r, b, w) mends it"),
             ));
             (header, entries, Health::Damaged(format!("primary GPT: {reason}; backup used")))
         }
-        (Err(None), Err(_)) => return None,
-        (Err(Some(reason)), Err(_)) => {
+        (Err(Torn::Absent), Err(_)) => return None,
+        // What cannot be read is in the report's errors; that a GPT was there is known from elsewhere or not at all.
+        (Err(Torn::Unreadable(_)), Err(Torn::Absent | Torn::Unreadable(_)))
+            if !super::mbr::is_protective(device) =>
+        {
+            return None;
+        }
+        (Err(torn), Err(_)) => {
+            let reason = torn.reason();
             findings.push(finding(
                 Severity::Error,
                 format!("both copies of the GPT are torn ({reason}): no partition can be listed; testdisk may find them"),
@@ -140,25 +160,24 @@ fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<T
 
 fn read(device: &dyn ReadAt, sector: u32, lba: u64) -> Result<(Header, Vec<Entry>), Torn> {
     let header = header(device, sector, lba)?;
-    let entries = entries(device, &header).map_err(Some)?;
+    let entries = entries(device, &header).map_err(Torn::Damaged)?;
     Ok((header, entries))
 }
 
 fn header(device: &dyn ReadAt, sector: u32, lba: u64) -> Result<Header, Torn> {
-    let offset = lba.checked_mul(sector.into()).ok_or(None)?;
-    let bytes = device.bytes(offset, sector as usize).map_err(|error| Some(error.to_string()))?;
+    let offset = lba.checked_mul(sector.into()).ok_or(Torn::Absent)?;
+    let unreadable = |error: crate::read::ReadError| Torn::Unreadable(error.to_string());
+    let bytes = device.bytes(offset, sector as usize).map_err(unreadable)?;
     if bytes.get(..8) != Some(MAGIC) {
-        return Err(None);
+        return Err(Torn::Absent);
     }
-    parse(&bytes, sector).ok_or(Some("header is cut".to_string()))?.map_err(Some).and_then(|header| {
-        if header.this_lba != lba {
-            return Err(Some(format!(
-                "header says that it lies at sector {}, and lies at {lba}",
-                header.this_lba
-            )));
-        }
-        Ok(header)
-    })
+    let cut = || Torn::Damaged("header is cut".to_string());
+    let header = parse(&bytes, sector).ok_or_else(cut)?.map_err(Torn::Damaged)?;
+    if header.this_lba != lba {
+        let reason = format!("header says that it lies at sector {}, and lies at {lba}", header.this_lba);
+        return Err(Torn::Damaged(reason));
+    }
+    Ok(header)
 }
 
 /// Fields in disk order; the inner error is the reason why they cannot be used.
