@@ -21,8 +21,10 @@ const ROWS: &[(&str, Run)] = &[
     ("blkid", cmd::blkid::run),
     ("fdisk", cmd::fdisk::run),
     ("lsblk", cmd::lsblk::run),
+    ("protect", cmd::writable::protect),
     ("status", cmd::status::run),
     ("worker", cmd::worker::run),
+    ("writable", cmd::writable::run),
 ];
 
 #[allow(dead_code, reason = "read by the tools that are being written")]

@@ -13,6 +13,12 @@ pub fn swaps(root: &Root) -> Vec<Swap> {
     parse_swaps(&root.read_text("/proc/swaps").unwrap_or_default())
 }
 
+/// Seconds since boot; 0 where the kernel does not say.
+pub fn uptime(root: &Root) -> f64 {
+    let line = root.line("/proc/uptime").unwrap_or_default();
+    line.split(' ').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0)
+}
+
 /// Kernel names in /proc/partitions' order.
 pub fn partitions(root: &Root) -> Vec<String> {
     let text = root.read_text("/proc/partitions").unwrap_or_default();

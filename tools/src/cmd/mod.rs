@@ -6,3 +6,4 @@ pub mod fdisk;
 pub mod lsblk;
 pub mod status;
 pub mod worker;
+pub mod writable;
