@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use contract::facts::{Block, Facts};
 use contract::guard;
 use contract::guard::Consent;
-use contract::wire::WorkerRequest;
+use contract::wire::{DevdRequest, WorkerRequest};
 use host::Root;
 use host::sysfs::Node;
 use host::workers::{Job, Outcome, Pool, SELF};
@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// How long one device may take, unless a tool says otherwise; --help of the reading tools says so.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+/// For devd's answer to arrive, after the time that it was given.
+const ANSWER: Duration = Duration::from_secs(1);
 /// The sizes of a drive that does not say.
 const SECTOR: u32 = 512;
 /// Major number of floppy drives: without a medium, reading one takes many seconds.
@@ -48,6 +50,17 @@ pub struct Ask {
     pub size: u64,
     /// Windows to examine too: partitions without a node.
     pub sections: Vec<Extent>,
+}
+
+/// Waits until devd has handled what was there at power-on: its modules, and the guard on every disk. A
+/// verb typed right after the login would else see half of the machine. A devd that is away holds nothing up.
+pub fn settle(context: &Context, patience: Duration) {
+    if !context.root.is_live() || host::statefile::read::<contract::state::Devd>("devd").settled {
+        return;
+    }
+    let timeout_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+    // What the answer says stands in devd's state file as well.
+    let _ = host::ask::ask("devd", &DevdRequest::Settle { timeout_ms }, patience + ANSWER);
 }
 
 impl Scan {

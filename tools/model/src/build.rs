@@ -223,6 +223,10 @@ fn problems_of(device: &Device, storage: &Storage) -> Vec<Problem> {
         );
         add(Severity::Warning, text);
     }
+    // Its first sector is a link of the chain, which was read with the whole disk.
+    if is_extended(device, storage) {
+        return problems;
+    }
     if let Some(table) = &report.table {
         for (severity, text) in table_problems(table) {
             add(severity, format!("{path}: {text}"));
@@ -237,6 +241,16 @@ fn problems_of(device: &Device, storage: &Storage) -> Vec<Problem> {
         add(finding.severity, format!("{path}: {}", Untrusted(&finding.text)));
     }
     problems
+}
+
+/// A partition that holds the logical ones; the kernel shows two sectors of it.
+pub fn is_extended(device: &Device, storage: &Storage) -> bool {
+    let parent = device.parent.as_ref().and_then(|id| storage.get(id));
+    let table = parent.and_then(|parent| parent.report()?.table.as_ref());
+    let start = device.block.partition.as_ref().map(|partition| partition.start);
+    table.is_some_and(|table| {
+        table.partitions.iter().any(|entry| entry.extended && Some(entry.extent.start) == start)
+    })
 }
 
 fn parent_hangs(device: &Device, storage: &Storage) -> bool {
@@ -516,6 +530,19 @@ mod tests {
             texts(&storage),
             ["/dev/sda hangs: process 77 has been waiting for it; this disk is not touched until it answers"]
         );
+    }
+
+    #[test]
+    fn the_link_at_an_extended_partitions_start_is_no_damaged_table() {
+        let sda = disk("sda", 1);
+        let sda2 = part(&sda, 2, 20 * MIB, 1024);
+        let extended = Entry { extended: true, ..entry(2, 20 * MIB, 40 * MIB) };
+        let whole = DiskReport { table: Some(table(vec![extended])), ..DiskReport::default() };
+        let link = Table { health: Health::Damaged("torn chain".to_string()), ..table(Vec::new()) };
+        let link = DiskReport { table: Some(link), ..DiskReport::default() };
+        let observed = BTreeMap::from([("sda".to_string(), seen(whole)), ("sda2".to_string(), seen(link))]);
+        let storage = build(Facts { blocks: vec![sda, sda2], ..Facts::default() }, &observed, &[]);
+        assert_eq!(texts(&storage), [""; 0]);
     }
 
     #[test]

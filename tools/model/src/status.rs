@@ -1,5 +1,6 @@
 //! The whole picture on one screen: what there is, what is wrong with it, and what to type next.
 
+use crate::build::is_extended;
 use crate::parttype;
 use crate::storage::{Array, Device, Observed, Problem, Storage};
 use contract::facts::Block;
@@ -87,7 +88,9 @@ pub struct Next {
 }
 
 pub fn status(storage: &Storage) -> Status {
-    let drives: Vec<&Device> = storage.devices.iter().filter(|device| is_drive(&device.block)).collect();
+    let mut drives: Vec<&Device> = storage.devices.iter().filter(|device| is_drive(&device.block)).collect();
+    // The kernel lists them as they were found, which differs from boot to boot.
+    drives.sort_by(|a, b| by_name(a, b));
     let volumes = storage.devices.iter().filter(|device| is_volume(&device.block));
     let writable = drives.iter().filter(|device| guard(device, storage) == Guard::Writable);
     Status {
@@ -99,6 +102,16 @@ pub fn status(storage: &Storage) -> Status {
         stopped: storage.arrays.iter().filter_map(|array| stopped(array, storage)).collect(),
         next: next(storage),
     }
+}
+
+/// `sdb` before `sdaa`, and each disk before its partitions by number.
+fn by_name(a: &Device, b: &Device) -> std::cmp::Ordering {
+    let key = |device: &Device| {
+        let partition = device.block.partition.clone();
+        let disk = partition.as_ref().map_or_else(|| device.block.name.clone(), |part| part.disk.clone());
+        (disk.len(), disk, partition.map_or(0, |part| part.number))
+    };
+    key(a).cmp(&key(b))
 }
 
 /// A disk or partition with something behind it: no empty drive bay.
@@ -143,13 +156,14 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
             return (join(&[drive, reason.clone()]), Fitness::Unknown);
         }
     };
-    let table = report.table.as_ref().map(|table| match table.kind {
+    let shown = report.table.as_ref().filter(|_| !is_extended(device, storage));
+    let table = shown.map(|table| match table.kind {
         TableKind::Gpt => "GPT",
         TableKind::Mbr => "MBR",
         TableKind::Bsd => "BSD label",
         TableKind::Mac => "Apple map",
     });
-    let mut fitness = match report.table.as_ref().map(|table| &table.health) {
+    let mut fitness = match shown.map(|table| &table.health) {
         Some(Health::Damaged(_)) => Fitness::Damaged,
         Some(Health::Sound | Health::Unchecked) | None => Fitness::Good,
     };

@@ -1,7 +1,7 @@
 //! `rescue status`: the whole picture on one screen. Problems come first, the next command last.
 
 use crate::report::Answer;
-use crate::scan::{DEADLINE, Scan};
+use crate::scan::{DEADLINE, Scan, settle};
 use crate::tool::{Context, verb};
 use contract::exit;
 use contract::state::{Devd, Init, Layers, Netd, Sshd};
@@ -59,6 +59,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     };
     let context = context.at(args.sysroot.as_deref())?;
     let deadline = if args.login { LOGIN } else { DEADLINE };
+    settle(&context, deadline);
     let picture = Picture {
         version: context.root.line(contract::paths::VERSION),
         storage: status(&Scan::begin(&context).within(deadline).examine(|_| true)),
