@@ -33,6 +33,43 @@ const RECIPES: &[Recipe] = &[
     ("f2fs", 64, &["mkfs.f2fs -q -l flash IMG"]),
     ("squashfs", 0, &["mksquashfs DIR IMG -quiet -no-progress"]),
     ("erofs", 0, &["mkfs.erofs -L layer IMG DIR"]),
+    ("FAT12", 2, &["mkfs.vfat -F 12 -n TWELVE IMG"]),
+    ("FAT12 of a floppy", 1, &["mkfs.vfat IMG"]),
+    ("FAT16", 32, &["mkfs.vfat -F 16 -n SIXTEEN -i 1234abcd IMG"]),
+    ("FAT32", 64, &["mkfs.vfat -F 32 -n EFI IMG"]),
+    ("FAT32 without a label", 64, &["mkfs.vfat -F 32 IMG"]),
+    ("FAT32 of 4 KiB sectors", 512, &["mkfs.vfat -F 32 -S 4096 IMG"]),
+    ("exFAT", 32, &["mkfs.exfat -q -L Schlüssel IMG"]),
+    ("exFAT without a label", 32, &["mkfs.exfat -q IMG"]),
+    ("NTFS", 32, &["mkntfs -q -F -f -L Fenster IMG"]),
+    ("NTFS of 64 KiB clusters", 64, &["mkntfs -q -F -f -c 65536 IMG"]),
+    ("ISO 9660", 0, &["xorrisofs -quiet -R -V DISC -publisher me -o IMG DIR"]),
+    ("Joliet", 0, &["xorrisofs -quiet -J -V [A long label of a disc] -o IMG DIR"]),
+    (
+        "a disc that boots from a disk",
+        0,
+        &["xorrisofs -quiet -J -V HYBRID --protective-msdos-label -partition_offset 16 -o IMG DIR"],
+    ),
+    ("UDF", 32, &["mkudffs -l Scheibe --media-type=hd IMG"]),
+    ("UDF of 2 KiB", 32, &["mkudffs -l [a b] -b 2048 --media-type=dvdram -r 2.01 IMG"]),
+    ("LUKS 1", 16, &["cryptsetup luksFormat -q --type luks1 --pbkdf-force-iterations 1000 IMG KEY"]),
+    (
+        "LUKS 2",
+        32,
+        &[
+            "cryptsetup luksFormat -q --type luks2 --label vault --subsystem sub --pbkdf pbkdf2 --pbkdf-force-iterations 1000 IMG KEY",
+        ],
+    ),
+    (
+        "LUKS over ext4",
+        64,
+        &[
+            "cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 IMG KEY",
+            "mkfs.ext4 -q -F -E offset=1048576 IMG 20M",
+        ],
+    ),
+    ("two that are a swap and a FAT", 64, &["mkfs.vfat -F 32 IMG", "mkswap -q IMG"]),
+    ("MBR", 8, &["parted -s IMG mklabel msdos mkpart primary ext4 1MiB 4MiB"]),
     ("two file systems", 64, &["mkfs.ext4 -q IMG", "mkswap -q IMG"]),
     ("nothing", 8, &[]),
     ("GPT", 8, &["sgdisk -n 1:2048:4095 -t 1:ef00 -c 1:boot IMG"]),
@@ -96,7 +133,7 @@ fn image(recipe: &Recipe, directory: &Path) -> Option<std::path::PathBuf> {
                 _ => word.clone(),
             });
         }
-        peers::done(&mut program);
+        peers::done(program.env("LC_ALL", "C.UTF-8"));
     }
     Some(path)
 }
@@ -109,35 +146,37 @@ fn theirs(options: &str, path: &Path) -> Option<Output> {
     Some(blkid.args(options.split_whitespace()).arg(path).output().unwrap())
 }
 
-fn compare(options: &str, path: &Path, label: &str) -> Option<()> {
+/// Differences, one text each.
+fn compare(options: &str, path: &Path, label: &str) -> Option<Vec<String>> {
     let theirs = theirs(options, path)?;
     let mut arguments = vec!["blkid"];
     arguments.extend(options.split_whitespace());
     arguments.push(path.to_str().unwrap());
     let ours = rescue(&arguments, "C");
-    assert_eq!(
-        (String::from_utf8_lossy(&ours.stdout), ours.status.code()),
-        (String::from_utf8_lossy(&theirs.stdout), theirs.status.code()),
-        "{label}: blkid {options}"
-    );
+    let mut differences = Vec::new();
+    let text = |output: &Output| (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code());
+    if text(&ours) != text(&theirs) {
+        differences.push(format!("{label}: blkid {options}\n  {:?}\n  {:?}", text(&ours), text(&theirs)));
+    }
+    // A maker's fresh work is neither damaged nor ambiguous.
     let told = String::from_utf8_lossy(&ours.stderr);
-    let ambivalent = ours.status.code() == Some(8) || label == "two file systems";
-    assert!(told.is_empty() || ambivalent, "{label}: blkid {options}: {told}");
-    Some(())
+    let ambivalent = ours.status.code() == Some(8) || label.starts_with("two ");
+    if !told.is_empty() && !ambivalent {
+        differences.push(format!("{label}: blkid {options}: {told}"));
+    }
+    Some(differences)
 }
 
 #[test]
 fn blkid_prints_what_util_linux_prints_for_every_format() {
     let directory = tempfile::tempdir().unwrap();
-    let mut compared = 0;
+    let mut differences = Vec::new();
     for recipe in RECIPES {
         let Some(path) = image(recipe, directory.path()) else { continue };
         for options in OPTIONS {
-            compared += usize::from(compare(options, &path, recipe.0).is_some());
+            differences.extend(compare(options, &path, recipe.0).unwrap_or_default());
         }
         fs::remove_file(path).unwrap();
     }
-    if compared == 0 {
-        eprintln!("skipped: no peers");
-    }
+    assert!(differences.is_empty(), "ours, then theirs:\n{}", differences.join("\n"));
 }
