@@ -80,7 +80,9 @@ pub fn examine_sections(device: &dyn ReadAt, geometry: Geometry, sections: &[Ext
 }
 
 fn is_in_a_partition(signature: &Signature, table: Option<&Table>) -> bool {
-    let at_the_end = signature.usage == Usage::Raid && signature.magic_offset > CHUNK;
+    // The labels of a ZFS pool's device lie at both ends.
+    let has_end = signature.usage == Usage::Raid || signature.format == "zfs_member";
+    let at_the_end = has_end && signature.magic_offset > CHUNK;
     let covers = |entry: &table::Entry| {
         let start = entry.extent.start;
         !entry.extended
