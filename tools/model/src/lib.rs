@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod content;
 pub mod foreign;
 pub mod fstype;
 pub mod md;
