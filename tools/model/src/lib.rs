@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod consent;
+pub mod content;
 pub mod foreign;
 pub mod fstype;
 pub mod md;
