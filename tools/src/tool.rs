@@ -20,9 +20,12 @@ pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
 const ROWS: &[(&str, Run)] = &[
     ("blkid", cmd::blkid::run),
     ("fdisk", cmd::fdisk::run),
+    ("fsck", cmd::fsck::run),
     ("lsblk", cmd::lsblk::run),
+    ("mount", cmd::mount::run),
     ("protect", cmd::writable::protect),
     ("status", cmd::status::run),
+    ("umount", cmd::umount::run),
     ("worker", cmd::worker::run),
     ("writable", cmd::writable::run),
 ];
