@@ -1,38 +1,48 @@
-//! The kernel's log from a moment on (/dev/kmsg, Documentation/ABI/testing/dev-kmsg): why a mount failed
-//! is there and nowhere else.
+//! What the kernel says while something is done: its log from one moment on (Documentation/ABI/testing/dev-kmsg).
 
-use rustix::fs::{Mode, OFlags, SeekFrom};
-use rustix::io::Errno;
-use std::os::fd::OwnedFd;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 
-/// Largest record (CONSOLE_EXT_LOG_MAX).
-const RECORD: usize = 8192;
-/// Most records that are looked at: a disk that fails says a lot.
-const RECORDS: usize = 1000;
+/// Longest record (CONSOLE_EXT_LOG_MAX).
+const LONGEST: usize = 8192;
+/// KERN_INFO: what is below it in number is worse.
+const INFO: u32 = 6;
+/// Most lines that are listened to.
+const MOST: usize = 256;
 
-/// A moment of the log.
-#[derive(Debug)]
-pub struct Mark(OwnedFd);
+/// The log from the moment of [`Kmsg::now`].
+pub struct Kmsg(File);
 
-impl Mark {
-    /// Now. `None` where the log cannot be read.
-    pub fn now() -> Option<Mark> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let log = rustix::fs::open("/dev/kmsg", flags, Mode::empty()).ok()?;
-        rustix::fs::seek(&log, SeekFrom::End(0)).ok()?;
-        Some(Mark(log))
+impl Kmsg {
+    pub fn now() -> io::Result<Kmsg> {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits();
+        let flags = i32::try_from(flags).map_err(io::Error::other)?;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open("/dev/kmsg")?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Kmsg(file))
     }
 
-    /// What the kernel has said since about any of these names, at severity `notice` or worse.
-    pub fn about(&self, names: &[&str]) -> Vec<String> {
+    /// What was said since, one line each.
+    pub fn lines(&mut self) -> Vec<String> {
+        self.records().into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// What was said since about any of these names, and is worse than mere information.
+    pub fn about(&mut self, names: &[&str]) -> Vec<String> {
+        let is_about = |(level, text): &(u32, String)| *level < INFO && mentions(text, names);
+        self.records().into_iter().filter(is_about).map(|(_, text)| text).collect()
+    }
+
+    /// Levels and messages.
+    fn records(&mut self) -> Vec<(u32, String)> {
         let mut lines = Vec::new();
-        let mut buffer = [0; RECORD];
-        for _ in 0..RECORDS {
-            match rustix::io::read(&self.0, &mut buffer) {
-                Ok(0) | Err(Errno::AGAIN) => break,
-                Ok(length) => lines.extend(message(&String::from_utf8_lossy(&buffer[..length]), names)),
-                // EPIPE: overwritten before it was read; the next one is there.
-                Err(Errno::PIPE | Errno::INTR) => {}
+        let mut record = [0; LONGEST];
+        while lines.len() < MOST {
+            match self.0.read(&mut record) {
+                Ok(length) => lines.extend(message(&String::from_utf8_lossy(&record[..length]))),
+                // Some were overwritten before they were read: the next ones are still there.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
                 Err(_) => break,
             }
         }
@@ -40,21 +50,22 @@ impl Mark {
     }
 }
 
-/// `LEVEL,SEQUENCE,MICROSECONDS,FLAGS;MESSAGE`, then lines of a dictionary that begin with a blank.
-fn message(record: &str, names: &[&str]) -> Option<String> {
-    /// KERN_INFO and below tell nothing of a failure.
-    const INFO: u32 = 6;
-    let (head, rest) = record.split_once(';')?;
+/// `6,339,5140900,-;md: md0 stopped.`, then lines of keys that begin with a blank.
+fn message(record: &str) -> Option<(u32, String)> {
+    let (head, message) = record.lines().next()?.split_once(';')?;
+    // The facility stands above the level's three bits.
     let level: u32 = head.split(',').next()?.parse().ok()?;
-    let text = rest.lines().next()?;
-    let is_word = |name: &&str| {
+    Some((level % 8, message.to_string()))
+}
+
+/// As words: `sda1` is not in `sda10`.
+fn mentions(text: &str, names: &[&str]) -> bool {
+    let is_bound = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
+    names.iter().any(|name| {
         text.match_indices(*name).any(|(at, _)| {
-            let before = text[..at].chars().next_back();
-            let after = text[at + name.len()..].chars().next();
-            !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+            is_bound(text[..at].chars().next_back()) && is_bound(text[at + name.len()..].chars().next())
         })
-    };
-    (level % 8 < INFO && names.iter().any(is_word)).then(|| text.to_string())
+    })
 }
 
 #[cfg(test)]
@@ -62,18 +73,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_about_a_device_is_told_from_the_rest() {
-        let error =
-            "3,339,5140900,-;EXT4-fs (sda1): write access unavailable, cannot proceed\n SUBSYSTEM=block\n";
-        let want = "EXT4-fs (sda1): write access unavailable, cannot proceed";
-        assert_eq!(message(error, &["sda1"]).as_deref(), Some(want));
-        let cases = [
-            ("another device", "3,1,1,-;EXT4-fs (sda10): bad\n"),
-            ("mere information", "6,1,1,-;EXT4-fs (sda1): mounted filesystem\n"),
-            ("no record", "nonsense"),
-        ];
-        for (label, record) in cases {
-            assert_eq!(message(record, &["sda1"]), None, "{label}");
-        }
+    fn a_record_is_its_message() {
+        let record = "4,339,5140900,-;md/raid:md5: cannot start; dirty\n SUBSYSTEM=block\n";
+        assert_eq!(message(record), Some((4, "md/raid:md5: cannot start; dirty".to_string())));
+        assert_eq!(message("nonsense"), None);
+    }
+
+    #[test]
+    fn a_device_is_told_from_one_whose_name_goes_on() {
+        assert!(mentions("EXT4-fs (sda1): write access unavailable", &["sda1"]));
+        assert!(!mentions("EXT4-fs (sda10): bad", &["sda1"]));
+        assert!(mentions("XFS (dm-0): bad", &["xyz", "dm-0"]));
     }
 }

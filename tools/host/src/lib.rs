@@ -14,6 +14,7 @@ pub mod kmsg;
 pub mod ledger;
 pub mod log;
 pub mod machine;
+pub mod md;
 pub mod modules;
 pub mod nic;
 pub mod params;

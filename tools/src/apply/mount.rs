@@ -3,7 +3,7 @@
 use super::Made;
 use anyhow::Context as _;
 use host::Root;
-use host::kmsg::Mark;
+use host::kmsg::Kmsg;
 use host::sys::mount as sys;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use std::io;
@@ -36,14 +36,14 @@ pub fn mount(
     flags: &[String],
     data: &str,
 ) -> anyhow::Result<Made> {
-    let mark = Mark::now();
+    let kmsg = Kmsg::now().ok();
     attach(source, Path::new(target), fstype, flags, data)
         .map_err(|error| {
             // The kernel calls a device by its own name.
             let real = std::fs::canonicalize(source).ok();
             let name = real.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
             let names: Vec<&str> = name.into_iter().chain(Some(fstype).filter(|t| !t.is_empty())).collect();
-            let log = mark.map(|mark| mark.about(&names)).unwrap_or_default();
+            let log = kmsg.map(|mut kmsg| kmsg.about(&names)).unwrap_or_default();
             Refused { error, log }
         })
         .with_context(|| format!("mount {source} at {target}"))?;
