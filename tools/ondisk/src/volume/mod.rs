@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod bitlocker;
+pub mod luks;
+pub mod lvm;
 pub mod mdraid;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
