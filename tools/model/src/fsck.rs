@@ -295,7 +295,10 @@ fn probed(path: &str, report: Option<&DiskReport>, subject: Subject<'_>) -> Resu
             Usage::Raid | Usage::Crypto => {
                 Err(Refusal::Part { path, format: signature.format.clone(), upper: Vec::new() })
             }
-            Usage::Other => Err(Refusal::Swap { path }),
+            Usage::Other => match signature.format.as_str() {
+                "swap" => Err(Refusal::Swap { path }),
+                _ => Err(Refusal::NoChecker { path, fstype: signature.format.clone() }),
+            },
         },
         None if report.table.is_some() => Err(Refusal::Partitioned { path }),
         None => match report.errors.first() {
@@ -363,21 +366,7 @@ mod tests {
             read_only: true,
             ..Block::default()
         };
-        let signature = Signature {
-            format: format.to_string(),
-            usage,
-            uuid: None,
-            member_uuid: None,
-            label: None,
-            version: None,
-            magic_offset: 0,
-            extent: None,
-            block_size: None,
-            health: Health::Sound,
-            dirty: false,
-            notes: Vec::new(),
-            volume: None,
-        };
+        let signature = Signature { health: Health::Sound, ..Signature::new(format, usage, 0) };
         let report = DiskReport { signatures: vec![signature], ..DiskReport::default() };
         let seen = Observed::Examined { report: Box::new(report) };
         let facts = Facts { blocks: vec![block], ..Facts::default() };

@@ -451,8 +451,9 @@ pub enum Refusal {
         path: String,
         partitions: Vec<String>,
     },
-    Swap {
+    NoFileSystem {
         path: String,
+        format: String,
     },
     Ambiguous {
         path: String,
@@ -528,7 +529,11 @@ impl std::fmt::Display for Refusal {
                     write!(f, "{path} has a partition table: did you mean {}?", partitions.join(" or "))
                 }
             },
-            Refusal::Swap { path } => write!(f, "{path} is swap space: swapon {path} uses it"),
+            Refusal::NoFileSystem { path, format } => match format.as_str() {
+                "swap" => write!(f, "{path} is swap space: swapon {path} uses it"),
+                "swsuspend" => write!(f, "{path} is swap space with a system that was hibernated into it"),
+                format => write!(f, "{path} is {}, which is no file system", Untrusted(format)),
+            },
             Refusal::Ambiguous { path, formats } => write!(
                 f,
                 "{path} looks like {}: -t TYPE says which, and wipefs {path} lists where each is",
@@ -571,6 +576,7 @@ fn what_part(path: &str, format: &str) -> String {
         "linux_raid_member" => format!("{path} is a member of a RAID array"),
         "LVM2_member" => format!("{path} is a physical volume of LVM"),
         "crypto_LUKS" => format!("{path} is encrypted (LUKS)"),
+        "BitLocker" => format!("{path} is encrypted (BitLocker)"),
         other => format!("{path} is a {}", Untrusted(other)),
     }
 }
@@ -586,6 +592,9 @@ pub fn part(path: &str, format: &str, upper: &[String]) -> String {
         }
         ("crypto_LUKS", []) => {
             format!("{what}: cryptsetup open {path} NAME makes it appear as /dev/mapper/NAME")
+        }
+        ("BitLocker", []) => {
+            format!("{what}: cryptsetup open --type bitlk {path} NAME makes it appear as /dev/mapper/NAME")
         }
         (_, []) => format!("{what}, which has to be assembled first"),
     }
@@ -934,7 +943,9 @@ fn probed(path: &str, report: Option<&DiskReport>, request: &Request<'_>) -> Res
         (Some(signature), _) if is_part(signature) => {
             Err(Refusal::Part { path, format: signature.format.clone(), upper: Vec::new() })
         }
-        (Some(signature), _) if signature.usage == Usage::Other => Err(Refusal::Swap { path }),
+        (Some(signature), _) if signature.usage == Usage::Other => {
+            Err(Refusal::NoFileSystem { path, format: signature.format.clone() })
+        }
         (Some(signature), _) => Ok(signature.format.clone()),
         (None, Some(table)) => {
             let word = |entry: &ondisk::table::Entry| match request.source {

@@ -39,21 +39,7 @@ fn made(name: &str, number: u32, slaves: &[&str]) -> Block {
 }
 
 fn sign(format: &str, usage: Usage) -> Signature {
-    Signature {
-        format: format.to_string(),
-        usage,
-        uuid: None,
-        member_uuid: None,
-        label: None,
-        version: None,
-        magic_offset: 0,
-        extent: None,
-        block_size: None,
-        health: Health::Sound,
-        dirty: false,
-        notes: Vec::new(),
-        volume: None,
-    }
+    Signature { health: Health::Sound, ..Signature::new(format, usage, 0) }
 }
 
 fn fs(format: &str) -> Signature {
@@ -280,6 +266,12 @@ fn members_are_refused_with_what_to_do_instead() {
             "/dev/sda1 is encrypted (LUKS): cryptsetup open /dev/sda1 NAME makes it appear as /dev/mapper/NAME",
         ),
         ("swap", Usage::Other, "/dev/sda1 is swap space: swapon /dev/sda1 uses it"),
+        ("xfs_external_log", Usage::Other, "/dev/sda1 is xfs_external_log, which is no file system"),
+        (
+            "BitLocker",
+            Usage::Crypto,
+            "/dev/sda1 is encrypted (BitLocker): cryptsetup open --type bitlk /dev/sda1 NAME makes it appear as /dev/mapper/NAME",
+        ),
     ];
     for (format, usage, want) in cases {
         let storage = one_disk(sign(format, usage));

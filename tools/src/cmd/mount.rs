@@ -553,8 +553,12 @@ fn errno(error: &anyhow::Error) -> Option<i32> {
     })
 }
 
+/// What a worker did has its errno as text.
 fn is_write_protected(error: &anyhow::Error) -> bool {
-    matches!(errno(error), Some(mount::errno::ROFS | mount::errno::ACCES))
+    match errno(error) {
+        Some(errno) => matches!(errno, mount::errno::ROFS | mount::errno::ACCES),
+        None => format!("{error:#}").contains("Read-only file system"),
+    }
 }
 
 /// A device that is not there, as opposed to one that is and cannot be used.
