@@ -7,6 +7,7 @@ pub mod build;
 pub mod consent;
 pub mod content;
 pub mod foreign;
+pub mod fsck;
 pub mod fstype;
 pub mod md;
 pub mod mdadm_conf;

@@ -161,7 +161,7 @@ impl Step {
             Step::MdSetReadOnly { device, read_only } => {
                 Some(Step::MdSetReadOnly { device, read_only: !read_only })
             }
-            Step::Mount { target, flags, .. } if !flags.iter().any(|flag| flag == "remount") => {
+            Step::Mount { target, flags, .. } if !changes_what_is_there(&flags) => {
                 Some(Step::Umount { target, lazy: false, force: false })
             }
             Step::Mount { .. }
@@ -174,6 +174,16 @@ impl Step {
             | Step::Run { .. } => None,
         }
     }
+}
+
+/// A mount(2) that attaches nothing new, which umount would take back.
+fn changes_what_is_there(flags: &[String]) -> bool {
+    let spread = |flag: &str| matches!(flag, "private" | "shared" | "slave" | "unbindable");
+    flags.iter().any(|flag| {
+        matches!(flag.as_str(), "remount" | "move")
+            || spread(flag.strip_prefix('r').unwrap_or(flag))
+            || spread(flag)
+    })
 }
 
 /// A word as a POSIX shell reads it, so that a printed step can be pasted.

@@ -8,7 +8,7 @@ mod guard;
 mod loopdev;
 mod md;
 mod module;
-mod mount;
+pub mod mount;
 mod run;
 
 use crate::report::{notice, without_errno};

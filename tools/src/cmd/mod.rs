@@ -4,7 +4,10 @@
 pub mod assemble;
 pub mod blkid;
 pub mod fdisk;
+pub mod fsck;
 pub mod lsblk;
+pub mod mount;
 pub mod status;
+pub mod umount;
 pub mod worker;
 pub mod writable;
