@@ -34,7 +34,8 @@ pub fn wants(tree: &Path, path: &str) -> Result<Option<Wants>> {
             let text = file.segment_data(&header)?;
             let text =
                 String::from_utf8_lossy(text).trim_end_matches('\0').trim_start_matches('/').to_string();
-            wants.interpreter = Some(text);
+            // Named by its path in the unmerged root: /lib64.
+            wants.interpreter = Some(packages::merged(&text));
         }
     }
     let common = file.find_common_data()?;
