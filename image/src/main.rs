@@ -30,8 +30,14 @@ enum What {
     Run,
 }
 
-fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    run(Arguments::parse()).unwrap_or_else(|error| {
+        eprintln!("image: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode> {
     let source = std::fs::canonicalize(arguments.source)?;
     match arguments.command {
         What::Lock => {

@@ -157,7 +157,22 @@ pub const HOST: &[&str] = &[
     "bcache-tools", // real peers, and what fixtures are made with
     "busybox-static",
     "linux-image-amd64", // the machine that makes fixtures
-    "dropbear-bin",      // a peer of the benchmark
+    // The peers of the benchmark: a bare floor, and Debian's own initramfs with dropbear, with what its
+    // mkinitramfs runs.
+    "bash",
+    "cpio",
+    "cryptsetup-initramfs",
+    "dash",
+    "debianutils",
+    "diffutils",
+    "dropbear-bin",
+    "dropbear-initramfs",
+    "findutils",
+    "grep",
+    "gzip",
+    "libc-bin",
+    "mawk",
+    "xz-utils",
 ];
 
 /// Links that Debian's alternatives would make, as (link, target).

@@ -309,7 +309,7 @@ impl Apt {
     /// A root of our own, updated and verified.
     fn update(cache: &Cache) -> Result<Apt> {
         let root = cache.root.join("apt");
-        for directory in ["lists/partial", "archives/partial", "etc"] {
+        for directory in ["lists/partial", "archives/partial", "etc/preferences.d"] {
             fs::create_dir_all(root.join(directory))?;
         }
         let mirror = mirror()?;

@@ -321,9 +321,9 @@ fn greeting(wishes: &Wishes, key: &Key, port: u16, config: &Path, how: &str) -> 
 /// Every boot has a host key of its own: `known_hosts` holds the last one. Ends with the machine.
 fn follow(events: &Transcript, known: &Path) {
     let mut mark = 0;
-    while let Ok(lines) = events.wait("whole lines", mark, FOREVER, |text| {
-        text.rfind('\n').map(|end| text[..=end].to_string())
-    }) {
+    while let Ok(lines) =
+        events.wait("whole lines", mark, FOREVER, |text| text.rfind('\n').map(|end| text[..=end].to_string()))
+    {
         mark += lines.len();
         for line in lines.lines() {
             let Ok(Event::HostKey { line, alias, .. }) = serde_json::from_str(line.trim()) else { continue };
