@@ -66,5 +66,14 @@ test-all: check image ## every VM test; goes on where it was interrupted; SHARD=
 lock: builder ## move image/packages.lock to what Debian's archive has now
 	@$(IMAGE) lock
 
+bench: image ## sizes, seconds and memory beside two peers built from Debian's packages; ROUNDS=N
+	@$(CARGO) run --locked --quiet -p image --bin bench -- --rounds $(ROUNDS)
+
+fuzz: patched ## hostile bytes at every parser for FUZZ_SECONDS
+	@cd fuzz && $(CARGO) run --locked --release -- --seconds $(FUZZ_SECONDS)
+
+repro: patched ## build twice, in different places: the same bytes
+	@image/repro
+
 clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CACHE)
 	rm -rf out target .patched fuzz/target init/sshd/patches/fetch/target

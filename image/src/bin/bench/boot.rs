@@ -66,9 +66,13 @@ fn watch(vm: &Vm, began: Instant, image: &Image) -> Result<Figures> {
     let kernel = moment()?;
     vm.console.wait_for("as init process", 0, PATIENCE)?;
     let init = moment()?;
-    ensure!(banner.recv_timeout(PATIENCE).is_ok(), "see an SSH banner within {} s", PATIENCE.as_secs());
+    while banner.recv_timeout(Duration::from_millis(50)).is_err() {
+        ensure!(!vm.console.ended(), "see an SSH banner: the machine ended");
+        ensure!(began.elapsed() < PATIENCE, "see an SSH banner within {} s", PATIENCE.as_secs());
+    }
     let banner = moment()?;
     while !ssh(port, image, "true")?.1 {
+        ensure!(!vm.console.ended(), "log in: the machine ended");
         ensure!(began.elapsed() < PATIENCE, "log in within {} s", PATIENCE.as_secs());
     }
     let login = moment()?;

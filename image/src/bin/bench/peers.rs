@@ -33,7 +33,8 @@ const TREE: u64 = 3 * GIB;
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// What dpkg would have left behind: links of alternatives, keys, indices. Then mkinitramfs, with its defaults
-/// but MODULES, and what it made goes to the second disk, its length to the first block.
+/// but MODULES, and what it made goes to the second disk, its length to the first block. Programs by their
+/// paths, for busybox's chroot takes its own applets first.
 const DROPBEAR: &str = r#"
 mount -t ext4 $A /mnt
 cd /mnt
@@ -47,12 +48,12 @@ mount -o bind /sys sys
 [ -e etc/passwd ] || echo 'root:x:0:0:root:/root:/bin/bash' > etc/passwd
 [ -e etc/group ] || echo 'root:x:0:' > etc/group
 sed -i 's/^MODULES=.*/MODULES=most/' etc/initramfs-tools/initramfs.conf
-chroot . ldconfig
-chroot . depmod @VERSION@
-chroot . dropbearkey -t ed25519 -f /etc/dropbear/initramfs/dropbear_ed25519_host_key
+chroot . /usr/sbin/ldconfig
+chroot . /usr/sbin/depmod @VERSION@
+chroot . /usr/bin/dropbearkey -t ed25519 -f /etc/dropbear/initramfs/dropbear_ed25519_host_key
 echo '@KEY@' > etc/dropbear/initramfs/authorized_keys
 chmod 600 etc/dropbear/initramfs/authorized_keys
-chroot . mkinitramfs -o /initrd @VERSION@
+chroot . /usr/sbin/mkinitramfs -o /initrd @VERSION@
 stat -c %s initrd > length
 dd if=length of=$B bs=512 count=1 conv=sync
 dd if=initrd of=$B bs=512 seek=1 conv=sync
