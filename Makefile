@@ -48,6 +48,7 @@ builder: patched
 check: setup-check patched ## the quick loop: formatting, clippy, unit and golden tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	cd fuzz && $(CARGO) clippy --locked --quiet -- -D warnings
 	@mkdir -p target
 	$(CARGO) test --locked --workspace 2>&1 | tee $(UNITS)
 

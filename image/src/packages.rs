@@ -60,6 +60,7 @@ pub fn mirror() -> Result<String> {
     for script in [
         "/usr/share/debootstrap/scripts/debian-common",
         "/usr/share/debootstrap/scripts/sid",
+        "/usr/sbin/debootstrap",
         "/usr/bin/mmdebstrap",
     ] {
         let text = fs::read_to_string(script).unwrap_or_default();

@@ -3,11 +3,11 @@
 //! in the builder machine; and a bare floor of busybox, dropbear and the three modules of virtio-net.
 
 use anyhow::{Context as _, Result, ensure};
-use image::lock::{self, Set};
+use image::lock::Set;
 use image::packages::{self, Cache, Tree};
 use image::vm::builder::{Builder, Order};
 use image::vm::{Lab, disks, programs};
-use image::{libraries, say};
+use image::{build, libraries, manifest, say};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::fs;
@@ -84,8 +84,7 @@ const FLOOR_MODULES: &[&str] = &["net/core/failover", "drivers/net/net_failover"
 pub fn all(own: &Path) -> Result<Vec<Image>> {
     ensure!(own.join("initramfs").exists(), "find an image in {}: `make image` builds it", own.display());
     let cache = Cache::open(&programs::source())?;
-    let locked = lock::read(&cache.source.join("image/packages.lock"))?;
-    packages::fetch(&cache, &locked)?;
+    let (locked, _) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
     let tree = packages::tree(&cache, &locked, Set::Host)?;
     let tools = packages::wrappers(&cache, &tree)?;
     let mut hash = Sha256::new();
