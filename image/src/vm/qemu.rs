@@ -283,6 +283,19 @@ impl<'lab> Vm<'lab> {
         self.child.wait().context("wait for QEMU")
     }
 
+    /// Processor time that the machine has used so far (proc_pid_stat(5), in ticks of 1/100 s).
+    pub fn cpu(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        // The name in brackets may hold blanks; the fields after it begin with the third.
+        let ticks = text.rsplit(')').next().and_then(|rest| {
+            let mut fields = rest.split_whitespace().skip(11);
+            let mut next = || fields.next()?.parse::<u64>().ok();
+            Some(next()? + next()?)
+        });
+        Ok(Duration::from_millis(ticks.with_context(|| format!("read {text:?}"))? * 10))
+    }
+
     fn describe(&self) -> String {
         let events = self.events.line.tail(30);
         let said = std::fs::read_to_string(&self.errors).unwrap_or_default();

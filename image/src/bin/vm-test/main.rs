@@ -13,6 +13,7 @@ mod boot;
 mod disks;
 mod login;
 mod network;
+mod programs;
 mod runner;
 mod services;
 mod sessions;
@@ -48,6 +49,7 @@ const TESTS: &[Test] = &[
     sample("killed_services_come_back", services::killed),
     sample("a_service_that_dies_again_and_again_burns_nothing", services::crash_loop),
     sample("sessions_behave_as_openssh_users_expect", sessions::everyday),
+    sample("every_program_that_people_type_starts", programs::start),
     full("large_copies_arrive_whole", sessions::large),
     sample("consent_opens_what_was_named_and_nothing_else", disks::consent),
     full("rescue_writable_turns_the_guard_off", disks::unguarded),
