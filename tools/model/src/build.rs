@@ -438,6 +438,7 @@ mod tests {
             resync_offset: 0,
             recovery_offset: None,
             bitmap: false,
+            bitmap_log: None,
             journal: false,
             ppl: false,
             reshape: None,

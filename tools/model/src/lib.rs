@@ -10,7 +10,6 @@ pub mod foreign;
 pub mod fsck;
 pub mod fstype;
 pub mod md;
-pub mod mdadm_conf;
 pub mod mount;
 pub mod parttype;
 pub mod plan;

@@ -43,6 +43,7 @@ const TESTS: &[Test] = &[
     sample("a_broken_server_is_mended_and_sees_it_after_a_reboot", disks::mend),
     sample("nothing_is_written_until_a_person_asks_for_it", disks::unchanged),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
+    sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_console_is_the_root_of_trust", login::trust),
     sample("without_a_key_the_console_shows_a_password", login::password),
