@@ -298,6 +298,7 @@ fn own_part(binaries: &BTreeMap<&'static str, Vec<u8>>, version: &str, layers: &
     for (path, content) in ETC {
         files.file(path, 0o644, content.replace("@VERSION@", version).into_bytes());
     }
+    files.file("usr/sbin/shutdown", 0o755, include_bytes!("../files/shutdown").to_vec());
     // The other archive has the directories, with their modes.
     files.0.retain(|_, entry| !matches!(entry, Entry::Directory(_)));
     files.pack()

@@ -12,6 +12,7 @@ mod bench;
 mod boot;
 mod disks;
 mod login;
+mod names;
 mod network;
 mod programs;
 mod runner;
@@ -54,6 +55,7 @@ const TESTS: &[Test] = &[
     full("large_copies_arrive_whole", sessions::large),
     sample("consent_opens_what_was_named_and_nothing_else", disks::consent),
     full("rescue_writable_turns_the_guard_off", disks::unguarded),
+    sample("disks_are_known_by_the_names_that_udev_gives_them", names::disks),
     sample("an_appended_cpio_brings_keys_and_parameters", boot::appended),
     full("cables_and_cards_come_and_go", network::cable),
     sample("a_pxe_boot_ends_in_a_login", boot::pxe),
