@@ -269,7 +269,6 @@ impl Netd {
             }
         }
         let nic = &self.nics[&index]; // found or inserted above
-        let name = nic.link.name.clone();
         if nic.link.enslaved {
             return self.leave(index);
         }
