@@ -259,7 +259,8 @@ mod tests {
                     std::fs::rename(elsewhere.path().join("b"), elsewhere.path().join("a")).unwrap();
                 }
             });
-            let lost = (0..100_000).filter(|_| root.line("class/one/serial").as_deref() != Some("S1")).count();
+            let lost =
+                (0..100_000).filter(|_| root.line("class/one/serial").as_deref() != Some("S1")).count();
             done.store(true, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(lost, 0);
         });
