@@ -275,7 +275,7 @@ fn kept_part(
         files.file(&format!("{directory}/{path}"), 0o644, content);
     }
     for (name, content) in kernel.indices(&own)? {
-        files.file(&format!("{directory}/{name}"), 0o644, content.into_bytes());
+        files.file(&format!("{directory}/{name}"), 0o644, content);
     }
     let archive = files.pack()?;
     let key = hex(&Sha256::digest(&archive))[..24].to_string();
@@ -487,7 +487,11 @@ fn modules_layer(
     kernel: &Kernel,
     places: &BTreeMap<String, Place>,
 ) -> Result<PathBuf> {
-    let recipe = format!("{}\n{places:?}", guest.key);
+    // The full indices: they hide the nucleus's own, whose modules they name too.
+    let indices = kernel.indices(places)?;
+    let mut hash = Sha256::new();
+    indices.iter().for_each(|(_, content)| hash.update(content));
+    let recipe = format!("{}\n{places:?}\n{}", guest.key, hex(&hash.finalize()));
     layer(cache, tools, "20-modules", &recipe, |stage| {
         let directory = stage.join(format!("usr/lib/modules/{}", kernel.version));
         for (name, place) in places.iter().filter(|(_, place)| **place == Place::Layer) {
@@ -496,8 +500,7 @@ fn modules_layer(
             fs::create_dir_all(path.parent().context("a module has a directory")?)?;
             fs::write(path, content)?;
         }
-        // The full indices: they hide the nucleus's own, whose modules they name too.
-        for (name, content) in kernel.indices(places)? {
+        for (name, content) in &indices {
             fs::write(directory.join(name), content)?;
         }
         Ok(())

@@ -5,6 +5,7 @@ pub mod build;
 pub mod cpio;
 pub mod fixtures;
 pub mod kernel_config;
+mod kmod_index;
 pub mod libraries;
 pub mod lock;
 pub mod manifest;
