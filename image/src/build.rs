@@ -2,6 +2,7 @@
 //! out/SHA256SUMS. The same lock, rustc and libc give the same bytes.
 
 use crate::cpio::Archive;
+use crate::kernel_config;
 use crate::libraries;
 use crate::lock::Set;
 use crate::manifest::{self, Take};
@@ -53,6 +54,10 @@ pub fn build(source: &Path) -> Result<Built> {
     let tools = packages::wrappers(&cache, &host)?;
     let guest = packages::tree(&cache, &locked, Set::Guest)?;
     let kernel = Kernel::read(&guest)?;
+    let config = guest.root.join(format!("boot/config-{}", kernel.version));
+    kernel_config::check(
+        &fs::read_to_string(&config).with_context(|| format!("read {}", config.display()))?,
+    )?;
     let places = kernel.places()?;
     let binaries = compile(source)?;
 
@@ -148,9 +153,12 @@ fn compile(source: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
     for (package, name) in BINARIES {
         say!("compiling {package}");
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        // A person sees cargo's own bar; a log is spared it.
+        let how =
+            if std::io::IsTerminal::is_terminal(&std::io::stderr()) { "--color=auto" } else { "--quiet" };
         command.current_dir(source).args([
             "build",
-            "--quiet",
+            how,
             "--locked",
             "--profile",
             "image",
@@ -515,11 +523,21 @@ fn layer(
     say!("packing the layer {name}");
     let stage = tempfile::Builder::new().prefix(name).tempdir_in(&directory)?;
     fill(stage.path())?;
+    only_usr(stage.path())?;
     settle_modes(stage.path())?;
     let beside = target.with_extension(format!("part{}", std::process::id()));
     packages::run(Command::new(tools.join("mksquashfs")).arg(stage.path()).arg(&beside).args(SQUASHFS))?;
     fs::rename(&beside, &target)?;
     Ok(target)
+}
+
+/// A layer is stacked on /usr, and whatever else it held would be nowhere.
+fn only_usr(stage: &Path) -> Result<()> {
+    for entry in fs::read_dir(stage)? {
+        let name = entry?.file_name();
+        ensure!(name == "usr", "a layer holds /{}: only /usr is seen", name.to_string_lossy());
+    }
+    Ok(())
 }
 
 /// Reproducible, and small: xz of 1 MiB blocks with the filter for x86 code.

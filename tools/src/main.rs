@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod cmd;
 mod report;
 mod scan;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use contract::facts::{Block, Facts};
 use contract::guard;
 use contract::guard::Consent;
-use contract::wire::WorkerRequest;
+use contract::wire::{DevdRequest, WorkerRequest};
 use host::Root;
 use host::sysfs::Node;
 use host::workers::{Job, Outcome, Pool, SELF};
@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// How long one device may take, unless a tool says otherwise; --help of the reading tools says so.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+/// For devd's answer to arrive, after the time that it was given.
+const ANSWER: Duration = Duration::from_secs(1);
 /// The sizes of a drive that does not say.
 const SECTOR: u32 = 512;
 /// Major number of floppy drives: without a medium, reading one takes many seconds.
@@ -34,6 +36,8 @@ pub struct Scan {
     pub facts: Facts,
     consents: Vec<Consent>,
     deadline: Duration,
+    /// By kernel name: what a person wants looked at in the middle of a device.
+    windows: Vec<(String, Extent)>,
 }
 
 /// One device to examine.
@@ -46,8 +50,19 @@ pub struct Ask {
     pub geometry: Geometry,
     /// Bytes.
     pub size: u64,
-    /// Windows to examine too: partitions without a node.
+    /// Windows to examine too: partitions without a node, and what was asked for.
     pub sections: Vec<Extent>,
+}
+
+/// Waits until devd has handled what was there at power-on: its modules, and the guard on every disk. A
+/// verb typed right after the login would else see half of the machine. A devd that is away holds nothing up.
+pub fn settle(context: &Context, patience: Duration) {
+    if !context.root.is_live() || host::statefile::read::<contract::state::Devd>("devd").settled {
+        return;
+    }
+    let timeout_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+    // What the answer says stands in devd's state file as well.
+    let _ = host::ask::ask("devd", &DevdRequest::Settle { timeout_ms }, patience + ANSWER);
 }
 
 impl Scan {
@@ -59,12 +74,19 @@ impl Scan {
             consents: host::consents::read(&root),
             root,
             deadline: DEADLINE,
+            windows: Vec::new(),
         }
     }
 
     /// With another deadline for each device.
     pub fn within(self, deadline: Duration) -> Scan {
         Scan { deadline, ..self }
+    }
+
+    /// With a window of one device examined too: it is among the report's sections.
+    pub fn with_window(mut self, name: &str, window: Extent) -> Scan {
+        self.windows.push((name.to_string(), window));
+        self
     }
 
     /// The kernel name of the device that a person's path means: a node, a link to one, or an image file,
@@ -102,7 +124,7 @@ impl Scan {
             {
                 match skipped(block, &self.facts, &hung) {
                     Some(reason) => drop(observed.insert(block.name.clone(), Observed::Skipped { reason })),
-                    None => asks.push(ask(block)),
+                    None => asks.push(ask(block, &self.windows)),
                 }
             }
             examiner.examine(&asks, &mut observed);
@@ -114,7 +136,7 @@ impl Scan {
     }
 }
 
-fn ask(block: &Block) -> Ask {
+fn ask(block: &Block, windows: &[(String, Extent)]) -> Ask {
     let or = |size: u32, other: u32| if size == 0 { other } else { size };
     let logical = or(block.logical_block, SECTOR);
     let geometry = Geometry { logical, physical: or(block.physical_block, logical) };
@@ -124,7 +146,7 @@ fn ask(block: &Block) -> Ask {
         diskseq: block.diskseq,
         geometry,
         size: block.size,
-        sections: Vec::new(),
+        sections: windows.iter().filter(|(name, _)| *name == block.name).map(|(_, window)| *window).collect(),
     }
 }
 
@@ -133,8 +155,9 @@ fn with_sections(ask: &Ask, facts: &Facts, observed: &BTreeMap<String, Observed>
     let Some(Observed::Examined { report }) = observed.get(&ask.name) else { return None };
     let disk = facts.blocks.iter().find(|block| block.name == ask.name && block.partition.is_none())?;
     let entries = refused(disk, report.table.as_ref()?, &facts.blocks);
-    let sections: Vec<Extent> = entries.filter(|entry| !entry.extended).map(|entry| entry.extent).collect();
-    (!sections.is_empty()).then(|| Ask { sections, ..ask.clone() })
+    let refused: Vec<Extent> = entries.filter(|entry| !entry.extended).map(|entry| entry.extent).collect();
+    let sections = [&ask.sections[..], &refused].concat();
+    (!refused.is_empty()).then(|| Ask { sections, ..ask.clone() })
 }
 
 /// Names of devices that are not to be touched, or stand on one that is not.

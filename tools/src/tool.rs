@@ -18,11 +18,17 @@ pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
 
 /// Sorted by name; each is in TOOLS.
 const ROWS: &[(&str, Run)] = &[
+    ("assemble", cmd::assemble::run),
     ("blkid", cmd::blkid::run),
     ("fdisk", cmd::fdisk::run),
+    ("fsck", cmd::fsck::run),
     ("lsblk", cmd::lsblk::run),
+    ("mount", cmd::mount::run),
+    ("protect", cmd::writable::protect),
     ("status", cmd::status::run),
+    ("umount", cmd::umount::run),
     ("worker", cmd::worker::run),
+    ("writable", cmd::writable::run),
 ];
 
 #[allow(dead_code, reason = "read by the tools that are being written")]

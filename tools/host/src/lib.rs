@@ -4,12 +4,18 @@
 
 pub mod act;
 pub mod ask;
+pub mod capture;
 pub mod consents;
 pub mod device;
 pub mod devices;
 pub mod events;
+pub mod fstab;
+pub mod holders;
+pub mod kmsg;
+pub mod ledger;
 pub mod log;
 pub mod machine;
+pub mod md;
 pub mod modules;
 pub mod nic;
 pub mod params;

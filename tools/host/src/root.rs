@@ -3,13 +3,14 @@
 //! system's absolute symbolic links and a captured machine's tree behave as if they were `/`.
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most bytes of one file that [`Root::read`] returns; more is an error, not a truncation. Kernel
 /// and configuration files are far below it.
@@ -24,6 +25,36 @@ const TRIES: u32 = 1000;
 pub struct Root {
     directory: Arc<OwnedFd>,
     live: bool,
+    tape: Option<Arc<Tape>>,
+}
+
+/// What was looked at through a root, for `rescue capture`: each path as it was asked for, and what
+/// stood there.
+#[derive(Debug, Default)]
+pub struct Tape(Mutex<BTreeMap<PathBuf, Seen>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    File(Vec<u8>),
+    Link(PathBuf),
+    Directory,
+    /// It is there, and nobody asked what it is.
+    There,
+}
+
+impl Tape {
+    /// A path that was read is known better than one that was only seen to be there.
+    fn note(&self, path: &Path, seen: Seen) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (notes.get(path), &seen) {
+            (Some(_), Seen::There) => {}
+            _ => drop(notes.insert(path.to_path_buf(), seen)),
+        }
+    }
+
+    pub fn notes(&self) -> BTreeMap<PathBuf, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Root {
@@ -40,7 +71,18 @@ impl Root {
     fn open(path: &Path, live: bool) -> io::Result<Root> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Root { directory: Arc::new(directory), live })
+        Ok(Root { directory: Arc::new(directory), live, tape: None })
+    }
+
+    /// The same root, which writes down what is looked at through it.
+    pub fn taped(&self, tape: &Arc<Tape>) -> Root {
+        Root { tape: Some(tape.clone()), ..self.clone() }
+    }
+
+    fn note(&self, path: &Path, seen: impl FnOnce() -> Seen) {
+        if let Some(tape) = &self.tape {
+            tape.note(path, seen());
+        }
     }
 
     pub fn is_live(&self) -> bool {
@@ -81,6 +123,7 @@ impl Root {
 
     /// A regular file's whole content, [`MAX_FILE`] at most. Files of sysfs and proc are regular.
     pub fn read(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        let path = path.as_ref();
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
         let file = File::from(fd);
         if !file.metadata()?.is_file() {
@@ -91,6 +134,7 @@ impl Root {
         if bytes.len() as u64 > MAX_FILE {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
         }
+        self.note(path, || Seen::File(bytes.clone()));
         Ok(bytes)
     }
 
@@ -113,6 +157,7 @@ impl Root {
 
     /// The names in a directory, sorted, without `.` and `..`.
     pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<OsString>> {
+        let path = path.as_ref();
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(fd)? {
@@ -125,18 +170,30 @@ impl Root {
             }
         }
         names.sort();
+        self.note(path, || Seen::Directory);
+        if self.tape.is_some() {
+            // A listing without its names would be another one.
+            names.iter().for_each(|name| self.note(&path.join(name), || Seen::There));
+        }
         Ok(names)
     }
 
     /// What a symbolic link says, unresolved.
     pub fn link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+        let path = path.as_ref();
         let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)?;
         let target = rustix::fs::readlinkat(fd.as_fd(), "", Vec::new())?;
-        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        self.note(path, || Seen::Link(target.clone()));
+        Ok(target)
     }
 
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
-        self.open_at(path, OFlags::PATH).is_ok()
+        let there = self.open_at(path.as_ref(), OFlags::PATH).is_ok();
+        if there {
+            self.note(path.as_ref(), || Seen::There);
+        }
+        there
     }
 
     /// Writes an attribute of sysfs or proc in one write(2), as the kernel wants it.
@@ -202,7 +259,8 @@ mod tests {
                     std::fs::rename(elsewhere.path().join("b"), elsewhere.path().join("a")).unwrap();
                 }
             });
-            let lost = (0..100_000).filter(|_| root.line("class/one/serial").as_deref() != Some("S1")).count();
+            let lost =
+                (0..100_000).filter(|_| root.line("class/one/serial").as_deref() != Some("S1")).count();
             done.store(true, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(lost, 0);
         });

@@ -73,6 +73,13 @@ pub fn node(path: &Path) -> io::Result<Node> {
     })
 }
 
+/// The file behind a loop device that goes away with its last user (mount(8) shows the file instead).
+pub fn file_of_passing_loop(root: &Root, name: &str) -> Option<String> {
+    let directory = format!("{CLASS}/{name}/loop");
+    root.line(format!("{directory}/autoclear")).filter(|flag| flag == "1")?;
+    root.line(format!("{directory}/backing_file"))
+}
+
 /// Disks as /proc/partitions has them, those that it leaves out (no medium) behind them, each
 /// followed by its partitions by number.
 fn position<'a>(block: &'a Block, order: &[String]) -> (usize, Vec<(u64, &'a str)>, u32) {

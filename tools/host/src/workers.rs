@@ -97,7 +97,8 @@ impl Pool {
                     match self.begin(&jobs[job], job, time) {
                         Ok(started) => busy.push(started),
                         Err(error) => {
-                            outcomes[job] = Some(Outcome::Failed(format!("start a worker: {error}")))
+                            let why = format!("start a worker for {}: {error}", jobs[job].path);
+                            outcomes[job] = Some(Outcome::Failed(why));
                         }
                     }
                 }
@@ -150,6 +151,8 @@ impl Pool {
             .env_clear()
             .stdin(Stdio::from(far))
             .stdout(Stdio::null())
+            // One that is abandoned would keep a session open whose pipe it holds.
+            .stderr(Stdio::null())
             .spawn()?;
         Ok(Worker { child, socket: near.into() })
     }

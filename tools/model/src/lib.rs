@@ -4,7 +4,10 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod consent;
+pub mod content;
 pub mod foreign;
+pub mod fsck;
 pub mod fstype;
 pub mod md;
 pub mod mount;

@@ -11,10 +11,11 @@ pub enum Step {
     /// Write the consent, then clear the kernel's read-only flag of the device and of its disk.
     SetWritable {
         path: String,
+        /// The whole disk, for a partition.
         disk: Option<String>,
         consent: Consent,
     },
-    /// Take the consent away and set the flag again.
+    /// Take the consent away and set the flags again.
     SetGuarded {
         path: String,
         disk: Option<String>,
@@ -28,11 +29,17 @@ pub enum Step {
     MdStop {
         device: String,
     },
+    /// A running array: may it be written?
+    MdSetReadOnly {
+        device: String,
+        read_only: bool,
+    },
     Loop {
         file: String,
-        device: Option<String>,
         read_only: bool,
+        /// Bytes.
         offset: u64,
+        /// Bytes; `None` for the rest of the file.
         size: Option<u64>,
     },
     LoopRemove {
@@ -41,11 +48,14 @@ pub enum Step {
     MakeDirectory {
         path: String,
     },
+    /// mount(2). Sources that a step before it makes (a loop device) are named by [`MADE`].
     Mount {
         source: String,
         target: String,
         fstype: String,
+        /// As mount(8) spells them: `ro`, `nosuid`, `bind`, `remount`.
         flags: Vec<String>,
+        /// The comma-separated options that the file system itself reads.
         data: String,
     },
     Umount {
@@ -53,16 +63,20 @@ pub enum Step {
         lazy: bool,
         force: bool,
     },
+    /// A foreign program that owns the terminal: a checker, a mount helper.
     Run {
         argv: Vec<String>,
     },
 }
 
+/// Stands in a later step for the device that an earlier one made.
+pub const MADE: &str = "{made}";
+
 /// One md array to assemble by the kernel's own interface (md's sysfs and SET_ARRAY_INFO,
 /// ADD_NEW_DISK, RUN_ARRAY). Sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MdStart {
-    /// `/dev/md0` or `/dev/md/name`; the node's minor is in `minor`.
+    /// `/dev/md0`; the node's minor is in `minor`.
     pub device: String,
     pub minor: u32,
     /// Below /dev/md: `/dev/md/boot`.
@@ -70,7 +84,25 @@ pub struct MdStart {
     pub uuid: String,
     pub members: Vec<MdMember>,
     pub read_only: bool,
+    /// `0.90`, `1.0`, `1.1` or `1.2`.
     pub metadata: String,
+    /// Started, to be read, from these facts instead of by its superblocks, where the kernel would write to
+    /// what belongs to those even so (bitmap, partial parity log).
+    #[serde(default)]
+    pub bare: Option<MdBare>,
+}
+
+/// What a superblock says, as the kernel is told it where it is not to read it itself. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MdBare {
+    /// `raid5`
+    pub level: String,
+    pub raid_disks: u32,
+    pub layout: u32,
+    pub chunk: u64,
+    pub component_size: u64,
+    /// How far the members agree; `None`: everywhere.
+    pub in_sync: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,4 +114,123 @@ pub struct MdMember {
     /// What was seen; applying looks again and refuses when it changed.
     pub diskseq: Option<u64>,
     pub events: u64,
+    /// Where its data is. Bytes.
+    pub data_offset: u64,
+    pub data_size: u64,
+}
+
+impl Step {
+    /// The plain command that would do the same, for `--dry-run` and the ledger.
+    pub fn text(&self) -> String {
+        match self {
+            Step::SetWritable { path, .. } => format!("rescue writable {}", word(path)),
+            Step::SetGuarded { path, .. } => format!("rescue protect {}", word(path)),
+            Step::Module { name } => format!("modprobe {}", word(name)),
+            Step::MdStart(start) => {
+                let members: Vec<String> = start.members.iter().map(|member| word(&member.path)).collect();
+                let read_only = if start.read_only { " --readonly" } else { "" };
+                let device = word(&start.device);
+                format!("mdadm --assemble --run{read_only} {device} {}", members.join(" "))
+            }
+            Step::MdStop { device } => format!("mdadm --stop {}", word(device)),
+            Step::MdSetReadOnly { device, read_only: true } => format!("mdadm --readonly {}", word(device)),
+            Step::MdSetReadOnly { device, read_only: false } => format!("mdadm --readwrite {}", word(device)),
+            Step::Loop { file, read_only, offset, size } => {
+                let mut text = "losetup --find --show".to_string();
+                if *read_only {
+                    text += " --read-only";
+                }
+                if *offset > 0 {
+                    text += &format!(" --offset {offset}");
+                }
+                if let Some(size) = size {
+                    text += &format!(" --sizelimit {size}");
+                }
+                format!("{text} {}", word(file))
+            }
+            Step::LoopRemove { device } => format!("losetup --detach {}", word(device)),
+            Step::MakeDirectory { path } => format!("mkdir -p {}", word(path)),
+            Step::Mount { source, target, fstype, flags, data } => {
+                let mut text = "mount".to_string();
+                if !fstype.is_empty() {
+                    text += &format!(" -t {}", word(fstype));
+                }
+                let mut options: Vec<&str> = flags.iter().map(String::as_str).collect();
+                options.extend(Some(data.as_str()).filter(|data| !data.is_empty()));
+                if !options.is_empty() {
+                    text += &format!(" -o {}", word(&options.join(",")));
+                }
+                format!("{text} {} {}", word(source), word(target))
+            }
+            Step::Umount { target, lazy, force } => {
+                let lazy = if *lazy { " -l" } else { "" };
+                let force = if *force { " -f" } else { "" };
+                format!("umount{lazy}{force} {}", word(target))
+            }
+            Step::Run { argv } => argv.iter().map(|part| word(part)).collect::<Vec<_>>().join(" "),
+        }
+    }
+
+    /// The step that takes this one back, where one does. What a loop step made is only known
+    /// afterwards, so its inverse is the door's to write down.
+    pub fn inverse(&self) -> Option<Step> {
+        match self.clone() {
+            Step::SetWritable { path, disk, consent } => Some(Step::SetGuarded { path, disk, consent }),
+            Step::SetGuarded { path, disk, consent } => Some(Step::SetWritable { path, disk, consent }),
+            Step::MdStart(start) => Some(Step::MdStop { device: start.device }),
+            Step::MdSetReadOnly { device, read_only } => {
+                Some(Step::MdSetReadOnly { device, read_only: !read_only })
+            }
+            Step::Mount { target, flags, .. } if !changes_what_is_there(&flags) => {
+                Some(Step::Umount { target, lazy: false, force: false })
+            }
+            Step::Mount { .. }
+            | Step::Module { .. }
+            | Step::MdStop { .. }
+            | Step::Loop { .. }
+            | Step::LoopRemove { .. }
+            | Step::MakeDirectory { .. }
+            | Step::Umount { .. }
+            | Step::Run { .. } => None,
+        }
+    }
+}
+
+/// A mount(2) that attaches nothing new, which umount would take back.
+fn changes_what_is_there(flags: &[String]) -> bool {
+    let spread = |flag: &str| matches!(flag, "private" | "shared" | "slave" | "unbindable");
+    flags.iter().any(|flag| {
+        matches!(flag.as_str(), "remount" | "move")
+            || spread(flag.strip_prefix('r').unwrap_or(flag))
+            || spread(flag)
+    })
+}
+
+/// A word as a POSIX shell reads it, so that a printed step can be pasted.
+pub fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_string();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_reads_as_the_command_that_would_do_it() {
+        let mount = Step::Mount {
+            source: "/dev/md2".to_string(),
+            target: "/mnt/my disk".to_string(),
+            fstype: "ext4".to_string(),
+            flags: vec!["ro".to_string(), "nosuid".to_string()],
+            data: "noload".to_string(),
+        };
+        assert_eq!(mount.text(), "mount -t ext4 -o ro,nosuid,noload /dev/md2 '/mnt/my disk'");
+        assert_eq!(mount.inverse().unwrap().text(), "umount '/mnt/my disk'");
+        let run = Step::Run { argv: vec!["e2fsck".to_string(), "-y".to_string(), "it's".to_string()] };
+        assert_eq!(run.text(), r"e2fsck -y 'it'\''s'");
+    }
 }

@@ -1,11 +1,14 @@
 //! The whole picture on one screen: what there is, what is wrong with it, and what to type next.
 
+use crate::build::{ambiguous, is_extended};
+use crate::content;
+use crate::md::{self, Judgement, Wishes, array_name, level_name as level};
 use crate::parttype;
 use crate::storage::{Array, Device, Observed, Problem, Storage};
 use contract::facts::Block;
 use ondisk::table::{Entry, TableKind};
 use ondisk::volume::Volume;
-use ondisk::volume::mdraid::{Level, Role, Superblock};
+use ondisk::volume::mdraid::{Role, Superblock};
 use ondisk::{Health, Usage};
 use serde::Serialize;
 
@@ -75,9 +78,15 @@ pub struct Stopped {
     /// `host:name`, or the number that 0.90 prefers. Hostile.
     pub name: String,
     pub level: String,
+    /// Members that are current, of those of a whole array.
     pub present: u32,
     pub wanted: u32,
+    /// What would be used.
     pub members: Vec<String>,
+    /// What would not be used: `/dev/sdb3: stale, behind by 6 events`. Hostile.
+    pub left_out: Vec<String>,
+    /// Why it cannot be started as it is.
+    pub refusal: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -87,7 +96,9 @@ pub struct Next {
 }
 
 pub fn status(storage: &Storage) -> Status {
-    let drives: Vec<&Device> = storage.devices.iter().filter(|device| is_drive(&device.block)).collect();
+    let mut drives: Vec<&Device> = storage.devices.iter().filter(|device| is_drive(&device.block)).collect();
+    // The kernel lists them as they were found, which differs from boot to boot.
+    drives.sort_by(|a, b| by_name(a, b));
     let volumes = storage.devices.iter().filter(|device| is_volume(&device.block));
     let writable = drives.iter().filter(|device| guard(device, storage) == Guard::Writable);
     Status {
@@ -99,6 +110,16 @@ pub fn status(storage: &Storage) -> Status {
         stopped: storage.arrays.iter().filter_map(|array| stopped(array, storage)).collect(),
         next: next(storage),
     }
+}
+
+/// `sdb` before `sdaa`, and each disk before its partitions by number.
+fn by_name(a: &Device, b: &Device) -> std::cmp::Ordering {
+    let key = |device: &Device| {
+        let partition = device.block.partition.clone();
+        let disk = partition.as_ref().map_or_else(|| device.block.name.clone(), |part| part.disk.clone());
+        (disk.len(), disk, partition.map_or(0, |part| part.number))
+    };
+    key(a).cmp(&key(b))
 }
 
 /// A disk or partition with something behind it: no empty drive bay.
@@ -143,13 +164,14 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
             return (join(&[drive, reason.clone()]), Fitness::Unknown);
         }
     };
-    let table = report.table.as_ref().map(|table| match table.kind {
+    let shown = report.table.as_ref().filter(|_| !is_extended(device, storage));
+    let table = shown.map(|table| match table.kind {
         TableKind::Gpt => "GPT",
         TableKind::Mbr => "MBR",
         TableKind::Bsd => "BSD label",
         TableKind::Mac => "Apple map",
     });
-    let mut fitness = match report.table.as_ref().map(|table| &table.health) {
+    let mut fitness = match shown.map(|table| &table.health) {
         Some(Health::Damaged(_)) => Fitness::Damaged,
         Some(Health::Sound | Health::Unchecked) | None => Fitness::Good,
     };
@@ -159,10 +181,7 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
     };
     let content = match &signature.volume {
         Some(Volume::Md(superblock)) => member(superblock),
-        None => match signature.label.as_deref().filter(|label| !label.is_empty()) {
-            Some(label) => format!("{} \"{label}\"", signature.format),
-            None => signature.format.clone(),
-        },
+        None => content::words(signature),
     };
     let role = role(device, storage).map(str::to_string).unwrap_or_default();
     let state = match (&signature.health, signature.dirty) {
@@ -176,7 +195,7 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
         }
         (Health::Sound | Health::Unchecked, false) => String::new(),
     };
-    (join(&[drive, content, role, state]), fitness)
+    (join(&[drive, content, role, state, signature.notes.join(", ")]), fitness)
 }
 
 impl Fitness {
@@ -227,30 +246,6 @@ fn member(superblock: &Superblock) -> String {
         Role::Journal => "journal".to_string(),
     };
     format!("{} {role}, {}", level(superblock.level), array_name(superblock))
-}
-
-/// `host:name`, or `md0` for a 0.90 superblock.
-fn array_name(superblock: &Superblock) -> String {
-    match superblock.preferred_minor {
-        Some(minor) if superblock.name.is_empty() => format!("md{minor}"),
-        _ => superblock.name.clone(),
-    }
-}
-
-fn level(level: Level) -> String {
-    match level {
-        Level::Linear => "linear".to_string(),
-        Level::Raid0 => "raid0".to_string(),
-        Level::Raid1 => "raid1".to_string(),
-        Level::Raid4 => "raid4".to_string(),
-        Level::Raid5 => "raid5".to_string(),
-        Level::Raid6 => "raid6".to_string(),
-        Level::Raid10 => "raid10".to_string(),
-        Level::Multipath => "multipath".to_string(),
-        Level::Faulty => "faulty".to_string(),
-        Level::Container => "container".to_string(),
-        Level::Other(number) => format!("level {number}"),
-    }
 }
 
 fn entry<'a>(device: &Device, storage: &'a Storage) -> Option<(TableKind, &'a Entry)> {
@@ -319,36 +314,22 @@ fn used_by(device: &Device, storage: &Storage) -> Vec<String> {
     mounts.map(|mount| mount.target.clone()).chain(swaps).chain(above).collect()
 }
 
-fn superblock(device: &Device) -> Option<&Superblock> {
-    match device.signature()?.volume.as_ref()? {
-        Volume::Md(superblock) => Some(superblock),
-    }
-}
-
+/// What `rescue assemble` would do with an array that does not run.
 fn stopped(array: &Array, storage: &Storage) -> Option<Stopped> {
-    if array.device.is_some() {
+    if md::running(storage, array).is_some() {
         return None;
     }
-    let members: Vec<&Device> = array.members.iter().filter_map(|id| storage.get(id)).collect();
-    let superblocks: Vec<&Superblock> = members.iter().filter_map(|device| superblock(device)).collect();
-    // The one that was written last knows best how many there should be.
-    let latest = superblocks.iter().max_by_key(|superblock| superblock.events)?;
-    let mut slots: Vec<u32> = superblocks
-        .iter()
-        .filter_map(|superblock| match superblock.role {
-            Role::Active(slot) => Some(slot),
-            Role::Spare | Role::Faulty | Role::Journal => None,
-        })
-        .collect();
-    slots.sort_unstable();
-    slots.dedup();
+    let Judgement { uuid, name, level: of, present, wanted, members, left_out, refusal, .. } =
+        md::judge(storage, array, &Wishes::default());
     Some(Stopped {
-        uuid: array.uuid.clone(),
-        name: array_name(latest),
-        level: level(latest.level),
-        present: u32::try_from(slots.len()).unwrap_or(u32::MAX),
-        wanted: latest.raid_disks,
-        members: members.iter().map(|device| device.path.clone()).collect(),
+        uuid,
+        name,
+        level: level(of),
+        present,
+        wanted,
+        members: members.into_iter().map(|member| member.path).collect(),
+        left_out: left_out.iter().map(|left| format!("{}: {}", left.path, left.why)).collect(),
+        refusal: refusal.map(|refusal| refusal.to_string()),
     })
 }
 
@@ -361,7 +342,8 @@ fn next(storage: &Storage) -> Next {
             "there is no disk: which controllers are there, and has each its driver",
         );
     }
-    if storage.arrays.iter().any(|array| stopped(array, storage).is_some()) {
+    let stopped: Vec<Stopped> = storage.arrays.iter().filter_map(|array| stopped(array, storage)).collect();
+    if stopped.iter().any(|array| array.refusal.is_none()) {
         return next("rescue assemble".to_string(), "starts the arrays that were found, read-only");
     }
     let free: Vec<&Device> = storage
@@ -369,7 +351,12 @@ fn next(storage: &Storage) -> Next {
         .iter()
         .filter(|device| device.node && (is_drive(&device.block) || is_volume(&device.block)))
         .filter(|device| used_by(device, storage).is_empty())
-        .filter(|device| device.signature().is_some_and(|found| found.usage == Usage::Filesystem))
+        .filter(|device| device.report().is_some_and(|report| !ambiguous(report)))
+        .filter(|device| {
+            device
+                .signature()
+                .is_some_and(|found| found.usage == Usage::Filesystem && content::is_mountable(found))
+        })
         .collect();
     let damaged = |device: &&&Device| {
         device.signature().is_some_and(|found| matches!(found.health, Health::Damaged(_)))
@@ -382,6 +369,9 @@ fn next(storage: &Storage) -> Next {
     match free.iter().filter(|device| !boots(device)).max_by_key(|device| device.block.size) {
         Some(device) => {
             next(format!("mount -o ro {} /mnt", path(device)), "the largest file system that was found")
+        }
+        None if !stopped.is_empty() => {
+            next("rescue assemble".to_string(), "says what each array lacks, and what could be done")
         }
         None => next("lsblk -f".to_string(), "shows what is mounted where"),
     }

@@ -1,8 +1,13 @@
 //! The tools, one file each. A tool is a function of its [`crate::tool::Context`] and arguments to an
 //! [`crate::report::Answer`]: it reads no global and prints nothing but notices.
 
+pub mod assemble;
 pub mod blkid;
 pub mod fdisk;
+pub mod fsck;
 pub mod lsblk;
+pub mod mount;
 pub mod status;
+pub mod umount;
 pub mod worker;
+pub mod writable;

@@ -1,7 +1,7 @@
 //! `rescue status`: the whole picture on one screen. Problems come first, the next command last.
 
 use crate::report::Answer;
-use crate::scan::{DEADLINE, Scan};
+use crate::scan::{DEADLINE, Scan, settle};
 use crate::tool::{Context, verb};
 use contract::exit;
 use contract::state::{Devd, Init, Layers, Netd, Sshd};
@@ -59,6 +59,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     };
     let context = context.at(args.sysroot.as_deref())?;
     let deadline = if args.login { LOGIN } else { DEADLINE };
+    settle(&context, deadline);
     let picture = Picture {
         version: context.root.line(contract::paths::VERSION),
         storage: status(&Scan::begin(&context).within(deadline).examine(|_| true)),
@@ -132,6 +133,12 @@ fn screen(picture: &Picture, colour: Colour, utf8: bool) -> String {
                 array.wanted,
                 array.members.join(" ")
             );
+            for left in &array.left_out {
+                out += &format!("    not used: {}\n", Untrusted(left));
+            }
+            if let Some(refusal) = &array.refusal {
+                out += &format!("    cannot be started: {}\n", Untrusted(refusal));
+            }
         }
     }
     out += "\n";
@@ -153,8 +160,13 @@ fn conclusion(picture: &Picture) -> String {
         (n, []) => format!("{}, guarded: nothing can write to them", counted(n, "disk")),
         (n, writable) => format!("{}, writable: {}", counted(n, "disk"), writable.join(" ")),
     }];
-    if !storage.stopped.is_empty() {
-        parts.push(format!("{} to start", counted(storage.stopped.len(), "array")));
+    let (refused, startable): (Vec<_>, Vec<_>) =
+        storage.stopped.iter().partition(|array| array.refusal.is_some());
+    if !startable.is_empty() {
+        parts.push(format!("{} to start", counted(startable.len(), "array")));
+    }
+    if !refused.is_empty() {
+        parts.push(format!("{} that cannot be started as it is", counted(refused.len(), "array")));
     }
     match troubles(picture).len() {
         0 => {}

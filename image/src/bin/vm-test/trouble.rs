@@ -35,7 +35,7 @@ fn with_hung(bench: &Bench, hung: &[(&str, Bus)]) -> Result<()> {
     });
     bench.check("lsblk and blkid answer", || {
         holds(&ssh.ok("lsblk")?, &["sda3"])?;
-        holds(&ssh.run("blkid")?.stdout, &["33333333-0002"])
+        holds(&ssh.run("blkid")?.stdout, &["22222222-0000-0000-0000-000000000002"])
     });
     bench.check("the sound arrays are assembled", || {
         ssh.run("rescue assemble")?;

@@ -7,7 +7,6 @@ pub mod block;
 pub mod dm;
 pub mod kmod;
 pub mod loopdev;
-pub mod md;
 pub mod mount;
 pub mod netlink;
 pub mod packet;
