@@ -101,10 +101,11 @@ pub fn build(source: &Path) -> Result<Built> {
 }
 
 /// Loaded by iPXE over TFTP or HTTP; the other two are found beside it. `params` may be set by an
-/// operator's own script that chains to this one.
+/// operator's own script that chains to this one. `edd=off`: else the kernel's set-up code asks the
+/// BIOS for the first sector of every disk, and one that hangs holds up the machine before any of us.
 const BOOT_IPXE: &str = "\
 #!ipxe
-kernel vmlinuz initrd=initramfs BOOTIF=01-${netX/mac:hexhyp} ${params}
+kernel vmlinuz initrd=initramfs edd=off BOOTIF=01-${netX/mac:hexhyp} ${params}
 initrd initramfs
 boot
 ";
