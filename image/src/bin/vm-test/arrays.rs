@@ -64,7 +64,6 @@ pub fn hotplug(bench: &Bench) -> Result<()> {
     let mut vm = bench.machine()?.slots(1).start(bench)?;
     let ssh = vm.login()?;
     vm.settled_after(0)?;
-    ssh.run("modprobe ext4")?;
     for case in CASES {
         let set = case.set;
         let disks = plug(bench, &mut vm, set)?;
@@ -154,7 +153,6 @@ pub fn asked(bench: &Bench) -> Result<()> {
     let mut vm = bench.machine()?.slots(3).start(bench)?;
     let ssh = vm.login()?;
     vm.settled_after(0)?;
-    ssh.run("modprobe ext4")?;
     let flags = || -> Result<String> {
         Ok(ssh.ok("cat /sys/class/block/sd?/ro")?.split_whitespace().collect::<String>())
     };
