@@ -18,6 +18,7 @@ pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
 
 /// Sorted by name; each is in TOOLS.
 const ROWS: &[(&str, Run)] = &[
+    ("assemble", cmd::assemble::run),
     ("blkid", cmd::blkid::run),
     ("fdisk", cmd::fdisk::run),
     ("lsblk", cmd::lsblk::run),

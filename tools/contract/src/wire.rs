@@ -51,4 +51,6 @@ pub enum WorkerRequest {
     Examine { path: String, logical_block: u32, size: u64, sections: Vec<Extent> },
     /// BLKROSET.
     SetReadOnly { path: String, read_only: bool },
+    /// Write an attribute of an md array: the kernel reads its members, or writes to them, as it does.
+    SetMd { array: String, attribute: String, text: String },
 }

@@ -8,6 +8,7 @@ pub mod consent;
 pub mod foreign;
 pub mod fstype;
 pub mod md;
+pub mod mdadm_conf;
 pub mod mount;
 pub mod parttype;
 pub mod plan;

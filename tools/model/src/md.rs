@@ -1,1 +1,862 @@
-//! What md members say together: who is current, who is stale, what can be started and how.
+//! md arrays: which members of a set are current, whether what is left is enough to start it safely, and under
+//! which name. The rules are those of the kernel (drivers/md/md.c: analyze_sbs, super_1_validate) and of mdadm
+//! (Assemble.c), and where the two differ the stricter one. What mdadm does only with `--force` is never done
+//! here: it is refused with its reason and with mdadm's own command.
+//!
+//! A half-told story is told: every device that carries the set's UUID is used, or left out with why.
+
+use crate::consent;
+use crate::plan::{MdMember, MdStart, Step};
+use crate::storage::{Array, Device, Id, Observed, Storage};
+use crate::text::Untrusted;
+use contract::facts::Md;
+use ondisk::Health;
+use ondisk::volume::Volume;
+use ondisk::volume::mdraid::{Level, Metadata, Role, Superblock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// The kernel lets a member be one event behind: the others were written, and it was not reached.
+const EVENT_MARGIN: u64 = 1;
+/// `max_disks` of version 1 (md.c: super_1_validate).
+const MAX_DISKS: u32 = 1920;
+
+// feature_map (md_p.h)
+const REPLACEMENT: u32 = 16;
+const CLUSTERED: u32 = 256;
+/// MD_FEATURE_ALL of Linux 6.12: more is a format that this kernel does not know.
+const KNOWN_FEATURES: u32 = 0x1fff;
+
+/// What a person asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes<'a> {
+    /// Started for writing.
+    pub writable: bool,
+    /// Where the members contradict each other, these are right.
+    pub with: &'a [Id],
+}
+
+/// What is to be said of one set of members.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    pub uuid: String,
+    /// `host:name`, as the set was named. Hostile.
+    pub name: String,
+    /// The number that a 0.90 superblock asks for.
+    pub preferred: Option<u32>,
+    pub level: Level,
+    pub metadata: Metadata,
+    /// Members of a whole set.
+    pub wanted: u32,
+    /// Slots with a member that is in sync.
+    pub present: u32,
+    /// Slots without one.
+    pub missing: Vec<u32>,
+    /// What would be used: by slot, then those without one.
+    pub members: Vec<Member>,
+    pub left_out: Vec<LeftOut>,
+    /// Writes were under way when it was last used: started for writing, it resyncs.
+    pub dirty: bool,
+    pub refusal: Option<Refusal>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub id: Id,
+    pub path: String,
+    pub part: Part,
+    pub events: u64,
+}
+
+/// What a member is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    InSync(u32),
+    /// Written up to some point: holds its slot, and is not read beyond.
+    Rebuilding(u32),
+    /// Takes the place of another member of the same slot.
+    Replacement(u32),
+    Spare,
+    Journal,
+}
+
+impl Judgement {
+    /// Whether a person means this array by a UUID or a name: `22222222:...`, `rescue:2`, `2`, `/dev/md2`, `md2`.
+    pub fn is_called(&self, text: &str) -> bool {
+        let own = self.name.rsplit_once(':').map_or(self.name.as_str(), |(_, name)| name);
+        let by_name = !self.name.is_empty() && (text == self.name || plain(text) == plain(own));
+        by_name || crate::mdadm_conf::uuid(text).is_some_and(|uuid| uuid == self.uuid)
+    }
+}
+
+impl Part {
+    pub fn slot(self) -> Option<u32> {
+        match self {
+            Part::InSync(slot) | Part::Rebuilding(slot) | Part::Replacement(slot) => Some(slot),
+            Part::Spare | Part::Journal => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    pub id: Id,
+    pub path: String,
+    pub why: Why,
+}
+
+/// Why a device that carries the set's UUID is not used. The texts complete "PATH is left out: ".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    Damaged(String),
+    /// The kernel has no node for it.
+    NoNode,
+    /// By what.
+    InUse(String),
+    /// The device is smaller than its superblock says.
+    Short,
+    /// By so many events.
+    Behind(u64),
+    /// The others went on without it.
+    Removed,
+    /// It takes the member of this path for failed.
+    Disagrees(String),
+    /// It went on without the others, too: the other half of a split set.
+    OtherHalf,
+    /// Of the set that was asked for: written after it.
+    Newer,
+    /// The freshest member gives its slot another number.
+    Slot,
+    /// Its level, layout, chunk size or version is another one.
+    Shape,
+    /// Of the member of this path, which is newer or was asked for.
+    CopyOf(String),
+    /// It says that it is a spare, and the others that it became a member: how far is not known.
+    Unfinished,
+    /// Its own superblock says that it failed.
+    Failed,
+    /// A journal that the set has no use for.
+    NoJournal,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Damaged(reason) => write!(f, "its superblock is damaged: {}", Untrusted(reason)),
+            Why::NoNode => f.write_str("the kernel has no node for it"),
+            Why::InUse(by) => write!(f, "it is in use by {by}"),
+            Why::Short => f.write_str("it is smaller than its superblock says"),
+            Why::Behind(1) => f.write_str("stale, behind by 1 event"),
+            Why::Behind(events) => write!(f, "stale, behind by {events} events"),
+            Why::Removed => f.write_str("stale, the others went on without it"),
+            Why::Disagrees(other) => write!(f, "it says that {other} failed"),
+            Why::OtherHalf => f.write_str("it went on without the others"),
+            Why::Newer => f.write_str("it went on after what was asked for"),
+            Why::Slot => f.write_str("the others know it under another slot"),
+            Why::Shape => f.write_str("its superblock describes another kind of array"),
+            Why::CopyOf(other) => write!(f, "it is a copy of {other}"),
+            Why::Unfinished => f.write_str("it was a spare that was being taken in, and is not in sync"),
+            Why::Failed => f.write_str("its superblock says that it failed"),
+            Why::NoJournal => f.write_str("it is a journal, and the array has none"),
+        }
+    }
+}
+
+/// Why a set is not started. The texts complete "md2 is not started: ".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("no member has a sound superblock")]
+    NoMember,
+    #[error("there are only spares of it")]
+    OnlySpares,
+    #[error("{} arrays are not started here", level_name(*.0))]
+    Level(Level),
+    #[error("its superblock has features that are not known here ({0:#x})")]
+    Features(u32),
+    #[error("its superblock contradicts itself: {0}")]
+    Contradiction(&'static str),
+    #[error("it belongs to a cluster, whose other machines may be using it")]
+    Clustered,
+    #[error("it was being reshaped, and going on with that writes")]
+    Reshape,
+    #[error("it has a journal, which is replayed, and so written, as it starts")]
+    Journal,
+    #[error("its journal device is missing or stale: the last writes may be in it alone")]
+    JournalMissing,
+    #[error("it has a partial parity log, which is replayed, and so written, as it starts")]
+    Ppl,
+    #[error("{} {} the same member: copies of a disk, or two paths to one", list(.0), if .0.len() == 2 { "are both" } else { "are all" })]
+    Twins(Vec<String>),
+    #[error("it split: {} went on without each other", halves(.0))]
+    Split(Vec<Vec<String>>),
+    #[error("{present} of {wanted} members are there and current, and {} are not enough", level_name(*.level))]
+    TooFew { level: Level, present: u32, wanted: u32 },
+    #[error(
+        "{present} of {wanted} members are there, and it was being written when it stopped: what the missing one held \
+         may be wrong"
+    )]
+    DirtyDegraded { present: u32, wanted: u32 },
+    #[error("mdadm.conf says to ignore it")]
+    Ignored,
+}
+
+/// `/dev/sda1, /dev/sdb1 and /dev/sdc1`
+fn list(paths: &[String]) -> String {
+    match paths {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn halves(halves: &[Vec<String>]) -> String {
+    let shown: Vec<String> = halves.iter().map(|half| list(half)).collect();
+    shown.join(" | ")
+}
+
+impl Refusal {
+    /// The command that a person may decide for; mdadm's own, where it is one that writes.
+    pub fn advice(&self, judgement: &Judgement, device: &str) -> Option<String> {
+        let used: Vec<&str> = judgement.members.iter().map(|member| member.path.as_str()).collect();
+        let stale =
+            judgement.left_out.iter().filter(|left| matches!(left.why, Why::Behind(_) | Why::Removed));
+        let with_stale: Vec<&str> =
+            used.iter().copied().chain(stale.map(|left| left.path.as_str())).collect();
+        let forced = |paths: &[&str]| {
+            let all = paths.join(" ");
+            format!("rescue writable {all} && mdadm --assemble --force {device} {all}")
+        };
+        let plain = |paths: &[&str]| {
+            let all = paths.join(" ");
+            format!("rescue writable {all} && mdadm --assemble {device} {all}")
+        };
+        match self {
+            Refusal::Reshape | Refusal::Clustered => Some(plain(&used)),
+            Refusal::Journal | Refusal::Ppl => Some(format!("rescue assemble --rw {}", used.first()?)),
+            Refusal::JournalMissing | Refusal::DirtyDegraded { .. } => Some(forced(&used)),
+            // With stale members it may still be enough; what was written since is torn.
+            Refusal::TooFew { .. } => (with_stale.len() > used.len()).then(|| forced(&with_stale)),
+            Refusal::Twins(paths) => Some(format!("rescue assemble --with {}", paths.first()?)),
+            Refusal::Split(halves) => Some(format!("rescue assemble --with {}", halves.first()?.first()?)),
+            Refusal::Ignored => Some(format!("rescue assemble {}", judgement.uuid)),
+            Refusal::NoMember
+            | Refusal::OnlySpares
+            | Refusal::Level(_)
+            | Refusal::Features(_)
+            | Refusal::Contradiction(_) => None,
+        }
+    }
+}
+
+/// The superblock that makes a device a member, and whether it is sound.
+pub fn superblock(device: &Device) -> Option<(&Superblock, &Health)> {
+    let signature = device.signature()?;
+    match signature.volume.as_ref()? {
+        Volume::Md(superblock) => Some((superblock, &signature.health)),
+    }
+}
+
+/// Whether the kernel runs it: not one that somebody left half assembled.
+pub fn is_running(md: &Md) -> bool {
+    !matches!(md.array_state.as_str(), "" | "clear" | "inactive")
+}
+
+/// The kernel's device of a set, where it runs.
+pub fn running<'a>(storage: &'a Storage, array: &Array) -> Option<&'a Device> {
+    let device = storage.get(array.device.as_ref()?)?;
+    device.block.md.as_ref().filter(|md| is_running(md)).map(|_| device)
+}
+
+pub fn level_name(level: Level) -> String {
+    match level {
+        Level::Linear => "linear".to_string(),
+        Level::Raid0 => "raid0".to_string(),
+        Level::Raid1 => "raid1".to_string(),
+        Level::Raid4 => "raid4".to_string(),
+        Level::Raid5 => "raid5".to_string(),
+        Level::Raid6 => "raid6".to_string(),
+        Level::Raid10 => "raid10".to_string(),
+        Level::Multipath => "multipath".to_string(),
+        Level::Faulty => "faulty".to_string(),
+        Level::Container => "container".to_string(),
+        Level::Other(number) => format!("level {number}"),
+    }
+}
+
+pub fn metadata_name(metadata: Metadata) -> &'static str {
+    match metadata {
+        Metadata::V0_90 => "0.90",
+        Metadata::V1_0 => "1.0",
+        Metadata::V1_1 => "1.1",
+        Metadata::V1_2 => "1.2",
+    }
+}
+
+/// `host:name`, or `md0` for a 0.90 superblock. Hostile.
+pub fn array_name(superblock: &Superblock) -> String {
+    match superblock.preferred_minor {
+        Some(minor) if superblock.name.is_empty() => format!("md{minor}"),
+        _ => superblock.name.clone(),
+    }
+}
+
+/// The module that runs arrays of a level, where there is one.
+fn module(level: Level) -> Option<&'static str> {
+    match level {
+        Level::Linear => Some("linear"),
+        Level::Raid0 => Some("raid0"),
+        Level::Raid1 => Some("raid1"),
+        Level::Raid4 | Level::Raid5 | Level::Raid6 => Some("raid456"),
+        Level::Raid10 => Some("raid10"),
+        Level::Multipath | Level::Faulty | Level::Container | Level::Other(_) => None,
+    }
+}
+
+/// A device with a superblock that can be believed.
+#[derive(Clone, Copy)]
+struct Candidate<'a> {
+    device: &'a Device,
+    superblock: &'a Superblock,
+}
+
+impl Candidate<'_> {
+    fn path(&self) -> &str {
+        &self.device.path
+    }
+
+    fn slot(&self) -> Option<u32> {
+        match self.superblock.role {
+            Role::Active(slot) => Some(slot),
+            Role::Spare | Role::Faulty | Role::Journal => None,
+        }
+    }
+
+    /// What this member's table says of another one.
+    fn says_of(&self, other: &Candidate<'_>) -> Role {
+        let number = usize::try_from(other.superblock.number).unwrap_or(usize::MAX);
+        self.superblock.roles.get(number).copied().unwrap_or(Role::Spare)
+    }
+
+    fn counts_on(&self, other: &Candidate<'_>) -> bool {
+        matches!(self.says_of(other), Role::Active(_))
+    }
+
+    fn is_replacement(&self) -> bool {
+        self.superblock.feature_map & REPLACEMENT != 0
+    }
+
+    fn same_shape(&self, other: &Candidate<'_>) -> bool {
+        let shape = |c: &Candidate<'_>| {
+            let superblock = c.superblock;
+            (
+                superblock.metadata,
+                superblock.level,
+                superblock.layout,
+                superblock.chunk,
+                superblock.raid_disks,
+            )
+        };
+        shape(self) == shape(other)
+    }
+
+    /// Which of two members knows best; the path last, so that the order of members decides nothing.
+    fn freshness(&self) -> impl Ord + use<'_> {
+        let in_sync = self.superblock.recovery_offset.is_none() && !self.is_replacement();
+        let slot = std::cmp::Reverse((self.slot(), self.path()));
+        (self.superblock.events, in_sync, slot)
+    }
+}
+
+/// Which members of a set are to be used and which not, and whether those are enough.
+pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement {
+    let mut left_out = Vec::new();
+    let mut sound: Vec<Candidate<'_>> = Vec::new();
+    let mut seen: Option<Candidate<'_>> = None;
+    let mut devices: Vec<&Device> = array.members.iter().filter_map(|id| storage.get(id)).collect();
+    devices.sort_by(|a, b| (&a.path, &a.id).cmp(&(&b.path, &b.id)));
+    devices.dedup_by(|a, b| a.id == b.id);
+    for device in devices {
+        let Some((superblock, health)) = superblock(device) else { continue };
+        let candidate = Candidate { device, superblock };
+        seen = seen.or(Some(candidate));
+        match unusable(storage, &candidate, health) {
+            Some(why) => left_out.push(left(&candidate, why)),
+            None => sound.push(candidate),
+        }
+    }
+    let picked = |candidate: &Candidate<'_>| wishes.with.contains(&candidate.device.id);
+    let active = |candidate: &&Candidate<'_>| candidate.slot().is_some();
+    let chosen = sound.iter().any(|candidate| picked(candidate) && candidate.slot().is_some());
+    let leader = sound
+        .iter()
+        .filter(active)
+        .filter(|candidate| !chosen || picked(candidate))
+        .max_by(|a, b| a.freshness().cmp(&b.freshness()))
+        .copied();
+    let Some(leader) = leader else {
+        let refusal = if sound.is_empty() { Refusal::NoMember } else { Refusal::OnlySpares };
+        let nothing = nothing(array, sound.first().copied().or(seen), left_out, refusal);
+        return Judgement { members: sound.iter().filter_map(member).collect(), ..nothing };
+    };
+    let set = gather(&leader, &sound, chosen);
+    left_out.extend(set.left_out);
+    let mut used = set.used;
+
+    let refusal = unsupported(leader.superblock)
+        .or_else(|| one_of_each(&mut used, &mut left_out, picked))
+        .or_else(|| if chosen { None } else { split(&leader, &used, &left_out, &sound) });
+    let mut members: Vec<Member> = used.iter().filter_map(member).collect();
+    members.sort_by(|a, b| {
+        (a.part.slot().is_none(), a.part, &a.path).cmp(&(b.part.slot().is_none(), b.part, &b.path))
+    });
+    left_out.sort_by(|a, b| a.path.cmp(&b.path));
+
+    let dirty = used.iter().any(|candidate| candidate.slot().is_some() && !candidate.superblock.clean);
+    let available = available(leader.superblock, &used);
+    let count = |want: bool| available.iter().filter(|there| **there == want).count();
+    let present = u32::try_from(count(true)).unwrap_or(u32::MAX);
+    let missing = (0..).zip(&available).filter(|(_, there)| !**there).map(|(slot, _)| slot).collect();
+    let refusal = refusal
+        .or_else(|| logged(&leader, &members, wishes.writable))
+        .or_else(|| too_few(leader.superblock, &available, present, dirty));
+    Judgement {
+        uuid: array.uuid.clone(),
+        name: array_name(leader.superblock),
+        preferred: leader.superblock.preferred_minor,
+        level: leader.superblock.level,
+        metadata: leader.superblock.metadata,
+        wanted: leader.superblock.raid_disks,
+        present,
+        missing,
+        members,
+        left_out,
+        dirty,
+        refusal,
+    }
+}
+
+fn left(candidate: &Candidate<'_>, why: Why) -> LeftOut {
+    LeftOut { id: candidate.device.id.clone(), path: candidate.device.path.clone(), why }
+}
+
+/// Nothing can be told but what one superblock says, if there is one.
+fn nothing(
+    array: &Array,
+    seen: Option<Candidate<'_>>,
+    left_out: Vec<LeftOut>,
+    refusal: Refusal,
+) -> Judgement {
+    let superblock = seen.map(|candidate| candidate.superblock);
+    Judgement {
+        uuid: array.uuid.clone(),
+        name: superblock.map(array_name).unwrap_or_default(),
+        preferred: superblock.and_then(|superblock| superblock.preferred_minor),
+        level: superblock.map_or(Level::Other(0), |superblock| superblock.level),
+        metadata: superblock.map_or(Metadata::V1_2, |superblock| superblock.metadata),
+        wanted: superblock.map_or(0, |superblock| superblock.raid_disks),
+        present: 0,
+        missing: Vec::new(),
+        members: Vec::new(),
+        left_out,
+        dirty: false,
+        refusal: Some(refusal),
+    }
+}
+
+/// What keeps a device out whatever the others say.
+fn unusable(storage: &Storage, candidate: &Candidate<'_>, health: &Health) -> Option<Why> {
+    let Candidate { device, superblock } = candidate;
+    if let Health::Damaged(reason) = health {
+        return Some(Why::Damaged(reason.clone()));
+    }
+    if !device.node {
+        return Some(Why::NoNode);
+    }
+    let upper = device.upper.iter().find_map(|id| storage.get(id));
+    if let Some(upper) = upper {
+        return Some(Why::InUse(upper.path.clone()));
+    }
+    let numbers = (device.block.major, device.block.minor);
+    if let Some(mount) = storage.mounts.iter().find(|mount| (mount.major, mount.minor) == numbers) {
+        return Some(Why::InUse(Untrusted(&mount.target).to_string()));
+    }
+    // As the kernel looks before it takes a member (super_1_load, super_90_load).
+    let room = match superblock.metadata {
+        Metadata::V0_90 | Metadata::V1_0 => superblock.offset,
+        Metadata::V1_1 | Metadata::V1_2 => device.block.size.saturating_sub(superblock.data_offset),
+    };
+    let striped_freely = matches!(superblock.level, Level::Linear | Level::Raid0);
+    let needed = match superblock.metadata {
+        Metadata::V0_90 if striped_freely => 0,
+        Metadata::V0_90 => superblock.component_size,
+        Metadata::V1_0 | Metadata::V1_1 | Metadata::V1_2 => superblock.data_size,
+    };
+    if room < needed {
+        return Some(Why::Short);
+    }
+    (superblock.role == Role::Faulty).then_some(Why::Failed)
+}
+
+struct Set<'a> {
+    used: Vec<Candidate<'a>>,
+    left_out: Vec<LeftOut>,
+}
+
+/// The members that belong together in the eyes of the one that knows best.
+fn gather<'a>(leader: &Candidate<'a>, sound: &[Candidate<'a>], chosen: bool) -> Set<'a> {
+    let mut set = Set { used: Vec::new(), left_out: Vec::new() };
+    for candidate in sound {
+        let verdict =
+            if candidate.device.id == leader.device.id { None } else { outsider(leader, candidate, chosen) };
+        match verdict {
+            None => set.used.push(*candidate),
+            Some(why) => set.left_out.push(left(candidate, why)),
+        }
+    }
+    set
+}
+
+/// Why a member does not belong to the leader's set, if it does not.
+fn outsider(leader: &Candidate<'_>, member: &Candidate<'_>, chosen: bool) -> Option<Why> {
+    let (events, latest) = (member.superblock.events, leader.superblock.events);
+    let behind = (events.saturating_add(EVENT_MARGIN) < latest).then(|| Why::Behind(latest - events));
+    match member.superblock.role {
+        Role::Faulty => Some(Why::Failed),
+        Role::Journal if !leader.superblock.journal => Some(Why::NoJournal),
+        Role::Journal => behind,
+        // The kernel would take it for in sync where its own superblock is one event behind.
+        Role::Spare if leader.counts_on(member) => Some(Why::Unfinished),
+        Role::Spare if !leader.same_shape(member) => Some(Why::Shape),
+        Role::Spare => None,
+        Role::Active(slot) => match leader.says_of(member) {
+            Role::Active(known) if known != slot => Some(Why::Slot),
+            Role::Active(_) => behind
+                .or_else(|| (chosen && events > latest).then_some(Why::Newer))
+                .or_else(|| (!leader.same_shape(member)).then_some(Why::Shape))
+                .or_else(|| (!member.counts_on(leader)).then(|| Why::Disagrees(leader.device.path.clone()))),
+            Role::Spare | Role::Faulty | Role::Journal if !member.counts_on(leader) => Some(Why::OtherHalf),
+            Role::Spare | Role::Faulty | Role::Journal if chosen && events > latest => Some(Why::Newer),
+            Role::Spare | Role::Faulty | Role::Journal => Some(behind.unwrap_or(Why::Removed)),
+        },
+    }
+}
+
+/// Leaves one member for each slot: of two, the newer or the one that was asked for.
+fn one_of_each(
+    used: &mut Vec<Candidate<'_>>,
+    left_out: &mut Vec<LeftOut>,
+    picked: impl Fn(&Candidate<'_>) -> bool,
+) -> Option<Refusal> {
+    // Version 1 tells members apart by their own UUID, 0.90 by their number alone.
+    let key = |candidate: &Candidate<'_>| {
+        let place = candidate.slot().map(|slot| (slot, candidate.is_replacement()));
+        let own = candidate.superblock.member.filter(|_| place.is_none());
+        let alone = place.is_none() && own.is_none();
+        (place, own, alone.then(|| candidate.device.path.clone()))
+    };
+    let mut groups: BTreeMap<_, Vec<Candidate<'_>>> = BTreeMap::new();
+    for candidate in used.iter() {
+        groups.entry(key(candidate)).or_default().push(*candidate);
+    }
+    let mut refusal = None;
+    for group in groups.into_values().filter(|group| group.len() > 1) {
+        let wanted: Vec<&Candidate<'_>> = group.iter().filter(|candidate| picked(candidate)).collect();
+        let latest = group.iter().map(|candidate| candidate.superblock.events).max();
+        let newest: Vec<&Candidate<'_>> =
+            group.iter().filter(|candidate| Some(candidate.superblock.events) == latest).collect();
+        // Of two spares that are one, either will do.
+        let is_spare = group.iter().all(|candidate| candidate.slot().is_none());
+        let keep = match (&wanted[..], &newest[..]) {
+            ([one], _) | ([], [one]) => **one,
+            (_, [one, ..]) if is_spare => **one,
+            _ => {
+                let paths = group.iter().map(|candidate| candidate.device.path.clone()).collect();
+                refusal = refusal.or(Some(Refusal::Twins(paths)));
+                continue;
+            }
+        };
+        let goes = |candidate: &Candidate<'_>| {
+            group.iter().any(|other| other.device.id == candidate.device.id)
+                && candidate.device.id != keep.device.id
+        };
+        left_out
+            .extend(used.iter().filter(|c| goes(c)).map(|c| left(c, Why::CopyOf(keep.device.path.clone()))));
+        used.retain(|candidate| !goes(candidate));
+    }
+    refusal
+}
+
+/// Whether members that went on by themselves could stand as an array of their own: then nobody but
+/// a person knows which half is right.
+fn split(
+    leader: &Candidate<'_>,
+    used: &[Candidate<'_>],
+    left_out: &[LeftOut],
+    sound: &[Candidate<'_>],
+) -> Option<Refusal> {
+    let is_other = |candidate: &&Candidate<'_>| {
+        left_out.iter().any(|left| left.id == candidate.device.id && left.why == Why::OtherHalf)
+    };
+    let mut others: Vec<Candidate<'_>> = sound.iter().filter(is_other).copied().collect();
+    let paths = |half: &[Candidate<'_>]| half.iter().map(|one| one.device.path.clone()).collect::<Vec<_>>();
+    let own: Vec<Candidate<'_>> = used.iter().filter(|one| one.slot().is_some()).copied().collect();
+    let mut halves = vec![paths(&own)];
+    while let Some(head) = others.iter().max_by(|a, b| a.freshness().cmp(&b.freshness())).copied() {
+        let half = gather(&head, &others, false).used;
+        others.retain(|one| !half.iter().any(|taken| taken.device.id == one.device.id));
+        let there = available(head.superblock, &half);
+        if unsupported(head.superblock).is_none() && enough(head.superblock, &there, true) {
+            halves.push(paths(&half));
+        }
+    }
+    // Half of it that could not run alone has nothing to be lost that was written since.
+    let alone = enough(leader.superblock, &available(leader.superblock, used), true);
+    (alone && halves.len() > 1).then_some(Refusal::Split(halves))
+}
+
+fn member(candidate: &Candidate<'_>) -> Option<Member> {
+    let superblock = candidate.superblock;
+    let rebuilt = superblock.recovery_offset.is_none();
+    let part = match superblock.role {
+        Role::Active(slot) if candidate.is_replacement() => Part::Replacement(slot),
+        Role::Active(slot) if rebuilt => Part::InSync(slot),
+        Role::Active(slot) => Part::Rebuilding(slot),
+        Role::Spare => Part::Spare,
+        Role::Journal => Part::Journal,
+        Role::Faulty => return None,
+    };
+    let device = candidate.device;
+    Some(Member { id: device.id.clone(), path: device.path.clone(), part, events: superblock.events })
+}
+
+/// By slot, whether a member that is in sync fills it.
+fn available(superblock: &Superblock, used: &[Candidate<'_>]) -> Vec<bool> {
+    (0..superblock.raid_disks.min(MAX_DISKS))
+        .map(|slot| {
+            used.iter().any(|one| one.slot() == Some(slot) && one.superblock.recovery_offset.is_none())
+        })
+        .collect()
+}
+
+/// What this program, or anything but the cluster's own software, does not start.
+fn unsupported(superblock: &Superblock) -> Option<Refusal> {
+    let unknown = superblock.feature_map & !KNOWN_FEATURES;
+    let (near, far) = (superblock.layout & 0xff, superblock.layout >> 8 & 0xff);
+    if module(superblock.level).is_none() {
+        Some(Refusal::Level(superblock.level))
+    } else if unknown != 0 {
+        Some(Refusal::Features(unknown))
+    } else if superblock.raid_disks == 0 || superblock.raid_disks > MAX_DISKS {
+        Some(Refusal::Contradiction("its number of members"))
+    } else if superblock.level == Level::Raid10 && !(1..=superblock.raid_disks).contains(&(near * far)) {
+        Some(Refusal::Contradiction("its layout"))
+    } else if superblock.feature_map & CLUSTERED != 0 {
+        Some(Refusal::Clustered)
+    } else if superblock.reshape.is_some() {
+        Some(Refusal::Reshape)
+    } else {
+        None
+    }
+}
+
+/// A log that the kernel replays as the array starts, even read-only.
+fn logged(leader: &Candidate<'_>, members: &[Member], writable: bool) -> Option<Refusal> {
+    let superblock = leader.superblock;
+    let has_journal = members.iter().any(|member| member.part == Part::Journal);
+    match (superblock.journal, superblock.ppl) {
+        (true, _) if !has_journal => Some(Refusal::JournalMissing),
+        (true, _) if !writable => Some(Refusal::Journal),
+        (_, true) if !writable => Some(Refusal::Ppl),
+        _ => None,
+    }
+}
+
+fn too_few(superblock: &Superblock, available: &[bool], present: u32, dirty: bool) -> Option<Refusal> {
+    let (level, wanted) = (superblock.level, superblock.raid_disks);
+    // A partial parity log closes the hole that a dirty, degraded array has.
+    let clean = !dirty || superblock.ppl || superblock.journal;
+    if !enough(superblock, available, true) {
+        Some(Refusal::TooFew { level, present, wanted })
+    } else if !enough(superblock, available, clean) {
+        Some(Refusal::DirtyDegraded { present, wanted })
+    } else {
+        None
+    }
+}
+
+/// mdadm's `enough` (util.c): whether what is there holds every block. `clean` false: parity may not
+/// agree with the data, so nothing can be computed from it.
+fn enough(superblock: &Superblock, available: &[bool], clean: bool) -> bool {
+    let there = available.iter().filter(|there| **there).count();
+    let all = available.len();
+    match superblock.level {
+        Level::Linear | Level::Raid0 => there == all,
+        Level::Raid1 => there >= 1,
+        Level::Raid10 => {
+            // One of the copies of each chunk, which begin `near` slots after one another, round and round.
+            let (near, far) = (superblock.layout as usize & 0xff, superblock.layout as usize >> 8 & 0xff);
+            let copy = |slot: usize| available.get(slot % all.max(1)) == Some(&true);
+            (0..all)
+                .step_by(common_divisor(near, all).max(1))
+                .all(|first| (0..near * far).any(|n| copy(first + n)))
+        }
+        // Where only the parity disk of RAID4 is gone, nothing is computed.
+        Level::Raid4 if there + 1 == all && available.last() == Some(&false) => true,
+        Level::Raid4 | Level::Raid5 => there >= if clean { all.saturating_sub(1).max(1) } else { all },
+        Level::Raid6 => there >= if clean { all.saturating_sub(2).max(1) } else { all },
+        Level::Multipath | Level::Faulty | Level::Container | Level::Other(_) => false,
+    }
+}
+
+fn common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+/// Where an array is to be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// `/dev/md2`
+    pub device: String,
+    pub number: u32,
+    /// `/dev/md/root`
+    pub link: Option<String>,
+    /// Why it is not the one that was asked for.
+    pub note: Option<String>,
+}
+
+/// The numbers and links that are taken.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    numbers: BTreeSet<u32>,
+    links: BTreeSet<String>,
+}
+
+/// As mdadm counts down from 127; above, nobody would look.
+const HIGHEST: u32 = 127;
+/// Of numbers that a superblock or a configuration may ask for (mdadm's own limit).
+const MOST: u32 = 511;
+
+impl Names {
+    pub fn of(storage: &Storage) -> Names {
+        let number = |device: &Device| device.block.name.strip_prefix("md")?.parse().ok();
+        Names { numbers: storage.devices.iter().filter_map(number).collect(), links: BTreeSet::new() }
+    }
+
+    /// With the links that lead to running arrays.
+    pub fn and_links(self, links: impl IntoIterator<Item = String>) -> Names {
+        Names { links: links.into_iter().collect(), ..self }
+    }
+
+    /// By the number or name of mdadm.conf, else of the superblock, else the first free one from 127 downwards.
+    pub fn choose(&mut self, judgement: &Judgement, configured: Option<&str>) -> Name {
+        let own = judgement.name.rsplit_once(':').map_or(judgement.name.as_str(), |(_, name)| name);
+        let asked = configured.map(plain).unwrap_or_else(|| match judgement.preferred {
+            Some(number) if judgement.name == format!("md{number}") => number.to_string(),
+            _ => own.to_string(),
+        });
+        let asked_number = asked.parse::<u32>().ok().filter(|number| *number <= MOST);
+        let free = asked_number.filter(|number| !self.numbers.contains(number));
+        let number = free.or_else(|| (0..=HIGHEST).rev().find(|number| !self.numbers.contains(number)));
+        let number = number.or_else(|| (HIGHEST..=MOST).find(|number| !self.numbers.contains(number)));
+        // 512 arrays are taken: the kernel will say so.
+        let number = number.unwrap_or(MOST);
+        self.numbers.insert(number);
+        let taken = asked_number.filter(|asked| *asked != number);
+        let mut note = taken.map(|asked| format!("md{asked} is taken by another array"));
+        let mut link = link_name(&asked).filter(|_| taken.is_none());
+        if let Some(name) = link.as_ref().filter(|name| self.links.contains(*name)) {
+            note = Some(format!("the name {name} is taken by another array"));
+            link = None;
+        }
+        self.links.extend(link.clone());
+        Name {
+            device: format!("/dev/md{number}"),
+            number,
+            link: link.map(|name| format!("/dev/md/{name}")),
+            note,
+        }
+    }
+}
+
+/// `/dev/md/root`, `/dev/md0`, `root` and `0` of mdadm.conf or a person, as the bare name.
+fn plain(configured: &str) -> String {
+    let name = configured
+        .strip_prefix("/dev/md/")
+        .or_else(|| configured.strip_prefix("/dev/"))
+        .unwrap_or(configured);
+    match name.strip_prefix("md") {
+        Some(number) if !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()) => {
+            number.to_string()
+        }
+        _ => name.to_string(),
+    }
+}
+
+/// Longest name of version 1's superblock.
+const LONGEST: usize = 32;
+
+/// What may stand below /dev/md: letters, digits and `._-`, as mdadm allows; another character becomes `_`.
+fn link_name(name: &str) -> Option<String> {
+    let portable = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let mut link: String = name.chars().take(LONGEST).map(portable).collect();
+    if link.starts_with(['.', '-']) {
+        link.replace_range(..1, "_");
+    }
+    (!link.is_empty()).then_some(link)
+}
+
+/// The steps that start a set that was not refused: the members made writable where that was asked for, the
+/// module, and the start.
+pub fn assemble(
+    storage: &Storage,
+    judgement: &Judgement,
+    name: &Name,
+    wishes: &Wishes<'_>,
+    by: &str,
+) -> Result<Vec<Step>, consent::Refusal> {
+    let mut steps: Vec<Step> = Vec::new();
+    if wishes.writable {
+        for member in &judgement.members {
+            for step in consent::writable(storage, &member.id, by)? {
+                if !steps.contains(&step) {
+                    steps.push(step);
+                }
+            }
+        }
+    }
+    steps.extend(module(judgement.level).map(|name| Step::Module { name: name.to_string() }));
+    let member = |member: &Member| {
+        let device = storage.get(&member.id)?;
+        Some(MdMember {
+            path: member.path.clone(),
+            major: device.block.major,
+            minor: device.block.minor,
+            slot: member.part.slot(),
+            diskseq: device.block.diskseq,
+            events: member.events,
+        })
+    };
+    steps.push(Step::MdStart(MdStart {
+        device: name.device.clone(),
+        minor: name.number,
+        link: name.link.clone(),
+        uuid: judgement.uuid.clone(),
+        members: judgement.members.iter().filter_map(member).collect(),
+        read_only: !wishes.writable,
+        metadata: metadata_name(judgement.metadata).to_string(),
+    }));
+    Ok(steps)
+}
+
+/// Devices that did not answer or could not be read, of which each may be a member that is missed.
+pub fn unread(storage: &Storage) -> Vec<&str> {
+    let silent = |device: &&Device| match device.report {
+        Observed::Hung { .. } | Observed::Failed { .. } => device.block.partition.is_none(),
+        Observed::Examined { .. } | Observed::Skipped { .. } => false,
+    };
+    storage.devices.iter().filter(silent).map(|device| device.path.as_str()).collect()
+}
+
+#[cfg(test)]
+#[path = "md_tests.rs"]
+mod tests;

@@ -1,12 +1,13 @@
 //! The whole picture on one screen: what there is, what is wrong with it, and what to type next.
 
 use crate::build::is_extended;
+use crate::md::{self, Judgement, Wishes, array_name, level_name as level};
 use crate::parttype;
 use crate::storage::{Array, Device, Observed, Problem, Storage};
 use contract::facts::Block;
 use ondisk::table::{Entry, TableKind};
 use ondisk::volume::Volume;
-use ondisk::volume::mdraid::{Level, Role, Superblock};
+use ondisk::volume::mdraid::{Role, Superblock};
 use ondisk::{Health, Usage};
 use serde::Serialize;
 
@@ -76,9 +77,15 @@ pub struct Stopped {
     /// `host:name`, or the number that 0.90 prefers. Hostile.
     pub name: String,
     pub level: String,
+    /// Members that are current, of those of a whole array.
     pub present: u32,
     pub wanted: u32,
+    /// What would be used.
     pub members: Vec<String>,
+    /// What would not be used: `/dev/sdb3: stale, behind by 6 events`. Hostile.
+    pub left_out: Vec<String>,
+    /// Why it cannot be started as it is.
+    pub refusal: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -243,30 +250,6 @@ fn member(superblock: &Superblock) -> String {
     format!("{} {role}, {}", level(superblock.level), array_name(superblock))
 }
 
-/// `host:name`, or `md0` for a 0.90 superblock.
-fn array_name(superblock: &Superblock) -> String {
-    match superblock.preferred_minor {
-        Some(minor) if superblock.name.is_empty() => format!("md{minor}"),
-        _ => superblock.name.clone(),
-    }
-}
-
-fn level(level: Level) -> String {
-    match level {
-        Level::Linear => "linear".to_string(),
-        Level::Raid0 => "raid0".to_string(),
-        Level::Raid1 => "raid1".to_string(),
-        Level::Raid4 => "raid4".to_string(),
-        Level::Raid5 => "raid5".to_string(),
-        Level::Raid6 => "raid6".to_string(),
-        Level::Raid10 => "raid10".to_string(),
-        Level::Multipath => "multipath".to_string(),
-        Level::Faulty => "faulty".to_string(),
-        Level::Container => "container".to_string(),
-        Level::Other(number) => format!("level {number}"),
-    }
-}
-
 fn entry<'a>(device: &Device, storage: &'a Storage) -> Option<(TableKind, &'a Entry)> {
     let start = device.block.partition.as_ref()?.start;
     let table = storage.get(device.parent.as_ref()?)?.report()?.table.as_ref()?;
@@ -333,36 +316,22 @@ fn used_by(device: &Device, storage: &Storage) -> Vec<String> {
     mounts.map(|mount| mount.target.clone()).chain(swaps).chain(above).collect()
 }
 
-fn superblock(device: &Device) -> Option<&Superblock> {
-    match device.signature()?.volume.as_ref()? {
-        Volume::Md(superblock) => Some(superblock),
-    }
-}
-
+/// What `rescue assemble` would do with an array that does not run.
 fn stopped(array: &Array, storage: &Storage) -> Option<Stopped> {
-    if array.device.is_some() {
+    if md::running(storage, array).is_some() {
         return None;
     }
-    let members: Vec<&Device> = array.members.iter().filter_map(|id| storage.get(id)).collect();
-    let superblocks: Vec<&Superblock> = members.iter().filter_map(|device| superblock(device)).collect();
-    // The one that was written last knows best how many there should be.
-    let latest = superblocks.iter().max_by_key(|superblock| superblock.events)?;
-    let mut slots: Vec<u32> = superblocks
-        .iter()
-        .filter_map(|superblock| match superblock.role {
-            Role::Active(slot) => Some(slot),
-            Role::Spare | Role::Faulty | Role::Journal => None,
-        })
-        .collect();
-    slots.sort_unstable();
-    slots.dedup();
+    let Judgement { uuid, name, level: of, present, wanted, members, left_out, refusal, .. } =
+        md::judge(storage, array, &Wishes::default());
     Some(Stopped {
-        uuid: array.uuid.clone(),
-        name: array_name(latest),
-        level: level(latest.level),
-        present: u32::try_from(slots.len()).unwrap_or(u32::MAX),
-        wanted: latest.raid_disks,
-        members: members.iter().map(|device| device.path.clone()).collect(),
+        uuid,
+        name,
+        level: level(of),
+        present,
+        wanted,
+        members: members.into_iter().map(|member| member.path).collect(),
+        left_out: left_out.iter().map(|left| format!("{}: {}", left.path, left.why)).collect(),
+        refusal: refusal.map(|refusal| refusal.to_string()),
     })
 }
 
@@ -375,7 +344,8 @@ fn next(storage: &Storage) -> Next {
             "there is no disk: which controllers are there, and has each its driver",
         );
     }
-    if storage.arrays.iter().any(|array| stopped(array, storage).is_some()) {
+    let stopped: Vec<Stopped> = storage.arrays.iter().filter_map(|array| stopped(array, storage)).collect();
+    if stopped.iter().any(|array| array.refusal.is_none()) {
         return next("rescue assemble".to_string(), "starts the arrays that were found, read-only");
     }
     let free: Vec<&Device> = storage
@@ -396,6 +366,9 @@ fn next(storage: &Storage) -> Next {
     match free.iter().filter(|device| !boots(device)).max_by_key(|device| device.block.size) {
         Some(device) => {
             next(format!("mount -o ro {} /mnt", path(device)), "the largest file system that was found")
+        }
+        None if !stopped.is_empty() => {
+            next("rescue assemble".to_string(), "says what each array lacks, and what could be done")
         }
         None => next("lsblk -f".to_string(), "shows what is mounted where"),
     }

@@ -1,17 +1,274 @@
-//! md arrays by the kernel's own interface.
+//! md arrays by the kernel's own interface. Whatever makes the kernel touch a member is done by a worker, with a
+//! deadline; whatever does not end as it should is taken apart again.
 
 use super::Made;
+use crate::report::{notice, without_errno};
+use anyhow::{Context as _, bail, ensure};
+use contract::wire::WorkerRequest;
+use host::kmsg::Kmsg;
+use host::md;
+use host::sys::uevent;
+use host::workers::{Job, Outcome, Pool, SELF};
 use host::{Act, Root};
-use model::plan::MdStart;
+use model::plan::{MdMember, MdStart};
+use ondisk::DiskReport;
+use ondisk::volume::Volume;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-pub fn start(_act: &Act, _root: &Root, start: &MdStart) -> anyhow::Result<Made> {
-    anyhow::bail!("start {}", start.device)
+/// Time for one member to be read, and for an array to be started, which reads all of them.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Time for a stopped array's device to go, which is not waited for longer: nothing depends on it.
+const GOING: Duration = Duration::from_secs(2);
+
+/// Starts an array from exactly those members. Read-only, nothing is written to any of them: `readonly` is
+/// put into array_state as the array is started, since `start_ro` alone lets the kernel write at once.
+pub fn start(act: &Act, root: &Root, start: &MdStart) -> anyhow::Result<Made> {
+    let array = Array::of(root, &start.device)?;
+    as_they_were(root, start)?;
+    match md::state(root, array.name).as_deref() {
+        None => md::create(act, root, array.name).with_context(|| format!("create {}", start.device))?,
+        Some("clear") => {}
+        Some(state) => bail!("{} is {state} already", start.device),
+    }
+    let mut said = Kmsg::now().ok();
+    if let Err(error) = array.bring_up(start) {
+        // Half an array would hold its members, and be in the way of the next try.
+        let cleared = array.write("array_state", "clear", None);
+        let error = with_reason(error, said.as_mut());
+        return Err(match cleared {
+            Ok(()) => error,
+            Err(left) => error.context(format!("{} is left half assembled ({left:#})", start.device)),
+        });
+    }
+    array.look(root);
+    if let Some(link) = &start.link
+        && let Err(error) = make_link(Path::new(link), array.name)
+    {
+        // It runs all the same, under its number.
+        notice("rescue assemble", &format!("link {link} to {}: {error}", start.device));
+    }
+    Ok(Made::Done)
 }
 
-pub fn stop(_act: &Act, _root: &Root, device: &str) -> anyhow::Result<Made> {
-    anyhow::bail!("stop {device}")
+pub fn stop(_act: &Act, root: &Root, device: &str) -> anyhow::Result<Made> {
+    let array = Array::of(root, device)?;
+    ensure!(md::state(root, array.name).is_some(), "{device} is gone");
+    let events = uevent::open();
+    array.write("array_state", "clear", None)?;
+    remove_links(array.name);
+    if let Ok(events) = events {
+        let until = Instant::now() + GOING;
+        while md::state(root, array.name).is_some_and(|state| state == "clear") && Instant::now() < until {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout =
+                Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+            // An interrupted wait is a short one.
+            let _ = poll(&mut [PollFd::new(&events, PollFlags::IN)], Some(&timeout));
+            while matches!(uevent::receive(&events), Ok(Some(_))) {}
+        }
+    }
+    Ok(Made::Done)
 }
 
-pub fn set_read_only(_act: &Act, _root: &Root, device: &str, _read_only: bool) -> anyhow::Result<Made> {
-    anyhow::bail!("set {device}")
+/// May a running array be written? For writing, its members must be writable: the kernel looks.
+pub fn set_read_only(_act: &Act, root: &Root, device: &str, read_only: bool) -> anyhow::Result<Made> {
+    let array = Array::of(root, device)?;
+    let state = md::state(root, array.name).with_context(|| format!("{device} is gone"))?;
+    ensure!(!matches!(state.as_str(), "clear" | "inactive"), "{device} does not run: rescue assemble");
+    let is_read_only = matches!(state.as_str(), "readonly" | "read-auto");
+    if is_read_only == read_only && state != "read-auto" {
+        return Ok(Made::Done);
+    }
+    array.write("array_state", if read_only { "readonly" } else { "active" }, None)?;
+    Ok(Made::Done)
+}
+
+struct Array<'a> {
+    root: &'a Root,
+    device: &'a str,
+    /// `md0`
+    name: &'a str,
+}
+
+impl<'a> Array<'a> {
+    fn of(root: &'a Root, device: &'a str) -> anyhow::Result<Array<'a>> {
+        let name = Path::new(device).file_name().and_then(|name| name.to_str());
+        let name =
+            name.filter(|name| name.starts_with("md")).with_context(|| format!("{device} is no array"))?;
+        Ok(Array { root, device, name })
+    }
+
+    fn bring_up(&self, start: &MdStart) -> anyhow::Result<()> {
+        self.write("metadata_version", &start.metadata, None)?;
+        for member in &start.members {
+            self.write("new_dev", &format!("{}:{}", member.major, member.minor), Some(member))
+                .with_context(|| format!("add {} to {}", member.path, start.device))?;
+        }
+        self.write("array_state", if start.read_only { "readonly" } else { "active" }, None)
+            .with_context(|| format!("start {}", start.device))?;
+        let node = &start.device;
+        // devtmpfs has made it before the device was announced (drivers/base/core.c: device_add).
+        ensure!(self.root.exists(node), "{node} runs and has no node: is devtmpfs mounted?");
+        Ok(())
+    }
+
+    /// Writes an attribute by a worker, and says in a person's words why it could not.
+    fn write(&self, attribute: &str, text: &str, member: Option<&MdMember>) -> anyhow::Result<()> {
+        let request = WorkerRequest::SetMd {
+            array: self.name.to_string(),
+            attribute: attribute.to_string(),
+            text: text.to_string(),
+        };
+        let path = member.map_or(self.device, |member| &member.path).to_string();
+        let job = Job { diskseq: member.and_then(|member| member.diskseq), path, request };
+        match one::<()>(self.root, job) {
+            Outcome::Done(()) => Ok(()),
+            Outcome::Failed(why) => bail!("{}", explained(&without_errno(&why), self.device)),
+            Outcome::Hung(why) => bail!("{why}"),
+        }
+    }
+
+    /// Opens the array once, as a worker, upon which the kernel reads its partition table.
+    fn look(&self, root: &Root) {
+        let facts = host::sysfs::facts(root);
+        let Some(block) = facts.blocks.iter().find(|block| block.path() == self.device) else { return };
+        let request = WorkerRequest::Examine {
+            path: self.device.to_string(),
+            logical_block: block.logical_block.max(512),
+            size: block.size,
+            sections: Vec::new(),
+        };
+        // Whoever looks next says what is wrong with it.
+        let _ = one::<DiskReport>(root, Job { diskseq: None, path: self.device.to_string(), request });
+    }
+}
+
+fn one<T: serde::de::DeserializeOwned>(root: &Root, job: Job) -> Outcome<T> {
+    let outcome = Pool::of(root.clone(), SELF).run::<T>(&[job], DEADLINE).pop();
+    outcome.unwrap_or_else(|| Outcome::Failed("not asked".to_string()))
+}
+
+/// What two errors of the kernel mean here.
+fn explained(why: &str, device: &str) -> String {
+    if why.ends_with("Device or resource busy") {
+        format!("{why}: lsblk {device} shows who uses it")
+    } else if why.ends_with("Read-only file system") {
+        format!("{why}: a member is guarded; rescue writable {device}")
+    } else {
+        why.to_string()
+    }
+}
+
+/// Looks again at what the plan was made from.
+fn as_they_were(root: &Root, start: &MdStart) -> anyhow::Result<()> {
+    let facts = host::sysfs::facts(root);
+    let mut jobs = Vec::new();
+    for member in &start.members {
+        let block = facts.blocks.iter().find(|block| block.path() == member.path);
+        let block = block.with_context(|| format!("{} is gone", member.path))?;
+        let same =
+            block.diskseq == member.diskseq && (block.major, block.minor) == (member.major, member.minor);
+        ensure!(same, "{} is not what it was a moment ago: look again with rescue status", member.path);
+        let request = WorkerRequest::Examine {
+            path: member.path.clone(),
+            logical_block: block.logical_block.max(512),
+            size: block.size,
+            sections: Vec::new(),
+        };
+        jobs.push(Job { diskseq: member.diskseq, path: member.path.clone(), request });
+    }
+    let outcomes = Pool::of(root.clone(), SELF).run::<DiskReport>(&jobs, DEADLINE);
+    for (member, outcome) in start.members.iter().zip(outcomes) {
+        let report = match outcome {
+            Outcome::Done(report) => report,
+            Outcome::Failed(why) => bail!("read {}: {}", member.path, without_errno(&why)),
+            Outcome::Hung(why) => bail!("{why}"),
+        };
+        let same = report.signatures.first().is_some_and(|signature| match &signature.volume {
+            Some(Volume::Md(found)) => found.array.to_string() == start.uuid && found.events == member.events,
+            None => false,
+        });
+        ensure!(same, "{} was written since it was looked at: try again", member.path);
+    }
+    Ok(())
+}
+
+/// Most lines of the kernel's that are repeated.
+const TELLING: usize = 3;
+
+/// With what the kernel said about it, but for the lines that only say that it failed.
+fn with_reason(error: anyhow::Error, said: Option<&mut Kmsg>) -> anyhow::Error {
+    let lines = said.map(Kmsg::lines).unwrap_or_default();
+    let mut lines: Vec<String> = lines.into_iter().filter(|line| is_reason(line)).collect();
+    lines.drain(..lines.len().saturating_sub(TELLING));
+    if lines.is_empty() { error } else { anyhow::anyhow!("{error:#}; the kernel says: {}", lines.join("; ")) }
+}
+
+fn is_reason(line: &str) -> bool {
+    let is_md = line.starts_with("md") || line.starts_with("raid");
+    is_md
+        && !["failed to run raid set", "pers->run() failed", " stopped."].iter().any(|end| line.contains(end))
+}
+
+/// `/dev/md/root -> ../md127`, as udev's rules make it. Something that is no link is not touched.
+fn make_link(link: &Path, name: &str) -> anyhow::Result<()> {
+    let directory = link.parent().context("a link is in a directory")?;
+    std::fs::create_dir_all(directory)?;
+    if std::fs::symlink_metadata(link).is_ok_and(|there| !there.is_symlink()) {
+        bail!("there is something that is no link");
+    }
+    let fresh = directory.join(format!(".{name}"));
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(format!("../{name}"), &fresh)?;
+    Ok(std::fs::rename(&fresh, link)?)
+}
+
+/// Those below /dev/md that lead to an array that is gone.
+fn remove_links(name: &str) {
+    let Ok(entries) = std::fs::read_dir("/dev/md") else { return };
+    let target = Path::new("..").join(name);
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if std::fs::read_link(&path).is_ok_and(|to| to == target) {
+            // A link that stays leads nowhere, and is replaced when its name is used again.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_reason_is_the_line_that_gives_one() {
+        let cases = [
+            ("md/raid:md5: cannot start dirty degraded array.", true),
+            ("md: kicking non-fresh sdb from array!", true),
+            ("md127: bitmap file superblock UUID mismatch", true),
+            ("md/raid:md5: failed to run raid set.", false),
+            ("md: pers->run() failed ...", false),
+            ("md: md5 stopped.", false),
+            ("ext4: mounted", false),
+        ];
+        for (line, want) in cases {
+            assert_eq!(is_reason(line), want, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_a_file_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("md/root");
+        for name in ["md127", "md126"] {
+            make_link(&link, name).unwrap();
+            assert_eq!(std::fs::read_link(&link).unwrap(), Path::new("..").join(name));
+        }
+        std::fs::write(dir.path().join("md/file"), "").unwrap();
+        assert!(make_link(&dir.path().join("md/file"), "md1").is_err());
+    }
 }

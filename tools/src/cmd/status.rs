@@ -133,6 +133,12 @@ fn screen(picture: &Picture, colour: Colour, utf8: bool) -> String {
                 array.wanted,
                 array.members.join(" ")
             );
+            for left in &array.left_out {
+                out += &format!("    not used: {}\n", Untrusted(left));
+            }
+            if let Some(refusal) = &array.refusal {
+                out += &format!("    cannot be started: {}\n", Untrusted(refusal));
+            }
         }
     }
     out += "\n";
@@ -154,8 +160,13 @@ fn conclusion(picture: &Picture) -> String {
         (n, []) => format!("{}, guarded: nothing can write to them", counted(n, "disk")),
         (n, writable) => format!("{}, writable: {}", counted(n, "disk"), writable.join(" ")),
     }];
-    if !storage.stopped.is_empty() {
-        parts.push(format!("{} to start", counted(storage.stopped.len(), "array")));
+    let (refused, startable): (Vec<_>, Vec<_>) =
+        storage.stopped.iter().partition(|array| array.refusal.is_some());
+    if !startable.is_empty() {
+        parts.push(format!("{} to start", counted(startable.len(), "array")));
+    }
+    if !refused.is_empty() {
+        parts.push(format!("{} that cannot be started as it is", counted(refused.len(), "array")));
     }
     match troubles(picture).len() {
         0 => {}

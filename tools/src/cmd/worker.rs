@@ -6,16 +6,17 @@ use crate::scan::examine;
 use crate::tool::Context;
 use anyhow::Context as _;
 use contract::wire::{Reply, WorkerRequest};
+use host::Root;
 use host::device::Device;
 use ondisk::{Extent, Geometry};
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-pub fn run(_context: &Context, _arguments: &[OsString]) -> anyhow::Result<Answer> {
+pub fn run(context: &Context, _arguments: &[OsString]) -> anyhow::Result<Answer> {
     host::workers::serve(|request| {
         // Hostile bytes that make a parser panic are an answer about that disk, no more.
-        catch_unwind(AssertUnwindSafe(|| answer(&request)))
+        catch_unwind(AssertUnwindSafe(|| answer(&context.root, &request)))
             .unwrap_or_else(|_| {
                 Ok(Reply::Failed { error: "the parser failed on what is on this device".to_string() })
             })
@@ -25,11 +26,16 @@ pub fn run(_context: &Context, _arguments: &[OsString]) -> anyhow::Result<Answer
     Ok(Answer::exit(contract::exit::YES))
 }
 
-fn answer(request: &WorkerRequest) -> anyhow::Result<Reply> {
+fn answer(root: &Root, request: &WorkerRequest) -> anyhow::Result<Reply> {
     match request {
         WorkerRequest::SetReadOnly { path, read_only } => {
             host::sys::block::set_read_only(Path::new(path), *read_only)
                 .with_context(|| format!("set the read-only flag of {path}"))?;
+            Ok(Reply::Done)
+        }
+        WorkerRequest::SetMd { array, attribute, text } => {
+            host::md::write(root, array, attribute, text)
+                .with_context(|| format!("write {text} to {attribute} of {array}"))?;
             Ok(Reply::Done)
         }
         WorkerRequest::Examine { path, logical_block, size, sections } => {

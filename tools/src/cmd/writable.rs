@@ -129,8 +129,11 @@ pub fn told(storage: &Storage, steps: &[Step], otherwise: &str) -> String {
 }
 
 /// `/dev/sda1 (Samsung SSD 870, S5Y1NG0R)`
-fn drive(storage: &Storage, path: &str) -> String {
-    let hardware = storage.by_path(path).map(|device| &device.block.hardware);
+pub fn drive(storage: &Storage, path: &str) -> String {
+    // A partition is on the drive that its disk is.
+    let device = storage.by_path(path);
+    let disk = device.and_then(|device| storage.get(device.parent.as_ref()?)).or(device);
+    let hardware = disk.map(|disk| &disk.block.hardware);
     let words: Vec<String> = hardware
         .into_iter()
         .flat_map(|hardware| [&hardware.model, &hardware.serial])

@@ -8,7 +8,6 @@ pub mod btrfs;
 pub mod dm;
 pub mod kmod;
 pub mod loopdev;
-pub mod md;
 pub mod mount;
 pub mod netlink;
 pub mod packet;

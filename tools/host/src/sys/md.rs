@@ -1,1 +1,0 @@
-//! md arrays (linux/raid/md_u.h, drivers/md/md.c).

@@ -1,0 +1,597 @@
+//! `rescue assemble`: the arrays that the disks hold, started. Each by itself: one that is refused never keeps
+//! another from being started. What is decided is in `model::md`.
+
+use super::writable::drive;
+use crate::apply::{self, Door};
+use crate::report::{Answer, notice};
+use crate::scan::Scan;
+use crate::tool::{Context, verb};
+use anyhow::{Context as _, bail};
+use contract::exit;
+use host::sysfs::Node;
+use model::consent;
+use model::md::{self, Judgement, Names, Part, Refusal, Wishes};
+use model::mdadm_conf::{self, Entry};
+use model::plan::Step;
+use model::status::status;
+use model::storage::{Array, Device, Id, Storage};
+use model::text::{Column, Untrusted, table};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Finds md arrays (RAID0, 1, 4, 5, 6, 10, linear) and starts them, read-only unless --rw: then
+/// not one byte of a disk changes. Also those that stand on arrays or on partitions of one.
+///
+/// Degraded arrays are started where every block is still there; stale, damaged and missing members
+/// are named, and left out. What is not safe is refused with its reason and with the command of
+/// mdadm that would do it anyway. Where two halves of a mirror went on without each other, or two
+/// disks are copies, neither is started before --with says which is right.
+///
+/// They get the number or name that an /etc/mdadm/mdadm.conf, else their superblock gives them,
+/// where it is free, else one from /dev/md127 downwards, with a link below /dev/md.
+///
+/// Exits with 0 when every array that was found (or named) runs, degraded or not, also when it
+/// ran before; 1 when there is none; 3 when some run, 2 when none does. A disk that does not answer
+/// within 10 seconds is left alone.
+///
+///     # rescue assemble
+///     Array      Level  Members  State      Name
+///     /dev/md0   raid1  2/2      read-only  rescue:0
+///     /dev/md2   raid1  1/2      read-only  rescue:2
+///     Next: mount -o ro /dev/md2 /mnt
+#[derive(clap::Parser)]
+#[command(name = "rescue assemble", disable_version_flag = true, verbatim_doc_comment)]
+struct Args {
+    /// For writing: the members' write guard is taken off, and the kernel may resync and rebuild
+    #[arg(long)]
+    rw: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// As JSON, schema 1
+    #[arg(long)]
+    json: bool,
+    /// Where members contradict each other, this one is right
+    #[arg(long, value_name = "DEVICE")]
+    with: Vec<String>,
+    /// Stop them instead, and put the write guard of their members back on
+    #[arg(long, conflicts_with_all = ["rw", "with", "json"])]
+    stop: bool,
+    /// Only these: by name, number, UUID, or one of their members or disks
+    #[arg(value_name = "ARRAY")]
+    arrays: Vec<String>,
+}
+
+/// Arrays on arrays on arrays: more passes find nothing that a person built.
+const PASSES: usize = 8;
+
+/// What became of one array.
+#[derive(Debug, Serialize)]
+struct Line {
+    uuid: String,
+    /// Hostile.
+    name: String,
+    device: Option<String>,
+    link: Option<String>,
+    level: String,
+    metadata: Option<&'static str>,
+    state: State,
+    read_only: bool,
+    present: u32,
+    wanted: u32,
+    members: Vec<Used>,
+    left_out: Vec<Unused>,
+    /// Slots without a member.
+    missing: Vec<u32>,
+    /// It was not stopped cleanly when it was last used.
+    dirty: bool,
+    /// Why it is not started, or not under the name that it asks for.
+    reason: Option<String>,
+    /// What a person could do about it.
+    advice: Option<String>,
+    /// Steps of a dry run, as commands.
+    steps: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Used {
+    path: String,
+    slot: Option<u32>,
+    part: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Unused {
+    path: String,
+    why: String,
+    /// With the drive's model and serial number.
+    #[serde(skip)]
+    drive: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Started,
+    /// Before.
+    Running,
+    /// In a dry run.
+    ToStart,
+    Refused,
+    Failed,
+}
+
+impl State {
+    fn is_well(self) -> bool {
+        match self {
+            State::Started | State::Running | State::ToStart => true,
+            State::Refused | State::Failed => false,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    arrays: Vec<Line>,
+    next: Option<String>,
+}
+
+pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> {
+    let args: Args = match verb(context, arguments)? {
+        Ok(args) => args,
+        Err(answer) => return Ok(answer),
+    };
+    let typed = apply::typed(context.name, arguments);
+    if args.stop {
+        return stop(context, &args, &typed);
+    }
+    let mut work =
+        Work { context, args: &args, typed: &typed, lines: BTreeMap::new(), tried: BTreeSet::new() };
+    let configured = mdadm_conf::parse(&context.root.read_text(mdadm_conf::PATH).unwrap_or_default());
+    let mut storage = Scan::begin(context).examine(|_| true);
+    let mut names = Names::of(&storage).and_links(links(context));
+    let with = args.with.iter().map(|text| chosen(&storage, text)).collect::<anyhow::Result<Vec<Id>>>()?;
+    for _ in 0..PASSES {
+        if work.pass(&storage, &mut names, &configured, &with) == 0 {
+            break;
+        }
+        storage = Scan::begin(context).examine(|_| true);
+    }
+    work.finish(&storage)
+}
+
+/// Links below /dev/md that lead somewhere.
+fn links(context: &Context) -> Vec<String> {
+    let names = context.root.list("/dev/md").unwrap_or_default();
+    let leads = |name: &OsString| context.root.exists(Path::new("/dev/md").join(name));
+    names.into_iter().filter(leads).filter_map(|name| name.into_string().ok()).collect()
+}
+
+/// The device that a path means.
+fn device<'a>(storage: &'a Storage, text: &str) -> Option<&'a Device> {
+    let known = storage.by_path(text);
+    known.or_else(|| match host::sysfs::node(Path::new(text)).ok()? {
+        Node::Block { major, minor } => storage
+            .devices
+            .iter()
+            .find(|device| device.node && (device.block.major, device.block.minor) == (major, minor)),
+        Node::File { .. } | Node::Other => None,
+    })
+}
+
+fn chosen(storage: &Storage, text: &str) -> anyhow::Result<Id> {
+    let found = device(storage, text).with_context(|| format!("--with {text}: there is no such device"))?;
+    if md::superblock(found).is_none() {
+        bail!("--with {text}: it is no member of an array");
+    }
+    Ok(found.id.clone())
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    args: &'a Args,
+    typed: &'a str,
+    /// By UUID.
+    lines: BTreeMap<String, Line>,
+    /// Arrays of which a start was tried, with success or not.
+    tried: BTreeSet<String>,
+}
+
+impl Work<'_> {
+    /// One look at everything; returns how many arrays were started.
+    fn pass(
+        &mut self,
+        storage: &Storage,
+        names: &mut Names,
+        configured: &BTreeMap<String, Entry>,
+        with: &[Id],
+    ) -> usize {
+        let mut started = 0;
+        for array in &storage.arrays {
+            if self.tried.contains(&array.uuid) || is_empty(storage, array) {
+                continue;
+            }
+            let wishes = Wishes { writable: self.args.rw, with };
+            let judgement = md::judge(storage, array, &wishes);
+            if !self.args.arrays.is_empty() && !self.is_asked_for(storage, array, &judgement) {
+                continue;
+            }
+            let line = match array.device.as_ref().and_then(|id| storage.get(id)) {
+                Some(device) => self.running(storage, device, &judgement),
+                None => {
+                    let entry = configured.get(&array.uuid);
+                    self.start(storage, judgement, entry, names, &wishes)
+                }
+            };
+            if line.state == State::Started {
+                started += 1;
+            }
+            if matches!(line.state, State::Started | State::Failed | State::ToStart) {
+                self.tried.insert(array.uuid.clone());
+            }
+            self.lines.insert(array.uuid.clone(), line);
+        }
+        started
+    }
+
+    fn is_asked_for(&self, storage: &Storage, array: &Array, judgement: &Judgement) -> bool {
+        self.args.arrays.iter().any(|text| means(storage, array, judgement, text))
+    }
+
+    /// One that the kernel has already: made writable where that is asked for, else only told of.
+    fn running(&self, storage: &Storage, device: &Device, judgement: &Judgement) -> Line {
+        let md = device.block.md.clone().unwrap_or_default();
+        let read_only = matches!(md.array_state.as_str(), "readonly" | "read-auto");
+        let mut line = Line {
+            device: Some(device.path.clone()),
+            level: md.level.clone(),
+            present: md.raid_disks.saturating_sub(md.degraded),
+            wanted: md.raid_disks,
+            members: Vec::new(),
+            left_out: Vec::new(),
+            missing: Vec::new(),
+            read_only,
+            ..self.line(storage, judgement, State::Running)
+        };
+        if !md::is_running(&md) {
+            line.state = State::Refused;
+            line.reason = Some(format!("{} holds its members, and does not run", device.path));
+            line.advice = Some(format!("rescue assemble --stop {} && rescue assemble", device.path));
+            return line;
+        }
+        // What the kernel took in is in use by the array itself; the rest was left out.
+        let own = |path: &str| {
+            md.members.iter().any(|(name, _)| path == format!("/dev/{}", name.replace('!', "/")))
+        };
+        line.left_out =
+            self.left_out(storage, judgement).into_iter().filter(|left| !own(&left.path)).collect();
+        line.members = md
+            .members
+            .iter()
+            .map(|(name, _)| Used {
+                path: format!("/dev/{}", name.replace('!', "/")),
+                slot: None,
+                part: "member",
+            })
+            .collect();
+        if self.args.rw && read_only {
+            let outcome = consent::writable(storage, &device.id, self.typed).map_err(Into::into).and_then(
+                |mut steps| {
+                    steps.push(Step::MdSetReadOnly { device: device.path.clone(), read_only: false });
+                    self.make(&steps)
+                },
+            );
+            match outcome {
+                Ok(texts) => (line.read_only, line.steps) = (self.args.dry_run, texts),
+                Err(error) => (line.state, line.reason) = (State::Failed, Some(format!("{error:#}"))),
+            }
+        }
+        line
+    }
+
+    fn start(
+        &self,
+        storage: &Storage,
+        mut judgement: Judgement,
+        entry: Option<&Entry>,
+        names: &mut Names,
+        wishes: &Wishes<'_>,
+    ) -> Line {
+        let wanted = match entry {
+            Some(Entry::Named(name)) => Some(name.as_str()),
+            // Who names it means it.
+            Some(Entry::Ignored) if self.args.arrays.is_empty() => {
+                judgement.refusal = judgement.refusal.or(Some(Refusal::Ignored));
+                None
+            }
+            Some(Entry::Ignored) | None => None,
+        };
+        let mut line = self.line(storage, &judgement, State::ToStart);
+        if let Some(refusal) = &judgement.refusal {
+            line.state = State::Refused;
+            line.reason = Some(refusal.to_string());
+            // A name of its own is not spent on it.
+            let name = names.clone().choose(&judgement, wanted);
+            line.advice = refusal.advice(&judgement, &name.device);
+            return line;
+        }
+        let name = names.choose(&judgement, wanted);
+        line.device = Some(name.device.clone());
+        line.link = name.link.clone();
+        line.reason = name.note.clone();
+        let outcome = md::assemble(storage, &judgement, &name, wishes, self.typed)
+            .map_err(Into::into)
+            .and_then(|steps| self.make(&steps));
+        match outcome {
+            Ok(texts) if self.args.dry_run => line.steps = texts,
+            Ok(_) => line.state = State::Started,
+            Err(error) => (line.state, line.reason) = (State::Failed, Some(format!("{error:#}"))),
+        }
+        line
+    }
+
+    /// The steps as texts, and made unless this is a dry run.
+    fn make(&self, steps: &[Step]) -> anyhow::Result<Vec<String>> {
+        if !self.args.dry_run {
+            Door::open(self.context, self.typed)?.make_all(steps)?;
+        }
+        Ok(steps.iter().map(Step::text).collect())
+    }
+
+    fn line(&self, storage: &Storage, judgement: &Judgement, state: State) -> Line {
+        let used = judgement.members.iter().map(|member| Used {
+            path: member.path.clone(),
+            slot: member.part.slot(),
+            part: match member.part {
+                Part::InSync(_) => "in-sync",
+                Part::Rebuilding(_) => "rebuilding",
+                Part::Replacement(_) => "replacement",
+                Part::Spare => "spare",
+                Part::Journal => "journal",
+            },
+        });
+        Line {
+            uuid: judgement.uuid.clone(),
+            name: judgement.name.clone(),
+            device: None,
+            link: None,
+            level: md::level_name(judgement.level),
+            metadata: (!judgement.members.is_empty()).then(|| md::metadata_name(judgement.metadata)),
+            state,
+            read_only: !self.args.rw,
+            present: judgement.present,
+            wanted: judgement.wanted,
+            members: used.collect(),
+            left_out: self.left_out(storage, judgement),
+            missing: judgement.missing.clone(),
+            dirty: judgement.dirty,
+            reason: None,
+            advice: None,
+            steps: Vec::new(),
+        }
+    }
+
+    fn left_out(&self, storage: &Storage, judgement: &Judgement) -> Vec<Unused> {
+        let unused = judgement.left_out.iter().map(|left| Unused {
+            path: left.path.clone(),
+            why: left.why.to_string(),
+            drive: drive(storage, &left.path),
+        });
+        unused.collect()
+    }
+
+    /// What was not found, the notices, and the answer.
+    fn finish(self, storage: &Storage) -> anyhow::Result<Answer> {
+        let name = self.context.name;
+        let mut unknown = 0;
+        for text in &self.args.arrays {
+            let meant = |line: &Line| {
+                let array = storage.arrays.iter().find(|array| array.uuid == line.uuid);
+                array.is_some_and(|array| {
+                    means(storage, array, &md::judge(storage, array, &Wishes::default()), text)
+                })
+            };
+            if !self.lines.values().any(meant) {
+                notice(name, &format!("{}: no array that was found", Untrusted(text)));
+                unknown += 1;
+            }
+        }
+        let lines: Vec<Line> = self.lines.into_values().collect();
+        let unread = md::unread(storage);
+        for line in &lines {
+            for text in notices(line, self.args.rw, &unread) {
+                notice(name, &text);
+            }
+        }
+        if lines.is_empty() && unknown == 0 {
+            let hint =
+                if unread.is_empty() { String::new() } else { format!("; not read: {}", unread.join(" ")) };
+            notice(name, &format!("no disk holds a member of an array{hint}"));
+        }
+        let well = lines.iter().filter(|line| line.state.is_well()).count();
+        let exit = match (lines.len() + unknown, well) {
+            (0, _) => exit::NO,
+            (all, well) if all == well => exit::YES,
+            (_, 0) => exit::TROUBLE,
+            _ => exit::PARTLY,
+        };
+        let next = status(storage).next.command;
+        let next = (next != "rescue assemble" && well > 0 && !self.args.dry_run).then_some(next);
+        if self.args.json {
+            return Answer::json(1, &Report { arrays: lines, next }, exit);
+        }
+        if self.args.dry_run {
+            let steps = lines.iter().flat_map(|line| &line.steps);
+            return Ok(Answer::text(steps.map(|text| format!("{text}\n")).collect(), exit));
+        }
+        Ok(Answer::text(screen(&lines, next.as_deref()), exit))
+    }
+}
+
+/// A device without members, left behind by one who made it and did nothing with it.
+fn is_empty(storage: &Storage, array: &Array) -> bool {
+    let device = array.device.as_ref().and_then(|id| storage.get(id));
+    array.members.is_empty()
+        && device.and_then(|device| device.block.md.as_ref()).is_some_and(|md| !md::is_running(md))
+}
+
+fn means(storage: &Storage, array: &Array, judgement: &Judgement, text: &str) -> bool {
+    let found = device(storage, text);
+    let is_it = found.is_some_and(|found| {
+        let of_member = |id: &Id| {
+            *id == found.id || storage.get(id).is_some_and(|member| member.parent.as_ref() == Some(&found.id))
+        };
+        array.device.as_ref() == Some(&found.id) || array.members.iter().any(of_member)
+    });
+    // A node that is there is that device, whatever an array would like to be called.
+    is_it || (found.is_none() && judgement.is_called(text))
+}
+
+fn notices(line: &Line, rw: bool, unread: &[&str]) -> Vec<String> {
+    let shown = Untrusted(&line.name).to_string();
+    let array = match &line.device {
+        Some(device) => device.clone(),
+        None if shown.is_empty() => line.uuid.clone(),
+        None => shown,
+    };
+    let mut texts: Vec<String> = line
+        .left_out
+        .iter()
+        .map(|left| format!("{array}: {} is left out: {}", left.drive, left.why))
+        .collect();
+    let reason = line.reason.as_deref().unwrap_or_default();
+    let advice = line.advice.as_ref().map(|advice| format!(": {advice}")).unwrap_or_default();
+    match line.state {
+        State::Refused => texts.push(format!("{array} is not started: {reason}{advice}")),
+        State::Failed => texts.push(format!("{array}: {reason}")),
+        State::Started | State::ToStart if !reason.is_empty() => texts.push(format!("{array}: {reason}")),
+        State::Started | State::ToStart | State::Running => {}
+    }
+    if !line.missing.is_empty() {
+        let slots: Vec<String> = line.missing.iter().map(u32::to_string).collect();
+        let may = if unread.is_empty() {
+            String::new()
+        } else {
+            format!("; it may be on {}, which could not be read", unread.join(" or "))
+        };
+        texts.push(format!(
+            "{array}: no current member for slot {} of {}{may}",
+            slots.join(", "),
+            line.wanted
+        ));
+    }
+    if rw && line.dirty && line.state == State::Started {
+        texts.push(format!(
+            "{array} was not stopped cleanly: the kernel resyncs it now; cat /proc/mdstat shows how far"
+        ));
+    }
+    texts
+}
+
+fn screen(lines: &[Line], next: Option<&str>) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let columns =
+        ["Array", "Level", "Members", "State", "Name"].map(|title| Column { title, right: false, width: 0 });
+    let rows: Vec<Vec<String>> = lines
+        .iter()
+        .map(|line| {
+            let mode = if line.read_only { "read-only" } else { "read-write" };
+            let state = match line.state {
+                State::Started | State::ToStart => mode.to_string(),
+                State::Running => format!("{mode}, as before"),
+                State::Refused | State::Failed => "not started".to_string(),
+            };
+            vec![
+                line.device.clone().unwrap_or_else(|| "-".to_string()),
+                line.level.clone(),
+                format!("{}/{}", line.present, line.wanted),
+                state,
+                Untrusted(&line.name).to_string(),
+            ]
+        })
+        .collect();
+    let next = next.map(|next| format!("Next: {}\n", Untrusted(next))).unwrap_or_default();
+    table(&columns, &rows, true) + &next
+}
+
+/// The running arrays that were named, or all; those on top of others first.
+fn stop(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer> {
+    let (mut stopped, mut text) = (BTreeSet::new(), String::new());
+    let mut failed: BTreeMap<String, String> = BTreeMap::new();
+    for _ in 0..PASSES {
+        let storage = Scan::begin(context).examine(|_| false);
+        let asked = |device: &&Device| {
+            let is_array = device.block.md.as_ref().is_some_and(|md| md.array_state != "clear");
+            let named =
+                |text: &String| self::device(&storage, text).is_some_and(|found| found.id == device.id);
+            is_array
+                && device.block.partition.is_none()
+                && !stopped.contains(&device.path)
+                && (args.arrays.is_empty() || args.arrays.iter().any(named))
+        };
+        let before = stopped.len();
+        let devices: Vec<&Device> = storage.devices.iter().filter(asked).collect();
+        for device in devices {
+            let steps = [Step::MdStop { device: device.path.clone() }];
+            let outcome = match user(&storage, device) {
+                Some(user) => Err(anyhow::anyhow!("{} is in use by {user}", device.path)),
+                None if args.dry_run => {
+                    text += &apply::shown(&steps);
+                    Ok(())
+                }
+                None => Door::open(context, typed).and_then(|mut door| door.make_all(&steps).map(drop)),
+            };
+            match outcome {
+                Ok(()) => {
+                    failed.remove(&device.path);
+                    stopped.insert(device.path.clone());
+                    let guarded = consent::guarded(&storage, &device.id, typed);
+                    if args.dry_run {
+                        text += &apply::shown(&guarded);
+                    } else if let Err(error) =
+                        Door::open(context, typed).and_then(|mut door| door.make_all(&guarded).map(drop))
+                    {
+                        notice(context.name, &format!("{} is stopped: {error:#}", device.path));
+                    }
+                }
+                Err(error) => drop(failed.insert(device.path.clone(), format!("{error:#}"))),
+            }
+        }
+        if stopped.len() == before {
+            break;
+        }
+    }
+    for reason in failed.values() {
+        notice(context.name, reason);
+    }
+    for device in &stopped {
+        if !args.dry_run {
+            notice(context.name, &format!("stopped: {device}"));
+        }
+    }
+    let exit = match (stopped.len(), failed.len()) {
+        (0, 0) => exit::NO,
+        (_, 0) => exit::YES,
+        (0, _) => exit::TROUBLE,
+        _ => exit::PARTLY,
+    };
+    Ok(Answer::text(text, exit))
+}
+
+/// Who uses an array or one of its partitions: what stands on it, or where it is mounted.
+fn user(storage: &Storage, array: &Device) -> Option<String> {
+    let own = |device: &&Device| device.id == array.id || device.parent.as_ref() == Some(&array.id);
+    storage.devices.iter().filter(own).find_map(|device| {
+        let upper = device.upper.iter().find_map(|id| storage.get(id)).map(|upper| upper.path.clone());
+        let numbers = (device.block.major, device.block.minor);
+        let mount = storage.mounts.iter().find(|mount| (mount.major, mount.minor) == numbers);
+        let swap = storage.swaps.iter().find(|swap| swap.path == device.path);
+        upper
+            .or_else(|| mount.map(|mount| Untrusted(&mount.target).to_string()))
+            .or_else(|| swap.map(|_| "swap".to_string()))
+    })
+}
