@@ -124,7 +124,13 @@ pub struct Dm {
     /// `LVM-...`, `CRYPT-LUKS2-...`, or ours `LIFEBOAT-OVERLAY-...`.
     pub uuid: String,
     pub suspended: bool,
+    /// Of our overlays, on the running machine: what the kernel says of the snapshot, as
+    /// `dmsetup status` prints it: `16/4096 16`, `Overflow`, `Invalid`.
+    pub status: Option<String>,
 }
+
+/// How the UUIDs of our overlays begin; the id of the original follows.
+pub const OVERLAY_UUID: &str = "LIFEBOAT-OVERLAY-";
 
 /// One line of /proc/self/mountinfo, with octal escapes resolved (lossily where not UTF-8).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::io;
 
 const NEW_ARRAY: &str = "/sys/module/md_mod/parameters/new_array";
 /// What is written here by anyone, and so by a worker.
-const ATTRIBUTES: &[&str] = &["array_state", "bitmap/location", "metadata_version", "new_dev"];
+const ATTRIBUTES: &[&str] = &["array_state", "bitmap/location", "metadata_version", "new_dev", "sync_action"];
 
 /// Makes the device `mdN`, with nothing behind it.
 pub fn create(_act: &Act, root: &Root, name: &str) -> io::Result<()> {

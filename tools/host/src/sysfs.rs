@@ -5,7 +5,7 @@
 //! drive's serial number and transport are found follows what lsblk(8) shows.
 
 use crate::{Root, proc, workers};
-use contract::facts::{Block, Dm, Facts, Hardware, Md, Partition};
+use contract::facts::{Block, Dm, Facts, Hardware, Md, OVERLAY_UUID, Partition};
 use contract::paths;
 use rustix::fs::FileType;
 use std::collections::HashMap;
@@ -140,11 +140,7 @@ fn block(root: &Root, name: &str) -> Option<Block> {
             hardware(&at, name, path)
         },
         md: md(&at),
-        dm: at.line("dm/name").map(|name| Dm {
-            name,
-            uuid: at.line("dm/uuid").unwrap_or_default(),
-            suspended: at.flag("dm/suspended"),
-        }),
+        dm: at.line("dm/name").map(|name| dm(&at, name)),
         loop_file: at.line("loop/backing_file"),
         partition,
     })
@@ -233,6 +229,15 @@ fn md(at: &Attributes<'_>) -> Option<Md> {
         degraded: at.number("md/degraded").unwrap_or(0),
         members: at.names("md").iter().filter_map(member).collect(),
     })
+}
+
+fn dm(at: &Attributes<'_>, name: String) -> Dm {
+    let uuid = at.line("dm/uuid").unwrap_or_default();
+    // sysfs does not have it. Only ours are asked: they answer from memory.
+    let ours = at.root.is_live() && uuid.starts_with(OVERLAY_UUID);
+    let status = ours.then(|| crate::sys::dm::status(&name).ok()).flatten();
+    let status = status.and_then(|targets| Some(targets.into_iter().next()?.text));
+    Dm { name, uuid, suspended: at.flag("dm/suspended"), status }
 }
 
 /// The attributes below one directory.

@@ -10,6 +10,7 @@ pub mod fstype;
 pub mod md;
 pub mod mdadm_conf;
 pub mod mount;
+pub mod overlay;
 pub mod parttype;
 pub mod plan;
 pub mod status;

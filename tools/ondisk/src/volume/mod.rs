@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod cow;
 pub mod mdraid;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
