@@ -22,6 +22,7 @@ const ROWS: &[(&str, Run)] = &[
     ("blkid", cmd::blkid::run),
     ("fdisk", cmd::fdisk::run),
     ("lsblk", cmd::lsblk::run),
+    ("overlay", cmd::overlay::run),
     ("protect", cmd::writable::protect),
     ("status", cmd::status::run),
     ("worker", cmd::worker::run),

@@ -85,6 +85,16 @@ pub fn set_read_only(_act: &Act, root: &Root, device: &str, read_only: bool) -> 
     Ok(Made::Done)
 }
 
+/// Keeps a running array from resyncing and rebuilding. Levels without redundancy have nothing to freeze.
+pub fn freeze(_act: &Act, root: &Root, device: &str) -> anyhow::Result<Made> {
+    let array = Array::of(root, device)?;
+    ensure!(md::state(root, array.name).is_some(), "{device} is gone");
+    if md::attribute(root, array.name, "sync_action").is_some() {
+        array.write("sync_action", "frozen", None)?;
+    }
+    Ok(Made::Done)
+}
+
 struct Array<'a> {
     root: &'a Root,
     device: &'a str,

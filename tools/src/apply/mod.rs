@@ -4,11 +4,13 @@
 //!
 //! One file per kind of step; each is a function of `&host::Act`, which only this module begins.
 
+mod dm;
 mod guard;
 mod loopdev;
 mod md;
 mod module;
 mod mount;
+mod overlay;
 mod run;
 
 use crate::report::{notice, without_errno};
@@ -16,7 +18,7 @@ use crate::tool::Context;
 use anyhow::Context as _;
 use contract::ledger::{Mark, Record};
 use host::{Act, Root};
-use model::plan::{MADE, Step};
+use model::plan::{DmTarget, MADE, Step};
 use std::ffi::OsString;
 use std::fs::File;
 
@@ -142,6 +144,15 @@ impl Door {
                 });
                 (outcome, Some(act))
             }
+            Step::MdFreeze { device } => (md::freeze(&act, &self.root, device), Some(act)),
+            Step::DmCreate { name, uuid, table, read_only, on } => {
+                (dm::create(&act, &self.root, name, uuid, table, *read_only, on), Some(act))
+            }
+            Step::DmRemove { name } => (dm::remove(&act, name), Some(act)),
+            Step::SparseFile { path, size } => (overlay::sparse_file(&act, path, *size), Some(act)),
+            Step::RemoveFile { path } => (overlay::remove_file(&act, path), Some(act)),
+            Step::BtrfsForget { device } => (overlay::forget(&act, device), Some(act)),
+            Step::BtrfsScan { device } => (overlay::scan(&act, device), Some(act)),
             Step::LoopRemove { device } => (loopdev::detach(&act, device), Some(act)),
             Step::MakeDirectory { path } => {
                 let made = std::fs::create_dir_all(path).with_context(|| format!("create {path}"));
@@ -192,6 +203,19 @@ impl Door {
                     fstype: fstype.clone(),
                     flags: flags.clone(),
                     data: data.clone(),
+                }
+            }
+            (Step::DmCreate { name, uuid, table, read_only, on }, Some(made)) => {
+                let put = |target: &DmTarget| {
+                    let text = target.text.replace(MADE, made);
+                    DmTarget { text, ..target.clone() }
+                };
+                Step::DmCreate {
+                    name: name.clone(),
+                    uuid: uuid.clone(),
+                    table: table.iter().map(put).collect(),
+                    read_only: *read_only,
+                    on: on.clone(),
                 }
             }
             (Step::Run { argv }, Some(made)) => {

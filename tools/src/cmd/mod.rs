@@ -5,6 +5,7 @@ pub mod assemble;
 pub mod blkid;
 pub mod fdisk;
 pub mod lsblk;
+pub mod overlay;
 pub mod status;
 pub mod worker;
 pub mod writable;
