@@ -36,6 +36,8 @@ pub struct Scan {
     pub facts: Facts,
     consents: Vec<Consent>,
     deadline: Duration,
+    /// By kernel name: what a person wants looked at in the middle of a device.
+    windows: Vec<(String, Extent)>,
 }
 
 /// One device to examine.
@@ -48,7 +50,7 @@ pub struct Ask {
     pub geometry: Geometry,
     /// Bytes.
     pub size: u64,
-    /// Windows to examine too: partitions without a node.
+    /// Windows to examine too: partitions without a node, and what was asked for.
     pub sections: Vec<Extent>,
 }
 
@@ -72,12 +74,19 @@ impl Scan {
             consents: host::consents::read(&root),
             root,
             deadline: DEADLINE,
+            windows: Vec::new(),
         }
     }
 
     /// With another deadline for each device.
     pub fn within(self, deadline: Duration) -> Scan {
         Scan { deadline, ..self }
+    }
+
+    /// With a window of one device examined too: it is among the report's sections.
+    pub fn with_window(mut self, name: &str, window: Extent) -> Scan {
+        self.windows.push((name.to_string(), window));
+        self
     }
 
     /// The kernel name of the device that a person's path means: a node, a link to one, or an image file,
@@ -115,7 +124,7 @@ impl Scan {
             {
                 match skipped(block, &self.facts, &hung) {
                     Some(reason) => drop(observed.insert(block.name.clone(), Observed::Skipped { reason })),
-                    None => asks.push(ask(block)),
+                    None => asks.push(ask(block, &self.windows)),
                 }
             }
             examiner.examine(&asks, &mut observed);
@@ -127,7 +136,7 @@ impl Scan {
     }
 }
 
-fn ask(block: &Block) -> Ask {
+fn ask(block: &Block, windows: &[(String, Extent)]) -> Ask {
     let or = |size: u32, other: u32| if size == 0 { other } else { size };
     let logical = or(block.logical_block, SECTOR);
     let geometry = Geometry { logical, physical: or(block.physical_block, logical) };
@@ -137,7 +146,7 @@ fn ask(block: &Block) -> Ask {
         diskseq: block.diskseq,
         geometry,
         size: block.size,
-        sections: Vec::new(),
+        sections: windows.iter().filter(|(name, _)| *name == block.name).map(|(_, window)| *window).collect(),
     }
 }
 
@@ -146,8 +155,9 @@ fn with_sections(ask: &Ask, facts: &Facts, observed: &BTreeMap<String, Observed>
     let Some(Observed::Examined { report }) = observed.get(&ask.name) else { return None };
     let disk = facts.blocks.iter().find(|block| block.name == ask.name && block.partition.is_none())?;
     let entries = refused(disk, report.table.as_ref()?, &facts.blocks);
-    let sections: Vec<Extent> = entries.filter(|entry| !entry.extended).map(|entry| entry.extent).collect();
-    (!sections.is_empty()).then(|| Ask { sections, ..ask.clone() })
+    let refused: Vec<Extent> = entries.filter(|entry| !entry.extended).map(|entry| entry.extent).collect();
+    let sections = [&ask.sections[..], &refused].concat();
+    (!refused.is_empty()).then(|| Ask { sections, ..ask.clone() })
 }
 
 /// Names of devices that are not to be touched, or stand on one that is not.

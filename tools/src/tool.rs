@@ -21,10 +21,13 @@ const ROWS: &[(&str, Run)] = &[
     ("assemble", cmd::assemble::run),
     ("blkid", cmd::blkid::run),
     ("fdisk", cmd::fdisk::run),
+    ("fsck", cmd::fsck::run),
     ("lsblk", cmd::lsblk::run),
+    ("mount", cmd::mount::run),
     ("overlay", cmd::overlay::run),
     ("protect", cmd::writable::protect),
     ("status", cmd::status::run),
+    ("umount", cmd::umount::run),
     ("worker", cmd::worker::run),
     ("writable", cmd::writable::run),
 ];

@@ -47,6 +47,9 @@ pub struct Block {
     pub hardware: Hardware,
     pub md: Option<Md>,
     pub dm: Option<Dm>,
+    /// Of our overlays, on the running machine: what the kernel says of the snapshot, as
+    /// `dmsetup status` prints it: `16/4096 16`, `Overflow`, `Invalid`.
+    pub snapshot: Option<String>,
     /// Backing file of a loop device.
     pub loop_file: Option<String>,
 }
@@ -124,9 +127,6 @@ pub struct Dm {
     /// `LVM-...`, `CRYPT-LUKS2-...`, or ours `LIFEBOAT-OVERLAY-...`.
     pub uuid: String,
     pub suspended: bool,
-    /// Of our overlays, on the running machine: what the kernel says of the snapshot, as
-    /// `dmsetup status` prints it: `16/4096 16`, `Overflow`, `Invalid`.
-    pub status: Option<String>,
 }
 
 /// How the UUIDs of our overlays begin; the id of the original follows.

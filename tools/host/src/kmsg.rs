@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 
 /// Longest record (CONSOLE_EXT_LOG_MAX).
 const LONGEST: usize = 8192;
+/// KERN_INFO: what is below it in number is worse.
+const INFO: u32 = 6;
 /// Most lines that are listened to.
 const MOST: usize = 256;
 
@@ -23,6 +25,17 @@ impl Kmsg {
 
     /// What was said since, one line each.
     pub fn lines(&mut self) -> Vec<String> {
+        self.records().into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// What was said since about any of these names, and is worse than mere information.
+    pub fn about(&mut self, names: &[&str]) -> Vec<String> {
+        let is_about = |(level, text): &(u32, String)| *level < INFO && mentions(text, names);
+        self.records().into_iter().filter(is_about).map(|(_, text)| text).collect()
+    }
+
+    /// Levels and messages.
+    fn records(&mut self) -> Vec<(u32, String)> {
         let mut lines = Vec::new();
         let mut record = [0; LONGEST];
         while lines.len() < MOST {
@@ -38,9 +51,21 @@ impl Kmsg {
 }
 
 /// `6,339,5140900,-;md: md0 stopped.`, then lines of keys that begin with a blank.
-fn message(record: &str) -> Option<String> {
-    let (_, message) = record.lines().next()?.split_once(';')?;
-    Some(message.to_string())
+fn message(record: &str) -> Option<(u32, String)> {
+    let (head, message) = record.lines().next()?.split_once(';')?;
+    // The facility stands above the level's three bits.
+    let level: u32 = head.split(',').next()?.parse().ok()?;
+    Some((level % 8, message.to_string()))
+}
+
+/// As words: `sda1` is not in `sda10`.
+fn mentions(text: &str, names: &[&str]) -> bool {
+    let is_bound = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
+    names.iter().any(|name| {
+        text.match_indices(*name).any(|(at, _)| {
+            is_bound(text[..at].chars().next_back()) && is_bound(text[at + name.len()..].chars().next())
+        })
+    })
 }
 
 #[cfg(test)]
@@ -50,7 +75,14 @@ mod tests {
     #[test]
     fn a_record_is_its_message() {
         let record = "4,339,5140900,-;md/raid:md5: cannot start; dirty\n SUBSYSTEM=block\n";
-        assert_eq!(message(record).as_deref(), Some("md/raid:md5: cannot start; dirty"));
+        assert_eq!(message(record), Some((4, "md/raid:md5: cannot start; dirty".to_string())));
         assert_eq!(message("nonsense"), None);
+    }
+
+    #[test]
+    fn a_device_is_told_from_one_whose_name_goes_on() {
+        assert!(mentions("EXT4-fs (sda1): write access unavailable", &["sda1"]));
+        assert!(!mentions("EXT4-fs (sda10): bad", &["sda1"]));
+        assert!(mentions("XFS (dm-0): bad", &["xyz", "dm-0"]));
     }
 }

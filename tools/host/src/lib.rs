@@ -8,6 +8,8 @@ pub mod consents;
 pub mod device;
 pub mod devices;
 pub mod events;
+pub mod fstab;
+pub mod holders;
 pub mod kmsg;
 pub mod ledger;
 pub mod log;

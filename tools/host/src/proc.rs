@@ -13,6 +13,16 @@ pub fn swaps(root: &Root) -> Vec<Swap> {
     parse_swaps(&root.read_text("/proc/swaps").unwrap_or_default())
 }
 
+/// The types that the kernel knows at present, and whether each needs no device.
+pub fn filesystems(root: &Root) -> Vec<(String, bool)> {
+    let text = root.read_text("/proc/filesystems").unwrap_or_default();
+    let row = |line: &str| {
+        let (nodev, name) = line.split_once('\t')?;
+        Some((name.trim().to_string(), nodev == "nodev"))
+    };
+    text.lines().filter_map(row).collect()
+}
+
 /// Seconds since boot; 0 where the kernel does not say.
 pub fn uptime(root: &Root) -> f64 {
     let line = root.line("/proc/uptime").unwrap_or_default();
@@ -101,7 +111,7 @@ pub fn parse_swaps(text: &str) -> Vec<Swap> {
 }
 
 /// The kernel writes blank, tab, newline, backslash and `#` as `\040` and so on (mangle in fs/seq_file.c).
-fn unescape(text: &str) -> String {
+pub fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {

@@ -71,6 +71,13 @@ pub fn node(path: &Path) -> io::Result<Node> {
     })
 }
 
+/// The file behind a loop device that goes away with its last user (mount(8) shows the file instead).
+pub fn file_of_passing_loop(root: &Root, name: &str) -> Option<String> {
+    let directory = format!("{CLASS}/{name}/loop");
+    root.line(format!("{directory}/autoclear")).filter(|flag| flag == "1")?;
+    root.line(format!("{directory}/backing_file"))
+}
+
 /// Disks as /proc/partitions has them, those that it leaves out (no medium) behind them, each
 /// followed by its partitions by number.
 fn position<'a>(block: &'a Block, order: &[String]) -> (usize, Vec<(u64, &'a str)>, u32) {
@@ -140,7 +147,12 @@ fn block(root: &Root, name: &str) -> Option<Block> {
             hardware(&at, name, path)
         },
         md: md(&at),
-        dm: at.line("dm/name").map(|name| dm(&at, name)),
+        dm: at.line("dm/name").map(|name| Dm {
+            name,
+            uuid: at.line("dm/uuid").unwrap_or_default(),
+            suspended: at.flag("dm/suspended"),
+        }),
+        snapshot: snapshot(&at),
         loop_file: at.line("loop/backing_file"),
         partition,
     })
@@ -231,13 +243,11 @@ fn md(at: &Attributes<'_>) -> Option<Md> {
     })
 }
 
-fn dm(at: &Attributes<'_>, name: String) -> Dm {
-    let uuid = at.line("dm/uuid").unwrap_or_default();
-    // sysfs does not have it. Only ours are asked: they answer from memory.
-    let ours = at.root.is_live() && uuid.starts_with(OVERLAY_UUID);
-    let status = ours.then(|| crate::sys::dm::status(&name).ok()).flatten();
-    let status = status.and_then(|targets| Some(targets.into_iter().next()?.text));
-    Dm { name, uuid, suspended: at.flag("dm/suspended"), status }
+/// sysfs does not have it. Only our overlays are asked: they answer from memory.
+fn snapshot(at: &Attributes<'_>) -> Option<String> {
+    let ours = at.root.is_live() && at.line("dm/uuid")?.starts_with(OVERLAY_UUID);
+    let targets = ours.then(|| crate::sys::dm::status(&at.line("dm/name")?).ok())??;
+    Some(targets.into_iter().next()?.text)
 }
 
 /// The attributes below one directory.

@@ -97,7 +97,8 @@ impl Pool {
                     match self.begin(&jobs[job], job, time) {
                         Ok(started) => busy.push(started),
                         Err(error) => {
-                            outcomes[job] = Some(Outcome::Failed(format!("start a worker: {error}")))
+                            let why = format!("start a worker for {}: {error}", jobs[job].path);
+                            outcomes[job] = Some(Outcome::Failed(why));
                         }
                     }
                 }

@@ -8,7 +8,7 @@ use contract::facts::{Block, Facts, Partition};
 use contract::guard::{self, Consent, Guarded, Wanted};
 use ondisk::table::{Entry, Table, TableKind};
 use ondisk::volume::Volume;
-use ondisk::{DiskReport, Health, Severity, Usage};
+use ondisk::{DiskReport, Health, Severity, Signature, Usage};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The graph of one moment. `observed` is by kernel name (the path, for an image file); a device without one
@@ -211,7 +211,17 @@ fn problems_of(device: &Device, storage: &Storage) -> Vec<Problem> {
             add(Severity::Error, format!("{path} has read errors: {error}, and {} more", rest.len()))
         }
     }
-    for signature in &report.signatures {
+    let leftovers = if ambiguous(report) { Vec::new() } else { leftovers(report) };
+    if let (Some(first), false) = (report.signatures.first(), leftovers.is_empty()) {
+        let all: Vec<&str> = leftovers.iter().map(|signature| signature.format.as_str()).collect();
+        let text = format!(
+            "{path} is {}; what it looks like besides ({}) is left over from before: wipefs {path} lists where each is",
+            first.format,
+            all.join(", ")
+        );
+        add(Severity::Info, text);
+    }
+    for signature in report.signatures.iter().filter(|signature| !leftovers.contains(signature)) {
         if let Health::Damaged(reason) = &signature.health {
             let next = match signature.usage {
                 Usage::Filesystem => format!(": look with fsck -n {path}"),
@@ -266,14 +276,38 @@ fn parent_hangs(device: &Device, storage: &Storage) -> bool {
     parent.is_some_and(|parent| matches!(parent.report, Observed::Hung { .. }))
 }
 
-/// More than one thing at once. A RAID superblock at a member's end (0.90, 1.0) leaves the file system of
-/// the array visible at its start: that is how such members look.
+/// More than one thing at once, as libblkid judges: a RAID member or a locked device is that, whatever else is seen of
+/// what it holds or of what was there before; of file systems there may be only one, except that discs carry
+/// several names for the same files. Torn ones do not count beside sound ones.
 pub fn ambiguous(report: &DiskReport) -> bool {
-    let at_end = report.signatures.iter().any(|signature| match &signature.volume {
+    let mut counted = 0;
+    let mut strict = false;
+    for signature in &report.signatures {
+        let damaged = matches!(signature.health, Health::Damaged(_));
+        counted += usize::from(!damaged || counted == 0);
+        if is_outer(signature) {
+            // One that is torn may as well be the leftover.
+            return (counted > 1 && strict) || (damaged && report.signatures.len() > 1);
+        }
+        strict |= !damaged && !matches!(signature.format.as_str(), "iso9660" | "udf" | "hfs");
+    }
+    counted > 1 && strict
+}
+
+fn is_outer(signature: &Signature) -> bool {
+    matches!(signature.usage, Usage::Raid | Usage::Crypto)
+}
+
+/// Signatures of a former life below the first one. A RAID superblock at a member's end (0.90, 1.0) leaves
+/// the file system of the array visible at its start: that is how such members look.
+fn leftovers(report: &DiskReport) -> Vec<&Signature> {
+    let [first, rest @ ..] = &report.signatures[..] else { return Vec::new() };
+    let holds_it_at_its_start = match &first.volume {
         Some(Volume::Md(superblock)) => superblock.data_offset == 0,
         None => false,
-    });
-    report.signatures.len() > 1 && !at_end
+    };
+    let shown = rest.iter().filter(|_| is_outer(first) && !holds_it_at_its_start);
+    shown.collect()
 }
 
 /// What is wrong with a table by itself. The first lines are those of fdisk(8).
@@ -350,7 +384,6 @@ fn disagreements(disk: &Device, table: &Table, storage: &Storage) -> Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ondisk::Signature;
     use ondisk::format::{Extent, Uuid};
     use ondisk::volume::mdraid::{Level, Metadata, Role, Superblock};
 
@@ -391,21 +424,7 @@ mod tests {
     }
 
     fn signature(format: &str, usage: Usage, volume: Option<Volume>) -> Signature {
-        Signature {
-            format: format.to_string(),
-            usage,
-            uuid: None,
-            member_uuid: None,
-            label: None,
-            version: None,
-            magic_offset: 0,
-            extent: None,
-            block_size: None,
-            health: Health::Sound,
-            dirty: false,
-            notes: Vec::new(),
-            volume,
-        }
+        Signature { health: Health::Sound, volume, ..Signature::new(format, usage, 0) }
     }
 
     fn member(array: u8, data_offset: u64) -> Signature {
@@ -554,17 +573,40 @@ mod tests {
     }
 
     #[test]
-    fn a_raid_superblock_at_the_end_is_no_ambiguity() {
-        let ext4 = || signature("ext4", Usage::Filesystem, None);
+    fn a_device_is_ambiguous_as_libblkid_judges() {
+        let fs = |name: &str| signature(name, Usage::Filesystem, None);
+        let luks = || signature("crypto_LUKS", Usage::Crypto, None);
+        let torn = |signature: Signature| Signature { health: Health::Damaged(String::new()), ..signature };
         let cases = [
-            ("one", vec![ext4()], false),
-            ("two file systems", vec![ext4(), signature("xfs", Usage::Filesystem, None)], true),
-            ("superblock at the start", vec![member(1, 8192), ext4()], true),
-            ("superblock at the end", vec![member(1, 0), ext4()], false),
+            ("one", vec![fs("ext4")], false),
+            ("two file systems", vec![fs("ext4"), fs("xfs")], true),
+            ("a disc with both", vec![fs("udf"), fs("iso9660")], false),
+            ("a disc that is a FAT too", vec![fs("vfat"), fs("iso9660")], true),
+            ("a torn one beside a sound one", vec![fs("xfs"), torn(fs("ext4"))], false),
+            ("superblock at the start over an old file system", vec![member(1, 8192), fs("ext4")], false),
+            ("superblock at the end", vec![member(1, 0), fs("ext4")], false),
+            ("LUKS over an old file system", vec![luks(), fs("ext4")], false),
+            ("a torn LUKS and a sound file system", vec![torn(luks()), fs("ext4")], true),
+            ("a cache and LUKS", vec![signature("bcache", Usage::Other, None), luks()], true),
         ];
         for (label, signatures, want) in cases {
             assert_eq!(ambiguous(&DiskReport { signatures, ..DiskReport::default() }), want, "{label}");
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_former_life_is_said_and_is_no_damage() {
+        let sda = disk("sda", 1);
+        let old = Signature {
+            health: Health::Damaged("torn".to_string()),
+            ..signature("ext4", Usage::Filesystem, None)
+        };
+        let report = DiskReport { signatures: vec![member(1, 8192), old], ..DiskReport::default() };
+        let facts = Facts { blocks: vec![sda], ..Facts::default() };
+        let storage = build(facts, &BTreeMap::from([("sda".to_string(), seen(report))]), &[]);
+        let want = "/dev/sda is linux_raid_member; what it looks like besides (ext4) is left over from before: wipefs /dev/sda lists where each is";
+        assert_eq!(texts(&storage), [want]);
+        assert_eq!(storage.problems[0].severity, Severity::Info);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod build;
 pub mod consent;
 pub mod foreign;
+pub mod fsck;
 pub mod fstype;
 pub mod md;
 pub mod mdadm_conf;

@@ -91,6 +91,7 @@ fn storage(members: &[Made]) -> Storage {
         health: made.health.clone(),
         dirty: false,
         notes: Vec::new(),
+        tags: Vec::new(),
         volume: Some(Volume::Md(made.superblock.clone())),
     };
     let report = |made: &Made| Observed::Examined {

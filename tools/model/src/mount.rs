@@ -1,1 +1,1207 @@
-//! What a mount command means: options to flags, the device by path, LABEL= or UUID=, the probed type.
+//! What a mount command means: options to flags, the device by path, LABEL= or UUID=, the probed type,
+//! and the steps of all that. A type is never guessed by trial: it was probed, or a person gave it.
+//!
+//! Grammar and words are mount(8)'s (util-linux 2.41). Under the guard `ro` writes nothing: what a kernel
+//! driver would write nevertheless is in [`crate::fstype`].
+
+use crate::build::ambiguous;
+use crate::consent;
+use crate::fstype::{self, Driver, FsType, Origin};
+use crate::plan::{MADE, Step};
+use crate::storage::{Device, Id, Observed, Storage};
+use crate::text::{Untrusted, size};
+use contract::facts::Mount;
+use contract::guard::Wanted;
+use ondisk::{DiskReport, Usage};
+use std::collections::BTreeMap;
+
+/// mount(8): the exit statuses.
+pub mod exit {
+    pub const USAGE: i32 = 1;
+    pub const SYSTEM: i32 = 2;
+    pub const FAILED: i32 = 32;
+    pub const SOME: i32 = 64;
+}
+
+/// What one word of `-o` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Set(&'static str),
+    Clear(&'static str),
+    Bind,
+    BindAll,
+    Move,
+    Remount,
+    /// How mounts and unmounts spread to and from copies of this one.
+    Spread(&'static str),
+    Loop,
+    /// What `user` and the like bring with them.
+    Careful(&'static [&'static str]),
+    /// For mount(8) itself and others who read fstab.
+    Aside,
+}
+
+/// Sorted by name. A word that is not here is the file system's.
+const WORDS: &[(&str, Word)] = &[
+    ("_netdev", Word::Aside),
+    ("async", Word::Clear("sync")),
+    ("atime", Word::Clear("noatime")),
+    ("auto", Word::Aside),
+    ("bind", Word::Bind),
+    ("defaults", Word::Aside),
+    ("dev", Word::Clear("nodev")),
+    ("diratime", Word::Clear("nodiratime")),
+    ("dirsync", Word::Set("dirsync")),
+    ("exec", Word::Clear("noexec")),
+    ("group", Word::Careful(&["nosuid", "nodev"])),
+    ("iversion", Word::Set("iversion")),
+    ("lazytime", Word::Set("lazytime")),
+    ("loop", Word::Loop),
+    ("loud", Word::Clear("silent")),
+    ("mand", Word::Set("mand")),
+    ("move", Word::Move),
+    ("noatime", Word::Set("noatime")),
+    ("noauto", Word::Aside),
+    ("nodev", Word::Set("nodev")),
+    ("nodiratime", Word::Set("nodiratime")),
+    ("noexec", Word::Set("noexec")),
+    ("nofail", Word::Aside),
+    ("nogroup", Word::Aside),
+    ("noiversion", Word::Clear("iversion")),
+    ("nolazytime", Word::Clear("lazytime")),
+    ("nomand", Word::Clear("mand")),
+    ("noowner", Word::Aside),
+    ("norelatime", Word::Clear("relatime")),
+    ("nostrictatime", Word::Clear("strictatime")),
+    ("nosuid", Word::Set("nosuid")),
+    ("nosymfollow", Word::Set("nosymfollow")),
+    ("nouser", Word::Aside),
+    ("nousers", Word::Aside),
+    ("owner", Word::Careful(&["nosuid", "nodev"])),
+    ("private", Word::Spread("private")),
+    ("rbind", Word::BindAll),
+    ("relatime", Word::Set("relatime")),
+    ("remount", Word::Remount),
+    ("ro", Word::Set("ro")),
+    ("rprivate", Word::Spread("rprivate")),
+    ("rshared", Word::Spread("rshared")),
+    ("rslave", Word::Spread("rslave")),
+    ("runbindable", Word::Spread("runbindable")),
+    ("rw", Word::Clear("ro")),
+    ("shared", Word::Spread("shared")),
+    ("silent", Word::Set("silent")),
+    ("slave", Word::Spread("slave")),
+    ("strictatime", Word::Set("strictatime")),
+    ("suid", Word::Clear("nosuid")),
+    ("symfollow", Word::Clear("nosymfollow")),
+    ("sync", Word::Set("sync")),
+    ("unbindable", Word::Spread("unbindable")),
+    ("user", Word::Careful(&["nosuid", "nodev", "noexec"])),
+    ("users", Word::Careful(&["nosuid", "nodev", "noexec"])),
+];
+
+/// Of these one at a time: the last.
+const ATIMES: &[&str] = &["noatime", "relatime", "strictatime"];
+
+/// What is done with the tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    #[default]
+    New,
+    Bind,
+    BindAll,
+    Move,
+}
+
+/// A window of the backing file, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    pub offset: u64,
+    pub size: Option<u64>,
+}
+
+/// All options of one command, understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// For mount(2), as mount(8) spells them, in the order given.
+    pub flags: Vec<&'static str>,
+    /// `rw` was said, so that a write-protected device is an error.
+    pub rw: bool,
+    /// For the file system itself, in the order given.
+    pub data: Vec<String>,
+    pub kind: Kind,
+    pub remount: bool,
+    pub spread: Vec<&'static str>,
+    /// A loop device is wanted.
+    pub window: Option<Window>,
+    /// A device that is not there is no error.
+    pub nofail: bool,
+    /// Make the mount point.
+    pub mkdir: bool,
+    /// What only the original understands.
+    pub unknown: Option<String>,
+    /// As typed, for a helper.
+    pub typed: Vec<String>,
+}
+
+/// What is wrong with the options themselves.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadOptions {
+    #[error("a quote is not closed in the options {0}")]
+    Quote(String),
+    #[error("{0} is not a number of bytes")]
+    Size(String),
+}
+
+impl Options {
+    /// Of all `-o` in order; the later word wins.
+    pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Options, BadOptions> {
+        let mut options = Options::default();
+        for text in texts {
+            for word in split(text)? {
+                options.add(&word)?;
+            }
+        }
+        Ok(options)
+    }
+
+    /// One word, as if it stood behind the others.
+    pub fn add(&mut self, word: &str) -> Result<(), BadOptions> {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        self.typed.push(word.to_string());
+        if self.add_ours(name, value)? {
+            return Ok(());
+        }
+        let known = WORDS.iter().find(|(known, _)| *known == name);
+        match (known, value) {
+            (Some((_, known)), None) => self.apply(name, *known),
+            (Some((_, Word::Aside | Word::Careful(_))), Some(_)) => self.data.push(word.to_string()),
+            // `ro=recursive`, `loop=/dev/loop3`
+            (Some(_), Some(_)) => self.unknown = Some(word.to_string()),
+            (None, _) => self.data.push(word.to_string()),
+        }
+        Ok(())
+    }
+
+    /// The words that mount(8) takes for itself and that have values.
+    fn add_ours(&mut self, name: &str, value: Option<&str>) -> Result<bool, BadOptions> {
+        match (name, value) {
+            ("offset", Some(value)) => self.window.get_or_insert_default().offset = bytes(value)?,
+            ("sizelimit", Some(value)) => self.window.get_or_insert_default().size = Some(bytes(value)?),
+            ("X-mount.mkdir" | "x-mount.mkdir", None) => self.mkdir = true,
+            (name, _) if name.starts_with("X-mount.") || name == "uhelper" || name == "helper" => {
+                self.unknown = Some(name.to_string());
+            }
+            (name, _) if name.starts_with("x-") || name.starts_with("X-") || name == "comment" => {}
+            ("", None) => {}
+            _ => return Ok(false),
+        }
+        self.typed.pop();
+        Ok(true)
+    }
+
+    fn apply(&mut self, name: &str, word: Word) {
+        match word {
+            Word::Set(flag) => {
+                if ATIMES.contains(&flag) {
+                    self.flags.retain(|other| !ATIMES.contains(other));
+                }
+                self.set(flag);
+                self.rw &= flag != "ro";
+            }
+            Word::Clear(flag) => {
+                self.flags.retain(|other| *other != flag);
+                self.rw |= flag == "ro";
+            }
+            Word::Careful(flags) => flags.iter().for_each(|flag| self.set(flag)),
+            Word::Bind => self.kind = Kind::Bind,
+            Word::BindAll => self.kind = Kind::BindAll,
+            Word::Move => self.kind = Kind::Move,
+            Word::Remount => self.remount = true,
+            Word::Spread(how) => self.spread.push(how),
+            Word::Loop => drop(self.window.get_or_insert_default()),
+            Word::Aside => self.nofail |= name == "nofail",
+        }
+    }
+
+    fn set(&mut self, flag: &'static str) {
+        if !self.flags.contains(&flag) {
+            self.flags.push(flag);
+        }
+    }
+
+    pub fn read_only(&self) -> bool {
+        self.flags.contains(&"ro")
+    }
+
+    /// The command does nothing but say how mounts spread.
+    pub fn only_spreads(&self) -> bool {
+        !self.spread.is_empty()
+            && self.kind == Kind::New
+            && !self.remount
+            && self.flags.is_empty()
+            && self.data.is_empty()
+    }
+}
+
+/// At commas outside of double quotes, which stay: SELinux contexts have both.
+fn split(text: &str) -> Result<Vec<String>, BadOptions> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for c in text.chars() {
+        match c {
+            ',' if !quoted => words.push(std::mem::take(&mut word)),
+            c => {
+                quoted ^= c == '"';
+                word.push(c);
+            }
+        }
+    }
+    if quoted {
+        return Err(BadOptions::Quote(text.to_string()));
+    }
+    words.push(word);
+    Ok(words)
+}
+
+/// `1048576`, `0x100000`, `1M`, `1MiB`, `1MB`: as losetup(8) reads sizes.
+fn bytes(text: &str) -> Result<u64, BadOptions> {
+    let bad = || BadOptions::Size(text.to_string());
+    if let Some(hex) = text.strip_prefix("0x") {
+        return u64::from_str_radix(hex, 16).map_err(|_| bad());
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..end].parse().map_err(|_| bad())?;
+    let (letter, decimal) = match &text[end..] {
+        "" => return Ok(number),
+        suffix => match suffix.strip_suffix("iB").or_else(|| Some(suffix).filter(|s| s.len() == 1)) {
+            Some(letter) => (letter, false),
+            None => (suffix.strip_suffix('B').ok_or_else(bad)?, true),
+        },
+    };
+    let power = match letter {
+        "K" | "k" => 1,
+        "M" | "m" => 2,
+        "G" | "g" => 3,
+        "T" | "t" => 4,
+        _ => return Err(bad()),
+    };
+    let unit: u64 = if decimal { 1000 } else { 1024 };
+    unit.checked_pow(power).and_then(|unit| unit.checked_mul(number)).ok_or_else(bad)
+}
+
+/// What stands before a value and says by what a device is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag {
+    Label,
+    Uuid,
+    PartLabel,
+    PartUuid,
+    /// A name below /dev/disk/by-id.
+    Id,
+}
+
+const TAGS: &[(&str, Tag)] = &[
+    ("LABEL", Tag::Label),
+    ("UUID", Tag::Uuid),
+    ("PARTLABEL", Tag::PartLabel),
+    ("PARTUUID", Tag::PartUuid),
+    ("ID", Tag::Id),
+];
+
+impl Tag {
+    /// `LABEL=root`, `UUID="..."`; `None`: it is a path or a word.
+    pub fn parse(text: &str) -> Option<(Tag, &str)> {
+        let (name, value) = text.split_once('=')?;
+        let (_, tag) = TAGS.iter().find(|(known, _)| *known == name)?;
+        let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        Some((*tag, bare.unwrap_or(value)))
+    }
+
+    fn name(self) -> &'static str {
+        TAGS.iter().find(|(_, tag)| *tag == self).map_or("", |(name, _)| name)
+    }
+
+    /// As it is written on a command line.
+    pub fn with(self, value: &str) -> String {
+        format!("{}={value}", self.name())
+    }
+}
+
+/// The one device that a tag means. What another device is built on (members, the legs of multipath) carries
+/// the same labels and is not meant.
+pub fn by_tag<'a>(storage: &'a Storage, tag: Tag, value: &str) -> Result<&'a Device, Refusal> {
+    let is = |text: Option<&str>| text == Some(value);
+    let is_id = |text: Option<&str>| text.is_some_and(|text| text.eq_ignore_ascii_case(value));
+    let has = |device: &&Device| match tag {
+        Tag::Label => {
+            device.signature().is_some_and(|signature| !is_part(signature) && is(signature.label.as_deref()))
+        }
+        Tag::Uuid => device
+            .signature()
+            .is_some_and(|signature| !is_part(signature) && is_id(signature.uuid.as_deref())),
+        Tag::PartLabel => entry(storage, device).is_some_and(|entry| is(entry.name.as_deref())),
+        Tag::PartUuid => entry(storage, device).is_some_and(|entry| is_id(entry.uuid.as_deref())),
+        Tag::Id => false,
+    };
+    let found: Vec<&Device> =
+        storage.devices.iter().filter(|device| device.upper.is_empty()).filter(has).collect();
+    match found[..] {
+        [] => Err(Refusal::NoSource { tag: tag.with(value), hung: hung(storage) }),
+        [device] => Ok(device),
+        [first, ..] if is_one_btrfs(&found) => Ok(first),
+        _ => Err(Refusal::Duplicate {
+            tag: tag.with(value),
+            devices: found.iter().map(|device| shown(device)).collect(),
+        }),
+    }
+}
+
+fn hung(storage: &Storage) -> Vec<String> {
+    let hangs = |device: &&Device| device.parent.is_none() && matches!(device.report, Observed::Hung { .. });
+    storage.devices.iter().filter(hangs).map(|device| device.path.clone()).collect()
+}
+
+fn entry<'a>(storage: &'a Storage, device: &Device) -> Option<&'a ondisk::table::Entry> {
+    let start = device.block.partition.as_ref()?.start;
+    let table = storage.get(device.parent.as_ref()?)?.report()?.table.as_ref()?;
+    table.partitions.iter().find(|entry| entry.extent.start == start)
+}
+
+/// What is assembled or opened first.
+fn is_part(signature: &ondisk::Signature) -> bool {
+    matches!(signature.usage, Usage::Raid | Usage::Crypto)
+}
+
+/// Devices of one btrfs share its UUID, and each has its own beside.
+fn is_one_btrfs(devices: &[&Device]) -> bool {
+    let mut own: Vec<&str> = Vec::new();
+    for device in devices {
+        let Some(signature) = device.signature().filter(|signature| signature.format == "btrfs") else {
+            return false;
+        };
+        let Some(member) = signature.member_uuid.as_deref() else { return false };
+        if own.contains(&member) {
+            return false;
+        }
+        own.push(member);
+    }
+    true
+}
+
+/// The other devices of a btrfs that has several.
+fn siblings<'a>(storage: &'a Storage, device: &Device) -> Result<Vec<&'a Device>, Refusal> {
+    let Some(own) = device.signature().filter(|signature| signature.format == "btrfs") else {
+        return Ok(Vec::new());
+    };
+    let same = |other: &&Device| {
+        other.upper.is_empty()
+            && other.node
+            && other.signature().is_some_and(|sign| sign.format == "btrfs" && sign.uuid == own.uuid)
+    };
+    let all: Vec<&Device> = storage.devices.iter().filter(same).collect();
+    let clones =
+        |device: &&Device| device.signature().is_some_and(|sign| sign.member_uuid == own.member_uuid);
+    match () {
+        () if is_one_btrfs(&all) => Ok(all.into_iter().filter(|other| other.id != device.id).collect()),
+        // Copies of a single device: the kernel keeps them apart (temp_fsid, fs/btrfs/volumes.c).
+        () if all.iter().all(clones) => Ok(Vec::new()),
+        () => Err(Refusal::Duplicate {
+            tag: Tag::Uuid.with(own.uuid.as_deref().unwrap_or_default()),
+            devices: all.iter().map(|device| shown(device)).collect(),
+        }),
+    }
+}
+
+/// `/dev/mapper/vg-root` rather than `/dev/dm-0`.
+pub fn shown(device: &Device) -> String {
+    device.block.dm.as_ref().map_or_else(|| device.path.clone(), |dm| format!("/dev/mapper/{}", dm.name))
+}
+
+/// Why something is not mounted, in one line that says what to do instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    NoSource {
+        tag: String,
+        hung: Vec<String>,
+    },
+    Duplicate {
+        tag: String,
+        devices: Vec<String>,
+    },
+    /// Of an array, a volume group, or behind LUKS.
+    Part {
+        path: String,
+        format: String,
+        upper: Vec<String>,
+    },
+    /// -t was given for such a member, and it would be written.
+    WritesToPart {
+        path: String,
+        format: String,
+        fstype: String,
+    },
+    Used {
+        path: String,
+        upper: Vec<String>,
+    },
+    Partitioned {
+        path: String,
+        partitions: Vec<String>,
+    },
+    NoFileSystem {
+        path: String,
+        format: String,
+    },
+    Ambiguous {
+        path: String,
+        formats: Vec<String>,
+    },
+    Nothing {
+        path: String,
+        size: u64,
+    },
+    Unread {
+        path: String,
+        reason: String,
+    },
+    OtherType {
+        path: String,
+        found: String,
+        asked: String,
+    },
+    NoNode {
+        path: String,
+        disk: String,
+    },
+    Unreplayed {
+        source: String,
+        target: String,
+    },
+    Consent(consent::Refusal),
+}
+
+impl Refusal {
+    pub fn exit(&self) -> i32 {
+        match self {
+            Refusal::NoSource { .. } => exit::USAGE,
+            _ => exit::FAILED,
+        }
+    }
+}
+
+impl From<consent::Refusal> for Refusal {
+    fn from(refusal: consent::Refusal) -> Refusal {
+        Refusal::Consent(refusal)
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::NoSource { tag, hung } => {
+                write!(f, "can't find {}", Untrusted(tag))?;
+                match &hung[..] {
+                    [] => write!(f, ": blkid lists what there is"),
+                    hung => write!(f, ": {} does not answer, and it may be there", hung.join(" ")),
+                }
+            }
+            Refusal::Duplicate { tag, devices } => {
+                write!(f, "{} is on {}: name the one that is meant", Untrusted(tag), and(devices))
+            }
+            Refusal::Part { path, format, upper } => write!(f, "{}", part(path, format, upper)),
+            Refusal::WritesToPart { path, format, fstype } => write!(
+                f,
+                "{}; writing to it alone would tear it apart: mount -t {fstype} -o ro {path} to look",
+                what_part(path, format)
+            ),
+            Refusal::Used { path, upper } => {
+                let first = upper.first().map_or("", String::as_str);
+                write!(f, "{path} is used by {}: did you mean {first}?", and(upper))
+            }
+            Refusal::Partitioned { path, partitions } => match &partitions[..] {
+                [] => {
+                    write!(f, "{path} has a partition table, and no file system of its own: fdisk -l {path}")
+                }
+                partitions => {
+                    write!(f, "{path} has a partition table: did you mean {}?", partitions.join(" or "))
+                }
+            },
+            Refusal::NoFileSystem { path, format } => match format.as_str() {
+                "swap" => write!(f, "{path} is swap space: swapon {path} uses it"),
+                "swsuspend" => write!(f, "{path} is swap space with a system that was hibernated into it"),
+                format => write!(f, "{path} is {}, which is no file system", Untrusted(format)),
+            },
+            Refusal::Ambiguous { path, formats } => write!(
+                f,
+                "{path} looks like {}: -t TYPE says which, and wipefs {path} lists where each is",
+                formats.join(" and like ")
+            ),
+            Refusal::Nothing { path, size: bytes } => write!(
+                f,
+                "no file system was found on {path} ({}): blkid -p {path} looks again, -t TYPE mounts without a look",
+                size(*bytes)
+            ),
+            Refusal::Unread { path, reason } => {
+                write!(f, "{path} could not be read, so its type is not known: {}", Untrusted(reason))
+            }
+            Refusal::OtherType { path, found, asked } => {
+                write!(f, "{path} is {found}, which is not among the types {}", Untrusted(asked))
+            }
+            Refusal::NoNode { path, disk } => write!(
+                f,
+                "{path} has no node, since the kernel refused this partition: blockdev --rereadpt {disk} reads the table again"
+            ),
+            Refusal::Unreplayed { source, target } => write!(
+                f,
+                "it is mounted without its journal, so it cannot become writable: umount {target} && mount {source} {target}"
+            ),
+            Refusal::Consent(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+fn and(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [all @ .., last] => format!("{} and {last}", all.join(", ")),
+    }
+}
+
+fn what_part(path: &str, format: &str) -> String {
+    match format {
+        "linux_raid_member" => format!("{path} is a member of a RAID array"),
+        "LVM2_member" => format!("{path} is a physical volume of LVM"),
+        "crypto_LUKS" => format!("{path} is encrypted (LUKS)"),
+        "BitLocker" => format!("{path} is encrypted (BitLocker)"),
+        other => format!("{path} is a {}", Untrusted(other)),
+    }
+}
+
+/// Why a member is not used by itself, and what to do first.
+pub fn part(path: &str, format: &str, upper: &[String]) -> String {
+    let what = what_part(path, format);
+    match (format, upper) {
+        (_, [first, ..]) => format!("{what}: did you mean {first}, which is built on it?"),
+        ("linux_raid_member", []) => format!("{what}: rescue assemble starts it"),
+        ("LVM2_member", []) => {
+            format!("{what}: vgchange -ay makes its volumes appear below /dev/mapper")
+        }
+        ("crypto_LUKS", []) => {
+            format!("{what}: cryptsetup open {path} NAME makes it appear as /dev/mapper/NAME")
+        }
+        ("BitLocker", []) => {
+            format!("{what}: cryptsetup open --type bitlk {path} NAME makes it appear as /dev/mapper/NAME")
+        }
+        (_, []) => format!("{what}, which has to be assembled first"),
+    }
+}
+
+/// What there is to mount.
+#[derive(Clone, Debug)]
+pub enum Source<'a> {
+    Device(&'a Device),
+    /// A regular file, through a loop device.
+    File {
+        path: &'a str,
+        report: &'a DiskReport,
+        size: u64,
+    },
+    /// A server's, a word, or a directory to bind.
+    Word(&'a str),
+}
+
+impl Source<'_> {
+    /// What mount(2) and messages are given.
+    pub fn name(&self) -> String {
+        match self {
+            Source::Device(device) => shown(device),
+            Source::File { path, .. } => (*path).to_string(),
+            Source::Word(word) => (*word).to_string(),
+        }
+    }
+}
+
+/// One mount, with all that is known about it.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    pub source: Source<'a>,
+    /// Absolute.
+    pub target: &'a str,
+    /// As after -t.
+    pub types: Option<&'a str>,
+    pub options: &'a Options,
+    /// What a window of the device holds, where one is wanted.
+    pub window: Option<&'a DiskReport>,
+    /// The mount point has to be made.
+    pub mkdir: bool,
+    /// The command, for the consent.
+    pub by: &'a str,
+}
+
+/// What the machine can do: types that the kernel knows already, and helpers.
+pub struct Able<'a> {
+    pub known: &'a [String],
+    pub helper: &'a dyn Fn(&str) -> bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// What opens the devices: consents, arrays.
+    pub opens: Vec<Step>,
+    /// What mounts.
+    pub mounts: Vec<Step>,
+    /// One line each, for the person, once it is done.
+    pub notices: Vec<String>,
+    pub fstype: String,
+}
+
+impl Plan {
+    pub fn steps(&self) -> Vec<Step> {
+        self.opens.iter().chain(&self.mounts).cloned().collect()
+    }
+}
+
+/// The steps of a new mount.
+pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result<Plan, Refusal> {
+    let options = request.options;
+    let mut plan = Plan { fstype: fstype(storage, request)?, ..Plan::default() };
+    let row = fstype::row(&plan.fstype);
+    let writes = row.is_none_or(|row| row.writes);
+    let read_only = options.read_only() || !writes;
+    let mut flags: Vec<String> = options.flags.iter().map(|flag| (*flag).to_string()).collect();
+    let mut data = options.data.clone();
+    if !writes && !options.read_only() {
+        flags.insert(0, "ro".to_string());
+        plan.notices.push("WARNING: source write-protected, mounted read-only.".to_string());
+    }
+    if let Source::Device(device) = request.source {
+        if !device.node {
+            let disk = device.parent.as_ref().and_then(|id| storage.get(id));
+            let disk = disk.map_or_else(String::new, |disk| disk.path.clone());
+            return Err(Refusal::NoNode { path: device.path.clone(), disk });
+        }
+        let others = if request.window.is_some() { Vec::new() } else { siblings(storage, device)? };
+        data.extend(others.iter().map(|other| format!("device={}", other.path)));
+        if !read_only {
+            plan.opens = opens_all(storage, device, &others, request.by)?;
+        }
+    }
+    if read_only {
+        let journal = Journal::of(storage, request);
+        journal.leave_alone(row, &mut data, &mut plan.notices, &request.source.name());
+    }
+    if request.mkdir {
+        plan.mounts.push(Step::MakeDirectory { path: request.target.to_string() });
+    }
+    let helper = match row {
+        Some(FsType { driver: Driver::Helper, .. }) => true,
+        Some(FsType { driver: Driver::Kernel(_), .. }) => false,
+        None => !plan.fstype.is_empty() && (able.helper)(&plan.fstype),
+    };
+    let source = loop_step(request, read_only, &mut plan.mounts).unwrap_or_else(|| request.source.name());
+    if helper {
+        plan.mounts.push(helper_step(&plan.fstype, source, request, &flags, &data));
+    } else {
+        let kernel = match row.map(|row| row.driver) {
+            Some(Driver::Kernel(kernel)) => kernel.to_string(),
+            Some(Driver::Helper) | None => plan.fstype.clone(),
+        };
+        if !able.known.contains(&kernel) {
+            plan.mounts.push(Step::Module { name: format!("fs-{kernel}") });
+        }
+        plan.mounts.push(Step::Mount {
+            source,
+            target: request.target.to_string(),
+            fstype: kernel,
+            flags,
+            data: data.join(","),
+        });
+    }
+    plan.mounts.extend(spread(options, request.target));
+    Ok(plan)
+}
+
+/// A loop device over a file, or over a window of anything.
+fn loop_step(request: &Request<'_>, read_only: bool, steps: &mut Vec<Step>) -> Option<String> {
+    let file = match (&request.source, request.options.window) {
+        (Source::File { path, .. }, _) => (*path).to_string(),
+        (Source::Device(device), Some(_)) => device.path.clone(),
+        (Source::Device(_), None) | (Source::Word(_), _) => return None,
+    };
+    let Window { offset, size } = request.options.window.unwrap_or_default();
+    steps.push(Step::Loop { file, read_only, offset, size });
+    Some(MADE.to_string())
+}
+
+/// mount(8), external helpers: `/sbin/mount.TYPE SPEC DIR [-o OPTIONS]`.
+fn helper_step(
+    fstype: &str,
+    source: String,
+    request: &Request<'_>,
+    flags: &[String],
+    data: &[String],
+) -> Step {
+    let mut argv = vec![helper(fstype), source, request.target.to_string()];
+    // A server's options are told as typed (`user=` is one of them).
+    let network = fstype::row(fstype).is_some_and(|row| row.origin == Origin::Network);
+    let words: Vec<&str> = match network {
+        true => request.options.typed.iter().map(String::as_str).collect(),
+        false => flags.iter().chain(data).map(String::as_str).collect(),
+    };
+    if !words.is_empty() {
+        argv.extend(["-o".to_string(), words.join(",")]);
+    }
+    Step::Run { argv }
+}
+
+/// A subtype (`fuse.sshfs`) is its main type's.
+pub fn helper(fstype: &str) -> String {
+    format!("/sbin/mount.{}", fstype.split('.').next().unwrap_or(fstype))
+}
+
+/// Of a device, and of the others of its btrfs.
+fn opens_all(storage: &Storage, device: &Device, others: &[&Device], by: &str) -> Result<Vec<Step>, Refusal> {
+    let mut steps = Vec::new();
+    for device in std::iter::once(device).chain(others.iter().copied()) {
+        let more = opens(storage, &device.id, by)?;
+        steps.extend(more.into_iter().filter(|step| !steps.contains(step)).collect::<Vec<_>>());
+    }
+    Ok(steps)
+}
+
+/// The consents, then the arrays from the lowest up: an array cannot be written before what it stands on.
+pub fn opens(storage: &Storage, id: &Id, by: &str) -> Result<Vec<Step>, Refusal> {
+    let mut steps = consent::writable(storage, id, by)?;
+    let mut seen = Vec::new();
+    arrays(storage, id, &mut seen, &mut steps);
+    Ok(steps)
+}
+
+fn arrays(storage: &Storage, id: &Id, seen: &mut Vec<Id>, steps: &mut Vec<Step>) {
+    if seen.contains(id) {
+        return;
+    }
+    seen.push(id.clone());
+    let Some(device) = storage.get(id) else { return };
+    for below in device.lower.iter().chain(&device.parent) {
+        arrays(storage, below, seen, steps);
+    }
+    let is_closed = |md: &contract::facts::Md| {
+        md.array_state == "readonly" || (device.block.read_only && !md.array_state.is_empty())
+    };
+    if device.block.md.as_ref().is_some_and(is_closed) {
+        steps.push(Step::MdSetReadOnly { device: device.path.clone(), read_only: false });
+    }
+}
+
+/// Nothing may be written below: by the guard, by the drive, or since an array runs read-only.
+fn is_closed(storage: &Storage, device: &Device) -> bool {
+    device.block.read_only
+        || consent::below(storage, &device.id)
+            .iter()
+            .any(|below| below.guard != Some(Wanted::Writable) || below.block.read_only)
+}
+
+/// What a journal would come to, if the file system is mounted read-only.
+struct Journal {
+    dirty: bool,
+    /// Nothing may be written to what it stands on.
+    closed: bool,
+    /// The device's own flag says so, and keeps the kernel from it.
+    flagged: bool,
+}
+
+impl Journal {
+    fn of(storage: &Storage, request: &Request<'_>) -> Journal {
+        let is_dirty = |report: &DiskReport| report.signatures.first().is_some_and(|sign| sign.dirty);
+        match &request.source {
+            Source::Device(device) if request.window.is_none() => Journal {
+                dirty: device.report().is_some_and(is_dirty),
+                closed: is_closed(storage, device),
+                flagged: device.block.read_only,
+            },
+            // The loop device is a read-only one.
+            Source::Device(device) => {
+                let report = request.window.or(device.report());
+                Journal { dirty: report.is_some_and(is_dirty), closed: true, flagged: true }
+            }
+            Source::File { report, .. } => {
+                Journal { dirty: is_dirty(request.window.unwrap_or(report)), closed: true, flagged: true }
+            }
+            Source::Word(_) => Journal { dirty: false, closed: false, flagged: false },
+        }
+    }
+
+    /// Under the guard it is not replayed; a dirty one hides the last changes, and that is said.
+    fn leave_alone(
+        &self,
+        row: Option<&FsType>,
+        data: &mut Vec<String>,
+        notices: &mut Vec<String>,
+        name: &str,
+    ) {
+        let Some(option) = row.and_then(|row| row.unreplayed).filter(|_| self.closed) else { return };
+        // Of a device whose own flag is set, the kernel leaves a clean journal alone by itself.
+        let asks = self.dirty || !self.flagged;
+        if asks && !option.is_empty() && !data.iter().any(|word| word == option) {
+            data.push(option.to_string());
+        }
+        if self.dirty {
+            let text = format!("{name}: its journal was not replayed, so the last changes are not shown");
+            notices.push(text);
+        }
+    }
+}
+
+/// The type: given, or probed.
+fn fstype(storage: &Storage, request: &Request<'_>) -> Result<String, Refusal> {
+    let asked = request.types.filter(|types| *types != "auto");
+    let one = asked.filter(|types| !types.contains(',') && !types.starts_with("no"));
+    let (path, report) = match &request.source {
+        Source::Word(word) => return Ok(of_word(word, asked).to_string()),
+        Source::File { path, report, .. } => ((*path).to_string(), Some(request.window.unwrap_or(report))),
+        Source::Device(device) => (shown(device), request.window.or(device.report())),
+    };
+    if let (Source::Device(device), None) = (&request.source, request.window) {
+        refuse_used(storage, device, one, request.options.read_only())?;
+    }
+    if let Some(one) = one {
+        return Ok(one.to_string());
+    }
+    let found = probed(&path, report, request)?;
+    match asked {
+        Some(asked) if !fits(&found, asked) => {
+            Err(Refusal::OtherType { path, found, asked: asked.to_string() })
+        }
+        Some(_) | None => Ok(found),
+    }
+}
+
+/// `nfs` for `host:/path`, `cifs` for `//host/share`, as mount(8) guesses by the name alone.
+fn of_word<'a>(word: &str, asked: Option<&'a str>) -> &'a str {
+    match asked {
+        Some(asked) => asked,
+        None if word.starts_with("//") || word.starts_with("\\\\") => "cifs",
+        None if word.contains(":/") => "nfs",
+        None => "",
+    }
+}
+
+/// Whether a word can only be a server's.
+pub fn is_network(word: &str) -> bool {
+    !word.starts_with("/dev/") && !of_word(word, None).is_empty()
+}
+
+/// A list after -t: `ext3,ext4`, or with `no` before it all but those.
+fn fits(found: &str, list: &str) -> bool {
+    match list.strip_prefix("no") {
+        Some(but) => !but.split(',').any(|one| one.strip_prefix("no").unwrap_or(one) == found),
+        None => list.split(',').any(|one| one == found),
+    }
+}
+
+/// Members, and what something else already stands on. A member can be looked at by whoever names the type.
+fn refuse_used(
+    storage: &Storage,
+    device: &Device,
+    given: Option<&str>,
+    read_only: bool,
+) -> Result<(), Refusal> {
+    let path = shown(device);
+    let upper: Vec<String> = device.upper.iter().filter_map(|id| storage.get(id)).map(shown).collect();
+    let signature = device.signature().filter(|signature| is_part(signature));
+    match (signature, given) {
+        (Some(signature), None) => Err(Refusal::Part { path, format: signature.format.clone(), upper }),
+        (Some(signature), Some(fstype)) if !read_only => {
+            Err(Refusal::WritesToPart { path, format: signature.format.clone(), fstype: fstype.to_string() })
+        }
+        (None, _) if !upper.is_empty() => Err(Refusal::Used { path, upper }),
+        (Some(_), Some(_)) | (None, _) => Ok(()),
+    }
+}
+
+fn probed(path: &str, report: Option<&DiskReport>, request: &Request<'_>) -> Result<String, Refusal> {
+    let path = path.to_string();
+    let unread = |reason: &String| Refusal::Unread { path: path.clone(), reason: reason.clone() };
+    let Some(report) = report else {
+        let Source::Device(device) = &request.source else { return Err(unread(&String::new())) };
+        return Err(match &device.report {
+            Observed::Hung { .. } => consent::Refusal::Hangs(device.path.clone()).into(),
+            Observed::Failed { reason } | Observed::Skipped { reason } => unread(reason),
+            Observed::Examined { .. } => Refusal::Nothing { path: path.clone(), size: device.block.size },
+        });
+    };
+    if ambiguous(report) {
+        let formats = report.signatures.iter().map(|signature| signature.format.clone()).collect();
+        return Err(Refusal::Ambiguous { path, formats });
+    }
+    match (report.signatures.first(), &report.table) {
+        (Some(signature), _) if is_part(signature) => {
+            Err(Refusal::Part { path, format: signature.format.clone(), upper: Vec::new() })
+        }
+        (Some(signature), _) if signature.usage == Usage::Other => {
+            Err(Refusal::NoFileSystem { path, format: signature.format.clone() })
+        }
+        (Some(signature), _) => Ok(signature.format.clone()),
+        (None, Some(table)) => {
+            let word = |entry: &ondisk::table::Entry| match request.source {
+                Source::Device(_) => crate::build::partition_name(&path, entry.number),
+                Source::File { .. } | Source::Word(_) => format!("-o offset={}", entry.extent.start),
+            };
+            let partitions = table.partitions.iter().filter(|entry| !entry.extended).map(word).collect();
+            Err(Refusal::Partitioned { path, partitions })
+        }
+        (None, None) => match (&report.errors[..], &request.source) {
+            ([error, ..], _) => Err(unread(error)),
+            ([], Source::Device(device)) => Err(Refusal::Nothing { path, size: device.block.size }),
+            ([], Source::File { size, .. }) => Err(Refusal::Nothing { path, size: *size }),
+            ([], Source::Word(_)) => Err(Refusal::Nothing { path, size: 0 }),
+        },
+    }
+}
+
+/// A bind or a move; with flags, a remount of the copy, as the kernel wants it.
+pub fn rebind(source: &str, target: &str, options: &Options, mkdir: bool) -> Vec<Step> {
+    let step = |flags: Vec<String>| Step::Mount {
+        source: source.to_string(),
+        target: target.to_string(),
+        fstype: String::new(),
+        flags,
+        data: String::new(),
+    };
+    let word = match options.kind {
+        Kind::BindAll => "rbind",
+        Kind::Move => "move",
+        Kind::Bind | Kind::New => "bind",
+    };
+    let mut steps = Vec::new();
+    if mkdir {
+        steps.push(Step::MakeDirectory { path: target.to_string() });
+    }
+    steps.push(step(vec![word.to_string()]));
+    if options.kind != Kind::Move && !options.flags.is_empty() {
+        let flags = ["remount", "bind"].iter().chain(&options.flags);
+        steps.push(step(flags.map(|flag| (*flag).to_string()).collect()));
+    }
+    steps.extend(spread(options, target));
+    steps
+}
+
+/// One mount(2) each: the kernel takes no other flag beside.
+pub fn spread(options: &Options, target: &str) -> Vec<Step> {
+    let step = |how: &&str| Step::Mount {
+        source: "none".to_string(),
+        target: target.to_string(),
+        fstype: String::new(),
+        flags: vec![(*how).to_string()],
+        data: String::new(),
+    };
+    options.spread.iter().map(step).collect()
+}
+
+/// Per-mount flags of mountinfo that a remount would clear if they were not said again.
+const KEPT: &[&str] =
+    &["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "nosymfollow"];
+/// What mountinfo shows of a journal that was left alone.
+const UNREPLAYED: &[&str] =
+    &["noload", "norecovery", "nologreplay", "rescue=nologreplay", "disable_roll_forward"];
+
+/// The steps that change a mount that is there. With `dir_alone` the flags that it has stay, unless the
+/// command says otherwise (mount(8), on remount).
+pub fn remount(
+    storage: &Storage,
+    mount: &Mount,
+    options: &Options,
+    dir_alone: bool,
+    by: &str,
+) -> Result<Plan, Refusal> {
+    let mut all = Options::default();
+    if dir_alone {
+        let kept = mount.options.split(',').filter(|word| KEPT.contains(word));
+        // Cannot fail: words of a table.
+        kept.for_each(|word| drop(all.add(word)));
+        // A file system that is read-only as a whole shows it in its own options alone.
+        if mount.super_options.split(',').any(|word| word == "ro") {
+            drop(all.add("ro"));
+        }
+    }
+    options.typed.iter().for_each(|word| drop(all.add(word)));
+    let was_read_only = mount.super_options.split(',').any(|word| word == "ro");
+    let device = storage
+        .devices
+        .iter()
+        .find(|device| device.node && (device.block.major, device.block.minor) == (mount.major, mount.minor))
+        // btrfs has a device number of its own.
+        .or_else(|| storage.devices.iter().find(|device| shown(device) == mount.source));
+    let mut plan = Plan { fstype: mount.fstype.clone(), ..Plan::default() };
+    let bind = options.kind == Kind::Bind;
+    if let Some(device) = device.filter(|_| !all.read_only() && !bind) {
+        let unreplayed = |word: &str| UNREPLAYED.iter().any(|known| word.contains(known));
+        if was_read_only && mount.super_options.split(',').any(unreplayed) {
+            return Err(Refusal::Unreplayed { source: shown(device), target: mount.target.clone() });
+        }
+        plan.opens = opens_all(storage, device, &siblings(storage, device)?, by)?;
+    }
+    let words = ["remount"].into_iter().chain(bind.then_some("bind")).chain(all.flags.iter().copied());
+    plan.mounts.push(Step::Mount {
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        fstype: String::new(),
+        flags: words.map(str::to_string).collect(),
+        data: options.data.join(","),
+    });
+    plan.mounts.extend(spread(options, &mount.target));
+    Ok(plan)
+}
+
+/// What is mounted, as mount(8) without arguments prints it. `name` gives a source its better name,
+/// `labels` are by source.
+pub fn listing(
+    mounts: &[Mount],
+    types: Option<&str>,
+    name: &dyn Fn(&str) -> String,
+    labels: &BTreeMap<String, String>,
+) -> String {
+    let mut text = String::new();
+    for mount in mounts.iter().filter(|mount| types.is_none_or(|list| fits(&mount.fstype, list))) {
+        let label = labels.get(&mount.source).map(|label| format!(" [{}]", Untrusted(label)));
+        text += &format!(
+            "{} on {} type {} ({}){}\n",
+            Untrusted(&name(&mount.source)),
+            Untrusted(&mount.target),
+            Untrusted(&mount.fstype),
+            Untrusted(&merged(&mount.options, &mount.super_options)),
+            label.unwrap_or_default()
+        );
+    }
+    text
+}
+
+/// Options of the mount and of the file system as one list: read-only when either is
+/// (merge_optstr in libmount/src/fs.c).
+pub fn merged(of_mount: &str, of_super: &str) -> String {
+    if of_super.is_empty() || of_mount == of_super {
+        return of_mount.to_string();
+    }
+    let is_ro = |text: &str| text.split(',').any(|word| word == "ro");
+    let first = if is_ro(of_mount) || is_ro(of_super) { "ro" } else { "rw" };
+    let rest = |text: &'_ str| -> Vec<String> {
+        text.split(',').filter(|word| !matches!(*word, "ro" | "rw" | "")).map(str::to_string).collect()
+    };
+    let words = [vec![first.to_string()], rest(of_mount), rest(of_super)].concat();
+    words.join(",")
+}
+
+/// errno(3), of those that mount(2) has a meaning of its own for.
+pub mod errno {
+    pub const PERM: i32 = 1;
+    pub const NOENT: i32 = 2;
+    pub const IO: i32 = 5;
+    pub const NXIO: i32 = 6;
+    pub const ACCES: i32 = 13;
+    pub const NOTBLK: i32 = 15;
+    pub const BUSY: i32 = 16;
+    pub const NODEV: i32 = 19;
+    pub const NOTDIR: i32 = 20;
+    pub const INVAL: i32 = 22;
+    pub const ROFS: i32 = 30;
+    pub const BADMSG: i32 = 74;
+    pub const UCLEAN: i32 = 117;
+    pub const NOMEDIUM: i32 = 123;
+}
+
+/// A mount(2) that failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Failed<'a> {
+    pub errno: i32,
+    /// The errno in words.
+    pub words: &'a str,
+    pub source: &'a str,
+    pub fstype: &'a str,
+    pub read_only: bool,
+    pub rw: bool,
+    pub remount: bool,
+    /// What the kernel said about it, the last lines.
+    pub log: &'a [String],
+}
+
+/// Why it failed and what to do next, in mount(8)'s words where it has them.
+pub fn failure(failed: &Failed<'_>, mounts: &[Mount], is_same: &dyn Fn(&Mount) -> bool) -> String {
+    let Failed { source, fstype, .. } = failed;
+    let said = failed.log.last().map(|line| format!(": {}", Untrusted(line))).unwrap_or_default();
+    let checked = fstype::row(fstype).is_some_and(|row| row.checker.is_some());
+    let look = if checked { format!("; fsck -n {source} looks what is wrong") } else { String::new() };
+    match failed.errno {
+        errno::PERM => "permission denied: only root mounts".to_string(),
+        errno::NOENT => "mount point does not exist".to_string(),
+        errno::NOTDIR => "mount point is not a directory".to_string(),
+        errno::BUSY => match mounts.iter().find(|mount| is_same(mount)) {
+            Some(mount) if is_read_only(mount) && !failed.read_only => format!(
+                "{source} already mounted read-only on {0}: mount -o remount,rw {0}",
+                Untrusted(&mount.target)
+            ),
+            Some(mount) => format!("{source} already mounted on {}", Untrusted(&mount.target)),
+            None => format!("{source} already mounted or mount point busy{said}"),
+        },
+        errno::NODEV => format!("unknown filesystem type '{}'", Untrusted(fstype)),
+        errno::NOTBLK => format!("{source} is not a block device"),
+        errno::NXIO => format!("{source} is not a valid block device{said}"),
+        errno::NOMEDIUM => format!("no medium found on {source}"),
+        errno::ROFS | errno::ACCES if failed.read_only => format!("cannot mount {source} read-only{said}"),
+        errno::ROFS | errno::ACCES if failed.rw || failed.remount => {
+            format!("{source} is write-protected but explicit read-write mode requested{said}")
+        }
+        errno::IO => format!("can't read superblock on {source}{said}{look}"),
+        errno::BADMSG | errno::UCLEAN => {
+            format!("mount failed: Structure needs cleaning; {source} is probably damaged{said}{look}")
+        }
+        errno::INVAL if failed.remount => format!("bad option{said}"),
+        errno::INVAL => format!("wrong fs type, bad option or bad superblock on {source}{said}{look}"),
+        _ => format!("mount(2) system call failed: {}{said}", failed.words),
+    }
+}
+
+pub fn is_read_only(mount: &Mount) -> bool {
+    mount.super_options.split(',').any(|word| word == "ro")
+}
+
+/// How a process keeps a mount busy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: u32,
+    pub command: String,
+    /// `works in /mnt/etc`, `has /mnt/etc/fstab open`
+    pub how: String,
+}
+
+/// Most processes that are named.
+const NAMED: usize = 3;
+
+/// Why it cannot be unmounted: who holds it. `more` are the kernel's own users: mounts below, loop
+/// devices, swap files.
+pub fn busy(target: &str, holders: &[Holder], more: &[String]) -> String {
+    let named = holders.iter().take(NAMED).map(|holder| {
+        format!("{} (process {}) {}", Untrusted(&holder.command), holder.pid, Untrusted(&holder.how))
+    });
+    let mut parts: Vec<String> = more.iter().cloned().chain(named).collect();
+    if holders.len() > NAMED {
+        parts.push(format!("and {} more", holders.len() - NAMED));
+    }
+    let pids: Vec<String> = holders.iter().map(|holder| holder.pid.to_string()).collect();
+    match (&parts[..], &pids[..]) {
+        ([], _) => format!("target is busy: umount -l {target} detaches it now and lets it go when it can"),
+        (_, []) => format!("target is busy: {}", parts.join(", ")),
+        (_, [pid]) => format!("target is busy: {}; end what it does, or kill {pid}", parts.join(", ")),
+        (_, pids) => {
+            format!("target is busy: {}; end what they do, or kill {}", parts.join(", "), pids.join(" "))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "mount_tests.rs"]
+mod tests;

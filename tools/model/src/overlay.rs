@@ -186,7 +186,7 @@ fn overlay(storage: &Storage, device: &Device) -> Option<Overlay> {
         origin: origin.map(|origin| origin.id.clone()),
         size: device.block.size,
         made_by,
-        room: room(dm.status.as_deref()),
+        room: room(device.block.snapshot.as_deref()),
         store: device.lower.iter().find_map(file),
         used_by: users(storage, device),
     })

@@ -86,11 +86,13 @@ impl Machine {
         let (store, name) = (format!("loop{n}"), format!("over-{of}"));
         let file = format!("{}/{name}", paths::OVERLAY);
         let uuid = format!("{OVERLAY_UUID}{}{id}", if for_mount { FOR_MOUNT } else { "" });
-        let dm = Dm { name, uuid, suspended: false, status: Some(status.to_string()) };
+        let dm = Dm { name, uuid, suspended: false };
         let seen = self.observed.get(of).cloned();
         let mut machine = self
             .virtual_block(&store, &[], |block| block.loop_file = Some(file))
-            .virtual_block(&format!("dm-{n}"), &[of, &store], |block| block.dm = Some(dm));
+            .virtual_block(&format!("dm-{n}"), &[of, &store], |block| {
+                (block.dm, block.snapshot) = (Some(dm), Some(status.to_string()));
+            });
         if let Some(seen) = seen {
             machine.observed.insert(format!("dm-{n}"), seen);
         }
@@ -136,6 +138,7 @@ fn signature(format: &str, usage: Usage) -> Signature {
         dirty: false,
         notes: Vec::new(),
         volume: None,
+        tags: Vec::new(),
     }
 }
 

@@ -233,7 +233,7 @@ impl Step {
             Step::DmCreate { name, .. } => Some(Step::DmRemove { name }),
             Step::SparseFile { path, .. } => Some(Step::RemoveFile { path }),
             Step::BtrfsScan { device } => Some(Step::BtrfsForget { device }),
-            Step::Mount { target, flags, .. } if !flags.iter().any(|flag| flag == "remount") => {
+            Step::Mount { target, flags, .. } if !changes_what_is_there(&flags) => {
                 Some(Step::Umount { target, lazy: false, force: false })
             }
             Step::Mount { .. }
@@ -250,6 +250,16 @@ impl Step {
             | Step::Run { .. } => None,
         }
     }
+}
+
+/// A mount(2) that attaches nothing new, which umount would take back.
+fn changes_what_is_there(flags: &[String]) -> bool {
+    let spread = |flag: &str| matches!(flag, "private" | "shared" | "slave" | "unbindable");
+    flags.iter().any(|flag| {
+        matches!(flag.as_str(), "remount" | "move")
+            || spread(flag.strip_prefix('r').unwrap_or(flag))
+            || spread(flag)
+    })
 }
 
 /// A word as a POSIX shell reads it, so that a printed step can be pasted.

@@ -12,6 +12,10 @@ impl fmt::Display for Untrusted<'_> {
     /// As util-linux does: `\x` and two hex digits for each byte of a control character.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
+            if let Some(byte) = ondisk::bytes::raw_byte(c) {
+                write!(f, "\\x{byte:02x}")?;
+                continue;
+            }
             // Beyond the control characters: those that reorder a line (UAX 9), and line separators.
             let steers =
                 matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

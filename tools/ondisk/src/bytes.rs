@@ -31,11 +31,66 @@ pub fn guid(bytes: &[u8], offset: usize) -> Option<crate::format::Uuid> {
     Some(uuid)
 }
 
-/// Text up to the first NUL, lossily; `None` when there is none.
+/// Bytes that are no UTF-8 are kept as characters of this private range plus the byte, so that a label
+/// can be text and still be printed back byte by byte.
+const RAW: u32 = 0x10_ff00;
+
+/// The byte that a character of [`utf8`] stands for, when it is not itself.
+pub fn raw_byte(c: char) -> Option<u8> {
+    u32::from(c).checked_sub(RAW).and_then(|byte| u8::try_from(byte).ok()).filter(|byte| *byte >= 0x80)
+}
+
+/// Text up to the first NUL, byte for byte: see [`raw_byte`].
+pub fn utf8(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let mut out = String::new();
+    for chunk in bytes[..end].utf8_chunks() {
+        out.push_str(chunk.valid());
+        out.extend(chunk.invalid().iter().filter_map(|byte| char::from_u32(RAW + u32::from(*byte))));
+    }
+    out
+}
+
+/// How 16-bit characters are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Utf16 {
+    Little,
+    Big,
+}
+
+/// 16-bit text up to the first NUL; half a surrogate pair is kept, as three bytes that are no UTF-8.
+pub fn utf16(bytes: &[u8], order: Utf16) -> String {
+    let units = bytes.chunks_exact(2).map(|pair| match order {
+        Utf16::Little => u16::from_le_bytes([pair[0], pair[1]]),
+        Utf16::Big => u16::from_be_bytes([pair[0], pair[1]]),
+    });
+    let mut out = Vec::new();
+    for unit in char::decode_utf16(units.take_while(|unit| *unit != 0)) {
+        match unit {
+            Ok(c) => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            Err(half) => {
+                let [high, low] = half.unpaired_surrogate().to_be_bytes();
+                out.extend([0xe0 | (high >> 4), 0x80 | ((high & 15) << 2) | (low >> 6), 0x80 | (low & 63)]);
+            }
+        }
+    }
+    utf8(&out)
+}
+
+/// ISO 8859-1 up to the first NUL.
+pub fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect()
+}
+
+/// isspace(3) of the C locale.
+pub fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
+}
+
+/// Text up to the first NUL, as it is stored; `None` when there is none.
 pub fn text(bytes: &[u8], offset: usize, length: usize) -> Option<String> {
-    let field = bytes.get(offset..offset.checked_add(length)?)?;
-    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
-    (end > 0).then(|| String::from_utf8_lossy(&field[..end]).into_owned())
+    let field = utf8(bytes.get(offset..offset.checked_add(length)?)?);
+    (!field.is_empty()).then_some(field)
 }
 
 #[cfg(test)]
@@ -50,6 +105,18 @@ mod tests {
         assert_eq!(le32(&bytes, 5), None);
         assert_eq!(le16(&bytes, usize::MAX), None);
         assert_eq!(text(&bytes, 6, 10), None);
+    }
+
+    #[test]
+    fn text_is_kept_byte_for_byte() {
+        let label = utf8(b"caf\x82 \xc3\xbc\0rest");
+        assert_eq!(label.chars().filter_map(raw_byte).collect::<Vec<_>>(), [0x82]);
+        assert!(label.ends_with(" \u{fc}"));
+        assert_eq!(utf16(b"a\0\xfc\0\0\0b\0", Utf16::Little), "a\u{fc}");
+        assert_eq!(utf16(b"\xd8\x3d\xde\x00", Utf16::Big), "\u{1f600}");
+        let half: Vec<u8> = utf16(b"\xd8\x3d\0a", Utf16::Big).chars().filter_map(raw_byte).collect();
+        assert_eq!(half, [0xed, 0xa0, 0xbd]);
+        assert_eq!(latin1(b"\xfc\0"), "\u{fc}");
     }
 
     #[test]

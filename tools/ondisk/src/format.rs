@@ -1,6 +1,7 @@
 //! The words in which a disk is described: signatures, their health, tables, and the report that
 //! holds all that was found on one device.
 
+use crate::bytes;
 use crate::read::ReadAt;
 use crate::table::Table;
 use crate::volume::Volume;
@@ -85,6 +86,138 @@ pub struct Signature {
     pub notes: Vec<String>,
     /// For volumes (md, LVM PV, LUKS): everything the assembler needs.
     pub volume: Option<Volume>,
+    /// All that `blkid -p` prints of it, in its order, but TYPE and USAGE, which stand behind. Texts are hostile.
+    #[serde(default)]
+    pub tags: Vec<(String, String)>,
+}
+
+/// The setters are called in the order in which libblkid sets its values, since that is the order in which they
+/// are printed. An empty value is none.
+impl Signature {
+    /// Nothing but a magic so far.
+    pub fn new(format: &str, usage: Usage, magic_offset: u64) -> Signature {
+        Signature {
+            format: format.to_string(),
+            usage,
+            uuid: None,
+            member_uuid: None,
+            label: None,
+            version: None,
+            magic_offset,
+            extent: None,
+            block_size: None,
+            health: Health::Unchecked,
+            dirty: false,
+            notes: Vec::new(),
+            volume: None,
+            tags: Vec::new(),
+        }
+    }
+
+    pub fn tag(&mut self, name: &str, value: impl Into<String>) {
+        self.tags.push((name.to_string(), value.into()));
+    }
+
+    /// A label as bytes: up to the first NUL, without white space at the end.
+    pub fn set_label(&mut self, bytes: &[u8]) {
+        self.set_label_text(&bytes::utf8(bytes));
+    }
+
+    pub fn set_label_text(&mut self, text: &str) {
+        let label = text.trim_end_matches(bytes::is_space);
+        if !label.is_empty() {
+            self.label = Some(label.to_string());
+            self.tag("LABEL", label);
+        }
+    }
+
+    /// Another name that the format keeps: without white space around it.
+    pub fn set_name(&mut self, name: &str, text: &str) {
+        let text = text.trim_matches(bytes::is_space);
+        if !text.is_empty() {
+            self.tag(name, text);
+        }
+    }
+
+    /// All zeros are no UUID.
+    pub fn set_uuid(&mut self, uuid: Uuid) {
+        if uuid.0 != [0; 16] {
+            self.set_uuid_text(uuid.to_string());
+        }
+    }
+
+    pub fn set_uuid_text(&mut self, uuid: String) {
+        if !uuid.is_empty() {
+            self.tag("UUID", uuid.clone());
+            self.uuid = Some(uuid);
+        }
+    }
+
+    pub fn set_member_uuid(&mut self, uuid: Uuid) {
+        if uuid.0 != [0; 16] {
+            self.set_member_uuid_text(uuid.to_string());
+        }
+    }
+
+    pub fn set_member_uuid_text(&mut self, uuid: String) {
+        self.tag("UUID_SUB", uuid.clone());
+        self.member_uuid = Some(uuid);
+    }
+
+    /// A UUID of something else: of a journal, of a log.
+    pub fn set_other_uuid(&mut self, name: &str, uuid: Uuid) {
+        if uuid.0 != [0; 16] {
+            self.tag(name, uuid.to_string());
+        }
+    }
+
+    pub fn set_version(&mut self, version: impl Into<String>) {
+        let version = version.into();
+        self.tag("VERSION", version.clone());
+        self.version = Some(version);
+    }
+
+    /// BLOCK_SIZE: the smallest piece that the file system reads or writes.
+    pub fn set_block_size(&mut self, bytes: u32) {
+        self.tag("BLOCK_SIZE", bytes.to_string());
+        self.block_size = Some(bytes);
+    }
+
+    /// FSBLOCKSIZE: what it allocates in.
+    pub fn set_fs_block_size(&mut self, bytes: u32) {
+        self.tag("FSBLOCKSIZE", bytes.to_string());
+    }
+
+    /// FSSIZE, which for some formats is less than the extent.
+    pub fn set_fs_size(&mut self, bytes: u64) {
+        self.tag("FSSIZE", bytes.to_string());
+    }
+
+    pub fn set_last_block(&mut self, blocks: u64) {
+        self.tag("FSLASTBLOCK", blocks.to_string());
+    }
+
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    /// The first damage that is found is the one that is told.
+    pub fn damage(&mut self, reason: impl Into<String>) {
+        if !matches!(self.health, Health::Damaged(_)) {
+            self.health = Health::Damaged(reason.into());
+        }
+    }
+
+    /// How long it is from the device's start; longer than the device is damage.
+    pub fn set_length(&mut self, length: u64, device: &dyn ReadAt) {
+        self.extent = Some(Extent { start: 0, length });
+        if length > device.size() {
+            let missing = length - device.size();
+            self.damage(format!(
+                "it is {length} bytes long and its device {missing} bytes shorter: the device was cut, or grew smaller than it"
+            ));
+        }
+    }
 }
 
 /// The device's sector sizes in bytes. `logical` is what a partition table counts in.

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bytes;
+pub mod checksum;
 pub mod format;
 pub mod formats;
 pub mod fs;

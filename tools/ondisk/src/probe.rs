@@ -1,8 +1,8 @@
 //! The engine: every table and every row of FORMATS tried on one device. Reads both ends once;
 //! what cannot be read is in the report and the rest goes on.
 
-use crate::format::{DiskReport, Extent, Format, Geometry, Magic, Signature, Usage};
-use crate::formats::FORMATS;
+use crate::format::{DiskReport, Extent, Format, Geometry, Health, Magic, Signature, Usage};
+use crate::formats::{FORMATS, SALVAGE};
 use crate::read::{ReadAt, ReadError, Section};
 use crate::table::{self, Table};
 use std::cell::RefCell;
@@ -12,29 +12,61 @@ const CHUNK: u64 = 64 << 10;
 /// Chunks kept: a probe that walks further (btrfs's mirrors, udf) pushes the oldest out.
 const KEPT: usize = 24;
 
+/// Blocks in which a chunk is read that cannot be read as a whole: as small as a bad sector is.
+const PIECE: u64 = 4 << 10;
+/// Most of them kept.
+const PIECES: usize = 64;
+/// A floppy's size, up to which libblkid looks for no RAID member and takes the first that it finds.
+const TINY: u64 = 1440 << 10;
+/// A device of no more than two sectors is an extended partition.
+const NOTHING: u64 = 1024;
+
 /// All that is on the device. Never fails.
 pub fn examine(device: &dyn ReadAt, geometry: Geometry) -> DiskReport {
     let device = Cached::new(device);
     let mut report = DiskReport::default();
     report.table = table::probe(&device, geometry, &mut report.findings);
-    for format in FORMATS {
-        if device.size() < format.min_size {
-            continue;
-        }
-        let signature = match format.magics {
-            [] => (format.probe)(&device, None),
-            magics => magics
-                .iter()
-                .filter(|magic| has(&device, magic))
-                .find_map(|magic| (format.probe)(&device, Some(magic))),
-        };
-        // What lies at the end of the last partition lies at the disk's end too, and is the partition's.
-        report
-            .signatures
-            .extend(signature.filter(|signature| !is_in_a_partition(signature, report.table.as_ref())));
+    if device.size() > NOTHING {
+        report.signatures = signatures(&device, report.table.as_ref());
     }
     report.errors = device.errors.into_inner();
     report
+}
+
+fn signatures(device: &dyn ReadAt, table: Option<&Table>) -> Vec<Signature> {
+    let tiny = device.size() <= TINY;
+    let mut found = Vec::new();
+    for format in FORMATS {
+        if device.size() < format.min_size || (tiny && format.usage == Usage::Raid) {
+            continue;
+        }
+        let signature = match format.magics {
+            [] => (format.probe)(device, None),
+            magics => magics
+                .iter()
+                .filter(|magic| has(device, magic))
+                .find_map(|magic| (format.probe)(device, Some(magic))),
+        };
+        // What lies at the end of the last partition lies at the disk's end too, and is the partition's.
+        found.extend(
+            signature.filter(|signature| {
+                !is_in_a_partition(signature, table) && !is_overwritten(signature, table)
+            }),
+        );
+        if tiny && !found.is_empty() {
+            break;
+        }
+    }
+    if found.is_empty() && table.is_none() {
+        found.extend(SALVAGE.iter().find_map(|salvage| salvage(device)));
+    }
+    // A torn file system is left of a former one when there is a sound one; of a torn member or a locked
+    // device nothing that lies inside may come first, since it would be mounted in its place.
+    found.sort_by_key(|signature| {
+        let outer = matches!(signature.usage, Usage::Raid | Usage::Crypto);
+        !outer && matches!(signature.health, Health::Damaged(_))
+    });
+    found
 }
 
 /// As [`examine`], with the partitions that have no node of their own read as windows of the device.
@@ -57,6 +89,16 @@ fn is_in_a_partition(signature: &Signature, table: Option<&Table>) -> bool {
     at_the_end && table.is_some_and(|table| table.partitions.iter().any(covers))
 }
 
+/// A table that was made over a physical volume or a cache, whose maker clears the device's start: the table came later.
+fn is_overwritten(signature: &Signature, table: Option<&Table>) -> bool {
+    let cleared = match signature.format.as_str() {
+        "LVM2_member" => 8 << 10,
+        "bcache" | "bcachefs" => 4 << 10,
+        _ => 0,
+    };
+    cleared != 0 && signature.magic_offset < 2 * CHUNK && table.is_some()
+}
+
 fn has(device: &dyn ReadAt, magic: &Magic) -> bool {
     device.bytes(magic.offset, magic.bytes.len()).is_ok_and(|bytes| bytes == magic.bytes)
 }
@@ -73,29 +115,49 @@ type Chunk = (u64, Result<Vec<u8>, ReadError>);
 struct Cached<'a> {
     device: &'a dyn ReadAt,
     chunks: RefCell<Vec<Chunk>>,
+    /// Of chunks that cannot be read as a whole.
+    pieces: RefCell<Vec<Chunk>>,
     errors: RefCell<Vec<String>>,
 }
 
 impl<'a> Cached<'a> {
     fn new(device: &'a dyn ReadAt) -> Cached<'a> {
-        Cached { device, chunks: RefCell::default(), errors: RefCell::default() }
+        let (chunks, pieces, errors) = Default::default();
+        Cached { device, chunks, pieces, errors }
     }
 
-    fn chunk(&self, start: u64) -> Result<Vec<u8>, ReadError> {
-        let mut chunks = self.chunks.borrow_mut();
-        if let Some((_, chunk)) = chunks.iter().find(|(known, _)| *known == start) {
-            return chunk.clone();
-        }
-        let length = CHUNK.min(self.device.size().saturating_sub(start));
-        let chunk = self.device.bytes(start, length as usize); // CHUNK at most
-        if let Err(error) = &chunk {
-            self.errors.borrow_mut().push(error.to_string());
-        }
-        if chunks.len() >= KEPT {
-            drop(chunks.remove(0));
-        }
-        chunks.push((start, chunk.clone()));
-        chunk
+    /// Copies what the block at `start` has of `buf`, which begins at `at`; how many bytes that were.
+    fn copy(
+        &self,
+        kept: &RefCell<Vec<Chunk>>,
+        (most, size): (usize, u64),
+        at: u64,
+        buf: &mut [u8],
+    ) -> Result<usize, ReadError> {
+        let start = at - at % size;
+        let mut kept = kept.borrow_mut();
+        let index = match kept.iter().position(|(known, _)| *known == start) {
+            Some(index) => index,
+            None => {
+                if kept.len() >= most {
+                    drop(kept.remove(0));
+                }
+                let length = size.min(self.size().saturating_sub(start));
+                let bytes = self.device.bytes(start, length as usize); // CHUNK at most
+                if let Err(error) = &bytes
+                    && size == CHUNK
+                {
+                    self.errors.borrow_mut().push(error.to_string());
+                }
+                kept.push((start, bytes));
+                kept.len() - 1
+            }
+        };
+        let bytes = kept[index].1.as_ref().map_err(Clone::clone)?;
+        let rest = bytes.get((at - start) as usize..).unwrap_or_default();
+        let taken = rest.len().min(buf.len());
+        buf[..taken].copy_from_slice(&rest[..taken]);
+        Ok(taken)
     }
 }
 
@@ -106,8 +168,9 @@ impl ReadAt for Cached<'_> {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
         let length = buf.len() as u64;
+        let past = ReadError::PastEnd { offset, length, size: self.size() };
         if offset.checked_add(length).is_none_or(|end| end > self.size()) {
-            return Err(ReadError::PastEnd { offset, length, size: self.size() });
+            return Err(past);
         }
         if length > CHUNK {
             return self.device.read_at(offset, buf);
@@ -115,14 +178,15 @@ impl ReadAt for Cached<'_> {
         let mut done = 0;
         while done < buf.len() {
             let at = offset + done as u64;
-            let start = at - at % CHUNK;
-            let chunk = self.chunk(start)?;
-            let rest = chunk.get((at - start) as usize..).unwrap_or_default();
-            let taken = rest.len().min(buf.len() - done);
+            let rest = &mut buf[done..];
+            // A bad sector takes only its own block with it.
+            let taken = match self.copy(&self.chunks, (KEPT, CHUNK), at, rest) {
+                Err(ReadError::Device { .. }) => self.copy(&self.pieces, (PIECES, PIECE), at, rest)?,
+                other => other?,
+            };
             if taken == 0 {
-                return Err(ReadError::PastEnd { offset, length, size: self.size() });
+                return Err(past);
             }
-            buf[done..done + taken].copy_from_slice(&rest[..taken]);
             done += taken;
         }
         Ok(())
@@ -158,6 +222,70 @@ mod tests {
         }
         let report = examine(&Bad, Geometry::default());
         assert_eq!(report.errors.len(), 1, "{:?}", report.errors);
+    }
+
+    #[test]
+    fn a_bad_sector_hides_only_what_lies_in_it() {
+        struct Bad(Vec<u8>);
+        impl ReadAt for Bad {
+            fn size(&self) -> u64 {
+                self.0.size()
+            }
+            fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+                let length = buf.len() as u64;
+                if (offset..offset + length).contains(&0x8000) {
+                    return Err(ReadError::Device { offset, length, error: "EIO".into() });
+                }
+                self.0.read_at(offset, buf)
+            }
+        }
+        let mut swap = vec![0; 4 << 20];
+        swap[1024] = 1;
+        swap[1029] = 3;
+        swap[0xff6..0x1000].copy_from_slice(b"SWAPSPACE2");
+        let report = examine(&Bad(swap), Geometry::default());
+        assert_eq!(report.signatures[0].format, "swap");
+        assert_eq!(report.errors.len(), 1, "{:?}", report.errors);
+    }
+
+    /// Swap's header, and at 32 KiB an XFS of which nothing but the magic is right.
+    #[test]
+    fn a_torn_file_system_stands_behind_a_sound_one() {
+        let mut device = vec![0; 4 << 20];
+        device[..4].copy_from_slice(b"XFSB");
+        device[1024] = 1;
+        device[1029] = 3;
+        device[0xff6..0x1000].copy_from_slice(b"SWAPSPACE2");
+        let found = examine(&device, Geometry::default()).signatures;
+        let formats: Vec<&str> = found.iter().map(|signature| signature.format.as_str()).collect();
+        assert_eq!(formats, ["swap", "xfs"]);
+        assert!(matches!(found[1].health, Health::Damaged(_)));
+    }
+
+    /// Bytes that pass the first look of every probe.
+    fn stamped(mut device: Vec<u8>, stamps: &[usize]) -> Vec<u8> {
+        let magics: Vec<&Magic> = FORMATS.iter().flat_map(|format| format.magics).collect();
+        for stamp in stamps {
+            let magic = magics[stamp % magics.len()];
+            let at = magic.offset as usize;
+            if let Some(place) = device.get_mut(at..at + magic.bytes.len()) {
+                place.copy_from_slice(magic.bytes);
+            }
+        }
+        device
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn no_probe_panics_behind_its_magic(
+            bytes in proptest::collection::vec(prop_oneof![Just(0), Just(0xff), any::<u8>()], 1024),
+            size in 4096usize..400_000,
+            stamps in proptest::collection::vec(any::<usize>(), 1..5),
+        ) {
+            let device: Vec<u8> = bytes.iter().copied().cycle().take(size).collect();
+            let _ = examine(&stamped(device, &stamps), Geometry::default());
+        }
     }
 
     proptest! {

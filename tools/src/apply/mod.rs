@@ -9,7 +9,7 @@ mod guard;
 mod loopdev;
 mod md;
 mod module;
-mod mount;
+pub mod mount;
 mod overlay;
 mod run;
 

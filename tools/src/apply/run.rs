@@ -2,14 +2,18 @@
 
 use super::Made;
 use anyhow::Context as _;
-use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use host::sys::process::{Ended, foreground};
+use std::ffi::OsStr;
 
 /// The first word is a path, or a name that is looked up in PATH. Ctrl-C is the program's: its
 /// status tells.
 pub fn run(argv: &[String]) -> anyhow::Result<Made> {
     let (program, arguments) = argv.split_first().context("a program has a name")?;
-    let status = Command::new(program).args(arguments).status().with_context(|| format!("run {program}"))?;
+    let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+    let ended = foreground(OsStr::new(program), &arguments).with_context(|| format!("run {program}"))?;
     // As a shell shows a signal.
-    Ok(Made::Status(status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1)))
+    Ok(Made::Status(match ended {
+        Ended::Status(status) => status,
+        Ended::Signal(signal) => 128 + signal,
+    }))
 }

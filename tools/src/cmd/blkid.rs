@@ -8,7 +8,8 @@ use contract::facts::Block;
 use model::build::ambiguous;
 use model::storage::{Device, Observed, Storage};
 use model::text::Untrusted;
-use ondisk::table::TableKind;
+use ondisk::bytes::raw_byte;
+use ondisk::table::{Table, TableKind};
 use ondisk::{Health, Usage};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ struct Args {
     #[arg(short = 'o', long, default_value = "full")]
     output: Output,
     /// Show only this tag; repeatable
-    #[arg(short = 's', long, value_delimiter = ',')]
+    #[arg(short = 's', long)]
     match_tag: Vec<String>,
     /// Show devices with this NAME=value
     #[arg(short = 't', long)]
@@ -50,9 +51,15 @@ struct Args {
     /// The device with this UUID
     #[arg(short = 'U', long, conflicts_with_all = ["match_token", "devices"])]
     uuid: Option<String>,
-    /// Low-level: more than one finding is an error; with -s for the tags that are ours
+    /// Low-level: everything that is known, and more than one finding is an error
     #[arg(short = 'p', long, requires = "devices")]
     probe: bool,
+    /// With -p, nothing of the partition table that the device is in
+    #[arg(short = 'D', long)]
+    no_part_details: bool,
+    /// Characters beyond ASCII as they are
+    #[arg(short = 'd', long)]
+    no_encoding: bool,
     /// The machine captured in this directory
     #[arg(long)]
     sysroot: Option<PathBuf>,
@@ -82,9 +89,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         (None, None, Some(uuid)) => Some(("UUID".to_string(), uuid.clone())),
         (None, None, None) => None,
     };
-    // Of each format the original's -p knows more tags than we keep.
-    let ours = |tag: &String| PROBED.contains(&tag.as_str());
-    if args.probe && (args.match_tag.is_empty() || !args.match_tag.iter().all(ours)) {
+    if args.list_one && token.is_none() {
         return Ok(Answer::classic(context.name, arguments));
     }
     let context = context.at(args.sysroot.as_deref())?;
@@ -145,7 +150,9 @@ fn answer(
     token: Option<&(String, String)>,
 ) -> Answer {
     let lookup = args.label.is_some() || args.uuid.is_some();
-    let mut found = Vec::new();
+    let output = if lookup { Output::Device } else { args.output };
+    let mut texts = String::new();
+    let mut status = NOTHING;
     for (name, shown) in names {
         let Some(device) = storage.devices.iter().find(|device| device.block.name == *name) else { continue };
         let report = match &device.report {
@@ -163,29 +170,37 @@ fn answer(
         if args.probe && ambiguous(report) {
             let text = "ambivalent result (probably more filesystems on the device, use wipefs(8) to see more details)";
             notice(context.name, &format!("{shown}: {text}"));
-            return Answer::exit(AMBIVALENT);
+            return Answer::text(texts, AMBIVALENT);
         }
         for text in problems(device, shown, storage) {
             notice(context.name, &text);
         }
-        let tags = tags(device, storage, args.probe);
+        let tags = if ambiguous(report) { Vec::new() } else { tags(device, storage, args) };
         let matches =
-            token.is_none_or(|(name, value)| tags.iter().any(|tag| tag.0 == name && tag.1 == *value));
+            token.is_none_or(|(name, value)| tags.iter().any(|tag| tag.0 == *name && tag.1 == *value));
+        if tags.is_empty() && args.probe {
+            return Answer::text(texts, NOTHING);
+        }
+        if tags.is_empty() || !matches {
+            continue;
+        }
+        status = contract::exit::YES;
         let wanted = |name: &str| args.match_tag.is_empty() || args.match_tag.iter().any(|tag| tag == name);
-        let tags: Vec<(&str, String)> = tags.into_iter().filter(|(name, _)| lookup || wanted(name)).collect();
-        if matches && !tags.is_empty() {
-            found.push((shown.clone(), tags));
-            if (args.list_one && token.is_some()) || lookup {
-                break;
-            }
+        let shown_tags: Vec<(String, String)> = tags.into_iter().filter(|(name, _)| wanted(name)).collect();
+        if !texts.is_empty() && output == Output::Export && !shown_tags.is_empty() {
+            texts.push('\n');
+        }
+        // The original's -p ends a line for a device of which nothing was wanted.
+        if shown_tags.is_empty() && args.probe && output == Output::Full {
+            texts.push('\n');
+        } else if !shown_tags.is_empty() || matches!(output, Output::Device | Output::Json) {
+            texts += &text(output, shown, &shown_tags, args.no_encoding);
+        }
+        if (args.list_one && token.is_some()) || lookup {
+            break;
         }
     }
-    if found.is_empty() {
-        return Answer::exit(NOTHING);
-    }
-    let output = if lookup { Output::Device } else { args.output };
-    let texts: Vec<String> = found.iter().map(|(shown, tags)| text(output, shown, tags)).collect();
-    Answer::text(texts.join(if output == Output::Export { "\n" } else { "" }), contract::exit::YES)
+    Answer::text(texts, status)
 }
 
 /// Damage and ambiguity, which the original keeps to itself.
@@ -199,20 +214,21 @@ fn problems(device: &Device, shown: &str, storage: &Storage) -> Vec<String> {
     of_device.filter(|_| is_content).map(|problem| problem.text.replace(&device.path, shown)).collect()
 }
 
-/// Tags that -p prints as we do.
-const PROBED: &[&str] = &["LABEL", "UUID", "UUID_SUB", "VERSION", "TYPE", "USAGE", "PTUUID", "PTTYPE"];
+/// What only -p prints, besides whatever has `_ID` in its name.
+const ONLY_PROBED: &[&str] = &["VERSION", "FSSIZE", "FSLASTBLOCK", "FSBLOCKSIZE", "ENDIANNESS"];
 
-/// In blkid's order.
-fn tags(device: &Device, storage: &Storage, probe: bool) -> Vec<(&'static str, String)> {
-    let mut tags = Vec::new();
-    let mut add = |name, value: Option<String>| tags.extend(value.map(|value| (name, value)));
+/// In blkid's order: the content, the table on it, the table that it is in.
+fn tags(device: &Device, storage: &Storage, args: &Args) -> Vec<(String, String)> {
+    let mut tags: Vec<(String, String)> = Vec::new();
+    let mut add =
+        |name: &str, value: Option<String>| tags.extend(value.map(|value| (name.to_string(), value)));
     let Some(report) = device.report() else { return tags };
-    if let Some(signature) = report.signatures.first() {
-        add("LABEL", signature.label.clone());
-        add("UUID", signature.uuid.clone());
-        add("UUID_SUB", signature.member_uuid.clone());
-        add("VERSION", signature.version.clone().filter(|_| probe));
-        add("BLOCK_SIZE", signature.block_size.map(|size| size.to_string()).filter(|_| !probe));
+    let signature = report.signatures.first();
+    if let Some(signature) = signature {
+        for (name, value) in &signature.tags {
+            let known = !ONLY_PROBED.contains(&name.as_str()) && !name.contains("_ID");
+            add(name, Some(value.clone()).filter(|_| args.probe || known));
+        }
         add("TYPE", Some(signature.format.clone()));
         let usage = match signature.usage {
             Usage::Filesystem => "filesystem",
@@ -220,64 +236,119 @@ fn tags(device: &Device, storage: &Storage, probe: bool) -> Vec<(&'static str, S
             Usage::Crypto => "crypto",
             Usage::Other => "other",
         };
-        add("USAGE", probe.then(|| usage.to_string()));
+        add("USAGE", args.probe.then(|| usage.to_string()));
     }
-    if let Some(table) = &report.table {
-        let id = table.id.as_deref().map(str::to_lowercase);
+    // The table that shows on a RAID member is the array's.
+    let own =
+        signature.is_none_or(|signature| signature.usage != Usage::Raid || signature.format == "LVM2_member");
+    if let Some(table) = report.table.as_ref().filter(|_| own) {
+        let scheme = scheme(table);
+        let id =
+            table.id.as_deref().map(str::to_lowercase).filter(|id| scheme != "PMBR" && id != "0x00000000");
         add("PTUUID", id.map(|id| id.trim_start_matches("0x").to_string()));
-        let kind = match table.kind {
-            TableKind::Gpt => "gpt",
-            TableKind::Mbr => "dos",
-            TableKind::Bsd => "bsd",
-            TableKind::Mac => "mac",
-        };
-        add("PTTYPE", Some(kind.to_string()));
+        add("PTTYPE", Some(scheme.to_string()));
     }
-    let disk = device.parent.as_ref().and_then(|id| storage.get(id)).filter(|_| !probe);
-    let table = disk.and_then(|disk| disk.report()?.table.as_ref());
+    if args.probe && args.no_part_details {
+        return tags;
+    }
+    let Some(disk) = device.parent.as_ref().and_then(|id| storage.get(id)) else { return tags };
+    let table = disk.report().and_then(|report| report.table.as_ref());
     let start = device.block.partition.as_ref().map(|partition| partition.start);
-    let entry =
-        table.and_then(|table| table.partitions.iter().find(|entry| Some(entry.extent.start) == start));
-    if let Some(entry) = entry {
-        add("PARTLABEL", entry.name.clone().filter(|name| !name.is_empty()));
-        add("PARTUUID", entry.uuid.as_deref().map(str::to_lowercase));
+    let entry = table.and_then(|table| {
+        Some((table, table.partitions.iter().find(|entry| Some(entry.extent.start) == start)?))
+    });
+    let Some((table, entry)) = entry else { return tags };
+    let name = entry.name.clone().filter(|name| !name.is_empty());
+    let uuid = entry.uuid.as_deref().map(str::to_lowercase).filter(|uuid| !uuid.starts_with("00000000-0"));
+    if !args.probe {
+        add("PARTLABEL", name);
+        add("PARTUUID", uuid);
+        return tags;
     }
+    let (kind, flags) = match table.kind {
+        TableKind::Mbr => (format!("0x{}", entry.kind), if entry.boot { 0x80 } else { 0 }),
+        TableKind::Gpt | TableKind::Bsd | TableKind::Mac => (entry.kind.to_lowercase(), entry.attributes),
+    };
+    add("PART_ENTRY_SCHEME", Some(scheme(table).to_string()));
+    add("PART_ENTRY_NAME", name);
+    add("PART_ENTRY_UUID", uuid);
+    add("PART_ENTRY_TYPE", Some(kind));
+    add("PART_ENTRY_FLAGS", (flags != 0).then(|| format!("{flags:#x}")));
+    add("PART_ENTRY_NUMBER", Some(entry.number.to_string()));
+    add("PART_ENTRY_OFFSET", Some((entry.extent.start / 512).to_string()));
+    add("PART_ENTRY_SIZE", Some((entry.extent.length / 512).to_string()));
+    add("PART_ENTRY_DISK", Some(format!("{}:{}", disk.block.major, disk.block.minor)));
     tags
 }
 
-fn text(output: Output, shown: &str, tags: &[(&str, String)]) -> String {
+fn scheme(table: &Table) -> &'static str {
+    let torn = |health: &Health| matches!(health, Health::Damaged(_));
+    match table.kind {
+        // Of a GPT without a sound copy only the protective MBR is left.
+        TableKind::Gpt if table.gpt.as_ref().is_some_and(|gpt| torn(&gpt.primary) && torn(&gpt.backup)) => {
+            "PMBR"
+        }
+        TableKind::Gpt => "gpt",
+        TableKind::Mbr => "dos",
+        TableKind::Bsd => "bsd",
+        TableKind::Mac => "mac",
+    }
+}
+
+fn text(output: Output, shown: &str, tags: &[(String, String)], raw: bool) -> String {
     let shown = Untrusted(shown);
-    let value = |value: &str| Untrusted(value).to_string();
     let lines = |line: &dyn Fn(&str, &str) -> String| {
         tags.iter().map(|(name, text)| line(name, text)).collect::<String>()
     };
+    let quoted =
+        |text: &str, special| if raw { Untrusted(text).to_string() } else { printable(text, special) };
     match output {
         Output::Device => format!("{shown}\n"),
         Output::Full => {
-            let pairs = lines(&|name, text| format!(" {name}=\"{}\"", backslashed(&value(text), "\"\\")));
-            format!("{shown}:{pairs}\n")
+            format!("{shown}:{}\n", lines(&|name, text| format!(" {name}=\"{}\"", quoted(text, "\"\\"))))
         }
-        Output::Value => lines(&|_, text| format!("{}\n", value(text))),
+        Output::Value => lines(&|_, text| format!("{}\n", Untrusted(text))),
         Output::Export => {
-            let pairs = lines(&|name, text| format!("{name}={}\n", backslashed(&value(text), "\"\\$` <>&'")));
-            format!("DEVNAME={shown}\n{pairs}")
+            format!(
+                "DEVNAME={shown}\n{}",
+                lines(&|name, text| format!("{name}={}\n", quoted(text, " \\\"'$`<>")))
+            )
         }
         Output::Json => {
-            let pair = |(name, text): &(&str, String)| {
-                format!("   \"{}\": {}", name.to_lowercase(), serde_json::Value::from(text.as_str()))
+            let value = |text: &str| match Untrusted(text).to_string() {
+                text if text.is_empty() => "null".to_string(),
+                text => serde_json::Value::from(text).to_string(),
             };
+            let pair =
+                |(name, text): &(String, String)| format!("   \"{}\": {}", name.to_lowercase(), value(text));
             format!("{{\n{}\n}}\n", tags.iter().map(pair).collect::<Vec<_>>().join(",\n"))
         }
     }
 }
 
-fn backslashed(text: &str, special: &str) -> String {
+/// As the original prints on any terminal: `^A` for a control character, `M-` before a byte beyond ASCII, `\` before
+/// what the format gives a meaning.
+fn printable(text: &str, special: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
-        if special.contains(c) {
-            out.push('\\');
+        let mut buffer = [0; 4];
+        let raw = raw_byte(c).map(|byte| [byte]);
+        let bytes = raw.as_ref().map_or_else(|| c.encode_utf8(&mut buffer).as_bytes(), |raw| raw.as_slice());
+        for byte in bytes {
+            let low = byte & 0x7f;
+            if low != *byte {
+                out.push_str("M-");
+            }
+            if low < 32 || low == 127 {
+                out.push('^');
+                out.push(char::from(low ^ 0x40));
+                continue;
+            }
+            if special.contains(char::from(low)) {
+                out.push('\\');
+            }
+            out.push(char::from(low));
         }
-        out.push(c);
     }
     out
 }
@@ -288,16 +359,20 @@ mod tests {
 
     #[test]
     fn a_label_is_quoted_for_each_format() {
-        let tags = [("LABEL", "a\"b\\c$d e\n".to_string()), ("TYPE", "ext4".to_string())];
+        let tag = |name: &str, value: &str| (name.to_string(), value.to_string());
+        let tags = [tag("LABEL", "a\"b\\c$d e\n\u{fc}\u{10ff8e}"), tag("TYPE", "ext4")];
         let cases = [
-            (Output::Full, "/dev/sda1: LABEL=\"a\\\"b\\\\c$d e\\\\x0a\" TYPE=\"ext4\"\n"),
-            (Output::Value, "a\"b\\c$d e\\x0a\next4\n"),
-            (Output::Export, "DEVNAME=/dev/sda1\nLABEL=a\\\"b\\\\c\\$d\\ e\\\\x0a\nTYPE=ext4\n"),
+            (Output::Full, "/dev/sda1: LABEL=\"a\\\"b\\\\c$d e^JM-CM-<M-^N\" TYPE=\"ext4\"\n"),
+            (Output::Value, "a\"b\\c$d e\\x0a\u{fc}\\x8e\next4\n"),
+            (Output::Export, "DEVNAME=/dev/sda1\nLABEL=a\\\"b\\\\c\\$d\\ e^JM-CM-\\<M-^N\nTYPE=ext4\n"),
             (Output::Device, "/dev/sda1\n"),
-            (Output::Json, "{\n   \"label\": \"a\\\"b\\\\c$d e\\n\",\n   \"type\": \"ext4\"\n}\n"),
         ];
         for (output, want) in cases {
-            assert_eq!(text(output, "/dev/sda1", &tags), want, "{output:?}");
+            assert_eq!(text(output, "/dev/sda1", &tags, false), want, "{output:?}");
         }
+        assert_eq!(
+            text(Output::Json, "/dev/sda1", &[tag("LABEL", "a\"b"), tag("UUID", "")], false),
+            "{\n   \"label\": \"a\\\"b\",\n   \"uuid\": null\n}\n"
+        );
     }
 }

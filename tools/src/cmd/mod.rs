@@ -4,8 +4,11 @@
 pub mod assemble;
 pub mod blkid;
 pub mod fdisk;
+pub mod fsck;
 pub mod lsblk;
+pub mod mount;
 pub mod overlay;
 pub mod status;
+pub mod umount;
 pub mod worker;
 pub mod writable;

@@ -122,6 +122,7 @@ pub fn told(storage: &Storage, steps: &[Step], otherwise: &str) -> String {
         .iter()
         .filter_map(|step| match step {
             Step::SetWritable { path, .. } | Step::SetGuarded { path, .. } => Some(drive(storage, path)),
+            Step::MdSetReadOnly { device, .. } => Some(device.clone()),
             _ => None,
         })
         .collect();

@@ -19,7 +19,8 @@ fn directory() -> Option<PathBuf> {
 
 /// A peer's program in the C locale, or `None`, said aloud, where `make image` has not run yet.
 pub fn peer(program: &str) -> Option<Command> {
-    let Some(directory) = directory() else {
+    let found = directory().filter(|directory| directory.join(program).exists());
+    let Some(directory) = found else {
         eprintln!("skipped: no {program} of Debian 13 (make image puts it into the cache)");
         return None;
     };

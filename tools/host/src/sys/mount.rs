@@ -1,6 +1,6 @@
 //! mount(2), umount2(2).
 
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use std::ffi::CString;
 use std::io;
 use std::path::Path;
@@ -21,6 +21,16 @@ pub fn bind(source: &Path, target: &Path, recursive: bool) -> io::Result<()> {
 pub fn remount(target: &Path, flags: MountFlags, data: &str) -> io::Result<()> {
     let data = CString::new(data)?;
     Ok(rustix::mount::mount_remount(target, flags, data.as_c_str())?)
+}
+
+/// Moves a mount, with those below it, to another place.
+pub fn shift(source: &Path, target: &Path) -> io::Result<()> {
+    Ok(rustix::mount::mount_move(source, target)?)
+}
+
+/// How mounts below a place spread to its copies (mount_namespaces(7), shared subtrees).
+pub fn spread(target: &Path, flags: MountPropagationFlags) -> io::Result<()> {
+    Ok(rustix::mount::mount_change(target, flags)?)
 }
 
 pub fn umount(target: &Path, flags: UnmountFlags) -> io::Result<()> {

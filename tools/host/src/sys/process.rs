@@ -126,6 +126,41 @@ pub fn spawn(spawn: Spawn<'_>) -> io::Result<i32> {
     Ok(child.id().cast_signed())
 }
 
+/// Runs a program that owns the terminal until it ends. As system(3) has it, Ctrl-C and Ctrl-\ are the
+/// program's meanwhile, and this process, in the same foreground group, takes no notice of them.
+pub fn foreground(program: &OsStr, arguments: &[&OsStr]) -> io::Result<Ended> {
+    // SAFETY: sets on the stack, given by pointer; a zeroed sigset_t is valid for sigemptyset.
+    let (ours, before) = unsafe {
+        let (mut ours, mut before) = (std::mem::zeroed::<libc::sigset_t>(), std::mem::zeroed());
+        libc::sigemptyset(&mut ours);
+        libc::sigaddset(&mut ours, libc::SIGINT);
+        libc::sigaddset(&mut ours, libc::SIGQUIT);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &ours, &mut before);
+        (ours, before)
+    };
+    let mut command = Command::new(program);
+    command.args(arguments);
+    // SAFETY: pthread_sigmask is safe between fork and execve.
+    unsafe {
+        command.pre_exec(move || {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+            Ok(())
+        });
+    }
+    let ended = command.status();
+    // SAFETY: as above; what came meanwhile is taken, so that it does not come afterwards.
+    unsafe {
+        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        while libc::sigtimedwait(&ours, std::ptr::null_mut(), &now) > 0 {}
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+    }
+    let ended = ended?;
+    Ok(match (ended.code(), std::os::unix::process::ExitStatusExt::signal(&ended)) {
+        (Some(status), _) => Ended::Status(status),
+        (None, signal) => Ended::Signal(signal.unwrap_or(0)),
+    })
+}
+
 /// Empties this process's environment. To be called while there is one thread.
 pub fn clear_environment() {
     // SAFETY: PID 1 is single-threaded and holds no pointer into the environment.
@@ -279,6 +314,25 @@ mod tests {
         // 0, 1, 2, 3 and the one that ls reads the directory through.
         assert_eq!(said, "one\n5\n");
         assert_eq!(told, "told\n");
+    }
+
+    #[test]
+    fn an_interrupt_is_the_foreground_programs_and_not_ours() {
+        let sh = |script: &str| foreground(OsStr::new("sh"), &["-c", script].map(OsStr::new)).unwrap();
+        assert_eq!(sh("exit 5"), Ended::Status(5));
+        assert_eq!(sh("kill -INT $$; exit 5"), Ended::Signal(libc::SIGINT));
+        // SAFETY: a signal to this thread alone, which has to be there still when it is blocked again.
+        let raised = std::thread::spawn(|| unsafe {
+            let mut set = std::mem::zeroed::<libc::sigset_t>();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGINT);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            libc::raise(libc::SIGINT);
+            foreground(OsStr::new("true"), &[]).unwrap();
+            libc::sigpending(&mut set);
+            libc::sigismember(&set, libc::SIGINT)
+        });
+        assert_eq!(raised.join().unwrap(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::{Entry, Table, TableKind, finding};
 use crate::bytes::{le16, le32};
 use crate::format::{Extent, Finding, Geometry, Health, Severity};
+use crate::fs;
 use crate::read::ReadAt;
 use std::collections::BTreeSet;
 
@@ -40,6 +41,8 @@ pub fn is_protective(device: &dyn ReadAt) -> bool {
 pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding>) -> Option<Table> {
     let (slots, bytes) = record(device, 0)?;
     if is_boot_sector(&bytes)
+        || fs::vfat::is(device)
+        || fs::ntfs::is(device)
         || slots.iter().any(|slot| slot.boot & 0x7f != 0)
         || !slots.iter().any(|slot| slot.is_used())
     {
@@ -145,8 +148,8 @@ fn record(device: &dyn ReadAt, offset: u64) -> Option<([Slot; 4], Vec<u8>)> {
     Some((slots, bytes))
 }
 
-/// The boot sector of a FAT, exFAT or NTFS volume, which ends like an MBR and holds code where
-/// an MBR has its table (libblkid: partitions/dos.c).
+/// The boot sector of a FAT, exFAT or NTFS volume by its name, though torn it may be: it ends like an MBR and
+/// holds code where an MBR has its table (libblkid: partitions/dos.c).
 fn is_boot_sector(bytes: &[u8]) -> bool {
     let jump = matches!(bytes, [0xeb, _, 0x90, ..] | [0xe9, ..]);
     let has = |offset: usize, text: &[u8]| bytes.get(offset..offset + text.len()) == Some(text);

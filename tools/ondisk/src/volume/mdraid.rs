@@ -46,7 +46,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     }
     let sectors = size / SECTOR;
     let end = sectors.checked_sub(16).map(|sector| (sector & !7) * SECTOR);
-    [(Metadata::V1_1, Some(0)), (Metadata::V1_2, Some(4096)), (Metadata::V1_0, end)]
+    [(Metadata::V1_0, end), (Metadata::V1_1, Some(0)), (Metadata::V1_2, Some(4096))]
         .into_iter()
         .find_map(|(metadata, offset)| version_1(device, metadata, offset?))
 }
@@ -265,21 +265,25 @@ fn signature(superblock: Superblock, version: String, label: Option<String>, hea
     if superblock.feature_map & REPLACEMENT != 0 {
         notes.push("is being rebuilt as a replacement for another member".to_string());
     }
-    Signature {
-        format: "linux_raid_member".to_string(),
-        usage: Usage::Raid,
-        uuid: Some(superblock.array.to_string()),
-        member_uuid: superblock.member.map(|member| member.to_string()),
-        label,
-        version: Some(version),
-        magic_offset: superblock.offset,
-        extent: Some(Extent { start: superblock.data_offset, length: superblock.data_size }),
-        block_size: None,
-        health,
-        dirty: !superblock.clean,
-        notes,
-        volume: Some(Volume::Md(superblock)),
+    let mut found = Signature::new("linux_raid_member", Usage::Raid, superblock.offset);
+    // Of version 0.90 libblkid sets the version first.
+    if superblock.member.is_none() {
+        found.set_version(version.clone());
     }
+    found.set_uuid(superblock.array);
+    if let Some(member) = superblock.member {
+        found.set_member_uuid(member);
+    }
+    found.set_label_text(&label.unwrap_or_default());
+    if superblock.member.is_some() {
+        found.set_version(version);
+    }
+    found.extent = Some(Extent { start: superblock.data_offset, length: superblock.data_size });
+    found.health = health;
+    found.dirty = !superblock.clean;
+    found.notes = notes;
+    found.volume = Some(Volume::Md(superblock));
+    found
 }
 
 impl Level {

@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod bitlocker;
 pub mod cow;
+pub mod luks;
+pub mod lvm;
 pub mod mdraid;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,438 @@
+//! What an fsck command means. Its grammar is fsck(8)'s own: what it does not know it hands to the
+//! checker, so every word is a device, a flag of fsck's, or the checker's.
+
+use crate::build::ambiguous;
+use crate::consent;
+use crate::foreign::{self, Checker, Wish};
+use crate::fstype;
+use crate::mount::{Refusal as MountRefusal, opens, part, shown};
+use crate::plan::Step;
+use crate::storage::{Device, Observed, Storage};
+use crate::text::Untrusted;
+use contract::facts::{Mount, Swap};
+use ondisk::{DiskReport, Usage};
+
+/// A command line, understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// Paths, mount points and tags, in order.
+    pub devices: Vec<String>,
+    pub wish: Wish,
+    /// `-t TYPE`
+    pub fstype: Option<String>,
+    /// `-N`: say what would be done.
+    pub dry_run: bool,
+    /// `-V`: say what is done.
+    pub verbose: bool,
+    /// `-M`: a mounted device is passed over.
+    pub skip_mounted: bool,
+}
+
+/// As fsck(8) reads its arguments. `None`: it is for the original (`-A` and all that goes by fstab, a list of types).
+pub fn parse(words: &[String]) -> Option<Command> {
+    let mut command = Command::default();
+    let mut rest = words.iter();
+    let mut passed = false;
+    while let Some(word) = rest.next() {
+        if word == "--" && !passed {
+            passed = true;
+        } else if word == "--dry-run" && !passed {
+            command.dry_run = true;
+        } else if !passed && (word.starts_with('/') || is_tag(word)) {
+            command.devices.push(word.clone());
+        } else if passed || !word.starts_with('-') || word.starts_with("--") {
+            command.wish.pass(word);
+        } else {
+            command.flags(word, &mut rest)?;
+        }
+    }
+    (!command.devices.is_empty()).then_some(command)
+}
+
+fn is_tag(word: &str) -> bool {
+    !word.starts_with('-') && word.contains('=')
+}
+
+impl Command {
+    /// One word of short flags. Those that are not fsck's stay together in one word, as typed.
+    fn flags(&mut self, word: &str, rest: &mut std::slice::Iter<'_, String>) -> Option<()> {
+        let letters: Vec<char> = word.chars().skip(1).collect();
+        let mut passed = String::new();
+        for (number, letter) in letters.iter().enumerate() {
+            let behind: String = letters[number + 1..].iter().collect();
+            match letter {
+                'A' | 'R' | 'P' | '?' => return None,
+                'N' => self.dry_run = true,
+                'V' => self.verbose = true,
+                'M' => self.skip_mounted = true,
+                // One after the other it goes anyway, without a title, and alone on its disk.
+                's' | 'T' | 'l' => {}
+                'C' | 'r' => {
+                    let given = if behind.is_empty() {
+                        rest.clone().next().filter(|next| !next.starts_with('-') && number_of(next).is_some())
+                    } else {
+                        None
+                    };
+                    let descriptor = number_of(&behind).or_else(|| {
+                        let next = given?;
+                        rest.next();
+                        number_of(next)
+                    });
+                    if *letter == 'C' {
+                        self.wish.progress = Some(descriptor.unwrap_or(0));
+                    }
+                    if !behind.is_empty() && number_of(&behind).is_some() {
+                        break;
+                    }
+                }
+                't' => {
+                    let list = if behind.is_empty() { rest.next()?.clone() } else { behind };
+                    if list.contains([',', '=']) || list.starts_with("no") {
+                        return None;
+                    }
+                    self.fstype = Some(list);
+                    break;
+                }
+                other => passed.push(*other),
+            }
+        }
+        if !passed.is_empty() {
+            self.wish.pass(&format!("-{passed}"));
+        }
+        Some(())
+    }
+}
+
+fn number_of(text: &str) -> Option<u32> {
+    text.parse().ok()
+}
+
+impl Wish {
+    /// A word for the checker; the usual flags are understood as well, since not every checker has them.
+    fn pass(&mut self, word: &str) {
+        self.typed.push(word.to_string());
+        let letters = word.strip_prefix('-').filter(|rest| !rest.is_empty() && !rest.starts_with('-'));
+        let Some(letters) = letters else {
+            self.more.push(word.to_string());
+            return;
+        };
+        let mut more = String::new();
+        for letter in letters.chars() {
+            match letter {
+                'n' => self.no = true,
+                'y' => self.yes = true,
+                'p' | 'a' => self.preen = true,
+                'f' => self.force = true,
+                'v' => self.verbose = true,
+                other => more.push(other),
+            }
+        }
+        if !more.is_empty() {
+            self.more.push(format!("-{more}"));
+        }
+    }
+}
+
+/// Why a device is not checked, in one line that says what to do instead. fsck(8) ends with 8.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Mounted { path: String, target: String, read_only: bool },
+    Swap { path: String },
+    Part { path: String, format: String, upper: Vec<String> },
+    Used { path: String, upper: Vec<String> },
+    Partitioned { path: String },
+    Ambiguous { path: String, formats: Vec<String> },
+    Nothing { path: String },
+    Unread { path: String, reason: String },
+    NoChecker { path: String, fstype: String },
+    Missing { program: String, fstype: String },
+    Other(MountRefusal),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::Mounted { path, target, read_only: true } => {
+                write!(
+                    f,
+                    "{path} is mounted on {0}: umount {0}, or look with fsck -n {path}",
+                    Untrusted(target)
+                )
+            }
+            Refusal::Mounted { path, target, read_only: false } => {
+                write!(f, "{path} is mounted on {0}: umount {0} first", Untrusted(target))
+            }
+            Refusal::Swap { path } => write!(f, "{path} is swap space, which has nothing to check"),
+            Refusal::Part { path, format, upper } => write!(f, "{}", part(path, format, upper)),
+            Refusal::Used { path, upper } => {
+                write!(f, "{path} is used by {0}: did you mean fsck {0}?", upper.join(" and "))
+            }
+            Refusal::Partitioned { path } => {
+                write!(
+                    f,
+                    "{path} has a partition table, and no file system of its own: fdisk -l {path} lists its partitions"
+                )
+            }
+            Refusal::Ambiguous { path, formats } => write!(
+                f,
+                "{path} looks like {}: -t TYPE says which, and wipefs {path} lists where each is",
+                formats.join(" and like ")
+            ),
+            Refusal::Nothing { path } => {
+                write!(f, "no file system was found on {path}: -t TYPE checks it as one without a look")
+            }
+            Refusal::Unread { path, reason } => {
+                write!(f, "{path} could not be read, so its type is not known: {}", Untrusted(reason))
+            }
+            Refusal::NoChecker { path, fstype } => {
+                write!(f, "{path} is {}, for which there is no checker", Untrusted(fstype))
+            }
+            Refusal::Missing { program, fstype } => {
+                write!(f, "{program}, which checks {fstype}, is not there: rescue status shows the layers")
+            }
+            Refusal::Other(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+/// What there is to check.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    Device(&'a Device),
+    File { path: &'a str, report: &'a DiskReport },
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub checker: &'static Checker,
+    pub writes: bool,
+    pub opens: Vec<Step>,
+    pub run: Step,
+}
+
+/// The steps that check one device. `by` is the command, for the consent.
+pub fn plan(storage: &Storage, subject: Subject<'_>, command: &Command, by: &str) -> Result<Plan, Refusal> {
+    let (path, report) = match subject {
+        Subject::Device(device) => {
+            refuse_used(storage, device, &command.wish)?;
+            (shown(device), device.report())
+        }
+        Subject::File { path, report } => (path.to_string(), Some(report)),
+    };
+    let found = match &command.fstype {
+        Some(given) => given.clone(),
+        None => probed(&path, report, subject)?,
+    };
+    let checker = fstype::row(&found).and_then(|row| row.checker).and_then(foreign::checker);
+    let Some(checker) = checker else { return Err(Refusal::NoChecker { path, fstype: found }) };
+    let wish = Wish { file: matches!(subject, Subject::File { .. }), ..command.wish.clone() };
+    let writes = (checker.writes)(&wish);
+    let opens = match subject {
+        Subject::Device(device) if writes => opens(storage, &device.id, by).map_err(Refusal::Other)?,
+        Subject::Device(_) | Subject::File { .. } => Vec::new(),
+    };
+    let argv = std::iter::once(checker.program.to_string()).chain((checker.arguments)(&wish));
+    Ok(Plan { checker, writes, opens, run: Step::Run { argv: argv.chain([path]).collect() } })
+}
+
+fn refuse_used(storage: &Storage, device: &Device, wish: &Wish) -> Result<(), Refusal> {
+    let path = shown(device);
+    if let Observed::Hung { .. } = device.report {
+        return Err(Refusal::Other(consent::Refusal::Hangs(device.path.clone()).into()));
+    }
+    if let Some(mount) = mounted(storage, device) {
+        let read_only = crate::mount::is_read_only(mount);
+        if !(wish.no && read_only) {
+            return Err(Refusal::Mounted { path, target: mount.target.clone(), read_only });
+        }
+    }
+    let is_swap = |swap: &&Swap| swap.path == device.path || swap.path == path;
+    if storage.swaps.iter().any(|swap| is_swap(&swap)) {
+        return Err(Refusal::Swap { path });
+    }
+    let upper: Vec<String> = device.upper.iter().filter_map(|id| storage.get(id)).map(shown).collect();
+    match device.signature() {
+        Some(signature) if matches!(signature.usage, Usage::Raid | Usage::Crypto) => {
+            Err(Refusal::Part { path, format: signature.format.clone(), upper })
+        }
+        _ if !upper.is_empty() => Err(Refusal::Used { path, upper }),
+        _ if !device.node => {
+            let disk = device.parent.as_ref().and_then(|id| storage.get(id));
+            let disk = disk.map_or_else(String::new, |disk| disk.path.clone());
+            Err(Refusal::Other(MountRefusal::NoNode { path, disk }))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where a device is mounted, the writing mount first. btrfs has a device number of its own and is known by its source.
+pub fn mounted<'a>(storage: &'a Storage, device: &Device) -> Option<&'a Mount> {
+    let (path, numbers) = (shown(device), (device.block.major, device.block.minor));
+    let is = |mount: &&Mount| {
+        (mount.major, mount.minor) == numbers || mount.source == device.path || mount.source == path
+    };
+    let writing = storage.mounts.iter().filter(is).find(|mount| !crate::mount::is_read_only(mount));
+    writing.or_else(|| storage.mounts.iter().find(is))
+}
+
+fn probed(path: &str, report: Option<&DiskReport>, subject: Subject<'_>) -> Result<String, Refusal> {
+    let path = path.to_string();
+    let unread = |reason: &str| Refusal::Unread { path: path.clone(), reason: reason.to_string() };
+    let Some(report) = report else {
+        return Err(match subject {
+            Subject::Device(Device { report: Observed::Failed { reason }, .. })
+            | Subject::Device(Device { report: Observed::Skipped { reason }, .. }) => unread(reason),
+            Subject::Device(_) | Subject::File { .. } => unread("nothing was read"),
+        });
+    };
+    if ambiguous(report) {
+        let formats = report.signatures.iter().map(|signature| signature.format.clone()).collect();
+        return Err(Refusal::Ambiguous { path, formats });
+    }
+    match report.signatures.first() {
+        Some(signature) => match signature.usage {
+            Usage::Filesystem => Ok(signature.format.clone()),
+            Usage::Raid | Usage::Crypto => {
+                Err(Refusal::Part { path, format: signature.format.clone(), upper: Vec::new() })
+            }
+            Usage::Other => match signature.format.as_str() {
+                "swap" => Err(Refusal::Swap { path }),
+                _ => Err(Refusal::NoChecker { path, fstype: signature.format.clone() }),
+            },
+        },
+        None if report.table.is_some() => Err(Refusal::Partitioned { path }),
+        None => match report.errors.first() {
+            Some(error) => Err(unread(error)),
+            None => Err(Refusal::Nothing { path }),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::build;
+    use contract::facts::{Block, Facts};
+    use ondisk::{Health, Signature};
+    use std::collections::BTreeMap;
+
+    fn command(line: &str) -> Option<Command> {
+        parse(&line.split_whitespace().map(str::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn words_are_told_apart_as_fsck_does() {
+        // (command, devices, words for the checker)
+        let cases = [
+            ("/dev/sda1", "/dev/sda1", ""),
+            ("-y -f /dev/sda1 /dev/sda2", "/dev/sda1 /dev/sda2", "-y -f"),
+            ("-fy UUID=1", "UUID=1", "-fy"),
+            ("-Vfy /dev/sda1", "/dev/sda1", "-fy"),
+            ("-b 32768 /dev/sda1", "/dev/sda1", "-b 32768"),
+            ("/dev/sda1 -- -E discard /x", "/dev/sda1", "-E discard /x"),
+            ("-C0 -T -M /dev/sda1", "/dev/sda1", ""),
+            ("-C 5 /dev/sda1", "/dev/sda1", ""),
+            ("-C /dev/sda1", "/dev/sda1", ""),
+            ("-t ext4 /dev/sda1", "/dev/sda1", ""),
+            ("--repair /dev/sda1", "/dev/sda1", "--repair"),
+        ];
+        for (line, devices, typed) in cases {
+            let command = command(line).unwrap();
+            assert_eq!(
+                (command.devices.join(" "), command.wish.typed.join(" ")),
+                (devices.into(), typed.into()),
+                "{line}"
+            );
+        }
+        let all = command("-nfv -C5 -N -t xfs /dev/sda1").unwrap();
+        assert!(all.wish.no && all.wish.force && all.wish.verbose && all.dry_run);
+        assert_eq!((all.wish.progress, all.fstype.as_deref()), (Some(5), Some("xfs")));
+    }
+
+    #[test]
+    fn what_goes_by_fstab_is_the_originals() {
+        for line in ["", "-A", "-AR -t noopts=_netdev", "-t ext4,xfs /dev/sda1", "-t noext4 /dev/sda1", "-?"]
+        {
+            assert_eq!(command(line), None, "{line}");
+        }
+    }
+
+    fn one(format: &str, usage: Usage) -> Storage {
+        let block = Block {
+            name: "sda".to_string(),
+            major: 8,
+            diskseq: Some(1),
+            size: 1 << 30,
+            read_only: true,
+            ..Block::default()
+        };
+        let signature = Signature { health: Health::Sound, ..Signature::new(format, usage, 0) };
+        let report = DiskReport { signatures: vec![signature], ..DiskReport::default() };
+        let seen = Observed::Examined { report: Box::new(report) };
+        let facts = Facts { blocks: vec![block], ..Facts::default() };
+        build(facts, &BTreeMap::from([("sda".to_string(), seen)]), &[])
+    }
+
+    fn steps(storage: &Storage, line: &str) -> Result<String, String> {
+        let plan = plan(storage, Subject::Device(&storage.devices[0]), &command(line).unwrap(), line);
+        let plan = plan.map_err(|refusal| refusal.to_string())?;
+        let steps = plan.opens.iter().chain([&plan.run]).map(Step::text);
+        Ok(steps.collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn looking_needs_no_consent_and_mending_is_one() {
+        let cases = [
+            ("ext4", "-n /dev/sda", "e2fsck -n /dev/sda"),
+            ("ext4", "-y /dev/sda", "rescue writable /dev/sda\ne2fsck -y /dev/sda"),
+            ("xfs", "-n /dev/sda", "xfs_repair -n /dev/sda"),
+            ("xfs", "/dev/sda", "rescue writable /dev/sda\nxfs_repair -e /dev/sda"),
+            ("btrfs", "-y /dev/sda", "btrfs check --readonly /dev/sda"),
+            ("btrfs", "--repair /dev/sda", "rescue writable /dev/sda\nbtrfs check --repair /dev/sda"),
+            ("vfat", "-p /dev/sda", "rescue writable /dev/sda\nfsck.fat -a /dev/sda"),
+        ];
+        for (format, line, want) in cases {
+            assert_eq!(steps(&one(format, Usage::Filesystem), line).unwrap(), want, "{format} {line}");
+        }
+        let given = steps(&one("xfs", Usage::Filesystem), "-t ext2 -n /dev/sda").unwrap();
+        assert_eq!(given, "e2fsck -n /dev/sda");
+    }
+
+    #[test]
+    fn what_is_no_file_system_is_refused_with_what_to_do_instead() {
+        let cases = [
+            (
+                "linux_raid_member",
+                Usage::Raid,
+                "/dev/sda is a member of a RAID array: rescue assemble starts it",
+            ),
+            ("swap", Usage::Other, "/dev/sda is swap space, which has nothing to check"),
+            ("squashfs", Usage::Filesystem, "/dev/sda is squashfs, for which there is no checker"),
+        ];
+        for (format, usage, want) in cases {
+            assert_eq!(steps(&one(format, usage), "-n /dev/sda").unwrap_err(), want, "{format}");
+        }
+    }
+
+    #[test]
+    fn a_mounted_device_is_refused_unless_it_is_only_looked_at_and_cannot_change() {
+        let mut storage = one("ext4", Usage::Filesystem);
+        let mount = |options: &str| Mount {
+            major: 8,
+            target: "/mnt".to_string(),
+            super_options: options.to_string(),
+            ..Mount::default()
+        };
+        storage.mounts = vec![mount("ro")];
+        assert!(steps(&storage, "-n /dev/sda").is_ok());
+        assert_eq!(
+            steps(&storage, "-y /dev/sda").unwrap_err(),
+            "/dev/sda is mounted on /mnt: umount /mnt, or look with fsck -n /dev/sda"
+        );
+        storage.mounts = vec![mount("ro"), mount("rw,errors=continue")];
+        assert_eq!(
+            steps(&storage, "-n /dev/sda").unwrap_err(),
+            "/dev/sda is mounted on /mnt: umount /mnt first"
+        );
+    }
+}

@@ -1,0 +1,626 @@
+use super::*;
+use crate::build::build;
+use contract::facts::{Block, Dm, Facts, Hardware, Md, Partition};
+use ondisk::table::{Entry, Table, TableKind};
+use ondisk::{Extent, Health, Signature};
+
+const MIB: u64 = 1 << 20;
+
+fn block(name: &str, number: u32) -> Block {
+    Block {
+        name: name.to_string(),
+        major: 8,
+        minor: number * 16,
+        diskseq: Some(number.into()),
+        size: 100 * MIB,
+        read_only: true,
+        hardware: Hardware { path: Some(format!("pci0000:00/{name}")), ..Hardware::default() },
+        ..Block::default()
+    }
+}
+
+fn part(disk: &Block, number: u32) -> Block {
+    Block {
+        name: format!("{}{number}", disk.name),
+        minor: disk.minor + number,
+        size: 10 * MIB,
+        partition: Some(Partition { disk: disk.name.clone(), number, start: u64::from(number) * 10 * MIB }),
+        ..disk.clone()
+    }
+}
+
+fn made(name: &str, number: u32, slaves: &[&str]) -> Block {
+    Block {
+        major: 9,
+        slaves: slaves.iter().map(|name| (*name).to_string()).collect(),
+        hardware: Hardware { path: Some(format!("virtual/block/{name}")), ..Hardware::default() },
+        ..block(name, number)
+    }
+}
+
+fn sign(format: &str, usage: Usage) -> Signature {
+    Signature { health: Health::Sound, ..Signature::new(format, usage, 0) }
+}
+
+fn fs(format: &str) -> Signature {
+    sign(format, Usage::Filesystem)
+}
+
+fn with_uuid(signature: Signature, uuid: &str) -> Signature {
+    Signature { uuid: Some(uuid.to_string()), ..signature }
+}
+
+fn report(signatures: Vec<Signature>) -> DiskReport {
+    DiskReport { signatures, ..DiskReport::default() }
+}
+
+fn storage(mut blocks: Vec<Block>, seen: Vec<(&str, DiskReport)>) -> Storage {
+    let below: Vec<(String, String)> = blocks
+        .iter()
+        .flat_map(|block| block.slaves.iter().map(|slave| (slave.clone(), block.name.clone())))
+        .collect();
+    for block in &mut blocks {
+        let own = below.iter().filter(|(slave, _)| *slave == block.name);
+        block.holders = own.map(|(_, upper)| upper.clone()).collect();
+    }
+    let observed = seen
+        .into_iter()
+        .map(|(name, report)| (name.to_string(), Observed::Examined { report: Box::new(report) }))
+        .collect();
+    build(Facts { blocks, ..Facts::default() }, &observed, &[])
+}
+
+/// What a command would do: its steps, then its notices, a line each.
+fn steps(storage: &Storage, path: &str, types: Option<&str>, options: &str) -> Result<String, String> {
+    let options = Options::parse([options]).unwrap();
+    let device = storage.devices.iter().find(|device| shown(device) == path).unwrap();
+    let request = Request {
+        source: Source::Device(device),
+        target: "/mnt",
+        types,
+        options: &options,
+        window: None,
+        mkdir: false,
+        by: "mount",
+    };
+    let known = ["ext4".to_string()];
+    let able = Able { known: &known, helper: &|_| false };
+    let plan = plan(storage, &able, &request).map_err(|refusal| refusal.to_string())?;
+    let lines = plan.steps().iter().map(Step::text).chain(plan.notices).collect::<Vec<_>>();
+    Ok(lines.join("\n"))
+}
+
+fn one_disk(signature: Signature) -> Storage {
+    let sda = block("sda", 1);
+    let sda1 = part(&sda, 1);
+    storage(vec![sda, sda1], vec![("sda1", report(vec![signature]))])
+}
+
+#[test]
+fn tables_are_sorted_and_each_word_is_there_once() {
+    for pair in WORDS.windows(2) {
+        assert!(pair[0].0 < pair[1].0, "{} before {}", pair[0].0, pair[1].0);
+    }
+}
+
+#[test]
+fn options_are_read_as_mount_reads_them() {
+    // (options, flags, data)
+    let cases = [
+        ("defaults", "", ""),
+        ("ro,noexec", "ro,noexec", ""),
+        ("ro,rw", "", ""),
+        ("rw,ro", "ro", ""),
+        ("noatime,relatime", "relatime", ""),
+        ("nodev,dev,nosuid", "nosuid", ""),
+        ("user", "nosuid,nodev,noexec", ""),
+        ("users,exec", "nosuid,nodev", ""),
+        ("uid=1000,ro,umask=022", "ro", "uid=1000,umask=022"),
+        ("user=bob", "", "user=bob"),
+        ("noauto,nofail,x-systemd.automount,comment=a,_netdev", "", ""),
+        ("context=\"a:b,c:d\",noload", "", "context=\"a:b,c:d\",noload"),
+        (",,ro,", "ro", ""),
+        ("norecovery", "", "norecovery"),
+    ];
+    for (text, flags, data) in cases {
+        let options = Options::parse([text]).unwrap();
+        assert_eq!((options.flags.join(","), options.data.join(",")), (flags.into(), data.into()), "{text}");
+    }
+    let options = Options::parse(["loop,offset=1M,sizelimit=0x200000", "nofail,X-mount.mkdir"]).unwrap();
+    assert_eq!(options.window, Some(Window { offset: MIB, size: Some(2 * MIB) }));
+    assert!(options.nofail && options.mkdir && options.data.is_empty());
+    assert_eq!(Options::parse(["rw,rbind"]).unwrap().kind, Kind::BindAll);
+    assert!(Options::parse(["rw"]).unwrap().rw && !Options::parse(["rw,ro"]).unwrap().rw);
+    assert!(Options::parse(["rslave"]).unwrap().only_spreads());
+}
+
+#[test]
+fn what_only_the_original_knows_is_told_apart() {
+    for text in ["ro=recursive", "loop=/dev/loop3", "X-mount.subdir=a", "uhelper=udisks2"] {
+        assert!(Options::parse([text]).unwrap().unknown.is_some(), "{text}");
+    }
+    for text in ["ro", "errors=remount-ro", "x-gvfs-show", "X-mount.mkdir"] {
+        assert_eq!(Options::parse([text]).unwrap().unknown, None, "{text}");
+    }
+}
+
+#[test]
+fn bad_options_are_usage() {
+    let errors = ["context=\"a,b", "offset=1Q", "sizelimit=-1", "offset=99999999T"];
+    for text in errors {
+        assert!(Options::parse([text]).is_err(), "{text}");
+    }
+    for (text, want) in [("4096", 4096), ("2K", 2048), ("2KiB", 2048), ("2kB", 2000), ("0x10", 16)] {
+        assert_eq!(bytes(text), Ok(want), "{text}");
+    }
+}
+
+#[test]
+fn tags_are_told_from_paths() {
+    let cases = [
+        ("LABEL=root", Some((Tag::Label, "root"))),
+        ("UUID=\"a-b\"", Some((Tag::Uuid, "a-b"))),
+        ("PARTUUID=1", Some((Tag::PartUuid, "1"))),
+        ("ID=ata-X", Some((Tag::Id, "ata-X"))),
+        ("/dev/disk/by-label/a=b", None),
+        ("host:/a=b", None),
+        ("label=root", None),
+    ];
+    for (text, want) in cases {
+        assert_eq!(Tag::parse(text), want, "{text}");
+    }
+}
+
+#[test]
+fn mounting_opens_the_device_and_nothing_else() {
+    let storage = one_disk(fs("ext4"));
+    let got = steps(&storage, "/dev/sda1", None, "noexec");
+    assert_eq!(got.unwrap(), "rescue writable /dev/sda1\nmount -t ext4 -o noexec /dev/sda1 /mnt");
+}
+
+#[test]
+fn a_read_only_array_becomes_writable_after_its_members_and_the_lowest_first() {
+    let (sda, sdb) = (block("sda", 1), block("sdb", 2));
+    let md = || Md { array_state: "readonly".to_string(), ..Md::default() };
+    let md0 = Block { md: Some(md()), ..made("md0", 10, &["sda", "sdb"]) };
+    let md1 = Block { md: Some(md()), ..made("md1", 11, &["md0"]) };
+    let seen = vec![
+        ("sda", report(vec![sign("linux_raid_member", Usage::Raid)])),
+        ("md0", report(vec![sign("linux_raid_member", Usage::Raid)])),
+        ("md1", report(vec![fs("ext4")])),
+    ];
+    let storage = storage(vec![sda, sdb, md0, md1], seen);
+    let want = "rescue writable /dev/sda\nrescue writable /dev/sdb\nmdadm --readwrite /dev/md0\n\
+                mdadm --readwrite /dev/md1\nmount -t ext4 /dev/md1 /mnt";
+    assert_eq!(steps(&storage, "/dev/md1", None, "").unwrap(), want);
+    // Read-only, all stays as it is.
+    assert_eq!(steps(&storage, "/dev/md1", None, "ro").unwrap(), "mount -t ext4 -o ro /dev/md1 /mnt");
+}
+
+#[test]
+fn a_journal_is_left_alone_under_the_guard_and_that_is_said() {
+    let said = "/dev/sda1: its journal was not replayed, so the last changes are not shown";
+    let dirty = |format: &str| one_disk(Signature { dirty: true, ..fs(format) });
+    let cases = [
+        ("ext4", "mount -t ext4 -o ro,noload /dev/sda1 /mnt"),
+        ("ext3", "modprobe fs-ext3\nmount -t ext3 -o ro,noload /dev/sda1 /mnt"),
+        ("xfs", "modprobe fs-xfs\nmount -t xfs -o ro,norecovery /dev/sda1 /mnt"),
+        ("btrfs", "modprobe fs-btrfs\nmount -t btrfs -o ro,rescue=nologreplay /dev/sda1 /mnt"),
+        ("ntfs", "modprobe fs-ntfs3\nmount -t ntfs3 -o ro /dev/sda1 /mnt"),
+    ];
+    for (format, want) in cases {
+        let got = steps(&dirty(format), "/dev/sda1", None, "ro").unwrap();
+        assert_eq!(got, format!("{want}\n{said}"), "{format}");
+    }
+    // Asked for already.
+    let got = steps(&dirty("ext4"), "/dev/sda1", None, "ro,noload").unwrap();
+    assert_eq!(got, format!("mount -t ext4 -o ro,noload /dev/sda1 /mnt\n{said}"));
+    // For writing, it is replayed.
+    let got = steps(&dirty("ext4"), "/dev/sda1", None, "").unwrap();
+    assert_eq!(got, "rescue writable /dev/sda1\nmount -t ext4 /dev/sda1 /mnt");
+}
+
+#[test]
+fn what_has_been_made_writable_is_mounted_as_ever() {
+    let mut storage = one_disk(Signature { dirty: true, ..fs("ext4") });
+    for device in &mut storage.devices {
+        (device.guard, device.block.read_only) = (Some(Wanted::Writable), false);
+    }
+    assert_eq!(steps(&storage, "/dev/sda1", None, "ro").unwrap(), "mount -t ext4 -o ro /dev/sda1 /mnt");
+}
+
+#[test]
+fn a_clean_journal_on_a_device_without_a_flag_of_its_own_is_left_alone_too() {
+    let sda = block("sda", 1);
+    let dm = Dm { name: "vg-root".to_string(), uuid: "LVM-1".to_string(), suspended: false };
+    let dm0 = Block { dm: Some(dm), read_only: false, ..made("dm-0", 10, &["sda"]) };
+    let storage = storage(vec![sda, dm0], vec![("dm-0", report(vec![fs("xfs")]))]);
+    let got = steps(&storage, "/dev/mapper/vg-root", None, "ro").unwrap();
+    assert_eq!(got, "modprobe fs-xfs\nmount -t xfs -o ro,norecovery /dev/mapper/vg-root /mnt");
+}
+
+#[test]
+fn what_cannot_be_written_is_mounted_read_only_with_a_warning() {
+    let got = steps(&one_disk(fs("iso9660")), "/dev/sda1", None, "").unwrap();
+    let want = "modprobe fs-iso9660\nmount -t iso9660 -o ro /dev/sda1 /mnt\n\
+                WARNING: source write-protected, mounted read-only.";
+    assert_eq!(got, want);
+}
+
+#[test]
+fn members_are_refused_with_what_to_do_instead() {
+    let cases = [
+        (
+            "linux_raid_member",
+            Usage::Raid,
+            "/dev/sda1 is a member of a RAID array: rescue assemble starts it",
+        ),
+        (
+            "LVM2_member",
+            Usage::Raid,
+            "/dev/sda1 is a physical volume of LVM: vgchange -ay makes its volumes appear below /dev/mapper",
+        ),
+        (
+            "crypto_LUKS",
+            Usage::Crypto,
+            "/dev/sda1 is encrypted (LUKS): cryptsetup open /dev/sda1 NAME makes it appear as /dev/mapper/NAME",
+        ),
+        ("swap", Usage::Other, "/dev/sda1 is swap space: swapon /dev/sda1 uses it"),
+        ("xfs_external_log", Usage::Other, "/dev/sda1 is xfs_external_log, which is no file system"),
+        (
+            "BitLocker",
+            Usage::Crypto,
+            "/dev/sda1 is encrypted (BitLocker): cryptsetup open --type bitlk /dev/sda1 NAME makes it appear as /dev/mapper/NAME",
+        ),
+    ];
+    for (format, usage, want) in cases {
+        let storage = one_disk(sign(format, usage));
+        for options in ["", "ro"] {
+            assert_eq!(steps(&storage, "/dev/sda1", None, options).unwrap_err(), want, "{format}");
+        }
+    }
+}
+
+#[test]
+fn a_member_of_a_running_array_leads_to_the_array() {
+    let sda = block("sda", 1);
+    let md0 = made("md0", 10, &["sda"]);
+    let seen = vec![("sda", report(vec![sign("linux_raid_member", Usage::Raid)]))];
+    let storage = storage(vec![sda, md0], seen);
+    assert_eq!(
+        steps(&storage, "/dev/sda", None, "ro").unwrap_err(),
+        "/dev/sda is a member of a RAID array: did you mean /dev/md0, which is built on it?"
+    );
+}
+
+#[test]
+fn a_member_is_looked_at_with_its_type_and_never_written_to() {
+    let storage = one_disk(sign("linux_raid_member", Usage::Raid));
+    let got = steps(&storage, "/dev/sda1", Some("ext4"), "ro").unwrap();
+    assert_eq!(got, "mount -t ext4 -o ro /dev/sda1 /mnt");
+    assert_eq!(
+        steps(&storage, "/dev/sda1", Some("ext4"), "").unwrap_err(),
+        "/dev/sda1 is a member of a RAID array; writing to it alone would tear it apart: \
+         mount -t ext4 -o ro /dev/sda1 to look"
+    );
+}
+
+#[test]
+fn an_ambiguous_device_takes_a_type_and_no_guess() {
+    let sda = block("sda", 1);
+    let storage = storage(vec![sda], vec![("sda", report(vec![fs("ext4"), fs("xfs")]))]);
+    assert_eq!(
+        steps(&storage, "/dev/sda", None, "ro").unwrap_err(),
+        "/dev/sda looks like ext4 and like xfs: -t TYPE says which, and wipefs /dev/sda lists where each is"
+    );
+    let got = steps(&storage, "/dev/sda", Some("ext4"), "ro").unwrap();
+    assert_eq!(got, "mount -t ext4 -o ro /dev/sda /mnt");
+}
+
+#[test]
+fn types_after_t_choose_and_never_override_what_was_found() {
+    let storage = one_disk(fs("ext4"));
+    for types in ["auto", "ext3,ext4", "noxfs,vfat"] {
+        let got = steps(&storage, "/dev/sda1", Some(types), "ro").unwrap();
+        assert_eq!(got, "mount -t ext4 -o ro /dev/sda1 /mnt", "{types}");
+    }
+    for types in ["xfs,vfat", "noext4", "noext3,ext4"] {
+        let error = steps(&storage, "/dev/sda1", Some(types), "ro").unwrap_err();
+        assert_eq!(error, format!("/dev/sda1 is ext4, which is not among the types {types}"));
+    }
+}
+
+#[test]
+fn a_disk_with_partitions_leads_to_them() {
+    let sda = block("sda", 1);
+    let sda1 = part(&sda, 1);
+    let entry = Entry {
+        number: 1,
+        extent: Extent { start: 10 * MIB, length: 10 * MIB },
+        kind: "83".to_string(),
+        uuid: Some("0B1EED00-01".to_string()),
+        name: Some("first".to_string()),
+        attributes: 0,
+        boot: false,
+        extended: false,
+    };
+    let table = Table {
+        kind: TableKind::Mbr,
+        id: None,
+        sector: 512,
+        partitions: vec![entry],
+        health: Health::Sound,
+        gpt: None,
+    };
+    let seen = DiskReport { table: Some(table), ..DiskReport::default() };
+    let storage = storage(vec![sda, sda1], vec![("sda", seen)]);
+    assert_eq!(
+        steps(&storage, "/dev/sda", None, "").unwrap_err(),
+        "/dev/sda has a partition table: did you mean /dev/sda1?"
+    );
+    for (tag, value) in [(Tag::PartUuid, "0b1eed00-01"), (Tag::PartLabel, "first")] {
+        assert_eq!(by_tag(&storage, tag, value).unwrap().path, "/dev/sda1", "{value}");
+    }
+}
+
+#[test]
+fn an_empty_device_is_not_tried_as_anything() {
+    let sda = block("sda", 1);
+    let storage = storage(vec![sda], vec![("sda", DiskReport::default())]);
+    assert_eq!(
+        steps(&storage, "/dev/sda", None, "").unwrap_err(),
+        "no file system was found on /dev/sda (100M): blkid -p /dev/sda looks again, \
+         -t TYPE mounts without a look"
+    );
+}
+
+#[test]
+fn a_uuid_that_two_devices_carry_is_refused_with_both_names() {
+    let (sda, sdb, sdc) = (block("sda", 1), block("sdb", 2), block("sdc", 3));
+    let ext4 = || report(vec![with_uuid(fs("ext4"), "aa-01")]);
+    let other = report(vec![Signature { label: Some("home".to_string()), ..with_uuid(fs("ext4"), "bb") }]);
+    let storage = storage(vec![sda, sdb, sdc], vec![("sda", ext4()), ("sdb", ext4()), ("sdc", other)]);
+    let error = by_tag(&storage, Tag::Uuid, "AA-01").unwrap_err();
+    assert_eq!(error.to_string(), "UUID=AA-01 is on /dev/sda and /dev/sdb: name the one that is meant");
+    assert_eq!(error.exit(), exit::FAILED);
+    assert_eq!(by_tag(&storage, Tag::Label, "home").unwrap().path, "/dev/sdc");
+    let absent = by_tag(&storage, Tag::Label, "away").unwrap_err();
+    assert_eq!(absent.to_string(), "can't find LABEL=away: blkid lists what there is");
+    assert_eq!(absent.exit(), exit::USAGE);
+}
+
+#[test]
+fn members_and_multipath_legs_do_not_carry_the_tag() {
+    let (sda, sdb) = (block("sda", 1), block("sdb", 2));
+    let dm = Dm { name: "mpatha".to_string(), uuid: "mpath-1".to_string(), suspended: false };
+    let dm0 = Block { dm: Some(dm), ..made("dm-0", 10, &["sda", "sdb"]) };
+    let ext4 = || report(vec![with_uuid(fs("ext4"), "aa")]);
+    let seen = vec![("sda", ext4()), ("sdb", ext4()), ("dm-0", ext4())];
+    let storage = storage(vec![sda, sdb, dm0], seen);
+    assert_eq!(by_tag(&storage, Tag::Uuid, "aa").unwrap().path, "/dev/dm-0");
+    assert_eq!(
+        steps(&storage, "/dev/sda", None, "ro").unwrap_err(),
+        "/dev/sda is used by /dev/mapper/mpatha: did you mean /dev/mapper/mpatha?"
+    );
+}
+
+#[test]
+fn a_btrfs_of_two_devices_is_mounted_with_both_and_opens_both() {
+    let (sda, sdb) = (block("sda", 1), block("sdb", 2));
+    let btrfs = |own: &str| {
+        report(vec![Signature { member_uuid: Some(own.to_string()), ..with_uuid(fs("btrfs"), "aa") }])
+    };
+    let two = storage(vec![sda.clone(), sdb.clone()], vec![("sda", btrfs("1")), ("sdb", btrfs("2"))]);
+    assert_eq!(by_tag(&two, Tag::Uuid, "aa").unwrap().path, "/dev/sda");
+    assert_eq!(
+        steps(&two, "/dev/sda", None, "").unwrap(),
+        "rescue writable /dev/sda\nrescue writable /dev/sdb\nmodprobe fs-btrfs\n\
+         mount -t btrfs -o device=/dev/sdb /dev/sda /mnt"
+    );
+    // A copy of one disk: the person's choice counts, a tag does not.
+    let copies = storage(vec![sda, sdb], vec![("sda", btrfs("1")), ("sdb", btrfs("1"))]);
+    assert!(by_tag(&copies, Tag::Uuid, "aa").is_err());
+    assert_eq!(
+        steps(&copies, "/dev/sda", None, "ro").unwrap(),
+        "modprobe fs-btrfs\nmount -t btrfs -o ro /dev/sda /mnt"
+    );
+}
+
+#[test]
+fn a_file_goes_through_a_loop_device() {
+    let report = report(vec![Signature { dirty: true, ..fs("ext4") }]);
+    let (known, able) = (["ext4".to_string()], |_: &str| false);
+    let able = Able { known: &known, helper: &able };
+    let text = |text: &str| {
+        let options = Options::parse([text]).unwrap();
+        let request = Request {
+            source: Source::File { path: "/root/a b.img", report: &report, size: MIB },
+            target: "/mnt",
+            types: None,
+            options: &options,
+            window: None,
+            mkdir: true,
+            by: "mount",
+        };
+        let plan = plan(&Storage::default(), &able, &request).unwrap();
+        plan.steps().iter().map(Step::text).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(text(""), "mkdir -p /mnt\nlosetup --find --show '/root/a b.img'\nmount -t ext4 '{made}' /mnt");
+    assert_eq!(
+        text("loop,ro,offset=512,sizelimit=1024"),
+        "mkdir -p /mnt\nlosetup --find --show --read-only --offset 512 --sizelimit 1024 '/root/a b.img'\n\
+         mount -t ext4 -o ro,noload '{made}' /mnt"
+    );
+}
+
+#[test]
+fn servers_and_words_are_mounted_without_a_look() {
+    let known: Vec<String> = ["tmpfs", "proc"].map(str::to_string).to_vec();
+    let text = |word: &str, types: Option<&str>, options: &str| {
+        let options = Options::parse([options]).unwrap();
+        let request = Request {
+            source: Source::Word(word),
+            target: "/mnt",
+            types,
+            options: &options,
+            window: None,
+            mkdir: false,
+            by: "mount",
+        };
+        let able = Able { known: &known, helper: &|name| name == "fuse.sshfs" };
+        let plan = plan(&Storage::default(), &able, &request).unwrap();
+        plan.steps().iter().map(Step::text).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(text("tmpfs", Some("tmpfs"), "size=1M,nodev"), "mount -t tmpfs -o nodev,size=1M tmpfs /mnt");
+    assert_eq!(text("nas:/srv", None, "ro,vers=4"), "/sbin/mount.nfs nas:/srv /mnt -o ro,vers=4");
+    assert_eq!(text("//nas/a b", None, "user=me"), "/sbin/mount.cifs '//nas/a b' /mnt -o user=me");
+    assert_eq!(text("me@host:", Some("fuse.sshfs"), ""), "/sbin/mount.fuse me@host: /mnt");
+    assert_eq!(
+        text("o", Some("overlay"), "lowerdir=/a:/b"),
+        "modprobe fs-overlay\nmount -t overlay -o lowerdir=/a:/b o /mnt"
+    );
+    assert!(is_network("nas:/srv") && !is_network("/dev/disk/by-path/pci-0:/x") && !is_network("sda"));
+}
+
+#[test]
+fn a_bind_gets_its_flags_by_a_second_call_and_its_spread_by_a_third() {
+    let options = Options::parse(["rbind,ro,nosuid,rslave"]).unwrap();
+    let steps = rebind("/a", "/b", &options, false);
+    let text: Vec<String> = steps.iter().map(Step::text).collect();
+    assert_eq!(
+        text,
+        ["mount -o rbind /a /b", "mount -o remount,bind,ro,nosuid /a /b", "mount -o rslave none /b"]
+    );
+    // Taken back by one umount, not three.
+    assert_eq!(steps.iter().filter(|step| step.inverse().is_some()).count(), 1);
+    assert_eq!(
+        rebind("/a", "/b", &Options::parse(["move"]).unwrap(), false)[0].text(),
+        "mount -o move /a /b"
+    );
+}
+
+fn mounted(options: &str, super_options: &str) -> Mount {
+    Mount {
+        major: 8,
+        minor: 17,
+        target: "/mnt".to_string(),
+        source: "/dev/sda1".to_string(),
+        fstype: "ext4".to_string(),
+        options: options.to_string(),
+        super_options: super_options.to_string(),
+        ..Mount::default()
+    }
+}
+
+#[test]
+fn a_remount_keeps_what_it_does_not_name_and_opens_the_device_for_writing() {
+    let storage = one_disk(fs("ext4"));
+    let text = |mount: &Mount, options: &str, dir_alone: bool| {
+        let options = Options::parse([options]).unwrap();
+        let plan = remount(&storage, mount, &options, dir_alone, "mount").map_err(|no| no.to_string())?;
+        Ok::<_, String>(plan.steps().iter().map(Step::text).collect::<Vec<_>>().join("\n"))
+    };
+    let mount = mounted("ro,nosuid,relatime", "ro,errors=continue");
+    let open = "rescue writable /dev/sda1\n";
+    let cases = [
+        ("remount,rw", true, format!("{open}mount -o remount,nosuid,relatime /dev/sda1 /mnt")),
+        ("remount,rw", false, format!("{open}mount -o remount /dev/sda1 /mnt")),
+        ("remount,noexec", true, "mount -o remount,ro,nosuid,relatime,noexec /dev/sda1 /mnt".to_string()),
+        ("remount,bind,suid,rw", true, "mount -o remount,bind,relatime /dev/sda1 /mnt".to_string()),
+        ("remount,ro,commit=5", false, "mount -o remount,ro,commit=5 /dev/sda1 /mnt".to_string()),
+    ];
+    for (options, dir_alone, want) in cases {
+        assert_eq!(text(&mount, options, dir_alone).unwrap(), want, "{options} {dir_alone}");
+    }
+    let unreplayed = mounted("ro,relatime", "ro,norecovery");
+    assert_eq!(
+        text(&unreplayed, "remount,rw", true).unwrap_err(),
+        "it is mounted without its journal, so it cannot become writable: \
+         umount /mnt && mount /dev/sda1 /mnt"
+    );
+}
+
+#[test]
+fn the_list_reads_as_that_of_mount() {
+    // (mount, file system, what mount(8) of util-linux 2.38 prints)
+    let cases = [
+        ("rw,relatime", "rw,errors=remount-ro", "rw,relatime,errors=remount-ro"),
+        ("ro,nosuid", "rw", "ro,nosuid"),
+        ("rw,relatime", "ro,norecovery", "ro,relatime,norecovery"),
+        ("rw", "rw", "rw"),
+        ("rw,nosuid", "", "rw,nosuid"),
+    ];
+    for (of_mount, of_super, want) in cases {
+        assert_eq!(merged(of_mount, of_super), want, "{of_mount} {of_super}");
+    }
+    let mount = Mount { target: "/mnt\n".to_string(), ..mounted("rw,relatime", "rw") };
+    let labels = BTreeMap::from([("/dev/sda1".to_string(), "root".to_string())]);
+    let name = |source: &str| source.to_string();
+    let got = listing(std::slice::from_ref(&mount), None, &name, &labels);
+    assert_eq!(got, "/dev/sda1 on /mnt\\x0a type ext4 (rw,relatime) [root]\n");
+    assert_eq!(listing(&[mount], Some("xfs,vfat"), &name, &labels), "");
+}
+
+#[test]
+fn a_failure_says_why_in_the_words_of_mount_and_what_to_do_next() {
+    let log = ["EXT4-fs (sda1): VFS: Can't find ext4 filesystem".to_string()];
+    let text = |errno: i32, read_only: bool, rw: bool, log: &[String], mounts: &[Mount]| {
+        let failed = Failed {
+            errno,
+            words: "Argument list too long",
+            source: "/dev/sda1",
+            fstype: "ext4",
+            read_only,
+            rw,
+            remount: false,
+            log,
+        };
+        failure(&failed, mounts, &|_| true)
+    };
+    let ro = mounted("ro", "ro");
+    let cases = [
+        (
+            text(errno::INVAL, false, false, &log, &[]),
+            "wrong fs type, bad option or bad superblock on /dev/sda1: EXT4-fs (sda1): VFS: Can't find ext4 \
+             filesystem; fsck -n /dev/sda1 looks what is wrong",
+        ),
+        (text(errno::NODEV, false, false, &[], &[]), "unknown filesystem type 'ext4'"),
+        (
+            text(errno::BUSY, false, false, &[], std::slice::from_ref(&ro)),
+            "/dev/sda1 already mounted read-only on /mnt: mount -o remount,rw /mnt",
+        ),
+        (text(errno::BUSY, true, false, &[], std::slice::from_ref(&ro)), "/dev/sda1 already mounted on /mnt"),
+        (text(errno::BUSY, true, false, &[], &[]), "/dev/sda1 already mounted or mount point busy"),
+        (text(errno::ROFS, true, false, &[], &[]), "cannot mount /dev/sda1 read-only"),
+        (
+            text(errno::ROFS, false, true, &[], &[]),
+            "/dev/sda1 is write-protected but explicit read-write mode requested",
+        ),
+        (text(errno::NOMEDIUM, false, false, &[], &[]), "no medium found on /dev/sda1"),
+        (text(7, false, false, &[], &[]), "mount(2) system call failed: Argument list too long"),
+    ];
+    for (got, want) in cases {
+        assert_eq!(got, want);
+    }
+}
+
+#[test]
+fn a_busy_mount_names_who_holds_it_and_how_to_go_on() {
+    let holder =
+        |pid, command: &str, how: &str| Holder { pid, command: command.to_string(), how: how.to_string() };
+    let bash = holder(812, "bash", "works in /mnt/etc");
+    assert_eq!(
+        busy("/mnt", std::slice::from_ref(&bash), &[]),
+        "target is busy: bash (process 812) works in /mnt/etc; end what it does, or kill 812"
+    );
+    let more = ["/mnt/boot is mounted below it (umount -R /mnt)".to_string()];
+    assert_eq!(busy("/mnt", &[], &more), "target is busy: /mnt/boot is mounted below it (umount -R /mnt)");
+    let all: Vec<Holder> = (1..=5).map(|pid| holder(pid, "a\x1b[2J", "has /mnt/x open")).collect();
+    let text = busy("/mnt", &all, &[]);
+    assert!(text.contains("and 2 more; end what they do, or kill 1 2 3 4 5"), "{text}");
+    assert!(text.contains("a\\x1b[2J (process 1)"), "{text}");
+    assert_eq!(
+        busy("/mnt", &[], &[]),
+        "target is busy: umount -l /mnt detaches it now and lets it go when it can"
+    );
+}
