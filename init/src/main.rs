@@ -35,12 +35,12 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 fn main() {
     // Before anything else is opened; failing means that there is no root directory.
     let Ok(root) = process::reserve_event_descriptor().and_then(|()| Root::live()) else { forever() };
-    if let Some(role) = std::env::args().nth(1)
-        && let Some((_, run, _)) = shutdown::ROLES.iter().find(|(name, _, _)| *name == role)
-    {
-        return run(&root);
+    let is_init = rustix::process::getpid().is_init();
+    // The kernel passes words of its command line as arguments, so only a child has a role.
+    if let Some(role) = std::env::args().nth(1).filter(|_| !is_init).and_then(|name| shutdown::role(&name)) {
+        return role(&root);
     }
-    if !rustix::process::getpid().is_init() {
+    if !is_init {
         host::log!("init: runs as PID 1 only; to go down, type reboot, poweroff or halt");
         return;
     }
@@ -51,6 +51,8 @@ fn main() {
         // One event's handling may fail without taking PID 1, and so the kernel, with it.
         if catch_unwind(AssertUnwindSafe(|| init.turn())).is_err() {
             init.warn("a panic in PID 1 was caught; please report it".to_string());
+            // One that comes again and again must leave the processor to those who look into it.
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 }
@@ -95,6 +97,8 @@ enum Stage {
     Killing,
     /// The child for ROLES[index] runs.
     Role { index: usize, pid: i32 },
+    /// The child that ends it all runs.
+    End { pid: i32 },
 }
 
 impl Init {
@@ -247,7 +251,11 @@ impl Init {
                 host::log!("{name} (pid {pid}) ended: {ended}");
                 self.tell(&Event::Exited { service: name, status: ended.to_string() });
             }
-            if let Some(GoingDown { stage: Stage::Role { pid: role, .. }, until, .. }) = &mut self.going_down
+            if let Some(GoingDown {
+                stage: Stage::Role { pid: role, .. } | Stage::End { pid: role },
+                until,
+                ..
+            }) = &mut self.going_down
                 && *role == pid
             {
                 *until = now(); // go on at once
@@ -333,8 +341,18 @@ impl Init {
             Stage::Killing => self.start_role(0),
             Stage::Role { index, pid } => {
                 // Past its deadline it may hang in the kernel; the signal is for when it does not.
-                let _ = process::signal(pid, Signal::KILL);
+                if process::signal(pid, Signal::KILL).is_ok() {
+                    let (role, _, deadline) = shutdown::ROLES[index]; // an index of ROLES since its start
+                    kernel_log(&format!("{role} did not end within {} s: going on", deadline.as_secs()));
+                }
                 self.start_role(index + 1);
+            }
+            Stage::End { .. } => {
+                let how = down.how;
+                kernel_log(&format!("{} was refused or hangs", how.name()));
+                shutdown::force(how, &self.root);
+                // Halted, or refused: stay, and let the next signal try again.
+                self.going_down = None;
             }
         }
     }
@@ -355,9 +373,20 @@ impl Init {
             }
         }
         self.outlet.flush();
-        shutdown::end(how, &self.root);
-        // Halted, or refused: stay, and let the next signal try again.
-        self.going_down = None;
+        let argv = shutdown::argv(how.name());
+        let mut child = Spawn::new(&argv, &self.environment);
+        child.stderr = open_log("shutdown");
+        match process::spawn(child) {
+            Ok(pid) => {
+                let stage = Stage::End { pid };
+                self.going_down = Some(GoingDown { how, stage, until: now() + shutdown::END });
+            }
+            Err(error) => {
+                host::log!("start {}: {error}", how.name());
+                shutdown::force(how, &self.root);
+                self.going_down = None;
+            }
+        }
     }
 
     fn publish(&mut self) {

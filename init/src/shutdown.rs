@@ -1,11 +1,16 @@
 //! The end of the machine's run. What may block (sync, unmounting, stopping arrays) is done by
 //! children with deadlines, so that a hung disk delays a reboot and never prevents it.
 
+use contract::facts::Mount;
+use contract::paths;
 use host::Root;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::system::RebootCommand;
 use std::ffi::OsStr;
+use std::io;
 use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,67 +41,174 @@ impl How {
 /// What one child does, and the time it gets.
 pub type Role = (&'static str, fn(&Root), Duration);
 
-/// The roles of the children, as `init ROLE`, in this order.
+/// The roles of the children, as `init ROLE`, in this order: each takes away what the next ones stand
+/// under.
 pub const ROLES: &[Role] = &[
-    ("unmount", unmount, Duration::from_secs(20)),
-    ("stop-arrays", stop_arrays, Duration::from_secs(10)),
+    ("unmount", unmount, Duration::from_secs(30)),
+    ("swapoff", swapoff, Duration::from_secs(10)),
+    ("take-apart", take_apart, Duration::from_secs(15)),
     ("sync", |_| rustix::fs::sync(), Duration::from_secs(20)),
 ];
 
-/// Mount points that the system stands on and that hold nothing of a disk.
-const OURS: &[&str] = &["/proc", "/sys", "/dev", "/run", "/usr", "/tmp"];
+/// The last child's: the kernel asks every driver to shut its device down, and one may never answer.
+pub const END: Duration = Duration::from_secs(30);
 
-/// Unmounts what a person mounted, innermost first; what is busy becomes read-only at least.
-fn unmount(root: &Root) {
-    let mounts = root.read_text("/proc/self/mountinfo").unwrap_or_default();
-    for target in targets(&mounts) {
-        let path = Path::new(&target);
-        let Err(error) = host::sys::mount::umount(path, UnmountFlags::NOFOLLOW) else { continue };
-        host::log!("unmount {target}: {error}; made read-only instead");
-        if let Err(error) = host::sys::mount::remount(path, MountFlags::RDONLY, "") {
-            host::log!("remount {target} read-only: {error}");
-        }
-        // Gone from the tree at least, so that what it stands on can be stopped once it is free.
-        if let Err(error) = host::sys::mount::umount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            host::log!("detach {target}: {error}");
-        }
+/// What `init ROLE` does.
+pub fn role(name: &str) -> Option<fn(&Root)> {
+    match name {
+        "reboot" => Some(|_| end(How::Reboot)),
+        "poweroff" => Some(|_| end(How::PowerOff)),
+        "halt" => Some(|_| end(How::Halt)),
+        _ => ROLES.iter().find(|(role, _, _)| *role == name).map(|(_, run, _)| *run),
     }
 }
 
-/// Mount points to leave, last mounted first.
-fn targets(mountinfo: &str) -> Vec<String> {
-    let mut targets: Vec<String> = mountinfo
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(unescape)
-        .filter(|target| target != "/" && !OURS.iter().any(|ours| Path::new(target).starts_with(ours)))
-        .collect();
+/// The next thing is begun after this time, whether the one before it has ended or hangs.
+const EACH: Duration = Duration::from_secs(3);
+/// Deepest stack of arrays and maps that is taken apart, layer by layer.
+const DEEPEST: usize = 8;
+
+/// One thing to do, which may never return, and its name.
+type Task = (String, Box<dyn FnOnce() -> io::Result<()> + Send>);
+
+/// Does them in turn; one that takes long does not keep the next ones waiting, and is waited for in
+/// the end, for as long as init lets this process live.
+fn in_turn(tasks: Vec<Task>) {
+    let mut late = Vec::new();
+    for (name, task) in tasks {
+        let (done, ended) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            if let Err(error) = task() {
+                host::log!("{name}: {error}");
+            }
+            drop(done);
+        });
+        if ended.recv_timeout(EACH) == Err(RecvTimeoutError::Timeout) {
+            late.push(ended);
+        }
+    }
+    for ended in late {
+        // Nothing is ever sent: it ends when the thread does.
+        let _ = ended.recv();
+    }
+}
+
+/// Unmounts what a person mounted, the last first; what is busy becomes read-only at least.
+fn unmount(root: &Root) {
+    let tasks = targets(&host::proc::mounts(root)).into_iter().map(|target| -> Task {
+        let name = format!("unmount {target}");
+        (name, Box::new(move || unmount_one(&target)))
+    });
+    in_turn(tasks.collect());
+}
+
+fn unmount_one(target: &str) -> io::Result<()> {
+    let path = Path::new(target);
+    let Err(error) = host::sys::mount::umount(path, UnmountFlags::NOFOLLOW) else { return Ok(()) };
+    host::log!("unmount {target}: {error}; made read-only instead");
+    if let Err(error) = host::sys::mount::remount(path, MountFlags::RDONLY, "") {
+        host::log!("remount {target} read-only: {error}");
+    }
+    // Gone from the tree at least, so that what it stands on can be stopped once it is free.
+    host::sys::mount::umount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+}
+
+/// Mount points to leave, last mounted first. What the system itself stands on stays, as it was
+/// mounted first; a second mount on the same place is a person's.
+fn targets(mounts: &[Mount]) -> Vec<String> {
+    let mut ours: Vec<&str> = crate::mounts::MOUNTS.iter().map(|row| row.target()).collect();
+    ours.extend(["/", "/usr"]);
+    let of_layers = |target: &str| Path::new(target).starts_with("/run/lifeboat/layers");
+    let mut targets = Vec::new();
+    for mount in mounts {
+        let target = mount.target.as_str();
+        if let Some(place) = ours.iter().position(|own| *own == target) {
+            ours.swap_remove(place);
+        } else if !of_layers(target) {
+            targets.push(target.to_string());
+        }
+    }
     targets.reverse();
     targets
 }
 
-/// mountinfo writes blank, tab, newline and backslash as three octal digits.
-fn unescape(text: &str) -> String {
-    let mut out = text.to_string();
-    for (code, plain) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
-        out = out.replace(code, plain);
-    }
-    out
+fn swapoff(root: &Root) {
+    let tasks = host::proc::swaps(root).into_iter().map(|swap| -> Task {
+        let name = format!("swapoff {}", swap.path);
+        (name, Box::new(move || host::sys::swap::off(Path::new(&swap.path))))
+    });
+    in_turn(tasks.collect());
 }
 
-/// Stops every md array that nothing holds any more, the last assembled first, twice: an array may
-/// lie on another. One that was started read-only is not written to by this.
-fn stop_arrays(root: &Root) {
-    for _ in 0..2 {
-        let names = root.list("/sys/block").unwrap_or_default();
-        for name in names.iter().rev().filter_map(|name| name.to_str()).filter(|name| name.starts_with("md"))
-        {
-            let state = format!("/sys/block/{name}/md/array_state");
-            if root.line(&state).is_none_or(|state| state == "clear") {
-                continue;
-            }
-            if let Err(error) = root.write(&state, "clear") {
-                host::log!("stop {name}: {error}");
+/// Stops the arrays, maps and loop devices that a person left, those on top first, until nothing more
+/// gives way. An array that was started read-only is not written to by this.
+fn take_apart(root: &Root) {
+    let mut before = Vec::new();
+    for _ in 0..DEEPEST {
+        let stacked = stacked(root);
+        if stacked.is_empty() || stacked == before {
+            return;
+        }
+        let tasks = stacked.iter().map(|one| -> Task {
+            let (one, root) = (one.clone(), root.clone());
+            (format!("take {} apart", one.name()), Box::new(move || one.stop(&root)))
+        });
+        in_turn(tasks.collect());
+        before = stacked;
+    }
+}
+
+/// A device that nothing stands on, by kernel name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stacked {
+    Array(String),
+    /// And its name towards device mapper.
+    Map(String, String),
+    Loop(String),
+}
+
+/// Those that can be stopped now, the last made first.
+fn stacked(root: &Root) -> Vec<Stacked> {
+    let names = root.list("/sys/block").unwrap_or_default();
+    let free = names.iter().rev().filter_map(|name| name.to_str()).filter(|name| {
+        let holders = root.list(format!("/sys/block/{name}/holders")).unwrap_or_default();
+        // What a partition of it carries holds it too.
+        let parts = root.list(format!("/sys/block/{name}")).unwrap_or_default();
+        let carries = |part: &std::ffi::OsString| {
+            let part = part.to_string_lossy();
+            part.starts_with(*name)
+                && !root.list(format!("/sys/block/{name}/{part}/holders")).unwrap_or_default().is_empty()
+        };
+        holders.is_empty() && !parts.iter().any(carries)
+    });
+    free.filter_map(|name| {
+        let line = |attribute: &str| root.line(format!("/sys/block/{name}/{attribute}"));
+        if line("md/array_state").is_some_and(|state| state != "clear") {
+            return Some(Stacked::Array(name.to_string()));
+        }
+        if let Some(mapped) = line("dm/name") {
+            return Some(Stacked::Map(name.to_string(), mapped));
+        }
+        let file = line("loop/backing_file")?;
+        (!Path::new(&file).starts_with(paths::LAYERS)).then(|| Stacked::Loop(name.to_string()))
+    })
+    .collect()
+}
+
+impl Stacked {
+    fn name(&self) -> &str {
+        let (Stacked::Array(name) | Stacked::Map(name, _) | Stacked::Loop(name)) = self;
+        name
+    }
+
+    fn stop(&self, root: &Root) -> io::Result<()> {
+        match self {
+            Stacked::Array(name) => root.write(format!("/sys/block/{name}/md/array_state"), "clear"),
+            Stacked::Map(_, mapped) => host::sys::dm::remove(mapped),
+            Stacked::Loop(name) => {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let device = rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty())?;
+                host::sys::loopdev::detach(device)
             }
         }
     }
@@ -107,33 +219,104 @@ pub fn argv(role: &str) -> [&OsStr; 2] {
     [OsStr::new("/lifeboat/bin/init"), OsStr::new(role)]
 }
 
-/// reboot(2), and sysrq-b where that fails.
-pub fn end(how: How, root: &Root) {
+/// reboot(2), for a child: some driver may keep it for ever.
+fn end(how: How) {
     let error = host::sys::process::reboot(how.command());
     host::log!("{}: {error}", how.name());
-    if how == How::Reboot
-        && let Err(error) = root.write("/proc/sysrq-trigger", "b")
-    {
-        host::log!("sysrq-b: {error}");
+}
+
+/// The last resort of PID 1, without a word to any driver. A halt has none.
+pub fn force(how: How, root: &Root) {
+    let key = match how {
+        How::Reboot => "b",
+        How::PowerOff => "o",
+        How::Halt => return,
+    };
+    if let Err(error) = root.write("/proc/sysrq-trigger", key) {
+        host::log!("sysrq-{key}: {error}");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
-    fn what_a_person_mounted_is_left_innermost_first() {
+    fn what_a_person_mounted_is_left_the_last_first() {
         let mountinfo = "\
 1 1 0:2 / / rw - rootfs rootfs rw
 20 1 0:20 / /proc rw - proc proc rw
+23 1 0:23 / /tmp rw - tmpfs tmpfs rw
 21 1 0:21 / /usr rw - overlay usr rw
 22 1 0:22 / /run/lifeboat/layers/10 ro - squashfs /dev/loop0 ro
 30 1 9:0 / /mnt rw - ext4 /dev/md0 rw
 31 30 9:1 / /mnt/boot rw - ext4 /dev/md1 rw
 32 1 8:1 / /media/a\\040b rw - ext4 /dev/sda1 rw
 33 1 8:2 / /devices rw - ext4 /dev/sda2 rw
+34 1 8:3 / /tmp/x rw - xfs /dev/sda3 rw
+35 1 8:4 / /tmp rw - xfs /dev/sda4 rw
+36 30 0:4 / /mnt/proc rw - proc proc rw
 ";
-        assert_eq!(targets(mountinfo), ["/devices", "/media/a b", "/mnt/boot", "/mnt"]);
+        assert_eq!(
+            targets(&host::proc::parse_mountinfo(mountinfo)),
+            ["/mnt/proc", "/tmp", "/tmp/x", "/devices", "/media/a b", "/mnt/boot", "/mnt"]
+        );
+    }
+
+    #[test]
+    fn what_nothing_stands_on_is_stopped_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let attribute = |path: &str, value: &str| {
+            let path = directory.path().join("sys/block").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{value}\n")).unwrap();
+        };
+        attribute("md127/md/array_state", "clean");
+        attribute("md127/md127p1/holders/dm-0", "");
+        attribute("dm-0/dm/name", "vg-root");
+        attribute("dm-0/holders/dm-1", "");
+        attribute("dm-1/dm/name", "crypt");
+        attribute("md0/md/array_state", "clear");
+        attribute("loop0/loop/backing_file", "/layers/10-userland.squashfs");
+        attribute("loop1/loop/backing_file", "/mnt/image");
+        attribute("sda/size", "8");
+        let root = Root::at(directory.path()).unwrap();
+        let crypt = Stacked::Map("dm-1".to_string(), "crypt".to_string());
+        assert_eq!(stacked(&root), [Stacked::Loop("loop1".to_string()), crypt]);
+        fs::remove_dir_all(directory.path().join("sys/block/dm-1")).unwrap();
+        fs::remove_dir_all(directory.path().join("sys/block/dm-0")).unwrap();
+        fs::remove_file(directory.path().join("sys/block/md127/md127p1/holders/dm-0")).unwrap();
+        assert!(stacked(&root).contains(&Stacked::Array("md127".to_string())));
+    }
+
+    #[test]
+    fn one_that_hangs_does_not_keep_the_next_from_being_done() {
+        let (done, ended) = std::sync::mpsc::channel();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let hangs = move || {
+            held.recv().unwrap();
+            Ok(())
+        };
+        let next = move || {
+            done.send(()).unwrap();
+            Ok(())
+        };
+        let hangs: Task = ("hangs".to_string(), Box::new(hangs));
+        let next: Task = ("next".to_string(), Box::new(next));
+        let all = std::thread::spawn(move || in_turn(vec![hangs, next]));
+        ended.recv_timeout(4 * EACH).unwrap();
+        assert!(!all.is_finished(), "and is waited for in the end");
+        release.send(()).unwrap();
+        all.join().unwrap();
+    }
+
+    #[test]
+    fn every_end_and_every_role_has_a_name_of_its_own() {
+        for how in [How::Reboot, How::PowerOff, How::Halt] {
+            assert!(role(how.name()).is_some());
+            assert!(ROLES.iter().all(|(role, _, _)| *role != how.name()));
+        }
+        assert!(role("sync").is_some() && role("nonsense").is_none());
     }
 }

@@ -1,69 +1,113 @@
-//! The write guard's rule: which block devices are real disks (or parts of one), and what their
-//! flags should be. Pure; the flags are set by workers.
+//! Which kernel flag of which device is to be changed: pure. The policy is `contract::guard`; the
+//! flags are set by workers.
+//!
+//! The kernel shows a partition as read-only when its own flag is set or its disk's. What is known of
+//! the own flag is kept beside the facts, so that a partition that was born on a guarded disk gets
+//! its own one before a consent for a sibling clears the disk's.
 
-use contract::facts::Block;
-use contract::guard::{Consent, Extent, Guarded, Wanted, wanted};
+use contract::facts::{Block, Facts};
+use contract::guard::{Consent, Wanted, guarded, wanted};
+use std::collections::BTreeMap;
 
-/// Names, before their number, of devices that stand on others, in memory, or on a medium that
-/// cannot be written by the block layer.
-const VIRTUAL: &[&str] = &["ram", "loop", "md", "md_d", "dm-", "zram", "sr", "fd", "nbd"];
+/// The own flag of each device as it was set last, by kernel name. A device that appears has none.
+pub type Own = BTreeMap<String, bool>;
 
-/// A real disk or a partition of one; `None` for what stands on others or in memory.
-pub fn guarded(block: &Block) -> Option<Guarded> {
-    let disk = block.partition.as_ref().map_or(block.name.as_str(), |partition| partition.disk.as_str());
-    let is_virtual = VIRTUAL.iter().any(|prefix| {
-        disk.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    });
-    if is_virtual || block.md.is_some() || block.dm.is_some() || block.loop_file.is_some() {
-        return None;
-    }
-    let extent =
-        block.partition.as_ref().map(|partition| Extent { start: partition.start, length: block.size });
-    Some(Guarded { diskseq: block.diskseq?, extent })
-}
-
-/// The flag to set, where it is not as it should be.
-pub fn correction(block: &Block, consents: &[Consent]) -> Option<bool> {
-    let read_only = wanted(guarded(block)?, consents) == Wanted::ReadOnly;
-    // A drive that is read-only by itself stays so, and no error is made of it.
-    (read_only && !block.read_only).then_some(true).or((!read_only && block.read_only).then_some(false))
+/// The flags to set, by name.
+pub fn corrections(facts: &Facts, own: &Own, consents: &[Consent]) -> Vec<(String, bool)> {
+    let correction = |block: &Block| {
+        let read_only = wanted(guarded(block)?, consents) == Wanted::ReadOnly;
+        let disk = block.partition.as_ref().map(|partition| &partition.disk);
+        let hidden_by = |disk: &String| facts.blocks.iter().any(|b| b.name == *disk && b.read_only);
+        let set_last = own.get(&block.name).copied();
+        let is_set = match disk.is_some_and(hidden_by) {
+            true => set_last,
+            // A drive that is read-only by itself stays so, and no error is made of it.
+            false if block.read_only && set_last == Some(false) => return None,
+            false => Some(block.read_only),
+        };
+        (is_set != Some(read_only)).then(|| (block.name.clone(), read_only))
+    };
+    facts.blocks.iter().filter(|block| block.size > 0).filter_map(correction).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use contract::facts::Partition;
+    use contract::guard::Extent;
 
-    fn block(name: &str) -> Block {
-        Block { name: name.to_string(), diskseq: Some(7), size: 1 << 30, ..Block::default() }
+    const START: u64 = 1 << 20;
+    const SIZE: u64 = 1 << 30;
+
+    fn disk(read_only: bool) -> Block {
+        Block {
+            name: "sda".to_string(),
+            major: 8,
+            diskseq: Some(7),
+            size: 8 * SIZE,
+            read_only,
+            ..Block::default()
+        }
     }
 
-    fn partition(name: &str, disk: &str) -> Block {
-        let partition = Partition { disk: disk.to_string(), number: 1, start: 1 << 20 };
-        Block { partition: Some(partition), ..block(name) }
+    fn partition(number: u32, read_only: bool) -> Block {
+        let partition = Partition { disk: "sda".to_string(), number, start: u64::from(number) * START };
+        Block { name: format!("sda{number}"), size: SIZE, partition: Some(partition), ..disk(read_only) }
+    }
+
+    fn facts(blocks: Vec<Block>) -> Facts {
+        Facts { blocks, ..Facts::default() }
+    }
+
+    fn own(flags: &[(&str, bool)]) -> Own {
+        flags.iter().map(|(name, flag)| (name.to_string(), *flag)).collect()
+    }
+
+    fn changes(facts: &Facts, flags: &[(&str, bool)], consents: &[Consent]) -> Vec<(String, bool)> {
+        corrections(facts, &own(flags), consents)
+    }
+
+    fn named(flags: &[(&str, bool)]) -> Vec<(String, bool)> {
+        flags.iter().map(|(name, flag)| (name.to_string(), *flag)).collect()
     }
 
     #[test]
-    fn real_disks_and_their_partitions_are_guarded_and_nothing_else() {
-        for name in ["sda", "vda", "nvme0n1", "xvda", "mmcblk0", "cciss!c0d0"] {
-            assert!(guarded(&block(name)).is_some(), "{name}");
-        }
-        assert!(guarded(&partition("sda1", "sda")).is_some());
-        for name in ["loop0", "ram0", "zram0", "dm-3", "md127", "md_d0", "sr0"] {
-            assert!(guarded(&block(name)).is_none(), "{name}");
-        }
-        assert!(guarded(&partition("md0p1", "md0")).is_none());
-        assert!(guarded(&Block { diskseq: None, ..block("sda") }).is_none());
+    fn a_disk_that_appears_is_protected_with_its_partitions_and_once() {
+        let fresh = facts(vec![disk(false), partition(1, false)]);
+        assert_eq!(changes(&fresh, &[], &[]), named(&[("sda", true), ("sda1", true)]));
+        let done = facts(vec![disk(true), partition(1, true)]);
+        assert_eq!(changes(&done, &[("sda", true), ("sda1", true)], &[]), named(&[]));
     }
 
     #[test]
-    fn a_flag_is_set_where_it_is_not_and_cleared_with_consent_alone() {
-        let writable = block("sda");
-        let protected = Block { read_only: true, ..block("sda") };
-        let consent = Consent { diskseq: 7, extent: None, by: "test".to_string() };
-        assert_eq!(correction(&writable, &[]), Some(true));
-        assert_eq!(correction(&protected, &[]), None);
-        assert_eq!(correction(&protected, std::slice::from_ref(&consent)), Some(false));
-        assert_eq!(correction(&writable, &[consent]), None);
+    fn a_partition_born_on_a_guarded_disk_gets_a_flag_of_its_own() {
+        // The kernel shows it read-only because of its disk.
+        let born = facts(vec![disk(true), partition(1, true), partition(2, true)]);
+        assert_eq!(changes(&born, &[("sda", true), ("sda1", true)], &[]), named(&[("sda2", true)]));
+    }
+
+    #[test]
+    fn consent_for_a_partition_clears_it_and_its_disk_and_leaves_the_others() {
+        let all = facts(vec![disk(true), partition(1, true), partition(2, true)]);
+        let known = [("sda", true), ("sda1", true), ("sda2", true)];
+        let extent = Some(Extent { start: START, length: SIZE });
+        let consents = [Consent { diskseq: 7, extent, by: "test".to_string() }];
+        assert_eq!(changes(&all, &known, &consents), named(&[("sda", false), ("sda1", false)]));
+        // A devd that was restarted reads the own flags from a disk that can be written.
+        let open = facts(vec![disk(false), partition(1, false), partition(2, true)]);
+        assert_eq!(changes(&open, &[], &consents), named(&[]));
+        assert_eq!(
+            changes(&open, &[], &[]),
+            named(&[("sda", true), ("sda1", true)]),
+            "and takes them back without the consent"
+        );
+    }
+
+    #[test]
+    fn a_drive_that_is_read_only_by_itself_is_asked_once() {
+        let consents = [Consent { diskseq: 7, extent: None, by: "test".to_string() }];
+        let stubborn = facts(vec![disk(true)]);
+        assert_eq!(changes(&stubborn, &[("sda", true)], &consents), named(&[("sda", false)]));
+        assert_eq!(changes(&stubborn, &[("sda", false)], &consents), named(&[]));
     }
 }

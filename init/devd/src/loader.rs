@@ -27,7 +27,11 @@ struct Shared {
 #[derive(Default)]
 struct State {
     index: Arc<Index>,
+    /// All layers are there: what is not in the image now will not be.
+    whole: bool,
     queue: VecDeque<String>,
+    /// Asked for by name: not held back for its firmware.
+    at_once: BTreeSet<String>,
     /// Aliases and names that were handled with this index; devices share them.
     seen: BTreeSet<String>,
     running: BTreeMap<String, Instant>,
@@ -56,11 +60,12 @@ impl Loader {
         self.0.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Reads the indices again: the layers brought more modules.
-    pub fn reread(&self) {
+    /// Reads the indices again: the layers brought more modules, and all of them when `whole`.
+    pub fn reread(&self, whole: bool) {
         let index = Arc::new(Index::read(&self.0.root));
         let mut state = self.state();
         state.index = index;
+        state.whole = whole;
         state.seen.clear();
         state.failed.clear();
     }
@@ -87,7 +92,10 @@ impl Loader {
 
     /// Lets a name be tried again, as a person asked for it.
     pub fn want_again(&self, wanted: &str) {
-        self.state().seen.remove(wanted);
+        let mut state = self.state();
+        state.seen.remove(wanted);
+        state.at_once.insert(wanted.to_string());
+        drop(state);
         self.want(wanted, true);
     }
 
@@ -116,20 +124,15 @@ impl Loader {
                 since.elapsed().as_secs()
             )
         });
-        let missing = state
-            .loaded
-            .iter()
-            .flat_map(|module| state.index.firmware(module).iter().map(move |file| (module, file)));
-        let missing = missing
-            .filter(|(_, file)| {
-                !file.contains('*')
-                    && !["", ".xz", ".zst"]
-                        .iter()
-                        .any(|end| self.0.root.exists(format!("/usr/lib/firmware/{file}{end}")))
-            })
-            .map(|(module, file)| {
-                format!("{module}: its firmware {file} is not in the image; some devices need it")
-            });
+        let missing = state.loaded.iter().filter(|_| state.whole).filter_map(|module| {
+            let files = missing(&self.0.root, state.index.firmware(module));
+            let (first, more) = files.split_first()?;
+            let more = match more.len() {
+                0 => String::new(),
+                count => format!(" (and {count} more)"),
+            };
+            Some(format!("{module}: its firmware {first}{more} is not in the image; some devices need it"))
+        });
         state.failed.values().cloned().chain(slow).chain(missing).collect()
     }
 
@@ -143,11 +146,14 @@ impl Loader {
                 continue;
             };
             let index = state.index.clone();
+            let may_wait = !state.whole && !state.at_once.remove(&wanted);
             state.running.insert(wanted.clone(), Instant::now());
             drop(state);
             let results: Vec<(String, io::Result<()>)> = index
                 .resolve(&wanted)
                 .into_iter()
+                // Its firmware may be in a layer: after that it is asked for again.
+                .filter(|module| !(may_wait && lacks_firmware(&self.0.root, &index, module)))
                 .map(|module| (module.clone(), index.load(&self.0.root, &module)))
                 .collect();
             state = self.state();
@@ -167,5 +173,80 @@ impl Loader {
                 let _ = self.0.wake.lock().map(|mut wake| wake.write_all(b"l"));
             }
         }
+    }
+}
+
+/// Whether the module, or one that it needs, asks for a file that is not there.
+fn lacks_firmware(root: &Root, index: &Index, module: &str) -> bool {
+    let needed = index.needs(module).iter().map(String::as_str);
+    [module].into_iter().chain(needed).any(|name| !missing(root, index.firmware(name)).is_empty())
+}
+
+/// Files that the kernel would not find (drivers/base/firmware_loader: plain, .zst, .xz).
+fn missing<'a>(root: &Root, files: &'a [String]) -> Vec<&'a String> {
+    let is_there = |file: &str| {
+        ["updates/", ""].iter().any(|below| {
+            ["", ".zst", ".xz"].iter().any(|end| root.exists(format!("/usr/lib/firmware/{below}{file}{end}")))
+        })
+    };
+    // Patterns stand for one of many; which one, only the device knows.
+    files.iter().filter(|file| !file.contains('*') && !is_there(file)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A machine whose modules name firmware; nothing of it can be loaded here.
+    fn machine() -> (tempfile::TempDir, Loader) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let modules = root.join("usr/lib/modules/6.12");
+        for path in [root.join("proc/sys/kernel"), modules.clone(), root.join("usr/lib/firmware/net")] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::write(root.join("proc/sys/kernel/osrelease"), "6.12\n").unwrap();
+        fs::write(
+            modules.join("modules.dep"),
+            "kernel/net.ko: kernel/core.ko\nkernel/core.ko:\nkernel/plain.ko:\n",
+        )
+        .unwrap();
+        fs::write(modules.join("modules.alias"), "alias pci:1 net\nalias pci:2 plain\n").unwrap();
+        fs::write(modules.join("modules.firmware"), "core: net/a.bin net/b.bin net/c-*.bin\n").unwrap();
+        let (_, wake) = std::io::pipe().unwrap();
+        let loader = Loader::new(Root::at(root).unwrap(), wake);
+        (directory, loader)
+    }
+
+    #[test]
+    fn a_module_waits_for_firmware_that_a_layer_may_bring() {
+        let (directory, loader) = machine();
+        let index = Index::read(&loader.0.root);
+        assert!(lacks_firmware(&loader.0.root, &index, "net"), "what it needs asks for files");
+        assert!(!lacks_firmware(&loader.0.root, &index, "plain"));
+        let firmware = directory.path().join("usr/lib/firmware/net");
+        fs::write(firmware.join("a.bin.xz"), "").unwrap();
+        assert!(lacks_firmware(&loader.0.root, &index, "net"), "one of two");
+        fs::write(firmware.join("b.bin"), "").unwrap();
+        assert!(!lacks_firmware(&loader.0.root, &index, "net"));
+    }
+
+    #[test]
+    fn missing_firmware_is_named_in_one_line_once_the_image_is_whole() {
+        let (directory, loader) = machine();
+        loader.state().loaded.extend(["core".to_string(), "plain".to_string()]);
+        assert_eq!(loader.problems(), [""; 0], "a layer may bring it yet");
+        loader.reread(true);
+        let said = loader.problems();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].starts_with("core: its firmware net/a.bin (and 1 more) is not in the image"),
+            "{said:?}"
+        );
+        for file in ["a.bin", "b.bin.zst"] {
+            fs::write(directory.path().join("usr/lib/firmware/net").join(file), "").unwrap();
+        }
+        assert_eq!(loader.problems(), [""; 0]);
     }
 }

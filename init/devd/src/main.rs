@@ -1,35 +1,47 @@
 //! Devices: modules for what is there and what is plugged in later, the network's first, and the
-//! write guard on every disk as it appears. One thread waits and decides; module loading and the
-//! guard's workers are elsewhere, since either may never return.
-//!
-//! Not yet: the links below /dev/disk.
+//! write guard on every disk as it appears, and after that the links below /dev/disk. One thread waits
+//! and decides; module loading and all that touches a disk are elsewhere, since either may never
+//! return.
 
+mod content;
 mod guard;
+mod links;
 mod loader;
 
 use anyhow::{Context as _, Result};
-use contract::event::Event;
-use contract::facts::Block;
+use content::Contents;
+use contract::event::{DESCRIPTOR, Event};
+use contract::facts::{Block, Facts};
+use contract::guard::guarded;
 use contract::wire::{DevdRequest, Reply, WorkerRequest};
 use contract::{cmdline, paths, state};
 use host::Root;
 use host::sys::uevent::{self, Uevent};
 use host::workers::{Job, Outcome, Pool};
 use loader::Loader;
+use ondisk::DiskReport;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{PipeReader, PipeWriter, Read, Write};
-use std::os::fd::OwnedFd;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// Time that a disk gets to take its read-only flag.
+/// Time that a disk gets to take its read-only flag, or to be read.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// The first login comes before the names of what is on the disks, but for so long only.
+const LOGIN_FIRST: Duration = Duration::from_secs(10);
+/// The readers yield the processor to whoever logs in.
+const READERS_NICE: i32 = 10;
 /// How long nothing may happen before the devices of power-on count as handled.
 const QUIET: Duration = Duration::from_millis(300);
 /// Looked at again while something is pending.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a disk that hangs is looked at: whether the worker that waits for it has ended.
+const COMES_BACK: Duration = Duration::from_secs(5);
 
 fn main() {
     if let Err(error) = Devd::start().and_then(|mut devd| devd.run()) {
@@ -38,10 +50,12 @@ fn main() {
     }
 }
 
-/// What a guard's thread found out about one device.
-struct Guarding {
-    name: String,
-    outcome: Outcome<()>,
+/// What a thread found out.
+enum Told {
+    /// A flag was set on one device, or not.
+    Guarded { name: String, read_only: bool, outcome: Outcome<()> },
+    /// What is on each device of a batch.
+    Read(Vec<(String, Outcome<DiskReport>)>),
 }
 
 /// A question that is answered later.
@@ -58,15 +72,27 @@ struct Devd {
     uevents: OwnedFd,
     control: OwnedFd,
     watch: OwnedFd,
+    consents: i32,
     woken: PipeReader,
     wake: PipeWriter,
     loader: Loader,
-    results: (Sender<Guarding>, Receiver<Guarding>),
-    /// Devices that a worker is asked about now.
+    results: (Sender<Told>, Receiver<Told>),
+    /// Devices whose flag a worker sets now.
     asked: BTreeSet<String>,
-    /// Devices whose flag could not be set, and why.
+    own: guard::Own,
+    /// Devices whose flag could not be set, or that did not answer a reader: why, and whether they hang.
     failed: BTreeMap<String, (String, bool)>,
     disks: BTreeMap<String, u64>,
+    contents: Contents,
+    /// A batch of readers is out.
+    reading: bool,
+    /// Devices are still to be read.
+    unread: bool,
+    /// Nobody waits for the first login any more.
+    may_read: bool,
+    began: Instant,
+    /// Names that two devices claim.
+    doubled: Vec<String>,
     layers_seen: usize,
     layers_done: bool,
     last_news: Instant,
@@ -79,6 +105,8 @@ struct Devd {
 impl Devd {
     fn start() -> Result<Devd> {
         let root = Root::live()?;
+        // A worker that hangs must not hold the event stream of a devd that is gone.
+        rustix::io::fcntl_setfd(host::sys::inherited(DESCRIPTOR), rustix::io::FdFlags::CLOEXEC).ok();
         let words = host::params::read(&root);
         // Before anything is looked at, so that nothing falls between.
         let uevents = uevent::open().context("hear the kernel's uevents")?;
@@ -86,18 +114,27 @@ impl Devd {
         rustix::io::ioctl_fionbio(&woken, true)?;
         rustix::io::ioctl_fionbio(&wake, true)?;
         let loader = Loader::new(root.clone(), wake.try_clone()?);
+        let (watch, consents) = watch()?;
         let mut devd = Devd {
             off: cmdline::switch(&words, "rescue.writable"),
             uevents,
             control: host::ask::listen("devd").context("listen for questions")?,
-            watch: watch()?,
+            watch,
+            consents,
             woken,
             wake,
             loader,
             results: channel(),
             asked: BTreeSet::new(),
+            own: guard::Own::new(),
             failed: BTreeMap::new(),
             disks: BTreeMap::new(),
+            contents: Contents::new().context("watch for writes")?,
+            reading: false,
+            unread: true,
+            may_read: false,
+            began: Instant::now(),
+            doubled: Vec::new(),
             layers_seen: 0,
             layers_done: false,
             last_news: Instant::now(),
@@ -108,7 +145,7 @@ impl Devd {
             root,
         };
         devd.plug_in();
-        devd.guard();
+        devd.look();
         host::events::tell(&Event::Ready { service: "devd".to_string() });
         Ok(devd)
     }
@@ -116,38 +153,64 @@ impl Devd {
     fn run(&mut self) -> Result<()> {
         loop {
             self.look_at_layers();
+            self.look_whether_to_read();
             self.look_whether_settled();
             self.publish();
-            let busy = !self.settled || !self.pending.is_empty() || !self.asked.is_empty();
-            let timeout = busy.then_some(Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() });
+            let busy = !self.settled || !self.pending.is_empty() || !self.is_idle();
+            let hangs = self.failed.values().any(|(_, hung)| *hung);
+            let timeout = match busy {
+                true => Some(TICK),
+                false => hangs.then_some(COMES_BACK),
+            };
+            let timeout = timeout.and_then(|time| Timespec::try_from(time).ok());
             let mut fds = [
                 PollFd::new(&self.uevents, PollFlags::IN),
                 PollFd::new(&self.control, PollFlags::IN),
                 PollFd::new(&self.watch, PollFlags::IN),
                 PollFd::new(&self.woken, PollFlags::IN),
+                PollFd::new(self.contents.writes(), PollFlags::IN),
             ];
-            match poll(&mut fds, timeout.as_ref()) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            let nothing = match poll(&mut fds, timeout.as_ref()) {
+                Ok(ready) => ready == 0,
+                Err(rustix::io::Errno::INTR) => false,
                 Err(error) => return Err(error.into()),
-            }
-            let [events, question, files, woken] = fds.map(|fd| !fd.revents().is_empty());
-            if events {
-                self.hear()?;
-            }
-            if files {
-                drain(&self.watch);
-                self.guard();
+            };
+            let [events, question, files, woken, writes] = fds.map(|fd| !fd.revents().is_empty());
+            let mut look = (events && self.hear()?) || (nothing && hangs && !busy);
+            if files && self.consents_changed() {
+                self.failed.retain(|_, (_, hung)| *hung);
+                look = true;
             }
             if woken {
                 // Its bytes mean nothing; all that is asked for is this turn.
                 let _ = self.woken.read(&mut [0; 256]);
             }
-            self.collect();
+            look |= self.collect();
+            look |= writes && self.contents.take_writes();
             if question {
-                self.accept();
+                look |= self.accept();
+            }
+            if look {
+                self.look();
             }
             self.answer();
         }
+    }
+
+    fn consents_changed(&self) -> bool {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(self.watch.as_fd(), &mut buffer);
+        let mut changed = false;
+        while let Ok(event) = reader.next() {
+            let lost = event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW);
+            changed |= event.wd() == self.consents || lost;
+        }
+        changed
+    }
+
+    /// Nothing is under way.
+    fn is_idle(&self) -> bool {
+        self.asked.is_empty() && !self.reading && !(self.unread && self.may_read)
     }
 
     /// Asks for the modules of everything that has no driver, the network's first.
@@ -160,27 +223,25 @@ impl Devd {
         self.last_news = Instant::now();
     }
 
-    fn hear(&mut self) -> Result<()> {
+    /// Whether block devices came, went or changed.
+    fn hear(&mut self) -> Result<bool> {
         let mut blocks = false;
         loop {
             match uevent::receive(&self.uevents) {
                 Ok(Some(event)) => blocks |= self.heard(&event),
-                Ok(None) => break,
+                Ok(None) => return Ok(blocks),
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
                     host::log!("uevents were lost: looking at everything again");
                     self.plug_in();
+                    self.own.clear();
+                    self.contents.forget_all();
                     blocks = true;
                 }
                 Err(error) => return Err(error).context("hear the kernel's uevents"),
             }
         }
-        if blocks {
-            self.guard();
-        }
-        Ok(())
     }
 
-    /// Whether block devices came, went or changed.
     fn heard(&mut self, event: &Uevent) -> bool {
         self.last_news = Instant::now();
         if let Some(alias) =
@@ -190,6 +251,16 @@ impl Devd {
         }
         if event.fields.get("SUBSYSTEM").map(String::as_str) != Some("block") {
             return false;
+        }
+        // `cciss/c0d0` here, `cciss!c0d0` in sysfs.
+        let name = event.fields.get("DEVNAME").map(|name| name.replace('/', "!")).unwrap_or_default();
+        self.contents.forget(&name);
+        if self.failed.get(&name).is_some_and(|(_, hung)| !hung) {
+            self.failed.remove(&name); // tried again
+        }
+        if matches!(event.action.as_str(), "add" | "remove") {
+            // A partition that a re-read table brings has a flag of its own that is not set.
+            self.own.remove(&name);
         }
         if event.action == "remove"
             && event.fields.get("DEVTYPE").map(String::as_str) == Some("disk")
@@ -211,65 +282,140 @@ impl Devd {
         let _ = std::fs::remove_file(format!("{}/{diskseq}", paths::HUNG));
     }
 
-    /// Brings every flag in line with the consents, by workers on a thread of its own, since a disk
-    /// that hangs holds them for the whole deadline.
-    fn guard(&mut self) {
+    /// Looks at every block device: brings the flags in line with the consents, then the links with
+    /// what is known, and has read what is not.
+    fn look(&mut self) {
         let facts = host::sysfs::facts(&self.root);
         self.note_disks(&facts.blocks);
+        // A disk that came back after all is looked at anew.
+        let still = |name: &String| {
+            let block = facts.blocks.iter().find(|block| block.name == *name);
+            let seq = block.and_then(|block| block.diskseq);
+            seq.is_none_or(|seq| facts.hung.iter().any(|(hung, _)| *hung == seq))
+        };
+        self.failed.retain(|name, (_, hung)| !*hung || still(name));
+        self.contents.retain(&facts);
+        let unguarded = self.guard(&facts);
+        self.read(&facts, &unguarded);
+        self.link(&facts);
+    }
+
+    /// Sets flags by workers on a thread of its own, since a disk that hangs holds them for the whole
+    /// deadline. Returns the devices whose flag is not (yet) what it should be.
+    fn guard(&mut self, facts: &Facts) -> BTreeSet<String> {
         if self.off {
-            return;
+            return BTreeSet::new();
         }
-        let consents = host::consents::read(&self.root);
-        let jobs: Vec<(String, Job)> = facts
-            .blocks
+        let wrong = guard::corrections(facts, &self.own, &host::consents::read(&self.root));
+        let jobs: Vec<(String, bool, Job)> = wrong
             .iter()
-            .filter(|block| !self.asked.contains(&block.name) && block.size > 0)
-            .filter(|block| self.failed.get(&block.name).is_none_or(|(_, hung)| !hung))
-            .filter_map(|block| {
-                let read_only = guard::correction(block, &consents)?;
-                let path = node(&block.name);
+            .filter(|(name, _)| !self.asked.contains(name) && !self.failed.contains_key(name))
+            .filter_map(|(name, read_only)| {
+                let block = facts.blocks.iter().find(|block| block.name == *name)?;
+                let (path, read_only) = (block.path(), *read_only);
                 let request = WorkerRequest::SetReadOnly { path: path.clone(), read_only };
-                Some((block.name.clone(), Job { diskseq: block.diskseq, path, request }))
+                Some((name.clone(), read_only, Job { diskseq: block.diskseq, path, request }))
             })
             .collect();
+        let unguarded = wrong.into_iter().map(|(name, _)| name).chain(self.asked.iter().cloned()).collect();
         if jobs.is_empty() {
-            return;
+            return unguarded;
         }
-        self.asked.extend(jobs.iter().map(|(name, _)| name.clone()));
+        self.asked.extend(jobs.iter().map(|(name, _, _)| name.clone()));
         let (root, results, wake) = (self.root.clone(), self.results.0.clone(), self.wake.try_clone());
         std::thread::spawn(move || {
-            let (names, jobs): (Vec<String>, Vec<Job>) = jobs.into_iter().unzip();
-            let outcomes = Pool::new(root).run::<()>(&jobs, DEADLINE);
-            for (name, outcome) in names.into_iter().zip(outcomes) {
+            let all: Vec<Job> = jobs.iter().map(|(_, _, job)| job.clone()).collect();
+            let outcomes = Pool::new(root).run::<()>(&all, DEADLINE);
+            for ((name, read_only, _), outcome) in jobs.into_iter().zip(outcomes) {
                 // The receiver lives as long as the process.
-                let _ = results.send(Guarding { name, outcome });
+                let _ = results.send(Told::Guarded { name, read_only, outcome });
             }
             // A full pipe has woken it already.
             let _ = wake.map(|mut wake| wake.write_all(b"g"));
         });
+        unguarded
     }
 
-    fn collect(&mut self) {
+    /// Has devices read by workers, one batch at a time.
+    fn read(&mut self, facts: &Facts, unguarded: &BTreeSet<String>) {
+        let hung = facts.blocks.iter().filter(|block| {
+            self.failed.get(&block.name).is_some_and(|(_, hung)| *hung)
+                || facts.hung.iter().any(|(seq, _)| Some(*seq) == block.diskseq)
+        });
+        let hung: BTreeSet<String> = hung.map(|block| block.name.clone()).collect();
+        let is_guarded = |block: &Block| !unguarded.contains(&block.name);
+        let jobs = self.contents.wanting(facts, &hung, is_guarded);
+        self.unread = !jobs.is_empty();
+        if jobs.is_empty() || self.reading || !self.may_read {
+            return;
+        }
+        self.contents.begun(facts, &jobs.iter().map(|(name, _)| name.clone()).collect());
+        (self.reading, self.unread) = (true, false);
+        let (root, results, wake) = (self.root.clone(), self.results.0.clone(), self.wake.try_clone());
+        std::thread::spawn(move || {
+            // Of this thread, and so of the workers that it starts; failing costs the others a little.
+            let _ = rustix::process::setpriority_process(None, READERS_NICE);
+            let (names, jobs): (Vec<String>, Vec<Job>) = jobs.into_iter().unzip();
+            let outcomes = Pool::new(root).run::<DiskReport>(&jobs, DEADLINE);
+            // The receiver lives as long as the process.
+            let _ = results.send(Told::Read(names.into_iter().zip(outcomes).collect()));
+            // A full pipe has woken it already.
+            let _ = wake.map(|mut wake| wake.write_all(b"r"));
+        });
+    }
+
+    fn link(&mut self, facts: &Facts) {
+        let plan = links::plan(&self.root, facts, &self.contents.reports);
+        links::apply(&plan.links, &self.contents.unread(facts), Path::new("/dev/disk"));
+        links::map(facts, Path::new("/dev/mapper"));
+        for (link, winner, rivals) in &plan.doubled {
+            let text = format!("/dev/disk/{link} is {winner}; {} would be it too", rivals.join(", "));
+            if self.told.insert(text.clone()) {
+                host::log!("{text}");
+            }
+        }
+        self.doubled = links::warnings(&plan);
+    }
+
+    /// Takes what the threads found out; whether it was anything.
+    fn collect(&mut self) -> bool {
         let mut any = false;
-        while let Ok(Guarding { name, outcome }) = self.results.1.try_recv() {
+        while let Ok(told) = self.results.1.try_recv() {
             any = true;
-            self.asked.remove(&name);
-            match outcome {
-                Outcome::Done(()) => drop(self.failed.remove(&name)),
-                Outcome::Failed(why) => drop(self.failed.insert(name, (why, false))),
-                Outcome::Hung(why) => drop(self.failed.insert(name, (why, true))),
+            match told {
+                Told::Guarded { name, read_only, outcome } => {
+                    self.asked.remove(&name);
+                    match outcome {
+                        Outcome::Done(()) => {
+                            self.failed.remove(&name);
+                            self.own.insert(name, read_only);
+                        }
+                        Outcome::Failed(why) => drop(self.failed.insert(name, (why, false))),
+                        Outcome::Hung(why) => drop(self.failed.insert(name, (why, true))),
+                    }
+                }
+                Told::Read(outcomes) => {
+                    self.reading = false;
+                    for (name, outcome) in outcomes {
+                        if let Outcome::Hung(why) = &outcome {
+                            self.failed.insert(name.clone(), (why.clone(), true));
+                        }
+                        self.contents.learn(&name, outcome);
+                    }
+                }
             }
         }
         if any {
             self.last_news = Instant::now();
         }
+        any
     }
 
     fn note_disks(&mut self, blocks: &[Block]) {
         let now: BTreeMap<String, u64> = blocks
             .iter()
             .filter(|block| block.partition.is_none())
-            .filter_map(|block| Some((block.name.clone(), guard::guarded(block)?.diskseq)))
+            .filter_map(|block| Some((block.name.clone(), guarded(block)?.diskseq)))
             .collect();
         for (name, diskseq) in &now {
             if self.disks.get(name) != Some(diskseq) {
@@ -295,22 +441,37 @@ impl Devd {
             return;
         }
         let layers: state::Layers = host::statefile::read("layers");
-        let seen = layers.layers.len();
-        if layers.done || seen != self.layers_seen {
-            (self.layers_seen, self.layers_done) = (seen, layers.done);
-            self.loader.reread();
+        // Layers that could not be mounted never say that they are done: init says that they failed.
+        let failed = || {
+            let init: state::Init = host::statefile::read("init");
+            init.services.iter().any(|service| service.name == "layers" && service.state == "failed")
+        };
+        let (seen, done) = (layers.layers.len(), layers.done || failed());
+        if done || seen != self.layers_seen {
+            (self.layers_seen, self.layers_done) = (seen, done);
+            self.loader.reread(done);
             self.plug_in();
         }
     }
 
-    fn look_whether_settled(&mut self) {
-        let quiet = self.loader.is_quiet() && self.asked.is_empty() && self.last_news.elapsed() >= QUIET;
-        // Layers that could not be mounted never say that they are done: init says that they failed.
-        let layers = self.layers_done || {
-            let init: state::Init = host::statefile::read("init");
-            init.services.iter().any(|service| service.name == "layers" && service.state == "failed")
+    /// Reading waits until the first login no longer waits for the processor.
+    fn look_whether_to_read(&mut self) {
+        if self.may_read {
+            return;
+        }
+        let has_address = || {
+            let netd: state::Netd = host::statefile::read("netd");
+            netd.links.iter().any(|link| !link.addresses.is_empty())
         };
-        if !self.settled && quiet && layers {
+        if self.layers_done || self.began.elapsed() >= LOGIN_FIRST || has_address() {
+            self.may_read = true;
+            self.look();
+        }
+    }
+
+    fn look_whether_settled(&mut self) {
+        let quiet = self.loader.is_quiet() && self.is_idle() && self.last_news.elapsed() >= QUIET;
+        if !self.settled && quiet && self.may_read && self.layers_done {
             self.settled = true;
             host::events::tell(&Event::Settled { disks: self.disks.len() as u32 });
         }
@@ -335,7 +496,7 @@ impl Devd {
             settled: self.settled,
             writable: self.off,
             disks: disks.collect(),
-            problems: troubled.chain(self.loader.problems()).collect(),
+            problems: troubled.chain(self.doubled.clone()).chain(self.loader.problems()).collect(),
         };
         for problem in &state.problems {
             if self.told.insert(problem.clone()) {
@@ -351,10 +512,11 @@ impl Devd {
         }
     }
 
-    fn accept(&mut self) {
+    /// Takes one question; whether the devices are to be looked at for it.
+    fn accept(&mut self) -> bool {
         let Ok(connection) = rustix::net::accept_with(&self.control, rustix::net::SocketFlags::CLOEXEC)
         else {
-            return;
+            return false;
         };
         // Root alone can connect; one that says nothing still holds nothing up.
         let patience = Some(Duration::from_secs(1));
@@ -365,27 +527,33 @@ impl Devd {
         );
         let request = match host::ask::receive::<DevdRequest>(&connection) {
             Ok(request) => request,
-            Err(error) => return reply(&connection, &Reply::Failed { error: error.to_string() }),
+            Err(error) => {
+                reply(&connection, &Reply::Failed { error: error.to_string() });
+                return false;
+            }
         };
-        let time = match &request {
-            DevdRequest::Settle { timeout_ms } => Duration::from_millis(*timeout_ms),
+        let (time, look) = match &request {
+            DevdRequest::Settle { timeout_ms } => (Duration::from_millis(*timeout_ms), false),
             DevdRequest::Module { name } => {
                 self.loader.want_again(name);
-                loader::PATIENCE
+                (loader::PATIENCE, false)
             }
             DevdRequest::Guard => {
-                self.guard();
-                DEADLINE
+                // A flag that was cleared once may have been set by hand since.
+                self.own.retain(|_, read_only| *read_only);
+                self.failed.retain(|_, (_, hung)| *hung);
+                (DEADLINE, true)
             }
         };
         self.pending.push(Pending { connection, request, until: Instant::now() + time });
+        look
     }
 
     fn answer(&mut self) {
         let pending = std::mem::take(&mut self.pending);
         for one in pending {
             let answer = match &one.request {
-                DevdRequest::Settle { .. } if self.settled => Some(Reply::Done),
+                DevdRequest::Settle { .. } if self.settled && self.is_idle() => Some(Reply::Done),
                 DevdRequest::Guard if self.asked.is_empty() => Some(Reply::Done),
                 DevdRequest::Settle { .. } | DevdRequest::Guard => None,
                 DevdRequest::Module { name } => match self.loader.outcome(name) {
@@ -411,23 +579,15 @@ fn reply(connection: &OwnedFd, answer: &Reply) {
     }
 }
 
-fn watch() -> Result<OwnedFd> {
+/// The state files, which wake only, and the consents, with their number.
+fn watch() -> Result<(OwnedFd, i32)> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    let changes = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE | inotify::WatchFlags::CREATE;
-    for directory in [paths::STATE, paths::CONSENT] {
-        inotify::add_watch(&watch, directory, changes).with_context(|| format!("watch {directory}"))?;
-    }
-    Ok(watch)
-}
-
-fn drain(watch: &OwnedFd) {
-    let mut buffer = [0; 4096];
-    while matches!(rustix::io::read(watch, &mut buffer), Ok(length) if length > 0) {}
-}
-
-/// The kernel writes a slash in a device's name as `!`.
-fn node(name: &str) -> String {
-    format!("/dev/{}", name.replace('!', "/"))
+    let states = inotify::WatchFlags::MOVED_TO;
+    inotify::add_watch(&watch, paths::STATE, states).with_context(|| format!("watch {}", paths::STATE))?;
+    let changes = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE;
+    let consents = inotify::add_watch(&watch, paths::CONSENT, changes)
+        .with_context(|| format!("watch {}", paths::CONSENT))?;
+    Ok((watch, consents))
 }
 
 /// Network cards on PCI (class 02), virtio, Xen and Hyper-V.
@@ -449,10 +609,5 @@ mod tests {
         assert!(is_network("virtio:d00000001v00001AF4"));
         assert!(!is_network("virtio:d00000002v00001AF4"));
         assert!(!is_network("pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00"));
-    }
-
-    #[test]
-    fn a_name_with_a_slash_is_found_below_dev() {
-        assert_eq!(node("cciss!c0d0"), "/dev/cciss/c0d0");
     }
 }

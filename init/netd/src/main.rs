@@ -3,8 +3,10 @@
 //! their lease's lifetime in the kernel, and its next life takes up the leases that it wrote down.
 //! IPv6 is left to the kernel (router advertisements); its addresses are reported.
 //!
-//! Not yet: a check for address conflicts by ARP before use; static, VLAN and bond configurations.
+//! An interface that belongs to another one is left to whoever made it so. Not yet: static, VLAN and
+//! bond configurations.
 
+mod arp;
 mod dhcp;
 mod nics;
 mod params;
@@ -24,7 +26,7 @@ use params::Wishes;
 use routing::{Leased, Routing};
 use rtnl::Said;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -55,6 +57,8 @@ struct Netd {
     /// What was asked, for the answer that says no.
     asked: BTreeMap<u32, String>,
     nics: BTreeMap<u32, Nic>,
+    /// Links that were named since all were asked for.
+    listed: BTreeSet<u32>,
     applied: Routing,
     leases: BTreeMap<String, Held>,
     leased: u64,
@@ -81,6 +85,7 @@ impl Netd {
             sequence: 0,
             asked: BTreeMap::new(),
             nics: BTreeMap::new(),
+            listed: BTreeSet::new(),
             applied: Routing::default(),
             leases: leases.unwrap_or_default(),
             leased: 0,
@@ -93,8 +98,13 @@ impl Netd {
         }
         // lo is always the first.
         netd.ask("bring up lo", |sequence| rtnl::link_up(sequence, 1, None));
-        netd.ask("list the links", rtnl::dump_links);
+        netd.list_links();
         Ok(netd)
+    }
+
+    fn list_links(&mut self) {
+        self.listed.clear();
+        self.ask("list the links", rtnl::dump_links);
     }
 
     fn run(&mut self) -> Result<()> {
@@ -105,17 +115,23 @@ impl Netd {
                 host::events::tell(&Event::Ready { service: "netd".to_string() });
                 ready = true;
             }
-            let due = self.nics.values().filter_map(|nic| Some(nic.client.as_ref()?.due)).min();
+            let due = self.nics.values().filter_map(|nic| Some(nic.client.as_ref()?.wake())).min();
             let timeout = due.filter(|due| *due < Duration::MAX).map(|due| due.saturating_sub(now()));
             let timeout = timeout
                 .map(|t| Timespec { tv_sec: t.as_secs().cast_signed(), tv_nsec: t.subsec_nanos().into() });
             let mut fds =
                 vec![PollFd::new(&self.netlink, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
-            let sockets: Vec<u32> =
-                self.nics.iter().filter(|(_, nic)| nic.socket.is_some()).map(|(index, _)| *index).collect();
-            fds.extend(
-                self.nics.values().filter_map(|nic| Some(PollFd::new(nic.socket.as_ref()?, PollFlags::IN))),
-            );
+            let of = |socket: fn(&Nic) -> &Option<OwnedFd>| {
+                self.nics.iter().filter_map(move |(index, nic)| Some((*index, socket(nic).as_ref()?)))
+            };
+            let (dhcp, arp): (Vec<_>, Vec<_>) =
+                (of(|nic| &nic.socket).collect(), of(|nic| &nic.arp).collect());
+            fds.extend(dhcp.iter().chain(&arp).map(|(_, socket)| PollFd::new(*socket, PollFlags::IN)));
+            let sockets: Vec<(u32, bool)> = dhcp
+                .iter()
+                .map(|(index, _)| (*index, false))
+                .chain(arp.iter().map(|(index, _)| (*index, true)))
+                .collect();
             match poll(&mut fds, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -127,15 +143,15 @@ impl Netd {
             if woken[1] {
                 self.answer();
             }
-            for (position, index) in sockets.iter().enumerate() {
+            for (position, (index, is_arp)) in sockets.into_iter().enumerate() {
                 if woken[position + 2] {
-                    self.receive(*index);
+                    if is_arp { self.receive_arp(index) } else { self.receive(index) }
                 }
             }
             let due: Vec<u32> = self
                 .nics
                 .iter()
-                .filter(|(_, nic)| nic.client.as_ref().is_some_and(|client| client.due <= now()))
+                .filter(|(_, nic)| nic.client.as_ref().is_some_and(|client| client.wake() <= now()))
                 .map(|(index, _)| *index)
                 .collect();
             for index in due {
@@ -175,7 +191,7 @@ impl Netd {
                 Ok(None) => return Ok(()),
                 // Events were lost: look at everything again.
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
-                    self.ask("list the links", rtnl::dump_links);
+                    self.list_links();
                 }
                 Err(error) => return Err(error).context("hear the kernel"),
             }
@@ -184,7 +200,10 @@ impl Netd {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Link(link) => self.link(link),
+            Said::Link(link) => {
+                self.listed.insert(link.index);
+                self.link(link);
+            }
             Said::LinkGone(index) => {
                 if let Some(nic) = self.nics.remove(&index) {
                     host::log!("{} is gone", nic.link.name);
@@ -206,6 +225,9 @@ impl Netd {
             Said::Answer { sequence, errno } => match self.asked.remove(&sequence) {
                 // A dump of one kind at a time: addresses mean something once the links are known.
                 Some(what) if what == "list the links" => {
+                    // Those whose going was lost.
+                    let listed = std::mem::take(&mut self.listed);
+                    self.nics.retain(|index, _| listed.contains(index));
                     self.ask("list the addresses", rtnl::dump_addresses)
                 }
                 Some(what) if errno != 0 && !SO_ALREADY.contains(&errno) => {
@@ -229,6 +251,9 @@ impl Netd {
         }
         let nic = &self.nics[&index]; // found or inserted above
         let name = nic.link.name.clone();
+        if nic.link.enslaved {
+            return self.leave(index);
+        }
         if !nic.wanted {
             return;
         }
@@ -242,6 +267,19 @@ impl Netd {
             // A cable was plugged: it may be another network.
             self.step(index, dhcp::machine::Event::Renew);
         }
+    }
+
+    /// Another interface has this one, and so its address.
+    fn leave(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        (nic.client, nic.socket, nic.udp, nic.arp) = (None, None, None, None);
+        let Some((address, prefix)) = nic.configured.take() else { return };
+        let name = nic.link.name.clone();
+        host::log!("{name} belongs to another interface now: {address} is taken from it");
+        self.ask(&format!("take {address} from {name}"), |sequence| {
+            rtnl::remove_address(sequence, index, address, prefix)
+        });
+        host::events::tell(&Event::AddressLost { interface: name, address: address.to_string() });
     }
 
     /// Starts DHCP on a link, with the lease of an earlier life if there is one.
@@ -288,10 +326,33 @@ impl Netd {
         }
     }
 
+    /// Answers to the probe of an offered address.
+    fn receive_arp(&mut self, index: u32) {
+        let mut buffer = [0; 128];
+        loop {
+            let Some(nic) = self.nics.get_mut(&index) else { return };
+            let Some((socket, address)) = nic.arp.as_ref().zip(nic.client.as_ref().and_then(Client::probing))
+            else {
+                return;
+            };
+            let length = match packet::receive(socket, &mut buffer) {
+                Ok(Some(length)) => length.min(buffer.len()),
+                Ok(None) => return,
+                Err(error) => return host::log!("{}: receive ARP: {error}", nic.link.name),
+            };
+            if let Some(mac) = arp::claims(&buffer[..length], nic.mac, address) {
+                self.step(index, dhcp::machine::Event::Conflict(mac));
+            }
+        }
+    }
+
     fn step(&mut self, index: u32, event: dhcp::machine::Event) {
         let Some(nic) = self.nics.get_mut(&index) else { return };
         let Some(client) = &nic.client else { return };
         let (next, actions) = step(client, event, now(), random());
+        if next.probing().is_none() {
+            nic.arp = None;
+        }
         nic.client = Some(next);
         for action in actions {
             self.act(index, action);
@@ -303,6 +364,17 @@ impl Netd {
         let name = nic.link.name.clone();
         match action {
             Action::Say(text) => host::log!("{name}: {text}"),
+            Action::Warn(text) => self.problem(format!("{name}: {text}")),
+            Action::Probe(address) => match packet::open_arp(index) {
+                Ok(socket) => {
+                    if let Err(error) = packet::broadcast_arp(&socket, index, &arp::probe(nic.mac, address)) {
+                        host::log!("{name}: probe {address}: {error}");
+                    }
+                    nic.arp = Some(socket);
+                }
+                // Without the probe the address is used as any client uses it.
+                Err(error) => host::log!("{name}: open an ARP socket: {error}"),
+            },
             Action::Broadcast(message) => {
                 let packet = broadcast_packet(&message.encode(), message.client);
                 let sent = nic.socket.as_ref().map(|socket| packet::broadcast(socket, index, &packet));
@@ -407,6 +479,7 @@ impl Netd {
                 lease,
                 booted_from: self.wishes.boot_mac == Some(nic.mac),
                 bmc: nic.bmc,
+                carrier: nic.link.carrier,
                 order: nic.order.unwrap_or(u64::MAX),
             })
         });
@@ -416,7 +489,7 @@ impl Netd {
     fn resolve(&mut self) {
         let mut servers: Vec<IpAddr> = self.wishes.nameservers.clone();
         let mut search: Vec<String> = Vec::new();
-        for leased in self.leased() {
+        for leased in routing::ranked(&self.leased()) {
             servers.extend(leased.lease.nameservers.iter().map(|server| IpAddr::V4(*server)));
             search.extend(leased.lease.search.iter().cloned());
         }
@@ -427,7 +500,8 @@ impl Netd {
                 true
             }
         });
-        search.dedup();
+        let mut known = BTreeSet::new();
+        search.retain(|domain| known.insert(domain.clone()));
         let mut text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
         if !search.is_empty() {
             text += &format!("search {}\n", search.join(" "));
@@ -443,7 +517,8 @@ impl Netd {
     }
 
     fn name(&mut self) {
-        let leased = self.leased().into_iter().find_map(|leased| leased.lease.hostname.clone());
+        let leased = self.leased();
+        let leased = routing::ranked(&leased).into_iter().find_map(|leased| leased.lease.hostname.clone());
         let first = self
             .nics
             .values()

@@ -27,6 +27,8 @@ pub struct Nic {
     pub socket: Option<OwnedFd>,
     /// Sends renewals.
     pub udp: Option<OwnedFd>,
+    /// Open while an offered address is probed.
+    pub arp: Option<OwnedFd>,
     /// What of the lease is in the kernel.
     pub configured: Option<(Ipv4Addr, u8)>,
     /// Which link was the first to get a lease, the second ...
@@ -52,6 +54,7 @@ impl Nic {
             client: None,
             socket: None,
             udp: None,
+            arp: None,
             configured: None,
             order: None,
             addresses: Vec::new(),
@@ -82,7 +85,7 @@ impl Nic {
             driver: self.driver.clone(),
             carrier: self.link.carrier,
             booted_from: wishes.boot_mac == Some(self.mac),
-            state: match (&self.client, self.wanted, self.link.carrier) {
+            state: match (&self.client, self.wanted && !self.link.enslaved, self.link.carrier) {
                 (_, false, _) => "off",
                 (_, _, false) => "no carrier",
                 (Some(client), ..) => client.state(),

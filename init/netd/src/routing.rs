@@ -23,6 +23,8 @@ pub struct Leased<'a> {
     pub booted_from: bool,
     /// A USB NIC that a BMC shows to its host.
     pub bmc: bool,
+    /// The cable is in.
+    pub carrier: bool,
     /// Order in which the links got their leases.
     pub order: u64,
 }
@@ -34,12 +36,18 @@ pub struct Routing {
     pub rules: Vec<Rule>,
 }
 
-pub fn plan(leased: &[Leased<'_>]) -> Routing {
+/// The links by preference.
+pub fn ranked<'a, 'b>(leased: &'b [Leased<'a>]) -> Vec<&'b Leased<'a>> {
     let mut ranked: Vec<&Leased<'_>> = leased.iter().collect();
     ranked.sort_by_key(|one| {
         let last = one.bmc || one.lease.address.is_link_local();
-        (last, !one.booted_from, one.lease.gateway.is_none(), one.order)
+        (!one.carrier, last, !one.booted_from, one.lease.gateway.is_none(), one.order)
     });
+    ranked
+}
+
+pub fn plan(leased: &[Leased<'_>]) -> Routing {
+    let ranked = ranked(leased);
     let mut routing = Routing::default();
     for (rank, one) in ranked.iter().enumerate() {
         let metric = METRIC + 10 * rank as u32;
@@ -123,7 +131,7 @@ mod tests {
     }
 
     fn leased(link: u32, lease: &Lease, order: u64) -> Leased<'_> {
-        Leased { link, lease, booted_from: false, bmc: false, order }
+        Leased { link, lease, booted_from: false, bmc: false, carrier: true, order }
     }
 
     /// The link of the main table's default route with the lowest metric.
@@ -163,6 +171,14 @@ mod tests {
         let other = lease([10, 9, 0, 2], 24, Some([10, 9, 0, 1]));
         let usb = Leased { bmc: true, booted_from: true, ..leased(2, &other, 0) };
         assert_eq!(default_link(&plan(&[usb, leased(3, &nic, 1)])), Some(3));
+    }
+
+    #[test]
+    fn without_its_cable_no_link_is_preferred() {
+        let (a, b) =
+            (lease([10, 0, 2, 15], 24, Some([10, 0, 2, 2])), lease([10, 0, 3, 15], 24, Some([10, 0, 3, 2])));
+        let unplugged = Leased { booted_from: true, carrier: false, ..leased(2, &a, 0) };
+        assert_eq!(default_link(&plan(&[unplugged, leased(3, &b, 1)])), Some(3));
     }
 
     #[test]

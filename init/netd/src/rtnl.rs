@@ -45,6 +45,9 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     pub up: bool,
     pub carrier: bool,
+    /// It belongs to another interface (a bond, a bridge, the virtual NIC above a cloud's fast path)
+    /// that has the address.
+    pub enslaved: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,6 +287,7 @@ fn link(body: &[u8]) -> Option<Link> {
         mac: get(1).and_then(|mac| mac.try_into().ok()),                           // IFLA_ADDRESS
         up: flags & IFF_UP != 0,
         carrier: flags & IFF_LOWER_UP != 0,
+        enslaved: get(10).is_some_and(|master| master != [0; 4]), // IFLA_MASTER
     })
 }
 

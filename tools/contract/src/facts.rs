@@ -60,14 +60,18 @@ impl Block {
         if self.major == 0 { self.name.clone() } else { format!("/dev/{}", self.name.replace('!', "/")) }
     }
 
-    /// Made by the kernel out of others or of nothing (md, dm, loop, zram), not by a drive. NVMe with
-    /// multipath lives below `virtual/nvme-subsystem` and is real.
+    /// Made by the kernel out of others, of memory or of nothing (md, dm, loop, zram, bcache), not by a
+    /// drive; a partition is what its disk is. Real although they live below `virtual`: NVMe with
+    /// multipath (`virtual/nvme-subsystem`), and disks at the other end of a network (nbd, AoE).
+    ///
+    /// The one classification: the guard, the graph and the verbs ask here.
     pub fn is_virtual(&self) -> bool {
+        if self.md.is_some() || self.dm.is_some() || self.loop_file.is_some() || !self.slaves.is_empty() {
+            return true;
+        }
         let path = self.hardware.path.as_deref().unwrap_or_default();
-        path.starts_with("virtual/block/")
-            || self.md.is_some()
-            || self.dm.is_some()
-            || !self.slaves.is_empty()
+        let is_remote = |name: &str| name.starts_with("nbd") || name.starts_with("etherd!");
+        path.strip_prefix("virtual/block/").is_some_and(|name| !is_remote(name))
     }
 }
 
@@ -157,4 +161,36 @@ pub struct Swap {
     pub size: u64,
     pub used: u64,
     pub priority: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_on_others_or_in_memory_is_virtual_and_nothing_else() {
+        let cases = [
+            ("virtual/block/md127", true),
+            ("virtual/block/md0/md0p1", true),
+            ("virtual/block/dm-3", true),
+            ("virtual/block/loop0", true),
+            ("virtual/block/loop0/loop0p1", true),
+            ("virtual/block/zram0", true),
+            ("virtual/block/ram0", true),
+            ("virtual/block/bcache0", true),
+            ("virtual/block/nbd0", false),
+            ("virtual/block/nbd0/nbd0p1", false),
+            ("virtual/block/etherd!e0.0", false),
+            ("virtual/nvme-subsystem/nvme-subsys0/nvme0n1", false),
+            ("virtual/nvme-subsystem/nvme-subsys0/nvme0n1/nvme0n1p1", false),
+            ("pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda/sda1", false),
+            ("platform/host3/session1/target3:0:0/3:0:0:0/block/sdb", false),
+            ("vbd-51712/block/xvda", false),
+        ];
+        for (path, want) in cases {
+            let hardware = Hardware { path: Some(path.to_string()), ..Hardware::default() };
+            let name = path.rsplit('/').next().unwrap().to_string();
+            assert_eq!(Block { name, hardware, ..Block::default() }.is_virtual(), want, "{path}");
+        }
+    }
 }

@@ -1,7 +1,11 @@
 //! The write guard's policy. A consent is a file below [`crate::paths::CONSENT`], written before a
 //! flag is cleared. `wanted` is pure and the only policy: devd and the verbs both call it.
 
+use crate::facts::Block;
 use serde::{Deserialize, Serialize};
+
+/// Major numbers of drives whose medium the block layer's flag says nothing about: floppy, CD.
+const NOT_DISKS: &[u32] = &[2, 11];
 
 /// A window of a disk, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,6 +43,18 @@ pub struct Guarded {
     pub extent: Option<Extent>,
 }
 
+/// What the guard watches: real disks and their partitions. `None` for what stands on others or in
+/// memory ([`Block::is_virtual`]), for floppy and CD drives, and for what has no diskseq.
+pub fn guarded(block: &Block) -> Option<Guarded> {
+    // An image file has no major number, and no flag.
+    if block.major == 0 || NOT_DISKS.contains(&block.major) || block.is_virtual() {
+        return None;
+    }
+    let extent =
+        block.partition.as_ref().map(|partition| Extent { start: partition.start, length: block.size });
+    Some(Guarded { diskseq: block.diskseq?, extent })
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wanted {
@@ -61,6 +77,24 @@ pub fn wanted(device: Guarded, consents: &[Consent]) -> Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disks_and_their_partitions_are_guarded_and_nothing_else() {
+        let disk = Block { name: "sda".to_string(), major: 8, diskseq: Some(7), ..Block::default() };
+        assert_eq!(guarded(&disk), Some(Guarded { diskseq: 7, extent: None }));
+        let partition = crate::facts::Partition { disk: "sda".to_string(), number: 1, start: SDA1.start };
+        let sda1 = Block { partition: Some(partition), size: SDA1.length, ..disk.clone() };
+        assert_eq!(guarded(&sda1), Some(Guarded { diskseq: 7, extent: Some(SDA1) }));
+        for (label, other) in [
+            ("a CD", Block { major: 11, ..disk.clone() }),
+            ("a floppy", Block { major: 2, ..disk.clone() }),
+            ("an image file", Block { major: 0, ..disk.clone() }),
+            ("without a diskseq", Block { diskseq: None, ..disk.clone() }),
+            ("an array", Block { md: Some(Default::default()), ..disk }),
+        ] {
+            assert_eq!(guarded(&other), None, "{label}");
+        }
+    }
 
     const SDA1: Extent = Extent { start: 1 << 20, length: 1 << 30 };
     const SDA2: Extent = Extent { start: 2 << 30, length: 1 << 30 };

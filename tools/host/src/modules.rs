@@ -106,6 +106,11 @@ impl Index {
         self.builtin.contains(&normal(name))
     }
 
+    /// What has to be loaded before the module, all of it.
+    pub fn needs(&self, module: &str) -> &[String] {
+        self.needs.get(&normal(module)).map_or(&[], Vec::as_slice)
+    }
+
     /// Firmware files that the module may ask for, below /lib/firmware.
     pub fn firmware(&self, module: &str) -> &[String] {
         self.firmware.get(&normal(module)).map_or(&[], Vec::as_slice)

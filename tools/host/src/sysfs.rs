@@ -30,6 +30,8 @@ pub fn facts(root: &Root) -> Facts {
     for name in names.iter().filter_map(|name| name.to_str()) {
         match block(root, name) {
             Some(block) => facts.blocks.push(block),
+            // A leg of a multipath NVMe namespace has no node of its own, and no number.
+            None if root.line(format!("{CLASS}/{name}/hidden")).as_deref() == Some("1") => {}
             // Gone between listing and reading, as a device may be.
             None => facts.problems.push(format!("{name}: no device number in sysfs")),
         }

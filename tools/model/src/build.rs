@@ -5,7 +5,7 @@ use crate::overlay;
 use crate::storage::{Array, Device, Id, Observed, Problem, Storage};
 use crate::text::Untrusted;
 use contract::facts::{Block, Facts, Partition};
-use contract::guard::{self, Consent, Guarded, Wanted};
+use contract::guard::{self, Consent, Wanted};
 use ondisk::table::{Entry, Table, TableKind};
 use ondisk::volume::Volume;
 use ondisk::{DiskReport, Health, Severity, Signature, Usage};
@@ -75,16 +75,9 @@ fn id(block: &Block) -> Id {
     })
 }
 
-/// Real disks and their partitions are guarded; what the kernel makes of them has no flag of ours.
+/// What the device's own flag should be; `None` for what has no flag of ours.
 fn guard(block: &Block, consents: &[Consent]) -> Option<Wanted> {
-    if block.major == 0 || block.is_virtual() {
-        return None;
-    }
-    let extent = block
-        .partition
-        .as_ref()
-        .map(|partition| guard::Extent { start: partition.start, length: block.size });
-    Some(guard::wanted(Guarded { diskseq: block.diskseq?, extent }, consents))
+    Some(guard::wanted(guard::guarded(block)?, consents))
 }
 
 /// `sda5`, `nvme0n1p5`: as the kernel would name it.

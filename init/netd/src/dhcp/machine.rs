@@ -1,8 +1,13 @@
 //! The client's states (RFC 2131 section 4.4): pure. The clock, randomness and the wire are the
 //! caller's. A client never gives up: a switch port that learns for 40 seconds, a cable that comes
 //! late and a server that starts after us all end in a lease.
+//!
+//! An offered address is probed by ARP (RFC 5227) while the server is asked for it, so that the probe
+//! costs the first login nothing. Who answers it has the address: it is declined and another asked
+//! for, once. A second answer is more likely a router that answers for everybody, and a machine
+//! without an address helps nobody: it is said, and the address is used.
 
-use super::message::{DISCOVER, Incoming, Lease, Outgoing, REQUEST};
+use super::message::{DECLINE, DISCOVER, Incoming, Lease, Outgoing, REQUEST};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,6 +16,16 @@ use std::time::Duration;
 const LONGEST: Duration = Duration::from_secs(8);
 /// REQUESTs before the offer is given up.
 const REQUESTS: u32 = 4;
+/// DISCOVERs that a machine with a lease sends on what may be another network.
+const DISCOVERS: u32 = 4;
+/// How long an answer to the probe is waited for.
+const PROBE: Duration = Duration::from_secs(3);
+/// Addresses declined in a row before the answers to probes are no longer believed.
+const DECLINES: u32 = 1;
+/// RFC 2131 section 3.1, step 5.
+const AFTER_DECLINE: Duration = Duration::from_secs(10);
+/// A server may grant one second; it is not asked more often than this.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -18,17 +33,27 @@ pub enum Phase {
     Selecting {
         tries: u32,
     },
-    /// Asking for what was offered (or, after a restart, for what we had: INIT-REBOOT).
+    /// Asking for what was offered, or for what we had.
     Requesting {
         tries: u32,
         offer: Box<Lease>,
-        again: bool,
+        why: Why,
     },
     Bound,
     /// Asking our server to go on.
     Renewing,
     /// Asking any server to go on.
     Rebinding,
+}
+
+/// Why an address is asked for; the last two are RFC 2131's INIT-REBOOT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    Offered,
+    /// An earlier life of this process had it: without an answer it stays ours.
+    Restarted,
+    /// The cable was plugged: without an answer it may be another network.
+    Replugged,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +64,13 @@ pub struct Client {
     pub held: Option<Held>,
     xid: u32,
     began: Duration,
+    /// When the first request of this exchange was sent: leases count from there.
+    asked: Duration,
+    /// The address that is being probed, and until when.
+    probe: Option<(Ipv4Addr, Duration)>,
+    declined: u32,
     /// When `Timer` is due.
-    pub due: Duration,
+    due: Duration,
 }
 
 /// A lease that was acknowledged.
@@ -62,8 +92,10 @@ impl Held {
 pub enum Event {
     Timer,
     Received(Incoming),
-    /// Ask again now.
+    /// Ask again now: the cable was plugged, or a person wants it.
     Renew,
+    /// Somebody with this MAC has the address that is being probed.
+    Conflict([u8; 6]),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +107,12 @@ pub enum Action {
     Configure,
     /// The lease ended: take this address away.
     Remove(Ipv4Addr),
+    /// Ask by ARP who has this address.
+    Probe(Ipv4Addr),
     /// For the log.
     Say(String),
+    /// For a person.
+    Warn(String),
 }
 
 impl Client {
@@ -89,10 +125,23 @@ impl Client {
         now: Duration,
     ) -> Client {
         let phase = match &held {
-            Some(held) => Phase::Requesting { tries: 0, offer: Box::new(held.lease.clone()), again: true },
+            Some(held) => {
+                Phase::Requesting { tries: 0, offer: Box::new(held.lease.clone()), why: Why::Restarted }
+            }
             None => Phase::Selecting { tries: 0 },
         };
-        Client { mac, hostname, phase, held, xid: random, began: now, due: now }
+        let (began, asked, due) = (now, now, now);
+        Client { mac, hostname, phase, held, xid: random, began, asked, probe: None, declined: 0, due }
+    }
+
+    /// When `Timer` has something to do.
+    pub fn wake(&self) -> Duration {
+        self.probe.map_or(self.due, |(_, until)| until.min(self.due))
+    }
+
+    /// The address that is being probed.
+    pub fn probing(&self) -> Option<Ipv4Addr> {
+        self.probe.map(|(address, _)| address)
     }
 
     pub fn xid(&self) -> u32 {
@@ -134,20 +183,19 @@ impl Client {
 pub fn step(client: &Client, event: Event, now: Duration, random: u32) -> (Client, Vec<Action>) {
     let mut next = client.clone();
     let mut actions = Vec::new();
+    next.probe = next.probe.filter(|(_, until)| now < *until);
     match event {
         Event::Timer if now < client.due => {}
         Event::Timer => timer(&mut next, now, random, &mut actions),
-        Event::Renew => match &next.held {
-            Some(_) => {
-                next.phase = Phase::Renewing;
-                (next.xid, next.began, next.due) = (random, now, now);
-                timer(&mut next, now, random, &mut actions);
+        Event::Renew => {
+            next.restart(random, now);
+            if let Some(held) = &next.held {
+                let offer = Box::new(held.lease.clone());
+                next.phase = Phase::Requesting { tries: 0, offer, why: Why::Replugged };
             }
-            None => {
-                next.restart(random, now);
-                timer(&mut next, now, random, &mut actions);
-            }
-        },
+            timer(&mut next, now, random, &mut actions);
+        }
+        Event::Conflict(mac) => conflict(&mut next, mac, now, random, &mut actions),
         Event::Received(message) => received(&mut next, message, now, random, &mut actions),
     }
     (next, actions)
@@ -164,20 +212,24 @@ fn timer(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
         client.restart(random, now);
     }
     match client.phase.clone() {
+        // Nobody offers anything here: what we had stays ours until it expires.
+        Phase::Selecting { tries } if tries >= DISCOVERS && client.held.is_some() => bound(client, now),
         Phase::Selecting { tries } => {
             actions.push(Action::Broadcast(client.message(DISCOVER, now)));
             client.phase = Phase::Selecting { tries: tries.saturating_add(1) };
             client.wait(tries, random, now);
         }
-        Phase::Requesting { tries, offer, again } if tries < REQUESTS => {
-            let server = (!again).then_some(offer.server);
+        Phase::Requesting { tries, offer, why } if tries < REQUESTS => {
+            let server = (why == Why::Offered).then_some(offer.server);
             let message = Outgoing { requested: Some(offer.address), server, ..client.message(REQUEST, now) };
             actions.push(Action::Broadcast(message));
-            client.phase = Phase::Requesting { tries: tries + 1, offer, again };
+            if tries == 0 {
+                client.asked = now;
+            }
+            client.phase = Phase::Requesting { tries: tries + 1, offer, why };
             client.wait(tries, random, now);
         }
-        // Nobody answers for what we had: it stays ours until it expires.
-        Phase::Requesting { again: true, .. } if client.held.is_some() => bound(client, now),
+        Phase::Requesting { why: Why::Restarted, .. } if client.held.is_some() => bound(client, now),
         Phase::Requesting { .. } => {
             client.restart(random, now);
             timer(client, now, random, actions);
@@ -200,6 +252,7 @@ fn renew(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
     if client.phase == Phase::Bound {
         (client.xid, client.began) = (random, now);
     }
+    client.asked = now;
     let message = Outgoing { client: held.lease.address, ..client.message(REQUEST, now) };
     let until = if now < rebind {
         client.phase = Phase::Renewing;
@@ -220,7 +273,7 @@ fn bound(client: &mut Client, now: Duration) {
     client.phase = Phase::Bound;
     client.due = match &client.held {
         Some(held) if held.expires().is_some() => {
-            (held.since + Duration::from_secs(held.lease.t1.into())).max(now)
+            (held.since + Duration::from_secs(held.lease.t1.into())).max(now + SHORTEST)
         }
         _ => Duration::MAX,
     };
@@ -229,12 +282,16 @@ fn bound(client: &mut Client, now: Duration) {
 fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, actions: &mut Vec<Action>) {
     match (message, client.phase.clone()) {
         (Incoming::Offer(offer), Phase::Selecting { .. }) => {
-            client.phase = Phase::Requesting { tries: 0, offer: Box::new(offer), again: false };
+            if client.lease().is_none_or(|held| held.address != offer.address) {
+                actions.push(Action::Probe(offer.address));
+                client.probe = Some((offer.address, now + PROBE));
+            }
+            client.phase = Phase::Requesting { tries: 0, offer: Box::new(offer), why: Why::Offered };
             client.due = now;
             timer(client, now, random, actions);
         }
         (Incoming::Ack(lease), Phase::Requesting { .. } | Phase::Renewing | Phase::Rebinding) => {
-            if let Phase::Requesting { offer, again: false, .. } = &client.phase
+            if let Phase::Requesting { offer, why: Why::Offered, .. } = &client.phase
                 && offer.server != lease.server
             {
                 return; // another server's word about another offer
@@ -242,22 +299,64 @@ fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, 
             if let Some(old) = client.lease().map(|old| old.address).filter(|old| *old != lease.address) {
                 actions.push(Action::Remove(old));
             }
-            client.held = Some(Held { lease, since: now });
+            client.held = Some(Held { lease, since: client.asked });
             bound(client, now);
             actions.push(Action::Configure);
         }
-        (Incoming::Nak { server, text }, Phase::Requesting { .. } | Phase::Renewing | Phase::Rebinding) => {
+        (Incoming::Nak { server, text }, phase) => {
+            // A server that others brought along refuses whatever is not its own: only the one that we
+            // asked counts, where we asked one.
+            let asked = match &phase {
+                Phase::Selecting { .. } | Phase::Bound => return,
+                Phase::Requesting { offer, why: Why::Offered, .. } => Some(offer.server),
+                Phase::Renewing => client.lease().map(|lease| lease.server),
+                Phase::Requesting { why: Why::Restarted | Why::Replugged, .. } | Phase::Rebinding => None,
+            };
+            if let (Some(asked), Some(server)) = (asked, server)
+                && asked != server
+            {
+                return actions.push(Action::Say(format!("{server} refused what {asked} grants: not heard")));
+            }
             let who = server.map_or("a server".to_string(), |server| server.to_string());
             actions.push(Action::Say(format!("{who} refused our address ({text}): asking anew")));
             if let Some(held) = client.held.take() {
                 actions.push(Action::Remove(held.lease.address));
             }
+            client.probe = None;
             client.restart(random, now);
             // Not at once: a server that refuses everything must not be flooded.
             client.wait(0, random, now);
         }
-        _ => {}
+        (Incoming::Offer(_) | Incoming::Ack(_), _) => {}
     }
+}
+
+/// Somebody has the address that we were offered.
+fn conflict(client: &mut Client, mac: [u8; 6], now: Duration, random: u32, actions: &mut Vec<Action>) {
+    let Some((address, _)) = client.probe.take() else { return };
+    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+    if client.declined >= DECLINES {
+        return actions.push(Action::Warn(format!(
+            "{mac} answers for {address}, and answered for the address before: used all the same; if this machine cannot be reached, two have that address"
+        )));
+    }
+    let server = match &client.phase {
+        Phase::Requesting { offer, .. } => Some(offer.server),
+        Phase::Bound | Phase::Renewing | Phase::Rebinding => client.lease().map(|lease| lease.server),
+        Phase::Selecting { .. } => None,
+    };
+    client.declined += 1;
+    actions.push(Action::Warn(format!(
+        "{address} was offered and {mac} has it already: declined, asking for another one"
+    )));
+    let message = Outgoing { requested: Some(address), server, ..client.message(DECLINE, now) };
+    actions.push(Action::Broadcast(message));
+    if client.lease().is_some_and(|lease| lease.address == address) {
+        client.held = None;
+        actions.push(Action::Remove(address));
+    }
+    client.restart(random, now);
+    client.due = now + AFTER_DECLINE;
 }
 
 /// What a client says in a state file.
@@ -306,7 +405,7 @@ mod tests {
         assert!(matches!(&sent[..], [Action::Broadcast(m)] if m.kind == DISCOVER));
         let (client, sent) = step(&client, Event::Received(Incoming::Offer(lease(seconds))), s(1), 3);
         assert!(
-            matches!(&sent[..], [Action::Broadcast(m)] if m.kind == REQUEST && m.server.is_some() && m.requested.is_some())
+            matches!(&sent[..], [Action::Probe(_), Action::Broadcast(m)] if m.kind == REQUEST && m.server.is_some() && m.requested.is_some())
         );
         let (client, done) = step(&client, Event::Received(Incoming::Ack(lease(seconds))), s(1), 4);
         assert_eq!(done, [Action::Configure]);
@@ -333,7 +432,8 @@ mod tests {
     fn an_acknowledged_renewal_starts_the_lease_anew() {
         let (client, _) = step(&bound_client(800), Event::Timer, s(401), 5);
         let (client, done) = step(&client, Event::Received(Incoming::Ack(lease(800))), s(402), 6);
-        assert_eq!((done, client.due), (vec![Action::Configure], s(802)));
+        // It counts from the request, not from the answer.
+        assert_eq!((done, client.due), (vec![Action::Configure], s(801)));
     }
 
     #[test]
@@ -377,6 +477,92 @@ mod tests {
     }
 
     #[test]
+    fn a_plugged_cable_asks_for_what_it_had_and_then_for_anything() {
+        let (mut client, sent) = step(&bound_client(800), Event::Renew, s(100), 5);
+        assert!(
+            matches!(&sent[..], [Action::Broadcast(m)] if m.kind == REQUEST && m.server.is_none() && m.requested == Some(lease(1).address))
+        );
+        let (mut discovers, mut now) = (0, s(100));
+        while client.phase != Phase::Bound {
+            now = client.wake();
+            let (next, sent) = step(&client, Event::Timer, now, 5);
+            discovers +=
+                sent.iter().filter(|a| matches!(a, Action::Broadcast(m) if m.kind == DISCOVER)).count();
+            assert!(!sent.iter().any(|action| matches!(action, Action::Remove(_))), "nobody said no");
+            client = next;
+        }
+        assert_eq!((discovers as u32, now < s(160)), (DISCOVERS, true));
+        // Another network's server offers another address.
+        let (client, _) = step(&bound_client(800), Event::Renew, s(100), 5);
+        let (client, _) =
+            step(&Client { phase: Phase::Selecting { tries: 1 }, ..client }, Event::Timer, s(130), 5);
+        let other = Lease { address: Ipv4Addr::new(192, 168, 1, 7), ..lease(800) };
+        let (client, _) = step(&client, Event::Received(Incoming::Offer(other.clone())), s(131), 6);
+        let (client, done) = step(&client, Event::Received(Incoming::Ack(other.clone())), s(131), 6);
+        assert_eq!(done, [Action::Remove(lease(1).address), Action::Configure]);
+        assert_eq!(client.lease(), Some(&other));
+    }
+
+    #[test]
+    fn only_the_server_that_was_asked_may_refuse() {
+        let nak = |last: u8| {
+            let server = Some(Ipv4Addr::new(10, 0, 2, last));
+            Event::Received(Incoming::Nak { server, text: String::new() })
+        };
+        let (client, _) = step(&bound_client(800), Event::Timer, s(401), 5);
+        assert_eq!(step(&client, nak(66), s(402), 6).0, client, "a rogue server");
+        assert!(step(&client, nak(2), s(402), 6).0.held.is_none());
+        let (asking, _) = step(&Client::new(MAC, None, None, 1, s(0)), Event::Timer, s(0), 2);
+        let (asking, _) = step(&asking, Event::Received(Incoming::Offer(lease(800))), s(1), 3);
+        assert_eq!(step(&asking, nak(66), s(1), 6).0, asking);
+        assert!(matches!(step(&asking, nak(2), s(1), 6).0.phase, Phase::Selecting { .. }));
+    }
+
+    #[test]
+    fn an_address_that_somebody_has_is_declined_once_and_then_used_all_the_same() {
+        let bound = bound_client(800);
+        assert_eq!(bound.probing(), Some(lease(1).address));
+        let (client, sent) = step(&bound, Event::Conflict([2; 6]), s(2), 5);
+        let declines = |action: &Action| {
+            matches!(action, Action::Broadcast(m) if m.kind == DECLINE && m.requested.is_some()
+                && m.server.is_some() && m.client.is_unspecified())
+        };
+        assert!(sent.iter().any(declines), "{sent:?}");
+        assert!(sent.contains(&Action::Remove(lease(1).address)) && client.held.is_none());
+        assert_eq!(client.due, s(12));
+        let (client, _) = step(&client, Event::Timer, s(12), 6);
+        let (client, _) = step(&client, Event::Received(Incoming::Offer(lease(800))), s(13), 7);
+        let (client, sent) = step(&client, Event::Conflict([2; 6]), s(13), 8);
+        assert!(matches!(&sent[..], [Action::Warn(_)]), "{sent:?}");
+        let (client, done) = step(&client, Event::Received(Incoming::Ack(lease(800))), s(13), 9);
+        assert_eq!((done, client.state()), (vec![Action::Configure], "bound"));
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_is_not_believed() {
+        let bound = bound_client(800);
+        assert_eq!(bound.wake(), s(1) + PROBE);
+        let (client, sent) = step(&bound, Event::Timer, s(4), 5);
+        assert_eq!((client.probing(), client.wake(), sent.len()), (None, s(401), 0));
+        let (client, sent) = step(&client, Event::Conflict([2; 6]), s(5), 5);
+        assert!(sent.is_empty() && client.held.is_some());
+    }
+
+    #[test]
+    fn a_server_that_grants_a_second_is_asked_once_a_second() {
+        let (mut client, mut sent, mut now) = (bound_client(1), 0, s(1));
+        while now < s(11) {
+            let (next, actions) = step(&client, Event::Timer, now, 5);
+            sent +=
+                actions.iter().filter(|a| matches!(a, Action::Broadcast(_) | Action::Unicast(..))).count();
+            client = step(&next, Event::Received(Incoming::Offer(lease(1))), now, 5).0;
+            client = step(&client, Event::Received(Incoming::Ack(lease(1))), now, 5).0;
+            now = client.wake().max(now + Duration::from_millis(1));
+        }
+        assert!(sent <= 25, "{sent} messages in ten seconds");
+    }
+
+    #[test]
     fn a_lease_without_end_is_not_renewed() {
         assert_eq!(bound_client(u32::MAX).due, Duration::MAX);
     }
@@ -384,23 +570,29 @@ mod tests {
     proptest! {
         #[test]
         fn any_order_of_events_keeps_the_client_asking(
-            events in proptest::collection::vec((0u8..6, 0u64..2000, any::<u32>(), 1u32..5000), 0..100)
+            events in proptest::collection::vec((0u8..7, 0u64..2000, any::<u32>(), 1u32..5000), 0..100)
         ) {
             let mut client = Client::new(MAC, None, None, 1, s(0));
             let mut now = s(0);
             for (kind, later, random, seconds) in events {
                 now += s(later);
+                let timer = kind <= 1;
                 let event = match kind {
                     0 | 1 => Event::Timer,
                     2 => Event::Received(Incoming::Offer(lease(seconds))),
                     3 => Event::Received(Incoming::Ack(lease(seconds))),
                     4 => Event::Received(Incoming::Nak { server: None, text: String::new() }),
+                    5 => Event::Conflict([2; 6]),
                     _ => Event::Renew,
                 };
-                let (next, _) = step(&client, event, now, random);
-                // Unless bound for ever, something is always due, and a held lease not past its end.
-                prop_assert!(next.due <= now.max(next.due));
+                let (next, actions) = step(&client, event, now, random);
+                // Unless bound for ever, something is always due, and never at once again and again.
                 prop_assert!(next.due < Duration::MAX || next.held.is_some());
+                prop_assert!(!timer || next.wake() > now, "{:?} at {:?}", next, now);
+                prop_assert!(actions.len() <= 6);
+                // A held lease is looked at before it is past its end.
+                let end = next.held.as_ref().and_then(Held::expires);
+                prop_assert!(end.is_none_or(|end| next.due <= end.max(now + AFTER_DECLINE)), "{:?}", next);
                 client = next;
             }
         }

@@ -18,6 +18,7 @@ const MOST: usize = 32;
 pub const DISCOVER: u8 = 1;
 pub const OFFER: u8 = 2;
 pub const REQUEST: u8 = 3;
+pub const DECLINE: u8 = 4;
 pub const ACK: u8 = 5;
 pub const NAK: u8 = 6;
 
@@ -153,7 +154,11 @@ pub fn decode(bytes: &[u8], xid: u32, mac: [u8; 6]) -> Result<Option<Incoming>, 
     let server = options.address(54)?;
     match kind {
         OFFER | ACK => {
-            let lease = lease(bytes, &options, server.ok_or("no server identifier")?)?;
+            let server = server.ok_or("no server identifier")?;
+            if !usable(server) {
+                return Err(format!("{server} is no address for a server"));
+            }
+            let lease = lease(bytes, &options, server)?;
             Ok(Some(if kind == OFFER { Incoming::Offer(lease) } else { Incoming::Ack(lease) }))
         }
         NAK => {
@@ -488,6 +493,10 @@ pub mod tests {
             ("odd routers", &[(3, &[1, 2, 3])], "not a multiple of 4"),
             ("cut route", &[(121, &[24, 10, 0])], "option 121"),
             ("prefix 33", &[(121, &[33, 10, 0, 0, 0, 0, 1, 1, 1, 1])], "option 121"),
+            ("no server", &[(54, &[0, 0, 0, 0])], "0.0.0.0 is no address for a server"),
+            ("every server", &[(54, &[255, 255, 255, 255])], "is no address for a server"),
+            ("half a server", &[(54, &[10, 0])], "option 54 has 2 bytes instead of 4"),
+            ("odd overload", &[(52, &[1, 2])], "option 52 has 2 bytes instead of 1"),
         ];
         for (label, options, want) in cases {
             let error = ack(options).unwrap_err();
@@ -499,6 +508,34 @@ pub mod tests {
         let mut cut = reply(ACK, 7, [10, 0, 2, 15], BASE);
         cut.truncate(FIXED + 5);
         assert!(decode(&cut, 7, MAC).is_err());
+    }
+
+    #[test]
+    fn options_in_the_file_and_name_fields_are_read_once() {
+        let mut overloaded =
+            reply(ACK, 7, [10, 0, 2, 15], &[(52, &[3]), (51, &[0, 0, 14, 16]), (54, &[10, 0, 2, 2])]);
+        // RFC 2132 section 9.3: `file` first, then `sname`; what is overloaded in there means nothing.
+        overloaded[108..116].copy_from_slice(&[1, 4, 255, 255, 255, 0, 52, 1]);
+        overloaded[116..118].copy_from_slice(&[3, 255]);
+        overloaded[44..51].copy_from_slice(&[3, 4, 10, 0, 2, 2, 255]);
+        let Ok(Some(Incoming::Ack(lease))) = decode(&overloaded, 7, MAC) else { panic!() };
+        assert_eq!((lease.prefix, lease.gateway), (24, Some(Ipv4Addr::new(10, 0, 2, 2))));
+        overloaded[44..46].copy_from_slice(&[3, 200]);
+        assert_eq!(decode(&overloaded, 7, MAC), Err("option 3 is cut".to_string()));
+    }
+
+    #[test]
+    fn giant_options_are_cut_to_what_a_machine_needs() {
+        // One option in many parts (RFC 3396): 255 name servers, and as many routes and domains.
+        let servers: Vec<u8> = (1..=255).flat_map(|n| [10, 0, 9, n]).collect();
+        let routes: Vec<u8> = (1..=150).flat_map(|n| [24, 10, 1, n, 10, 0, 2, 2]).collect();
+        let domains: Vec<u8> = (0..200).flat_map(|_| [1, b'a', 0]).collect();
+        let mut options: Vec<(u8, &[u8])> = Vec::new();
+        for (code, bytes) in [(6, &servers), (121, &routes), (119, &domains)] {
+            options.extend(bytes.chunks(255).map(|part| (code, part)));
+        }
+        let lease = ack(&options).unwrap();
+        assert_eq!((lease.nameservers.len(), lease.routes.len(), lease.search.len()), (MOST, MOST, MOST));
     }
 
     #[test]

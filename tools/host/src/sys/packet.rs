@@ -1,12 +1,14 @@
-//! Packet sockets for DHCP before an address is there (packet(7)), and the UDP sockets beside them.
+//! Packet sockets for DHCP before an address is there and for ARP (packet(7)), and the UDP sockets
+//! beside them.
 
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// ETH_P_IP in network order.
+/// ETH_P_IP and ETH_P_ARP in network order.
 const IP: u16 = 0x0800_u16.to_be();
+const ARP: u16 = 0x0806_u16.to_be();
 
 /// IPv4 UDP packets to one port of one interface, in and out without the Ethernet header. Does not
 /// block. The kernel throws everything else away (a classic BPF program).
@@ -15,20 +17,33 @@ pub fn open(interface: u32, port: u16) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None)?;
     filter(&socket, port)?;
-    let address = address(interface, [0; 6]);
+    bind(&socket, interface, IP)?;
+    Ok(socket)
+}
+
+/// All ARP packets of one interface, in and out without the Ethernet header. Does not block.
+pub fn open_arp(interface: u32) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None)?;
+    bind(&socket, interface, ARP)?;
+    Ok(socket)
+}
+
+fn bind(socket: &OwnedFd, interface: u32, protocol: u16) -> io::Result<()> {
+    let address = address(interface, protocol, [0; 6]);
     // SAFETY: `address` is a sockaddr_ll on the stack, and its true size is given.
     let bound = unsafe {
         libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as u32)
     };
-    if bound == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+    if bound == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn address(interface: u32, hardware: [u8; 6]) -> libc::sockaddr_ll {
+fn address(interface: u32, protocol: u16, hardware: [u8; 6]) -> libc::sockaddr_ll {
     let mut addr = [0; 8];
     addr[..6].copy_from_slice(&hardware);
     libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
-        sll_protocol: IP,
+        sll_protocol: protocol,
         sll_ifindex: interface.cast_signed(),
         sll_hatype: 0,
         sll_pkttype: 0,
@@ -70,7 +85,16 @@ fn filter(socket: &OwnedFd, port: u16) -> io::Result<()> {
 
 /// Sends an IP packet to every machine on the link.
 pub fn broadcast(socket: &OwnedFd, interface: u32, packet: &[u8]) -> io::Result<()> {
-    let address = address(interface, [0xff; 6]);
+    broadcast_as(socket, interface, IP, packet)
+}
+
+/// Sends an ARP packet to every machine on the link.
+pub fn broadcast_arp(socket: &OwnedFd, interface: u32, packet: &[u8]) -> io::Result<()> {
+    broadcast_as(socket, interface, ARP, packet)
+}
+
+fn broadcast_as(socket: &OwnedFd, interface: u32, protocol: u16, packet: &[u8]) -> io::Result<()> {
+    let address = address(interface, protocol, [0xff; 6]);
     // SAFETY: both pointers are to memory that lives over the call, with their true lengths.
     let sent = unsafe {
         libc::sendto(

@@ -1,0 +1,254 @@
+//! What is on each device, as workers report it, and which devices are to be read (again): those
+//! that nobody has read, those that the kernel said have changed, and those that were written to
+//! and closed. Never one before its guard is set, never one that hangs, nothing above one that does.
+
+use crate::links::{Reports, is_readable};
+use contract::facts::{Block, Facts};
+use contract::wire::WorkerRequest;
+use host::workers::{Job, Outcome};
+use ondisk::DiskReport;
+use rustix::fs::inotify;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The sector size of a drive that does not say.
+const SECTOR: u32 = 512;
+
+/// Which device a report is about: another one under the same name is another one.
+type Key = (Option<u64>, u32, u32, u64, u64);
+
+fn key(block: &Block) -> Key {
+    let start = block.partition.as_ref().map_or(0, |partition| partition.start);
+    (block.diskseq, block.major, block.minor, block.size, start)
+}
+
+pub struct Contents {
+    pub reports: Reports,
+    /// Devices that were read or tried: which they were, and whether that still holds.
+    read: BTreeMap<String, (Key, bool)>,
+    /// Closed after writing: told by the kernel for each node that is watched.
+    writes: OwnedFd,
+    watched: BTreeMap<i32, String>,
+}
+
+impl Contents {
+    pub fn new() -> rustix::io::Result<Contents> {
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        Ok(Contents {
+            reports: Reports::new(),
+            read: BTreeMap::new(),
+            writes: inotify::init(flags)?,
+            watched: BTreeMap::new(),
+        })
+    }
+
+    /// Readable when a device was written to and closed: then [`Contents::take_writes`].
+    pub fn writes(&self) -> &OwnedFd {
+        &self.writes
+    }
+
+    /// It changed, or came: what is known of it no longer holds.
+    pub fn forget(&mut self, name: &str) {
+        if let Some((_, holds)) = self.read.get_mut(name) {
+            *holds = false;
+        }
+    }
+
+    /// Events were lost: any may have changed.
+    pub fn forget_all(&mut self) {
+        self.read.values_mut().for_each(|(_, holds)| *holds = false);
+    }
+
+    /// Drops what is known of devices that are not there any more, or are other ones now.
+    pub fn retain(&mut self, facts: &Facts) {
+        let now: BTreeMap<&str, Key> =
+            facts.blocks.iter().map(|block| (block.name.as_str(), key(block))).collect();
+        self.read.retain(|name, (key, _)| now.get(name.as_str()) == Some(key));
+        self.reports.retain(|name, _| self.read.contains_key(name));
+        self.watched.retain(|_, name| now.contains_key(name.as_str()));
+    }
+
+    /// The devices to read now. `may_be_read` says whether the guard has done its part.
+    pub fn wanting(
+        &self,
+        facts: &Facts,
+        hung: &BTreeSet<String>,
+        may_be_read: impl Fn(&Block) -> bool,
+    ) -> Vec<(String, Job)> {
+        let above = above(facts, hung);
+        facts
+            .blocks
+            .iter()
+            .filter(|block| is_readable(block) && self.read.get(&block.name) != Some(&(key(block), true)))
+            .filter(|block| !above.contains(&block.name) && may_be_read(block))
+            .map(|block| (block.name.clone(), job(block)))
+            .collect()
+    }
+
+    /// A batch is under way: from here on, a change is one that the batch may have missed.
+    pub fn begun(&mut self, facts: &Facts, names: &BTreeSet<String>) {
+        for block in facts.blocks.iter().filter(|block| names.contains(&block.name)) {
+            self.read.insert(block.name.clone(), (key(block), true));
+            self.watch(block);
+        }
+    }
+
+    /// One answer. `None`: nothing is known of it, and that is so until it changes.
+    pub fn learn(&mut self, name: &str, outcome: Outcome<DiskReport>) {
+        match outcome {
+            Outcome::Done(report) => drop(self.reports.insert(name.to_string(), report)),
+            Outcome::Failed(why) | Outcome::Hung(why) => {
+                host::log!("{name}: not read for its names: {why}");
+                self.reports.remove(name);
+            }
+        }
+    }
+
+    /// Those whose names by content are not known yet.
+    pub fn unread(&self, facts: &Facts) -> BTreeSet<String> {
+        let is_unread = |block: &&Block| is_readable(block) && !self.read.contains_key(&block.name);
+        facts.blocks.iter().filter(is_unread).map(|block| block.name.clone()).collect()
+    }
+
+    /// The kernel tells when somebody closes the node after writing; nothing is opened for that.
+    fn watch(&mut self, block: &Block) {
+        match inotify::add_watch(&self.writes, block.path(), inotify::WatchFlags::CLOSE_WRITE) {
+            Ok(number) => drop(self.watched.insert(number, block.name.clone())),
+            Err(error) => host::log!("watch {}: {error}", block.path()),
+        }
+    }
+
+    /// Whether any device is to be read again.
+    pub fn take_writes(&mut self) -> bool {
+        let mut names = Vec::new();
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(self.writes.as_fd(), &mut buffer);
+        while let Ok(event) = reader.next() {
+            if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
+                names.extend(self.watched.values().cloned());
+            } else if event.events().contains(inotify::ReadFlags::IGNORED) {
+                self.watched.remove(&event.wd());
+            } else if let Some(name) = self.watched.get(&event.wd()) {
+                names.push(name.clone());
+            }
+        }
+        for name in &names {
+            self.forget(name);
+        }
+        !names.is_empty()
+    }
+}
+
+fn job(block: &Block) -> Job {
+    let request = WorkerRequest::Examine {
+        path: block.path(),
+        logical_block: if block.logical_block == 0 { SECTOR } else { block.logical_block },
+        size: block.size,
+        sections: Vec::new(),
+    };
+    Job { diskseq: block.diskseq, path: block.path(), request }
+}
+
+/// The hung devices, their partitions, and all that stands on them.
+fn above(facts: &Facts, hung: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut names = hung.clone();
+    loop {
+        let before = names.len();
+        for block in &facts.blocks {
+            let disk = block.partition.as_ref().map(|partition| &partition.disk);
+            if block.slaves.iter().chain(disk).any(|below| names.contains(below)) {
+                names.insert(block.name.clone());
+            }
+        }
+        if names.len() == before {
+            return names;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::facts::{Dm, Md, Partition};
+
+    fn disk(name: &str, seq: u64) -> Block {
+        Block { name: name.to_string(), major: 8, diskseq: Some(seq), size: 1 << 30, ..Block::default() }
+    }
+
+    fn facts(blocks: &[Block]) -> Facts {
+        Facts { blocks: blocks.to_vec(), ..Facts::default() }
+    }
+
+    fn names(jobs: &[(String, Job)]) -> Vec<&str> {
+        jobs.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    fn wanted(contents: &Contents, facts: &Facts, hung: &[&str]) -> Vec<String> {
+        let hung = hung.iter().map(|name| name.to_string()).collect();
+        let jobs = contents.wanting(facts, &hung, |_| true);
+        names(&jobs).iter().map(|name| name.to_string()).collect()
+    }
+
+    fn read(contents: &mut Contents, facts: &Facts) {
+        let all = facts.blocks.iter().map(|block| block.name.clone()).collect();
+        contents.begun(facts, &all);
+        for name in all {
+            contents.learn(&name, Outcome::Done(DiskReport::default()));
+        }
+    }
+
+    #[test]
+    fn a_device_is_read_once_and_again_when_it_changed_or_is_another() {
+        let mut contents = Contents::new().unwrap();
+        let machine = facts(&[disk("sda", 1)]);
+        assert_eq!(wanted(&contents, &machine, &[]), ["sda"]);
+        read(&mut contents, &machine);
+        assert_eq!(wanted(&contents, &machine, &[]), [""; 0]);
+        contents.forget("sda");
+        assert_eq!(wanted(&contents, &machine, &[]), ["sda"]);
+        assert!(contents.unread(&machine).is_empty(), "its old names hold until then");
+        read(&mut contents, &machine);
+        let other = facts(&[disk("sda", 2)]);
+        contents.retain(&other);
+        assert_eq!(wanted(&contents, &other, &[]), ["sda"]);
+    }
+
+    #[test]
+    fn nothing_is_read_before_its_guard_or_above_a_disk_that_hangs() {
+        let contents = Contents::new().unwrap();
+        let sda = disk("sda", 1);
+        let partition = Partition { disk: "sda".to_string(), number: 1, start: 0 };
+        let sda1 = Block { name: "sda1".to_string(), partition: Some(partition), ..sda.clone() };
+        let md = Block { md: Some(Md::default()), slaves: vec!["sda1".to_string()], ..disk("md0", 2) };
+        let machine = facts(&[sda, sda1, md, disk("sdb", 3)]);
+        assert_eq!(wanted(&contents, &machine, &["sda"]), ["sdb"]);
+        let jobs = contents.wanting(&machine, &BTreeSet::new(), |block| block.name == "sdb");
+        assert_eq!(names(&jobs), ["sdb"]);
+    }
+
+    #[test]
+    fn what_would_not_answer_is_not_asked() {
+        let contents = Contents::new().unwrap();
+        let suspended = Block { dm: Some(Dm { suspended: true, ..Dm::default() }), ..disk("dm-0", 1) };
+        let cd = Block { major: 11, ..disk("sr0", 2) };
+        let empty = Block { size: 0, ..disk("sdc", 3) };
+        assert_eq!(wanted(&contents, &facts(&[suspended, cd, empty]), &[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_write_to_a_device_makes_it_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = directory.path().join("node");
+        std::fs::write(&node, "old").unwrap();
+        // An image file is named by its path.
+        let image = Block { major: 0, ..disk(node.to_str().unwrap(), 1) };
+        let machine = facts(&[image]);
+        let mut contents = Contents::new().unwrap();
+        read(&mut contents, &machine);
+        assert!(!contents.take_writes());
+        std::fs::write(&node, "new").unwrap();
+        assert!(contents.take_writes());
+        assert_eq!(wanted(&contents, &machine, &[]).len(), 1);
+    }
+}
