@@ -13,6 +13,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const CLASS: &str = "/sys/class/block";
+/// A directory for each mounted btrfs, with a link for each of its devices.
+const BTRFS: &str = "/sys/fs/btrfs";
 /// The unit of `size` and `start` in sysfs, whatever the drive's sectors are.
 const SECTOR: u64 = 512;
 
@@ -78,6 +80,22 @@ pub fn file_of_passing_loop(root: &Root, name: &str) -> Option<String> {
     let directory = format!("{CLASS}/{name}/loop");
     root.line(format!("{directory}/autoclear")).filter(|flag| flag == "1")?;
     root.line(format!("{directory}/backing_file"))
+}
+
+/// Kernel names of all devices of the mounted btrfs that `source` is one of.
+pub fn btrfs_devices(root: &Root, blocks: &[Block], source: &str) -> Vec<String> {
+    let is = |block: &&Block| {
+        let mapped =
+            block.dm.as_ref().is_some_and(|dm| source.strip_prefix("/dev/mapper/") == Some(&dm.name));
+        block.path() == source || mapped
+    };
+    let Some(own) = blocks.iter().find(is) else { return Vec::new() };
+    let pools = root.list(BTRFS).unwrap_or_default();
+    let devices = |pool: &std::ffi::OsString| {
+        let names = root.list(Path::new(BTRFS).join(pool).join("devices")).unwrap_or_default();
+        names.into_iter().filter_map(|name| name.into_string().ok()).collect::<Vec<_>>()
+    };
+    pools.iter().map(devices).find(|names| names.contains(&own.name)).unwrap_or_default()
 }
 
 /// Disks as /proc/partitions has them, those that it leaves out (no medium) behind them, each

@@ -67,6 +67,8 @@ pub struct Overlay {
     pub name: String,
     /// `/dev/mapper/over-sda1`
     pub path: String,
+    /// `/dev/dm-0`
+    pub node: String,
     /// The original; `None`: it is gone.
     pub of: Option<String>,
     #[serde(skip)]
@@ -182,6 +184,7 @@ fn overlay(storage: &Storage, device: &Device) -> Option<Overlay> {
         id: device.id.clone(),
         name: dm.name.clone(),
         path: shown(device),
+        node: device.path.clone(),
         of: origin.map(shown),
         origin: origin.map(|origin| origin.id.clone()),
         size: device.block.size,
@@ -771,11 +774,30 @@ fn means(storage: &Storage, overlay: &Overlay, id: &Id) -> bool {
         || origin.is_some_and(|origin| origin.id == *id || origin.parent.as_ref() == Some(id))
 }
 
-/// The overlay that a mount made for itself and nobody else uses, once `target` is unmounted.
-pub fn left_by_mount(storage: &Storage, source: &str) -> Option<Id> {
-    let overlay = list(storage).into_iter().find(|overlay| overlay.path == source)?;
-    let device = storage.get(&overlay.id)?;
-    (overlay.made_by == Purpose::Mount && users(storage, device).is_empty()).then_some(overlay.id)
+/// The overlays that a mount of `source` made for itself and that nobody uses any more; of a btrfs of several devices
+/// all.
+pub fn left_by_mount(storage: &Storage, source: &str) -> Vec<Id> {
+    let all = list(storage);
+    let Some(own) = all.iter().find(|overlay| overlay.path == source || overlay.node == source) else {
+        return Vec::new();
+    };
+    let pool = |overlay: &Overlay| {
+        let device = storage.get(&overlay.id).filter(|device| is_btrfs(device))?;
+        device.signature()?.uuid.clone()
+    };
+    let uuid = pool(own);
+    let set = || all.iter().filter(|other| other.id == own.id || uuid.is_some() && pool(other) == uuid);
+    if set().any(|overlay| overlay.made_by != Purpose::Mount || !overlay.used_by.is_empty()) {
+        return Vec::new();
+    }
+    set().map(|overlay| overlay.id.clone()).collect()
+}
+
+/// Of devices that one file system is made of, by kernel name: an original and an overlay side by side.
+pub fn mixed(storage: &Storage, names: &[String]) -> Option<(String, String)> {
+    let devices = storage.devices.iter().filter(|device| names.contains(&device.block.name));
+    let (over, direct): (Vec<&Device>, Vec<&Device>) = devices.partition(|device| is_overlay(device));
+    Some((shown(direct.first()?), shown(over.first()?)))
 }
 
 /// What is wrong with overlays, for the list of problems.

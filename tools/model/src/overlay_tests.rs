@@ -459,10 +459,29 @@ fn a_log_is_read_through_an_overlay_that_umount_takes_away() {
     let storage = machine.build();
     let again = for_reading(&storage, &id(&storage, "md0"), 0).unwrap();
     assert_eq!(again, (Plan::default(), path.clone()));
-    assert_eq!(left_by_mount(&storage, &path), Some(id(&storage, "over-md0")));
-    assert_eq!(left_by_mount(&machine.mount(&path, "/mnt", "ro").build(), &path), None);
+    assert_eq!(left_by_mount(&storage, &path), [id(&storage, "over-md0")]);
+    assert_eq!(left_by_mount(&machine.mount(&path, "/mnt", "ro").build(), &path), []);
     let asked = server().overlay("sda1", "16/460800 16", false).build();
-    assert_eq!(left_by_mount(&asked, "/dev/mapper/over-sda1"), None, "a person drops it");
+    assert_eq!(left_by_mount(&asked, "/dev/mapper/over-sda1"), [], "a person drops it");
+}
+
+#[test]
+fn a_btrfs_of_several_devices_is_overlaid_and_dropped_as_one() {
+    let dirty = |member: &str| Signature { dirty: true, ..btrfs(member) };
+    let machine =
+        Machine::default().disk("sda", 0).disk("sdb", 0).holds("sda", dirty("a")).holds("sdb", dirty("b"));
+    let storage = machine.build();
+    let (plan, path) = for_reading(&storage, &id(&storage, "sdb"), GIB).unwrap();
+    assert_eq!((path.as_str(), plan.overlays.len()), ("/dev/mapper/over-sdb", 2));
+    let machine = machine.overlay("sda", "0/8 0", true).overlay("sdb", "0/8 0", true);
+    let storage = machine.build();
+    assert_eq!(left_by_mount(&storage, &path), [id(&storage, "over-sda"), id(&storage, "over-sdb")]);
+    // mountinfo names one of the two.
+    let mounted = machine.mount("/dev/mapper/over-sda", "/mnt", "ro").build();
+    assert_eq!(left_by_mount(&mounted, &path), []);
+    let names = |list: &[&str]| list.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    assert_eq!(mixed(&storage, &names(&["dm-2", "dm-4"])), None);
+    assert!(mixed(&storage, &names(&["dm-2", "sdb"])).is_some());
 }
 
 #[test]

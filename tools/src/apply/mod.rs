@@ -42,7 +42,7 @@ pub struct Door {
     next: u64,
     made: Option<String>,
     /// Loop devices, which go when nobody has them open: until what stands on them is mounted.
-    held: Vec<File>,
+    held: Vec<(String, File)>,
 }
 
 impl Door {
@@ -139,7 +139,9 @@ impl Door {
             Step::Loop { file, read_only, offset, size } => {
                 let attached = loopdev::attach(&act, file, *read_only, *offset, *size);
                 let outcome = attached.map(|(made, opened)| {
-                    self.held.push(opened);
+                    if let Made::Device(device) = &made {
+                        self.held.push((device.clone(), opened));
+                    }
                     made
                 });
                 (outcome, Some(act))
@@ -153,7 +155,11 @@ impl Door {
             Step::RemoveFile { path } => (overlay::remove_file(&act, path), Some(act)),
             Step::BtrfsForget { device } => (overlay::forget(&act, device), Some(act)),
             Step::BtrfsScan { device } => (overlay::scan(&act, device), Some(act)),
-            Step::LoopRemove { device } => (loopdev::detach(&act, device), Some(act)),
+            Step::LoopRemove { device } => {
+                // Else it would go with this process, and its file be busy until then.
+                self.held.retain(|(held, _)| held != device);
+                (loopdev::detach(&act, device), Some(act))
+            }
             Step::MakeDirectory { path } => {
                 let made = std::fs::create_dir_all(path).with_context(|| format!("create {path}"));
                 (made.map(|()| Made::Done), Some(act))
