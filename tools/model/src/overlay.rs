@@ -708,10 +708,13 @@ pub fn end(storage: &Storage, ids: Option<&[Id]>) -> Result<Plan, Refusal> {
             }
         }
     }
-    // An array goes as a whole: with one member it would still be there, and count the others as failed.
+    // A set goes as a whole: an array would count the others as failed, a btrfs would take an original beside them.
     let mut arrays: Vec<&Device> = Vec::new();
     loop {
         let before = (chosen.len(), arrays.len());
+        let others = |id: &Id| storage.get(id).map_or(Vec::new(), |device| set_of(storage, device));
+        let more: Vec<Id> = chosen.iter().flat_map(others).collect();
+        chosen.extend(more);
         let stands = |device: &&Device| {
             device.block.md.is_some()
                 && device.block.partition.is_none()
@@ -759,6 +762,17 @@ pub fn end(storage: &Storage, ids: Option<&[Id]>) -> Result<Plan, Refusal> {
     Ok(plan)
 }
 
+/// The overlays of the same array or btrfs.
+fn set_of(storage: &Storage, overlay: &Device) -> Vec<Id> {
+    let array = storage.arrays.iter().find(|array| array.members.contains(&overlay.id));
+    let pool = |device: &Device| device.signature().and_then(|signature| signature.uuid.clone());
+    let is_in = |other: &&Device| {
+        let in_pool = is_btrfs(overlay) && is_btrfs(other) && pool(overlay) == pool(other);
+        is_overlay(other) && (in_pool || array.is_some_and(|array| array.members.contains(&other.id)))
+    };
+    storage.devices.iter().filter(is_in).map(|other| other.id.clone()).collect()
+}
+
 fn means(storage: &Storage, overlay: &Overlay, id: &Id) -> bool {
     let Some(device) = storage.get(&overlay.id) else { return false };
     let origin = overlay.origin.as_ref().and_then(|id| storage.get(id));
@@ -781,12 +795,8 @@ pub fn left_by_mount(storage: &Storage, source: &str) -> Vec<Id> {
     let Some(own) = all.iter().find(|overlay| overlay.path == source || overlay.node == source) else {
         return Vec::new();
     };
-    let pool = |overlay: &Overlay| {
-        let device = storage.get(&overlay.id).filter(|device| is_btrfs(device))?;
-        device.signature()?.uuid.clone()
-    };
-    let uuid = pool(own);
-    let set = || all.iter().filter(|other| other.id == own.id || uuid.is_some() && pool(other) == uuid);
+    let ids = storage.get(&own.id).map_or(Vec::new(), |device| set_of(storage, device));
+    let set = || all.iter().filter(|other| other.id == own.id || ids.contains(&other.id));
     if set().any(|overlay| overlay.made_by != Purpose::Mount || !overlay.used_by.is_empty()) {
         return Vec::new();
     }

@@ -476,6 +476,8 @@ fn a_btrfs_of_several_devices_is_overlaid_and_dropped_as_one() {
     let machine = machine.overlay("sda", "0/8 0", true).overlay("sdb", "0/8 0", true);
     let storage = machine.build();
     assert_eq!(left_by_mount(&storage, &path), [id(&storage, "over-sda"), id(&storage, "over-sdb")]);
+    let ends = end(&storage, Some(&[id(&storage, "sda")])).unwrap();
+    assert_eq!(ends.overlays.len(), 2);
     // mountinfo names one of the two.
     let mounted = machine.mount("/dev/mapper/over-sda", "/mnt", "ro").build();
     assert_eq!(left_by_mount(&mounted, &path), []);
