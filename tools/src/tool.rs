@@ -24,6 +24,7 @@ const ROWS: &[(&str, Run)] = &[
     ("fsck", cmd::fsck::run),
     ("lsblk", cmd::lsblk::run),
     ("mount", cmd::mount::run),
+    ("overlay", cmd::overlay::run),
     ("protect", cmd::writable::protect),
     ("status", cmd::status::run),
     ("umount", cmd::umount::run),

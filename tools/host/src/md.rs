@@ -8,6 +8,7 @@ const NEW_ARRAY: &str = "/sys/module/md_mod/parameters/new_array";
 /// What is written here by anyone, and so by a worker.
 const ATTRIBUTES: &[&str] = &[
     "array_state",
+    "bitmap/location",
     "chunk_size",
     "component_size",
     "layout",
@@ -16,6 +17,7 @@ const ATTRIBUTES: &[&str] = &[
     "new_dev",
     "raid_disks",
     "resync_start",
+    "sync_action",
 ];
 /// And of one member, below `dev-NAME`.
 const OF_MEMBER: &[&str] = &["offset", "size", "slot"];

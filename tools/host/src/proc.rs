@@ -29,6 +29,14 @@ pub fn uptime(root: &Root) -> f64 {
     line.split(' ').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0)
 }
 
+/// Bytes that programs could have without swapping (MemAvailable); 0 where the kernel does not say.
+pub fn available_memory(root: &Root) -> u64 {
+    let text = root.read_text("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
+}
+
 /// Kernel names in /proc/partitions' order.
 pub fn partitions(root: &Root) -> Vec<String> {
     let text = root.read_text("/proc/partitions").unwrap_or_default();

@@ -11,6 +11,7 @@ pub mod fsck;
 pub mod fstype;
 pub mod md;
 pub mod mount;
+pub mod overlay;
 pub mod parttype;
 pub mod plan;
 pub mod status;

@@ -34,6 +34,41 @@ pub enum Step {
         device: String,
         read_only: bool,
     },
+    /// Stop resync and recovery of a running array, and keep them from starting.
+    MdFreeze {
+        device: String,
+    },
+    /// Make a mapped device: create it, load its table, let I/O through.
+    DmCreate {
+        /// Below /dev/mapper.
+        name: String,
+        uuid: String,
+        /// A device that a step before it makes is named by [`MADE`].
+        table: Vec<DmTarget>,
+        read_only: bool,
+        /// What was seen of the devices that it stands on; applying looks again.
+        on: Vec<DmLower>,
+    },
+    DmRemove {
+        name: String,
+    },
+    /// A file that is all hole, for root alone.
+    SparseFile {
+        path: String,
+        /// Bytes.
+        size: u64,
+    },
+    RemoveFile {
+        path: String,
+    },
+    /// btrfs keeps a list of the devices that it has seen: take one off.
+    BtrfsForget {
+        device: String,
+    },
+    /// Take one into it.
+    BtrfsScan {
+        device: String,
+    },
     Loop {
         file: String,
         read_only: bool,
@@ -119,6 +154,26 @@ pub struct MdMember {
     pub data_size: u64,
 }
 
+/// One line of a device mapper table; sectors of 512 bytes, as dmsetup(8) counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DmTarget {
+    pub start: u64,
+    pub length: u64,
+    /// `snapshot`
+    pub kind: String,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DmLower {
+    pub path: String,
+    pub major: u32,
+    pub minor: u32,
+    pub diskseq: Option<u64>,
+    /// Bytes.
+    pub size: u64,
+}
+
 impl Step {
     /// The plain command that would do the same, for `--dry-run` and the ledger.
     pub fn text(&self) -> String {
@@ -135,6 +190,20 @@ impl Step {
             Step::MdStop { device } => format!("mdadm --stop {}", word(device)),
             Step::MdSetReadOnly { device, read_only: true } => format!("mdadm --readonly {}", word(device)),
             Step::MdSetReadOnly { device, read_only: false } => format!("mdadm --readwrite {}", word(device)),
+            Step::MdFreeze { device } => format!("mdadm --action=frozen {}", word(device)),
+            Step::DmCreate { name, uuid, table, read_only, on: _ } => {
+                let read_only = if *read_only { " --readonly" } else { "" };
+                let mut text = format!("dmsetup create {} --uuid {}{read_only}", word(name), word(uuid));
+                for DmTarget { start, length, kind, text: rest } in table {
+                    text += &format!(" --table {}", word(&format!("{start} {length} {kind} {rest}")));
+                }
+                text
+            }
+            Step::DmRemove { name } => format!("dmsetup remove --retry {}", word(name)),
+            Step::SparseFile { path, size } => format!("truncate -s {size} {}", word(path)),
+            Step::RemoveFile { path } => format!("rm -f {}", word(path)),
+            Step::BtrfsForget { device } => format!("btrfs device scan --forget {}", word(device)),
+            Step::BtrfsScan { device } => format!("btrfs device scan {}", word(device)),
             Step::Loop { file, read_only, offset, size } => {
                 let mut text = "losetup --find --show".to_string();
                 if *read_only {
@@ -181,12 +250,19 @@ impl Step {
             Step::MdSetReadOnly { device, read_only } => {
                 Some(Step::MdSetReadOnly { device, read_only: !read_only })
             }
+            Step::DmCreate { name, .. } => Some(Step::DmRemove { name }),
+            Step::SparseFile { path, .. } => Some(Step::RemoveFile { path }),
+            Step::BtrfsScan { device } => Some(Step::BtrfsForget { device }),
             Step::Mount { target, flags, .. } if !changes_what_is_there(&flags) => {
                 Some(Step::Umount { target, lazy: false, force: false })
             }
             Step::Mount { .. }
             | Step::Module { .. }
             | Step::MdStop { .. }
+            | Step::MdFreeze { .. }
+            | Step::DmRemove { .. }
+            | Step::RemoveFile { .. }
+            | Step::BtrfsForget { .. }
             | Step::Loop { .. }
             | Step::LoopRemove { .. }
             | Step::MakeDirectory { .. }

@@ -99,6 +99,16 @@ fn started(root: &Root, device: &str) -> anyhow::Result<MdStart> {
     starts.next().with_context(|| format!("{device} was not started here: rescue assemble --stop {device}"))
 }
 
+/// Keeps a running array from resyncing and rebuilding. Levels without redundancy have nothing to freeze.
+pub fn freeze(_act: &Act, root: &Root, device: &str) -> anyhow::Result<Made> {
+    let array = Array::of(root, device)?;
+    ensure!(md::state(root, array.name).is_some(), "{device} is gone");
+    if md::attribute(root, array.name, "sync_action").is_some() {
+        array.write("sync_action", "frozen", None)?;
+    }
+    Ok(Made::Done)
+}
+
 struct Array<'a> {
     root: &'a Root,
     device: &'a str,

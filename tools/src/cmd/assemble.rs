@@ -165,7 +165,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
 }
 
 /// Links below /dev/md that lead somewhere.
-fn links(context: &Context) -> Vec<String> {
+pub fn links(context: &Context) -> Vec<String> {
     let names = context.root.list("/dev/md").unwrap_or_default();
     let leads = |name: &OsString| context.root.exists(Path::new("/dev/md").join(name));
     names.into_iter().filter(leads).filter_map(|name| name.into_string().ok()).collect()

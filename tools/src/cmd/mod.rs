@@ -7,6 +7,7 @@ pub mod fdisk;
 pub mod fsck;
 pub mod lsblk;
 pub mod mount;
+pub mod overlay;
 pub mod status;
 pub mod umount;
 pub mod worker;

@@ -14,6 +14,7 @@ mod disks;
 mod login;
 mod names;
 mod network;
+mod overlay;
 mod programs;
 mod runner;
 mod services;
@@ -43,6 +44,7 @@ const fn full(name: &'static str, run: fn(&Bench) -> Result<()>) -> Test {
 const TESTS: &[Test] = &[
     sample("a_broken_server_is_mended_and_sees_it_after_a_reboot", disks::mend),
     sample("nothing_is_written_until_a_person_asks_for_it", disks::unchanged),
+    sample("overlays_are_written_and_no_disk_is", overlay::written),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("a_second_boot_has_another_host_key", login::two_boots),

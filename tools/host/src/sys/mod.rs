@@ -4,6 +4,7 @@
 use std::os::fd::BorrowedFd;
 
 pub mod block;
+pub mod btrfs;
 pub mod dm;
 pub mod kmod;
 pub mod loopdev;
