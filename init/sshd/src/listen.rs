@@ -310,12 +310,13 @@ fn describe(state: &mut state::Sshd, identity: &Identity) {
 }
 
 fn make_directories(settings: &Settings) -> Result<()> {
-    for path in [settings.path(paths::HOST_KEY), settings.state_file()] {
-        let directory = path.parent().context("no directory")?;
+    let (host_key, state) = (settings.path(paths::HOST_KEY), settings.state_file());
+    let parents = [host_key.parent(), state.parent()].into_iter().flatten().map(PathBuf::from);
+    for directory in parents.chain([settings.path(crate::monitor::AGENTS)]) {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(directory)
+            .create(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
     }
     Ok(())

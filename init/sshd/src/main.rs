@@ -1,4 +1,4 @@
-//! sshd: the one door of Lifeboat, as one binary in three roles.
+//! sshd: the one door of Lifeboat, as one binary in several roles.
 //!
 //! - `listen` accepts connections, counts and limits those that have not logged in, and starts one
 //!   monitor for each. It owns the identity and the one-time password of this boot. Killing it ends
@@ -6,7 +6,10 @@
 //! - `monitor`, one per connection and root, decides who may enter and starts programs. It never
 //!   reads a byte that came over SSH except as a field of a typed message.
 //! - `transport`, one per connection and nobody, speaks SSH. It has no authority but its socket to
-//!   the monitor and the descriptors that the monitor passes it.
+//!   the monitor and the descriptors that the monitor passes it: programs' streams and terminals, and
+//!   the sockets of forwarded streams.
+//! - `dial`, one per forwarded TCP connection that is being made, and nobody, looks a name up and
+//!   connects.
 //!
 //! What this split protects, and what not yet: a flaw in parsing or cryptography yields a process
 //! without privileges. But the transport verifies the client's signature and holds the host key, so
@@ -14,12 +17,14 @@
 //! of this boot.
 
 mod access;
+mod dial;
 mod identity;
 mod keys;
 mod limits;
 mod listen;
 mod monitor;
 mod password;
+mod places;
 mod program;
 mod settings;
 mod signals;
@@ -28,6 +33,9 @@ mod wire;
 
 use settings::Settings;
 use std::process::ExitCode;
+
+/// Whom the roles without privileges run as: nobody, in Debian's words.
+const NOBODY: u32 = 65_534;
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -39,7 +47,8 @@ fn main() -> ExitCode {
         "listen" => listen::run(&settings),
         "monitor" => monitor::run(&settings),
         "transport" => transport::run(),
-        other => anyhow::bail!("unknown role {other:?}: it is listen, monitor or transport"),
+        "dial" => dial::run(),
+        other => anyhow::bail!("unknown role {other:?}: it is listen, monitor, transport or dial"),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,14 @@
 //! The monitor of one connection: root, single-threaded, blocking. It starts the transport, decides
-//! who may enter, and starts, signals and reaps the programs of the session.
+//! who may enter, starts, signals and reaps the programs of the session, and opens every socket that
+//! is forwarded, since the transport has no authority to open any.
 
 use crate::access::{Access, Password};
 use crate::identity;
+use crate::places::{self, SocketFile};
 use crate::program::{self, Facts};
 use crate::settings::Settings;
 use crate::signals;
-use crate::wire::{self, Ask, Ended, Program, Report, Tell, Terminal, Wait};
+use crate::wire::{self, Ask, Dial, Ended, Place, Program, Refusal, Report, Tell, Terminal, Wait, Want};
 use anyhow::{Context, Result, bail};
 use contract::event::Event;
 use host::Root;
@@ -15,7 +17,7 @@ use host::sys::{inherited, pass, tty};
 use russh::keys::ssh_key::{LineEnding, PublicKey};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -23,10 +25,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// A directory of sockets, each named by the monitor that made it, for programs that use the agent of
+/// the client.
+pub const AGENTS: &str = "/run/lifeboat/sshd/agent";
 /// Passwords that one connection may try; OpenSSH's MaxAuthTries.
 const MAX_PASSWORDS: u32 = 6;
 /// Programs at once in one connection. OpenSSH's MaxSessions is 10; people with ControlMaster ask for more.
 const MAX_PROGRAMS: usize = 64;
+/// Forwarded connections that are being made at once, and places listened on.
+const MAX_DIALS: usize = 128;
+const MAX_LISTENERS: usize = 64;
 /// How long a password waits when the listener, which knows of failures elsewhere, is away.
 const WAIT_ALONE: Duration = Duration::from_secs(1);
 
@@ -63,6 +71,9 @@ pub fn run(settings: &Settings) -> Result<()> {
         entered: false,
         attempts: 0,
         programs: HashMap::new(),
+        dials: HashSet::new(),
+        listeners: HashMap::new(),
+        agent: None,
     };
     let result = monitor.serve(&children, transport, deadline);
     monitor.hang_up();
@@ -79,8 +90,13 @@ struct Monitor<'a> {
     entered: bool,
     /// Passwords tried.
     attempts: u32,
-    /// Channel to process, of those that run.
+    /// Request to process, of those that run.
     programs: HashMap<u32, i32>,
+    /// Processes that connect somewhere.
+    dials: HashSet<i32>,
+    /// Request to the file of a Unix socket, if it is one.
+    listeners: HashMap<u32, Option<SocketFile>>,
+    agent: Option<SocketFile>,
 }
 
 impl Monitor<'_> {
@@ -114,24 +130,23 @@ impl Monitor<'_> {
         match ask {
             Ask::Key { user, key, proved } if !self.entered => self.key(&user, &key, proved),
             Ask::Password { user, password } if !self.entered => self.password(&user, &password),
-            Ask::Open { channel, program, terminal, environment } if self.entered => {
-                self.open(channel, &program, terminal.as_ref(), &environment)
-            }
-            Ask::Signal { channel, signal } if self.entered => {
-                if let (Some(pid), Some(signal)) = (self.programs.get(&channel), signals::by_name(&signal)) {
+            Ask::Request { number, want } if self.entered => self.request(number, want),
+            Ask::Signal { number, signal } if self.entered => {
+                if let (Some(pid), Some(signal)) = (self.programs.get(&number), signals::by_name(&signal)) {
                     // It may have ended a moment ago.
                     let _ = process::signal_group(*pid, signal);
                 }
                 Ok(())
             }
-            Ask::Close { channel } if self.entered => {
-                if let Some(pid) = self.programs.get(&channel) {
+            Ask::Close { number } if self.entered => {
+                self.listeners.remove(&number);
+                if let Some(pid) = self.programs.get(&number) {
                     hang_up(*pid);
                 }
                 Ok(())
             }
             Ask::Key { .. } | Ask::Password { .. } => bail!("{}: transport asks to log in twice", self.peer),
-            Ask::Open { .. } | Ask::Signal { .. } | Ask::Close { .. } => {
+            Ask::Request { .. } | Ask::Signal { .. } | Ask::Close { .. } => {
                 bail!("{}: transport acts before anybody logged in", self.peer)
             }
         }
@@ -198,25 +213,67 @@ impl Monitor<'_> {
         }
     }
 
-    fn open(
-        &mut self,
-        channel: u32,
-        program: &Program,
-        terminal: Option<&Terminal>,
-        environment: &[(String, String)],
-    ) -> Result<()> {
-        let (tell, descriptors) = match self.start(program, terminal, environment) {
-            Ok((pid, descriptors)) => {
-                self.programs.insert(channel, pid);
-                (Tell::Opened { channel }, descriptors)
+    fn request(&mut self, number: u32, want: Want) -> Result<()> {
+        let granted = match &want {
+            Want::Program { program, terminal, environment, agent } => {
+                self.start(program, terminal.as_ref(), environment, *agent).map(|(pid, descriptors)| {
+                    self.programs.insert(number, pid);
+                    (0, descriptors)
+                })
             }
+            Want::Connect(place) => self.connect(place).map(|socket| (0, vec![socket])),
+            Want::Listen(place) => self.listen(number, place),
+            Want::Agent => self.lend_agent().map(|socket| (0, vec![socket])),
+        };
+        let (tell, descriptors) = match granted {
+            Ok((port, descriptors)) => (Tell::Granted { number, port }, descriptors),
             Err(error) => {
                 host::log!("{}: {error:#}", self.peer);
-                (Tell::Refused { channel, error: format!("{error:#}") }, Vec::new())
+                (Tell::Refused { number, why: Refusal::Failed }, Vec::new())
             }
         };
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         wire::send(&self.control, &tell, &borrowed).context("pass descriptors")
+    }
+
+    /// The socket itself, or one that a dialler sends it through.
+    fn connect(&mut self, place: &Place) -> Result<OwnedFd> {
+        let (host, port) = match place {
+            Place::Unix(path) => {
+                return places::connect_unix(path).with_context(|| format!("connect to {}", short(path)));
+            }
+            Place::Tcp { host, port } => (host, *port),
+        };
+        if self.dials.len() >= MAX_DIALS {
+            bail!("{MAX_DIALS} connections are being made already");
+        }
+        let (near, far) = pass::pair().context("socketpair")?;
+        wire::send(&near, &Dial { host: host.clone(), port }, &[]).context("dialler")?;
+        rustix::io::ioctl_fionbio(&near, true)?;
+        let program: PathBuf = std::env::current_exe().context("find this program")?;
+        let argv = [program.as_os_str(), OsStr::new("dial")];
+        let mut child = Spawn::new(&argv, &[]);
+        child.stdin = Some(File::from(far));
+        child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));
+        self.dials.insert(process::spawn(child).context("start a dialler")?);
+        Ok(near)
+    }
+
+    fn listen(&mut self, number: u32, place: &Place) -> Result<(u16, Vec<OwnedFd>)> {
+        if self.listeners.len() >= MAX_LISTENERS {
+            bail!("{MAX_LISTENERS} places are listened on in this connection already");
+        }
+        let listening = places::listen(place).with_context(|| format!("listen on {}", short_place(place)))?;
+        self.listeners.insert(number, listening.file);
+        Ok((listening.port, listening.sockets))
+    }
+
+    fn lend_agent(&mut self) -> Result<OwnedFd> {
+        let path = self.settings.path(AGENTS).join(std::process::id().to_string());
+        let (socket, file) =
+            places::listen_agent(&path).with_context(|| format!("listen on {}", path.display()))?;
+        self.agent = Some(file);
+        Ok(socket)
     }
 
     /// Starts a program; gives the descriptors of our side.
@@ -225,6 +282,7 @@ impl Monitor<'_> {
         program: &Program,
         terminal: Option<&Terminal>,
         environment: &[(String, String)],
+        agent: bool,
     ) -> Result<(i32, Vec<OwnedFd>)> {
         if self.programs.len() >= MAX_PROGRAMS {
             bail!("{MAX_PROGRAMS} programs run in this connection already");
@@ -236,6 +294,7 @@ impl Monitor<'_> {
             sftp_server: &self.settings.sftp_server,
             peer: self.peer,
             local: self.local,
+            agent: self.agent.as_ref().filter(|_| agent).map(|file| file.path.as_path()),
         };
         let names = pty.as_ref().zip(terminal).map(|(pty, asked)| (pty.name.as_str(), asked.name.as_str()));
         let command = program::command(program, names, environment, &facts).map_err(anyhow::Error::msg)?;
@@ -276,22 +335,25 @@ impl Monitor<'_> {
             if pid == transport {
                 return Ok(true);
             }
-            let Some(channel) = self.programs.iter().find(|(_, p)| **p == pid).map(|(channel, _)| *channel)
+            self.dials.remove(&pid);
+            let Some(number) = self.programs.iter().find(|(_, p)| **p == pid).map(|(number, _)| *number)
             else {
                 continue;
             };
-            self.programs.remove(&channel);
+            self.programs.remove(&number);
             let how = match ended {
                 process::Ended::Status(status) => Ended::Status(status),
                 process::Ended::Signal(signal) => Ended::Signal(signal),
             };
-            wire::send(&self.control, &Tell::Ended { channel, how }, &[]).context("tell the end")?;
+            wire::send(&self.control, &Tell::Ended { number, how }, &[]).context("tell the end")?;
         }
         Ok(false)
     }
 
     fn hang_up(&self) {
         self.programs.values().for_each(|pid| hang_up(*pid));
+        // Nobody waits for them any more, and they hold nothing.
+        self.dials.iter().for_each(|pid| drop(process::signal(*pid, Signal::KILL)));
     }
 }
 
@@ -325,6 +387,13 @@ fn open_terminal(asked: &Terminal) -> Result<tty::Pty> {
 /// A stranger's word, for the log.
 fn short(text: &str) -> String {
     text.chars().take(32).collect()
+}
+
+fn short_place(place: &Place) -> String {
+    match place {
+        Place::Tcp { host, port } => format!("{}:{port}", short(host)),
+        Place::Unix(path) => short(path),
+    }
 }
 
 /// IPv4 as IPv4, though the socket is an IPv6 one.

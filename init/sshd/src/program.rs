@@ -21,6 +21,8 @@ pub struct Facts<'a> {
     pub sftp_server: &'a Path,
     pub peer: SocketAddr,
     pub local: SocketAddr,
+    /// The socket of the client's agent, where it was lent.
+    pub agent: Option<&'a Path>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -100,6 +102,9 @@ fn environment(
         ("SSH_CLIENT", client.into()),
     ];
     environment.extend(ours.into_iter().map(|(name, value): (&str, OsString)| (name.into(), value)));
+    if let Some(agent) = facts.agent {
+        environment.push(("SSH_AUTH_SOCK".into(), agent.into()));
+    }
     if let Some((device, wanted)) = terminal {
         environment.push(("SSH_TTY".into(), device.into()));
         environment.push(("TERM".into(), known_terminal(wanted, facts).into()));
@@ -141,6 +146,7 @@ mod tests {
             sftp_server: Path::new("/sftp-server"),
             peer: "192.0.2.1:1234".parse().unwrap(),
             local: "192.0.2.2:22".parse().unwrap(),
+            agent: None,
         })
     }
 

@@ -1,10 +1,11 @@
 //! What a client asks for, as russh hands it over: each request becomes a question to the monitor, or
-//! a refusal. Forwarding, agents and X11 are refused (russh's defaults).
+//! a refusal. X11 is refused (russh's default): there is no xauth and no display in a rescue.
 
 use super::channel::{self, Running};
 use super::control::Control;
+use super::forward::Forwarding;
 use crate::program;
-use crate::wire::{Ask, Blob, MAX_COMMAND, Program, Size, Terminal};
+use crate::wire::{Ask, Blob, MAX_COMMAND, Place, Program, Size, Terminal};
 use anyhow::Context;
 use russh::keys::ssh_key::{Algorithm, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
@@ -14,10 +15,15 @@ use std::sync::Arc;
 
 /// Channels at once; each takes a window's worth of memory at most.
 const MAX_CHANNELS: usize = 100;
+/// Longest name of a host or of a Unix socket; a host's has 253 characters, a socket's path 107.
+const MAX_HOST: usize = 255;
 
 pub struct Door {
     control: Arc<Control>,
     channels: HashMap<ChannelId, State>,
+    forwarding: Forwarding,
+    /// The client has lent its agent; `None` when it was not asked to.
+    agent: Option<bool>,
 }
 
 enum State {
@@ -30,11 +36,14 @@ pub struct Fresh {
     pub channel: Channel<Msg>,
     pub terminal: Option<Terminal>,
     pub environment: Vec<(String, String)>,
+    /// The client lends its agent to it.
+    pub agent: bool,
 }
 
 impl Door {
     pub fn new(control: Arc<Control>) -> Door {
-        Door { control, channels: HashMap::new() }
+        let forwarding = Forwarding::new(control.clone());
+        Door { control, channels: HashMap::new(), forwarding, agent: None }
     }
 
     async fn ask(&self, ask: &Ask) -> Result<Auth, Failure> {
@@ -135,7 +144,7 @@ impl Handler for Door {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
-        let fresh = Fresh { channel, terminal: None, environment: Vec::new() };
+        let fresh = Fresh { channel, terminal: None, environment: Vec::new(), agent: false };
         self.channels.insert(fresh.channel.id(), State::Fresh(Box::new(fresh)));
         reply.accept().await;
         Ok(())
@@ -230,14 +239,109 @@ impl Handler for Door {
     }
 
     async fn signal(&mut self, id: ChannelId, signal: Sig, _session: &mut Session) -> Result<(), Failure> {
-        Ok(self.control.signal(id.into(), name_of(signal)).await?)
+        match self.channels.get(&id) {
+            Some(State::Running(running)) => match running.number() {
+                Some(number) => Ok(self.control.signal(number, name_of(signal)).await?),
+                None => Ok(()),
+            },
+            Some(State::Fresh(_)) | None => Ok(()),
+        }
     }
 
     async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Failure> {
         // Dropping it lets the channel's task know.
         self.channels.remove(&id);
+        self.forwarding.closed(id);
         Ok(())
     }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _originator: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Failure> {
+        match tcp(host, port) {
+            Some(place) => self.forwarding.connect(place, channel, reply),
+            None => reply.reject(ChannelOpenFailure::ConnectFailed).await,
+        }
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Failure> {
+        self.forwarding.connect(Place::Unix(path.chars().take(MAX_HOST).collect()), channel, reply);
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        host: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, Failure> {
+        let Some(place) = tcp(host, *port) else { return Ok(false) };
+        match self.forwarding.listen(place, &session.handle()).await? {
+            Some(bound) => {
+                *port = bound.into();
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        host: &str,
+        port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Failure> {
+        let Some(place) = tcp(host, port) else { return Ok(false) };
+        Ok(self.forwarding.stop_listening(&place).await?)
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Failure> {
+        let place = Place::Unix(path.chars().take(MAX_HOST).collect());
+        Ok(self.forwarding.listen(place, &session.handle()).await?.is_some())
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Failure> {
+        Ok(self.forwarding.stop_listening(&Place::Unix(path.to_string())).await?)
+    }
+
+    async fn agent_request(&mut self, id: ChannelId, session: &mut Session) -> Result<bool, Failure> {
+        if self.fresh(id).is_none() {
+            return Ok(false);
+        }
+        // One socket for the whole connection.
+        let lent = match self.agent {
+            Some(lent) => lent,
+            None => self.forwarding.lend_agent(&session.handle()).await?,
+        };
+        self.agent = Some(lent);
+        if let Some(fresh) = self.fresh(id) {
+            fresh.agent = lent;
+        }
+        Ok(lent)
+    }
+}
+
+fn tcp(host: &str, port: u32) -> Option<Place> {
+    let port = u16::try_from(port).ok()?;
+    (host.len() <= MAX_HOST).then(|| Place::Tcp { host: host.to_string(), port })
 }
 
 fn size(columns: u32, rows: u32, width: u32, height: u32) -> Size {

@@ -4,6 +4,8 @@
 mod channel;
 mod control;
 mod door;
+mod forward;
+mod stream;
 
 use crate::wire::Tell;
 use anyhow::{Context, Result, bail};
@@ -15,16 +17,11 @@ use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 use std::borrow::Cow;
-use std::io;
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::BufReader;
-use tokio::io::unix::AsyncFd;
 
-/// Whom the transport runs as: nobody, in Debian's words.
-const NOBODY: u32 = 65_534;
 /// Rejected offers and attempts of one connection. An agent holds many keys, and each that is not
 /// ours counts as one; passwords have a count of their own in the monitor.
 const MAX_ATTEMPTS: usize = 40;
@@ -66,7 +63,7 @@ const KEYS: &[Algorithm] = &[
 ];
 
 pub fn run() -> Result<()> {
-    process::drop_privileges(NOBODY).context("give up root")?;
+    process::drop_privileges(crate::NOBODY).context("give up root")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -103,13 +100,6 @@ async fn serve() -> Result<()> {
         // Without its monitor the session has no authority behind it.
         result = control.listen() => result,
     }
-}
-
-/// For reading and writing without blocking. tokio's other way is unsafe, for the sake of types whose
-/// descriptor may change; an `OwnedFd`'s does not.
-#[expect(deprecated)]
-fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(descriptor)
 }
 
 fn config(host_key: PrivateKey, passwords: bool) -> Config {
