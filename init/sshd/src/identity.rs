@@ -2,11 +2,13 @@
 //! ed25519 key, kept below /run/lifeboat over restarts of the listener.
 
 use crate::settings::Settings;
-use anyhow::{Context, Result};
+use crate::wire::Sha;
+use anyhow::{Context, Result, bail};
 use contract::paths;
 use host::Root;
 use russh::keys::ssh_key::{Algorithm, HashAlg, LineEnding};
 use russh::keys::{PrivateKey, key::safe_rng};
+use signature::Signer;
 use std::io;
 
 /// OpenSSH's path, injected by an appended cpio or by iPXE.
@@ -33,7 +35,7 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
         Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
         Err(error) => (None, Some(format!("{INJECTED}: {error}: a fresh host key is used"))),
     };
-    let key = match injected.or_else(|| load(root).ok()) {
+    let key = match injected.or_else(|| load_ed25519(root).ok()) {
         Some(key) => key,
         None => PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).context("make a host key")?,
     };
@@ -55,8 +57,38 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
     })
 }
 
+/// What a connection is welcomed with.
+pub struct HostKeys {
+    ed25519: PrivateKey,
+    /// Of OpenSSH's format.
+    pub certificate: Option<String>,
+}
+
+impl HostKeys {
+    /// Public lines of OpenSSH.
+    pub fn lines(&self) -> Result<Vec<String>> {
+        Ok(vec![self.ed25519.public_key().to_openssh().context("encode the public key")?])
+    }
+
+    /// A signature as it is sent, by the key with this public part.
+    pub fn sign(&self, key: &[u8], sha: Sha, hash: &[u8]) -> Result<Vec<u8>> {
+        match sha {
+            Sha::None if self.ed25519.public_key().to_bytes()? == key => {
+                let signature = self.ed25519.try_sign(hash).context("sign")?;
+                Ok(signature.try_into().context("encode a signature")?)
+            }
+            Sha::None | Sha::Sha256 | Sha::Sha512 => bail!("no such host key"),
+        }
+    }
+}
+
+/// The host keys of this boot.
+pub fn load(root: &Root) -> Result<HostKeys> {
+    Ok(HostKeys { ed25519: load_ed25519(root)?, certificate: None })
+}
+
 /// The host key that [`establish`] wrote.
-pub fn load(root: &Root) -> Result<PrivateKey> {
+fn load_ed25519(root: &Root) -> Result<PrivateKey> {
     let text = root.read_text(paths::HOST_KEY).with_context(|| format!("read {}", paths::HOST_KEY))?;
     parse(&text).map_err(anyhow::Error::msg).context(paths::HOST_KEY)
 }
@@ -121,7 +153,7 @@ mod tests {
         std::fs::write(dir.path().join(INJECTED.trim_start_matches('/')), text.as_bytes()).unwrap();
         let identity = establish(&settings, &root, "").unwrap();
         assert_ne!(identity.line, fresh.line);
-        assert_eq!(load(&root).unwrap().public_key().key_data(), injected.public_key().key_data());
+        assert_eq!(load_ed25519(&root).unwrap().public_key().key_data(), injected.public_key().key_data());
         std::fs::write(dir.path().join(INJECTED.trim_start_matches('/')), "garbage").unwrap();
         let problem = establish(&settings, &root, "").unwrap().problem.unwrap();
         assert!(problem.contains("is not a private key"), "{problem}");

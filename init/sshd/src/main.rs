@@ -11,10 +11,11 @@
 //! - `dial`, one per forwarded TCP connection that is being made, and nobody, looks a name up and
 //!   connects.
 //!
-//! What this split protects, and what not yet: a flaw in parsing or cryptography yields a process
-//! without privileges. But the transport verifies the client's signature and holds the host key, so
-//! one that is taken over before login can claim a key that is allowed, and can take the host key
-//! of this boot.
+//! What this split protects: a flaw in parsing or cryptography of the protocol yields a process
+//! without privileges, that can neither let anybody in nor take the host key, for the monitor signs
+//! with it, and verifies a client's signature over the session itself. What it does not: whoever
+//! takes over a transport after somebody logged in there has that login; and before, can have any
+//! hash signed by the host key for as long as the connection lasts, as with OpenSSH.
 
 mod access;
 mod dial;
@@ -23,9 +24,11 @@ mod keys;
 mod limits;
 mod listen;
 mod monitor;
+mod options;
 mod password;
 mod places;
 mod program;
+mod proof;
 mod settings;
 mod signals;
 mod transport;

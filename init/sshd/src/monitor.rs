@@ -2,19 +2,22 @@
 //! who may enter, starts, signals and reaps the programs of the session, and opens every socket that
 //! is forwarded, since the transport has no authority to open any.
 
-use crate::access::{Access, Password};
-use crate::identity;
+use crate::access::{Access, Password, Visit};
+use crate::identity::{self, HostKeys};
+use crate::options::Grant;
 use crate::places::{self, SocketFile};
 use crate::program::{self, Facts};
+use crate::proof::{self, Offer};
 use crate::settings::Settings;
 use crate::signals;
-use crate::wire::{self, Ask, Dial, Ended, Place, Program, Refusal, Report, Tell, Terminal, Wait, Want};
+use crate::wire::{
+    self, Ask, Blob, Dial, Ended, Place, Program, Refusal, Report, Sha, Tell, Terminal, Wait, Want,
+};
 use anyhow::{Context, Result, bail};
 use contract::event::Event;
 use host::Root;
 use host::sys::process::{self, Spawn};
 use host::sys::{inherited, pass, tty};
-use russh::keys::ssh_key::{LineEnding, PublicKey};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use std::collections::{HashMap, HashSet};
@@ -23,7 +26,7 @@ use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A directory of sockets, each named by the monitor that made it, for programs that use the agent of
 /// the client.
@@ -57,9 +60,12 @@ pub fn run(settings: &Settings) -> Result<()> {
     let null = process::null().context("null device")?;
     rustix::stdio::dup2_stdin(&null)?;
     let access = Access::read(&root);
-    let host_key = identity::load(&root)?.to_openssh(LineEnding::LF).context("encode the host key")?;
-    let welcome =
-        Tell::Welcome { host_key: host_key.to_string(), passwords: access.password != Password::Off };
+    let keys = identity::load(&root)?;
+    let welcome = Tell::Welcome {
+        host_keys: keys.lines()?,
+        certificate: keys.certificate.clone(),
+        passwords: access.password != Password::Off,
+    };
     wire::send(&control, &welcome, &[]).context("welcome")?;
     let mut monitor = Monitor {
         settings,
@@ -68,7 +74,9 @@ pub fn run(settings: &Settings) -> Result<()> {
         null,
         peer,
         local,
-        entered: false,
+        keys,
+        session: None,
+        grant: None,
         attempts: 0,
         programs: HashMap::new(),
         dials: HashSet::new(),
@@ -87,7 +95,11 @@ struct Monitor<'a> {
     null: File,
     peer: SocketAddr,
     local: SocketAddr,
-    entered: bool,
+    keys: HostKeys,
+    /// The session identifier: the first exchange hash (RFC 4253, section 7.2).
+    session: Option<Vec<u8>>,
+    /// What may be done by whoever logged in.
+    grant: Option<Grant>,
     /// Passwords tried.
     attempts: u32,
     /// Request to process, of those that run.
@@ -104,10 +116,10 @@ impl Monitor<'_> {
     fn serve(&mut self, children: &OwnedFd, transport: i32, deadline: Instant) -> Result<()> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if !self.entered && left.is_zero() {
+            if !self.entered() && left.is_zero() {
                 bail!("{}: nobody logged in within {:?}", self.peer, self.settings.grace);
             }
-            let timeout = Timespec::try_from(left).ok().filter(|_| !self.entered);
+            let timeout = Timespec::try_from(left).ok().filter(|_| !self.entered());
             let mut fds = [PollFd::new(&self.control, PollFlags::IN), PollFd::new(children, PollFlags::IN)];
             match rustix::event::poll(&mut fds, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -128,40 +140,88 @@ impl Monitor<'_> {
 
     fn handle(&mut self, ask: Ask) -> Result<()> {
         match ask {
-            Ask::Key { user, key, proved } if !self.entered => self.key(&user, &key, proved),
-            Ask::Password { user, password } if !self.entered => self.password(&user, &password),
-            Ask::Request { number, want } if self.entered => self.request(number, want),
-            Ask::Signal { number, signal } if self.entered => {
+            Ask::Sign { key, sha, hash } => self.sign(&key.0, sha, hash.0),
+            Ask::Offer { user, algorithm, key } if !self.entered() => self.offer(&user, &algorithm, &key.0),
+            Ask::Proof { signed, signature } if !self.entered() => self.proof(&signed.0, &signature.0),
+            Ask::Password { user, password } if !self.entered() => self.password(&user, &password),
+            Ask::Request { number, want } if self.entered() => self.request(number, want),
+            Ask::Signal { number, signal } if self.entered() => {
                 if let (Some(pid), Some(signal)) = (self.programs.get(&number), signals::by_name(&signal)) {
                     // It may have ended a moment ago.
                     let _ = process::signal_group(*pid, signal);
                 }
                 Ok(())
             }
-            Ask::Close { number } if self.entered => {
+            Ask::Close { number } if self.entered() => {
                 self.listeners.remove(&number);
                 if let Some(pid) = self.programs.get(&number) {
                     hang_up(*pid);
                 }
                 Ok(())
             }
-            Ask::Key { .. } | Ask::Password { .. } => bail!("{}: transport asks to log in twice", self.peer),
+            Ask::Offer { .. } | Ask::Proof { .. } | Ask::Password { .. } => {
+                bail!("{}: transport asks to log in twice", self.peer)
+            }
             Ask::Request { .. } | Ask::Signal { .. } | Ask::Close { .. } => {
                 bail!("{}: transport acts before anybody logged in", self.peer)
             }
         }
     }
 
-    fn key(&mut self, user: &str, key: &str, proved: bool) -> Result<()> {
-        let access = Access::read(self.root);
-        let known = PublicKey::from_openssh(key).ok().and_then(|key| access.key(user, &key));
-        if proved {
-            match known {
-                Some(known) => self.enter(&known.to_string()),
-                None => host::log!("{}: key of user {:?} refused", self.peer, short(user)),
-            }
+    fn entered(&self) -> bool {
+        self.grant.is_some()
+    }
+
+    /// Nothing but an exchange hash has its length among what a host key might be asked to sign.
+    fn sign(&mut self, key: &[u8], sha: Sha, hash: Vec<u8>) -> Result<()> {
+        if !matches!(hash.len(), 32 | 48 | 64) {
+            bail!("{}: transport asks to sign what is no hash", self.peer);
         }
-        self.verdict(known.is_some(), &access)
+        let signature = self.keys.sign(key, sha, &hash)?;
+        self.session.get_or_insert(hash);
+        wire::send(&self.control, &Tell::Signature(Blob(signature)), &[]).context("signature")
+    }
+
+    fn offer(&mut self, user: &str, algorithm: &str, key: &[u8]) -> Result<()> {
+        let access = Access::read(self.root);
+        let visit = self.visit(user, None);
+        let known = match Offer::parse(algorithm, key).map(|offer| access.admit(&visit, &offer)) {
+            Ok(Ok(_)) => true,
+            Ok(Err(reasons)) => {
+                // None for a key that is not known: an agent offers all it has.
+                reasons.iter().for_each(|reason| host::log!("{}: refused: {reason}", self.peer));
+                false
+            }
+            // What cannot be read, cannot be known.
+            Err(_) => false,
+        };
+        self.verdict(known, &access)
+    }
+
+    fn proof(&mut self, signed: &[u8], signature: &[u8]) -> Result<()> {
+        let access = Access::read(self.root);
+        let proof = match proof::check(self.session.as_deref().unwrap_or_default(), signed, signature) {
+            Ok(proof) => proof,
+            Err(reason) => {
+                host::log!("{}: {reason}", self.peer);
+                return self.verdict(false, &access);
+            }
+        };
+        let admission = access.admit(&self.visit(&proof.user, proof.flags), &proof.offer);
+        let accepted = admission.is_ok();
+        match admission {
+            Ok(admission) => self.enter(&admission.with, admission.grant),
+            Err(reasons) if reasons.is_empty() => {
+                host::log!("{}: key of user {:?} refused", self.peer, short(&proof.user));
+            }
+            Err(reasons) => host::log!("{}: refused: {}", self.peer, reasons.join("; ")),
+        }
+        self.verdict(accepted, &access)
+    }
+
+    fn visit<'a>(&self, user: &'a str, flags: Option<u8>) -> Visit<'a> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Visit { user, peer: self.peer.ip(), now, flags }
     }
 
     fn password(&mut self, user: &str, password: &str) -> Result<()> {
@@ -174,7 +234,7 @@ impl Monitor<'_> {
         std::thread::sleep(self.wait());
         let right = access.password(self.settings, user, password);
         if right {
-            self.enter("password");
+            self.enter("password", Grant::default());
         } else {
             host::log!("{}: password of user {:?} refused", self.peer, short(user));
             self.report(&Report::Failed);
@@ -187,12 +247,13 @@ impl Monitor<'_> {
     }
 
     fn verdict(&self, accepted: bool, access: &Access) -> Result<()> {
-        let verdict = Tell::Verdict { accepted, passwords: self.may_try(access) };
+        let terminals = self.grant.as_ref().is_some_and(|grant| grant.pty);
+        let verdict = Tell::Verdict { accepted, passwords: self.may_try(access), terminals };
         wire::send(&self.control, &verdict, &[]).context("verdict")
     }
 
-    fn enter(&mut self, with: &str) {
-        self.entered = true;
+    fn enter(&mut self, with: &str, grant: Grant) {
+        self.grant = Some(grant);
         self.report(&Report::Entered);
         // The listener has nothing more to hear.
         let _ = rustix::stdio::dup2_stdout(&self.null);
@@ -214,6 +275,13 @@ impl Monitor<'_> {
     }
 
     fn request(&mut self, number: u32, want: Want) -> Result<()> {
+        // Checked by the caller.
+        let Some(grant) = &self.grant else { bail!("nobody logged in") };
+        if let Some(what) = forbidden(grant, &want) {
+            host::log!("{}: {what} is not allowed to this key", self.peer);
+            let tell = Tell::Refused { number, why: Refusal::Forbidden };
+            return wire::send(&self.control, &tell, &[]).context("refuse");
+        }
         let granted = match &want {
             Want::Program { program, terminal, environment, agent } => {
                 self.start(program, terminal.as_ref(), environment, *agent).map(|(pid, descriptors)| {
@@ -297,7 +365,9 @@ impl Monitor<'_> {
             agent: self.agent.as_ref().filter(|_| agent).map(|file| file.path.as_path()),
         };
         let names = pty.as_ref().zip(terminal).map(|(pty, asked)| (pty.name.as_str(), asked.name.as_str()));
-        let command = program::command(program, names, environment, &facts).map_err(anyhow::Error::msg)?;
+        let grant = self.grant.as_ref().context("nobody logged in")?;
+        let command =
+            program::command(program, names, environment, grant, &facts).map_err(anyhow::Error::msg)?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsString::as_os_str).collect();
         let mut child = Spawn::new(&argv, &command.environment);
         child.arg0 = Some(&command.arg0);
@@ -355,6 +425,19 @@ impl Monitor<'_> {
         // Nobody waits for them any more, and they hold nothing.
         self.dials.iter().for_each(|pid| drop(process::signal(*pid, Signal::KILL)));
     }
+}
+
+/// What somebody wants and may not have.
+fn forbidden(grant: &Grant, want: &Want) -> Option<&'static str> {
+    let allowed = match want {
+        Want::Program { terminal, .. } => return (terminal.is_some() && !grant.pty).then_some("a terminal"),
+        Want::Agent => return (!grant.agent).then_some("agent forwarding"),
+        Want::Connect(Place::Tcp { host, port }) => grant.may_open(host, *port),
+        Want::Connect(Place::Unix(_)) => grant.may_open_unix(),
+        Want::Listen(Place::Tcp { host, port }) => grant.may_listen(host, *port),
+        Want::Listen(Place::Unix(_)) => grant.may_listen_unix(),
+    };
+    (!allowed).then_some("this forwarding")
 }
 
 /// As when a line drops: programs that want to outlive it ignore the signal (nohup, tmux). CONT, for

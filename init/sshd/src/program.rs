@@ -1,7 +1,8 @@
 //! What a request of a client becomes: program, arguments, environment. Pure, but for the questions
 //! that a `Facts` answers.
 
-use crate::wire::{MAX_COMMAND, Program};
+use crate::options::Grant;
+use crate::wire::{Blob, MAX_COMMAND, Program};
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
@@ -39,11 +40,28 @@ pub fn command(
     program: &Program,
     terminal: Option<(&str, &str)>,
     variables: &[(String, String)],
+    grant: &Grant,
     facts: &Facts<'_>,
 ) -> Result<Command, String> {
     let bash = Path::new("/bin/bash");
     let shell = if (facts.exists)(bash) { bash } else { Path::new("/bin/sh") };
     let name = shell.file_name().unwrap_or(OsStr::new("sh"));
+    let mut environment = environment(shell, terminal, &[variables, &grant.environment].concat(), facts);
+    let forced;
+    let program = match &grant.command {
+        None => program,
+        Some(command) => {
+            if let Some(asked) = asked(program, facts) {
+                environment.push(("SSH_ORIGINAL_COMMAND".into(), asked));
+            }
+            forced = if command == "internal-sftp" {
+                Program::Subsystem("sftp".to_string())
+            } else {
+                Program::Exec(Blob(command.clone().into_bytes()))
+            };
+            &forced
+        }
+    };
     let (argv, arg0) = match program {
         Program::Shell => {
             let mut arg0 = OsString::from("-");
@@ -72,10 +90,22 @@ pub fn command(
     Ok(Command {
         argv,
         arg0,
-        environment: environment(shell, terminal, variables, facts),
+        environment,
         // With its dot, it is there only for those who may enter.
         directory: PathBuf::from(if (facts.exists)(Path::new("/root/.")) { HOME } else { "/" }),
     })
+}
+
+/// What a client would have run, for a command that was forced upon it.
+fn asked(program: &Program, facts: &Facts<'_>) -> Option<OsString> {
+    match program {
+        Program::Shell => None,
+        // A NUL would end it, and then a command could look like another.
+        Program::Exec(command) if command.0.contains(&0) => None,
+        Program::Exec(command) => Some(OsString::from_vec(command.0.clone())),
+        Program::Subsystem(name) if name == "sftp" => Some(facts.sftp_server.into()),
+        Program::Subsystem(name) => Some(name.replace('\0', "").into()),
+    }
 }
 
 fn environment(
@@ -137,7 +167,6 @@ fn known_terminal<'a>(wanted: &'a str, facts: &Facts<'_>) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Blob;
 
     fn with<T>(files: &[&str], run: impl FnOnce(&Facts<'_>) -> T) -> T {
         let exists = |path: &Path| files.iter().any(|file| Path::new(file) == path);
@@ -156,17 +185,19 @@ mod tests {
 
     #[test]
     fn a_login_shell_knows_that_it_is_one() {
-        let bash = with(&["/bin/bash", "/root"], |f| command(&Program::Shell, None, &[], f)).unwrap();
+        let bash =
+            with(&["/bin/bash", "/root"], |f| command(&Program::Shell, None, &[], &Grant::default(), f))
+                .unwrap();
         assert_eq!((bash.argv, bash.arg0), (vec!["/bin/bash".into()], "-bash".into()));
         assert_eq!(bash.directory, Path::new("/root"));
-        let sh = with(&[], |f| command(&Program::Shell, None, &[], f)).unwrap();
+        let sh = with(&[], |f| command(&Program::Shell, None, &[], &Grant::default(), f)).unwrap();
         assert_eq!((sh.argv, sh.arg0), (vec!["/bin/sh".into()], "-sh".into()));
         assert_eq!(sh.directory, Path::new("/"), "no /root is no reason to fail");
     }
 
     #[test]
     fn a_command_is_the_shell_s_and_its_bytes_are_kept() {
-        let got = with(&[], |f| command(&exec(b"echo \xff"), None, &[], f)).unwrap();
+        let got = with(&[], |f| command(&exec(b"echo \xff"), None, &[], &Grant::default(), f)).unwrap();
         assert_eq!(got.argv, ["/bin/sh".into(), "-c".into(), OsString::from_vec(b"echo \xff".to_vec())]);
         assert_eq!(got.arg0, "sh");
     }
@@ -180,7 +211,7 @@ mod tests {
             ("no subsystem netconf", Program::Subsystem("netconf".to_string())),
         ];
         for (want, program) in cases {
-            let error = with(&[], |f| command(program, None, &[], f)).unwrap_err();
+            let error = with(&[], |f| command(program, None, &[], &Grant::default(), f)).unwrap_err();
             assert!(error.contains(want), "{error}");
         }
     }
@@ -190,7 +221,8 @@ mod tests {
         let given =
             [("LC_ALL", "C"), ("LANG", "de_DE.UTF-8"), ("LD_PRELOAD", "x"), ("PATH", "x"), ("LC_A B", "x")];
         let given = given.map(|(name, value)| (name.to_string(), value.to_string()));
-        let got = with(&[], |f| command(&Program::Shell, None, &given, f)).unwrap().environment;
+        let got =
+            with(&[], |f| command(&Program::Shell, None, &given, &Grant::default(), f)).unwrap().environment;
         let get = |name: &str| {
             let values: Vec<_> =
                 got.iter().filter(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap()).collect();
@@ -216,5 +248,24 @@ mod tests {
                 with(&["/usr/share/terminfo/t/tmux-256color"], |f| known_terminal(wanted, f).to_string());
             assert_eq!(got, want, "TERM {wanted}");
         }
+    }
+
+    #[test]
+    fn a_forced_command_runs_instead_and_is_told_what_was_asked() {
+        let grant = Grant { command: Some("backup".to_string()), ..Grant::default() };
+        let cases = [
+            (exec(b"rm -rf /"), Some("rm -rf /")),
+            (Program::Shell, None),
+            (Program::Subsystem("sftp".to_string()), Some("/sftp-server")),
+        ];
+        for (program, asked) in cases {
+            let got = with(&[], |f| command(&program, None, &[], &grant, f)).unwrap();
+            assert_eq!(got.argv, ["/bin/sh", "-c", "backup"]);
+            let told = got.environment.iter().find(|(name, _)| name == "SSH_ORIGINAL_COMMAND");
+            assert_eq!(told.map(|(_, value)| value.to_str().unwrap()), asked);
+        }
+        let grant = Grant { command: Some("internal-sftp".to_string()), ..Grant::default() };
+        let got = with(&["/sftp-server"], |f| command(&exec(b"id"), None, &[], &grant, f)).unwrap();
+        assert_eq!(got.argv, ["/sftp-server"]);
     }
 }

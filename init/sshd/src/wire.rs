@@ -17,15 +17,14 @@ pub const MAX_COMMAND: usize = (128 << 10) - 1;
 
 /// From the transport to its monitor.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Ask {
-    /// May `user` log in with this key (two fields of an OpenSSH line)? Answered by a `Verdict`.
-    Key {
-        user: String,
-        key: String,
-        /// The client has signed with it. An accepted one logs in.
-        proved: bool,
-    },
+    /// The host key's signature under an exchange hash. Answered by a `Signature`.
+    Sign { key: Blob, sha: Sha, hash: Blob },
+    /// Would this key or certificate, as a request holds it, open the door? Answered by a `Verdict`.
+    Offer { user: String, algorithm: String, key: Blob },
+    /// A request and the client's signature under it, which log in. Answered by a `Verdict`.
+    Proof { signed: Blob, signature: Blob },
     /// Answered by a `Verdict`.
     Password { user: String, password: String },
     /// Answered by `Granted` or `Refused` of the same number.
@@ -66,19 +65,25 @@ pub enum Place {
 
 /// From the monitor to its transport.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "tell", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Tell {
     /// First of all.
     Welcome {
-        /// OpenSSH's private key format.
-        host_key: String,
+        /// Public lines of OpenSSH.
+        host_keys: Vec<String>,
+        /// As OpenSSH has it, of one of the keys.
+        certificate: Option<String>,
         /// Whether to offer passwords at all.
         passwords: bool,
     },
+    /// As it is sent: a name and a blob.
+    Signature(Blob),
     Verdict {
         accepted: bool,
         /// Another password may be tried.
         passwords: bool,
+        /// Terminals are given.
+        terminals: bool,
     },
     /// With descriptors, as [`Want`] says. None of them blocks.
     Granted {
@@ -94,6 +99,16 @@ pub enum Tell {
         number: u32,
         how: Ended,
     },
+}
+
+/// The hash of an RSA signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sha {
+    /// The key is of another kind.
+    None,
+    Sha256,
+    Sha512,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 //! waits for them.
 
 use super::stream::{self, Descriptor};
-use crate::wire::{self, Ask, Ended, Refusal, Tell, Want};
+use crate::wire::{self, Ask, Blob, Ended, Refusal, Sha, Tell, Want};
 use anyhow::{Context, Result, bail};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -21,6 +21,7 @@ pub struct Control {
 #[derive(Default)]
 struct Waiting {
     verdicts: VecDeque<oneshot::Sender<Verdict>>,
+    signatures: VecDeque<oneshot::Sender<Vec<u8>>>,
     requests: HashMap<u32, oneshot::Sender<Result<Granted, Refusal>>>,
     /// Of programs.
     ends: HashMap<u32, oneshot::Sender<Ended>>,
@@ -30,6 +31,7 @@ struct Waiting {
 pub struct Verdict {
     pub accepted: bool,
     pub passwords: bool,
+    pub terminals: bool,
 }
 
 /// What the monitor gave, as [`Want`] says.
@@ -73,8 +75,11 @@ impl Control {
             // Whoever asked may have gone; then nobody misses the answer.
             match tell {
                 Tell::Welcome { .. } => bail!("the monitor said welcome twice"),
-                Tell::Verdict { accepted, passwords } => {
-                    let verdict = Verdict { accepted, passwords };
+                Tell::Signature(Blob(signature)) => {
+                    let _ = waiting.signatures.pop_front().map(|sender| sender.send(signature));
+                }
+                Tell::Verdict { accepted, passwords, terminals } => {
+                    let verdict = Verdict { accepted, passwords, terminals };
                     let _ = waiting.verdicts.pop_front().map(|sender| sender.send(verdict));
                 }
                 Tell::Granted { number, port } => {
@@ -97,6 +102,14 @@ impl Control {
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).verdicts.push_back(sender);
         self.send(ask).await?;
+        receiver.await.context("the monitor ended")
+    }
+
+    /// The host key's, under an exchange hash.
+    pub async fn sign(&self, key: Vec<u8>, sha: Sha, hash: &[u8]) -> Result<Vec<u8>> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).signatures.push_back(sender);
+        self.send(&Ask::Sign { key: Blob(key), sha, hash: Blob(hash.to_vec()) }).await?;
         receiver.await.context("the monitor ended")
     }
 

@@ -5,10 +5,13 @@ use super::channel::{self, Running};
 use super::control::Control;
 use super::forward::Forwarding;
 use crate::program;
-use crate::wire::{Ask, Blob, MAX_COMMAND, Place, Program, Size, Terminal};
+use crate::wire::{Ask, Blob, MAX_COMMAND, Place, Program, Sha, Size, Terminal};
 use anyhow::Context;
-use russh::keys::ssh_key::{Algorithm, PublicKey};
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::keys::Certificate;
+use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, SignedRequest, VerifiedPublicKey,
+};
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +27,11 @@ pub struct Door {
     forwarding: Forwarding,
     /// The client has lent its agent; `None` when it was not asked to.
     agent: Option<bool>,
+    /// Whether terminals are given. The monitor sees to it; but a program without one is better than
+    /// none.
+    terminals: bool,
+    /// What the client signed last, until it is decided upon.
+    proof: Option<Ask>,
 }
 
 enum State {
@@ -43,12 +51,13 @@ pub struct Fresh {
 impl Door {
     pub fn new(control: Arc<Control>) -> Door {
         let forwarding = Forwarding::new(control.clone());
-        Door { control, channels: HashMap::new(), forwarding, agent: None }
+        Door { control, channels: HashMap::new(), forwarding, agent: None, terminals: false, proof: None }
     }
 
-    async fn ask(&self, ask: &Ask) -> Result<Auth, Failure> {
+    async fn ask(&mut self, ask: &Ask) -> Result<Auth, Failure> {
         let verdict = self.control.verdict(ask).await?;
         if verdict.accepted {
+            self.terminals = verdict.terminals;
             return Ok(Auth::Accept);
         }
         // russh would take a method that failed once off the list.
@@ -57,19 +66,12 @@ impl Door {
         Ok(Auth::Reject { proceed_with_methods: Some(MethodSet::from(methods)), partial_success: false })
     }
 
-    async fn ask_key(
-        &self,
-        user: &str,
-        key: &PublicKey,
-        algorithm: &Algorithm,
-        proved: bool,
-    ) -> Result<Auth, Failure> {
-        // The same key may sign with SHA-1, which proves nothing any more.
-        if matches!(algorithm, Algorithm::Rsa { hash: None }) {
-            return Ok(Auth::Reject { proceed_with_methods: None, partial_success: false });
+    /// Sends what the client has just signed; the monitor reads everything else out of it.
+    async fn prove(&mut self) -> Result<Auth, Failure> {
+        match self.proof.take() {
+            Some(proof) => self.ask(&proof).await,
+            None => Ok(Auth::reject()),
         }
-        let key = key.to_openssh().context("encode the client's key")?;
-        self.ask(&Ask::Key { user: user.to_string(), key, proved }).await
     }
 
     /// Starts a program on a channel that has none.
@@ -126,11 +128,50 @@ impl Handler for Door {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Failure> {
-        self.ask_key(user, offer.public_key, offer.algorithm, false).await
+        // The same key may sign with SHA-1, which proves nothing any more.
+        if matches!(offer.algorithm, Algorithm::Rsa { hash: None }) {
+            return Ok(Auth::reject());
+        }
+        let (algorithm, key) = match offer.certificate {
+            Some(certificate) => (certificate.algorithm().to_certificate_type(), certificate.to_bytes()),
+            None => (offer.algorithm.to_string(), offer.public_key.to_bytes()),
+        };
+        let key = Blob(key.context("encode the client's key")?);
+        self.ask(&Ask::Offer { user: user.to_string(), algorithm, key }).await
     }
 
-    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Failure> {
-        self.ask_key(user, key.public_key, key.algorithm, true).await
+    async fn auth_signature(&mut self, request: SignedRequest<'_>) -> Result<(), Failure> {
+        let signature = Vec::try_from(request.signature.clone()).context("encode a signature")?;
+        self.proof = Some(Ask::Proof { signed: Blob(request.signed.to_vec()), signature: Blob(signature) });
+        Ok(())
+    }
+
+    async fn auth_publickey(&mut self, _user: &str, _key: VerifiedPublicKey<'_>) -> Result<Auth, Failure> {
+        self.prove().await
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        _user: &str,
+        _certificate: &Certificate,
+    ) -> Result<Auth, Failure> {
+        self.prove().await
+    }
+
+    async fn sign_exchange_hash(
+        &mut self,
+        key: &PublicKey,
+        hash_alg: Option<HashAlg>,
+        hash: &[u8],
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let sha = match hash_alg {
+            None => Sha::None,
+            Some(HashAlg::Sha256) => Sha::Sha256,
+            Some(HashAlg::Sha512) => Sha::Sha512,
+            Some(_) => return Err(anyhow::anyhow!("a hash that is not known").into()),
+        };
+        let key = key.to_bytes().context("encode a host key")?;
+        Ok(Some(self.control.sign(key, sha, hash).await?))
     }
 
     async fn channel_open_session(
@@ -161,7 +202,10 @@ impl Handler for Door {
         modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Failure> {
-        let Some(fresh) = self.fresh(id) else { return Ok(session.channel_failure(id)?) };
+        let allowed = self.terminals;
+        let Some(fresh) = self.fresh(id).filter(|_| allowed) else {
+            return Ok(session.channel_failure(id)?);
+        };
         fresh.terminal = Some(Terminal {
             name: term.to_string(),
             size: size(columns, rows, width, height),

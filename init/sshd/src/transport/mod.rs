@@ -12,8 +12,10 @@ use anyhow::{Context, Result, bail};
 use control::Control;
 use door::{Door, Failure};
 use host::sys::{inherited, process};
-use russh::keys::PrivateKey;
-use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg};
+use russh::keys::ssh_key::private::{Ed25519Keypair, Ed25519PrivateKey, RsaKeypair, RsaPrivateKey};
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg, Mpint, PublicKey};
+use russh::keys::{Certificate, PrivateKey};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 use std::borrow::Cow;
@@ -74,13 +76,14 @@ pub fn run() -> Result<()> {
 
 async fn serve() -> Result<()> {
     let control = Control::new(inherited(1).try_clone_to_owned().context("control socket")?)?;
-    let (host_key, passwords) = match control.receive().await? {
-        Some((Tell::Welcome { host_key, passwords }, _)) => (host_key, passwords),
+    let config = match control.receive().await? {
+        Some((Tell::Welcome { host_keys, certificate, passwords }, _)) => {
+            config(&host_keys, certificate.as_deref(), passwords)?
+        }
         Some(_) => bail!("the monitor did not say welcome first"),
         // Dropped to make room before it could.
         None => return Ok(()),
     };
-    let config = config(PrivateKey::from_openssh(&host_key).context("host key")?, passwords);
     let connection = TcpStream::from(inherited(0).try_clone_to_owned().context("connection")?);
     connection.set_nonblocking(true).context("set non-blocking")?;
     let stream = BufReader::with_capacity(READ_AHEAD, tokio::net::TcpStream::from_std(connection)?);
@@ -102,17 +105,23 @@ async fn serve() -> Result<()> {
     }
 }
 
-fn config(host_key: PrivateKey, passwords: bool) -> Config {
+fn config(host_keys: &[String], certificate: Option<&str>, passwords: bool) -> Result<Config> {
+    let keys = host_keys.iter().map(|line| public_only(line)).collect::<Result<_>>()?;
+    let certificates = certificate
+        .map(|line| Certificate::from_openssh(line).context("host certificate"))
+        .into_iter()
+        .collect::<Result<_>>()?;
     let methods: &[MethodKind] =
         if passwords { &[MethodKind::PublicKey, MethodKind::Password] } else { &[MethodKind::PublicKey] };
-    Config {
+    Ok(Config {
         server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-Lifeboat")),
         methods: MethodSet::from(methods),
         // The monitor slows down what is worth slowing down; a key that is not known tells nothing.
         auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),
         max_auth_attempts: MAX_ATTEMPTS,
-        keys: vec![host_key],
+        keys,
+        certificates,
         // Somebody may watch a disk being copied for a day.
         inactivity_timeout: None,
         preferred: Preferred {
@@ -124,5 +133,24 @@ fn config(host_key: PrivateKey, passwords: bool) -> Config {
             ..Preferred::DEFAULT
         },
         ..Config::default()
-    }
+    })
+}
+
+/// A host key whose private part stays with the monitor, which signs: russh wants one, and never uses
+/// it then (`Door::sign_exchange_hash`).
+fn public_only(line: &str) -> Result<PrivateKey> {
+    let public = PublicKey::from_openssh(line).context("host key")?;
+    let keypair = match public.key_data() {
+        KeyData::Ed25519(key) => {
+            let private = Ed25519PrivateKey::from_bytes(&[0; Ed25519PrivateKey::BYTE_SIZE]);
+            Ed25519Keypair { public: *key, private }.into()
+        }
+        KeyData::Rsa(key) => {
+            let one = || Mpint::from_positive_bytes(&[1]);
+            let private = RsaPrivateKey::new(one(), one(), one(), one()).context("host key")?;
+            RsaKeypair::new(key.clone(), private).context("host key")?.into()
+        }
+        _ => bail!("a host key of another kind"),
+    };
+    PrivateKey::new(keypair, "").context("host key")
 }
