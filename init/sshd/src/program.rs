@@ -46,7 +46,17 @@ pub fn command(
     let bash = Path::new("/bin/bash");
     let shell = if (facts.exists)(bash) { bash } else { Path::new("/bin/sh") };
     let name = shell.file_name().unwrap_or(OsStr::new("sh"));
-    let mut environment = environment(shell, terminal, &[variables, &grant.environment].concat(), facts);
+    // What stands before the key is the administrator's, and comes last.
+    let variables: Vec<_> = variables
+        .iter()
+        .filter(|(name, _)| grant.command.is_none() || is_harmless(name))
+        .filter(|(name, _)| grant.environment.iter().all(|(known, _)| known != name))
+        .chain(&grant.environment)
+        // The terminal's own name comes with it.
+        .filter(|(name, _)| terminal.is_none() || name != "TERM")
+        .cloned()
+        .collect();
+    let mut environment = environment(shell, terminal, &variables, facts);
     let forced;
     let program = match &grant.command {
         None => program,
@@ -142,10 +152,19 @@ fn environment(
     environment
 }
 
-/// What a client may set: what Debian's sshd_config lets through, and what terminals of today send.
+/// What a client may set: the language, as every distribution's sshd_config lets through, what
+/// programs do with a terminal, and the time zone to show.
 pub fn is_accepted(name: &str) -> bool {
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    plain && (matches!(name, "LANG" | "COLORTERM" | "NO_COLOR") || name.starts_with("LC_"))
+    is_plain(name) && (is_harmless(name) || matches!(name, "EDITOR" | "VISUAL" | "PAGER"))
+}
+
+/// Not even a command that was forced upon somebody runs another program because of these.
+fn is_harmless(name: &str) -> bool {
+    matches!(name, "LANG" | "LANGUAGE" | "TERM" | "COLORTERM" | "NO_COLOR" | "TZ") || name.starts_with("LC_")
+}
+
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// The client's terminal if the image has its description, as ncurses looks for it.
@@ -217,12 +236,33 @@ mod tests {
     }
 
     #[test]
-    fn a_client_sets_its_language_and_nothing_else() {
-        let given =
-            [("LC_ALL", "C"), ("LANG", "de_DE.UTF-8"), ("LD_PRELOAD", "x"), ("PATH", "x"), ("LC_A B", "x")];
+    fn a_client_sets_its_language_and_editor_and_nothing_else() {
+        let given = [
+            ("LC_ALL", "C"),
+            ("LANG", "de_DE.UTF-8"),
+            ("EDITOR", "nano"),
+            ("TERM", "vt100"),
+            ("LD_PRELOAD", "x"),
+            ("PATH", "x"),
+            ("LC_A B", "x"),
+        ];
         let given = given.map(|(name, value)| (name.to_string(), value.to_string()));
-        let got =
-            with(&[], |f| command(&Program::Shell, None, &given, &Grant::default(), f)).unwrap().environment;
+        let run = |terminal, grant: &Grant| {
+            with(&[], |f| command(&Program::Shell, terminal, &given, grant, f)).unwrap().environment
+        };
+        let forced = Grant {
+            command: Some("x".to_string()),
+            environment: vec![("LANG".to_string(), "C".to_string())],
+            ..Grant::default()
+        };
+        let got = run(Some(("/dev/pts/0", "xterm")), &forced);
+        let values = |name: &str| -> Vec<_> {
+            got.iter().filter(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap()).collect()
+        };
+        assert_eq!(values("EDITOR"), [""; 0], "a forced command runs no other");
+        assert_eq!(values("LANG"), ["C"], "the key's line wins");
+        assert_eq!(values("TERM"), [KNOWN_TERMINAL], "the terminal has a name of its own");
+        let got = run(None, &Grant::default());
         let get = |name: &str| {
             let values: Vec<_> =
                 got.iter().filter(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap()).collect();
@@ -232,7 +272,7 @@ mod tests {
         assert_eq!((get("LC_ALL"), get("LANG")), (Some("C"), Some("de_DE.UTF-8")));
         assert_eq!((get("LD_PRELOAD"), get("LC_A B"), get("PATH")), (None, None, Some(PATH)));
         assert_eq!(get("SSH_CONNECTION"), Some("192.0.2.1 1234 192.0.2.2 22"));
-        assert_eq!(get("TERM"), None, "no terminal, no TERM");
+        assert_eq!((get("TERM"), get("EDITOR")), (Some("vt100"), Some("nano")));
     }
 
     #[test]

@@ -31,6 +31,7 @@ const NONE: u32 = u32::MAX;
 /// A channel on which a program was asked for.
 pub struct Running {
     task: JoinHandle<()>,
+    pub on_terminal: bool,
     size: watch::Sender<Option<Size>>,
     /// The program's, for the monitor.
     number: Arc<AtomicU32>,
@@ -55,6 +56,7 @@ impl Running {
 
 /// Answers the client's request, and moves the bytes until the program or the channel ends.
 pub fn start(fresh: Fresh, program: Program, control: Arc<Control>, handle: Handle) -> Running {
+    let on_terminal = fresh.terminal.is_some();
     let (size, sizes) = watch::channel(None);
     let (open, closed) = oneshot::channel();
     let number = Arc::new(AtomicU32::new(NONE));
@@ -67,7 +69,7 @@ pub fn start(fresh: Fresh, program: Program, control: Arc<Control>, handle: Hand
         // An error is the end of the connection, and so of this task's reason.
         let _ = session.run(reader, want, sizes, closed).await;
     });
-    Running { task, size, number: known, _open: open }
+    Running { task, on_terminal, size, number: known, _open: open }
 }
 
 struct Session {

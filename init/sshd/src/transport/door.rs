@@ -292,6 +292,20 @@ impl Handler for Door {
         }
     }
 
+    /// On Linux a pseudo-terminal takes a break and does nothing with it; the answer is OpenSSH's.
+    async fn break_request(
+        &mut self,
+        id: ChannelId,
+        _length: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Failure> {
+        Ok(match self.channels.get(&id) {
+            Some(State::Fresh(fresh)) => fresh.terminal.is_some(),
+            Some(State::Running(running)) => running.on_terminal,
+            None => false,
+        })
+    }
+
     async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Failure> {
         // Dropping it lets the channel's task know.
         self.channels.remove(&id);

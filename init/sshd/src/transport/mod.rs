@@ -27,6 +27,8 @@ use tokio::io::BufReader;
 /// Rejected offers and attempts of one connection. An agent holds many keys, and each that is not
 /// ours counts as one; passwords have a count of their own in the monitor.
 const MAX_ATTEMPTS: usize = 40;
+/// Between two signs of life. Boxes that translate addresses forget a line after five minutes or more.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// One system call then fetches several packets.
 const READ_AHEAD: usize = 128 << 10;
 
@@ -52,6 +54,8 @@ const CIPHERS: &[cipher::Name] = &[
 ];
 /// Encrypt-then-MAC only: plain HMAC over the plaintext is what ssh-audit warns about.
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+/// Only what begins after login: before, a stranger's bytes reach no decompressor.
+const COMPRESSION: &[compression::Name] = &[compression::NONE, compression::ZLIB_LEGACY];
 /// Of host keys, and what is told to clients as server-sig-algs. No RSA with SHA-1.
 const KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
@@ -124,12 +128,16 @@ fn config(host_keys: &[String], certificate: Option<&str>, passwords: bool) -> R
         certificates,
         // Somebody may watch a disk being copied for a day.
         inactivity_timeout: None,
+        // So that no box in between forgets a line that is idle. Never a reason to end it: that is
+        // TCP's, which gives up on a peer that does not answer.
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: 0,
         preferred: Preferred {
             kex: Cow::Borrowed(KEX),
             key: Cow::Borrowed(KEYS),
             cipher: Cow::Borrowed(CIPHERS),
             mac: Cow::Borrowed(MACS),
-            compression: Cow::Borrowed(&[compression::NONE]),
+            compression: Cow::Borrowed(COMPRESSION),
             ..Preferred::DEFAULT
         },
         ..Config::default()
