@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-.PHONY: help check image lock test patched
+.PHONY: help check identity image lock test patched
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -19,6 +19,9 @@ check: patched ## the quick loop: formatting, clippy, unit and golden tests
 
 image: patched ## build out/vmlinuz, out/initramfs, out/boot.ipxe
 	cargo run --quiet --locked --package image -- build
+
+identity: patched ## a host key for the next boot: make identity NAMES=db1.example.com,192.0.2.1 [CA=key] [KEYS=file]
+	cargo run --quiet --locked --package image -- identity --names '$(NAMES)' $(if $(CA),--authority '$(CA)') $(if $(KEYS),--keys '$(KEYS)')
 
 lock: patched ## move image/packages.lock to what Debian's archive has now
 	cargo run --quiet --locked --package image -- lock

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use image::{build, lock, manifest, packages};
+use image::{build, identity, lock, manifest, packages};
 use std::path::PathBuf;
 
 #[derive(Parser)]
@@ -23,6 +23,9 @@ enum What {
     Tools,
     /// Build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS.
     Build,
+    /// Make a host key for a rescue that is to boot: prints its known_hosts line, writes the archive to
+    /// append to out/initramfs.
+    Identity(identity::Wanted),
 }
 
 fn main() -> Result<()> {
@@ -41,6 +44,11 @@ fn main() -> Result<()> {
             packages::fetch(&cache, &locked)?;
             let tree = packages::tree(&cache, &locked, lock::Set::Host)?;
             println!("{}", packages::wrappers(&cache, &tree)?.display());
+        }
+        What::Identity(wanted) => {
+            let line = identity::make(&wanted)?;
+            println!("{line}");
+            eprintln!("append to the initramfs: cat out/initramfs {} > initramfs", wanted.output.display());
         }
         What::Build => {
             let built = build::build(&source)?;

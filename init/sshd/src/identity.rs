@@ -1,18 +1,29 @@
 //! The host key of this boot: the one that an operator injected at OpenSSH's own path, else a fresh
-//! ed25519 key, kept below /run/lifeboat over restarts of the listener.
+//! ed25519 key, kept below /run/lifeboat over restarts of the listener. Beside it, an injected host
+//! certificate, and an RSA key for old clients, made in the background and offered from then on.
 
 use crate::settings::Settings;
 use crate::wire::Sha;
 use anyhow::{Context, Result, bail};
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaEncoding};
 use contract::paths;
 use host::Root;
-use russh::keys::ssh_key::{Algorithm, HashAlg, LineEnding};
-use russh::keys::{PrivateKey, key::safe_rng};
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::ssh_key::public::{KeyData, RsaPublicKey};
+use russh::keys::ssh_key::{Algorithm, HashAlg, LineEnding, Mpint, PublicKey};
+use russh::keys::{Certificate, PrivateKey, key::safe_rng};
 use signature::Signer;
 use std::io;
 
 /// OpenSSH's path, injected by an appended cpio or by iPXE.
 pub const INJECTED: &str = "/etc/ssh/ssh_host_ed25519_key";
+/// Beside it, in the same way.
+const CERTIFICATE: &str = "/etc/ssh/ssh_host_ed25519_key-cert.pub";
+/// PKCS #8.
+const RSA: &str = "/run/lifeboat/sshd/host_rsa";
 
 pub struct Identity {
     /// `ssh-ed25519 AAAA...`
@@ -21,8 +32,10 @@ pub struct Identity {
     pub fingerprint: String,
     /// `lifeboat-SERIAL`
     pub alias: String,
-    /// Why an injected key was not taken.
-    pub problem: Option<String>,
+    /// Of the host, in words; empty without.
+    pub certificate: String,
+    /// What was injected and not taken, and why.
+    pub problems: Vec<String>,
 }
 
 /// Makes sure that [`paths::HOST_KEY`] holds the host key. `alias` is the one told before, if any.
@@ -35,6 +48,7 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
         Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
         Err(error) => (None, Some(format!("{INJECTED}: {error}: a fresh host key is used"))),
     };
+    let mut problems: Vec<String> = problem.into_iter().collect();
     let key = match injected.or_else(|| load_ed25519(root).ok()) {
         Some(key) => key,
         None => PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).context("make a host key")?,
@@ -44,47 +58,157 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
     host::statefile::replace(&path, text.as_bytes(), 0o600)
         .with_context(|| format!("write {}", path.display()))?;
     let public = key.public_key();
-    let mut line = public.to_openssh().context("encode the public key")?;
-    // Two fields: a comment is no part of a known_hosts line.
-    if let Some((end, _)) = line.match_indices(' ').nth(1) {
-        line.truncate(end);
-    }
+    let line = two_fields(public)?;
+    let certificate = match certificate(root, &key) {
+        Ok(certificate) => certificate.map(|(_, words)| words),
+        Err(reason) => {
+            problems.push(format!("{CERTIFICATE}: {reason}: it is not offered"));
+            None
+        }
+    };
     Ok(Identity {
         line,
         fingerprint: public.fingerprint(HashAlg::Sha256).to_string(),
         alias: if alias.is_empty() { self::alias(root) } else { alias.to_string() },
-        problem,
+        certificate: certificate.unwrap_or_default(),
+        problems,
     })
 }
 
-/// What a connection is welcomed with.
+/// What a connection is welcomed with, and signs with.
 pub struct HostKeys {
     ed25519: PrivateKey,
-    /// Of OpenSSH's format.
+    /// Made in the background: not there at first.
+    rsa: Option<Rsa>,
+    /// Of OpenSSH's format; it is the ed25519 key's.
     pub certificate: Option<String>,
 }
 
 impl HostKeys {
     /// Public lines of OpenSSH.
     pub fn lines(&self) -> Result<Vec<String>> {
-        Ok(vec![self.ed25519.public_key().to_openssh().context("encode the public key")?])
+        let keys = [Some(self.ed25519.public_key()), self.rsa.as_ref().map(|rsa| &rsa.public)];
+        keys.into_iter().flatten().map(two_fields).collect()
     }
 
     /// A signature as it is sent, by the key with this public part.
     pub fn sign(&self, key: &[u8], sha: Sha, hash: &[u8]) -> Result<Vec<u8>> {
-        match sha {
-            Sha::None if self.ed25519.public_key().to_bytes()? == key => {
+        match (sha, &self.rsa) {
+            (Sha::None, _) if self.ed25519.public_key().to_bytes()? == key => {
                 let signature = self.ed25519.try_sign(hash).context("sign")?;
                 Ok(signature.try_into().context("encode a signature")?)
             }
-            Sha::None | Sha::Sha256 | Sha::Sha512 => bail!("no such host key"),
+            (Sha::Sha256 | Sha::Sha512, Some(rsa)) if rsa.public.to_bytes()? == key => rsa.sign(sha, hash),
+            _ => bail!("no such host key"),
         }
     }
 }
 
-/// The host keys of this boot.
+/// The host keys of this boot that are there by now.
 pub fn load(root: &Root) -> Result<HostKeys> {
-    Ok(HostKeys { ed25519: load_ed25519(root)?, certificate: None })
+    let ed25519 = load_ed25519(root)?;
+    let certificate = certificate(root, &ed25519).ok().flatten().map(|(line, _)| line);
+    Ok(HostKeys { ed25519, rsa: Rsa::load(root), certificate })
+}
+
+/// An RSA host key, which this process never parses with anything but the library that uses it.
+struct Rsa {
+    pair: aws_lc_rs::rsa::KeyPair,
+    public: PublicKey,
+}
+
+impl Rsa {
+    /// `None` when there is none yet, or none that can be used.
+    fn load(root: &Root) -> Option<Rsa> {
+        let pair = aws_lc_rs::rsa::KeyPair::from_pkcs8(&root.read(RSA).ok()?).ok()?;
+        let (e, n) = (pair.public_key().exponent(), pair.public_key().modulus());
+        let number = |bytes: &[u8]| Mpint::from_positive_bytes(bytes);
+        let public = RsaPublicKey::new(
+            number(e.big_endian_without_leading_zero()),
+            number(n.big_endian_without_leading_zero()),
+        );
+        Some(Rsa { pair, public: KeyData::Rsa(public.ok()?).into() })
+    }
+
+    /// RFC 8332, section 3.
+    fn sign(&self, sha: Sha, hash: &[u8]) -> Result<Vec<u8>> {
+        let (name, padding): (&str, &'static dyn RsaEncoding) = match sha {
+            Sha::Sha512 => ("rsa-sha2-512", &RSA_PKCS1_SHA512),
+            Sha::Sha256 => ("rsa-sha2-256", &RSA_PKCS1_SHA256),
+            Sha::None => bail!("an RSA signature without a hash"),
+        };
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        let signed = self.pair.sign(padding, &SystemRandom::new(), hash, &mut signature);
+        signed.map_err(|_| anyhow::anyhow!("sign with the RSA key"))?;
+        let mut encoded = Vec::new();
+        for field in [name.as_bytes(), &signature] {
+            encoded.extend_from_slice(&u32::try_from(field.len())?.to_be_bytes());
+            encoded.extend_from_slice(field);
+        }
+        Ok(encoded)
+    }
+}
+
+/// Makes the RSA host key of this boot, which takes from a tenth of a second to some seconds: for old
+/// clients, in a process of its own.
+pub fn make_rsa(settings: &Settings) -> Result<()> {
+    if Rsa::load(&settings.root()?).is_some() {
+        return Ok(());
+    }
+    let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa3072)
+        .map_err(|_| anyhow::anyhow!("make an RSA key"))?;
+    let der = pair.as_der().map_err(|_| anyhow::anyhow!("encode an RSA key"))?;
+    let path = settings.path(RSA);
+    host::statefile::replace(&path, der.as_ref(), 0o600).with_context(|| format!("write {}", path.display()))
+}
+
+/// The certificate that an operator injected for the host key: its line, and in words. `None` without.
+/// The error says why it is not used.
+pub fn certificate(root: &Root, key: &PrivateKey) -> Result<Option<(String, String)>, String> {
+    let text = match root.read_text(CERTIFICATE) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let line = text.trim();
+    let found = Certificate::from_openssh(line).map_err(|_| "is not a certificate of OpenSSH".to_string())?;
+    if found.cert_type() != CertType::Host {
+        return Err("is not the certificate of a host".to_string());
+    }
+    if found.public_key() != key.public_key().key_data() {
+        return Err("is the certificate of another key".to_string());
+    }
+    let id: String = found.key_id().chars().take(64).collect();
+    let words = format!(
+        "\"{}\" for {} by {}",
+        id.escape_debug(),
+        found.valid_principals().join(",").escape_debug(),
+        found.signature_key().fingerprint(HashAlg::Sha256)
+    );
+    Ok(Some((line.to_string(), words)))
+}
+
+/// `IN SSHFP ALGORITHM 2 SHA-256`: what DNS holds of a key (RFC 4255, RFC 6594, RFC 7479).
+pub fn sshfp(line: &str) -> Option<String> {
+    let key = PublicKey::from_openssh(line).ok()?;
+    let algorithm = match key.algorithm() {
+        Algorithm::Rsa { .. } => 1,
+        Algorithm::Ecdsa { .. } => 3,
+        Algorithm::Ed25519 => 4,
+        _ => return None,
+    };
+    let hash: String =
+        key.fingerprint(HashAlg::Sha256).as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(format!("IN SSHFP {algorithm} 2 {hash}"))
+}
+
+/// Two fields: a comment is no part of a known_hosts line.
+fn two_fields(key: &PublicKey) -> Result<String> {
+    let mut line = key.to_openssh().context("encode the public key")?;
+    if let Some((end, _)) = line.match_indices(' ').nth(1) {
+        line.truncate(end);
+    }
+    Ok(line)
 }
 
 /// The host key that [`establish`] wrote.
@@ -155,7 +279,7 @@ mod tests {
         assert_ne!(identity.line, fresh.line);
         assert_eq!(load_ed25519(&root).unwrap().public_key().key_data(), injected.public_key().key_data());
         std::fs::write(dir.path().join(INJECTED.trim_start_matches('/')), "garbage").unwrap();
-        let problem = establish(&settings, &root, "").unwrap().problem.unwrap();
-        assert!(problem.contains("is not a private key"), "{problem}");
+        let problem = establish(&settings, &root, "").unwrap().problems;
+        assert!(problem[0].contains("is not a private key"), "{problem:?}");
     }
 }

@@ -48,6 +48,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         monitors: HashMap::new(),
         next: 0,
         dropped: 0,
+        rsa: None,
         state: state::Sshd::default(),
     };
     describe(&mut state, &identity);
@@ -57,6 +58,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         line: identity.line,
         fingerprint: identity.fingerprint,
         alias: identity.alias,
+        sshfp: service.state.sshfp.first().cloned().unwrap_or_default(),
     });
     let socket = until_done("listen", || bind(settings.port));
     service.state.listening = true;
@@ -64,6 +66,9 @@ pub fn run(settings: &Settings) -> Result<()> {
     service.publish();
     host::events::tell(&Event::Ready { service: "sshd".to_string() });
     socket.set_nonblocking(true).context("set non-blocking")?;
+    if let Err(error) = service.make_rsa() {
+        host::log!("RSA host key: {error:#}");
+    }
     loop {
         service.turn(&socket, &children)?;
     }
@@ -80,6 +85,8 @@ struct Service<'a> {
     next: u64,
     /// Those that had to make room for others.
     dropped: u64,
+    /// The process that makes the RSA host key.
+    rsa: Option<i32>,
     state: state::Sshd,
 }
 
@@ -211,10 +218,26 @@ impl Service<'_> {
     fn reap(&mut self, children: &OwnedFd) {
         while process::next_signal(children).is_some() {}
         while let Some((pid, _)) = process::reap() {
+            if self.rsa == Some(pid) {
+                self.rsa = None;
+                self.survey();
+            }
             if let Some(monitor) = self.monitors.values_mut().find(|monitor| monitor.pid == Some(pid)) {
                 monitor.pid = None;
             }
         }
+    }
+
+    /// In the background and below everybody else, since nobody needs it but old clients.
+    fn make_rsa(&mut self) -> Result<()> {
+        let mut argv: Vec<OsString> = vec![self.program.clone().into(), "rsa-key".into()];
+        argv.extend(self.settings.arguments().into_iter().map(OsString::from));
+        let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
+        let mut child = Spawn::new(&argv, &[]);
+        child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));
+        child.nice = 19;
+        self.rsa = Some(process::spawn(child)?);
+        Ok(())
     }
 
     /// Looks at the ways in, makes or removes the one-time password, and tells what is new.
@@ -239,6 +262,10 @@ impl Service<'_> {
         state.keys = access.keys.iter().map(ToString::to_string).collect();
         if let Password::Hash(_) = access.password {
             state.keys.push("password from boot parameter rescue.password_hash".to_string());
+        }
+        if let Ok(lines) = identity::load(self.root).and_then(|keys| keys.lines()) {
+            state.sshfp = lines.iter().filter_map(|line| identity::sshfp(line)).collect();
+            state.more_host_keys = lines.into_iter().skip(1).collect();
         }
         state.password = access.password == Password::OneTime;
         if state != self.state {
@@ -301,7 +328,9 @@ fn describe(state: &mut state::Sshd, identity: &Identity) {
         host_key: identity.line.clone(),
         fingerprint: identity.fingerprint.clone(),
         alias: identity.alias.clone(),
-        problems: identity.problem.iter().cloned().collect(),
+        certificate: identity.certificate.clone(),
+        qr: crate::qr::text(&format!("{} {}", identity.alias, identity.line)).unwrap_or_default(),
+        problems: identity.problems.clone(),
         ..state::Sshd::default()
     };
     for problem in &state.problems {

@@ -10,6 +10,7 @@
 //!   the sockets of forwarded streams.
 //! - `dial`, one per forwarded TCP connection that is being made, and nobody, looks a name up and
 //!   connects.
+//! - `rsa-key`, once, makes the RSA host key while the others work.
 //!
 //! What this split protects: a flaw in parsing or cryptography of the protocol yields a process
 //! without privileges, that can neither let anybody in nor take the host key, for the monitor signs
@@ -29,6 +30,7 @@ mod password;
 mod places;
 mod program;
 mod proof;
+mod qr;
 mod settings;
 mod signals;
 mod transport;
@@ -51,7 +53,8 @@ fn main() -> ExitCode {
         "monitor" => monitor::run(&settings),
         "transport" => transport::run(),
         "dial" => dial::run(),
-        other => anyhow::bail!("unknown role {other:?}: it is listen, monitor, transport or dial"),
+        "rsa-key" => identity::make_rsa(&settings),
+        other => anyhow::bail!("unknown role {other:?}: it is listen, monitor, transport, dial or rsa-key"),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
