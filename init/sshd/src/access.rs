@@ -1,7 +1,9 @@
 //! Who may enter, read anew at each login: root alone, by any key that was given or a certificate of a
 //! key that was given as an authority, else by password.
 
-use crate::keys::{self, Authorized};
+use crate::credentials;
+use crate::fetch;
+use crate::keys::{self, Authorized, Found};
 use crate::options::{Grant, Options};
 use crate::password::{self, Hash};
 use crate::proof::Offer;
@@ -36,11 +38,28 @@ pub enum Password {
 impl Access {
     pub fn read(root: &Root) -> Access {
         let words = host::params::read(root);
-        let mut found = keys::parameters(cmdline::all(&words, "ssh_key"));
-        match root.read_text(AUTHORIZED_KEYS) {
-            Ok(text) => found.append(keys::file(AUTHORIZED_KEYS, &text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => found.problems.push(format!("{AUTHORIZED_KEYS}: {error}")),
+        // In the order of precedence: whoever builds or serves the image, then the boot loader, then
+        // whom the boot loader names, then the hypervisor.
+        let mut found = match root.read_text(AUTHORIZED_KEYS) {
+            Ok(text) => keys::file(AUTHORIZED_KEYS, &text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Found::default(),
+            Err(error) => Found { keys: Vec::new(), problems: vec![format!("{AUTHORIZED_KEYS}: {error}")] },
+        };
+        let values = || cmdline::all(&words, "ssh_key").map(str::trim);
+        found.append(keys::parameters(values().filter(|value| !fetch::is_url(value))));
+        for url in values().filter(|value| fetch::is_url(value)) {
+            if url.starts_with("http:") {
+                found.problems.push(format!(
+                    "boot parameter ssh_key: {} is not encrypted: whoever sits on the line can let himself in",
+                    fetch::shown(url)
+                ));
+            }
+            if let Some(text) = fetch::text(root, url) {
+                found.append(keys::file(&fetch::shown(url), &text));
+            }
+        }
+        for credential in credentials::read(root) {
+            found.append(keys::file(&credential.source, &credential.text));
         }
         let hash = match cmdline::last(&words, "rescue.password_hash").map(Hash::parse) {
             None => None,
@@ -209,8 +228,8 @@ mod tests {
         assert_eq!(
             access.problems,
             [
-                "boot parameter ssh_key: is empty: give a public key, such as ssh_key=ssh-ed25519,AAAA...,me",
                 "/root/.ssh/authorized_keys line 1: is not a public key",
+                "boot parameter ssh_key: is empty: give a public key, such as ssh_key=ssh-ed25519,AAAA...,me",
                 "boot parameter rescue.password_hash: is not a hash of a known kind: it begins with $6$ or $y$",
             ]
         );
@@ -269,5 +288,15 @@ mod tests {
         assert!(fits("pty", PRESENT) && !fits("pty", 0));
         assert!(fits("no-touch-required", 0));
         assert!(fits("verify-required", PRESENT | VERIFIED) && !fits("verify-required", PRESENT));
+    }
+
+    #[test]
+    fn an_earlier_place_decides_about_its_keys_alone() {
+        let commas = KEY.replace(' ', ",");
+        let access =
+            access(&format!("ssh_key={commas}"), Some(&format!("no-pty {KEY}\nno-agent-forwarding {KEY}")));
+        let grants: Vec<_> =
+            access.keys.iter().map(|k| (k.options.grant.pty, k.options.grant.agent)).collect();
+        assert_eq!(grants, [(false, true), (true, false)], "the parameter gives nothing more");
     }
 }

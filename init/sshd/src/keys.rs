@@ -5,6 +5,7 @@
 //! something away from whoever holds the key.
 
 use crate::options::Options;
+use russh::keys::ssh_key::public::KeyData;
 use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
 
 /// Bits of an RSA key below which it is refused, as ssh-audit would have it.
@@ -56,8 +57,11 @@ impl Found {
         }
     }
 
+    /// Of a key that is there already, the earlier place's lines count alone: places come in the order
+    /// of their precedence. Lines of one place count together, as in OpenSSH.
     pub fn append(&mut self, other: Found) {
-        self.keys.extend(other.keys);
+        let known: Vec<KeyData> = self.keys.iter().map(|known| known.key.key_data().clone()).collect();
+        self.keys.extend(other.keys.into_iter().filter(|new| !known.contains(new.key.key_data())));
         self.problems.extend(other.problems);
     }
 }
@@ -74,7 +78,7 @@ pub fn file(name: &str, text: &str) -> Found {
     found
 }
 
-/// The values of every `ssh_key=`.
+/// The values of `ssh_key=` that are no URL.
 pub fn parameters<'a>(values: impl Iterator<Item = &'a str>) -> Found {
     let mut found = Found::default();
     for value in values {
@@ -88,9 +92,6 @@ fn parameter(value: &str) -> Result<(PublicKey, Options), String> {
     let value = value.trim();
     if value.is_empty() {
         return Err("is empty: give a public key, such as ssh_key=ssh-ed25519,AAAA...,me".to_string());
-    }
-    if value.starts_with("https://") || value.starts_with("http://") {
-        return Err("keys from a URL are not supported yet: give the key itself".to_string());
     }
     if value.contains(char::is_whitespace) { line(value) } else { line(&value.replacen(',', " ", 2)) }
 }
@@ -247,11 +248,7 @@ mod tests {
 
     #[test]
     fn a_parameter_that_is_no_key_is_named_and_not_repeated() {
-        let cases = [
-            ("", "is empty"),
-            ("https://example.com/me.keys", "not supported yet"),
-            ("hunter2", "is not a public key"),
-        ];
+        let cases = [("", "is empty"), ("hunter2", "is not a public key")];
         for (value, want) in cases {
             let problems = parameters([value].into_iter()).problems;
             assert!(

@@ -2,6 +2,8 @@
 //! connection and hears from it; nothing of a session depends on it.
 
 use crate::access::{self, Access, Password};
+use crate::fetch;
+use crate::fetch::Fetches;
 use crate::identity::{self, Identity};
 use crate::limits::{Failures, Network, Waiting};
 use crate::password;
@@ -13,9 +15,9 @@ use contract::{paths, state};
 use host::Root;
 use host::sys::process::{self, Spawn};
 use host::sys::{inherited, pass};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -29,6 +31,10 @@ use std::time::{Duration, Instant};
 /// Between two attempts to do what must not be given up, such as binding the port.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What the hypervisor hands in may come with a module that is loaded after this service has started.
+const SURVEY: Duration = Duration::from_secs(3);
+const SURVEYS: u32 = 10;
+
 pub fn run(settings: &Settings) -> Result<()> {
     let root = settings.root()?;
     // Children tell of their end here; blocked before the first one is started.
@@ -36,6 +42,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     let mut state = previous_state(settings);
     let identity = until_done("host key", || {
         make_directories(settings)?;
+        fetch::make_directory(settings).context("create a directory for keys")?;
         tighten(settings);
         identity::establish(settings, &root, &state.alias)
     });
@@ -49,6 +56,8 @@ pub fn run(settings: &Settings) -> Result<()> {
         next: 0,
         dropped: 0,
         rsa: None,
+        fetches: Fetches::new(&root, Instant::now()),
+        surveys: (1..=SURVEYS).map(|n| Instant::now() + SURVEY * n).collect(),
         state: state::Sshd::default(),
     };
     describe(&mut state, &identity);
@@ -87,6 +96,9 @@ struct Service<'a> {
     dropped: u64,
     /// The process that makes the RSA host key.
     rsa: Option<i32>,
+    fetches: Fetches,
+    /// When to look again for ways in.
+    surveys: VecDeque<Instant>,
     state: state::Sshd,
 }
 
@@ -106,12 +118,23 @@ impl Service<'_> {
             [PollFd::new(socket, PollFlags::IN), PollFd::new(children, PollFlags::IN)]
                 .into_iter()
                 .chain(reports)
+                .chain(self.fetches.pipes().map(|pipe| PollFd::new(pipe, PollFlags::IN)))
                 .collect();
-        match rustix::event::poll(&mut fds, None) {
+        let due = [self.fetches.next(), self.surveys.front().copied()].into_iter().flatten().min();
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("poll"),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let now = Instant::now();
+        self.fetches.read();
+        self.fetches.start(self.settings, now);
+        if self.surveys.front().is_some_and(|at| *at <= now) {
+            self.surveys.pop_front();
+            self.survey();
+        }
         if ready[1] {
             self.reap(children);
         }
@@ -217,7 +240,10 @@ impl Service<'_> {
 
     fn reap(&mut self, children: &OwnedFd) {
         while process::next_signal(children).is_some() {}
-        while let Some((pid, _)) = process::reap() {
+        while let Some((pid, how)) = process::reap() {
+            if self.fetches.ended(self.settings, pid, how, Instant::now()) {
+                self.survey();
+            }
             if self.rsa == Some(pid) {
                 self.rsa = None;
                 self.survey();
@@ -244,6 +270,7 @@ impl Service<'_> {
     fn survey(&mut self) {
         let access = Access::read(self.root);
         let mut problems = access.problems.clone();
+        problems.extend(self.fetches.problems().cloned());
         let path = self.settings.path(paths::PASSWORD);
         let result = match access.password {
             Password::OneTime if path.exists() => Ok(()),

@@ -10,6 +10,7 @@
 //!   the sockets of forwarded streams.
 //! - `dial`, one per forwarded TCP connection that is being made, and nobody, looks a name up and
 //!   connects.
+//! - `fetch`, one per URL of `ssh_key=`, and nobody, becomes curl.
 //! - `rsa-key`, once, makes the RSA host key while the others work.
 //!
 //! What this split protects: a flaw in parsing or cryptography of the protocol yields a process
@@ -19,7 +20,9 @@
 //! hash signed by the host key for as long as the connection lasts, as with OpenSSH.
 
 mod access;
+mod credentials;
 mod dial;
+mod fetch;
 mod identity;
 mod keys;
 mod limits;
@@ -54,7 +57,8 @@ fn main() -> ExitCode {
         "transport" => transport::run(),
         "dial" => dial::run(),
         "rsa-key" => identity::make_rsa(&settings),
-        other => anyhow::bail!("unknown role {other:?}: it is listen, monitor, transport, dial or rsa-key"),
+        "fetch" => fetch::run(&settings),
+        other => anyhow::bail!("unknown role {other:?}: the first is listen"),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
