@@ -119,6 +119,10 @@ impl From<russh::Error> for Failure {
 impl Handler for Door {
     type Error = Failure;
 
+    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Failure> {
+        Ok(super::sandbox::widen()?)
+    }
+
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Failure> {
         self.ask(&Ask::Password { user: user.to_string(), password: password.to_string() }).await
     }

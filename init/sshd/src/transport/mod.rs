@@ -1,17 +1,19 @@
 //! The transport of one connection: SSH itself, by russh, without privileges. All it can do is to ask
-//! its monitor, and to move bytes between the connection and the descriptors that it is passed.
+//! its monitor, and to move bytes between the connection and the descriptors that it is passed
+//! (sandbox.rs).
 
 mod channel;
 mod control;
 mod door;
 mod forward;
+mod sandbox;
 mod stream;
 
 use crate::wire::Tell;
 use anyhow::{Context, Result, bail};
 use control::Control;
 use door::{Door, Failure};
-use host::sys::{inherited, process};
+use host::sys::inherited;
 use russh::keys::ssh_key::private::{Ed25519Keypair, Ed25519PrivateKey, RsaKeypair, RsaPrivateKey};
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg, Mpint, PublicKey};
@@ -69,12 +71,12 @@ const KEYS: &[Algorithm] = &[
 ];
 
 pub fn run() -> Result<()> {
-    process::drop_privileges(crate::NOBODY).context("give up root")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .context("start the runtime")?;
+    sandbox::enter()?;
     runtime.block_on(serve())
 }
 
