@@ -5,7 +5,7 @@ use crate::access::{self, Access, Password};
 use crate::fetch;
 use crate::fetch::Fetches;
 use crate::identity::{self, Identity};
-use crate::limits::{Failures, Network, Waiting};
+use crate::limits::{Failures, Network, Place, Waiting};
 use crate::password;
 use crate::settings::Settings;
 use crate::wire::{self, Report, Wait};
@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 /// Between two attempts to do what must not be given up, such as binding the port.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Connections that the kernel holds while we look at one; it takes no more than net.core.somaxconn.
+const BACKLOG: i32 = 4096;
 /// What the hypervisor hands in may come with a module that is loaded after this service has started.
 const SURVEY: Duration = Duration::from_secs(3);
 const SURVEYS: u32 = 10;
@@ -54,6 +56,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         failures: Failures::default(),
         monitors: HashMap::new(),
         next: 0,
+        held: None,
         dropped: 0,
         rsa: None,
         fetches: Fetches::new(&root, Instant::now()),
@@ -75,6 +78,8 @@ pub fn run(settings: &Settings) -> Result<()> {
     service.publish();
     host::events::tell(&Event::Ready { service: "sshd".to_string() });
     socket.set_nonblocking(true).context("set non-blocking")?;
+    // Again, for a longer queue than the library asks for.
+    rustix::net::listen(&socket, BACKLOG).context("listen")?;
     if let Err(error) = service.make_rsa() {
         host::log!("RSA host key: {error:#}");
     }
@@ -92,6 +97,8 @@ struct Service<'a> {
     /// Those whose connection is not logged in yet.
     monitors: HashMap<u64, Monitor>,
     next: u64,
+    /// One that came when nobody could make room yet, and when somebody can.
+    held: Option<(TcpStream, SocketAddr, Instant)>,
     /// Those that had to make room for others.
     dropped: u64,
     /// The process that makes the RSA host key.
@@ -114,13 +121,14 @@ impl Service<'_> {
     fn turn(&mut self, socket: &TcpListener, children: &OwnedFd) -> Result<()> {
         let ids: Vec<u64> = self.monitors.keys().copied().collect();
         let reports = ids.iter().map(|id| PollFd::new(&self.monitors[id].report, PollFlags::IN));
-        let mut fds: Vec<PollFd<'_>> =
-            [PollFd::new(socket, PollFlags::IN), PollFd::new(children, PollFlags::IN)]
-                .into_iter()
-                .chain(reports)
-                .chain(self.fetches.pipes().map(|pipe| PollFd::new(pipe, PollFlags::IN)))
-                .collect();
-        let due = [self.fetches.next(), self.surveys.front().copied()].into_iter().flatten().min();
+        let accepting = if self.held.is_some() { PollFlags::empty() } else { PollFlags::IN };
+        let mut fds: Vec<PollFd<'_>> = [PollFd::new(socket, accepting), PollFd::new(children, PollFlags::IN)]
+            .into_iter()
+            .chain(reports)
+            .chain(self.fetches.pipes().map(|pipe| PollFd::new(pipe, PollFlags::IN)))
+            .collect();
+        let held = self.held.as_ref().map(|(_, _, due)| *due);
+        let due = [self.fetches.next(), self.surveys.front().copied(), held].into_iter().flatten().min();
         let left = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
@@ -141,8 +149,11 @@ impl Service<'_> {
         for (id, _) in ids.iter().zip(&ready[2..]).filter(|(_, ready)| **ready) {
             self.report(*id);
         }
-        if ready[0] {
-            self.accept(socket);
+        match self.held.take() {
+            Some((connection, peer, due)) if due <= now => self.admit(connection, peer),
+            Some(held) => self.held = Some(held),
+            None if ready[0] => self.accept(socket),
+            None => {}
         }
         Ok(())
     }
@@ -161,23 +172,35 @@ impl Service<'_> {
         }
     }
 
+    /// Lets one in, or holds it until there is a place. Nobody else is accepted meanwhile.
     fn admit(&mut self, connection: TcpStream, peer: SocketAddr) {
-        let network = Network::from(peer.ip());
-        let id = self.next;
-        self.next += 1;
+        let (network, now) = (Network::from(peer.ip()), Instant::now());
         let (most, most_of_one) = (self.settings.waiting, self.settings.waiting_per_address);
-        if let Some(victim) = self.waiting.admit(id, network, most, most_of_one)
-            && let Some(monitor) = self.monitors.remove(&victim)
-            && let Some(pid) = monitor.pid
-        {
+        let victim = match self.waiting.place(network, now, most, most_of_one) {
+            Place::Free => None,
+            Place::InsteadOf(victim) => Some(victim),
+            Place::NotBefore(due) => {
+                self.held = Some((connection, peer, due));
+                return;
+            }
+        };
+        if let Some(victim) = victim {
+            self.waiting.leave(victim);
             self.dropped += 1;
             // So that a flood does not fill the log.
             if self.dropped.is_power_of_two() {
                 host::log!("{} connections that did not log in had to make room", self.dropped);
             }
-            // One that has just ended by itself is as good.
-            let _ = process::signal(pid, Signal::KILL);
+            if let Some(monitor) = self.monitors.remove(&victim)
+                && let Some(pid) = monitor.pid
+            {
+                // One that has just ended by itself is as good.
+                let _ = process::signal(pid, Signal::KILL);
+            }
         }
+        let id = self.next;
+        self.next += 1;
+        self.waiting.enter(id, network, now);
         match self.start(connection) {
             Ok((pid, report)) => {
                 self.monitors.insert(id, Monitor { report, network, pid: Some(pid) });
@@ -219,6 +242,7 @@ impl Service<'_> {
                     host::log!("answer monitor: {error}");
                 }
             }
+            Ok(Some((Report::Talks, _))) => self.waiting.talks(id),
             Ok(Some((Report::Failed, _))) => self.failures.failed(network, Instant::now()),
             Ok(Some((Report::Entered, _))) => {
                 self.failures.entered(network);

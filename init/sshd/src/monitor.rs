@@ -178,7 +178,10 @@ impl Monitor<'_> {
             bail!("{}: transport asks to sign what is no hash", self.peer);
         }
         let signature = self.keys.sign(key, sha, &hash)?;
-        self.session.get_or_insert(hash);
+        if self.session.is_none() {
+            self.report(&Report::Talks);
+            self.session = Some(hash);
+        }
         wire::send(&self.control, &Tell::Signature(Blob(signature)), &[]).context("signature")
     }
 

@@ -137,6 +137,8 @@ pub struct Dialled {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "kebab-case")]
 pub enum Report {
+    /// Keys are exchanged: there is somebody who speaks SSH.
+    Talks,
     /// A password is about to be tried. The only one that is answered, by a `Wait`.
     Attempt,
     Failed,
