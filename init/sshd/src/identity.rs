@@ -5,15 +5,11 @@
 use crate::settings::Settings;
 use crate::wire::Sha;
 use anyhow::{Context, Result, bail};
-use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaEncoding};
 use contract::paths;
 use host::Root;
 use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::ssh_key::public::{KeyData, RsaPublicKey};
-use russh::keys::ssh_key::{Algorithm, HashAlg, LineEnding, Mpint, PublicKey};
+use russh::keys::ssh_key::private::RsaKeypair;
+use russh::keys::ssh_key::{Algorithm, HashAlg, LineEnding, PublicKey};
 use russh::keys::{Certificate, PrivateKey, key::safe_rng};
 use signature::Signer;
 use std::io;
@@ -22,8 +18,8 @@ use std::io;
 pub const INJECTED: &str = "/etc/ssh/ssh_host_ed25519_key";
 /// Beside it, in the same way.
 const CERTIFICATE: &str = "/etc/ssh/ssh_host_ed25519_key-cert.pub";
-/// PKCS #8.
 const RSA: &str = "/run/lifeboat/sshd/host_rsa";
+const RSA_BITS: usize = 3072;
 
 pub struct Identity {
     /// `ssh-ed25519 AAAA...`
@@ -79,7 +75,7 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
 pub struct HostKeys {
     ed25519: PrivateKey,
     /// Made in the background: not there at first.
-    rsa: Option<Rsa>,
+    rsa: Option<PrivateKey>,
     /// Of OpenSSH's format; it is the ed25519 key's.
     pub certificate: Option<String>,
 }
@@ -87,20 +83,27 @@ pub struct HostKeys {
 impl HostKeys {
     /// Public lines of OpenSSH.
     pub fn lines(&self) -> Result<Vec<String>> {
-        let keys = [Some(self.ed25519.public_key()), self.rsa.as_ref().map(|rsa| &rsa.public)];
-        keys.into_iter().flatten().map(two_fields).collect()
+        [Some(&self.ed25519), self.rsa.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|key| two_fields(key.public_key()))
+            .collect()
     }
 
     /// A signature as it is sent, by the key with this public part.
     pub fn sign(&self, key: &[u8], sha: Sha, hash: &[u8]) -> Result<Vec<u8>> {
-        match (sha, &self.rsa) {
-            (Sha::None, _) if self.ed25519.public_key().to_bytes()? == key => {
-                let signature = self.ed25519.try_sign(hash).context("sign")?;
-                Ok(signature.try_into().context("encode a signature")?)
-            }
-            (Sha::Sha256 | Sha::Sha512, Some(rsa)) if rsa.public.to_bytes()? == key => rsa.sign(sha, hash),
-            _ => bail!("no such host key"),
-        }
+        let is = |known: &PrivateKey| known.public_key().to_bytes().is_ok_and(|bytes| bytes == key);
+        let rsa = |sha| {
+            let key = self.rsa.as_ref().filter(|rsa| is(rsa)).and_then(|rsa| rsa.key_data().rsa());
+            (key.context("no such host key")?, Some(sha)).try_sign(hash).context("sign")
+        };
+        let signature = match sha {
+            Sha::None if is(&self.ed25519) => self.ed25519.try_sign(hash).context("sign")?,
+            Sha::None => bail!("no such host key"),
+            Sha::Sha256 => rsa(HashAlg::Sha256)?,
+            Sha::Sha512 => rsa(HashAlg::Sha512)?,
+        };
+        signature.try_into().context("encode a signature")
     }
 }
 
@@ -108,58 +111,27 @@ impl HostKeys {
 pub fn load(root: &Root) -> Result<HostKeys> {
     let ed25519 = load_ed25519(root)?;
     let certificate = certificate(root, &ed25519).ok().flatten().map(|(line, _)| line);
-    Ok(HostKeys { ed25519, rsa: Rsa::load(root), certificate })
+    Ok(HostKeys { ed25519, rsa: load_rsa(root), certificate })
 }
 
-/// An RSA host key, which this process never parses with anything but the library that uses it.
-struct Rsa {
-    pair: aws_lc_rs::rsa::KeyPair,
-    public: PublicKey,
-}
-
-impl Rsa {
-    /// `None` when there is none yet, or none that can be used.
-    fn load(root: &Root) -> Option<Rsa> {
-        let pair = aws_lc_rs::rsa::KeyPair::from_pkcs8(&root.read(RSA).ok()?).ok()?;
-        let (e, n) = (pair.public_key().exponent(), pair.public_key().modulus());
-        let number = |bytes: &[u8]| Mpint::from_positive_bytes(bytes);
-        let public = RsaPublicKey::new(
-            number(e.big_endian_without_leading_zero()),
-            number(n.big_endian_without_leading_zero()),
-        );
-        Some(Rsa { pair, public: KeyData::Rsa(public.ok()?).into() })
-    }
-
-    /// RFC 8332, section 3.
-    fn sign(&self, sha: Sha, hash: &[u8]) -> Result<Vec<u8>> {
-        let (name, padding): (&str, &'static dyn RsaEncoding) = match sha {
-            Sha::Sha512 => ("rsa-sha2-512", &RSA_PKCS1_SHA512),
-            Sha::Sha256 => ("rsa-sha2-256", &RSA_PKCS1_SHA256),
-            Sha::None => bail!("an RSA signature without a hash"),
-        };
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        let signed = self.pair.sign(padding, &SystemRandom::new(), hash, &mut signature);
-        signed.map_err(|_| anyhow::anyhow!("sign with the RSA key"))?;
-        let mut encoded = Vec::new();
-        for field in [name.as_bytes(), &signature] {
-            encoded.extend_from_slice(&u32::try_from(field.len())?.to_be_bytes());
-            encoded.extend_from_slice(field);
-        }
-        Ok(encoded)
-    }
-}
-
-/// Makes the RSA host key of this boot, which takes from a tenth of a second to some seconds: for old
-/// clients, in a process of its own.
+/// Makes the RSA host key of this boot, which takes some seconds: for old clients, in a process of its
+/// own. Not by aws-lc, whose RSA would bring half a megabyte of other algorithms into the nucleus.
 pub fn make_rsa(settings: &Settings) -> Result<()> {
-    if Rsa::load(&settings.root()?).is_some() {
+    if load_rsa(&settings.root()?).is_some() {
         return Ok(());
     }
-    let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa3072)
-        .map_err(|_| anyhow::anyhow!("make an RSA key"))?;
-    let der = pair.as_der().map_err(|_| anyhow::anyhow!("encode an RSA key"))?;
+    let pair = RsaKeypair::random(&mut safe_rng(), RSA_BITS).context("make an RSA key")?;
+    let key = PrivateKey::new(pair.into(), "").context("make an RSA key")?;
+    let text = key.to_openssh(LineEnding::LF).context("encode an RSA key")?;
     let path = settings.path(RSA);
-    host::statefile::replace(&path, der.as_ref(), 0o600).with_context(|| format!("write {}", path.display()))
+    host::statefile::replace(&path, text.as_bytes(), 0o600)
+        .with_context(|| format!("write {}", path.display()))
+}
+
+/// `None` when there is none yet.
+fn load_rsa(root: &Root) -> Option<PrivateKey> {
+    let key = PrivateKey::from_openssh(root.read_text(RSA).ok()?).ok()?;
+    key.key_data().rsa().is_some().then_some(key)
 }
 
 /// The certificate that an operator injected for the host key: its line, and in words. `None` without.
