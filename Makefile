@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-.PHONY: help check identity image lock test patched
+.PHONY: attack bench-ssh help check identity image lock test patched
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -25,5 +25,15 @@ identity: patched ## a host key for the next boot: make identity NAMES=db1.examp
 
 lock: patched ## move image/packages.lock to what Debian's archive has now
 	cargo run --quiet --locked --package image -- lock
+
+.bench/openssh: # the peer of bench-ssh, from the host's own apt sources
+	@mkdir -p $@.new && cd $@.new && apt-get --quiet --quiet download openssh-server openssh-sftp-server libwrap0 && for package in *.deb; do dpkg-deb --extract "$$package" .; done
+	@rm -rf $@ && mv $@.new $@
+
+bench-ssh: patched .bench/openssh ## our sshd beside OpenSSH's, on loopback, as root
+	OPENSSH=$(CURDIR)/.bench/openssh cargo bench --locked --profile image --package sshd --bench openssh
+
+attack: patched ## the whole attack campaign against sshd, on loopback, as root: half an hour
+	ATTACK=1 cargo test --locked --profile image --package sshd --test attack -- --nocapture --test-threads 1
 
 test: check ## everything that CI checks

@@ -6,6 +6,7 @@ mod channel;
 mod control;
 mod door;
 mod forward;
+mod prompt;
 mod sandbox;
 mod stream;
 
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use control::Control;
 use door::{Door, Failure};
 use host::sys::inherited;
+use prompt::Prompt;
 use russh::keys::ssh_key::private::{Ed25519Keypair, Ed25519PrivateKey, RsaKeypair, RsaPrivateKey};
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg, Mpint, PublicKey};
@@ -92,7 +94,8 @@ async fn serve() -> Result<()> {
     };
     let connection = TcpStream::from(inherited(0).try_clone_to_owned().context("connection")?);
     connection.set_nonblocking(true).context("set non-blocking")?;
-    let stream = BufReader::with_capacity(READ_AHEAD, tokio::net::TcpStream::from_std(connection)?);
+    let stream =
+        BufReader::with_capacity(READ_AHEAD, Prompt::new(tokio::net::TcpStream::from_std(connection)?));
     let control = Arc::new(control);
     let door = Door::new(control.clone());
     let session = async {

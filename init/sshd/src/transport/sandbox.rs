@@ -108,7 +108,7 @@ fn calls() -> Vec<Allowed<'static>> {
             (libc::SYS_ioctl, Arguments::OneOf(1, &[FIONBIO, TIOCSWINSZ])),
             (libc::SYS_prlimit64, Arguments::OneOf(0, &[0])),
             (libc::SYS_setrlimit, Arguments::OneOf(0, &[libc::RLIMIT_AS])),
-            (libc::SYS_setsockopt, Arguments::OneOf(2, &[TCP_NODELAY])),
+            (libc::SYS_setsockopt, Arguments::OneOf(2, &[TCP_NODELAY, TCP_QUICKACK])),
         ])
         .collect()
 }
@@ -117,3 +117,4 @@ fn calls() -> Vec<Allowed<'static>> {
 const FIONBIO: u32 = 0x5421;
 const TIOCSWINSZ: u32 = 0x5414;
 const TCP_NODELAY: u32 = 1;
+const TCP_QUICKACK: u32 = 12;
