@@ -69,6 +69,13 @@ impl Access {
                 None
             }
         };
+        if host::params::is_public(root, "rescue.password_hash") {
+            found.problems.push(
+                "boot parameter rescue.password_hash: every user of this machine can read it on the command line; \
+                 put it into /etc/lifeboat/params"
+                    .to_string(),
+            );
+        }
         let password = match hash {
             _ if !found.keys.is_empty() => Password::Off,
             Some(hash) => Password::Hash(hash),
@@ -231,6 +238,7 @@ mod tests {
                 "/root/.ssh/authorized_keys line 1: is not a public key",
                 "boot parameter ssh_key: is empty: give a public key, such as ssh_key=ssh-ed25519,AAAA...,me",
                 "boot parameter rescue.password_hash: is not a hash of a known kind: it begins with $6$ or $y$",
+                "boot parameter rescue.password_hash: every user of this machine can read it on the command line; put it into /etc/lifeboat/params",
             ]
         );
     }

@@ -9,11 +9,7 @@ use host::Root;
 
 /// The credentials that systemd reads keys of root from, the second since version 257.
 const NAMES: [&str; 2] = ["ssh.authorized_keys.root", "ssh.ephemeral-authorized_keys-all"];
-/// The firmware's whole table, as the kernel found it; and its structures of type 11 one by one, by
-/// dmi-sysfs.
-const TABLE: &str = "/sys/firmware/dmi/tables/DMI";
-const ENTRIES: &str = "/sys/firmware/dmi/entries";
-const FW_CFG: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials";
+const FW_CFG: &str = "opt/io.systemd.credentials";
 /// SMBIOS specification, 7.12 and 7.45.
 const OEM_STRINGS: u8 = 11;
 const END_OF_TABLE: u8 = 127;
@@ -30,22 +26,11 @@ pub struct Credential {
 
 /// SMBIOS first.
 pub fn read(root: &Root) -> Vec<Credential> {
-    let table = match root.read(TABLE) {
-        Ok(table) => table,
-        // One structure after the other, as in the table.
-        Err(_) => entries(root),
-    };
     let fw_cfg = NAMES.iter().filter_map(|name| {
-        let text = String::from_utf8(root.read(format!("{FW_CFG}/{name}/raw")).ok()?).ok()?;
+        let text = String::from_utf8(host::firmware::fw_cfg(root, &format!("{FW_CFG}/{name}"))?).ok()?;
         Some(Credential { source: format!("fw_cfg {name}"), text })
     });
-    smbios(&table).into_iter().chain(fw_cfg).collect()
-}
-
-fn entries(root: &Root) -> Vec<u8> {
-    let names = root.list(ENTRIES).unwrap_or_default();
-    let oem = names.iter().filter_map(|name| name.to_str()).filter(|name| name.starts_with("11-"));
-    oem.filter_map(|name| root.read(format!("{ENTRIES}/{name}/raw")).ok()).flatten().collect()
+    smbios(&host::firmware::smbios(root)).into_iter().chain(fw_cfg).collect()
 }
 
 fn smbios(table: &[u8]) -> Vec<Credential> {
@@ -143,24 +128,5 @@ mod tests {
         assert_eq!(smbios(&[good.clone(), vec![11, 255, 0]].concat()).len(), 1);
         let wrong = structure(11, &["io.systemd.credential.binary:ssh.authorized_keys.root=%%%"]);
         assert_eq!(smbios(&wrong), []);
-    }
-
-    #[test]
-    fn all_three_places_are_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |path: &str, bytes: &[u8]| {
-            let path = dir.path().join(path.trim_start_matches('/'));
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, bytes).unwrap();
-        };
-        write(&format!("{FW_CFG}/{}/raw", NAMES[0]), b"from fw_cfg");
-        let entry = structure(11, &["io.systemd.credential:ssh.authorized_keys.root=from an entry"]);
-        write(&format!("{ENTRIES}/11-0/raw"), &entry);
-        write(&format!("{ENTRIES}/1-0/raw"), &entry);
-        let root = Root::at(dir.path()).unwrap();
-        let texts = |root| read(root).into_iter().map(|credential| credential.text).collect::<Vec<_>>();
-        assert_eq!(texts(&root), ["from an entry", "from fw_cfg"]);
-        write(TABLE, &structure(11, &["io.systemd.credential:ssh.authorized_keys.root=from the table"]));
-        assert_eq!(texts(&root), ["from the table", "from fw_cfg"]);
     }
 }

@@ -8,6 +8,7 @@ pub mod consents;
 pub mod device;
 pub mod devices;
 pub mod events;
+pub mod firmware;
 pub mod ledger;
 pub mod log;
 pub mod machine;
