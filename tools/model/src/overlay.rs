@@ -317,11 +317,6 @@ fn chain<'a>(storage: &'a Storage, id: &Id) -> Vec<&'a Device> {
     found
 }
 
-/// For verbs that would use a device itself.
-pub fn refuse(storage: &Storage, device: &Device) -> Result<(), Refusal> {
-    across(storage, device).map_or(Ok(()), |used| Err(used.into()))
-}
-
 /// What would be overlaid: devices, and the arrays on them that are stopped first.
 #[derive(Debug, Default)]
 struct Set {
