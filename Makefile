@@ -1,26 +1,80 @@
 # The only entry point. `make run` and `make test` do all their set-up themselves.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
+MAKEFLAGS += --no-print-directory
 
-.PHONY: help check image lock test patched
+# Where a Rust may lie beside the PATH: rustup's, and Ubuntu's packages of one version.
+export PATH := $(PATH):$(HOME)/.cargo/bin$(addprefix :,$(shell ls -d /usr/lib/rust-*/bin 2>/dev/null | sort -rV | head -n 1))
+# What a person may say, also to the programs below; docs/build.md and docs/boot.md explain each.
+export DISKS SSH_PORT SSH_KEY APPEND MEM QEMU_ACCEL BOOT MIRROR SNAPSHOT CACHE
+# Machines at a time.
+JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+SHARD ?= 1/1
+ROUNDS ?= 3
+FUZZ_SECONDS ?= 60
+
+CARGO := cargo
+IMAGE := $(CARGO) run --locked --quiet -p image --bin image --
+VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
+# What `cargo test` said last, for the sum in the last line.
+UNITS := target/units.log
+
+.PHONY: help setup setup-check patched builder check image run test test-all bench lock fuzz repro clean
 help: ## what there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@echo
+	@echo 'make run takes DISKS="a.img b.qcow2" SSH_PORT=2222 SSH_KEY=~/.ssh/id_ed25519.pub APPEND="WORDS" MEM=2G'
+	@echo '         QEMU_ACCEL=kvm BOOT=kernel; test and test-all take JOBS=N and SHARD=I/N; bench ROUNDS=N;'
+	@echo '         fuzz FUZZ_SECONDS=N; all take CACHE=DIR MIRROR=URL SNAPSHOT=URL'
 
-.patched/russh/Cargo.toml: init/sshd/patches/russh.patch init/sshd/patches/fetch/Cargo.toml image/patch-russh
+# What cargo needs on the host. Silent and quick where all is there.
+setup:
+	@image/setup
+setup-check:
+	@image/setup check
+
+.patched/russh/Cargo.toml: init/sshd/patches/russh.patch init/sshd/patches/fetch/Cargo.toml image/patch-russh | setup
+	@echo 'fetching russh, to lay our patch over it'
 	@image/patch-russh
 	@touch $@
 
-patched: .patched/russh/Cargo.toml
+patched: setup .patched/russh/Cargo.toml
 
-check: patched ## the quick loop: formatting, clippy, unit and golden tests
-	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo test --locked --workspace
+# By itself, so that its compilation is seen.
+builder: patched
+	@$(CARGO) build --locked -p image --bins
 
-image: patched ## build out/vmlinuz, out/initramfs, out/boot.ipxe
-	cargo run --quiet --locked --package image -- build
+check: setup-check patched ## the quick loop: formatting, clippy, unit and golden tests
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	cd fuzz && $(CARGO) clippy --locked --quiet -- -D warnings
+	@mkdir -p target
+	$(CARGO) test --locked --workspace 2>&1 | tee $(UNITS)
 
-lock: patched ## move image/packages.lock to what Debian's archive has now
-	cargo run --quiet --locked --package image -- lock
+image: builder ## build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS
+	@$(IMAGE) build
 
-test: check ## everything that CI checks
+run: image ## boot it in QEMU: by PXE, with a broken server's disks, console here, SSH on port 2222
+	@$(IMAGE) run
+
+test: check image ## what CI runs: check, and the VM tests that touch each promise
+	@$(VM_TEST) --jobs $(JOBS) --tally $(UNITS)
+
+test-all: check image ## every VM test; goes on where it was interrupted; SHARD=I/N for a part
+	@$(VM_TEST) --all --jobs $(JOBS) --shard $(SHARD) --tally $(UNITS)
+
+lock: builder ## move image/packages.lock to what Debian's archive has now
+	@$(IMAGE) lock
+
+bench: image ## sizes, seconds and memory beside two peers built from Debian's packages; ROUNDS=N
+	@$(CARGO) run --locked --quiet -p image --bin bench -- --rounds $(ROUNDS)
+
+fuzz: patched ## hostile bytes at every parser for FUZZ_SECONDS
+	@cd fuzz && $(CARGO) run --locked --release -- --seconds $(FUZZ_SECONDS)
+
+repro: patched ## build twice, in different places: the same bytes
+	@image/repro
+
+clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CACHE)
+	rm -rf out target .patched fuzz/target init/sshd/patches/fetch/target

@@ -2,6 +2,7 @@
 //! out/SHA256SUMS. The same lock, rustc and libc give the same bytes.
 
 use crate::cpio::Archive;
+use crate::kernel_config;
 use crate::libraries;
 use crate::lock::Set;
 use crate::manifest::{self, Take};
@@ -53,6 +54,10 @@ pub fn build(source: &Path) -> Result<Built> {
     let tools = packages::wrappers(&cache, &host)?;
     let guest = packages::tree(&cache, &locked, Set::Guest)?;
     let kernel = Kernel::read(&guest)?;
+    let config = guest.root.join(format!("boot/config-{}", kernel.version));
+    kernel_config::check(
+        &fs::read_to_string(&config).with_context(|| format!("read {}", config.display()))?,
+    )?;
     let places = kernel.places()?;
     let binaries = compile(source)?;
 
@@ -96,10 +101,11 @@ pub fn build(source: &Path) -> Result<Built> {
 }
 
 /// Loaded by iPXE over TFTP or HTTP; the other two are found beside it. `params` may be set by an
-/// operator's own script that chains to this one.
+/// operator's own script that chains to this one. `edd=off`: else the kernel's set-up code asks the
+/// BIOS for the first sector of every disk, and one that hangs holds up the machine before any of us.
 const BOOT_IPXE: &str = "\
 #!ipxe
-kernel vmlinuz initrd=initramfs BOOTIF=01-${netX/mac:hexhyp} ${params}
+kernel vmlinuz initrd=initramfs edd=off BOOTIF=01-${netX/mac:hexhyp} ${params}
 initrd initramfs
 boot
 ";
@@ -147,9 +153,12 @@ fn compile(source: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
     for (package, name) in BINARIES {
         say!("compiling {package}");
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        // A person sees cargo's own bar; a log is spared it.
+        let how =
+            if std::io::IsTerminal::is_terminal(&std::io::stderr()) { "--color=auto" } else { "--quiet" };
         command.current_dir(source).args([
             "build",
-            "--quiet",
+            how,
             "--locked",
             "--profile",
             "image",
@@ -267,7 +276,7 @@ fn kept_part(
         files.file(&format!("{directory}/{path}"), 0o644, content);
     }
     for (name, content) in kernel.indices(&own)? {
-        files.file(&format!("{directory}/{name}"), 0o644, content.into_bytes());
+        files.file(&format!("{directory}/{name}"), 0o644, content);
     }
     let archive = files.pack()?;
     let key = hex(&Sha256::digest(&archive))[..24].to_string();
@@ -290,6 +299,7 @@ fn own_part(binaries: &BTreeMap<&'static str, Vec<u8>>, version: &str, layers: &
     for (path, content) in ETC {
         files.file(path, 0o644, content.replace("@VERSION@", version).into_bytes());
     }
+    files.file("usr/sbin/shutdown", 0o755, include_bytes!("../files/shutdown").to_vec());
     // The other archive has the directories, with their modes.
     files.0.retain(|_, entry| !matches!(entry, Entry::Directory(_)));
     files.pack()
@@ -478,7 +488,11 @@ fn modules_layer(
     kernel: &Kernel,
     places: &BTreeMap<String, Place>,
 ) -> Result<PathBuf> {
-    let recipe = format!("{}\n{places:?}", guest.key);
+    // The full indices: they hide the nucleus's own, whose modules they name too.
+    let indices = kernel.indices(places)?;
+    let mut hash = Sha256::new();
+    indices.iter().for_each(|(_, content)| hash.update(content));
+    let recipe = format!("{}\n{places:?}\n{}", guest.key, hex(&hash.finalize()));
     layer(cache, tools, "20-modules", &recipe, |stage| {
         let directory = stage.join(format!("usr/lib/modules/{}", kernel.version));
         for (name, place) in places.iter().filter(|(_, place)| **place == Place::Layer) {
@@ -487,8 +501,7 @@ fn modules_layer(
             fs::create_dir_all(path.parent().context("a module has a directory")?)?;
             fs::write(path, content)?;
         }
-        // The full indices: they hide the nucleus's own, whose modules they name too.
-        for (name, content) in kernel.indices(places)? {
+        for (name, content) in &indices {
             fs::write(directory.join(name), content)?;
         }
         Ok(())
@@ -513,11 +526,21 @@ fn layer(
     say!("packing the layer {name}");
     let stage = tempfile::Builder::new().prefix(name).tempdir_in(&directory)?;
     fill(stage.path())?;
+    only_usr(stage.path())?;
     settle_modes(stage.path())?;
     let beside = target.with_extension(format!("part{}", std::process::id()));
     packages::run(Command::new(tools.join("mksquashfs")).arg(stage.path()).arg(&beside).args(SQUASHFS))?;
     fs::rename(&beside, &target)?;
     Ok(target)
+}
+
+/// A layer is stacked on /usr, and whatever else it held would be nowhere.
+fn only_usr(stage: &Path) -> Result<()> {
+    for entry in fs::read_dir(stage)? {
+        let name = entry?.file_name();
+        ensure!(name == "usr", "a layer holds /{}: only /usr is seen", name.to_string_lossy());
+    }
+    Ok(())
 }
 
 /// Reproducible, and small: xz of 1 MiB blocks with the filter for x86 code.

@@ -4,6 +4,8 @@
 pub mod build;
 pub mod cpio;
 pub mod fixtures;
+pub mod kernel_config;
+mod kmod_index;
 pub mod libraries;
 pub mod lock;
 pub mod manifest;

@@ -124,3 +124,39 @@ fn resolve(tree: &Path, path: &str) -> Result<Option<String>> {
     }
     Ok(Some(path_in_tree))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tree with one program of this host in it, and its answer.
+    fn closure_of_sh(more: &[&str]) -> Result<BTreeSet<String>> {
+        let tree = tempfile::tempdir()?;
+        fs::create_dir_all(tree.path().join("usr/bin"))?;
+        fs::copy("/bin/sh", tree.path().join("usr/bin/sh"))?;
+        for file in more {
+            let path = tree.path().join(file);
+            fs::create_dir_all(path.parent().context("a file has a directory")?)?;
+            // No ELF file asks for nothing.
+            fs::write(path, "")?;
+        }
+        closure(tree.path(), &BTreeSet::from(["usr/bin/sh".to_string()]))
+    }
+
+    #[test]
+    fn a_missing_library_is_named_with_who_needs_it() {
+        let error = closure_of_sh(&[]).unwrap_err().to_string();
+        assert!(error.contains("usr/bin/sh needs lib"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_loader_is_named() {
+        let libraries = ["libc.so.6", "libtinfo.so.6"].map(|name| format!("usr/lib/x86_64-linux-gnu/{name}"));
+        let libraries: Vec<&str> = libraries.iter().map(String::as_str).collect();
+        let error = closure_of_sh(&libraries).unwrap_err().to_string();
+        assert!(error.contains("ld-linux-x86-64.so.2"), "{error}");
+        let loader = "usr/lib64/ld-linux-x86-64.so.2";
+        let all = closure_of_sh(&[&libraries[..], &[loader]].concat()).unwrap();
+        assert!(all.contains(loader) && all.contains(libraries[0]), "{all:?}");
+    }
+}

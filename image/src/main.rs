@@ -2,8 +2,10 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use image::vm::person;
 use image::{build, lock, manifest, packages};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(about = "Build the image of Lifeboat")]
@@ -23,10 +25,19 @@ enum What {
     Tools,
     /// Build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS.
     Build,
+    /// Boot the built image in QEMU with the console on this terminal. Variables: DISKS, SSH_PORT, SSH_KEY,
+    /// APPEND, MEM, QEMU_ACCEL, BOOT.
+    Run,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    run(Arguments::parse()).unwrap_or_else(|error| {
+        eprintln!("image: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode> {
     let source = std::fs::canonicalize(arguments.source)?;
     match arguments.command {
         What::Lock => {
@@ -46,6 +57,10 @@ fn main() -> Result<()> {
             let built = build::build(&source)?;
             build::write_summary(&built, std::io::stdout())?;
         }
+        What::Run => {
+            let wishes = person::Wishes::read(|name| std::env::var(name).ok())?;
+            return person::run(&source.join("out"), &wishes);
+        }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -60,6 +60,7 @@ pub fn mirror() -> Result<String> {
     for script in [
         "/usr/share/debootstrap/scripts/debian-common",
         "/usr/share/debootstrap/scripts/sid",
+        "/usr/sbin/debootstrap",
         "/usr/bin/mmdebstrap",
     ] {
         let text = fs::read_to_string(script).unwrap_or_default();
@@ -309,7 +310,7 @@ impl Apt {
     /// A root of our own, updated and verified.
     fn update(cache: &Cache) -> Result<Apt> {
         let root = cache.root.join("apt");
-        for directory in ["lists/partial", "archives/partial", "etc"] {
+        for directory in ["lists/partial", "archives/partial", "etc/preferences.d"] {
             fs::create_dir_all(root.join(directory))?;
         }
         let mirror = mirror()?;

@@ -15,6 +15,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 /// Programs of the tree, with what each is there for.
 const PROGRAMS: &[(&str, &str)] = &[
@@ -128,6 +129,11 @@ impl Builder {
     /// Run the scripts of several sets, one after the other in one machine. One that is killed has
     /// to come alone.
     pub fn make(&self, lab: &Lab, orders: &[Order]) -> Result<()> {
+        self.make_within(lab, orders, BOOT)
+    }
+
+    /// The same for scripts that take longer: `patience` is for each of them.
+    pub fn make_within(&self, lab: &Lab, orders: &[Order], patience: Duration) -> Result<()> {
         let script = lab.path("script.img");
         let mut text: String = orders.iter().enumerate().map(|(number, order)| part(number, order)).collect();
         // Whole sectors, or the end of the script stays outside the disk.
@@ -150,7 +156,7 @@ impl Builder {
         let mut vm = machine.start(lab)?;
         for order in orders {
             let name = order.name;
-            let answer = vm.console.wait(&format!("{name} made"), 0, BOOT, |text| {
+            let answer = vm.console.wait(&format!("{name} made"), 0, patience, |text| {
                 ["ok", "kill", "failed"]
                     .into_iter()
                     .find(|end| text.contains(&format!("\nbuilder: {name} {end}\n")))

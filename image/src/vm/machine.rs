@@ -26,11 +26,13 @@ pub struct Nic {
     pub model: String,
     /// Network part of a /24: `10.0.2`.
     pub network: String,
+    /// The port on loopback; 0 lets QEMU choose one that is free.
+    pub port: u16,
 }
 
 impl Nic {
     pub fn virtio(network: &str) -> Nic {
-        Nic { model: "virtio-net-pci".into(), network: network.into() }
+        Nic { model: "virtio-net-pci".into(), network: network.into(), port: 0 }
     }
 }
 
@@ -41,6 +43,9 @@ pub enum Serial {
     /// Connected to something that takes 4 KiB and then no more.
     Unread,
 }
+
+/// Works everywhere.
+pub const EMULATED: &str = "tcg";
 
 /// A machine to be started.
 #[derive(Clone, Debug)]
@@ -58,6 +63,8 @@ pub struct Machine {
     pub name: String,
     /// Start of the machine's clock, in the form of QEMU's `-rtc base=`.
     pub clock: String,
+    /// As QEMU's `-accel` takes it. Tests always emulate, so that they mean the same on every host.
+    pub accelerator: String,
     pub more: Vec<String>,
 }
 
@@ -74,6 +81,7 @@ impl Machine {
             reboots: false,
             name: "VM0001".into(),
             clock: "utc".into(),
+            accelerator: EMULATED.into(),
             more: Vec::new(),
         }
     }
@@ -147,12 +155,15 @@ impl Machine {
     pub(super) fn arguments(&self, qemu_major: u32) -> Vec<String> {
         // 7.2 crashes Debian's kernels at random with cmpxchg16b; from 10 on all is well, and ERMS
         // would make the kernel copy pages bytewise, which is what TCG is slowest at.
-        let cpu = if qemu_major >= 10 { "max,-erms" } else { "qemu64,-cx16" };
-        let mut args: Vec<String> = "-nodefaults -no-user-config -display none -M q35 -accel tcg"
-            .split(' ')
-            .map(String::from)
-            .collect();
+        let cpu = match self.accelerator.split(',').next() {
+            Some(EMULATED) if qemu_major >= 10 => "max,-erms",
+            Some(EMULATED) => "qemu64,-cx16",
+            _ => "max",
+        };
+        let mut args: Vec<String> =
+            "-nodefaults -no-user-config -display none -M q35".split(' ').map(String::from).collect();
         let mut add = |option: &str, value: String| args.extend([option.to_string(), value]);
+        add("-accel", self.accelerator.clone());
         add("-cpu", cpu.into());
         add("-m", self.memory.to_string());
         add("-smp", self.cpus.to_string());
@@ -174,10 +185,10 @@ impl Machine {
                 }
                 _ => String::new(),
             };
-            let network = &nic.network;
+            let (network, port) = (&nic.network, nic.port);
             add(
                 "-netdev",
-                format!("user,id=net{number},net={network}.0/24,hostfwd=tcp:127.0.0.1:0-:22{boot}"),
+                format!("user,id=net{number},net={network}.0/24,hostfwd=tcp:127.0.0.1:{port}-:22{boot}"),
             );
             // The option ROM costs a second of SeaBIOS where nobody boots from the network.
             let rom = if boot.is_empty() { ",romfile=" } else { "" };
@@ -256,6 +267,8 @@ mod tests {
     fn an_old_qemu_gets_a_processor_that_it_emulates_soundly() {
         let machine = Machine::new(Boot::Disk);
         assert!(machine.arguments(7).contains(&"qemu64,-cx16".to_string()));
+        let accelerated = Machine { accelerator: "kvm,kernel-irqchip=on".into(), ..machine };
+        assert!(accelerated.arguments(7).contains(&"max".to_string()));
     }
 
     #[test]

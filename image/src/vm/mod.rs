@@ -3,7 +3,8 @@
 //! person reaches it ([`ssh`]). Everything waits on something that happens, with a deadline; nothing
 //! sleeps. What a failing test prints is collected in its [`lab::Lab`].
 //!
-//! QEMU always emulates (`-accel tcg`), so that a test means the same on every host.
+//! Tests always emulate (`-accel tcg`), so that they mean the same on every host; a person at `make run`
+//! ([`person`]) may choose.
 
 pub mod builder;
 pub mod disks;
@@ -11,6 +12,7 @@ pub mod events;
 pub mod http;
 pub mod lab;
 pub mod machine;
+pub mod person;
 pub mod programs;
 pub mod qemu;
 pub mod qmp;

@@ -1,8 +1,10 @@
 //! The programs of the build's package trees: QEMU, and what the builder machine is made of. They are
 //! run by their own loader, so that the host's libraries do not matter.
 
+use crate::build;
 use crate::cpio::Archive;
-use crate::lock::{self, Set};
+use crate::lock::Set;
+use crate::manifest;
 use crate::packages::{self, Cache};
 use anyhow::{Context as _, Result};
 use std::ffi::OsStr;
@@ -54,8 +56,7 @@ fn parse_major(text: &str) -> Option<u32> {
 /// The tree of the image's own packages, which holds the kernel and every mkfs.
 pub fn debian_root() -> Result<PathBuf> {
     let cache = Cache::open(&source())?;
-    let locked = lock::read(&cache.source.join("image/packages.lock"))?;
-    packages::fetch(&cache, &locked)?;
+    let (locked, _) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
     Ok(packages::tree(&cache, &locked, Set::Guest)?.root)
 }
 

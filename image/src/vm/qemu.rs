@@ -236,6 +236,14 @@ impl<'lab> Vm<'lab> {
         Ok(())
     }
 
+    /// A throttled disk answers one more request, and then none within the hour.
+    pub fn stall(&mut self, disk: &Disk) -> Result<()> {
+        let path = format!("/objects/{}", disk.throttle_group());
+        let limits = json!({ "bps-total": 1 });
+        self.qmp.execute("qom-set", json!({ "path": path, "property": "limits", "value": limits }))?;
+        Ok(())
+    }
+
     /// The cable of one NIC.
     pub fn link(&mut self, nic: usize, up: bool) -> Result<()> {
         self.qmp.execute("set_link", json!({ "name": format!("nic{nic}"), "up": up }))?;
@@ -281,6 +289,19 @@ impl<'lab> Vm<'lab> {
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.child.kill().context("kill QEMU")?;
         self.child.wait().context("wait for QEMU")
+    }
+
+    /// Processor time that the machine has used so far (proc_pid_stat(5), in ticks of 1/100 s).
+    pub fn cpu(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        // The name in brackets may hold blanks; the fields after it begin with the third.
+        let ticks = text.rsplit(')').next().and_then(|rest| {
+            let mut fields = rest.split_whitespace().skip(11);
+            let mut next = || fields.next()?.parse::<u64>().ok();
+            Some(next()? + next()?)
+        });
+        Ok(Duration::from_millis(ticks.with_context(|| format!("read {text:?}"))? * 10))
     }
 
     fn describe(&self) -> String {

@@ -50,6 +50,11 @@ impl Transcript {
         self.shared.1.notify_all();
     }
 
+    /// Whoever speaks has hung up.
+    pub fn ended(&self) -> bool {
+        self.lock().ended
+    }
+
     pub fn text(&self) -> String {
         self.lock().text.clone()
     }

@@ -4,6 +4,7 @@
 
 pub mod act;
 pub mod ask;
+pub mod capture;
 pub mod consents;
 pub mod device;
 pub mod devices;

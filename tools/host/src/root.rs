@@ -3,13 +3,14 @@
 //! system's absolute symbolic links and a captured machine's tree behave as if they were `/`.
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most bytes of one file that [`Root::read`] returns; more is an error, not a truncation. Kernel
 /// and configuration files are far below it.
@@ -17,10 +18,43 @@ pub const MAX_FILE: u64 = 16 << 20;
 /// Most entries of one directory; /sys/class/block of a machine with thousands of LUNs fits.
 pub const MAX_ENTRIES: usize = 65_536;
 
+/// Tries of one look-up against renames and mounts; each is a few microseconds.
+const TRIES: u32 = 1000;
+
 #[derive(Clone, Debug)]
 pub struct Root {
     directory: Arc<OwnedFd>,
     live: bool,
+    tape: Option<Arc<Tape>>,
+}
+
+/// What was looked at through a root, for `rescue capture`: each path as it was asked for, and what
+/// stood there.
+#[derive(Debug, Default)]
+pub struct Tape(Mutex<BTreeMap<PathBuf, Seen>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    File(Vec<u8>),
+    Link(PathBuf),
+    Directory,
+    /// It is there, and nobody asked what it is.
+    There,
+}
+
+impl Tape {
+    /// A path that was read is known better than one that was only seen to be there.
+    fn note(&self, path: &Path, seen: Seen) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (notes.get(path), &seen) {
+            (Some(_), Seen::There) => {}
+            _ => drop(notes.insert(path.to_path_buf(), seen)),
+        }
+    }
+
+    pub fn notes(&self) -> BTreeMap<PathBuf, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Root {
@@ -37,7 +71,18 @@ impl Root {
     fn open(path: &Path, live: bool) -> io::Result<Root> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Root { directory: Arc::new(directory), live })
+        Ok(Root { directory: Arc::new(directory), live, tape: None })
+    }
+
+    /// The same root, which writes down what is looked at through it.
+    pub fn taped(&self, tape: &Arc<Tape>) -> Root {
+        Root { tape: Some(tape.clone()), ..self.clone() }
+    }
+
+    fn note(&self, path: &Path, seen: impl FnOnce() -> Seen) {
+        if let Some(tape) = &self.tape {
+            tape.note(path, seen());
+        }
     }
 
     pub fn is_live(&self) -> bool {
@@ -62,11 +107,23 @@ impl Root {
         if !flags.contains(OFlags::PATH) {
             flags |= OFlags::NOCTTY; // openat2 refuses it beside O_PATH
         }
-        Ok(rustix::fs::openat2(&*self.directory, relative, flags, mode, resolve)?)
+        // EAGAIN: somebody renamed or mounted anything while a `..` was walked (openat2(2)). Most paths
+        // of sysfs are links with one, and state files are renamed all the time.
+        let mut tries = 0;
+        loop {
+            match rustix::fs::openat2(&*self.directory, relative, flags, mode, resolve) {
+                Err(rustix::io::Errno::AGAIN) if tries < TRIES => {
+                    tries += 1;
+                    std::thread::yield_now();
+                }
+                other => return Ok(other?),
+            }
+        }
     }
 
     /// A regular file's whole content, [`MAX_FILE`] at most. Files of sysfs and proc are regular.
     pub fn read(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        let path = path.as_ref();
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
         let file = File::from(fd);
         if !file.metadata()?.is_file() {
@@ -77,6 +134,7 @@ impl Root {
         if bytes.len() as u64 > MAX_FILE {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
         }
+        self.note(path, || Seen::File(bytes.clone()));
         Ok(bytes)
     }
 
@@ -99,6 +157,7 @@ impl Root {
 
     /// The names in a directory, sorted, without `.` and `..`.
     pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<OsString>> {
+        let path = path.as_ref();
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(fd)? {
@@ -111,18 +170,30 @@ impl Root {
             }
         }
         names.sort();
+        self.note(path, || Seen::Directory);
+        if self.tape.is_some() {
+            // A listing without its names would be another one.
+            names.iter().for_each(|name| self.note(&path.join(name), || Seen::There));
+        }
         Ok(names)
     }
 
     /// What a symbolic link says, unresolved.
     pub fn link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+        let path = path.as_ref();
         let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)?;
         let target = rustix::fs::readlinkat(fd.as_fd(), "", Vec::new())?;
-        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        self.note(path, || Seen::Link(target.clone()));
+        Ok(target)
     }
 
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
-        self.open_at(path, OFlags::PATH).is_ok()
+        let there = self.open_at(path.as_ref(), OFlags::PATH).is_ok();
+        if there {
+            self.note(path.as_ref(), || Seen::There);
+        }
+        there
     }
 
     /// Writes an attribute of sysfs or proc in one write(2), as the kernel wants it.
@@ -166,5 +237,32 @@ mod tests {
         )
         .unwrap();
         assert!(Root::at(dir.path()).unwrap().read("fifo").is_err());
+    }
+
+    #[test]
+    fn renames_elsewhere_do_not_hide_what_is_behind_a_link() {
+        let memory = Path::new("/dev/shm"); // renames are quick there
+        let place = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        let dir = tempfile::tempdir_in(&place).unwrap();
+        std::fs::create_dir_all(dir.path().join("class")).unwrap();
+        std::fs::create_dir_all(dir.path().join("devices/one")).unwrap();
+        std::fs::write(dir.path().join("devices/one/serial"), "S1\n").unwrap();
+        std::os::unix::fs::symlink("../devices/one", dir.path().join("class/one")).unwrap();
+        let root = Root::at(dir.path()).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (done, elsewhere) = (&done, tempfile::tempdir_in(&place).unwrap());
+            scope.spawn(move || {
+                std::fs::write(elsewhere.path().join("a"), "").unwrap();
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::rename(elsewhere.path().join("a"), elsewhere.path().join("b")).unwrap();
+                    std::fs::rename(elsewhere.path().join("b"), elsewhere.path().join("a")).unwrap();
+                }
+            });
+            let lost =
+                (0..100_000).filter(|_| root.line("class/one/serial").as_deref() != Some("S1")).count();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(lost, 0);
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! Facts and reports to Storage. Cannot fail: what went wrong with one device is a Problem in the
 //! graph, and the others are there all the same.
 
+use crate::content;
 use crate::overlay;
 use crate::storage::{Array, Device, Id, Observed, Problem, Storage};
 use crate::text::Untrusted;
@@ -217,8 +218,8 @@ fn problems_of(device: &Device, storage: &Storage) -> Vec<Problem> {
     for signature in report.signatures.iter().filter(|signature| !leftovers.contains(signature)) {
         if let Health::Damaged(reason) = &signature.health {
             let next = match signature.usage {
-                Usage::Filesystem => format!(": look with fsck -n {path}"),
-                Usage::Raid | Usage::Crypto | Usage::Other => String::new(),
+                Usage::Filesystem if content::has_checker(signature) => format!(": look with fsck -n {path}"),
+                Usage::Filesystem | Usage::Raid | Usage::Crypto | Usage::Other => String::new(),
             };
             add(
                 Severity::Error,
@@ -445,6 +446,7 @@ mod tests {
             resync_offset: 0,
             recovery_offset: None,
             bitmap: false,
+            bitmap_log: None,
             journal: false,
             ppl: false,
             reshape: None,

@@ -5,11 +5,11 @@
 
 pub mod build;
 pub mod consent;
+pub mod content;
 pub mod foreign;
 pub mod fsck;
 pub mod fstype;
 pub mod md;
-pub mod mdadm_conf;
 pub mod mount;
 pub mod overlay;
 pub mod parttype;

@@ -1209,7 +1209,8 @@ pub fn failure(failed: &Failed<'_>, mounts: &[Mount], is_same: &dyn Fn(&Mount) -
     let look = if checked { format!("; fsck -n {source} looks what is wrong") } else { String::new() };
     match failed.errno {
         errno::PERM => "permission denied: only root mounts".to_string(),
-        errno::NOENT => "mount point does not exist".to_string(),
+        // A driver says this too, of a cipher or a codepage that it cannot have.
+        errno::NOENT if failed.log.is_empty() => "mount point does not exist".to_string(),
         errno::NOTDIR => "mount point is not a directory".to_string(),
         errno::BUSY => match mounts.iter().find(|mount| is_same(mount)) {
             Some(mount) if is_read_only(mount) && !failed.read_only => format!(

@@ -176,6 +176,7 @@ fn member(slot: u32) -> Signature {
         created: 0,
         resync_offset: 0,
         bitmap: false,
+        bitmap_log: None,
         bad_blocks: false,
         journal: false,
         ppl: false,

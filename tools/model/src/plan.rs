@@ -121,6 +121,23 @@ pub struct MdStart {
     pub read_only: bool,
     /// `0.90`, `1.0`, `1.1` or `1.2`.
     pub metadata: String,
+    /// Started, to be read, from these facts instead of by its superblocks, where the kernel would write to
+    /// what belongs to those even so (bitmap, partial parity log).
+    #[serde(default)]
+    pub bare: Option<MdBare>,
+}
+
+/// What a superblock says, as the kernel is told it where it is not to read it itself. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MdBare {
+    /// `raid5`
+    pub level: String,
+    pub raid_disks: u32,
+    pub layout: u32,
+    pub chunk: u64,
+    pub component_size: u64,
+    /// How far the members agree; `None`: everywhere.
+    pub in_sync: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,6 +149,9 @@ pub struct MdMember {
     /// What was seen; applying looks again and refuses when it changed.
     pub diskseq: Option<u64>,
     pub events: u64,
+    /// Where its data is. Bytes.
+    pub data_offset: u64,
+    pub data_size: u64,
 }
 
 /// One line of a device mapper table; sectors of 512 bytes, as dmsetup(8) counts.

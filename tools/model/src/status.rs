@@ -1,6 +1,7 @@
 //! The whole picture on one screen: what there is, what is wrong with it, and what to type next.
 
-use crate::build::is_extended;
+use crate::build::{ambiguous, is_extended};
+use crate::content;
 use crate::md::{self, Judgement, Wishes, array_name, level_name as level};
 use crate::overlay::{self, Overlay, Store};
 use crate::parttype;
@@ -188,10 +189,7 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
     };
     let content = match &signature.volume {
         Some(Volume::Md(superblock)) => member(superblock),
-        None => match signature.label.as_deref().filter(|label| !label.is_empty()) {
-            Some(label) => format!("{} \"{label}\"", signature.format),
-            None => signature.format.clone(),
-        },
+        None => content::words(signature),
     };
     let role = role(device, storage).map(str::to_string).unwrap_or_default();
     let state = match (&signature.health, signature.dirty) {
@@ -205,7 +203,7 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
         }
         (Health::Sound | Health::Unchecked, false) => String::new(),
     };
-    (join(&[drive, content, role, state]), fitness)
+    (join(&[drive, content, role, state, signature.notes.join(", ")]), fitness)
 }
 
 impl Fitness {
@@ -361,7 +359,12 @@ fn next(storage: &Storage) -> Next {
         .iter()
         .filter(|device| device.node && (is_drive(&device.block) || is_volume(&device.block)))
         .filter(|device| used_by(device, storage).is_empty())
-        .filter(|device| device.signature().is_some_and(|found| found.usage == Usage::Filesystem))
+        .filter(|device| device.report().is_some_and(|report| !ambiguous(report)))
+        .filter(|device| {
+            device
+                .signature()
+                .is_some_and(|found| found.usage == Usage::Filesystem && content::is_mountable(found))
+        })
         .collect();
     let damaged = |device: &&&Device| {
         device.signature().is_some_and(|found| matches!(found.health, Health::Damaged(_)))

@@ -28,6 +28,45 @@ pub fn crc64_we(bytes: &[u8]) -> u64 {
     !sum
 }
 
+/// RFC 1321. Apple's UUIDs are made with it; nothing trusts it here.
+pub fn md5(bytes: &[u8]) -> [u8; 16] {
+    const TURNS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
+    let mut state = [0x6745_2301_u32, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
+    let mut padded = bytes.to_vec();
+    padded.push(0x80);
+    padded.resize(padded.len().next_multiple_of(64) + if padded.len() % 64 > 56 { 64 } else { 0 }, 0);
+    let length = padded.len();
+    padded[length - 8..].copy_from_slice(&(bytes.len() as u64 * 8).to_le_bytes());
+    for block in padded.chunks_exact(64) {
+        let words: Vec<u32> = block
+            .chunks_exact(4)
+            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+            .collect();
+        let [mut a, mut b, mut c, mut d] = state;
+        for i in 0..64 {
+            let (mixed, word) = match i / 16 {
+                0 => ((b & c) | (!b & d), i),
+                1 => ((d & b) | (!d & c), (5 * i + 1) % 16),
+                2 => (b ^ c ^ d, (3 * i + 5) % 16),
+                _ => (c ^ (b | !d), 7 * i % 16),
+            };
+            // The table of the RFC: |sin(i + 1)| in 32 bits.
+            let sine = (((i + 1) as f64).sin().abs() * 4_294_967_296.0) as u32;
+            let sum = a.wrapping_add(mixed).wrapping_add(sine).wrapping_add(words[word]);
+            (a, d, c) = (d, c, b);
+            b = b.wrapping_add(sum.rotate_left(TURNS[i / 16][i % 4]));
+        }
+        for (sum, part) in state.iter_mut().zip([a, b, c, d]) {
+            *sum = sum.wrapping_add(part);
+        }
+    }
+    let mut out = [0; 16];
+    for (place, word) in out.chunks_exact_mut(4).zip(state) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +76,10 @@ mod tests {
         assert_eq!(crc32c_without(b"123456789", 0..0), 0xe306_9283);
         assert_eq!(crc32c_without(b"12xx56789", 2..4), crc32c::crc32c(b"12\0\x0056789"));
         assert_eq!(crc32_le(u32::MAX, b"123456789"), !0xcbf4_3926);
+        let hex = |bytes: [u8; 16]| bytes.map(|byte| format!("{byte:02x}")).concat();
+        assert_eq!(hex(md5(b"")), "d41d8cd98f00b204e9800998ecf8427e");
+        assert_eq!(hex(md5(b"message digest")), "f96b697d7cb7938d525a2f31aaf161d0");
+        assert_eq!(hex(md5(&b"1234567890".repeat(8))), "57edf4a22be3c955ac49da2e2107b67a");
         assert_eq!(crc64_we(b"123456789"), 0x62ec_59e3_f1a4_f00a);
     }
 }

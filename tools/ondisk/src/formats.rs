@@ -8,11 +8,22 @@ use crate::{fs, volume};
 pub const FORMATS: &[&Format] = &[
     // RAID members
     &volume::mdraid::FORMAT,
+    &volume::ddf::FORMAT,
+    &volume::isw::FORMAT,
     // Volumes
+    &volume::bcache::FORMAT,
+    &fs::bcachefs::FORMAT,
+    &volume::named::BLUESTORE,
+    &volume::drbd::FORMAT,
     &volume::lvm::FORMAT,
     &volume::lvm::LVM1,
     &volume::lvm::SNAPSHOT,
+    &volume::dm::VERITY,
+    &volume::dm::INTEGRITY,
     &volume::luks::FORMAT,
+    &volume::vmfs::MEMBER,
+    &volume::named::VDO,
+    &volume::stratis::FORMAT,
     &volume::bitlocker::FORMAT,
     // File systems, and swap
     &fs::vfat::FORMAT,
@@ -25,14 +36,25 @@ pub const FORMATS: &[&Format] = &[
     &fs::ext::EXT3,
     &fs::ext::EXT2,
     &fs::ext::JBD,
+    &fs::reiserfs::FORMAT,
+    &fs::reiserfs::REISER4,
+    &fs::jfs::FORMAT,
     &fs::udf::FORMAT,
     &fs::iso9660::FORMAT,
+    &volume::zfs::FORMAT,
+    &fs::hfs::PLUS,
+    &fs::hfs::FORMAT,
     &fs::ntfs::FORMAT,
+    &volume::named::REFS,
     &fs::squashfs::FORMAT,
     &fs::squashfs::OLD,
     &fs::btrfs::FORMAT,
+    &volume::vmfs::FORMAT,
+    &fs::nilfs2::FORMAT,
     &fs::exfat::FORMAT,
     &fs::f2fs::FORMAT,
+    &fs::apfs::FORMAT,
+    &fs::zonefs::FORMAT,
     &fs::erofs::FORMAT,
 ];
 
@@ -46,4 +68,21 @@ pub const SALVAGE: &[fn(&dyn ReadAt) -> Option<Signature>] = &[
     fs::exfat::salvage,
     fs::ntfs::salvage,
     fs::vfat::salvage,
+    fs::jfs::salvage,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_members_come_before_what_they_hold() {
+        let names: BTreeSet<&str> = FORMATS.iter().map(|format| format.name).collect();
+        assert_eq!(names.len(), FORMATS.len());
+        let place = |name: &str| FORMATS.iter().position(|format| format.name == name).unwrap();
+        for outer in ["linux_raid_member", "LVM2_member", "crypto_LUKS"] {
+            assert!(place(outer) < place("vfat"), "{outer}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 use crate::format::{DiskReport, Extent, Format, Geometry, Health, Magic, Signature, Usage};
 use crate::formats::{FORMATS, SALVAGE};
 use crate::read::{ReadAt, ReadError, Section};
-use crate::table::{self, Table};
+use crate::table::{self, Table, TableKind};
 use std::cell::RefCell;
 
 /// Kept in memory over all probes. Superblocks of nearly all formats lie in the first of them.
@@ -27,7 +27,15 @@ pub fn examine(device: &dyn ReadAt, geometry: Geometry) -> DiskReport {
     let mut report = DiskReport::default();
     report.table = table::probe(&device, geometry, &mut report.findings);
     if device.size() > NOTHING {
-        report.signatures = signatures(&device, report.table.as_ref());
+        let table = report
+            .table
+            .as_ref()
+            .filter(|table| !table.partitions.is_empty() || table.kind != TableKind::Mbr);
+        report.signatures = signatures(&device, table);
+        // The last two bytes of any boot sector are those of an MBR.
+        if table.is_none() && !report.signatures.is_empty() {
+            report.table = None;
+        }
     }
     report.errors = device.errors.into_inner();
     report
@@ -80,7 +88,9 @@ pub fn examine_sections(device: &dyn ReadAt, geometry: Geometry, sections: &[Ext
 }
 
 fn is_in_a_partition(signature: &Signature, table: Option<&Table>) -> bool {
-    let at_the_end = signature.usage == Usage::Raid && signature.magic_offset > CHUNK;
+    // The labels of a ZFS pool's device lie at both ends.
+    let has_end = signature.usage == Usage::Raid || signature.format == "zfs_member";
+    let at_the_end = has_end && signature.magic_offset > CHUNK;
     let covers = |entry: &table::Entry| {
         let start = entry.extent.start;
         !entry.extended
@@ -260,6 +270,19 @@ mod tests {
         let formats: Vec<&str> = found.iter().map(|signature| signature.format.as_str()).collect();
         assert_eq!(formats, ["swap", "xfs"]);
         assert!(matches!(found[1].health, Health::Damaged(_)));
+    }
+
+    #[test]
+    fn a_boot_sector_before_a_file_system_is_no_table_and_alone_it_is_one() {
+        let mut device = vec![0; 4 << 20];
+        device[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let report = examine(&device, Geometry::default());
+        assert!(report.table.is_some() && report.signatures.is_empty());
+        device[1024] = 1;
+        device[1029] = 3;
+        device[0xff6..0x1000].copy_from_slice(b"SWAPSPACE2");
+        let report = examine(&device, Geometry::default());
+        assert!(report.table.is_none() && report.signatures.len() == 1);
     }
 
     /// Bytes that pass the first look of every probe.

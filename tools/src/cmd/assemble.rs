@@ -1,6 +1,8 @@
 //! `rescue assemble`: the arrays that the disks hold, started. Each by itself: one that is refused never keeps
 //! another from being started. What is decided is in `model::md`.
 
+mod stop;
+
 use super::writable::drive;
 use crate::apply::{self, Door};
 use crate::report::{Answer, notice};
@@ -10,8 +12,8 @@ use anyhow::{Context as _, bail};
 use contract::exit;
 use host::sysfs::Node;
 use model::consent;
+use model::md::conf::{self, Entry};
 use model::md::{self, Judgement, Names, Part, Refusal, Wishes};
-use model::mdadm_conf::{self, Entry};
 use model::plan::Step;
 use model::status::status;
 use model::storage::{Array, Device, Id, Storage};
@@ -145,11 +147,11 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     };
     let typed = apply::typed(context.name, arguments);
     if args.stop {
-        return stop(context, &args, &typed);
+        return stop::run(context, &args, &typed);
     }
     let mut work =
         Work { context, args: &args, typed: &typed, lines: BTreeMap::new(), tried: BTreeSet::new() };
-    let configured = mdadm_conf::parse(&context.root.read_text(mdadm_conf::PATH).unwrap_or_default());
+    let configured = conf::parse(&context.root.read_text(conf::PATH).unwrap_or_default());
     let mut storage = Scan::begin(context).examine(|_| true);
     let mut names = Names::of(&storage).and_links(links(context));
     let with = args.with.iter().map(|text| chosen(&storage, text)).collect::<anyhow::Result<Vec<Id>>>()?;
@@ -516,82 +518,4 @@ fn screen(lines: &[Line], next: Option<&str>) -> String {
         .collect();
     let next = next.map(|next| format!("Next: {}\n", Untrusted(next))).unwrap_or_default();
     table(&columns, &rows, true) + &next
-}
-
-/// The running arrays that were named, or all; those on top of others first.
-fn stop(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer> {
-    let (mut stopped, mut text) = (BTreeSet::new(), String::new());
-    let mut failed: BTreeMap<String, String> = BTreeMap::new();
-    for _ in 0..PASSES {
-        let storage = Scan::begin(context).examine(|_| false);
-        let asked = |device: &&Device| {
-            let is_array = device.block.md.as_ref().is_some_and(|md| md.array_state != "clear");
-            let named =
-                |text: &String| self::device(&storage, text).is_some_and(|found| found.id == device.id);
-            is_array
-                && device.block.partition.is_none()
-                && !stopped.contains(&device.path)
-                && (args.arrays.is_empty() || args.arrays.iter().any(named))
-        };
-        let before = stopped.len();
-        let devices: Vec<&Device> = storage.devices.iter().filter(asked).collect();
-        for device in devices {
-            let steps = [Step::MdStop { device: device.path.clone() }];
-            let outcome = match user(&storage, device) {
-                Some(user) => Err(anyhow::anyhow!("{} is in use by {user}", device.path)),
-                None if args.dry_run => {
-                    text += &apply::shown(&steps);
-                    Ok(())
-                }
-                None => Door::open(context, typed).and_then(|mut door| door.make_all(&steps).map(drop)),
-            };
-            match outcome {
-                Ok(()) => {
-                    failed.remove(&device.path);
-                    stopped.insert(device.path.clone());
-                    let guarded = consent::guarded(&storage, &device.id, typed);
-                    if args.dry_run {
-                        text += &apply::shown(&guarded);
-                    } else if let Err(error) =
-                        Door::open(context, typed).and_then(|mut door| door.make_all(&guarded).map(drop))
-                    {
-                        notice(context.name, &format!("{} is stopped: {error:#}", device.path));
-                    }
-                }
-                Err(error) => drop(failed.insert(device.path.clone(), format!("{error:#}"))),
-            }
-        }
-        if stopped.len() == before {
-            break;
-        }
-    }
-    for reason in failed.values() {
-        notice(context.name, reason);
-    }
-    for device in &stopped {
-        if !args.dry_run {
-            notice(context.name, &format!("stopped: {device}"));
-        }
-    }
-    let exit = match (stopped.len(), failed.len()) {
-        (0, 0) => exit::NO,
-        (_, 0) => exit::YES,
-        (0, _) => exit::TROUBLE,
-        _ => exit::PARTLY,
-    };
-    Ok(Answer::text(text, exit))
-}
-
-/// Who uses an array or one of its partitions: what stands on it, or where it is mounted.
-fn user(storage: &Storage, array: &Device) -> Option<String> {
-    let own = |device: &&Device| device.id == array.id || device.parent.as_ref() == Some(&array.id);
-    storage.devices.iter().filter(own).find_map(|device| {
-        let upper = device.upper.iter().find_map(|id| storage.get(id)).map(|upper| upper.path.clone());
-        let numbers = (device.block.major, device.block.minor);
-        let mount = storage.mounts.iter().find(|mount| (mount.major, mount.minor) == numbers);
-        let swap = storage.swaps.iter().find(|swap| swap.path == device.path);
-        upper
-            .or_else(|| mount.map(|mount| Untrusted(&mount.target).to_string()))
-            .or_else(|| swap.map(|_| "swap".to_string()))
-    })
 }

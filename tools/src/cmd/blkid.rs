@@ -259,7 +259,11 @@ fn tags(device: &Device, storage: &Storage, args: &Args) -> Vec<(String, String)
     });
     let Some((table, entry)) = entry else { return tags };
     let name = entry.name.clone().filter(|name| !name.is_empty());
-    let uuid = entry.uuid.as_deref().map(str::to_lowercase).filter(|uuid| !uuid.starts_with("00000000-0"));
+    let uuid = entry
+        .uuid
+        .as_deref()
+        .map(str::to_lowercase)
+        .filter(|uuid| table.kind != TableKind::Mbr || !uuid.starts_with("00000000-"));
     if !args.probe {
         add("PARTLABEL", name);
         add("PARTUUID", uuid);
@@ -283,11 +287,12 @@ fn tags(device: &Device, storage: &Storage, args: &Args) -> Vec<(String, String)
 
 fn scheme(table: &Table) -> &'static str {
     let torn = |health: &Health| matches!(health, Health::Damaged(_));
+    // Of a GPT without a sound copy only the protective MBR is left.
     match table.kind {
-        // Of a GPT without a sound copy only the protective MBR is left.
         TableKind::Gpt if table.gpt.as_ref().is_some_and(|gpt| torn(&gpt.primary) && torn(&gpt.backup)) => {
             "PMBR"
         }
+        TableKind::Mbr if table.partitions.iter().any(|entry| entry.kind == "ee") => "PMBR",
         TableKind::Gpt => "gpt",
         TableKind::Mbr => "dos",
         TableKind::Bsd => "bsd",

@@ -290,7 +290,12 @@ const FIELDS: &[Field] = &[
         (TableKind::Gpt, entry) => parttype::gpt(&entry.kind).map(str::to_string),
         (_, entry) => parttype::mbr(u8::from_str_radix(&entry.kind, 16).ok()?).map(str::to_string),
     }),
-    read("PARTUUID", 36, |view, node| Some(view.entry(node.device)?.1.uuid.as_ref()?.to_lowercase())),
+    read("PARTUUID", 36, |view, node| {
+        let (kind, entry) = view.entry(node.device)?;
+        let uuid = entry.uuid.as_ref()?.to_lowercase();
+        // An MBR without an identifier names no partition.
+        (kind != TableKind::Mbr || !uuid.starts_with("00000000-")).then_some(uuid)
+    }),
     left("PATH", 0, |_, node| Some(path(&node.device.block))),
     right("PHY-SEC", 7, Kind::Number, |_, node| nonzero(node.device.block.physical_block)),
     left("PKNAME", 0, |view, node| Some(view.kernel_name(&node.parent?.block))),
@@ -304,7 +309,7 @@ const FIELDS: &[Field] = &[
     }),
     read("PTUUID", 36, |view, node| {
         let id = view.table(node.device)?.id.as_ref()?.to_lowercase();
-        Some(id.trim_start_matches("0x").to_string())
+        (id != "0x00000000").then(|| id.trim_start_matches("0x").to_string())
     }),
     right("REV", 4, Kind::Text, |_, node| own(node)?.hardware.revision.clone()),
     right("RM", 1, Kind::Bool, |_, node| flag(node.device.block.removable)),

@@ -8,8 +8,8 @@ use crate::scan::{DEADLINE, Image, Scan, settle};
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail};
 use contract::exit;
+use model::md::conf::{self, Entry};
 use model::md::{self, Names, Wishes};
-use model::mdadm_conf::{self, Entry};
 use model::overlay::{self, Overlay, Plan, Purpose, Room, Store, Wish};
 use model::storage::{Id, Storage};
 use model::text::{Column, Untrusted, size, table};
@@ -194,7 +194,7 @@ fn look(context: &Context, words: &[String]) -> anyhow::Result<(Storage, Vec<Id>
 /// Starts the arrays on what was just made, from that alone; returns the graph afterwards, their
 /// paths, and how many could not be started.
 fn start_arrays(context: &Context, typed: &str, plan: &Plan) -> (Storage, Vec<String>, usize) {
-    let configured = mdadm_conf::parse(&context.root.read_text(mdadm_conf::PATH).unwrap_or_default());
+    let configured = conf::parse(&context.root.read_text(conf::PATH).unwrap_or_default());
     let (mut started, mut tried, mut failed) = (Vec::new(), BTreeSet::new(), 0);
     let mut storage = Scan::begin(context).examine(|_| true);
     for _ in 0..PASSES {

@@ -12,8 +12,10 @@ mod bench;
 mod boot;
 mod disks;
 mod login;
+mod names;
 mod network;
 mod overlay;
+mod programs;
 mod runner;
 mod services;
 mod sessions;
@@ -44,15 +46,18 @@ const TESTS: &[Test] = &[
     sample("nothing_is_written_until_a_person_asks_for_it", disks::unchanged),
     sample("overlays_are_written_and_no_disk_is", overlay::written),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
+    sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_console_is_the_root_of_trust", login::trust),
     sample("without_a_key_the_console_shows_a_password", login::password),
     sample("killed_services_come_back", services::killed),
     sample("a_service_that_dies_again_and_again_burns_nothing", services::crash_loop),
     sample("sessions_behave_as_openssh_users_expect", sessions::everyday),
+    sample("every_program_that_people_type_starts", programs::start),
     full("large_copies_arrive_whole", sessions::large),
     sample("consent_opens_what_was_named_and_nothing_else", disks::consent),
     full("rescue_writable_turns_the_guard_off", disks::unguarded),
+    sample("disks_are_known_by_the_names_that_udev_gives_them", names::disks),
     sample("an_appended_cpio_brings_keys_and_parameters", boot::appended),
     full("cables_and_cards_come_and_go", network::cable),
     sample("a_pxe_boot_ends_in_a_login", boot::pxe),

@@ -74,20 +74,10 @@ fn partition(disk: &Block, number: u32, start: u64) -> Block {
 
 fn signature(format: &str, usage: Usage, uuid: &str, label: &str) -> Signature {
     Signature {
-        format: format.to_string(),
-        usage,
         uuid: Some(uuid.to_string()),
-        member_uuid: None,
         label: Some(label.to_string()).filter(|label| !label.is_empty()),
-        version: None,
-        magic_offset: 0,
-        extent: None,
-        block_size: None,
         health: Health::Sound,
-        dirty: false,
-        notes: Vec::new(),
-        volume: None,
-        tags: Vec::new(),
+        ..Signature::new(format, usage, 0)
     }
 }
 

@@ -38,13 +38,13 @@ pub fn is_protective(device: &dyn ReadAt) -> bool {
     record(device, 0).is_some_and(|(slots, _)| slots.iter().any(|slot| slot.kind == PROTECTIVE))
 }
 
+/// One without partitions too: that is how a disk looks whose partitions were all deleted.
 pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding>) -> Option<Table> {
     let (slots, bytes) = record(device, 0)?;
     if is_boot_sector(&bytes)
         || fs::vfat::is(device)
         || fs::ntfs::is(device)
         || slots.iter().any(|slot| slot.boot & 0x7f != 0)
-        || !slots.iter().any(|slot| slot.is_used())
     {
         return None;
     }
@@ -217,6 +217,16 @@ mod tests {
         let (table, findings) = look(&disk);
         assert_eq!(table.unwrap().partitions.len(), 3);
         assert!(findings[0].contains("no boot record at sector 300"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_table_without_partitions_is_one() {
+        let mut disk = vec![0; 1 << 20];
+        disk[440] = 7;
+        assert!(look(&disk).0.is_none());
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let table = look(&disk).0.unwrap();
+        assert_eq!((table.partitions.len(), table.id.as_deref()), (0, Some("0x00000007")));
     }
 
     #[test]

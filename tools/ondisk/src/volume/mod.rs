@@ -3,11 +3,20 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod bcache;
 pub mod bitlocker;
 pub mod cow;
+pub mod ddf;
+pub mod dm;
+pub mod drbd;
+pub mod isw;
 pub mod luks;
 pub mod lvm;
 pub mod mdraid;
+pub mod named;
+pub mod stratis;
+pub mod vmfs;
+pub mod zfs;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "volume")]

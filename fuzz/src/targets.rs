@@ -1,0 +1,240 @@
+//! TARGETS: what is fuzzed, and what an input means to it.
+
+use ondisk::read::{ReadAt, ReadError};
+use ondisk::{Geometry, examine};
+
+// netd is a program, not a library; this file of it needs nothing of the rest.
+#[allow(dead_code, reason = "only its decoding is called")]
+#[path = "../../init/netd/src/dhcp/message.rs"]
+mod message;
+
+pub struct Target {
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Pieces that a parser looks for.
+    pub words: &'static [&'static [u8]],
+}
+
+/// Sorted by name.
+pub const TARGETS: &[Target] = &[
+    Target { name: "cmdline", run: cmdline, seeds: cmdlines, words: WORDS },
+    Target {
+        name: "dhcp",
+        run: dhcp,
+        seeds: offers,
+        words: &[&[99, 130, 83, 99], &[53, 1, 2], &[54, 4, 10, 0, 2, 2]],
+    },
+    Target {
+        name: "disk",
+        run: disk,
+        seeds: disks,
+        words: &[b"EFI PART", &[0x55, 0xaa], &[0xfc, 0x4e, 0x2b, 0xa9]],
+    },
+    Target { name: "gpt", run: gpt, seeds: gpts, words: &[b"EFI PART"] },
+];
+
+const WORDS: &[&[u8]] =
+    &[b"rescue.", b"ssh_key=", b"\"", b" ", b"=", b"ip=", b"rescue.console=login", b"\\", b"#", b"\n"];
+
+fn cmdline(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let mut words = contract::cmdline::words(&text);
+    words.extend(contract::cmdline::file_words(&text));
+    for unknown in contract::params::unknown(&words) {
+        let _ = unknown.to_string(); // the text is made, and not read
+    }
+}
+
+fn cmdlines() -> Vec<Vec<u8>> {
+    [
+        "initrd=initramfs BOOTIF=01-52-54-00-12-34-56 console=ttyS0 ssh_key=ssh-ed25519,AAAA,me",
+        "ssh_key=\"ssh-ed25519 AAAA me\" rescue.writeable sshkey=x ip=dhcp nameserver=192.0.2.1",
+        "# ours\nrescue.hostname=appended\nrescue.console=login\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
+const XID: u32 = 0x0102_0304;
+const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+
+/// The input is the options; the header is right, or nothing behind it would be looked at.
+fn dhcp(input: &[u8]) {
+    let mut bytes = vec![0; 240];
+    bytes[0] = 2;
+    bytes[4..8].copy_from_slice(&XID.to_be_bytes());
+    bytes[16..20].copy_from_slice(&[10, 0, 2, 15]);
+    bytes[28..34].copy_from_slice(&MAC);
+    bytes[236..240].copy_from_slice(&[99, 130, 83, 99]);
+    bytes.extend_from_slice(input);
+    let _ = message::decode(&bytes, XID, MAC); // any answer is one
+    let _ = message::decode_packet(input, XID, MAC);
+}
+
+fn offers() -> Vec<Vec<u8>> {
+    let end = [255];
+    let basic: &[u8] =
+        &[53, 1, 2, 54, 4, 10, 0, 2, 2, 51, 4, 0, 1, 0x51, 0x80, 1, 4, 255, 255, 255, 0, 3, 4, 10, 0, 2, 2];
+    let dns: &[u8] = &[6, 8, 10, 0, 2, 3, 10, 0, 2, 4, 15, 3, b'l', b'a', b'n', 26, 2, 5, 220, 12, 1, b'h'];
+    let search: &[u8] = &[119, 9, 3, b'l', b'a', b'n', 0, 1, b'x', 192, 0];
+    let routes: &[u8] = &[121, 14, 24, 192, 0, 2, 10, 0, 2, 2, 0, 10, 0, 2, 2, 0];
+    vec![
+        [basic, &end].concat(),
+        [basic, dns, &end].concat(),
+        [basic, dns, search, routes, &end].concat(),
+        [&[53, 1, 6, 54, 4, 10, 0, 2, 2, 56, 2, b'n', b'o'], &end[..]].concat(),
+    ]
+}
+
+/// A disk of zeros but for what the input puts on it: its first byte is the geometry; then come pieces, each an
+/// offset (4 bytes, in units of 2 from whichever end), a length (1 byte) and so many bytes.
+struct Sparse {
+    size: u64,
+    pieces: Vec<(u64, Vec<u8>)>,
+}
+
+impl Sparse {
+    fn read(input: &[u8]) -> (Sparse, Geometry) {
+        let (first, mut rest) = input.split_first().map_or((0, input), |(first, rest)| (*first, rest));
+        let logical = if first & 1 == 0 { 512 } else { 4096 };
+        let size =
+            [0, 511, 4096, 64 << 10, 1 << 20, 64 << 20, 3 << 40, u64::MAX >> 1][usize::from(first >> 1 & 7)];
+        let mut pieces = Vec::new();
+        while let [a, b, c, d, length, more @ ..] = rest {
+            let at = u64::from(u32::from_le_bytes([*a, *b, *c, *d & 0x7f])) * 2;
+            let at = if d & 0x80 == 0 { at } else { size.saturating_sub(at) };
+            let (piece, more) = more.split_at(usize::from(*length).min(more.len()));
+            pieces.push((at, piece.to_vec()));
+            rest = more;
+        }
+        (Sparse { size, pieces }, Geometry { logical, physical: logical })
+    }
+
+    fn write(first: u8, pieces: &[(u32, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![first];
+        for (at, piece) in pieces {
+            for (number, part) in piece.chunks(255).enumerate() {
+                bytes.extend(((at + number as u32 * 255) / 2).to_le_bytes());
+                bytes.push(part.len() as u8);
+                bytes.extend_from_slice(part);
+            }
+        }
+        bytes
+    }
+}
+
+impl ReadAt for Sparse {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let length = buf.len() as u64;
+        assert!(length <= 64 << 20, "a parser reads {length} bytes at once");
+        if offset.checked_add(length).is_none_or(|end| end > self.size) {
+            return Err(ReadError::PastEnd { offset, length, size: self.size });
+        }
+        buf.fill(0);
+        for (at, piece) in &self.pieces {
+            for (number, byte) in piece.iter().enumerate() {
+                let place = at.saturating_add(number as u64).checked_sub(offset).map(usize::try_from);
+                if let Some(Ok(place)) = place
+                    && let Some(target) = buf.get_mut(place)
+                {
+                    *target = *byte;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn disk(input: &[u8]) {
+    let (disk, geometry) = Sparse::read(input);
+    let _ = examine(&disk, geometry); // any report is one
+}
+
+/// One seed for each place and magic of FORMATS, an MBR with an extended partition, and md's superblocks.
+fn disks() -> Vec<Vec<u8>> {
+    let mut seeds: Vec<Vec<u8>> = ondisk::formats::FORMATS
+        .iter()
+        .flat_map(|format| format.magics)
+        .map(|magic| Sparse::write(10, &[(magic.offset as u32, magic.bytes)]))
+        .collect();
+    let mut mbr = [0u8; 512];
+    mbr[446..462].copy_from_slice(&[0x80, 0, 0, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0]);
+    mbr[462..478].copy_from_slice(&[0, 0, 0, 0, 5, 0, 0, 0, 0, 16, 0, 0, 0, 64, 0, 0]);
+    mbr[510..].copy_from_slice(&[0x55, 0xaa]);
+    let mut ebr = mbr;
+    ebr[462..478].copy_from_slice(&[0, 0, 0, 0, 5, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0]);
+    seeds.push(Sparse::write(10, &[(0, &mbr), (4096 * 512, &ebr), (6144 * 512, &ebr)]));
+    // Version 1.2 at 4 KiB: magic, major version, then level, layout, size and so on as they may come.
+    let mut md = [0u8; 256];
+    md[..8].copy_from_slice(&[0xfc, 0x4e, 0x2b, 0xa9, 1, 0, 0, 0]);
+    md[72..76].copy_from_slice(&1i32.to_le_bytes());
+    md[92..96].copy_from_slice(&2u32.to_le_bytes());
+    md[144..152].copy_from_slice(&8u64.to_le_bytes());
+    seeds.push(Sparse::write(10, &[(4096, &md)]));
+    seeds.push(Sparse::write(10, &[(0, &md)]));
+    seeds
+}
+
+/// A GPT whose checksums are put right after the input was laid on it, or nothing behind them would be looked
+/// at. The first byte as for a disk; then the header's fields from its length on, then entries.
+fn gpt(input: &[u8]) {
+    let (first, fields) = input.split_first().map_or((0, input), |(first, rest)| (*first, rest));
+    let (mut disk, geometry) = Sparse::read(&[first]);
+    let sector = u64::from(geometry.logical);
+    let (fields, entries) = fields.split_at(fields.len().min(512 - 12));
+    let mut header = [&b"EFI PART\0\0\x01\0"[..], fields].concat();
+    header.resize(512, 0);
+    let number = |header: &[u8], at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    // The table is where the header says, in so many bytes as it says, the rest of them zero.
+    let size = u64::from(number(&header, 80)) * u64::from(number(&header, 84));
+    if size <= 1 << 20 {
+        let mut table = entries.to_vec();
+        table.resize(size as usize, 0);
+        header[88..92].copy_from_slice(&crc32fast::hash(&table).to_le_bytes());
+    }
+    let length = (number(&header, 12) as usize).min(512);
+    header[16..20].fill(0);
+    let checksum = crc32fast::hash(&header[..length]).to_le_bytes();
+    header[16..20].copy_from_slice(&checksum);
+    let table = u64::from_le_bytes([72, 73, 74, 75, 76, 77, 78, 79].map(|at: usize| header[at]));
+    let mut mbr = vec![0u8; 512];
+    mbr[446..462].copy_from_slice(&[0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    mbr[510..].copy_from_slice(&[0x55, 0xaa]);
+    disk.pieces = vec![(0, mbr), (sector, header), (table.saturating_mul(sector), entries.to_vec())];
+    let _ = examine(&disk, geometry); // any report is one
+}
+
+fn gpts() -> Vec<Vec<u8>> {
+    [(10u8, 512u64), (11, 4096)]
+        .map(|(first, sector)| {
+            let last = (64 << 20) / sector - 1;
+            let mut bytes = vec![first];
+            bytes.extend(92u32.to_le_bytes());
+            bytes.extend([0; 8]);
+            for place in [1, last, 34, last - 33] {
+                bytes.extend(place.to_le_bytes());
+            }
+            bytes.extend([0x11; 16]);
+            bytes.extend(2u64.to_le_bytes());
+            bytes.extend(128u32.to_le_bytes());
+            bytes.extend(128u32.to_le_bytes());
+            bytes.resize(1 + 512 - 12, 0);
+            for partition in 0..2u64 {
+                bytes.extend([0xaf; 16]);
+                bytes.extend([partition as u8 + 1; 16]);
+                bytes.extend((2048 + partition * 64).to_le_bytes());
+                bytes.extend((2048 + partition * 64 + 63).to_le_bytes());
+                bytes.extend([0; 8]);
+                bytes.extend([b'n', 0].repeat(36));
+            }
+            bytes
+        })
+        .into()
+}

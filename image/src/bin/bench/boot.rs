@@ -1,0 +1,165 @@
+//! One boot, timed from outside: by the serial console, by the SSH port, by the stock client. Nothing in the
+//! guest has to help. Beside the wall clock QEMU's CPU time is taken, which a busy host disturbs less.
+
+use super::peers::Image;
+use anyhow::{Context as _, Result, bail, ensure};
+use image::vm::machine::{Boot, Machine, Nic};
+use image::vm::{Lab, Vm, qemu};
+use std::io::Read as _;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// The same for all; the dropbear initramfs takes nearly half of it while it unpacks.
+const MEMORY: u32 = 1024;
+/// Every emulated boot ends in a login by then, or never.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// A fresh connection to the port this often, until one is answered ...
+const PROBE: Duration = Duration::from_millis(250);
+/// ... each given up after this: those that reached a machine without an address come to nothing.
+const PROBE_LIFE: Duration = Duration::from_secs(2);
+/// What is started after a login has settled by then, and memory is read.
+const SETTLE: Duration = Duration::from_secs(15);
+
+/// Seconds since QEMU was started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    pub wall: f64,
+    pub cpu: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    pub kernel: Moment,
+    pub init: Moment,
+    pub banner: Moment,
+    pub login: Moment,
+    /// MemTotal less MemAvailable, MiB.
+    pub used: f64,
+}
+
+pub fn measure(image: &Image) -> Result<Figures> {
+    let lab = Lab::new(&format!("bench-{}", image.name.replace(' ', "-")), Path::new(""))?;
+    let boot = Boot::Kernel {
+        kernel: image.kernel.clone(),
+        initrd: image.initramfs.clone(),
+        append: format!("console=ttyS0 earlyprintk=ttyS0 {}", image.append),
+    };
+    let began = Instant::now();
+    let vm = Machine::new(boot).memory(MEMORY).nic(Nic::virtio("10.0.2")).start(&lab)?;
+    let figures = watch(&vm, began, image);
+    drop(vm);
+    let figures = figures.with_context(|| lab.reports())?;
+    std::fs::remove_dir_all(&lab.dir).context("remove the machine's directory")?;
+    Ok(figures)
+}
+
+fn watch(vm: &Vm, began: Instant, image: &Image) -> Result<Figures> {
+    let moment = || -> Result<Moment> {
+        Ok(Moment { wall: began.elapsed().as_secs_f64(), cpu: vm.cpu()?.as_secs_f64() })
+    };
+    let port = *vm.ports.first().context("find the port")?;
+    let banner = probe(port, began + PATIENCE);
+    vm.console.wait_for("Linux version", 0, PATIENCE)?;
+    let kernel = moment()?;
+    vm.console.wait_for("as init process", 0, PATIENCE)?;
+    let init = moment()?;
+    while banner.recv_timeout(Duration::from_millis(50)).is_err() {
+        ensure!(!vm.console.ended(), "see an SSH banner: the machine ended");
+        ensure!(began.elapsed() < PATIENCE, "see an SSH banner within {} s", PATIENCE.as_secs());
+    }
+    let banner = moment()?;
+    while !ssh(port, image, "true")?.1 {
+        ensure!(!vm.console.ended(), "log in: the machine ended");
+        ensure!(began.elapsed() < PATIENCE, "log in within {} s", PATIENCE.as_secs());
+    }
+    let login = moment()?;
+    // Time itself is the matter: what a machine does after the login is part of what it holds at the prompt.
+    std::thread::sleep(SETTLE);
+    let (memory, _) = ssh(port, image, "cat /proc/meminfo")?;
+    let used = used(&memory).with_context(|| format!("read {memory:?}"))?;
+    Ok(Figures { kernel, init, banner, login, used })
+}
+
+/// Tells when a connection was greeted. Connections are opened before the machine has an address, so many
+/// come to nothing.
+fn probe(port: u16, until: Instant) -> mpsc::Receiver<()> {
+    let (answer, answered) = mpsc::channel();
+    std::thread::spawn(move || {
+        let (greeted, greeting) = mpsc::channel::<()>();
+        while Instant::now() < until {
+            let greeted = greeted.clone();
+            std::thread::spawn(move || {
+                if greets(port).is_ok() {
+                    // Nobody listens any more where another was quicker.
+                    greeted.send(()).ok();
+                }
+            });
+            if greeting.recv_timeout(PROBE).is_ok() {
+                answer.send(()).ok();
+                return;
+            }
+        }
+    });
+    answered
+}
+
+fn greets(port: u16) -> Result<()> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(PROBE_LIFE))?;
+    let mut begin = [0; 4];
+    stream.read_exact(&mut begin)?;
+    if begin != *b"SSH-" {
+        bail!("greeted by {begin:?}");
+    }
+    Ok(())
+}
+
+/// The stock client, once; whether it was let in.
+fn ssh(port: u16, image: &Image, line: &str) -> Result<(String, bool)> {
+    let mut command = Command::new("ssh");
+    for option in [
+        "BatchMode=yes",
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "LogLevel=ERROR",
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "ConnectTimeout=20",
+    ] {
+        command.args(["-o", option]);
+    }
+    let output = command
+        .args(["-F", "none", "-p", &port.to_string(), "-i"])
+        .arg(&image.key)
+        .args(["root@127.0.0.1", line])
+        .stdin(Stdio::null())
+        .output()
+        .context("run ssh of openssh-client")?;
+    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success()))
+}
+
+fn used(meminfo: &str) -> Option<f64> {
+    let field = |name: &str| -> Option<f64> {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    Some((field("MemTotal:")? - field("MemAvailable:")?) / 1024.0)
+}
+
+/// Longer than what the harness gives a machine that is tested.
+const _: () = assert!(PATIENCE.as_secs() > qemu::BOOT.as_secs());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_what_is_not_available() {
+        let text = "MemTotal:        1048576 kB\nMemFree:          800000 kB\nMemAvailable:     943718 kB\n";
+        assert_eq!(used(text).map(f64::round), Some(102.0));
+        assert_eq!(used("MemTotal: 5 kB\n"), None);
+    }
+}
