@@ -447,8 +447,10 @@ fn lay(
     memory: u64,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
-    // The modules first: one that is not there is told before anything is made.
-    for module in ["loop", "dm_snapshot"] {
+    // The modules first: one that is not there is told before anything is made. btrfs keeps its list itself.
+    let is_pool = |original: &&&Device| is_btrfs(original) && !siblings(storage, original).is_empty();
+    let btrfs = originals.iter().find(is_pool).map(|_| "btrfs");
+    for module in ["loop", "dm_snapshot"].into_iter().chain(btrfs) {
         plan.steps.push(Step::Module { name: module.to_string() });
     }
     let limit = match store(storage) {
