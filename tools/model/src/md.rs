@@ -239,7 +239,10 @@ impl Refusal {
                 Some(format!("rescue writable {all} && mdadm --assemble --update=no-bitmap {device} {all}"))
             }
             Refusal::Journal | Refusal::Ppl | Refusal::Bitmap => {
-                Some(format!("rescue assemble --rw {}", used.first()?))
+                let first = used.first()?;
+                Some(format!(
+                    "rescue overlay {first} starts a copy in memory; rescue assemble --rw {first} itself"
+                ))
             }
             Refusal::JournalMissing | Refusal::DirtyDegraded { .. } => Some(forced(&used)),
             // With stale members it may still be enough; what was written since is torn.

@@ -317,11 +317,6 @@ fn chain<'a>(storage: &'a Storage, id: &Id) -> Vec<&'a Device> {
     found
 }
 
-/// For verbs that would use a device itself.
-pub fn refuse(storage: &Storage, device: &Device) -> Result<(), Refusal> {
-    across(storage, device).map_or(Ok(()), |used| Err(used.into()))
-}
-
 /// What would be overlaid: devices, and the arrays on them that are stopped first.
 #[derive(Debug, Default)]
 struct Set {
@@ -452,8 +447,10 @@ fn lay(
     memory: u64,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
-    // The modules first: one that is not there is told before anything is made.
-    for module in ["loop", "dm_snapshot"] {
+    // The modules first: one that is not there is told before anything is made. btrfs keeps its list itself.
+    let is_pool = |original: &&&Device| is_btrfs(original) && !siblings(storage, original).is_empty();
+    let btrfs = originals.iter().find(is_pool).map(|_| "btrfs");
+    for module in ["loop", "dm_snapshot"].into_iter().chain(btrfs) {
         plan.steps.push(Step::Module { name: module.to_string() });
     }
     let limit = match store(storage) {

@@ -237,7 +237,7 @@ fn an_overlay_is_a_snapshot_over_a_bounded_file_in_memory() {
         [
             "dmsetup remove --retry over-sda1",
             "rm -f /run/lifeboat/overlay/over-sda1",
-            "umount /run/lifeboat/overlay"
+            "umount -l /run/lifeboat/overlay"
         ]
     );
 }

@@ -254,7 +254,9 @@ impl Step {
             Step::SparseFile { path, .. } => Some(Step::RemoveFile { path }),
             Step::BtrfsScan { device } => Some(Step::BtrfsForget { device }),
             Step::Mount { target, flags, .. } if !changes_what_is_there(&flags) => {
-                Some(Step::Umount { target, lazy: false, force: false })
+                // Loop devices let go of their files there a moment later, when nobody looks at them any more.
+                let lazy = target == contract::paths::OVERLAY;
+                Some(Step::Umount { target, lazy, force: false })
             }
             Step::Mount { .. }
             | Step::Module { .. }

@@ -8,10 +8,12 @@ use image::packages::digest;
 use image::vm::{Bus, Ssh, disks::Backing};
 use std::path::PathBuf;
 
-/// vda: ext4 and xfs with logs to replay. vdb1: a damaged ext4. nvme: a btrfs of two. sda, sdb: md70.
+/// vda: ext4 and xfs with logs to replay. vdb1: a damaged ext4. vdc to vdf: md53. nvme: a btrfs of two. sda, sdb:
+/// md75.
 const SETS: &[(&str, Bus)] = &[
     ("dirty", Bus::VirtioBlk),
     ("damaged-ext4", Bus::VirtioBlk),
+    ("raid5-journal", Bus::VirtioBlk),
     ("dirty-pool", Bus::Nvme),
     ("dirty-mirror", Bus::Ahci),
 ];
@@ -42,7 +44,7 @@ pub fn written(bench: &Bench) -> Result<()> {
             &["over-vda1", "over-vda2", "over-vdb1", "over-nvme0n1", "over-nvme1n1", "over-sda", "over-sdb"],
         )?;
         ssh.ok("mount /dev/mapper/over-vda2 /mnt && touch /mnt/written")?;
-        ssh.ok("mkdir /m && mount /dev/md70 /m && touch /m/written").map(drop)
+        ssh.ok("mkdir -p /m && mount /dev/md75 /m && touch /m/written").map(drop)
     });
     bench.check("poweroff ends the machine with all of that in use", || {
         ssh.run("poweroff")?;
@@ -152,30 +154,40 @@ fn mends(bench: &Bench, ssh: &Ssh) {
 fn arrays(bench: &Bench, ssh: &Ssh) {
     bench.check("a dirty file system on a mirror that waits for its resync is shown", || {
         ssh.ok("rescue assemble")?;
-        let answer = ssh.run("mount -o ro /dev/md70 /mnt && cat /mnt/etc/8 && umount /mnt")?;
+        let answer = ssh.run("mount -o ro /dev/md75 /mnt && cat /mnt/etc/8 && umount /mnt")?;
         ensure!(answer.stdout.trim() == "8", "read 8: {answer:?}");
-        holds(&ssh.ok("cat /proc/mdstat")?, &["md70 : active (read-only)"])?;
+        holds(&ssh.ok("cat /proc/mdstat")?, &["md75 : active (read-only)"])?;
         none(ssh)
     });
     bench.check(
         "rescue overlay of an array starts it from copies of its members alone, without a resync",
         || {
-            ssh.ok("rescue overlay /dev/md70")?;
+            ssh.ok("rescue overlay /dev/md75")?;
             let mdstat = ssh.ok("cat /proc/mdstat")?;
-            holds(&mdstat, &["md70 : active raid1", "dm-"])?;
+            holds(&mdstat, &["md75 : active raid1", "dm-"])?;
             ensure!(!mdstat.contains("sda") && !mdstat.contains("sdb"), "see no disk: {mdstat}");
             ensure!(!mdstat.contains("resync ="), "see no resync: {mdstat}");
             ssh.ok(
-                "mount /dev/md70 /mnt && echo written > /mnt/etc/9 && umount /mnt && mount /dev/md70 /mnt",
+                "mount /dev/md75 /mnt && echo written > /mnt/etc/9 && umount /mnt && mount /dev/md75 /mnt",
             )?;
             holds(&ssh.ok("cat /mnt/etc/9 /mnt/etc/8")?, &["written", "8"])
         },
     );
+    bench.check("an array with a journal, which is written as it starts, is started as a copy", || {
+        let refused = ssh.run("rescue assemble /dev/vdc")?;
+        holds(&refused.stderr, &["has a journal", "rescue overlay /dev/vd"])?;
+        let made = ssh.ok("rescue overlay /dev/vdc")?;
+        holds(&made, &["over-vdc", "over-vdf", "Started from them: /dev/md53"])?;
+        let known =
+            ssh.ok("mkdir -p /m && mount /dev/md53 /m && cat /m/known && touch /m/new && umount /m")?;
+        ensure!(known.trim() == "array-53", "read the known file: {known:?}");
+        ssh.ok("rescue overlay --drop /dev/vde").map(drop)
+    });
     bench.check("--drop of the array stops it, and it is started from its disks again", || {
-        ssh.ok("umount /mnt && rescue overlay --drop /dev/md70")?;
+        ssh.ok("umount /mnt && rescue overlay --drop /dev/md75")?;
         none(ssh)?;
         ssh.ok("rescue assemble")?;
-        holds(&ssh.ok("cat /proc/mdstat")?, &["md70 : active (read-only)", "sda"])?;
+        holds(&ssh.ok("cat /proc/mdstat")?, &["md75 : active (read-only)", "sda"])?;
         ssh.ok("rescue assemble --stop").map(drop)
     });
 }
