@@ -349,7 +349,7 @@ impl Init {
             }
             Stage::End { .. } => {
                 let how = down.how;
-                kernel_log(&format!("{} was refused or hangs", how.name()));
+                kernel_log(shutdown::last_words(how));
                 shutdown::force(how, &self.root);
                 // Halted, or refused: stay, and let the next signal try again.
                 self.going_down = None;

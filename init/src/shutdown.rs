@@ -227,7 +227,19 @@ fn end(how: How) {
     host::log!("{}: {error}", how.name());
 }
 
-/// The last resort of PID 1, without a word to any driver. A halt has none.
+/// What a person reads when the kernel refuses, or waits for a driver that waits for its disk.
+pub fn last_words(how: How) -> &'static str {
+    match how {
+        How::Reboot => "the kernel hangs: what could be unmounted is, resetting the machine",
+        How::PowerOff | How::Halt => {
+            "the kernel hangs: what could be unmounted is, switch the machine off by its button or its BMC"
+        }
+    }
+}
+
+/// The last resort of PID 1. A reset asks no driver; to switch off, the kernel asks them all once more,
+/// and a halt has no last resort. Resetting a machine that was to go off might start what is on its
+/// disks, so that is not done.
 pub fn force(how: How, root: &Root) {
     let key = match how {
         How::Reboot => "b",
