@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-.PHONY: attack bench-ssh help check identity image lock test patched
+.PHONY: attack bench-ssh help check identity interop image lock test patched
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -32,6 +32,14 @@ lock: patched ## move image/packages.lock to what Debian's archive has now
 
 bench-ssh: patched .bench/openssh ## our sshd beside OpenSSH's, on loopback, as root
 	OPENSSH=$(CURDIR)/.bench/openssh cargo bench --locked --profile image --package sshd --bench openssh
+
+.bench/peers/done: # other clients than OpenSSH's, from the host's own sources
+	@rm -rf .bench/peers && mkdir -p .bench/peers && cd .bench/peers && apt-get --quiet --quiet download putty-tools dropbear-bin libtomcrypt1 libtommath1 rsync libpopt0 && for package in *.deb; do dpkg-deb --extract "$$package" .; done
+	@python3 -m venv .bench/peers/venv && .bench/peers/venv/bin/pip install --quiet paramiko ansible-core ssh-audit
+	@touch $@
+
+interop: patched .bench/openssh .bench/peers/done ## sshd with paramiko, PuTTY, dropbear, libssh2, rsync, Ansible and ssh-audit
+	PATH=$(CURDIR)/.bench/peers/venv/bin:$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu SFTP_SERVER=$(CURDIR)/.bench/openssh/usr/lib/openssh/sftp-server INTEROP=1 cargo test --locked --package sshd --test interop
 
 attack: patched ## the whole attack campaign against sshd, on loopback, as root: half an hour
 	ATTACK=1 cargo test --locked --profile image --package sshd --test attack -- --nocapture --test-threads 1
