@@ -6,7 +6,7 @@ use crate::wire::{self, Dial, Dialled};
 use anyhow::{Context, Result};
 use host::sys::{inherited, process};
 use rustix::process::{Resource, Rlimit};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -36,8 +36,12 @@ pub fn run() -> Result<()> {
 }
 
 fn dial(host: &str, port: u16) -> Result<TcpStream> {
-    let addresses: Vec<_> =
-        (host, port).to_socket_addrs().context("look the name up")?.take(MAX_ADDRESSES).collect();
+    let addresses: Vec<SocketAddr> = if host.eq_ignore_ascii_case("localhost") {
+        // RFC 6761, section 6.3: no matter what a name server or a file says, or that there is none.
+        vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+    } else {
+        (host, port).to_socket_addrs().context("look the name up")?.take(MAX_ADDRESSES).collect()
+    };
     let mut result = Err(anyhow::anyhow!("the name has no address"));
     for (index, address) in addresses.iter().enumerate() {
         let patience = if index + 1 == addresses.len() { LAST_PATIENCE } else { PATIENCE };
