@@ -20,7 +20,7 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
 # What `cargo test` said last, for the sum in the last line.
 UNITS := target/units.log
 
-.PHONY: help setup setup-check patched builder check image run test test-all bench bench-ssh attack identity lock fuzz
+.PHONY: help setup setup-check patched builder check image run test test-all bench bench-ssh attack identity lock fuzz interop
 .PHONY: repro clean
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -89,6 +89,14 @@ identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2
 
 bench-ssh: patched .bench/openssh ## our sshd beside OpenSSH's, on loopback, as root
 	OPENSSH=$(CURDIR)/.bench/openssh $(CARGO) bench --locked --profile image --package sshd --bench openssh
+
+.bench/peers/done: # other clients than OpenSSH's, from the host's own sources
+	@rm -rf .bench/peers && mkdir -p .bench/peers && cd .bench/peers && apt-get --quiet --quiet download putty-tools dropbear-bin libtomcrypt1 libtommath1 rsync libpopt0 && for package in *.deb; do dpkg-deb --extract "$$package" .; done
+	@python3 -m venv .bench/peers/venv && .bench/peers/venv/bin/pip install --quiet paramiko ansible-core ssh-audit
+	@touch $@
+
+interop: patched .bench/openssh .bench/peers/done ## sshd with paramiko, PuTTY, dropbear, libssh2, rsync, Ansible and ssh-audit
+	PATH=$(CURDIR)/.bench/peers/venv/bin:$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu SFTP_SERVER=$(CURDIR)/.bench/openssh/usr/lib/openssh/sftp-server INTEROP=1 $(CARGO) test --locked --package sshd --test interop
 
 attack: patched ## the whole attack campaign against sshd, on loopback, as root: half an hour
 	ATTACK=1 $(CARGO) test --locked --profile image --package sshd --test attack -- --nocapture --test-threads 1

@@ -43,7 +43,8 @@ fn look_up(host: &str) -> Result<Vec<IpAddr>> {
         return Ok(vec![address]);
     }
     if host.eq_ignore_ascii_case("localhost") {
-        return Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]);
+        // RFC 6761, section 6.3: no matter what a name server or a file says, or that there is none.
+        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     }
     let output = Command::new("getent")
         .args(["ahosts", "--", host])

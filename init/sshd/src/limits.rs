@@ -15,10 +15,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// The longest that a password waits to be looked at.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
+pub const LONGEST_WAIT: Duration = Duration::from_millis(1500);
+/// What everybody waits while passwords fail everywhere.
+const EVERYBODY: Duration = Duration::from_millis(500);
 /// How long a failure of one network is remembered.
 const MEMORY: Duration = Duration::from_secs(600);
-/// Failures from everywhere within a minute above which everybody waits a second.
+/// Failures from everywhere within a minute above which everybody waits.
 const CALM: usize = 30;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Most networks remembered.
@@ -153,7 +155,7 @@ impl Failures {
             n => Duration::from_millis(250 << (n - 1).min(3)),
         };
         let minute = self.recent.iter().filter(|at| now.duration_since(**at) < MINUTE).count();
-        let everybody = if minute > CALM { Duration::from_secs(1) } else { Duration::ZERO };
+        let everybody = if minute > CALM { EVERYBODY } else { Duration::ZERO };
         own.max(everybody).min(LONGEST_WAIT)
     }
 }
@@ -272,7 +274,7 @@ mod tests {
             assert!(failures.wait(attacker, now) <= LONGEST_WAIT);
         }
         assert_eq!(failures.wait(attacker, now), LONGEST_WAIT);
-        assert_eq!(failures.wait(owner, now), Duration::from_secs(1), "10,000 wrong ones slow everybody");
+        assert_eq!(failures.wait(owner, now), EVERYBODY, "10,000 wrong ones slow everybody");
         now += MEMORY;
         assert_eq!(failures.wait(attacker, now), Duration::ZERO, "forgotten");
     }

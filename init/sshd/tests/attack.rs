@@ -123,7 +123,10 @@ fn wrong_passwords() {
     need_client!();
     let mut server = Server::start(|_| {}, &[]);
     let password = fs::read_to_string(server.path("run/lifeboat/sshd/password")).unwrap();
-    let (count, tried) = (amount(60, 10_000), AtomicUsize::new(0));
+    let (count, tried) = (
+        amount(60, std::env::var("ATTACK_PASSWORDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000)),
+        AtomicUsize::new(0),
+    );
     let start = Instant::now();
     let attackers = 24;
     let over = AtomicBool::new(false);
@@ -175,8 +178,7 @@ fn wrong_passwords() {
         "{tried} wrong passwords in {:.0?} from {attackers} attackers at once: the owner's slowest login by password {slowest:.2?}",
         start.elapsed()
     );
-    // A password waits its turn: two seconds more than a key.
-    assert!(slowest < patience() + PROMISE, "a login took {slowest:?}");
+    assert!(slowest < patience(), "a login took {slowest:?}");
     assert!(!server.log.text().contains("panicked"), "{}", server.log.text());
     server.crash_and_restart();
 }

@@ -201,7 +201,7 @@ fn files_survive_the_way_there_and_back() {
     let Some(sftp) = sftp_server() else { return };
     let server = Server::start(
         |dir| harness::authorize(dir, &harness::make_key(dir, "key", &["-t", "ed25519"])),
-        &["--sftp-server", sftp],
+        &["--sftp-server", &sftp],
     );
     let content = noise(20 << 20);
     let there = server.path("there");

@@ -314,12 +314,15 @@ pub fn bytes(text: &[u8]) -> std::ffi::OsString {
     std::ffi::OsString::from_vec(text.to_vec())
 }
 
-/// Debian's sftp-server, in the places where a host may have it.
-pub fn sftp_server() -> Option<&'static str> {
+/// OpenSSH's sftp-server: where SFTP_SERVER says, or in the places where a host may have it.
+pub fn sftp_server() -> Option<String> {
+    let given = std::env::var("SFTP_SERVER").ok();
     let found =
         ["/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server"]
             .into_iter()
-            .find(|path| Path::new(path).exists());
+            .map(String::from)
+            .chain(given)
+            .rfind(|path| Path::new(path).exists());
     if found.is_none() {
         skip("no sftp-server");
     }
