@@ -256,7 +256,8 @@ fn kept_part(
     files.insert("dev/console", Entry::Character { mode: 0o600, major: 5, minor: 1 });
     let busybox = guest.root.join("usr/bin/busybox");
     files.file("lifeboat/bin/busybox", 0o755, fs::read(&busybox).context("read busybox")?);
-    for applet in packages::output(Command::new(&busybox).arg("--list"))?.lines() {
+    let applets = packages::output(Command::new(&busybox).arg("--list"))?;
+    for applet in applets.lines().filter(|applet| !OFF.contains(applet)) {
         files.link(&format!("usr/bin/{applet}"), "/lifeboat/bin/busybox");
     }
     files.link("usr/bin/rescue", "/lifeboat/bin/rescue");
@@ -300,10 +301,16 @@ fn own_part(binaries: &BTreeMap<&'static str, Vec<u8>>, version: &str, layers: &
         files.file(path, 0o644, content.replace("@VERSION@", version).into_bytes());
     }
     files.file("usr/sbin/shutdown", 0o755, include_bytes!("../files/shutdown").to_vec());
+    for name in OFF {
+        files.file(&format!("usr/sbin/{name}"), 0o755, include_bytes!("../files/off").to_vec());
+    }
     // The other archive has the directories, with their modes.
     files.0.retain(|_, entry| !matches!(entry, Entry::Directory(_)));
     files.pack()
 }
+
+/// What ends the machine's run: ours, since busybox's wait for every disk first.
+const OFF: &[&str] = &["halt", "poweroff", "reboot"];
 
 /// Files of the nucleus's /etc.
 const ETC: &[(&str, &str)] = &[

@@ -65,14 +65,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let md = dir.path().join("sys/block/md0/md");
         std::fs::create_dir_all(&md).unwrap();
-        for attribute in ["array_state", "sync_action"] {
+        for attribute in ["array_state", "sync_max"] {
             std::fs::write(md.join(attribute), "clear\n").unwrap();
         }
         let root = Root::at(dir.path()).unwrap();
         write(&root, "md0", "array_state", "readonly").unwrap();
         assert!(state(&root, "md0").unwrap().starts_with("readonly"));
         for (name, attribute) in [
-            ("md0", "sync_action"),
+            ("md0", "sync_max"),
             ("md0/../md0", "array_state"),
             ("sda", "array_state"),
             ("md0", "dev-sda/state"),

@@ -830,6 +830,21 @@ fn bare(storage: &Storage, judgement: &Judgement) -> Option<MdBare> {
     })
 }
 
+/// Firmware RAID, whose metadata is not md's own: what it is called, and its members. Only mdadm assembles it, since somebody
+/// has to write its metadata while it runs.
+pub fn external(storage: &Storage) -> BTreeMap<&'static str, Vec<&str>> {
+    let mut found: BTreeMap<&'static str, Vec<&str>> = BTreeMap::new();
+    for device in storage.devices.iter().filter(|device| device.upper.is_empty()) {
+        let kind = match device.signature().map(|signature| signature.format.as_str()) {
+            Some("isw_raid_member") => "Intel firmware RAID",
+            Some("ddf_raid_member") => "DDF firmware RAID",
+            _ => continue,
+        };
+        found.entry(kind).or_default().push(&device.path);
+    }
+    found
+}
+
 /// Devices that did not answer or could not be read, of which each may be a member that is missed.
 pub fn unread(storage: &Storage) -> Vec<&str> {
     let silent = |device: &&Device| match device.report {

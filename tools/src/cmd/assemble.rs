@@ -400,6 +400,14 @@ impl Work<'_> {
                 unknown += 1;
             }
         }
+        if self.args.arrays.is_empty() {
+            for (kind, members) in md::external(storage) {
+                let text =
+                    format!("{kind} on {} is not started here: mdadm --assemble --scan", members.join(" "));
+                notice(name, &text);
+                unknown += 1;
+            }
+        }
         let lines: Vec<Line> = self.lines.into_values().collect();
         let unread = md::unread(storage);
         for line in &lines {

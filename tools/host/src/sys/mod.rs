@@ -13,6 +13,7 @@ pub mod netlink;
 pub mod packet;
 pub mod pass;
 pub mod process;
+pub mod seccomp;
 pub mod swap;
 pub mod tty;
 pub mod uevent;

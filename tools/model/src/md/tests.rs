@@ -449,6 +449,14 @@ fn a_replacement_stands_beside_what_it_replaces() {
 }
 
 #[test]
+fn firmware_raid_is_mdadms() {
+    let mut storage = storage(&whole(Level::Raid1, 2));
+    let Observed::Examined { report } = &mut storage.devices[1].report else { panic!("not examined") };
+    report.signatures[0].format = "isw_raid_member".to_string();
+    assert_eq!(external(&storage), BTreeMap::from([("Intel firmware RAID", vec!["/dev/sdb"])]));
+}
+
+#[test]
 fn only_spares_or_only_torn_superblocks_start_nothing() {
     let mut members = whole(Level::Raid1, 2);
     members.iter_mut().for_each(|made| made.superblock.role = Role::Spare);
