@@ -374,7 +374,7 @@ impl Devd {
     fn link(&mut self, facts: &Facts) {
         let plan = links::plan(&self.root, facts, &self.contents.reports);
         links::apply(&plan.links, &self.contents.unread(facts), Path::new("/dev/disk"));
-        links::map(facts, Path::new("/dev/mapper"));
+        links::map(facts, || host::sysfs::facts(&self.root), Path::new("/dev/mapper"));
         for (link, winner, rivals) in &plan.doubled {
             let text = format!("/dev/disk/{link} is {winner}; {} would be it too", rivals.join(", "));
             if self.told.insert(text.clone()) {

@@ -153,7 +153,7 @@ fn mends(bench: &Bench, ssh: &Ssh) {
 /// A mirror in the middle of a resync: looked at as it is, and written as a copy that does not resync.
 fn arrays(bench: &Bench, ssh: &Ssh) {
     bench.check("a dirty file system on a mirror that waits for its resync is shown", || {
-        ssh.ok("rescue assemble")?;
+        ssh.ok("rescue assemble /dev/sda")?;
         let answer = ssh.run("mount -o ro /dev/md75 /mnt && cat /mnt/etc/8 && umount /mnt")?;
         ensure!(answer.stdout.trim() == "8", "read 8: {answer:?}");
         holds(&ssh.ok("cat /proc/mdstat")?, &["md75 : active (read-only)"])?;
@@ -186,7 +186,7 @@ fn arrays(bench: &Bench, ssh: &Ssh) {
     bench.check("--drop of the array stops it, and it is started from its disks again", || {
         ssh.ok("umount /mnt && rescue overlay --drop /dev/md75")?;
         none(ssh)?;
-        ssh.ok("rescue assemble")?;
+        ssh.ok("rescue assemble /dev/sda")?;
         holds(&ssh.ok("cat /proc/mdstat")?, &["md75 : active (read-only)", "sda"])?;
         ssh.ok("rescue assemble --stop").map(drop)
     });

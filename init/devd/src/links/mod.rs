@@ -23,7 +23,7 @@ use ondisk::volume::Volume;
 use ondisk::{DiskReport, Health, Signature, Usage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reports by kernel name; a device that is not here was not read (yet).
 pub type Reports = BTreeMap<String, DiskReport>;
@@ -273,29 +273,56 @@ pub fn apply(links: &BTreeMap<String, String>, unread: &BTreeSet<String>, base: 
 
 /// /dev/mapper/NAME of every mapped device, which without udev nobody but libdevmapper's own programs
 /// makes. What is a node there is theirs and stays.
-pub fn map(facts: &Facts, base: &Path) {
+///
+/// `facts` may be older than a link that was made since: whoever made a device (an overlay) links it
+/// itself and uses that at once. So where something is to be done, it is decided by facts `again`, read after the links.
+pub fn map(facts: &Facts, again: impl FnOnce() -> Facts, base: &Path) {
+    let links = links_in(base);
+    if changes(facts, &links, base).is_empty() {
+        return;
+    }
+    for (path, target) in changes(&again(), &links, base) {
+        let done = match target {
+            Some(target) => point(&path, &target),
+            None => std::fs::remove_file(&path),
+        };
+        log_error(done, &path);
+    }
+}
+
+/// Names in a directory, and where those lead that are links.
+fn links_in(base: &Path) -> BTreeMap<String, Option<PathBuf>> {
+    let entries = std::fs::read_dir(base).into_iter().flatten().flatten();
+    let named = entries.filter_map(|entry| {
+        let link = std::fs::read_link(entry.path()).ok();
+        Some((entry.file_name().into_string().ok()?, link))
+    });
+    named.collect()
+}
+
+/// Links to make or move, with their target, and to remove.
+fn changes(
+    facts: &Facts,
+    links: &BTreeMap<String, Option<PathBuf>>,
+    base: &Path,
+) -> Vec<(PathBuf, Option<String>)> {
     let mapped: BTreeMap<String, String> = facts
         .blocks
         .iter()
         .filter_map(|block| Some((mapped_name(&block.dm.as_ref()?.name), format!("../{}", block.name))))
         .filter(|(name, _)| !matches!(name.as_str(), "" | "." | ".." | "control"))
         .collect();
-    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let stale = |target: &Path| target.to_str().is_some_and(|t| t.starts_with("../dm-"));
-        let is_stale = std::fs::read_link(entry.path()).is_ok_and(|target| stale(&target));
-        if is_stale && !mapped.contains_key(&name) {
-            log_error(std::fs::remove_file(entry.path()), &entry.path());
-        }
-    }
-    for (name, target) in mapped {
-        let path = base.join(name);
-        match path.symlink_metadata() {
-            Ok(there) if !there.is_symlink() => {}
-            Ok(_) if std::fs::read_link(&path).is_ok_and(|now| now == Path::new(&target)) => {}
-            _ => log_error(point(&path, &target), &path),
-        }
-    }
+    let is_ours = |target: &Path| target.to_str().is_some_and(|target| target.starts_with("../dm-"));
+    let stale = links
+        .iter()
+        .filter(|(name, target)| target.as_deref().is_some_and(is_ours) && !mapped.contains_key(*name));
+    let stale: Vec<(PathBuf, Option<String>)> = stale.map(|(name, _)| (base.join(name), None)).collect();
+    let wrong = mapped.into_iter().filter(|(name, target)| match links.get(name) {
+        Some(None) => false,
+        Some(Some(now)) => now != Path::new(target),
+        None => true,
+    });
+    stale.into_iter().chain(wrong.map(|(name, target)| (base.join(name), Some(target)))).collect()
 }
 
 /// Makes or moves a link, so that there is never none.

@@ -357,9 +357,17 @@ fn mapped_devices_have_their_name_and_nodes_of_others_stay() {
         let dm = Some(Dm { name: label.to_string(), ..Dm::default() });
         Block { dm, ..disk(name, "virtual/block/dm-0", 1) }
     };
-    map(&facts(vec![mapped("dm-0", "vg-root"), mapped("dm-1", "theirs")]), base);
+    let now = || facts(vec![mapped("dm-0", "vg-root"), mapped("dm-1", "theirs")]);
+    map(&now(), now, base);
     assert_eq!(fs::read_link(base.join("vg-root")).unwrap(), Path::new("../dm-0"));
     assert!(!base.join("theirs").symlink_metadata().unwrap().is_symlink());
     assert!(base.join("gone").symlink_metadata().is_err());
     assert!(base.join("control").exists());
+    // An overlay that was made and linked since the facts were read.
+    symlink("../dm-2", base.join("over-sda1")).unwrap();
+    let later = || facts(vec![mapped("dm-0", "vg-root"), mapped("dm-2", "over-sda1")]);
+    map(&now(), later, base);
+    assert_eq!(fs::read_link(base.join("over-sda1")).unwrap(), Path::new("../dm-2"));
+    map(&now(), now, base);
+    assert!(base.join("over-sda1").symlink_metadata().is_err());
 }
