@@ -29,6 +29,14 @@ pub fn uptime(root: &Root) -> f64 {
     line.split(' ').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0)
 }
 
+/// Bytes of memory that programs can have without anything being swapped out; `None` where the kernel does not say.
+pub fn available_memory(root: &Root) -> Option<u64> {
+    let text = root.read_text("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 /// Kernel names in /proc/partitions' order.
 pub fn partitions(root: &Root) -> Vec<String> {
     let text = root.read_text("/proc/partitions").unwrap_or_default();

@@ -67,6 +67,25 @@ pub enum Step {
     Run {
         argv: Vec<String>,
     },
+    /// A foreign program that is asked for something and ends: without the terminal, with the environment and
+    /// the deadline of its row in `foreign::CALLED`.
+    Call {
+        argv: Vec<String>,
+        input: Input,
+    },
+    /// Takes a mapped device away.
+    DmRemove {
+        name: String,
+    },
+}
+
+/// What a called program reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Input {
+    Nothing,
+    /// The passphrase, which the door is given beside the step: it stands in no plan, no ledger and no argument.
+    Secret,
 }
 
 /// Stands in a later step for the device that an earlier one made.
@@ -147,7 +166,10 @@ impl Step {
                 let force = if *force { " -f" } else { "" };
                 format!("umount{lazy}{force} {}", word(target))
             }
-            Step::Run { argv } => argv.iter().map(|part| word(part)).collect::<Vec<_>>().join(" "),
+            Step::Run { argv } | Step::Call { argv, .. } => {
+                argv.iter().map(|part| word(part)).collect::<Vec<_>>().join(" ")
+            }
+            Step::DmRemove { name } => format!("dmsetup remove --retry {}", word(name)),
         }
     }
 
@@ -164,7 +186,10 @@ impl Step {
             Step::Mount { target, flags, .. } if !changes_what_is_there(&flags) => {
                 Some(Step::Umount { target, lazy: false, force: false })
             }
-            Step::Mount { .. }
+            Step::Call { argv, input: Input::Secret } => Some(Step::DmRemove { name: argv.last()?.clone() }),
+            Step::Call { .. }
+            | Step::DmRemove { .. }
+            | Step::Mount { .. }
             | Step::Module { .. }
             | Step::MdStop { .. }
             | Step::Loop { .. }

@@ -2,14 +2,16 @@
 
 use crate::build::{ambiguous, is_extended};
 use crate::content;
+use crate::luks;
+use crate::lvm;
 use crate::md::{self, Judgement, Wishes, array_name, level_name as level};
 use crate::parttype;
-use crate::storage::{Array, Device, Observed, Problem, Storage};
+use crate::storage::{Array, Device, Observed, Problem, Storage, VolumeGroup};
 use contract::facts::Block;
 use ondisk::table::{Entry, TableKind};
 use ondisk::volume::Volume;
 use ondisk::volume::mdraid::{Role, Superblock};
-use ondisk::{Health, Usage};
+use ondisk::{Health, Signature, Usage};
 use serde::Serialize;
 
 /// What `rescue status` shows, as text or as JSON.
@@ -26,6 +28,8 @@ pub struct Status {
     pub volumes: Vec<Line>,
     /// Arrays that are found and not running.
     pub stopped: Vec<Stopped>,
+    /// Volume groups of LVM, active or not.
+    pub groups: Vec<GroupLine>,
     /// The command to type next, and why.
     pub next: Next,
 }
@@ -89,6 +93,61 @@ pub struct Stopped {
     pub refusal: Option<String>,
 }
 
+/// A volume group and its volumes.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct GroupLine {
+    pub uuid: String,
+    pub name: String,
+    pub present: usize,
+    pub wanted: usize,
+    /// Devices that are used.
+    pub members: Vec<String>,
+    /// `PV abc (last seen as /dev/sdb1)`. Hostile.
+    pub missing: Vec<String>,
+    /// Hostile.
+    pub left_out: Vec<String>,
+    pub notes: Vec<String>,
+    pub volumes: Vec<VolumeLine>,
+    /// Why none of it can be activated as it is, and what to type about it. Hostile.
+    pub refusal: Option<String>,
+    pub advice: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+pub struct VolumeLine {
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    pub kind: String,
+    pub active: bool,
+    /// Why it is not activated for reading.
+    pub refusal: Option<String>,
+}
+
+fn group_line(group: &VolumeGroup, storage: &Storage) -> GroupLine {
+    let judgement = lvm::judge(storage, group, &lvm::Wishes::default());
+    let volume = |lv: &lvm::Lv| VolumeLine {
+        name: lv.name.clone(),
+        size: lv.size,
+        kind: lv.kind.clone(),
+        active: lv.active.is_some(),
+        refusal: lv.refusal.as_ref().filter(|_| lv.active.is_none()).map(ToString::to_string),
+    };
+    GroupLine {
+        present: judgement.wanted.saturating_sub(judgement.missing.len()),
+        wanted: judgement.wanted,
+        members: judgement.used.iter().map(|used| used.path.clone()).collect(),
+        missing: judgement.missing.iter().map(ToString::to_string).collect(),
+        left_out: judgement.left_out.iter().map(|left| format!("{}: {}", left.path, left.why)).collect(),
+        notes: judgement.notes.clone(),
+        volumes: judgement.volumes.iter().map(volume).collect(),
+        refusal: judgement.refusal.as_ref().map(ToString::to_string),
+        advice: judgement.advice(),
+        uuid: judgement.uuid,
+        name: judgement.name,
+    }
+}
+
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Next {
     pub command: String,
@@ -108,6 +167,7 @@ pub fn status(storage: &Storage) -> Status {
         drives: drives.iter().map(|device| line(device, storage)).collect(),
         volumes: volumes.map(|device| line(device, storage)).collect(),
         stopped: storage.arrays.iter().filter_map(|array| stopped(array, storage)).collect(),
+        groups: storage.volumes.iter().map(|group| group_line(group, storage)).collect(),
         next: next(storage),
     }
 }
@@ -181,7 +241,11 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
     };
     let content = match &signature.volume {
         Some(Volume::Md(superblock)) => member(superblock),
-        None => content::words(signature),
+        Some(Volume::Lvm(volume)) => match &volume.group {
+            Some(group) => format!("LVM physical volume of {}", group.name),
+            None => content::words(signature),
+        },
+        Some(Volume::Luks(_)) | None => locked(device, signature, storage),
     };
     let role = role(device, storage).map(str::to_string).unwrap_or_default();
     let state = match (&signature.health, signature.dirty) {
@@ -196,6 +260,25 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
         (Health::Sound | Health::Unchecked, false) => String::new(),
     };
     (join(&[drive, content, role, state, signature.notes.join(", ")]), fitness)
+}
+
+/// What a signature is, and of a lock whether it is open or what opens it.
+fn locked(device: &Device, signature: &Signature, storage: &Storage) -> String {
+    let words = content::words(signature);
+    let Some(lock) = luks::lock(device) else { return words };
+    let bare = words.strip_suffix(", locked").unwrap_or(&words);
+    if luks::opened(storage, device).is_some() {
+        return format!("{bare}, open");
+    }
+    let cost = match lock {
+        luks::Lock::Luks(luks) => luks::cost(luks).map(|cost| format!(" ({cost})")).unwrap_or_default(),
+        luks::Lock::Torn(_) | luks::Lock::BitLocker => String::new(),
+    };
+    if device.upper.is_empty() && device.node {
+        format!("{bare}{cost}, locked: rescue open {}", path(device))
+    } else {
+        format!("{bare}{cost}, locked")
+    }
 }
 
 impl Fitness {
@@ -345,6 +428,18 @@ fn next(storage: &Storage) -> Next {
     let stopped: Vec<Stopped> = storage.arrays.iter().filter_map(|array| stopped(array, storage)).collect();
     if stopped.iter().any(|array| array.refusal.is_none()) {
         return next("rescue assemble".to_string(), "starts the arrays that were found, read-only");
+    }
+    let waits =
+        |group: &VolumeGroup| !lvm::judge(storage, group, &lvm::Wishes::default()).to_activate().is_empty();
+    if storage.volumes.iter().any(waits) {
+        return next("rescue assemble".to_string(), "activates the volume groups that were found, read-only");
+    }
+    // A file system beside it is rarely what the person came for: /boot, an ESP.
+    if let Some(device) = luks::closed(storage).first() {
+        return next(
+            format!("rescue open {}", path(device)),
+            "asks for the passphrase, and opens it read-only",
+        );
     }
     let free: Vec<&Device> = storage
         .devices
