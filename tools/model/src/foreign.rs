@@ -310,7 +310,7 @@ pub struct Opening<'a> {
     pub read_only: bool,
 }
 
-/// The passphrase comes on stdin, all of it up to its end.
+/// The passphrase comes on stdin, all of it up to its end (of TrueCrypt: its first line).
 pub fn cryptsetup_open(opening: &Opening<'_>) -> Vec<String> {
     let mut argv: Vec<String> =
         ["cryptsetup", "open", "--batch-mode", "--type", opening.kind].map(str::to_string).to_vec();
@@ -320,8 +320,11 @@ pub fn cryptsetup_open(opening: &Opening<'_>) -> Vec<String> {
     if let Some(slot) = opening.slot {
         argv.extend(["--key-slot".to_string(), slot.to_string()]);
     }
-    // TrueCrypt's passphrase is one to cryptsetup even in a file, and is cut at its first line.
-    argv.extend(["--key-file", "-", "--", opening.device, opening.name].map(str::to_string));
+    // A key file of TrueCrypt's is something else, which is used beside the passphrase.
+    if opening.kind != "tcrypt" {
+        argv.extend(["--key-file", "-"].map(str::to_string));
+    }
+    argv.extend(["--", opening.device, opening.name].map(str::to_string));
     argv
 }
 
@@ -490,6 +493,11 @@ mod tests {
         assert_eq!(
             cryptsetup_open(&opening).join(" "),
             "cryptsetup open --batch-mode --type luks2 --readonly --key-slot 1 --key-file - -- /dev/sda3 x"
+        );
+        let tcrypt = Opening { kind: "tcrypt", slot: None, ..opening };
+        assert_eq!(
+            cryptsetup_open(&tcrypt).join(" "),
+            "cryptsetup open --batch-mode --type tcrypt --readonly -- /dev/sda3 x"
         );
         assert_eq!((called("cryptsetup").unwrap().status)(2), Ending::WrongKey);
     }

@@ -59,6 +59,8 @@ pub enum Refusal {
     Hangs(String),
     #[error("{0} has no node: the kernel refused this partition; blockdev --rereadpt reads the table again")]
     NoNode(String),
+    #[error("{0} is a file: losetup --read-only --find --show {0} makes a device of it")]
+    File(String),
     #[error("{path} is open already, as {by}")]
     Open { path: String, by: String },
     #[error("{path} is in use by {by}")]
@@ -177,6 +179,9 @@ pub fn open(storage: &Storage, device: &Device, wishes: &Wishes<'_>, by: &str) -
     let own = path(device);
     if matches!(device.report, crate::storage::Observed::Hung { .. }) {
         return Err(Refusal::Hangs(own));
+    }
+    if !device.node && device.block.partition.is_none() {
+        return Err(Refusal::File(own));
     }
     if !device.node {
         return Err(Refusal::NoNode(own));
