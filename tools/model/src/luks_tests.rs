@@ -188,3 +188,16 @@ fn what_is_open_or_no_lock_or_has_no_name_is_told() {
     machine.luks.slots.clear();
     assert!(matches!(machine.open(&Wishes::default()), Err(Refusal::NoSlots(_))));
 }
+
+#[test]
+fn status_says_what_opens_a_lock_and_what_it_costs() {
+    let mut machine = machine(vec![slot(0, Some(1024 * MIB)), slot(1, None)]);
+    let status = crate::status::status(&machine.storage());
+    assert_eq!(status.next.command, "rescue open /dev/sda");
+    let what = &status.drives[0].what;
+    assert!(what.ends_with("LUKS 2 (argon2id, 1024 MiB), locked: rescue open /dev/sda"), "{what}");
+    machine.opened = true;
+    let status = crate::status::status(&machine.storage());
+    assert_ne!(status.next.command, "rescue open /dev/sda");
+    assert!(status.drives[0].what.ends_with("LUKS 2, open"), "{}", status.drives[0].what);
+}

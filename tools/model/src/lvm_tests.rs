@@ -419,6 +419,24 @@ fn lv_uuid(name: &str) -> String {
 }
 
 #[test]
+fn status_shows_the_group_and_names_the_next_command() {
+    let storage = disks(&[("sda", 'A', Some(group(2)))]);
+    let status = crate::status::status(&storage);
+    assert_eq!(status.next.command, "rescue assemble");
+    let line = &status.groups[0];
+    assert_eq!((line.name.as_str(), line.present, line.wanted), ("vg", 1, 2));
+    assert!(line.missing[0].ends_with("(last seen as /dev/old1)"), "{}", line.missing[0]);
+    assert!(!line.volumes[0].active && line.volumes[1].refusal.is_some());
+    assert!(status.drives[0].what.contains("LVM physical volume of vg"), "{}", status.drives[0].what);
+    let active =
+        mapped(0, "vg-lv0", &format!("LVM-{}{}", plain(&uuid('V')), plain(&lv_uuid("lv0"))), &["sda"]);
+    let storage = machine(vec![(disk("sda"), Some(carries('A', Some(group(1))))), (active, None)]);
+    let status = crate::status::status(&storage);
+    assert_ne!(status.next.command, "rescue assemble", "it is active already");
+    assert!(status.groups[0].volumes[0].active);
+}
+
+#[test]
 fn mapped_names_are_taken_apart_as_lvm_puts_them_together() {
     let cases = [
         ("vg-root", Some(("vg", "root"))),

@@ -434,13 +434,6 @@ fn next(storage: &Storage) -> Next {
     if storage.volumes.iter().any(waits) {
         return next("rescue assemble".to_string(), "activates the volume groups that were found, read-only");
     }
-    // A file system beside it is rarely what the person came for: /boot, an ESP.
-    if let Some(device) = luks::closed(storage).first() {
-        return next(
-            format!("rescue open {}", path(device)),
-            "asks for the passphrase, and opens it read-only",
-        );
-    }
     let free: Vec<&Device> = storage
         .devices
         .iter()
@@ -460,8 +453,18 @@ fn next(storage: &Storage) -> Next {
         return next(format!("fsck -n {}", device.path), "says what is wrong with it, and writes nothing");
     }
     let boots = |device: &&&Device| role(device, storage).is_some();
-    // The largest is most likely the system.
-    match free.iter().filter(|device| !boots(device)).max_by_key(|device| device.block.size) {
+    // The largest is most likely the system, locked or not.
+    let largest = free.iter().filter(|device| !boots(device)).max_by_key(|device| device.block.size);
+    let locked = luks::closed(storage).into_iter().max_by_key(|device| device.block.size);
+    if let Some(locked) = locked
+        && largest.is_none_or(|largest| largest.block.size < locked.block.size)
+    {
+        return next(
+            format!("rescue open {}", path(locked)),
+            "asks for the passphrase of the largest that is locked, and opens it read-only",
+        );
+    }
+    match largest {
         Some(device) => {
             next(format!("mount -o ro {} /mnt", path(device)), "the largest file system that was found")
         }

@@ -425,7 +425,7 @@ impl Work<'_> {
         }
         let groups: Vec<GroupLine> = groups.lines.into_values().collect();
         for group in &groups {
-            for text in group.notices() {
+            for text in group.notices(&unread) {
                 notice(name, &text);
             }
         }

@@ -220,14 +220,21 @@ impl GroupLine {
         (self.volumes.len(), well)
     }
 
-    pub fn notices(&self) -> Vec<String> {
+    /// `unread`: disks that did not answer.
+    pub fn notices(&self, unread: &[&str]) -> Vec<String> {
         let name = if self.name.is_empty() { &self.uuid } else { &self.name };
         let mut texts: Vec<String> = self
             .left_out
             .iter()
             .map(|left| format!("{name}: {} is left out: {}", left.drive, left.why))
             .collect();
-        texts.extend(self.missing.iter().map(|missing| format!("{name}: missing: {}", Untrusted(missing))));
+        let may = match unread {
+            [] => String::new(),
+            unread => format!("; it may be on {}, which could not be read", unread.join(" or ")),
+        };
+        texts.extend(
+            self.missing.iter().map(|missing| format!("{name}: missing: {}{may}", Untrusted(missing))),
+        );
         texts.extend(self.notes.iter().map(|note| format!("{name}: {note}")));
         let advice = |advice: &Option<String>| {
             advice.as_ref().map(|advice| format!(": {}", Untrusted(advice))).unwrap_or_default()
