@@ -4,9 +4,9 @@
 
 use crate::consent;
 use crate::foreign::{self, Opening};
-use crate::lvm::{path, throwaway};
-use crate::plan::{Input, Step};
-use crate::storage::{Device, Storage};
+use crate::lvm::{is_volume, path, throwaway};
+use crate::plan::{Input, Step, word};
+use crate::storage::{Device, Id, Storage};
 use crate::text::Untrusted;
 use ondisk::Health;
 use ondisk::volume::Volume;
@@ -90,6 +90,10 @@ pub enum Refusal {
     WouldMend { path: String, reason: String, next: String },
     #[error("{0:?} is no name for a mapped device")]
     Name(String),
+    #[error("{path} is mounted: umount {}", Untrusted(.target))]
+    Mounted { path: String, target: String },
+    #[error("{path} is used as swap: swapoff {}", Untrusted(.target))]
+    Swap { path: String, target: String },
     #[error("there is a mapped device {0} already: choose another name by --name")]
     NameTaken(String),
     #[error(transparent)]
@@ -247,6 +251,54 @@ pub fn open(storage: &Storage, device: &Device, wishes: &Wishes<'_>, by: &str) -
     };
     let tries = tried.iter().map(attempt).collect();
     Ok(Plan { tries, before, too_large, free: wishes.free.unwrap_or(0) >> 10, notes, name })
+}
+
+/// The steps that close an opened device: what LVM has active on it is taken away first, the uppermost at first; then the
+/// guard goes back on, where nothing else below the same disks is open for writing.
+pub fn close(storage: &Storage, device: &Device, by: &str) -> Result<Vec<Step>, Refusal> {
+    let mut steps = Vec::new();
+    take_away(storage, device, &mut steps)?;
+    let goes = |other: &Device| {
+        let name = other.block.dm.as_ref().map(|dm| Step::DmRemove { name: dm.name.clone() });
+        name.is_some_and(|step| steps.contains(&step))
+    };
+    let below: Vec<&Id> = consent::below(storage, &device.id).iter().map(|real| &real.id).collect();
+    let is_writer = |other: &&Device| {
+        other.block.is_virtual()
+            && !other.block.read_only
+            && !goes(other)
+            && consent::below(storage, &other.id).iter().any(|real| below.contains(&&real.id))
+    };
+    if !device.block.read_only && !storage.devices.iter().any(|other| is_writer(&other)) {
+        steps.extend(consent::guarded(storage, &device.id, by));
+    }
+    Ok(steps)
+}
+
+/// The steps that remove a mapped device with what LVM has on it, and what is opened on that.
+fn take_away(storage: &Storage, device: &Device, steps: &mut Vec<Step>) -> Result<(), Refusal> {
+    let own = path(device);
+    let numbers = (device.block.major, device.block.minor);
+    if let Some(mount) = storage.mounts.iter().find(|mount| (mount.major, mount.minor) == numbers) {
+        return Err(Refusal::Mounted { path: own, target: word(&mount.target) });
+    }
+    let is_own = |path: &str| path == own || path == device.path;
+    if let Some(swap) = storage.swaps.iter().find(|swap| is_own(&swap.path)) {
+        return Err(Refusal::Swap { path: own, target: word(&swap.path) });
+    }
+    for upper in device.upper.iter().filter_map(|id| storage.get(id)) {
+        if !is_volume(upper) && !is_opened(upper) {
+            return Err(Refusal::InUse { path: own, by: path(upper) });
+        }
+        take_away(storage, upper, steps)?;
+    }
+    if let Some(dm) = &device.block.dm {
+        let step = Step::DmRemove { name: dm.name.clone() };
+        if !steps.contains(&step) {
+            steps.push(step);
+        }
+    }
+    Ok(())
 }
 
 /// What would be written although it is opened for reading.

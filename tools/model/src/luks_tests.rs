@@ -201,3 +201,56 @@ fn status_says_what_opens_a_lock_and_what_it_costs() {
     assert_ne!(status.next.command, "rescue open /dev/sda");
     assert!(status.drives[0].what.ends_with("LUKS 2, open"), "{}", status.drives[0].what);
 }
+
+/// sda opened as sda_crypt, with a volume on it that is mounted where `target` is given.
+fn stack(read_only: bool, target: Option<&str>) -> Storage {
+    let machine = machine(vec![slot(0, None)]);
+    let map = |minor: u32, name: &str, uuid: &str, below: &str, above: &[&str]| Block {
+        name: format!("dm-{minor}"),
+        major: 254,
+        minor,
+        read_only,
+        dm: Some(Dm { name: name.to_string(), uuid: uuid.to_string(), suspended: false }),
+        slaves: vec![below.to_string()],
+        holders: above.iter().map(|name| (*name).to_string()).collect(),
+        ..Block::default()
+    };
+    let sda = Block { holders: vec!["dm-0".to_string()], read_only, ..machine.block };
+    let blocks = vec![
+        sda,
+        map(0, "sda_crypt", "CRYPT-LUKS2-x", "sda", &["dm-1", "dm-2"]),
+        map(1, "vg-root", "LVM-x", "dm-0", &[]),
+        map(2, "vg-swap", "LVM-y", "dm-0", &[]),
+    ];
+    let mount = |target: &str| contract::facts::Mount {
+        major: 254,
+        minor: 1,
+        target: target.to_string(),
+        ..contract::facts::Mount::default()
+    };
+    let mounts = target.map(mount).into_iter().collect();
+    let consent =
+        contract::guard::Consent { diskseq: 1, extent: None, by: "rescue open --rw /dev/sda".to_string() };
+    let consents = if read_only { Vec::new() } else { vec![consent] };
+    build(Facts { blocks, mounts, ..Facts::default() }, &BTreeMap::new(), &consents)
+}
+
+fn closing(storage: &Storage) -> Result<Vec<String>, String> {
+    let opened = storage.devices.iter().find(|device| is_opened(device)).unwrap();
+    let steps = close(storage, opened, "rescue close sda_crypt").map_err(|refusal| refusal.to_string())?;
+    Ok(steps.iter().map(Step::text).collect())
+}
+
+#[test]
+fn what_stands_on_it_is_taken_away_before_it_is_closed() {
+    let removed = ["vg-root", "vg-swap", "sda_crypt"].map(|name| format!("dmsetup remove --retry {name}"));
+    assert_eq!(closing(&stack(true, None)).unwrap(), removed);
+    let guarded = [&removed[..], &["rescue protect /dev/sda".to_string()]].concat();
+    assert_eq!(closing(&stack(false, None)).unwrap(), guarded);
+}
+
+#[test]
+fn what_is_mounted_keeps_it_open() {
+    let refusal = closing(&stack(true, Some("/mnt/my disk"))).unwrap_err();
+    assert_eq!(refusal, "/dev/mapper/vg-root is mounted: umount '/mnt/my disk'");
+}

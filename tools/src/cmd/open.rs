@@ -10,11 +10,11 @@ use anyhow::{Context as _, bail, ensure};
 use contract::exit;
 use host::sys::{inherited, tty};
 use model::luks::{self, Plan, Wishes};
-use model::plan::{Step, word};
+use model::lvm;
+use model::plan::Step;
 use model::status::status;
 use model::storage::{Device, Storage};
 use model::text::Untrusted;
-use model::{consent, lvm};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::File;
@@ -247,7 +247,7 @@ pub fn close(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer
         // The kernel's facts are enough: no device is read, and one that hangs keeps nothing from being closed.
         let storage = Scan::begin(context).examine(|_| false);
         let outcome = find(&storage, name).and_then(|device| {
-            let steps = closing(&storage, device, &typed)?;
+            let steps = luks::close(&storage, device, &typed)?;
             if args.dry_run {
                 text += &apply::shown(&steps);
                 return Ok(());
@@ -287,64 +287,4 @@ fn find<'a>(storage: &'a Storage, name: &str) -> anyhow::Result<&'a Device> {
         Some(device) => luks::opened(storage, device).with_context(|| format!("{name} is not open")),
         None => bail!("{}: no opened device", Untrusted(name)),
     }
-}
-
-/// What stands on it is taken away first, the uppermost at first; then the guard goes back on.
-fn closing(storage: &Storage, device: &Device, typed: &str) -> anyhow::Result<Vec<Step>> {
-    let mut steps = Vec::new();
-    take_away(storage, device, &mut steps)?;
-    let other_writer = consent::below(storage, &device.id).into_iter().any(|below| {
-        storage.devices.iter().any(|other| {
-            other.id != device.id
-                && !other.block.read_only
-                && other.block.is_virtual()
-                && other.block.partition.is_none()
-                && !is_above(storage, other, device)
-                && !is_above(storage, device, other)
-                && consent::below(storage, &other.id).iter().any(|mine| mine.id == below.id)
-        })
-    });
-    if !device.block.read_only && !other_writer {
-        // An array that runs for writing has its members writable for as long.
-        let below = device.lower.first().context("it stands on nothing")?;
-        let runs = |below: &Device| {
-            below.block.md.as_ref().is_some_and(|md| !matches!(md.array_state.as_str(), "readonly" | "clear"))
-        };
-        if !storage.get(below).is_some_and(runs) {
-            steps.extend(consent::guarded(storage, below, typed));
-        }
-    }
-    Ok(steps)
-}
-
-fn is_above(storage: &Storage, upper: &Device, lower: &Device) -> bool {
-    upper
-        .lower
-        .iter()
-        .any(|id| *id == lower.id || storage.get(id).is_some_and(|between| is_above(storage, between, lower)))
-}
-
-/// The steps that remove a mapped device with what LVM has on it.
-pub fn take_away(storage: &Storage, device: &Device, steps: &mut Vec<Step>) -> anyhow::Result<()> {
-    let own = lvm::path(device);
-    let numbers = (device.block.major, device.block.minor);
-    if let Some(mount) = storage.mounts.iter().find(|mount| (mount.major, mount.minor) == numbers) {
-        bail!("{own} is mounted: umount {}", word(&mount.target));
-    }
-    let is_swap = |path: &str| path == own || path == device.path;
-    if let Some(swap) = storage.swaps.iter().find(|swap| is_swap(&swap.path)) {
-        bail!("{own} is used as swap: swapoff {}", word(&swap.path));
-    }
-    for upper in device.upper.iter().filter_map(|id| storage.get(id)) {
-        if !lvm::is_volume(upper) && !luks::is_opened(upper) {
-            bail!("{own} is in use by {}", lvm::path(upper));
-        }
-        take_away(storage, upper, steps)?;
-    }
-    let name = device.block.dm.as_ref().map(|dm| dm.name.clone());
-    let step = Step::DmRemove { name: name.with_context(|| format!("{own} is no mapped device"))? };
-    if !steps.contains(&step) {
-        steps.push(step);
-    }
-    Ok(())
 }
