@@ -20,7 +20,8 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
 # What `cargo test` said last, for the sum in the last line.
 UNITS := target/units.log
 
-.PHONY: help setup setup-check patched builder check image run test test-all bench lock fuzz repro clean
+.PHONY: help setup setup-check patched builder check image run test test-all bench bench-ssh attack identity lock fuzz
+.PHONY: repro clean
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
@@ -78,3 +79,16 @@ repro: patched ## build twice, in different places: the same bytes
 
 clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CACHE)
 	rm -rf out target .patched fuzz/target init/sshd/patches/fetch/target
+
+identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2.1 [CA=key] [KEYS=file]
+	@$(IMAGE) identity --names '$(NAMES)' $(if $(CA),--authority '$(CA)') $(if $(KEYS),--keys '$(KEYS)')
+
+.bench/openssh: # the peer of bench-ssh, from the host's own apt sources
+	@mkdir -p $@.new && cd $@.new && apt-get --quiet --quiet download openssh-server openssh-sftp-server libwrap0 && for package in *.deb; do dpkg-deb --extract "$$package" .; done
+	@rm -rf $@ && mv $@.new $@
+
+bench-ssh: patched .bench/openssh ## our sshd beside OpenSSH's, on loopback, as root
+	OPENSSH=$(CURDIR)/.bench/openssh $(CARGO) bench --locked --profile image --package sshd --bench openssh
+
+attack: patched ## the whole attack campaign against sshd, on loopback, as root: half an hour
+	ATTACK=1 $(CARGO) test --locked --profile image --package sshd --test attack -- --nocapture --test-threads 1

@@ -101,10 +101,11 @@ pub fn build(source: &Path) -> Result<Built> {
 }
 
 /// Loaded by iPXE over TFTP or HTTP; the other two are found beside it. `params` may be set by an
-/// operator's own script that chains to this one.
+/// operator's own script that chains to this one. `edd=off`: else the kernel's set-up code asks the
+/// BIOS for the first sector of every disk, and one that hangs holds up the machine before any of us.
 const BOOT_IPXE: &str = "\
 #!ipxe
-kernel vmlinuz initrd=initramfs BOOTIF=01-${netX/mac:hexhyp} ${params}
+kernel vmlinuz initrd=initramfs edd=off BOOTIF=01-${netX/mac:hexhyp} ${params}
 initrd initramfs
 boot
 ";
@@ -255,7 +256,8 @@ fn kept_part(
     files.insert("dev/console", Entry::Character { mode: 0o600, major: 5, minor: 1 });
     let busybox = guest.root.join("usr/bin/busybox");
     files.file("lifeboat/bin/busybox", 0o755, fs::read(&busybox).context("read busybox")?);
-    for applet in packages::output(Command::new(&busybox).arg("--list"))?.lines() {
+    let applets = packages::output(Command::new(&busybox).arg("--list"))?;
+    for applet in applets.lines().filter(|applet| !OFF.contains(applet)) {
         files.link(&format!("usr/bin/{applet}"), "/lifeboat/bin/busybox");
     }
     files.link("usr/bin/rescue", "/lifeboat/bin/rescue");
@@ -275,7 +277,7 @@ fn kept_part(
         files.file(&format!("{directory}/{path}"), 0o644, content);
     }
     for (name, content) in kernel.indices(&own)? {
-        files.file(&format!("{directory}/{name}"), 0o644, content.into_bytes());
+        files.file(&format!("{directory}/{name}"), 0o644, content);
     }
     let archive = files.pack()?;
     let key = hex(&Sha256::digest(&archive))[..24].to_string();
@@ -298,10 +300,17 @@ fn own_part(binaries: &BTreeMap<&'static str, Vec<u8>>, version: &str, layers: &
     for (path, content) in ETC {
         files.file(path, 0o644, content.replace("@VERSION@", version).into_bytes());
     }
+    files.file("usr/sbin/shutdown", 0o755, include_bytes!("../files/shutdown").to_vec());
+    for name in OFF {
+        files.file(&format!("usr/sbin/{name}"), 0o755, include_bytes!("../files/off").to_vec());
+    }
     // The other archive has the directories, with their modes.
     files.0.retain(|_, entry| !matches!(entry, Entry::Directory(_)));
     files.pack()
 }
+
+/// What ends the machine's run: ours, since busybox's wait for every disk first.
+const OFF: &[&str] = &["halt", "poweroff", "reboot"];
 
 /// Files of the nucleus's /etc.
 const ETC: &[(&str, &str)] = &[
@@ -486,7 +495,11 @@ fn modules_layer(
     kernel: &Kernel,
     places: &BTreeMap<String, Place>,
 ) -> Result<PathBuf> {
-    let recipe = format!("{}\n{places:?}", guest.key);
+    // The full indices: they hide the nucleus's own, whose modules they name too.
+    let indices = kernel.indices(places)?;
+    let mut hash = Sha256::new();
+    indices.iter().for_each(|(_, content)| hash.update(content));
+    let recipe = format!("{}\n{places:?}\n{}", guest.key, hex(&hash.finalize()));
     layer(cache, tools, "20-modules", &recipe, |stage| {
         let directory = stage.join(format!("usr/lib/modules/{}", kernel.version));
         for (name, place) in places.iter().filter(|(_, place)| **place == Place::Layer) {
@@ -495,8 +508,7 @@ fn modules_layer(
             fs::create_dir_all(path.parent().context("a module has a directory")?)?;
             fs::write(path, content)?;
         }
-        // The full indices: they hide the nucleus's own, whose modules they name too.
-        for (name, content) in kernel.indices(places)? {
+        for (name, content) in &indices {
             fs::write(directory.join(name), content)?;
         }
         Ok(())

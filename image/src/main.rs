@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use image::vm::person;
-use image::{build, lock, manifest, packages};
+use image::{build, identity, lock, manifest, packages};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,6 +28,9 @@ enum What {
     /// Boot the built image in QEMU with the console on this terminal. Variables: DISKS, SSH_PORT, SSH_KEY,
     /// APPEND, MEM, QEMU_ACCEL, BOOT.
     Run,
+    /// Make a host key for a rescue that is to boot: prints its known_hosts line, writes the archive to
+    /// append to out/initramfs.
+    Identity(identity::Wanted),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             packages::fetch(&cache, &locked)?;
             let tree = packages::tree(&cache, &locked, lock::Set::Host)?;
             println!("{}", packages::wrappers(&cache, &tree)?.display());
+        }
+        What::Identity(wanted) => {
+            let line = identity::make(&wanted)?;
+            println!("{line}");
+            eprintln!("append to the initramfs: cat out/initramfs {} > initramfs", wanted.output.display());
         }
         What::Build => {
             let built = build::build(&source)?;

@@ -36,6 +36,7 @@ pub const USERLAND: &[Row] = &[
     row("bzip2", Only(&["usr/bin/bzip2", "usr/bin/bunzip2", "usr/bin/bzcat"]), "archives"),
     row("ca-certificates", Only(&["usr/share/ca-certificates/**"]), "https"),
     row("cifs-utils", Only(&["usr/sbin/mount.cifs", "usr/sbin/mount.smb3"]), "copying away to Windows shares"),
+    row("console-data", Only(&["usr/share/keymaps/**"]), "vconsole.keymap="),
     row("coreutils", Programs, "the everyday commands"),
     row("cpio", Only(&["usr/bin/cpio"]), "archives"),
     row("cryptsetup-bin", Programs, "LUKS"),

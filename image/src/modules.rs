@@ -1,7 +1,8 @@
 //! Kernel modules: what each says of itself (its .modinfo section), which go where, and the indices
-//! that devd and modprobe read (modules.dep, modules.alias, modules.softdep, modules.firmware), made
-//! without depmod.
+//! that devd and modprobe read (modules.dep, modules.alias, modules.softdep, modules.firmware, and what
+//! kmod wants in binary), made without depmod.
 
+use crate::kmod_index::{Entries, index};
 use crate::packages::Tree;
 use crate::say;
 use anyhow::{Context as _, Result, bail};
@@ -141,27 +142,25 @@ impl Kernel {
     }
 
     /// The index files for the modules in `places`, as (name, content).
-    pub fn indices(&self, places: &BTreeMap<String, Place>) -> Result<Vec<(&'static str, String)>> {
+    pub fn indices(&self, places: &BTreeMap<String, Place>) -> Result<Vec<(&'static str, Vec<u8>)>> {
         let path = |name: &String| {
             let packed = places.get(name) == Some(&Place::NucleusPacked);
             format!("{}{}", self.modules[name].path, if packed { ".xz" } else { "" })
         };
         let (mut dep, mut alias, mut soft, mut firmware) =
             (String::new(), String::new(), String::new(), String::new());
+        let (mut deps, mut aliases) = (Entries::new(), Entries::new());
         for name in places.keys() {
             let module = &self.modules[name]; // places holds names of modules only
             let needs: Vec<String> =
                 ordered(self, name)?.iter().filter(|n| places.contains_key(*n)).map(path).collect();
+            let line = [vec![format!("{}:", path(name))], needs].concat().join(" ");
             // A String takes all.
-            let _ = writeln!(
-                dep,
-                "{}:{}{}",
-                path(name),
-                if needs.is_empty() { "" } else { " " },
-                needs.join(" ")
-            );
+            let _ = writeln!(dep, "{line}");
+            deps.insert(name.clone(), vec![line]);
             for pattern in &module.aliases {
                 let _ = writeln!(alias, "alias {pattern} {name}");
+                aliases.entry(underscored(pattern)).or_default().push(name.clone());
             }
             for text in &module.softdeps {
                 let _ = writeln!(soft, "softdep {name} {text}");
@@ -170,15 +169,52 @@ impl Kernel {
                 let _ = writeln!(firmware, "{name}: {}", module.firmware.join(" "));
             }
         }
-        let builtin = |name: &str| fs::read_to_string(self.root.join(name)).unwrap_or_default();
+        let builtin = fs::read_to_string(self.root.join("modules.builtin")).unwrap_or_default();
+        let is_builtin = |line: &str| (stem(line), vec![String::new()]);
+        let modinfo = fs::read(self.root.join("modules.builtin.modinfo")).unwrap_or_default();
         Ok(vec![
-            ("modules.alias", alias),
-            ("modules.builtin", builtin("modules.builtin")),
-            ("modules.dep", dep),
-            ("modules.firmware", firmware),
-            ("modules.softdep", soft),
+            ("modules.alias", alias.into_bytes()),
+            ("modules.alias.bin", index(&aliases)),
+            ("modules.builtin.alias.bin", index(&builtin_aliases(&modinfo))),
+            ("modules.builtin.bin", index(&builtin.lines().map(is_builtin).collect())),
+            ("modules.builtin", builtin.into_bytes()),
+            ("modules.dep", dep.into_bytes()),
+            ("modules.dep.bin", index(&deps)),
+            ("modules.firmware", firmware.into_bytes()),
+            ("modules.softdep", soft.into_bytes()),
+            // Nobody asks for a module by a symbol, and kmod wants the file.
+            ("modules.symbols.bin", index(&Entries::new())),
         ])
     }
+}
+
+/// kmod takes `-` and `_` for the same, but within brackets.
+fn underscored(pattern: &str) -> String {
+    let mut within = false;
+    let change = |c: char| {
+        within = (within || c == '[') && c != ']';
+        if c == '-' && !within { '_' } else { c }
+    };
+    pattern.chars().map(change).collect()
+}
+
+/// `kernel/fs/ext4/ext4.ko` is `ext4`.
+fn stem(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or(path).trim_end_matches(".ko").replace('-', "_")
+}
+
+/// Of `module.alias=pattern` in modules.builtin.modinfo, each ended by a NUL.
+fn builtin_aliases(modinfo: &[u8]) -> Entries {
+    let mut entries = Entries::new();
+    for field in modinfo.split(|byte| *byte == 0) {
+        let text = String::from_utf8_lossy(field);
+        if let Some((module, ("alias", pattern))) =
+            text.split_once('.').and_then(|(module, rest)| Some((module, rest.split_once('=')?)))
+        {
+            entries.entry(underscored(pattern)).or_default().push(module.replace('-', "_"));
+        }
+    }
+    entries
 }
 
 /// Dependencies in modules.dep's order: the last is to be loaded first.
@@ -224,8 +260,7 @@ fn read_module(root: &Path, path: &str) -> Result<Module> {
     let header =
         file.section_header_by_name(".modinfo")?.with_context(|| format!("{path} has no .modinfo"))?;
     let (data, _) = file.section_data(&header)?;
-    let stem = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".ko");
-    let mut module = Module { path: path.to_string(), name: stem.replace('-', "_"), ..Module::default() };
+    let mut module = Module { path: path.to_string(), name: stem(path), ..Module::default() };
     for field in data.split(|byte| *byte == 0).filter(|field| !field.is_empty()) {
         let text = String::from_utf8_lossy(field);
         match text.split_once('=') {
@@ -294,6 +329,15 @@ pub fn glob(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_and_patterns_are_written_as_kmod_looks_them_up() {
+        assert_eq!(underscored("crypto-crc32c"), "crypto_crc32c");
+        assert_eq!(underscored("pci:a-[b-c]-d"), "pci:a_[b-c]_d");
+        assert_eq!(stem("kernel/crypto/crc32c-intel.ko"), "crc32c_intel");
+        let aliases = builtin_aliases(b"ext4.license=GPL\0unix.alias=net-pf-1\0");
+        assert_eq!(aliases, Entries::from([("net_pf_1".to_string(), vec!["unix".to_string()])]));
+    }
 
     #[test]
     fn patterns_stop_at_slashes_unless_doubled() {

@@ -118,13 +118,15 @@ fn unmount_one(target: &str) -> io::Result<()> {
 fn targets(mounts: &[Mount]) -> Vec<String> {
     let mut ours: Vec<&str> = crate::mounts::MOUNTS.iter().map(|row| row.target()).collect();
     ours.extend(["/", "/usr"]);
-    let of_layers = |target: &str| Path::new(target).starts_with("/run/lifeboat/layers");
+    // The memory of overlays goes with the machine, and is busy until they are taken apart.
+    let stays = ["/run/lifeboat/layers", paths::OVERLAY];
+    let is_ours = |target: &str| stays.iter().any(|place| Path::new(target).starts_with(place));
     let mut targets = Vec::new();
     for mount in mounts {
         let target = mount.target.as_str();
         if let Some(place) = ours.iter().position(|own| *own == target) {
             ours.swap_remove(place);
-        } else if !of_layers(target) {
+        } else if !is_ours(target) {
             targets.push(target.to_string());
         }
     }
@@ -250,6 +252,7 @@ mod tests {
 23 1 0:23 / /tmp rw - tmpfs tmpfs rw
 21 1 0:21 / /usr rw - overlay usr rw
 22 1 0:22 / /run/lifeboat/layers/10 ro - squashfs /dev/loop0 ro
+24 1 0:24 / /run/lifeboat/overlay rw - tmpfs overlay-store rw
 30 1 9:0 / /mnt rw - ext4 /dev/md0 rw
 31 30 9:1 / /mnt/boot rw - ext4 /dev/md1 rw
 32 1 8:1 / /media/a\\040b rw - ext4 /dev/sda1 rw

@@ -269,9 +269,10 @@ pub fn examine(device: &dyn ReadAt, geometry: Geometry, sections: &[Extent]) -> 
     report
 }
 
-struct Image {
-    file: File,
-    size: u64,
+pub struct Image {
+    pub file: File,
+    /// Bytes.
+    pub size: u64,
 }
 
 impl ReadAt for Image {

@@ -26,6 +26,7 @@ const ROWS: &[(&str, Run)] = &[
     ("lsblk", cmd::lsblk::run),
     ("mount", cmd::mount::run),
     ("open", cmd::open::open),
+    ("overlay", cmd::overlay::run),
     ("protect", cmd::writable::protect),
     ("status", cmd::status::run),
     ("umount", cmd::umount::run),

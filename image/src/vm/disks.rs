@@ -121,6 +121,12 @@ impl Disk {
             set("logical_block_size", json!(self.logical_block));
             set("physical_block_size", json!(self.logical_block.max(512)));
         }
+        // Else QEMU reads the first sector to guess it, before anything else, and hangs itself.
+        if let (Backing::Hung(size), true) = (&self.backing, self.bus != Bus::Nvme && self.bus != Bus::Usb) {
+            set("cyls", json!((size / (16 * 63 * 512)).clamp(1, 16_383)));
+            set("heads", json!(16));
+            set("secs", json!(63));
+        }
         if let Some(slot) = slot {
             set("bus", json!(slot));
         }

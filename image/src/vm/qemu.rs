@@ -236,6 +236,14 @@ impl<'lab> Vm<'lab> {
         Ok(())
     }
 
+    /// A throttled disk answers one more request, and then none within the hour.
+    pub fn stall(&mut self, disk: &Disk) -> Result<()> {
+        let path = format!("/objects/{}", disk.throttle_group());
+        let limits = json!({ "bps-total": 1 });
+        self.qmp.execute("qom-set", json!({ "path": path, "property": "limits", "value": limits }))?;
+        Ok(())
+    }
+
     /// The cable of one NIC.
     pub fn link(&mut self, nic: usize, up: bool) -> Result<()> {
         self.qmp.execute("set_link", json!({ "name": format!("nic{nic}"), "up": up }))?;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use content::Contents;
 use contract::event::{DESCRIPTOR, Event};
 use contract::facts::{Block, Facts};
-use contract::guard::guarded;
+use contract::guard::{Consent, guarded};
 use contract::wire::{DevdRequest, Reply, WorkerRequest};
 use contract::{cmdline, paths, state};
 use host::Root;
@@ -72,7 +72,8 @@ struct Devd {
     uevents: OwnedFd,
     control: OwnedFd,
     watch: OwnedFd,
-    consents: i32,
+    /// The number of the directory of consents in it.
+    watched_consents: i32,
     woken: PipeReader,
     wake: PipeWriter,
     loader: Loader,
@@ -83,6 +84,9 @@ struct Devd {
     /// Devices whose flag could not be set, or that did not answer a reader: why, and whether they hang.
     failed: BTreeMap<String, (String, bool)>,
     disks: BTreeMap<String, u64>,
+    /// The disk of each partition.
+    parents: BTreeMap<String, String>,
+    consents: Vec<Consent>,
     contents: Contents,
     /// A batch of readers is out.
     reading: bool,
@@ -114,13 +118,13 @@ impl Devd {
         rustix::io::ioctl_fionbio(&woken, true)?;
         rustix::io::ioctl_fionbio(&wake, true)?;
         let loader = Loader::new(root.clone(), wake.try_clone()?);
-        let (watch, consents) = watch()?;
+        let (watch, watched_consents) = watch()?;
         let mut devd = Devd {
             off: cmdline::switch(&words, "rescue.writable"),
             uevents,
             control: host::ask::listen("devd").context("listen for questions")?,
             watch,
-            consents,
+            watched_consents,
             woken,
             wake,
             loader,
@@ -129,6 +133,8 @@ impl Devd {
             own: guard::Own::new(),
             failed: BTreeMap::new(),
             disks: BTreeMap::new(),
+            parents: BTreeMap::new(),
+            consents: Vec::new(),
             contents: Contents::new().context("watch for writes")?,
             reading: false,
             unread: true,
@@ -203,7 +209,7 @@ impl Devd {
         let mut changed = false;
         while let Ok(event) = reader.next() {
             let lost = event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW);
-            changed |= event.wd() == self.consents || lost;
+            changed |= event.wd() == self.watched_consents || lost;
         }
         changed
     }
@@ -286,6 +292,7 @@ impl Devd {
     /// what is known, and has read what is not.
     fn look(&mut self) {
         let facts = host::sysfs::facts(&self.root);
+        self.consents = host::consents::read(&self.root);
         self.note_disks(&facts.blocks);
         // A disk that came back after all is looked at anew.
         let still = |name: &String| {
@@ -306,7 +313,7 @@ impl Devd {
         if self.off {
             return BTreeSet::new();
         }
-        let wrong = guard::corrections(facts, &self.own, &host::consents::read(&self.root));
+        let wrong = guard::corrections(facts, &self.own, &self.consents);
         let jobs: Vec<(String, bool, Job)> = wrong
             .iter()
             .filter(|(name, _)| !self.asked.contains(name) && !self.failed.contains_key(name))
@@ -432,6 +439,8 @@ impl Devd {
         }
         let names: BTreeSet<&String> = blocks.iter().map(|block| &block.name).collect();
         self.failed.retain(|name, _| names.contains(name));
+        let parent = |block: &Block| Some((block.name.clone(), block.partition.as_ref()?.disk.clone()));
+        self.parents = blocks.iter().filter_map(parent).collect();
         self.disks = now;
     }
 
@@ -477,18 +486,35 @@ impl Devd {
         }
     }
 
-    fn publish(&mut self) {
-        let guard_of = |name: &str| match self.failed.get(name) {
-            Some((why, true)) => ("hung", Some(why.clone())),
-            Some((why, false)) => ("writable", Some(why.clone())),
-            None if self.off => ("writable", None),
+    /// What a person is told of one disk: the worst of it and its partitions, and why.
+    fn guard_of(&self, disk: &str, diskseq: u64) -> (&'static str, Option<String>) {
+        let own = |name: &String| name == disk || self.parents.get(name).is_some_and(|of| of == disk);
+        let failed = || self.failed.iter().filter(|(name, _)| own(name));
+        if let Some((_, (why, _))) = failed().find(|(_, (_, hung))| *hung) {
+            return ("hung", Some(why.clone()));
+        }
+        if let Some((_, (why, _))) = failed().next() {
+            return ("writable", Some(why.clone()));
+        }
+        match self.consents.iter().find(|consent| consent.diskseq == diskseq) {
+            _ if self.off => ("writable", None),
+            Some(consent) => ("writable", Some(consent.by.clone())),
             None => ("guarded", None),
-        };
+        }
+    }
+
+    fn publish(&mut self) {
         let disks = self.disks.iter().map(|(name, diskseq)| {
-            let (guard, note) = guard_of(name);
+            let (guard, note) = self.guard_of(name, *diskseq);
             state::Disk { name: name.clone(), diskseq: *diskseq, guard: guard.to_string(), note }
         });
-        let troubled = self.failed.iter().map(|(name, (why, hung))| match hung {
+        // Once for a disk that hangs, not for each of its partitions.
+        let is_told = |name: &String, hung: bool| {
+            let disk = self.parents.get(name).and_then(|disk| self.failed.get(disk));
+            hung && disk.is_some_and(|(_, hung)| *hung)
+        };
+        let troubled = self.failed.iter().filter(|(name, (_, hung))| !is_told(name, *hung));
+        let troubled = troubled.map(|(name, (why, hung))| match hung {
             true => format!("{why}: {name} is left alone; the other disks are not affected"),
             false => format!("{name} is not guarded: {why}"),
         });

@@ -38,6 +38,10 @@ const LEASES: &str = "/run/lifeboat/state/netd-leases.json";
 const PACKET: usize = 65_536;
 /// Errnos of answers that mean "it is so already".
 const SO_ALREADY: &[i32] = &[3, 17, 99]; // ESRCH, EEXIST, EADDRNOTAVAIL
+/// What bringing up a link is called, before its name.
+const RAISE: &str = "bring up ";
+/// Between tries of that.
+const RETRY: Duration = Duration::from_secs(5);
 /// Problems kept in the state file.
 const PROBLEMS: usize = 16;
 
@@ -115,7 +119,11 @@ impl Netd {
                 host::events::tell(&Event::Ready { service: "netd".to_string() });
                 ready = true;
             }
-            let due = self.nics.values().filter_map(|nic| Some(nic.client.as_ref()?.wake())).min();
+            let wake = |nic: &Nic| {
+                let client = nic.client.as_ref().map(|client| client.wake());
+                client.into_iter().chain(nic.retry).min()
+            };
+            let due = self.nics.values().filter_map(wake).min();
             let timeout = due.filter(|due| *due < Duration::MAX).map(|due| due.saturating_sub(now()));
             let timeout = timeout
                 .map(|t| Timespec { tv_sec: t.as_secs().cast_signed(), tv_nsec: t.subsec_nanos().into() });
@@ -154,6 +162,12 @@ impl Netd {
                 .filter(|(_, nic)| nic.client.as_ref().is_some_and(|client| client.wake() <= now()))
                 .map(|(index, _)| *index)
                 .collect();
+            let is_due = |nic: &Nic| nic.retry.is_some_and(|time| time <= now());
+            let again: Vec<u32> =
+                self.nics.iter().filter(|(_, nic)| is_due(nic)).map(|(index, _)| *index).collect();
+            for index in again {
+                self.raise(index);
+            }
             for index in due {
                 self.step(index, dhcp::machine::Event::Timer);
             }
@@ -231,6 +245,11 @@ impl Netd {
                     self.ask("list the addresses", rtnl::dump_addresses)
                 }
                 Some(what) if errno != 0 && !SO_ALREADY.contains(&errno) => {
+                    let raised = what.strip_prefix(RAISE);
+                    let nic = self.nics.values_mut().find(|nic| raised == Some(nic.link.name.as_str()));
+                    if let Some(nic) = nic {
+                        nic.retry = Some(now() + RETRY); // its firmware may come with a layer
+                    }
                     self.problem(format!("{what}: {}", std::io::Error::from_raw_os_error(errno)));
                 }
                 _ => {}
@@ -250,7 +269,6 @@ impl Netd {
             }
         }
         let nic = &self.nics[&index]; // found or inserted above
-        let name = nic.link.name.clone();
         if nic.link.enslaved {
             return self.leave(index);
         }
@@ -258,7 +276,10 @@ impl Netd {
             return;
         }
         if !nic.link.up {
-            return self.ask(&format!("bring up {name}"), |sequence| rtnl::link_up(sequence, index, None));
+            if !nic.raised {
+                self.raise(index);
+            }
+            return;
         }
         let (carrier, asking) = (nic.link.carrier, nic.client.is_some());
         if carrier && !asking {
@@ -267,6 +288,13 @@ impl Netd {
             // A cable was plugged: it may be another network.
             self.step(index, dhcp::machine::Event::Renew);
         }
+    }
+
+    fn raise(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        (nic.raised, nic.retry) = (true, None);
+        let what = format!("{RAISE}{}", nic.link.name);
+        self.ask(&what, |sequence| rtnl::link_up(sequence, index, None));
     }
 
     /// Another interface has this one, and so its address.

@@ -7,6 +7,7 @@ use contract::state;
 use host::Root;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// ARPHRD_ETHER
 const ETHERNET: u16 = 1;
@@ -22,6 +23,10 @@ pub struct Nic {
     pub bmc: bool,
     /// The parameters ask for DHCP here.
     pub wanted: bool,
+    /// It was brought up once; whoever takes it down after that means it.
+    pub raised: bool,
+    /// When bringing it up is tried again, after the driver refused.
+    pub retry: Option<Duration>,
     pub client: Option<Client>,
     /// Hears and sends DHCP.
     pub socket: Option<OwnedFd>,
@@ -51,6 +56,8 @@ impl Nic {
             driver: facts.driver,
             wanted: wishes.wants(&link.name),
             link,
+            raised: false,
+            retry: None,
             client: None,
             socket: None,
             udp: None,

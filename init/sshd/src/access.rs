@@ -1,12 +1,19 @@
-//! Who may enter, read anew at each login: root alone, by any key that was given, else by password.
+//! Who may enter, read anew at each login: root alone, by any key that was given or a certificate of a
+//! key that was given as an authority, else by password.
 
-use crate::keys::{self, Authorized};
+use crate::credentials;
+use crate::fetch;
+use crate::keys::{self, Authorized, Found};
+use crate::options::{Grant, Options};
 use crate::password::{self, Hash};
+use crate::proof::Offer;
 use crate::settings::Settings;
 use contract::{cmdline, paths};
 use host::Root;
-use russh::keys::ssh_key::PublicKey;
+use russh::keys::Certificate;
+use russh::keys::ssh_key::{Algorithm, HashAlg};
 use std::io;
+use std::net::IpAddr;
 
 pub const AUTHORIZED_KEYS: &str = "/root/.ssh/authorized_keys";
 
@@ -31,11 +38,28 @@ pub enum Password {
 impl Access {
     pub fn read(root: &Root) -> Access {
         let words = host::params::read(root);
-        let mut found = keys::parameters(cmdline::all(&words, "ssh_key"));
-        match root.read_text(AUTHORIZED_KEYS) {
-            Ok(text) => found.append(keys::file(AUTHORIZED_KEYS, &text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => found.problems.push(format!("{AUTHORIZED_KEYS}: {error}")),
+        // In the order of precedence: whoever builds or serves the image, then the boot loader, then
+        // whom the boot loader names, then the hypervisor.
+        let mut found = match root.read_text(AUTHORIZED_KEYS) {
+            Ok(text) => keys::file(AUTHORIZED_KEYS, &text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Found::default(),
+            Err(error) => Found { keys: Vec::new(), problems: vec![format!("{AUTHORIZED_KEYS}: {error}")] },
+        };
+        let values = || cmdline::all(&words, "ssh_key").map(str::trim);
+        found.append(keys::parameters(values().filter(|value| !fetch::is_url(value))));
+        for url in values().filter(|value| fetch::is_url(value)) {
+            if url.starts_with("http:") {
+                found.problems.push(format!(
+                    "boot parameter ssh_key: {} is not encrypted: whoever sits on the line can let himself in",
+                    fetch::shown(url)
+                ));
+            }
+            if let Some(text) = fetch::text(root, url) {
+                found.append(keys::file(&fetch::shown(url), &text));
+            }
+        }
+        for credential in credentials::read(root) {
+            found.append(keys::file(&credential.source, &credential.text));
         }
         let hash = match cmdline::last(&words, "rescue.password_hash").map(Hash::parse) {
             None => None,
@@ -45,6 +69,13 @@ impl Access {
                 None
             }
         };
+        if host::params::is_public(root, "rescue.password_hash") {
+            found.problems.push(
+                "boot parameter rescue.password_hash: every user of this machine can read it on the command line; \
+                 put it into /etc/lifeboat/params"
+                    .to_string(),
+            );
+        }
         let password = match hash {
             _ if !found.keys.is_empty() => Password::Off,
             Some(hash) => Password::Hash(hash),
@@ -53,9 +84,29 @@ impl Access {
         Access { keys: found.keys, password, problems: found.problems }
     }
 
-    /// How a key of this user is known, if it may log in.
-    pub fn key(&self, user: &str, key: &PublicKey) -> Option<&Authorized> {
-        self.keys.iter().find(|known| user == "root" && known.key.key_data() == key.key_data())
+    /// Whether this offer opens the door, and what is behind it. Every line of the key is tried, as in
+    /// OpenSSH. The errors say why each known one did not; a key that is not known has none.
+    pub fn admit(&self, visit: &Visit<'_>, offer: &Offer) -> Result<Admission, Vec<String>> {
+        let mut reasons = Vec::new();
+        for known in self.keys.iter().filter(|_| visit.user == "root") {
+            let options = match offer {
+                Offer::Key(key) if !known.options.authority && known.key.key_data() == key.key_data() => {
+                    Ok(known.options.clone())
+                }
+                Offer::Certificate(certificate)
+                    if known.options.authority && known.key.key_data() == certificate.signature_key() =>
+                {
+                    signed(certificate, visit.now)
+                        .and_then(|()| known.options.certified(certificate, visit.user, visit.peer))
+                }
+                Offer::Key(_) | Offer::Certificate(_) => continue,
+            };
+            match options.and_then(|options| fits(options, visit)) {
+                Ok(options) => return Ok(Admission { with: with(known, offer), grant: options.grant }),
+                Err(reason) => reasons.push(format!("{}: {reason}", with(known, offer))),
+            }
+        }
+        Err(reasons)
     }
 
     /// Whether a password of this user opens the door. A wrong user costs the same time.
@@ -67,6 +118,71 @@ impl Access {
                 .is_ok_and(|expected| password::matches_one_time(typed, &expected)),
         };
         right && user == "root"
+    }
+}
+
+/// Who comes, from where and when.
+pub struct Visit<'a> {
+    pub user: &'a str,
+    pub peer: IpAddr,
+    /// Unix time.
+    pub now: u64,
+    /// What a key in hardware says about its holder, once it has signed.
+    pub flags: Option<u8>,
+}
+
+#[derive(Debug)]
+pub struct Admission {
+    /// For the log and the login event.
+    pub with: String,
+    pub grant: Grant,
+}
+
+/// Flags of PROTOCOL.u2f.
+const PRESENT: u8 = 0x01;
+const VERIFIED: u8 = 0x04;
+
+fn fits(options: Options, visit: &Visit<'_>) -> Result<Options, String> {
+    if options.from.as_ref().is_some_and(|from| !from.contain(visit.peer)) {
+        return Err("is not valid from this address".to_string());
+    }
+    if options.expiry.is_some_and(|expiry| visit.now >= expiry) {
+        return Err("has expired, by the clock of this machine".to_string());
+    }
+    if let Some(flags) = visit.flags {
+        if options.touch.present && flags & PRESENT == 0 {
+            return Err("was not touched".to_string());
+        }
+        if options.touch.verified && flags & VERIFIED == 0 {
+            return Err("did not verify its holder by a PIN or otherwise".to_string());
+        }
+    }
+    Ok(options)
+}
+
+/// Whether the authority signed it, for this time.
+fn signed(certificate: &Certificate, now: u64) -> Result<(), String> {
+    if now < certificate.valid_after() || now >= certificate.valid_before() {
+        return Err("is not valid now, by the clock of this machine".to_string());
+    }
+    if matches!(certificate.signature().algorithm(), Algorithm::Rsa { hash: None }) {
+        return Err("is signed with SHA-1".to_string());
+    }
+    certificate.verify_signature().map_err(|_| "has a wrong signature".to_string())
+}
+
+fn with(known: &Authorized, offer: &Offer) -> String {
+    match offer {
+        Offer::Key(_) => known.to_string(),
+        Offer::Certificate(certificate) => {
+            let id: String = certificate.key_id().chars().take(64).collect();
+            format!(
+                "certificate \"{}\" serial {} for key {}, {known}",
+                id.escape_debug(),
+                certificate.serial(),
+                certificate.public_key().fingerprint(HashAlg::Sha256)
+            )
+        }
     }
 }
 
@@ -119,19 +235,76 @@ mod tests {
         assert_eq!(
             access.problems,
             [
+                "/root/.ssh/authorized_keys line 1: is not a public key",
                 "boot parameter ssh_key: is empty: give a public key, such as ssh_key=ssh-ed25519,AAAA...,me",
-                "/root/.ssh/authorized_keys line 1: has options, which are not supported yet: the key is refused",
                 "boot parameter rescue.password_hash: is not a hash of a known kind: it begins with $6$ or $y$",
+                "boot parameter rescue.password_hash: every user of this machine can read it on the command line; put it into /etc/lifeboat/params",
             ]
         );
+    }
+
+    fn visit(user: &str) -> Visit<'_> {
+        Visit { user, peer: "192.0.2.1".parse().unwrap(), now: 1_800_000_000, flags: None }
     }
 
     #[test]
     fn a_key_is_root_s_alone() {
         let access = access("", Some(KEY));
-        let key = access.keys[0].key.clone();
-        assert!(access.key("root", &key).is_some());
-        assert!(access.key("nobody", &key).is_none());
-        assert!(access.key("", &key).is_none());
+        let offer = Offer::Key(access.keys[0].key.clone());
+        assert_eq!(access.admit(&visit("root"), &offer).unwrap().grant, Grant::default());
+        for user in ["nobody", "", "ROOT"] {
+            assert_eq!(access.admit(&visit(user), &offer).unwrap_err(), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_key_counts_where_and_while_its_options_say_and_other_lines_of_it_too() {
+        let file =
+            |options: &[&str]| options.iter().map(|options| format!("{options} {KEY}\n")).collect::<String>();
+        let cases: &[(&[&str], Result<bool, &str>)] = &[
+            (&["from=\"192.0.2.0/24\""], Ok(true)),
+            (&["from=\"10.0.0.0/8\""], Err("not valid from this address")),
+            (&["from=\"10.0.0.0/8\"", "no-pty"], Ok(false)),
+            (&["expiry-time=\"20991231\""], Ok(true)),
+            (&["expiry-time=\"20200101\""], Err("has expired")),
+        ];
+        for (options, want) in cases {
+            let access = access("", Some(&file(options)));
+            let offer = Offer::Key(access.keys[0].key.clone());
+            match (access.admit(&visit("root"), &offer), want) {
+                (Ok(admission), Ok(pty)) => assert_eq!(admission.grant.pty, *pty, "{options:?}"),
+                (Err(reasons), Err(why)) => assert!(reasons[0].contains(why), "{reasons:?}"),
+                (got, _) => panic!("{options:?}: {got:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_of_an_authority_opens_nothing_itself() {
+        let access = access("", Some(&format!("cert-authority {KEY}")));
+        let offer = Offer::Key(access.keys[0].key.clone());
+        assert!(access.admit(&visit("root"), &offer).is_err());
+        assert_eq!(access.password, Password::Off, "but it was given");
+    }
+
+    #[test]
+    fn a_key_in_hardware_wants_to_be_touched() {
+        let fits = |options: &str, flags| {
+            let visit = Visit { flags: Some(flags), ..visit("root") };
+            super::fits(Options::parse(options).unwrap(), &visit).is_ok()
+        };
+        assert!(fits("pty", PRESENT) && !fits("pty", 0));
+        assert!(fits("no-touch-required", 0));
+        assert!(fits("verify-required", PRESENT | VERIFIED) && !fits("verify-required", PRESENT));
+    }
+
+    #[test]
+    fn an_earlier_place_decides_about_its_keys_alone() {
+        let commas = KEY.replace(' ', ",");
+        let access =
+            access(&format!("ssh_key={commas}"), Some(&format!("no-pty {KEY}\nno-agent-forwarding {KEY}")));
+        let grants: Vec<_> =
+            access.keys.iter().map(|k| (k.options.grant.pty, k.options.grant.agent)).collect();
+        assert_eq!(grants, [(false, true), (true, false)], "the parameter gives nothing more");
     }
 }

@@ -1,16 +1,25 @@
 //! The host key of this boot: the one that an operator injected at OpenSSH's own path, else a fresh
-//! ed25519 key, kept below /run/lifeboat over restarts of the listener.
+//! ed25519 key, kept below /run/lifeboat over restarts of the listener. Beside it, an injected host
+//! certificate, and an RSA key for old clients, made in the background and offered from then on.
 
 use crate::settings::Settings;
-use anyhow::{Context, Result};
+use crate::wire::Sha;
+use anyhow::{Context, Result, bail};
 use contract::paths;
 use host::Root;
-use russh::keys::ssh_key::{Algorithm, HashAlg, LineEnding};
-use russh::keys::{PrivateKey, key::safe_rng};
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::ssh_key::private::RsaKeypair;
+use russh::keys::ssh_key::{Algorithm, HashAlg, LineEnding, PublicKey};
+use russh::keys::{Certificate, PrivateKey, key::safe_rng};
+use signature::Signer;
 use std::io;
 
 /// OpenSSH's path, injected by an appended cpio or by iPXE.
 pub const INJECTED: &str = "/etc/ssh/ssh_host_ed25519_key";
+/// Beside it, in the same way.
+const CERTIFICATE: &str = "/etc/ssh/ssh_host_ed25519_key-cert.pub";
+const RSA: &str = "/run/lifeboat/sshd/host_rsa";
+const RSA_BITS: usize = 3072;
 
 pub struct Identity {
     /// `ssh-ed25519 AAAA...`
@@ -19,8 +28,10 @@ pub struct Identity {
     pub fingerprint: String,
     /// `lifeboat-SERIAL`
     pub alias: String,
-    /// Why an injected key was not taken.
-    pub problem: Option<String>,
+    /// Of the host, in words; empty without.
+    pub certificate: String,
+    /// What was injected and not taken, and why.
+    pub problems: Vec<String>,
 }
 
 /// Makes sure that [`paths::HOST_KEY`] holds the host key. `alias` is the one told before, if any.
@@ -33,7 +44,8 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
         Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
         Err(error) => (None, Some(format!("{INJECTED}: {error}: a fresh host key is used"))),
     };
-    let key = match injected.or_else(|| load(root).ok()) {
+    let mut problems: Vec<String> = problem.into_iter().collect();
+    let key = match injected.or_else(|| load_ed25519(root).ok()) {
         Some(key) => key,
         None => PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).context("make a host key")?,
     };
@@ -42,21 +54,137 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
     host::statefile::replace(&path, text.as_bytes(), 0o600)
         .with_context(|| format!("write {}", path.display()))?;
     let public = key.public_key();
-    let mut line = public.to_openssh().context("encode the public key")?;
-    // Two fields: a comment is no part of a known_hosts line.
-    if let Some((end, _)) = line.match_indices(' ').nth(1) {
-        line.truncate(end);
-    }
+    let line = two_fields(public)?;
+    let certificate = match certificate(root, &key) {
+        Ok(certificate) => certificate.map(|(_, words)| words),
+        Err(reason) => {
+            problems.push(format!("{CERTIFICATE}: {reason}: it is not offered"));
+            None
+        }
+    };
     Ok(Identity {
         line,
         fingerprint: public.fingerprint(HashAlg::Sha256).to_string(),
         alias: if alias.is_empty() { self::alias(root) } else { alias.to_string() },
-        problem,
+        certificate: certificate.unwrap_or_default(),
+        problems,
     })
 }
 
+/// What a connection is welcomed with, and signs with.
+pub struct HostKeys {
+    ed25519: PrivateKey,
+    /// Made in the background: not there at first.
+    rsa: Option<PrivateKey>,
+    /// Of OpenSSH's format; it is the ed25519 key's.
+    pub certificate: Option<String>,
+}
+
+impl HostKeys {
+    /// Public lines of OpenSSH.
+    pub fn lines(&self) -> Result<Vec<String>> {
+        [Some(&self.ed25519), self.rsa.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|key| two_fields(key.public_key()))
+            .collect()
+    }
+
+    /// A signature as it is sent, by the key with this public part.
+    pub fn sign(&self, key: &[u8], sha: Sha, hash: &[u8]) -> Result<Vec<u8>> {
+        let is = |known: &PrivateKey| known.public_key().to_bytes().is_ok_and(|bytes| bytes == key);
+        let rsa = |sha| {
+            let key = self.rsa.as_ref().filter(|rsa| is(rsa)).and_then(|rsa| rsa.key_data().rsa());
+            (key.context("no such host key")?, Some(sha)).try_sign(hash).context("sign")
+        };
+        let signature = match sha {
+            Sha::None if is(&self.ed25519) => self.ed25519.try_sign(hash).context("sign")?,
+            Sha::None => bail!("no such host key"),
+            Sha::Sha256 => rsa(HashAlg::Sha256)?,
+            Sha::Sha512 => rsa(HashAlg::Sha512)?,
+        };
+        signature.try_into().context("encode a signature")
+    }
+}
+
+/// The host keys of this boot that are there by now.
+pub fn load(root: &Root) -> Result<HostKeys> {
+    let ed25519 = load_ed25519(root)?;
+    let certificate = certificate(root, &ed25519).ok().flatten().map(|(line, _)| line);
+    Ok(HostKeys { ed25519, rsa: load_rsa(root), certificate })
+}
+
+/// Makes the RSA host key of this boot, which takes some seconds: for old clients, in a process of its
+/// own. Not by aws-lc, whose RSA would bring half a megabyte of other algorithms into the nucleus.
+pub fn make_rsa(settings: &Settings) -> Result<()> {
+    if load_rsa(&settings.root()?).is_some() {
+        return Ok(());
+    }
+    let pair = RsaKeypair::random(&mut safe_rng(), RSA_BITS).context("make an RSA key")?;
+    let key = PrivateKey::new(pair.into(), "").context("make an RSA key")?;
+    let text = key.to_openssh(LineEnding::LF).context("encode an RSA key")?;
+    let path = settings.path(RSA);
+    host::statefile::replace(&path, text.as_bytes(), 0o600)
+        .with_context(|| format!("write {}", path.display()))
+}
+
+/// `None` when there is none yet.
+fn load_rsa(root: &Root) -> Option<PrivateKey> {
+    let key = PrivateKey::from_openssh(root.read_text(RSA).ok()?).ok()?;
+    key.key_data().rsa().is_some().then_some(key)
+}
+
+/// The certificate that an operator injected for the host key: its line, and in words. `None` without.
+/// The error says why it is not used.
+pub fn certificate(root: &Root, key: &PrivateKey) -> Result<Option<(String, String)>, String> {
+    let text = match root.read_text(CERTIFICATE) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let line = text.trim();
+    let found = Certificate::from_openssh(line).map_err(|_| "is not a certificate of OpenSSH".to_string())?;
+    if found.cert_type() != CertType::Host {
+        return Err("is not the certificate of a host".to_string());
+    }
+    if found.public_key() != key.public_key().key_data() {
+        return Err("is the certificate of another key".to_string());
+    }
+    let id: String = found.key_id().chars().take(64).collect();
+    let words = format!(
+        "\"{}\" for {} by {}",
+        id.escape_debug(),
+        found.valid_principals().join(",").escape_debug(),
+        found.signature_key().fingerprint(HashAlg::Sha256)
+    );
+    Ok(Some((line.to_string(), words)))
+}
+
+/// `IN SSHFP ALGORITHM 2 SHA-256`: what DNS holds of a key (RFC 4255, RFC 6594, RFC 7479).
+pub fn sshfp(line: &str) -> Option<String> {
+    let key = PublicKey::from_openssh(line).ok()?;
+    let algorithm = match key.algorithm() {
+        Algorithm::Rsa { .. } => 1,
+        Algorithm::Ecdsa { .. } => 3,
+        Algorithm::Ed25519 => 4,
+        _ => return None,
+    };
+    let hash: String =
+        key.fingerprint(HashAlg::Sha256).as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(format!("IN SSHFP {algorithm} 2 {hash}"))
+}
+
+/// Two fields: a comment is no part of a known_hosts line.
+fn two_fields(key: &PublicKey) -> Result<String> {
+    let mut line = key.to_openssh().context("encode the public key")?;
+    if let Some((end, _)) = line.match_indices(' ').nth(1) {
+        line.truncate(end);
+    }
+    Ok(line)
+}
+
 /// The host key that [`establish`] wrote.
-pub fn load(root: &Root) -> Result<PrivateKey> {
+fn load_ed25519(root: &Root) -> Result<PrivateKey> {
     let text = root.read_text(paths::HOST_KEY).with_context(|| format!("read {}", paths::HOST_KEY))?;
     parse(&text).map_err(anyhow::Error::msg).context(paths::HOST_KEY)
 }
@@ -121,9 +249,9 @@ mod tests {
         std::fs::write(dir.path().join(INJECTED.trim_start_matches('/')), text.as_bytes()).unwrap();
         let identity = establish(&settings, &root, "").unwrap();
         assert_ne!(identity.line, fresh.line);
-        assert_eq!(load(&root).unwrap().public_key().key_data(), injected.public_key().key_data());
+        assert_eq!(load_ed25519(&root).unwrap().public_key().key_data(), injected.public_key().key_data());
         std::fs::write(dir.path().join(INJECTED.trim_start_matches('/')), "garbage").unwrap();
-        let problem = establish(&settings, &root, "").unwrap().problem.unwrap();
-        assert!(problem.contains("is not a private key"), "{problem}");
+        let problem = establish(&settings, &root, "").unwrap().problems;
+        assert!(problem[0].contains("is not a private key"), "{problem:?}");
     }
 }

@@ -1,9 +1,11 @@
 //! Public keys that may log in: the lines of authorized_keys (sshd(8), AUTHORIZED_KEYS FILE FORMAT)
 //! and the values of `ssh_key=`.
 //!
-//! A line with options is refused and named. Most options take something away from whoever holds
-//! the key (`from=`, `command=`, `restrict`), so passing over one would give more than was meant.
+//! A line with an option that is not understood is refused and named, since most options take
+//! something away from whoever holds the key.
 
+use crate::options::Options;
+use russh::keys::ssh_key::public::KeyData;
 use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
 
 /// Bits of an RSA key below which it is refused, as ssh-audit would have it.
@@ -20,11 +22,13 @@ pub struct Authorized {
     pub key: PublicKey,
     /// `boot parameter ssh_key`, `/root/.ssh/authorized_keys line 3`
     pub source: String,
+    pub options: Options,
 }
 
 impl std::fmt::Display for Authorized {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "key {}", self.key.fingerprint(HashAlg::Sha256))?;
+        let what = if self.options.authority { "certificates by key" } else { "key" };
+        write!(f, "{what} {}", self.key.fingerprint(HashAlg::Sha256))?;
         let comment = self.key.comment().as_str_lossy();
         if !comment.is_empty() {
             let short: String = comment.chars().take(MAX_COMMENT).collect();
@@ -42,9 +46,9 @@ pub struct Found {
 }
 
 impl Found {
-    fn add(&mut self, result: Result<PublicKey, String>, source: String) {
+    fn add(&mut self, result: Result<(PublicKey, Options), String>, source: String) {
         match result {
-            Ok(key) => self.keys.push(Authorized { key, source }),
+            Ok((key, options)) => self.keys.push(Authorized { key, source, options }),
             Err(reason) if self.problems.len() < MAX_PROBLEMS => {
                 self.problems.push(format!("{source}: {reason}"));
             }
@@ -53,8 +57,11 @@ impl Found {
         }
     }
 
+    /// Of a key that is there already, the earlier place's lines count alone: places come in the order
+    /// of their precedence. Lines of one place count together, as in OpenSSH.
     pub fn append(&mut self, other: Found) {
-        self.keys.extend(other.keys);
+        let known: Vec<KeyData> = self.keys.iter().map(|known| known.key.key_data().clone()).collect();
+        self.keys.extend(other.keys.into_iter().filter(|new| !known.contains(new.key.key_data())));
         self.problems.extend(other.problems);
     }
 }
@@ -65,13 +72,13 @@ pub fn file(name: &str, text: &str) -> Found {
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if !line.is_empty() && !line.starts_with('#') {
-            found.add(file_line(line), format!("{name} line {}", index + 1));
+            found.add(self::line(line), format!("{name} line {}", index + 1));
         }
     }
     found
 }
 
-/// The values of every `ssh_key=`.
+/// The values of `ssh_key=` that are no URL.
 pub fn parameters<'a>(values: impl Iterator<Item = &'a str>) -> Found {
     let mut found = Found::default();
     for value in values {
@@ -81,39 +88,44 @@ pub fn parameters<'a>(values: impl Iterator<Item = &'a str>) -> Found {
 }
 
 /// Commas stand for blanks where the value has none, for boot loaders that cannot quote.
-fn parameter(value: &str) -> Result<PublicKey, String> {
+fn parameter(value: &str) -> Result<(PublicKey, Options), String> {
     let value = value.trim();
     if value.is_empty() {
         return Err("is empty: give a public key, such as ssh_key=ssh-ed25519,AAAA...,me".to_string());
     }
-    if value.starts_with("https://") || value.starts_with("http://") {
-        return Err("keys from a URL are not supported yet: give the key itself".to_string());
-    }
-    if value.contains(char::is_whitespace) { plain(value) } else { plain(&value.replacen(',', " ", 2)) }
+    if value.contains(char::is_whitespace) { line(value) } else { line(&value.replacen(',', " ", 2)) }
 }
 
-fn file_line(line: &str) -> Result<PublicKey, String> {
-    let first = line.split([' ', '\t']).next().unwrap_or("");
-    if is_key_type(first) {
-        return plain(line);
+fn line(line: &str) -> Result<(PublicKey, Options), String> {
+    if line.len() > MAX_LINE {
+        return Err("is too long for a public key".to_string());
+    }
+    if is_key_type(first_word(line)) {
+        return Ok((plain(line)?, Options::default()));
     }
     match after_options(line) {
-        Some(rest) if is_key_type(rest.split([' ', '\t']).next().unwrap_or("")) => {
-            Err("has options, which are not supported yet: the key is refused".to_string())
+        Some((options, rest)) if is_key_type(first_word(rest)) => {
+            // The key first: a line that is none is better named so.
+            let key = plain(rest)?;
+            Ok((key, Options::parse(options)?))
         }
         _ => Err("is not a public key".to_string()),
     }
 }
 
-/// What follows the options: they end at the first blank outside of double quotes.
-fn after_options(line: &str) -> Option<&str> {
+fn first_word(line: &str) -> &str {
+    line.split([' ', '\t']).next().unwrap_or("")
+}
+
+/// The options and what follows: they end at the first blank outside of double quotes.
+fn after_options(line: &str) -> Option<(&str, &str)> {
     let (mut quoted, mut escaped) = (false, false);
     for (index, c) in line.char_indices() {
         match c {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
-            ' ' | '\t' if !quoted => return Some(line[index..].trim_start()),
+            ' ' | '\t' if !quoted => return Some((&line[..index], line[index..].trim_start())),
             _ => {}
         }
     }
@@ -126,9 +138,6 @@ fn is_key_type(word: &str) -> bool {
 
 fn plain(line: &str) -> Result<PublicKey, String> {
     // Nothing of the line is repeated: somebody may have put a private key there.
-    if line.len() > MAX_LINE {
-        return Err("is too long for a public key".to_string());
-    }
     let single = line.split_whitespace().collect::<Vec<_>>().join(" ");
     let key = PublicKey::from_openssh(&single).map_err(|_| "is not a public key".to_string())?;
     match key.algorithm() {
@@ -175,19 +184,20 @@ mod tests {
     }
 
     #[test]
-    fn a_line_with_options_is_refused_and_named() {
-        for options in [
+    fn options_stand_before_the_key() {
+        for text in [
             "restrict",
             "command=\"echo \\\"hi\\\" there\",no-pty",
             "from=\"10.0.0.0/8,::1\"",
-            "cert-authority",
+            "cert-authority,principals=\"root, admin\"",
         ] {
-            let got = problem(&format!("{options} {ED25519} me"));
-            assert_eq!(
-                got, "keys line 1: has options, which are not supported yet: the key is refused",
-                "{options}"
-            );
+            let found = file("keys", &format!("{text} {ED25519} me"));
+            assert_eq!(found.problems, [""; 0], "{text}");
+            assert_eq!(found.keys[0].options, Options::parse(text).unwrap(), "{text}");
+            assert_eq!(found.keys[0].key.comment().as_str_lossy(), "me", "{text}");
         }
+        let got = problem(&format!("frobnicate {ED25519} me"));
+        assert_eq!(got, "keys line 1: has an option that is not known, \"frobnicate\": the key is refused");
     }
 
     #[test]
@@ -209,7 +219,7 @@ mod tests {
 
     #[test]
     fn one_bad_line_hides_no_good_one() {
-        let found = file("keys", &format!("garbage\n{ED25519}\nrestrict {ED25519}\n"));
+        let found = file("keys", &format!("garbage\n{ED25519}\nfrobnicate {ED25519}\n"));
         assert_eq!((found.keys.len(), found.problems.len()), (1, 2));
     }
 
@@ -238,11 +248,7 @@ mod tests {
 
     #[test]
     fn a_parameter_that_is_no_key_is_named_and_not_repeated() {
-        let cases = [
-            ("", "is empty"),
-            ("https://example.com/me.keys", "not supported yet"),
-            ("hunter2", "is not a public key"),
-        ];
+        let cases = [("", "is empty"), ("hunter2", "is not a public key")];
         for (value, want) in cases {
             let problems = parameters([value].into_iter()).problems;
             assert!(

@@ -1,8 +1,10 @@
 //! What keeps strangers from crowding out the owner. Pure: who comes, who goes and when are arguments.
 //!
 //! Connections that have not logged in are bounded, in all and per network. A newcomer is never
-//! turned away, since it may be the owner: the oldest connection of the greediest network makes room
-//! instead. Somebody who logs in needs a second; somebody who holds a place open does not log in.
+//! turned away, since it may be the owner: another makes room instead, one that says nothing rather
+//! than one that has exchanged keys, the oldest of the network that has most. None goes before it had
+//! the time for its key exchange, so a flood stands in the kernel's queue for a moment. Somebody who
+//! logs in needs a second; somebody who holds a place open does not log in.
 //!
 //! Passwords are slowed down, never locked: an attempt waits longer the more attempts from its network
 //! and from everywhere failed of late, but never longer than [`LONGEST_WAIT`], so that the owner is
@@ -36,41 +38,77 @@ impl From<IpAddr> for Network {
     }
 }
 
+/// How long a connection may say nothing before another takes its place. A key exchange on a slow line
+/// takes longer, but then the crowd must be larger, too.
+const FIRST_WORD: Duration = Duration::from_millis(250);
+
 /// Connections that have not logged in, oldest first.
 #[derive(Debug, Default)]
 pub struct Waiting {
-    visits: VecDeque<(u64, Network)>,
+    visits: VecDeque<Visit>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Visit {
+    id: u64,
+    network: Network,
+    since: Instant,
+    /// It has exchanged keys.
+    talks: bool,
+}
+
+/// Whether there is a place for one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Free,
+    /// This one has to go for it.
+    InsteadOf(u64),
+    /// Not before then.
+    NotBefore(Instant),
 }
 
 impl Waiting {
-    /// Lets one in; gives the one that has to go for it, if any.
-    pub fn admit(&mut self, id: u64, network: Network, most: usize, most_of_one: usize) -> Option<u64> {
-        let victim = if self.of(network) >= most_of_one {
-            self.oldest_of(network)
-        } else if self.visits.len() >= most {
-            let greediest = self.visits.iter().map(|(_, network)| *network).max_by_key(|n| self.of(*n));
-            greediest.and_then(|network| self.oldest_of(network))
-        } else {
-            None
-        };
-        if let Some(victim) = victim {
-            self.leave(victim);
+    pub fn place(&self, network: Network, now: Instant, most: usize, most_of_one: usize) -> Place {
+        if self.visits.iter().filter(|visit| visit.network == network).count() >= most_of_one {
+            // It crowds out itself.
+            let victim = self.victim(|visit| visit.network == network);
+            return victim.map_or(Place::Free, |victim| Place::InsteadOf(victim.id));
         }
-        self.visits.push_back((id, network));
-        victim
+        if self.visits.len() < most {
+            return Place::Free;
+        }
+        match self.victim(|_| true) {
+            None => Place::Free,
+            Some(victim) if !victim.talks && now < victim.since + FIRST_WORD => {
+                Place::NotBefore(victim.since + FIRST_WORD)
+            }
+            Some(victim) => Place::InsteadOf(victim.id),
+        }
+    }
+
+    /// The oldest of the network that has most, of the silent ones if there are any.
+    fn victim(&self, among: impl Fn(&Visit) -> bool) -> Option<Visit> {
+        let among: Vec<Visit> = self.visits.iter().filter(|visit| among(visit)).copied().collect();
+        let silent: Vec<Visit> = among.iter().filter(|visit| !visit.talks).copied().collect();
+        let among = if silent.is_empty() { among } else { silent };
+        let mut counts = HashMap::new();
+        among.iter().for_each(|visit| *counts.entry(visit.network).or_insert(0_usize) += 1);
+        // Of equals the first, which is the oldest.
+        among.into_iter().min_by_key(|visit| std::cmp::Reverse(counts.get(&visit.network).copied()))
+    }
+
+    pub fn enter(&mut self, id: u64, network: Network, now: Instant) {
+        self.visits.push_back(Visit { id, network, since: now, talks: false });
+    }
+
+    /// It has exchanged keys.
+    pub fn talks(&mut self, id: u64) {
+        self.visits.iter_mut().filter(|visit| visit.id == id).for_each(|visit| visit.talks = true);
     }
 
     /// It logged in, or it is gone.
     pub fn leave(&mut self, id: u64) {
-        self.visits.retain(|(other, _)| *other != id);
-    }
-
-    fn of(&self, network: Network) -> usize {
-        self.visits.iter().filter(|(_, other)| *other == network).count()
-    }
-
-    fn oldest_of(&self, network: Network) -> Option<u64> {
-        self.visits.iter().find(|(_, other)| *other == network).map(|(id, _)| *id)
+        self.visits.retain(|visit| visit.id != id);
     }
 }
 
@@ -137,30 +175,86 @@ mod tests {
         assert_ne!(network("::1"), network("0.0.0.0"));
     }
 
-    #[test]
-    fn a_crowd_from_one_network_crowds_out_itself_only() {
-        let (attacker, owner) = (network("192.0.2.1"), network("198.51.100.7"));
-        let mut waiting = Waiting::default();
-        assert_eq!(waiting.admit(0, owner, 100, 4), None);
-        for id in 1..=4 {
-            assert_eq!(waiting.admit(id, attacker, 100, 4), None);
-        }
-        for id in 5..=1000 {
-            assert_eq!(waiting.admit(id, attacker, 100, 4), Some(id - 4));
-        }
-        waiting.leave(1000);
-        assert_eq!(waiting.admit(1001, attacker, 100, 4), None);
+    /// Lets one in that comes now, as the listener does; gives the one that has to go for it.
+    fn admit(waiting: &mut Waiting, id: u64, from: Network, now: Instant, most: usize) -> Option<u64> {
+        let victim = match waiting.place(from, now, most, 4) {
+            Place::Free => None,
+            Place::InsteadOf(victim) => Some(victim),
+            Place::NotBefore(_) => panic!("no place for {id}"),
+        };
+        victim.into_iter().for_each(|victim| waiting.leave(victim));
+        waiting.enter(id, from, now);
+        victim
     }
 
     #[test]
-    fn a_newcomer_is_let_in_when_all_places_are_taken() {
+    fn a_crowd_from_one_network_crowds_out_itself_only() {
+        let (attacker, owner, now) = (network("192.0.2.1"), network("198.51.100.7"), Instant::now());
+        let mut waiting = Waiting::default();
+        assert_eq!(admit(&mut waiting, 0, owner, now, 100), None);
+        for id in 1..=4 {
+            assert_eq!(admit(&mut waiting, id, attacker, now, 100), None);
+        }
+        for id in 5..=1000 {
+            assert_eq!(admit(&mut waiting, id, attacker, now, 100), Some(id - 4));
+        }
+        waiting.leave(1000);
+        assert_eq!(admit(&mut waiting, 1001, attacker, now, 100), None);
+    }
+
+    #[test]
+    fn a_newcomer_gets_the_place_of_the_oldest_silent_one_of_the_greediest() {
+        let start = Instant::now();
+        let later = start + FIRST_WORD;
         let mut waiting = Waiting::default();
         for id in 0..10 {
-            let address = if id < 3 { network("192.0.2.1") } else { network(&format!("203.0.113.{id}")) };
-            assert_eq!(waiting.admit(id, address, 10, 4), None);
+            let from =
+                if (3..6).contains(&id) { network("192.0.2.1") } else { network(&format!("203.0.113.{id}")) };
+            assert_eq!(admit(&mut waiting, id, from, start, 10), None);
         }
-        assert_eq!(waiting.admit(10, network("198.51.100.7"), 10, 4), Some(0), "the greediest's oldest goes");
+        let newcomer = network("198.51.100.7");
+        assert_eq!(waiting.place(newcomer, start, 10, 4), Place::NotBefore(later), "all have just come");
+        assert_eq!(admit(&mut waiting, 10, newcomer, later, 10), Some(3), "the greediest's oldest goes");
+        // One left of each, but for the greediest: two, of which one talks.
+        waiting.talks(4);
+        waiting.talks(0);
+        assert_eq!(
+            admit(&mut waiting, 11, network("198.51.100.8"), later, 10),
+            Some(1),
+            "the oldest silent one"
+        );
         assert_eq!(waiting.visits.len(), 10);
+        (0..12).for_each(|id| waiting.talks(id));
+        assert_eq!(admit(&mut waiting, 12, network("198.51.100.9"), later, 10), Some(4), "all talk");
+    }
+
+    #[test]
+    fn whoever_exchanges_keys_in_time_outlasts_a_flood() {
+        let (mut now, owner) = (Instant::now(), network("198.51.100.7"));
+        let mut waiting = Waiting::default();
+        let mut came = 0;
+        for id in 0..2_000_u32 {
+            now += Duration::from_millis(1);
+            let from = Network::from(IpAddr::from((id | 1 << 24).to_be_bytes()));
+            if id == 1000 {
+                waiting.leave(u64::from(id) - 1);
+                waiting.enter(u64::MAX, owner, now);
+            }
+            if id == 1100 {
+                waiting.talks(u64::MAX);
+            }
+            match waiting.place(from, now, 100, 32) {
+                Place::Free => {}
+                Place::InsteadOf(victim) => {
+                    assert_ne!(victim, u64::MAX, "the owner had to go for number {id}");
+                    waiting.leave(victim);
+                }
+                Place::NotBefore(_) => continue,
+            }
+            waiting.enter(id.into(), from, now);
+            came += 1;
+        }
+        assert!(came > 500, "only {came} came in");
     }
 
     #[test]

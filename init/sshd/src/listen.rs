@@ -2,8 +2,10 @@
 //! connection and hears from it; nothing of a session depends on it.
 
 use crate::access::{self, Access, Password};
+use crate::fetch;
+use crate::fetch::Fetches;
 use crate::identity::{self, Identity};
-use crate::limits::{Failures, Network, Waiting};
+use crate::limits::{Failures, Network, Place, Waiting};
 use crate::password;
 use crate::settings::Settings;
 use crate::wire::{self, Report, Wait};
@@ -13,9 +15,9 @@ use contract::{paths, state};
 use host::Root;
 use host::sys::process::{self, Spawn};
 use host::sys::{inherited, pass};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -29,6 +31,12 @@ use std::time::{Duration, Instant};
 /// Between two attempts to do what must not be given up, such as binding the port.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Connections that the kernel holds while we look at one; it takes no more than net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// What the hypervisor hands in may come with a module that is loaded after this service has started.
+const SURVEY: Duration = Duration::from_secs(3);
+const SURVEYS: u32 = 10;
+
 pub fn run(settings: &Settings) -> Result<()> {
     let root = settings.root()?;
     // Children tell of their end here; blocked before the first one is started.
@@ -36,6 +44,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     let mut state = previous_state(settings);
     let identity = until_done("host key", || {
         make_directories(settings)?;
+        fetch::make_directory(settings).context("create a directory for keys")?;
         tighten(settings);
         identity::establish(settings, &root, &state.alias)
     });
@@ -47,7 +56,11 @@ pub fn run(settings: &Settings) -> Result<()> {
         failures: Failures::default(),
         monitors: HashMap::new(),
         next: 0,
+        held: None,
         dropped: 0,
+        rsa: None,
+        fetches: Fetches::new(&root, Instant::now()),
+        surveys: (1..=SURVEYS).map(|n| Instant::now() + SURVEY * n).collect(),
         state: state::Sshd::default(),
     };
     describe(&mut state, &identity);
@@ -57,6 +70,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         line: identity.line,
         fingerprint: identity.fingerprint,
         alias: identity.alias,
+        sshfp: service.state.sshfp.first().cloned().unwrap_or_default(),
     });
     let socket = until_done("listen", || bind(settings.port));
     service.state.listening = true;
@@ -64,6 +78,11 @@ pub fn run(settings: &Settings) -> Result<()> {
     service.publish();
     host::events::tell(&Event::Ready { service: "sshd".to_string() });
     socket.set_nonblocking(true).context("set non-blocking")?;
+    // Again, for a longer queue than the library asks for.
+    rustix::net::listen(&socket, BACKLOG).context("listen")?;
+    if let Err(error) = service.make_rsa() {
+        host::log!("RSA host key: {error:#}");
+    }
     loop {
         service.turn(&socket, &children)?;
     }
@@ -78,8 +97,15 @@ struct Service<'a> {
     /// Those whose connection is not logged in yet.
     monitors: HashMap<u64, Monitor>,
     next: u64,
+    /// One that came when nobody could make room yet, and when somebody can.
+    held: Option<(TcpStream, SocketAddr, Instant)>,
     /// Those that had to make room for others.
     dropped: u64,
+    /// The process that makes the RSA host key.
+    rsa: Option<i32>,
+    fetches: Fetches,
+    /// When to look again for ways in.
+    surveys: VecDeque<Instant>,
     state: state::Sshd,
 }
 
@@ -95,24 +121,39 @@ impl Service<'_> {
     fn turn(&mut self, socket: &TcpListener, children: &OwnedFd) -> Result<()> {
         let ids: Vec<u64> = self.monitors.keys().copied().collect();
         let reports = ids.iter().map(|id| PollFd::new(&self.monitors[id].report, PollFlags::IN));
-        let mut fds: Vec<PollFd<'_>> =
-            [PollFd::new(socket, PollFlags::IN), PollFd::new(children, PollFlags::IN)]
-                .into_iter()
-                .chain(reports)
-                .collect();
-        match rustix::event::poll(&mut fds, None) {
+        let accepting = if self.held.is_some() { PollFlags::empty() } else { PollFlags::IN };
+        let mut fds: Vec<PollFd<'_>> = [PollFd::new(socket, accepting), PollFd::new(children, PollFlags::IN)]
+            .into_iter()
+            .chain(reports)
+            .chain(self.fetches.pipes().map(|pipe| PollFd::new(pipe, PollFlags::IN)))
+            .collect();
+        let held = self.held.as_ref().map(|(_, _, due)| *due);
+        let due = [self.fetches.next(), self.surveys.front().copied(), held].into_iter().flatten().min();
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("poll"),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let now = Instant::now();
+        self.fetches.read();
+        self.fetches.start(self.settings, now);
+        if self.surveys.front().is_some_and(|at| *at <= now) {
+            self.surveys.pop_front();
+            self.survey();
+        }
         if ready[1] {
             self.reap(children);
         }
         for (id, _) in ids.iter().zip(&ready[2..]).filter(|(_, ready)| **ready) {
             self.report(*id);
         }
-        if ready[0] {
-            self.accept(socket);
+        match self.held.take() {
+            Some((connection, peer, due)) if due <= now => self.admit(connection, peer),
+            Some(held) => self.held = Some(held),
+            None if ready[0] => self.accept(socket),
+            None => {}
         }
         Ok(())
     }
@@ -131,23 +172,35 @@ impl Service<'_> {
         }
     }
 
+    /// Lets one in, or holds it until there is a place. Nobody else is accepted meanwhile.
     fn admit(&mut self, connection: TcpStream, peer: SocketAddr) {
-        let network = Network::from(peer.ip());
-        let id = self.next;
-        self.next += 1;
+        let (network, now) = (Network::from(peer.ip()), Instant::now());
         let (most, most_of_one) = (self.settings.waiting, self.settings.waiting_per_address);
-        if let Some(victim) = self.waiting.admit(id, network, most, most_of_one)
-            && let Some(monitor) = self.monitors.remove(&victim)
-            && let Some(pid) = monitor.pid
-        {
+        let victim = match self.waiting.place(network, now, most, most_of_one) {
+            Place::Free => None,
+            Place::InsteadOf(victim) => Some(victim),
+            Place::NotBefore(due) => {
+                self.held = Some((connection, peer, due));
+                return;
+            }
+        };
+        if let Some(victim) = victim {
+            self.waiting.leave(victim);
             self.dropped += 1;
             // So that a flood does not fill the log.
             if self.dropped.is_power_of_two() {
                 host::log!("{} connections that did not log in had to make room", self.dropped);
             }
-            // One that has just ended by itself is as good.
-            let _ = process::signal(pid, Signal::KILL);
+            if let Some(monitor) = self.monitors.remove(&victim)
+                && let Some(pid) = monitor.pid
+            {
+                // One that has just ended by itself is as good.
+                let _ = process::signal(pid, Signal::KILL);
+            }
         }
+        let id = self.next;
+        self.next += 1;
+        self.waiting.enter(id, network, now);
         match self.start(connection) {
             Ok((pid, report)) => {
                 self.monitors.insert(id, Monitor { report, network, pid: Some(pid) });
@@ -189,6 +242,7 @@ impl Service<'_> {
                     host::log!("answer monitor: {error}");
                 }
             }
+            Ok(Some((Report::Talks, _))) => self.waiting.talks(id),
             Ok(Some((Report::Failed, _))) => self.failures.failed(network, Instant::now()),
             Ok(Some((Report::Entered, _))) => {
                 self.failures.entered(network);
@@ -210,17 +264,37 @@ impl Service<'_> {
 
     fn reap(&mut self, children: &OwnedFd) {
         while process::next_signal(children).is_some() {}
-        while let Some((pid, _)) = process::reap() {
+        while let Some((pid, how)) = process::reap() {
+            if self.fetches.ended(self.settings, pid, how, Instant::now()) {
+                self.survey();
+            }
+            if self.rsa == Some(pid) {
+                self.rsa = None;
+                self.survey();
+            }
             if let Some(monitor) = self.monitors.values_mut().find(|monitor| monitor.pid == Some(pid)) {
                 monitor.pid = None;
             }
         }
     }
 
+    /// In the background and below everybody else, since nobody needs it but old clients.
+    fn make_rsa(&mut self) -> Result<()> {
+        let mut argv: Vec<OsString> = vec![self.program.clone().into(), "rsa-key".into()];
+        argv.extend(self.settings.arguments().into_iter().map(OsString::from));
+        let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
+        let mut child = Spawn::new(&argv, &[]);
+        child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));
+        child.nice = 19;
+        self.rsa = Some(process::spawn(child)?);
+        Ok(())
+    }
+
     /// Looks at the ways in, makes or removes the one-time password, and tells what is new.
     fn survey(&mut self) {
         let access = Access::read(self.root);
         let mut problems = access.problems.clone();
+        problems.extend(self.fetches.problems().cloned());
         let path = self.settings.path(paths::PASSWORD);
         let result = match access.password {
             Password::OneTime if path.exists() => Ok(()),
@@ -239,6 +313,10 @@ impl Service<'_> {
         state.keys = access.keys.iter().map(ToString::to_string).collect();
         if let Password::Hash(_) = access.password {
             state.keys.push("password from boot parameter rescue.password_hash".to_string());
+        }
+        if let Ok(lines) = identity::load(self.root).and_then(|keys| keys.lines()) {
+            state.sshfp = lines.iter().filter_map(|line| identity::sshfp(line)).collect();
+            state.more_host_keys = lines.into_iter().skip(1).collect();
         }
         state.password = access.password == Password::OneTime;
         if state != self.state {
@@ -301,7 +379,9 @@ fn describe(state: &mut state::Sshd, identity: &Identity) {
         host_key: identity.line.clone(),
         fingerprint: identity.fingerprint.clone(),
         alias: identity.alias.clone(),
-        problems: identity.problem.iter().cloned().collect(),
+        certificate: identity.certificate.clone(),
+        qr: crate::qr::text(&format!("{} {}", identity.alias, identity.line)).unwrap_or_default(),
+        problems: identity.problems.clone(),
         ..state::Sshd::default()
     };
     for problem in &state.problems {
@@ -310,12 +390,13 @@ fn describe(state: &mut state::Sshd, identity: &Identity) {
 }
 
 fn make_directories(settings: &Settings) -> Result<()> {
-    for path in [settings.path(paths::HOST_KEY), settings.state_file()] {
-        let directory = path.parent().context("no directory")?;
+    let (host_key, state) = (settings.path(paths::HOST_KEY), settings.state_file());
+    let parents = [host_key.parent(), state.parent()].into_iter().flatten().map(PathBuf::from);
+    for directory in parents.chain([settings.path(crate::monitor::AGENTS)]) {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(directory)
+            .create(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! sshd: the one door of Lifeboat, as one binary in three roles.
+//! sshd: the one door of Lifeboat, as one binary in several roles.
 //!
 //! - `listen` accepts connections, counts and limits those that have not logged in, and starts one
 //!   monitor for each. It owns the identity and the one-time password of this boot. Killing it ends
@@ -6,21 +6,34 @@
 //! - `monitor`, one per connection and root, decides who may enter and starts programs. It never
 //!   reads a byte that came over SSH except as a field of a typed message.
 //! - `transport`, one per connection and nobody, speaks SSH. It has no authority but its socket to
-//!   the monitor and the descriptors that the monitor passes it.
+//!   the monitor and the descriptors that the monitor passes it: programs' streams and terminals, and
+//!   the sockets of forwarded streams.
+//! - `dial`, one per forwarded TCP connection that is being made, and nobody, looks a name up and
+//!   connects.
+//! - `fetch`, one per URL of `ssh_key=`, and nobody, becomes curl.
+//! - `rsa-key`, once, makes the RSA host key while the others work.
 //!
-//! What this split protects, and what not yet: a flaw in parsing or cryptography yields a process
-//! without privileges. But the transport verifies the client's signature and holds the host key, so
-//! one that is taken over before login can claim a key that is allowed, and can take the host key
-//! of this boot.
+//! What this split protects: a flaw in parsing or cryptography of the protocol yields a process
+//! without privileges, that can neither let anybody in nor take the host key, for the monitor signs
+//! with it, and verifies a client's signature over the session itself. What it does not: whoever
+//! takes over a transport after somebody logged in there has that login; and before, can have any
+//! hash signed by the host key for as long as the connection lasts, as with OpenSSH.
 
 mod access;
+mod credentials;
+mod dial;
+mod fetch;
 mod identity;
 mod keys;
 mod limits;
 mod listen;
 mod monitor;
+mod options;
 mod password;
+mod places;
 mod program;
+mod proof;
+mod qr;
 mod settings;
 mod signals;
 mod transport;
@@ -28,6 +41,9 @@ mod wire;
 
 use settings::Settings;
 use std::process::ExitCode;
+
+/// Whom the roles without privileges run as: nobody, in Debian's words.
+const NOBODY: u32 = 65_534;
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -39,7 +55,10 @@ fn main() -> ExitCode {
         "listen" => listen::run(&settings),
         "monitor" => monitor::run(&settings),
         "transport" => transport::run(),
-        other => anyhow::bail!("unknown role {other:?}: it is listen, monitor or transport"),
+        "dial" => dial::run(),
+        "rsa-key" => identity::make_rsa(&settings),
+        "fetch" => fetch::run(&settings),
+        other => anyhow::bail!("unknown role {other:?}: the first is listen"),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,32 +1,43 @@
 //! The monitor of one connection: root, single-threaded, blocking. It starts the transport, decides
-//! who may enter, and starts, signals and reaps the programs of the session.
+//! who may enter, starts, signals and reaps the programs of the session, and opens every socket that
+//! is forwarded, since the transport has no authority to open any.
 
-use crate::access::{Access, Password};
-use crate::identity;
+use crate::access::{Access, Password, Visit};
+use crate::identity::{self, HostKeys};
+use crate::options::Grant;
+use crate::places::{self, SocketFile};
 use crate::program::{self, Facts};
+use crate::proof::{self, Offer};
 use crate::settings::Settings;
 use crate::signals;
-use crate::wire::{self, Ask, Ended, Program, Report, Tell, Terminal, Wait};
+use crate::wire::{
+    self, Ask, Blob, Dial, Ended, Place, Program, Refusal, Report, Sha, Tell, Terminal, Wait, Want,
+};
 use anyhow::{Context, Result, bail};
 use contract::event::Event;
 use host::Root;
 use host::sys::process::{self, Spawn};
 use host::sys::{inherited, pass, tty};
-use russh::keys::ssh_key::{LineEnding, PublicKey};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// A directory of sockets, each named by the monitor that made it, for programs that use the agent of
+/// the client.
+pub const AGENTS: &str = "/run/lifeboat/sshd/agent";
 /// Passwords that one connection may try; OpenSSH's MaxAuthTries.
 const MAX_PASSWORDS: u32 = 6;
 /// Programs at once in one connection. OpenSSH's MaxSessions is 10; people with ControlMaster ask for more.
 const MAX_PROGRAMS: usize = 64;
+/// Forwarded connections that are being made at once, and places listened on.
+const MAX_DIALS: usize = 128;
+const MAX_LISTENERS: usize = 64;
 /// How long a password waits when the listener, which knows of failures elsewhere, is away.
 const WAIT_ALONE: Duration = Duration::from_secs(1);
 
@@ -49,9 +60,12 @@ pub fn run(settings: &Settings) -> Result<()> {
     let null = process::null().context("null device")?;
     rustix::stdio::dup2_stdin(&null)?;
     let access = Access::read(&root);
-    let host_key = identity::load(&root)?.to_openssh(LineEnding::LF).context("encode the host key")?;
-    let welcome =
-        Tell::Welcome { host_key: host_key.to_string(), passwords: access.password != Password::Off };
+    let keys = identity::load(&root)?;
+    let welcome = Tell::Welcome {
+        host_keys: keys.lines()?,
+        certificate: keys.certificate.clone(),
+        passwords: access.password != Password::Off,
+    };
     wire::send(&control, &welcome, &[]).context("welcome")?;
     let mut monitor = Monitor {
         settings,
@@ -60,9 +74,14 @@ pub fn run(settings: &Settings) -> Result<()> {
         null,
         peer,
         local,
-        entered: false,
+        keys,
+        session: None,
+        grant: None,
         attempts: 0,
         programs: HashMap::new(),
+        dials: HashSet::new(),
+        listeners: HashMap::new(),
+        agent: None,
     };
     let result = monitor.serve(&children, transport, deadline);
     monitor.hang_up();
@@ -76,11 +95,20 @@ struct Monitor<'a> {
     null: File,
     peer: SocketAddr,
     local: SocketAddr,
-    entered: bool,
+    keys: HostKeys,
+    /// The session identifier: the first exchange hash (RFC 4253, section 7.2).
+    session: Option<Vec<u8>>,
+    /// What may be done by whoever logged in.
+    grant: Option<Grant>,
     /// Passwords tried.
     attempts: u32,
-    /// Channel to process, of those that run.
+    /// Request to process, of those that run.
     programs: HashMap<u32, i32>,
+    /// Processes that connect somewhere.
+    dials: HashSet<i32>,
+    /// Request to the file of a Unix socket, if it is one.
+    listeners: HashMap<u32, Option<SocketFile>>,
+    agent: Option<SocketFile>,
 }
 
 impl Monitor<'_> {
@@ -88,10 +116,10 @@ impl Monitor<'_> {
     fn serve(&mut self, children: &OwnedFd, transport: i32, deadline: Instant) -> Result<()> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if !self.entered && left.is_zero() {
+            if !self.entered() && left.is_zero() {
                 bail!("{}: nobody logged in within {:?}", self.peer, self.settings.grace);
             }
-            let timeout = Timespec::try_from(left).ok().filter(|_| !self.entered);
+            let timeout = Timespec::try_from(left).ok().filter(|_| !self.entered());
             let mut fds = [PollFd::new(&self.control, PollFlags::IN), PollFd::new(children, PollFlags::IN)];
             match rustix::event::poll(&mut fds, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -112,41 +140,91 @@ impl Monitor<'_> {
 
     fn handle(&mut self, ask: Ask) -> Result<()> {
         match ask {
-            Ask::Key { user, key, proved } if !self.entered => self.key(&user, &key, proved),
-            Ask::Password { user, password } if !self.entered => self.password(&user, &password),
-            Ask::Open { channel, program, terminal, environment } if self.entered => {
-                self.open(channel, &program, terminal.as_ref(), &environment)
-            }
-            Ask::Signal { channel, signal } if self.entered => {
-                if let (Some(pid), Some(signal)) = (self.programs.get(&channel), signals::by_name(&signal)) {
+            Ask::Sign { key, sha, hash } => self.sign(&key.0, sha, hash.0),
+            Ask::Offer { user, algorithm, key } if !self.entered() => self.offer(&user, &algorithm, &key.0),
+            Ask::Proof { signed, signature } if !self.entered() => self.proof(&signed.0, &signature.0),
+            Ask::Password { user, password } if !self.entered() => self.password(&user, &password),
+            Ask::Request { number, want } if self.entered() => self.request(number, want),
+            Ask::Signal { number, signal } if self.entered() => {
+                if let (Some(pid), Some(signal)) = (self.programs.get(&number), signals::by_name(&signal)) {
                     // It may have ended a moment ago.
                     let _ = process::signal_group(*pid, signal);
                 }
                 Ok(())
             }
-            Ask::Close { channel } if self.entered => {
-                if let Some(pid) = self.programs.get(&channel) {
+            Ask::Close { number } if self.entered() => {
+                self.listeners.remove(&number);
+                if let Some(pid) = self.programs.get(&number) {
                     hang_up(*pid);
                 }
                 Ok(())
             }
-            Ask::Key { .. } | Ask::Password { .. } => bail!("{}: transport asks to log in twice", self.peer),
-            Ask::Open { .. } | Ask::Signal { .. } | Ask::Close { .. } => {
+            Ask::Offer { .. } | Ask::Proof { .. } | Ask::Password { .. } => {
+                bail!("{}: transport asks to log in twice", self.peer)
+            }
+            Ask::Request { .. } | Ask::Signal { .. } | Ask::Close { .. } => {
                 bail!("{}: transport acts before anybody logged in", self.peer)
             }
         }
     }
 
-    fn key(&mut self, user: &str, key: &str, proved: bool) -> Result<()> {
-        let access = Access::read(self.root);
-        let known = PublicKey::from_openssh(key).ok().and_then(|key| access.key(user, &key));
-        if proved {
-            match known {
-                Some(known) => self.enter(&known.to_string()),
-                None => host::log!("{}: key of user {:?} refused", self.peer, short(user)),
-            }
+    fn entered(&self) -> bool {
+        self.grant.is_some()
+    }
+
+    /// Nothing but an exchange hash has its length among what a host key might be asked to sign.
+    fn sign(&mut self, key: &[u8], sha: Sha, hash: Vec<u8>) -> Result<()> {
+        if !matches!(hash.len(), 32 | 48 | 64) {
+            bail!("{}: transport asks to sign what is no hash", self.peer);
         }
-        self.verdict(known.is_some(), &access)
+        let signature = self.keys.sign(key, sha, &hash)?;
+        if self.session.is_none() {
+            self.report(&Report::Talks);
+            self.session = Some(hash);
+        }
+        wire::send(&self.control, &Tell::Signature(Blob(signature)), &[]).context("signature")
+    }
+
+    fn offer(&mut self, user: &str, algorithm: &str, key: &[u8]) -> Result<()> {
+        let access = Access::read(self.root);
+        let visit = self.visit(user, None);
+        let known = match Offer::parse(algorithm, key).map(|offer| access.admit(&visit, &offer)) {
+            Ok(Ok(_)) => true,
+            Ok(Err(reasons)) => {
+                // None for a key that is not known: an agent offers all it has.
+                reasons.iter().for_each(|reason| host::log!("{}: refused: {reason}", self.peer));
+                false
+            }
+            // What cannot be read, cannot be known.
+            Err(_) => false,
+        };
+        self.verdict(known, &access)
+    }
+
+    fn proof(&mut self, signed: &[u8], signature: &[u8]) -> Result<()> {
+        let access = Access::read(self.root);
+        let proof = match proof::check(self.session.as_deref().unwrap_or_default(), signed, signature) {
+            Ok(proof) => proof,
+            Err(reason) => {
+                host::log!("{}: {reason}", self.peer);
+                return self.verdict(false, &access);
+            }
+        };
+        let admission = access.admit(&self.visit(&proof.user, proof.flags), &proof.offer);
+        let accepted = admission.is_ok();
+        match admission {
+            Ok(admission) => self.enter(&admission.with, admission.grant),
+            Err(reasons) if reasons.is_empty() => {
+                host::log!("{}: key of user {:?} refused", self.peer, short(&proof.user));
+            }
+            Err(reasons) => host::log!("{}: refused: {}", self.peer, reasons.join("; ")),
+        }
+        self.verdict(accepted, &access)
+    }
+
+    fn visit<'a>(&self, user: &'a str, flags: Option<u8>) -> Visit<'a> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Visit { user, peer: self.peer.ip(), now, flags }
     }
 
     fn password(&mut self, user: &str, password: &str) -> Result<()> {
@@ -159,7 +237,7 @@ impl Monitor<'_> {
         std::thread::sleep(self.wait());
         let right = access.password(self.settings, user, password);
         if right {
-            self.enter("password");
+            self.enter("password", Grant::default());
         } else {
             host::log!("{}: password of user {:?} refused", self.peer, short(user));
             self.report(&Report::Failed);
@@ -172,12 +250,13 @@ impl Monitor<'_> {
     }
 
     fn verdict(&self, accepted: bool, access: &Access) -> Result<()> {
-        let verdict = Tell::Verdict { accepted, passwords: self.may_try(access) };
+        let terminals = self.grant.as_ref().is_some_and(|grant| grant.pty);
+        let verdict = Tell::Verdict { accepted, passwords: self.may_try(access), terminals };
         wire::send(&self.control, &verdict, &[]).context("verdict")
     }
 
-    fn enter(&mut self, with: &str) {
-        self.entered = true;
+    fn enter(&mut self, with: &str, grant: Grant) {
+        self.grant = Some(grant);
         self.report(&Report::Entered);
         // The listener has nothing more to hear.
         let _ = rustix::stdio::dup2_stdout(&self.null);
@@ -198,25 +277,74 @@ impl Monitor<'_> {
         }
     }
 
-    fn open(
-        &mut self,
-        channel: u32,
-        program: &Program,
-        terminal: Option<&Terminal>,
-        environment: &[(String, String)],
-    ) -> Result<()> {
-        let (tell, descriptors) = match self.start(program, terminal, environment) {
-            Ok((pid, descriptors)) => {
-                self.programs.insert(channel, pid);
-                (Tell::Opened { channel }, descriptors)
+    fn request(&mut self, number: u32, want: Want) -> Result<()> {
+        // Checked by the caller.
+        let Some(grant) = &self.grant else { bail!("nobody logged in") };
+        if let Some(what) = forbidden(grant, &want) {
+            host::log!("{}: {what} is not allowed to this key", self.peer);
+            let tell = Tell::Refused { number, why: Refusal::Forbidden };
+            return wire::send(&self.control, &tell, &[]).context("refuse");
+        }
+        let granted = match &want {
+            Want::Program { program, terminal, environment, agent } => {
+                self.start(program, terminal.as_ref(), environment, *agent).map(|(pid, descriptors)| {
+                    self.programs.insert(number, pid);
+                    (0, descriptors)
+                })
             }
+            Want::Connect(place) => self.connect(place).map(|socket| (0, vec![socket])),
+            Want::Listen(place) => self.listen(number, place),
+            Want::Agent => self.lend_agent().map(|socket| (0, vec![socket])),
+        };
+        let (tell, descriptors) = match granted {
+            Ok((port, descriptors)) => (Tell::Granted { number, port }, descriptors),
             Err(error) => {
                 host::log!("{}: {error:#}", self.peer);
-                (Tell::Refused { channel, error: format!("{error:#}") }, Vec::new())
+                (Tell::Refused { number, why: Refusal::Failed }, Vec::new())
             }
         };
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         wire::send(&self.control, &tell, &borrowed).context("pass descriptors")
+    }
+
+    /// The socket itself, or one that a dialler sends it through.
+    fn connect(&mut self, place: &Place) -> Result<OwnedFd> {
+        let (host, port) = match place {
+            Place::Unix(path) => {
+                return places::connect_unix(path).with_context(|| format!("connect to {}", short(path)));
+            }
+            Place::Tcp { host, port } => (host, *port),
+        };
+        if self.dials.len() >= MAX_DIALS {
+            bail!("{MAX_DIALS} connections are being made already");
+        }
+        let (near, far) = pass::pair().context("socketpair")?;
+        wire::send(&near, &Dial { host: host.clone(), port }, &[]).context("dialler")?;
+        rustix::io::ioctl_fionbio(&near, true)?;
+        let program: PathBuf = std::env::current_exe().context("find this program")?;
+        let argv = [program.as_os_str(), OsStr::new("dial")];
+        let mut child = Spawn::new(&argv, &[]);
+        child.stdin = Some(File::from(far));
+        child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));
+        self.dials.insert(process::spawn(child).context("start a dialler")?);
+        Ok(near)
+    }
+
+    fn listen(&mut self, number: u32, place: &Place) -> Result<(u16, Vec<OwnedFd>)> {
+        if self.listeners.len() >= MAX_LISTENERS {
+            bail!("{MAX_LISTENERS} places are listened on in this connection already");
+        }
+        let listening = places::listen(place).with_context(|| format!("listen on {}", short_place(place)))?;
+        self.listeners.insert(number, listening.file);
+        Ok((listening.port, listening.sockets))
+    }
+
+    fn lend_agent(&mut self) -> Result<OwnedFd> {
+        let path = self.settings.path(AGENTS).join(std::process::id().to_string());
+        let (socket, file) =
+            places::listen_agent(&path).with_context(|| format!("listen on {}", path.display()))?;
+        self.agent = Some(file);
+        Ok(socket)
     }
 
     /// Starts a program; gives the descriptors of our side.
@@ -225,6 +353,7 @@ impl Monitor<'_> {
         program: &Program,
         terminal: Option<&Terminal>,
         environment: &[(String, String)],
+        agent: bool,
     ) -> Result<(i32, Vec<OwnedFd>)> {
         if self.programs.len() >= MAX_PROGRAMS {
             bail!("{MAX_PROGRAMS} programs run in this connection already");
@@ -236,9 +365,12 @@ impl Monitor<'_> {
             sftp_server: &self.settings.sftp_server,
             peer: self.peer,
             local: self.local,
+            agent: self.agent.as_ref().filter(|_| agent).map(|file| file.path.as_path()),
         };
         let names = pty.as_ref().zip(terminal).map(|(pty, asked)| (pty.name.as_str(), asked.name.as_str()));
-        let command = program::command(program, names, environment, &facts).map_err(anyhow::Error::msg)?;
+        let grant = self.grant.as_ref().context("nobody logged in")?;
+        let command =
+            program::command(program, names, environment, grant, &facts).map_err(anyhow::Error::msg)?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsString::as_os_str).collect();
         let mut child = Spawn::new(&argv, &command.environment);
         child.arg0 = Some(&command.arg0);
@@ -276,23 +408,39 @@ impl Monitor<'_> {
             if pid == transport {
                 return Ok(true);
             }
-            let Some(channel) = self.programs.iter().find(|(_, p)| **p == pid).map(|(channel, _)| *channel)
+            self.dials.remove(&pid);
+            let Some(number) = self.programs.iter().find(|(_, p)| **p == pid).map(|(number, _)| *number)
             else {
                 continue;
             };
-            self.programs.remove(&channel);
+            self.programs.remove(&number);
             let how = match ended {
                 process::Ended::Status(status) => Ended::Status(status),
                 process::Ended::Signal(signal) => Ended::Signal(signal),
             };
-            wire::send(&self.control, &Tell::Ended { channel, how }, &[]).context("tell the end")?;
+            wire::send(&self.control, &Tell::Ended { number, how }, &[]).context("tell the end")?;
         }
         Ok(false)
     }
 
     fn hang_up(&self) {
         self.programs.values().for_each(|pid| hang_up(*pid));
+        // Nobody waits for them any more, and they hold nothing.
+        self.dials.iter().for_each(|pid| drop(process::signal(*pid, Signal::KILL)));
     }
+}
+
+/// What somebody wants and may not have.
+fn forbidden(grant: &Grant, want: &Want) -> Option<&'static str> {
+    let allowed = match want {
+        Want::Program { terminal, .. } => return (terminal.is_some() && !grant.pty).then_some("a terminal"),
+        Want::Agent => return (!grant.agent).then_some("agent forwarding"),
+        Want::Connect(Place::Tcp { host, port }) => grant.may_open(host, *port),
+        Want::Connect(Place::Unix(_)) => grant.may_open_unix(),
+        Want::Listen(Place::Tcp { host, port }) => grant.may_listen(host, *port),
+        Want::Listen(Place::Unix(_)) => grant.may_listen_unix(),
+    };
+    (!allowed).then_some("this forwarding")
 }
 
 /// As when a line drops: programs that want to outlive it ignore the signal (nohup, tmux). CONT, for
@@ -325,6 +473,13 @@ fn open_terminal(asked: &Terminal) -> Result<tty::Pty> {
 /// A stranger's word, for the log.
 fn short(text: &str) -> String {
     text.chars().take(32).collect()
+}
+
+fn short_place(place: &Place) -> String {
+    match place {
+        Place::Tcp { host, port } => format!("{}:{port}", short(host)),
+        Place::Unix(path) => short(path),
+    }
 }
 
 /// IPv4 as IPv4, though the socket is an IPv6 one.

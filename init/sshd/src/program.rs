@@ -1,7 +1,8 @@
 //! What a request of a client becomes: program, arguments, environment. Pure, but for the questions
 //! that a `Facts` answers.
 
-use crate::wire::{MAX_COMMAND, Program};
+use crate::options::Grant;
+use crate::wire::{Blob, MAX_COMMAND, Program};
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
@@ -21,6 +22,8 @@ pub struct Facts<'a> {
     pub sftp_server: &'a Path,
     pub peer: SocketAddr,
     pub local: SocketAddr,
+    /// The socket of the client's agent, where it was lent.
+    pub agent: Option<&'a Path>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -37,11 +40,38 @@ pub fn command(
     program: &Program,
     terminal: Option<(&str, &str)>,
     variables: &[(String, String)],
+    grant: &Grant,
     facts: &Facts<'_>,
 ) -> Result<Command, String> {
     let bash = Path::new("/bin/bash");
     let shell = if (facts.exists)(bash) { bash } else { Path::new("/bin/sh") };
     let name = shell.file_name().unwrap_or(OsStr::new("sh"));
+    // What stands before the key is the administrator's, and comes last.
+    let variables: Vec<_> = variables
+        .iter()
+        .filter(|(name, _)| grant.command.is_none() || is_harmless(name))
+        .filter(|(name, _)| grant.environment.iter().all(|(known, _)| known != name))
+        .chain(&grant.environment)
+        // The terminal's own name comes with it.
+        .filter(|(name, _)| terminal.is_none() || name != "TERM")
+        .cloned()
+        .collect();
+    let mut environment = environment(shell, terminal, &variables, facts);
+    let forced;
+    let program = match &grant.command {
+        None => program,
+        Some(command) => {
+            if let Some(asked) = asked(program, facts) {
+                environment.push(("SSH_ORIGINAL_COMMAND".into(), asked));
+            }
+            forced = if command == "internal-sftp" {
+                Program::Subsystem("sftp".to_string())
+            } else {
+                Program::Exec(Blob(command.clone().into_bytes()))
+            };
+            &forced
+        }
+    };
     let (argv, arg0) = match program {
         Program::Shell => {
             let mut arg0 = OsString::from("-");
@@ -70,10 +100,22 @@ pub fn command(
     Ok(Command {
         argv,
         arg0,
-        environment: environment(shell, terminal, variables, facts),
+        environment,
         // With its dot, it is there only for those who may enter.
         directory: PathBuf::from(if (facts.exists)(Path::new("/root/.")) { HOME } else { "/" }),
     })
+}
+
+/// What a client would have run, for a command that was forced upon it.
+fn asked(program: &Program, facts: &Facts<'_>) -> Option<OsString> {
+    match program {
+        Program::Shell => None,
+        // A NUL would end it, and then a command could look like another.
+        Program::Exec(command) if command.0.contains(&0) => None,
+        Program::Exec(command) => Some(OsString::from_vec(command.0.clone())),
+        Program::Subsystem(name) if name == "sftp" => Some(facts.sftp_server.into()),
+        Program::Subsystem(name) => Some(name.replace('\0', "").into()),
+    }
 }
 
 fn environment(
@@ -100,6 +142,9 @@ fn environment(
         ("SSH_CLIENT", client.into()),
     ];
     environment.extend(ours.into_iter().map(|(name, value): (&str, OsString)| (name.into(), value)));
+    if let Some(agent) = facts.agent {
+        environment.push(("SSH_AUTH_SOCK".into(), agent.into()));
+    }
     if let Some((device, wanted)) = terminal {
         environment.push(("SSH_TTY".into(), device.into()));
         environment.push(("TERM".into(), known_terminal(wanted, facts).into()));
@@ -107,10 +152,19 @@ fn environment(
     environment
 }
 
-/// What a client may set: what Debian's sshd_config lets through, and what terminals of today send.
+/// What a client may set: the language, as every distribution's sshd_config lets through, what
+/// programs do with a terminal, and the time zone to show.
 pub fn is_accepted(name: &str) -> bool {
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    plain && (matches!(name, "LANG" | "COLORTERM" | "NO_COLOR") || name.starts_with("LC_"))
+    is_plain(name) && (is_harmless(name) || matches!(name, "EDITOR" | "VISUAL" | "PAGER"))
+}
+
+/// Not even a command that was forced upon somebody runs another program because of these.
+fn is_harmless(name: &str) -> bool {
+    matches!(name, "LANG" | "LANGUAGE" | "TERM" | "COLORTERM" | "NO_COLOR" | "TZ") || name.starts_with("LC_")
+}
+
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// The client's terminal if the image has its description, as ncurses looks for it.
@@ -132,7 +186,6 @@ fn known_terminal<'a>(wanted: &'a str, facts: &Facts<'_>) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Blob;
 
     fn with<T>(files: &[&str], run: impl FnOnce(&Facts<'_>) -> T) -> T {
         let exists = |path: &Path| files.iter().any(|file| Path::new(file) == path);
@@ -141,6 +194,7 @@ mod tests {
             sftp_server: Path::new("/sftp-server"),
             peer: "192.0.2.1:1234".parse().unwrap(),
             local: "192.0.2.2:22".parse().unwrap(),
+            agent: None,
         })
     }
 
@@ -150,17 +204,19 @@ mod tests {
 
     #[test]
     fn a_login_shell_knows_that_it_is_one() {
-        let bash = with(&["/bin/bash", "/root"], |f| command(&Program::Shell, None, &[], f)).unwrap();
+        let bash =
+            with(&["/bin/bash", "/root"], |f| command(&Program::Shell, None, &[], &Grant::default(), f))
+                .unwrap();
         assert_eq!((bash.argv, bash.arg0), (vec!["/bin/bash".into()], "-bash".into()));
         assert_eq!(bash.directory, Path::new("/root"));
-        let sh = with(&[], |f| command(&Program::Shell, None, &[], f)).unwrap();
+        let sh = with(&[], |f| command(&Program::Shell, None, &[], &Grant::default(), f)).unwrap();
         assert_eq!((sh.argv, sh.arg0), (vec!["/bin/sh".into()], "-sh".into()));
         assert_eq!(sh.directory, Path::new("/"), "no /root is no reason to fail");
     }
 
     #[test]
     fn a_command_is_the_shell_s_and_its_bytes_are_kept() {
-        let got = with(&[], |f| command(&exec(b"echo \xff"), None, &[], f)).unwrap();
+        let got = with(&[], |f| command(&exec(b"echo \xff"), None, &[], &Grant::default(), f)).unwrap();
         assert_eq!(got.argv, ["/bin/sh".into(), "-c".into(), OsString::from_vec(b"echo \xff".to_vec())]);
         assert_eq!(got.arg0, "sh");
     }
@@ -174,17 +230,39 @@ mod tests {
             ("no subsystem netconf", Program::Subsystem("netconf".to_string())),
         ];
         for (want, program) in cases {
-            let error = with(&[], |f| command(program, None, &[], f)).unwrap_err();
+            let error = with(&[], |f| command(program, None, &[], &Grant::default(), f)).unwrap_err();
             assert!(error.contains(want), "{error}");
         }
     }
 
     #[test]
-    fn a_client_sets_its_language_and_nothing_else() {
-        let given =
-            [("LC_ALL", "C"), ("LANG", "de_DE.UTF-8"), ("LD_PRELOAD", "x"), ("PATH", "x"), ("LC_A B", "x")];
+    fn a_client_sets_its_language_and_editor_and_nothing_else() {
+        let given = [
+            ("LC_ALL", "C"),
+            ("LANG", "de_DE.UTF-8"),
+            ("EDITOR", "nano"),
+            ("TERM", "vt100"),
+            ("LD_PRELOAD", "x"),
+            ("PATH", "x"),
+            ("LC_A B", "x"),
+        ];
         let given = given.map(|(name, value)| (name.to_string(), value.to_string()));
-        let got = with(&[], |f| command(&Program::Shell, None, &given, f)).unwrap().environment;
+        let run = |terminal, grant: &Grant| {
+            with(&[], |f| command(&Program::Shell, terminal, &given, grant, f)).unwrap().environment
+        };
+        let forced = Grant {
+            command: Some("x".to_string()),
+            environment: vec![("LANG".to_string(), "C".to_string())],
+            ..Grant::default()
+        };
+        let got = run(Some(("/dev/pts/0", "xterm")), &forced);
+        let values = |name: &str| -> Vec<_> {
+            got.iter().filter(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap()).collect()
+        };
+        assert_eq!(values("EDITOR"), [""; 0], "a forced command runs no other");
+        assert_eq!(values("LANG"), ["C"], "the key's line wins");
+        assert_eq!(values("TERM"), [KNOWN_TERMINAL], "the terminal has a name of its own");
+        let got = run(None, &Grant::default());
         let get = |name: &str| {
             let values: Vec<_> =
                 got.iter().filter(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap()).collect();
@@ -194,7 +272,7 @@ mod tests {
         assert_eq!((get("LC_ALL"), get("LANG")), (Some("C"), Some("de_DE.UTF-8")));
         assert_eq!((get("LD_PRELOAD"), get("LC_A B"), get("PATH")), (None, None, Some(PATH)));
         assert_eq!(get("SSH_CONNECTION"), Some("192.0.2.1 1234 192.0.2.2 22"));
-        assert_eq!(get("TERM"), None, "no terminal, no TERM");
+        assert_eq!((get("TERM"), get("EDITOR")), (Some("vt100"), Some("nano")));
     }
 
     #[test]
@@ -210,5 +288,24 @@ mod tests {
                 with(&["/usr/share/terminfo/t/tmux-256color"], |f| known_terminal(wanted, f).to_string());
             assert_eq!(got, want, "TERM {wanted}");
         }
+    }
+
+    #[test]
+    fn a_forced_command_runs_instead_and_is_told_what_was_asked() {
+        let grant = Grant { command: Some("backup".to_string()), ..Grant::default() };
+        let cases = [
+            (exec(b"rm -rf /"), Some("rm -rf /")),
+            (Program::Shell, None),
+            (Program::Subsystem("sftp".to_string()), Some("/sftp-server")),
+        ];
+        for (program, asked) in cases {
+            let got = with(&[], |f| command(&program, None, &[], &grant, f)).unwrap();
+            assert_eq!(got.argv, ["/bin/sh", "-c", "backup"]);
+            let told = got.environment.iter().find(|(name, _)| name == "SSH_ORIGINAL_COMMAND");
+            assert_eq!(told.map(|(_, value)| value.to_str().unwrap()), asked);
+        }
+        let grant = Grant { command: Some("internal-sftp".to_string()), ..Grant::default() };
+        let got = with(&["/sftp-server"], |f| command(&exec(b"id"), None, &[], &grant, f)).unwrap();
+        assert_eq!(got.argv, ["/sftp-server"]);
     }
 }

@@ -20,6 +20,9 @@ pub struct Settings {
     /// Most of them from one address.
     pub waiting_per_address: usize,
     pub sftp_server: PathBuf,
+    pub curl: PathBuf,
+    /// For the role that fetches one.
+    pub url: String,
 }
 
 impl Default for Settings {
@@ -33,6 +36,8 @@ impl Default for Settings {
             waiting: 100,
             waiting_per_address: 32,
             sftp_server: PathBuf::from("/usr/lib/openssh/sftp-server"),
+            curl: PathBuf::from("/usr/bin/curl"),
+            url: String::new(),
         }
     }
 }
@@ -51,6 +56,8 @@ impl Settings {
                 "--waiting" => settings.waiting = number()? as usize,
                 "--waiting-per-address" => settings.waiting_per_address = number()? as usize,
                 "--sftp-server" => settings.sftp_server = PathBuf::from(value),
+                "--curl" => settings.curl = PathBuf::from(value),
+                "--url" => settings.url = value,
                 _ => bail!("unknown argument {name:?}"),
             }
         }
@@ -66,6 +73,7 @@ impl Settings {
             ("--waiting", self.waiting.to_string()),
             ("--waiting-per-address", self.waiting_per_address.to_string()),
             ("--sftp-server", self.sftp_server.to_string_lossy().into_owned()),
+            ("--curl", self.curl.to_string_lossy().into_owned()),
         ]
         .into_iter()
         .flat_map(|(name, value)| [name.to_string(), value])

@@ -17,60 +17,128 @@ pub const MAX_COMMAND: usize = (128 << 10) - 1;
 
 /// From the transport to its monitor.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Ask {
-    /// May `user` log in with this key (two fields of an OpenSSH line)? Answered by a `Verdict`.
-    Key {
-        user: String,
-        key: String,
-        /// The client has signed with it. An accepted one logs in.
-        proved: bool,
-    },
+    /// The host key's signature under an exchange hash. Answered by a `Signature`.
+    Sign { key: Blob, sha: Sha, hash: Blob },
+    /// Would this key or certificate, as a request holds it, open the door? Answered by a `Verdict`.
+    Offer { user: String, algorithm: String, key: Blob },
+    /// A request and the client's signature under it, which log in. Answered by a `Verdict`.
+    Proof { signed: Blob, signature: Blob },
     /// Answered by a `Verdict`.
     Password { user: String, password: String },
-    /// Start a program. Answered by `Opened` or `Refused`.
-    Open { channel: u32, program: Program, terminal: Option<Terminal>, environment: Vec<(String, String)> },
-    /// To the process group of the channel's program, by the name that SSH uses (`INT`).
-    Signal { channel: u32, signal: String },
-    /// The client closed the channel.
-    Close { channel: u32 },
+    /// Answered by `Granted` or `Refused` of the same number.
+    Request { number: u32, want: Want },
+    /// To the process group of a program that was granted, by the name that SSH uses (`INT`).
+    Signal { number: u32, signal: String },
+    /// The client closed the channel of a program, or wants no more connections to a listener.
+    Close { number: u32 },
+}
+
+/// What only the monitor can give.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Want {
+    /// With a terminal, its master is granted; without, stdin, stdout and stderr.
+    Program {
+        program: Program,
+        terminal: Option<Terminal>,
+        environment: Vec<(String, String)>,
+        /// The program is told of the connection's agent.
+        agent: bool,
+    },
+    /// A connection: of a Unix socket, the socket itself; of TCP, one that a [`Dialled`] comes from.
+    Connect(Place),
+    /// Sockets that listen there, one or two; of TCP, with the port.
+    Listen(Place),
+    /// A socket that listens for programs of this connection that want the client's agent.
+    Agent,
+}
+
+/// Where a stream can go to or come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    Tcp { host: String, port: u16 },
+    Unix(String),
 }
 
 /// From the monitor to its transport.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "tell", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Tell {
     /// First of all.
     Welcome {
-        /// OpenSSH's private key format.
-        host_key: String,
+        /// Public lines of OpenSSH.
+        host_keys: Vec<String>,
+        /// As OpenSSH has it, of one of the keys.
+        certificate: Option<String>,
         /// Whether to offer passwords at all.
         passwords: bool,
     },
+    /// As it is sent: a name and a blob.
+    Signature(Blob),
     Verdict {
         accepted: bool,
         /// Another password may be tried.
         passwords: bool,
+        /// Terminals are given.
+        terminals: bool,
     },
-    /// With a terminal: its master. Without: stdin, stdout, stderr. None of them blocks.
-    Opened {
-        channel: u32,
+    /// With descriptors, as [`Want`] says. None of them blocks.
+    Granted {
+        number: u32,
+        port: u16,
     },
     Refused {
-        channel: u32,
-        error: String,
+        number: u32,
+        why: Refusal,
     },
-    /// The program ended; its output may still be read.
+    /// A program ended; its output may still be read.
     Ended {
-        channel: u32,
+        number: u32,
         how: Ended,
     },
+}
+
+/// The hash of an RSA signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sha {
+    /// The key is of another kind.
+    None,
+    Sha256,
+    Sha512,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// Whoever logged in may not.
+    Forbidden,
+    /// It was tried; the monitor's log says more.
+    Failed,
+}
+
+/// From the monitor to a dialler: where to.
+#[derive(Serialize, Deserialize)]
+pub struct Dial {
+    pub host: String,
+    pub port: u16,
+}
+
+/// From a dialler to the transport: with the connected socket, or why there is none.
+#[derive(Serialize, Deserialize)]
+pub struct Dialled {
+    pub error: Option<String>,
 }
 
 /// From the monitor to the listener that started it.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "kebab-case")]
 pub enum Report {
+    /// Keys are exchanged: there is somebody who speaks SSH.
+    Talks,
     /// A password is about to be tried. The only one that is answered, by a `Wait`.
     Attempt,
     Failed,
@@ -162,15 +230,15 @@ mod tests {
     fn the_longest_command_fits_into_a_message() {
         let (near, far) = pass::pair().unwrap();
         let command = Blob(vec![0xff; MAX_COMMAND]);
-        let ask = Ask::Open {
-            channel: 1,
+        let want = Want::Program {
             program: Program::Exec(command.clone()),
             terminal: None,
             environment: vec![],
+            agent: false,
         };
-        send(&near, &ask, &[]).unwrap();
+        send(&near, &Ask::Request { number: 1, want: want.clone() }, &[]).unwrap();
         match receive::<Ask>(&far).unwrap() {
-            Some((Ask::Open { program: Program::Exec(got), .. }, _)) => assert!(got == command),
+            Some((Ask::Request { number: 1, want: got }, _)) => assert!(got == want),
             _ => panic!("another message"),
         }
         drop(near);

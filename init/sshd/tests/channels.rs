@@ -187,16 +187,6 @@ fn one_connection_serves_many_sessions_one_after_the_other() {
 }
 
 #[test]
-fn forwarding_is_refused_and_the_connection_lives() {
-    need_client!();
-    let server = Server::with_key();
-    let done = run(&mut server.ssh(&["-W", "127.0.0.1:1"]), b"");
-    assert!(done.stderr.contains("administratively prohibited"), "{}", done.stderr);
-    let forward = ["-R", "127.0.0.1:0:127.0.0.1:1", "-A"];
-    assert_eq!(run(server.ssh(&forward).arg("echo in"), b"").succeeds().text(), "in\n");
-}
-
-#[test]
 fn a_subsystem_that_is_not_there_is_refused() {
     need_client!();
     let server = Server::with_key();

@@ -102,3 +102,60 @@ fn new_keys_in_the_middle_change_no_byte() {
     let output = through(&server, &["-o", "RekeyLimit=2M"], "cat", input.clone(), Duration::ZERO);
     assert!(output == input);
 }
+
+#[test]
+fn compression_that_was_asked_for_changes_no_byte() {
+    need_client!();
+    let server = Server::with_key();
+    // What does not compress, and what does very well; new keys in the middle, too.
+    let input = [noise(8 << 20), vec![b'x'; 8 << 20], noise(1 << 20)].concat();
+    for extra in [&["-C"][..], &["-C", "-o", "RekeyLimit=2M"]] {
+        assert!(through(&server, extra, "cat", input.clone(), Duration::ZERO) == input, "{extra:?}");
+    }
+    let done = run(server.ssh(&["-C", "-vv"]).arg("echo in"), b"").succeeds();
+    assert!(done.stderr.contains("compression: zlib@openssh.com"), "{}", done.stderr);
+    assert!(!done.stderr.contains("none,zlib,"), "zlib before login is offered");
+}
+
+#[test]
+fn new_keys_by_time_and_by_the_server_s_own_count() {
+    need_client!();
+    let server = Server::with_key();
+    let exchanges = |extra: &[&str], command: &str| {
+        let done = run(server.ssh(&[&["-v"], extra].concat()).arg(command), b"").succeeds();
+        (done.stderr.matches("SSH2_MSG_KEXINIT received").count(), done.stdout.len())
+    };
+    let (count, length) =
+        exchanges(&["-o", "RekeyLimit=default 1s"], "for i in 1 2 3 4; do echo $i; sleep 1; done");
+    assert!(count >= 3 && length == 8, "{count} exchanges, {length} bytes");
+    // The server's own limit is a gibibyte.
+    let bytes = (1 << 30) + (64 << 20);
+    let (count, length) = exchanges(&["-c", "aes128-gcm@openssh.com"], &format!("head -c {bytes} /dev/zero"));
+    assert!(count == 2 && length == bytes, "{count} exchanges, {length} bytes");
+}
+
+#[test]
+fn many_sessions_of_one_connection_at_once() {
+    need_client!();
+    let server = Server::with_key();
+    let path = format!("ControlPath={}", server.path("master").display());
+    let mut master = server.ssh(&["-N", "-o", "ControlMaster=yes", "-o", &path]).spawn().unwrap();
+    assert!(until(|| server.path("master").exists()));
+    let mut sessions: Vec<_> = (0..40)
+        .map(|number| {
+            let mut session = server.ssh(&["-o", &path]);
+            session.arg(format!("cat; echo {number}")).stdin(Stdio::piped()).stdout(Stdio::piped());
+            session.spawn().unwrap()
+        })
+        .collect();
+    for (number, session) in sessions.iter_mut().enumerate() {
+        session.stdin.as_mut().unwrap().write_all(b"in ").unwrap();
+        drop(session.stdin.take());
+        let mut text = String::new();
+        session.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, format!("in {number}\n"));
+        wait(session, "ssh");
+    }
+    master.kill().unwrap();
+    wait(&mut master, "ssh");
+}

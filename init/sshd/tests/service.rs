@@ -123,7 +123,7 @@ fn what_speaks_with_strangers_has_no_privileges() {
     let server = Server::with_key();
     // Our parent is the monitor; its other child is the transport.
     let script = "for pid in $(cat /proc/$PPID/task/$PPID/children); do
-        tr '\\0' ' ' < /proc/$pid/cmdline; grep -E '^(Uid|Gid|Groups|CapEff|CapPrm|NoNewPrivs):' /proc/$pid/status; done";
+        tr '\\0' ' ' < /proc/$pid/cmdline; grep -E '^(Uid|Gid|Groups|CapEff|CapPrm|NoNewPrivs|Seccomp):' /proc/$pid/status; done";
     let done = run(server.ssh(&[]).arg(script), b"").succeeds();
     let text = done.text();
     let transport = text.split(" transport ").nth(1).unwrap_or_else(|| panic!("no transport in {text}"));
@@ -134,6 +134,7 @@ fn what_speaks_with_strangers_has_no_privileges() {
         "CapPrm:\t0000000000000000\n",
         "CapEff:\t0000000000000000\n",
         "NoNewPrivs:\t1\n",
+        "Seccomp:\t2\n",
     ] {
         assert!(transport.contains(wanted), "no {wanted:?} in {transport}");
     }
@@ -152,4 +153,19 @@ fn nothing_is_left_of_a_connection_that_ended() {
         "{}",
         fs::read_to_string(&children).unwrap()
     );
+}
+
+#[test]
+fn whoever_sends_a_byte_now_and_then_is_sent_away_as_well() {
+    need_client!();
+    let server = Server::start(|_| {}, &["--grace", "2"]);
+    let mut slow = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let start = std::time::Instant::now();
+    // Never a whole line, and never silent.
+    while slow.write_all(b"S").is_ok() {
+        assert!(start.elapsed() < harness::DEADLINE, "still connected");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(start.elapsed().as_secs() < 20, "it took {:?}", start.elapsed());
+    server.log.wait_for("nobody logged in within 2s");
 }

@@ -51,6 +51,9 @@ pub enum Event {
         line: String,
         fingerprint: String,
         alias: String,
+        /// Its record in DNS (RFC 4255), without the name: `IN SSHFP 4 2 ...`.
+        #[serde(default)]
+        sshfp: String,
     },
     /// An address was configured.
     Address {

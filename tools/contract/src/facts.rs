@@ -47,6 +47,9 @@ pub struct Block {
     pub hardware: Hardware,
     pub md: Option<Md>,
     pub dm: Option<Dm>,
+    /// Of our overlays, on the running machine: what the kernel says of the snapshot, as
+    /// `dmsetup status` prints it: `16/4096 16`, `Overflow`, `Invalid`.
+    pub snapshot: Option<String>,
     /// Backing file of a loop device.
     pub loop_file: Option<String>,
 }
@@ -129,6 +132,9 @@ pub struct Dm {
     pub uuid: String,
     pub suspended: bool,
 }
+
+/// How the UUIDs of our overlays begin; the id of the original follows.
+pub const OVERLAY_UUID: &str = "LIFEBOAT-OVERLAY-";
 
 /// One line of /proc/self/mountinfo, with octal escapes resolved (lossily where not UTF-8).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

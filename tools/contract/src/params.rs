@@ -79,7 +79,7 @@ pub const PARAMS: &[Param] = &[
         Owner::Sshd,
         true,
         false,
-        "public key that may log in as root, in the form of authorized_keys; blanks as commas or in quotes",
+        "public key that may log in as root, in the form of authorized_keys (blanks as commas or in quotes), or a URL of such",
     ),
     p(
         "vconsole.keymap",

@@ -26,6 +26,8 @@ pub const LOCK: &str = "/run/lifeboat/lock";
 pub const LEDGER: &str = "/run/lifeboat/ledger";
 /// One file per disk that missed a deadline, named by diskseq: `{pid} {path}\n`.
 pub const HUNG: &str = "/run/lifeboat/hung";
+/// A tmpfs of its own with a total size: the stores of overlays, one sparse file each.
+pub const OVERLAY: &str = "/run/lifeboat/overlay";
 /// The host key of this boot, mode 0600, kept over restarts of the listener.
 pub const HOST_KEY: &str = "/run/lifeboat/sshd/host_ed25519";
 /// The one-time password, mode 0600, for the consoles alone; absent when a key was given.

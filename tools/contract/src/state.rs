@@ -39,6 +39,14 @@ pub struct Sshd {
     pub fingerprint: String,
     /// `lifeboat-SERIAL`, for `HostKeyAlias=`.
     pub alias: String,
+    /// Other keys that are offered, as `host_key`: RSA, some seconds after the start.
+    pub more_host_keys: Vec<String>,
+    /// The host certificate that is offered, in words; empty without.
+    pub certificate: String,
+    /// What DNS holds of the host keys (RFC 4255), without the name: `IN SSHFP 4 2 ...`.
+    pub sshfp: Vec<String>,
+    /// The known_hosts line of the alias as a QR code, in half blocks, light on dark.
+    pub qr: String,
     /// What was accepted as a way in, one line each: `key SHA256:... (me) from the command line`.
     pub keys: Vec<String>,
     /// A one-time password stands on the consoles ([`crate::paths::PASSWORD`]).

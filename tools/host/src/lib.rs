@@ -10,6 +10,7 @@ pub mod consents;
 pub mod device;
 pub mod devices;
 pub mod events;
+pub mod firmware;
 pub mod fstab;
 pub mod holders;
 pub mod kmsg;

@@ -6,7 +6,21 @@ use std::io;
 
 const NEW_ARRAY: &str = "/sys/module/md_mod/parameters/new_array";
 /// What is written here by anyone, and so by a worker.
-const ATTRIBUTES: &[&str] = &["array_state", "bitmap/location", "metadata_version", "new_dev"];
+const ATTRIBUTES: &[&str] = &[
+    "array_state",
+    "bitmap/location",
+    "chunk_size",
+    "component_size",
+    "layout",
+    "level",
+    "metadata_version",
+    "new_dev",
+    "raid_disks",
+    "resync_start",
+    "sync_action",
+];
+/// And of one member, below `dev-NAME`.
+const OF_MEMBER: &[&str] = &["offset", "size", "slot"];
 
 /// Makes the device `mdN`, with nothing behind it.
 pub fn create(_act: &Act, root: &Root, name: &str) -> io::Result<()> {
@@ -25,8 +39,14 @@ pub fn attribute(root: &Root, name: &str, attribute: &str) -> Option<String> {
 /// For workers: adding a member reads it, and starting or stopping an array may write to all of them, which
 /// never returns where one of them hangs.
 pub fn write(root: &Root, name: &str, attribute: &str, text: &str) -> io::Result<()> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !name.starts_with("md") || !name.chars().all(plain) || !ATTRIBUTES.contains(&attribute) {
+    let plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "_-!".contains(c));
+    let known = match attribute.split_once('/') {
+        None => ATTRIBUTES.contains(&attribute),
+        Some((member, of_member)) => {
+            member.starts_with("dev-") && plain(member) && OF_MEMBER.contains(&of_member)
+        }
+    };
+    if !name.starts_with("md") || !plain(name) || !known {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no such attribute of an array"));
     }
     root.write(path(name, attribute), text)
@@ -45,13 +65,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let md = dir.path().join("sys/block/md0/md");
         std::fs::create_dir_all(&md).unwrap();
-        for attribute in ["array_state", "level"] {
+        for attribute in ["array_state", "sync_max"] {
             std::fs::write(md.join(attribute), "clear\n").unwrap();
         }
         let root = Root::at(dir.path()).unwrap();
         write(&root, "md0", "array_state", "readonly").unwrap();
         assert!(state(&root, "md0").unwrap().starts_with("readonly"));
-        for (name, attribute) in [("md0", "level"), ("md0/../md0", "array_state"), ("sda", "array_state")] {
+        for (name, attribute) in [
+            ("md0", "sync_max"),
+            ("md0/../md0", "array_state"),
+            ("sda", "array_state"),
+            ("md0", "dev-sda/state"),
+            ("md0", "dev-../array_state"),
+        ] {
             assert!(write(&root, name, attribute, "x").is_err(), "{name} {attribute}");
         }
         assert_eq!(state(&root, "md1"), None);

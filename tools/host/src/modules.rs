@@ -69,8 +69,9 @@ impl Index {
                 match word {
                     "pre:" => is_after = false,
                     "post:" => is_after = true,
-                    name if is_after => after.push(normal(name)),
-                    name => before.push(normal(name)),
+                    // As written: an alias (`crypto-crc32c`) is no name.
+                    wanted if is_after => after.push(wanted.to_string()),
+                    wanted => before.push(wanted.to_string()),
                 }
             }
             let entry = index.soft.entry(normal(module)).or_default();
@@ -244,8 +245,8 @@ mod tests {
     fn index() -> Index {
         let texts = [
             "kernel/a/virtio_net.ko: kernel/a/net_failover.ko kernel/a/failover.ko\nkernel/a/net_failover.ko: kernel/a/failover.ko\nkernel/a/failover.ko:\nkernel/fs/xfs/xfs.ko.xz: \n",
-            "alias virtio:d00000001v* virtio_net\nalias fs-xfs xfs\nalias pci:v00008086d0000[10]0[0-9]Esv*sd* e1000\n",
-            "softdep xfs pre: crc32c post: extra-one\n",
+            "alias virtio:d00000001v* virtio_net\nalias fs-xfs xfs\nalias crypto-crc32c crc32c_generic\nalias pci:v00008086d0000[10]0[0-9]Esv*sd* e1000\n",
+            "softdep xfs pre: crypto-crc32c post: extra-one\n",
             "kernel/drivers/block/brd.ko\n",
             "xfs: a/b.bin c.bin\n",
         ];
@@ -261,7 +262,8 @@ mod tests {
         assert_eq!(index.resolve("pci:v00008086d0000100Esv1sd2"), ["e1000"]);
         assert!(index.resolve("pci:v00008086d0000200Esv1sd2").is_empty());
         assert_eq!(index.needs["virtio_net"], ["failover", "net_failover"]);
-        assert_eq!(index.soft["xfs"], (vec!["crc32c".to_string()], vec!["extra_one".to_string()]));
+        assert_eq!(index.soft["xfs"], (vec!["crypto-crc32c".to_string()], vec!["extra-one".to_string()]));
+        assert_eq!(index.resolve("crypto-crc32c"), ["crc32c_generic"]);
         assert_eq!(index.firmware("xfs"), ["a/b.bin", "c.bin"]);
         assert!(index.is_builtin("brd"));
     }

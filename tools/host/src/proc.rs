@@ -29,12 +29,12 @@ pub fn uptime(root: &Root) -> f64 {
     line.split(' ').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0)
 }
 
-/// Bytes of memory that programs can have without anything being swapped out; `None` where the kernel does not say.
-pub fn available_memory(root: &Root) -> Option<u64> {
-    let text = root.read_text("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
+/// Bytes that programs could have without swapping (MemAvailable); 0 where the kernel does not say.
+pub fn available_memory(root: &Root) -> u64 {
+    let text = root.read_text("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
 }
 
 /// Kernel names in /proc/partitions' order.
@@ -138,10 +138,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("proc")).unwrap();
         let root = Root::at(dir.path()).unwrap();
-        assert_eq!(available_memory(&root), None);
+        assert_eq!(available_memory(&root), 0);
         let text = "MemTotal:        2014412 kB\nMemFree:          100 kB\nMemAvailable:     300000 kB\n";
         std::fs::write(dir.path().join("proc/meminfo"), text).unwrap();
-        assert_eq!(available_memory(&root), Some(300_000 << 10));
+        assert_eq!(available_memory(&root), 300_000 << 10);
     }
 
     #[test]

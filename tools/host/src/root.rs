@@ -18,6 +18,9 @@ pub const MAX_FILE: u64 = 16 << 20;
 /// Most entries of one directory; /sys/class/block of a machine with thousands of LUNs fits.
 pub const MAX_ENTRIES: usize = 65_536;
 
+/// Tries of one look-up against renames and mounts; each is a few microseconds.
+const TRIES: u32 = 1000;
+
 #[derive(Clone, Debug)]
 pub struct Root {
     directory: Arc<OwnedFd>,
@@ -104,7 +107,18 @@ impl Root {
         if !flags.contains(OFlags::PATH) {
             flags |= OFlags::NOCTTY; // openat2 refuses it beside O_PATH
         }
-        Ok(rustix::fs::openat2(&*self.directory, relative, flags, mode, resolve)?)
+        // EAGAIN: somebody renamed or mounted anything while a `..` was walked (openat2(2)). Most paths
+        // of sysfs are links with one, and state files are renamed all the time.
+        let mut tries = 0;
+        loop {
+            match rustix::fs::openat2(&*self.directory, relative, flags, mode, resolve) {
+                Err(rustix::io::Errno::AGAIN) if tries < TRIES => {
+                    tries += 1;
+                    std::thread::yield_now();
+                }
+                other => return Ok(other?),
+            }
+        }
     }
 
     /// A regular file's whole content, [`MAX_FILE`] at most. Files of sysfs and proc are regular.
@@ -223,5 +237,32 @@ mod tests {
         )
         .unwrap();
         assert!(Root::at(dir.path()).unwrap().read("fifo").is_err());
+    }
+
+    #[test]
+    fn renames_elsewhere_do_not_hide_what_is_behind_a_link() {
+        let memory = Path::new("/dev/shm"); // renames are quick there
+        let place = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        let dir = tempfile::tempdir_in(&place).unwrap();
+        std::fs::create_dir_all(dir.path().join("class")).unwrap();
+        std::fs::create_dir_all(dir.path().join("devices/one")).unwrap();
+        std::fs::write(dir.path().join("devices/one/serial"), "S1\n").unwrap();
+        std::os::unix::fs::symlink("../devices/one", dir.path().join("class/one")).unwrap();
+        let root = Root::at(dir.path()).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (done, elsewhere) = (&done, tempfile::tempdir_in(&place).unwrap());
+            scope.spawn(move || {
+                std::fs::write(elsewhere.path().join("a"), "").unwrap();
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::rename(elsewhere.path().join("a"), elsewhere.path().join("b")).unwrap();
+                    std::fs::rename(elsewhere.path().join("b"), elsewhere.path().join("a")).unwrap();
+                }
+            });
+            let lost =
+                (0..100_000).filter(|_| root.line("class/one/serial").as_deref() != Some("S1")).count();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(lost, 0);
+        });
     }
 }

@@ -5,7 +5,7 @@
 //! drive's serial number and transport are found follows what lsblk(8) shows.
 
 use crate::{Root, proc, workers};
-use contract::facts::{Block, Dm, Facts, Hardware, Md, Partition};
+use contract::facts::{Block, Dm, Facts, Hardware, Md, OVERLAY_UUID, Partition};
 use contract::paths;
 use rustix::fs::FileType;
 use std::collections::HashMap;
@@ -13,6 +13,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const CLASS: &str = "/sys/class/block";
+/// A directory for each mounted btrfs, with a link for each of its devices.
+const BTRFS: &str = "/sys/fs/btrfs";
 /// The unit of `size` and `start` in sysfs, whatever the drive's sectors are.
 const SECTOR: u64 = 512;
 
@@ -78,6 +80,22 @@ pub fn file_of_passing_loop(root: &Root, name: &str) -> Option<String> {
     let directory = format!("{CLASS}/{name}/loop");
     root.line(format!("{directory}/autoclear")).filter(|flag| flag == "1")?;
     root.line(format!("{directory}/backing_file"))
+}
+
+/// Kernel names of all devices of the mounted btrfs that `source` is one of.
+pub fn btrfs_devices(root: &Root, blocks: &[Block], source: &str) -> Vec<String> {
+    let is = |block: &&Block| {
+        let mapped =
+            block.dm.as_ref().is_some_and(|dm| source.strip_prefix("/dev/mapper/") == Some(&dm.name));
+        block.path() == source || mapped
+    };
+    let Some(own) = blocks.iter().find(is) else { return Vec::new() };
+    let pools = root.list(BTRFS).unwrap_or_default();
+    let devices = |pool: &std::ffi::OsString| {
+        let names = root.list(Path::new(BTRFS).join(pool).join("devices")).unwrap_or_default();
+        names.into_iter().filter_map(|name| name.into_string().ok()).collect::<Vec<_>>()
+    };
+    pools.iter().map(devices).find(|names| names.contains(&own.name)).unwrap_or_default()
 }
 
 /// Disks as /proc/partitions has them, those that it leaves out (no medium) behind them, each
@@ -154,6 +172,7 @@ fn block(root: &Root, name: &str) -> Option<Block> {
             uuid: at.line("dm/uuid").unwrap_or_default(),
             suspended: at.flag("dm/suspended"),
         }),
+        snapshot: snapshot(&at),
         loop_file: at.line("loop/backing_file"),
         partition,
     })
@@ -242,6 +261,13 @@ fn md(at: &Attributes<'_>) -> Option<Md> {
         degraded: at.number("md/degraded").unwrap_or(0),
         members: at.names("md").iter().filter_map(member).collect(),
     })
+}
+
+/// sysfs does not have it. Only our overlays are asked: they answer from memory.
+fn snapshot(at: &Attributes<'_>) -> Option<String> {
+    let ours = at.root.is_live() && at.line("dm/uuid")?.starts_with(OVERLAY_UUID);
+    let targets = ours.then(|| crate::sys::dm::status(&at.line("dm/name")?).ok())??;
+    Some(targets.into_iter().next()?.text)
 }
 
 /// The attributes below one directory.

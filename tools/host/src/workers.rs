@@ -151,6 +151,8 @@ impl Pool {
             .env_clear()
             .stdin(Stdio::from(far))
             .stdout(Stdio::null())
+            // One that is abandoned would keep a session open whose pipe it holds.
+            .stderr(Stdio::null())
             .spawn()?;
         Ok(Worker { child, socket: near.into() })
     }

@@ -2,6 +2,7 @@
 //! graph, and the others are there all the same.
 
 use crate::content;
+use crate::overlay;
 use crate::storage::{Array, Device, Id, Observed, Problem, Storage};
 use crate::text::Untrusted;
 use contract::facts::{Block, Facts, Partition};
@@ -9,7 +10,7 @@ use contract::guard::{self, Consent, Wanted};
 use ondisk::table::{Entry, Table, TableKind};
 use ondisk::volume::Volume;
 use ondisk::{DiskReport, Health, Severity, Signature, Usage};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The graph of one moment. `observed` is by kernel name (the path, for an image file); a device without one
 /// was not looked at.
@@ -48,6 +49,7 @@ pub fn build(facts: Facts, observed: &BTreeMap<String, Observed>, consents: &[Co
         storage.problems.extend(problems_of(device, &storage));
     }
     storage.problems.extend(crate::lvm::problems(&storage));
+    storage.problems.extend(overlay::problems(&storage));
     storage.problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     storage
 }
@@ -147,8 +149,14 @@ fn refused_device(disk: &Device, report: &DiskReport, entry: &Entry) -> Device {
 /// Members by the array's UUID, and each running array with whatever is known of its members.
 fn arrays(storage: &mut Storage) {
     let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
+    // A set is made of overlays alone or of none.
+    let overlaid: BTreeSet<String> =
+        storage.devices.iter().filter(|device| overlay::is_overlay(device)).filter_map(array_of).collect();
+    let is_out = |device: &Device, uuid: &String| {
+        overlaid.contains(uuid) && !overlay::is_overlay(device) || overlay::across(storage, device).is_some()
+    };
     for device in &storage.devices {
-        if let Some(uuid) = array_of(device) {
+        if let Some(uuid) = array_of(device).filter(|uuid| !is_out(device, uuid)) {
             let empty = || Array { uuid: uuid.clone(), members: Vec::new(), device: None };
             arrays.entry(uuid.clone()).or_insert_with(empty).members.push(device.id.clone());
         }
@@ -441,6 +449,7 @@ mod tests {
             resync_offset: 0,
             recovery_offset: None,
             bitmap: false,
+            bitmap_log: None,
             journal: false,
             ppl: false,
             reshape: None,

@@ -1,6 +1,7 @@
 //! Consent: which real devices a command that writes needs to be writable, exactly those and no
 //! others, as the steps that open them.
 
+use crate::overlay::{self, Use};
 use crate::plan::Step;
 use crate::storage::{Device, Id, Observed, Storage};
 use contract::guard::{Consent, Extent, Wanted};
@@ -17,6 +18,8 @@ pub enum Refusal {
     NoNode(String),
     #[error("{path} is open for reading only: {close} first")]
     ReadOnlyMap { path: String, close: String },
+    #[error("{of} is used through its overlay {overlay}; rescue overlay --drop {of} ends that")]
+    Overlaid { of: String, overlay: String },
 }
 
 /// The disks and partitions that a device stands on, itself when it is one; in the graph's order.
@@ -26,6 +29,10 @@ pub fn below<'a>(storage: &'a Storage, id: &Id) -> Vec<&'a Device> {
     let mut open = vec![id.clone()];
     while let Some(id) = open.pop() {
         let Some(device) = storage.get(&id).filter(|_| seen.insert(id.clone())) else { continue };
+        // What is written to an overlay reaches nothing below it.
+        if overlay::is_overlay(device) {
+            continue;
+        }
         if device.guard.is_some() {
             found.insert(id);
         } else {
@@ -83,6 +90,9 @@ fn open(storage: &Storage, device: &Device, by: &str) -> Result<Step, Refusal> {
     }
     if !device.node {
         return Err(Refusal::NoNode(path));
+    }
+    if let Some(Use::Overlay { path: overlay, of }) = overlay::across(storage, device) {
+        return Err(Refusal::Overlaid { of, overlay });
     }
     let Some(diskseq) = device.block.diskseq else { return Err(Refusal::NoSequence(path)) };
     Ok(Step::SetWritable { disk: disk_of(storage, device), consent: consent(device, diskseq, by), path })

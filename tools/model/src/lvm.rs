@@ -11,15 +11,15 @@ use crate::foreign;
 use crate::plan::Step;
 use crate::storage::{Device, Id, Problem, Storage, VolumeGroup};
 use crate::text::Untrusted;
+use contract::facts::OVERLAY_UUID;
 use ondisk::volume::Volume;
 use ondisk::volume::lvm::{Area, Group, Kind, Logical, PhysicalVolume};
 use ondisk::{Health, Severity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// How device mapper's devices of LVM and of throw-away copies are known.
+/// How device mapper's devices of LVM are known.
 const LVM_UUID: &str = "LVM-";
-const OVERLAY_UUID: &str = "LIFEBOAT-OVERLAY-";
 /// LVs on LVs: a snapshot of a thin volume in a cached pool on RAID with integrity is nine deep.
 const DEEPEST: usize = 32;
 

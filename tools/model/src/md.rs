@@ -5,15 +5,20 @@
 //!
 //! A half-told story is told: every device that carries the set's UUID is used, or left out with why.
 
+pub mod conf;
+mod name;
+
+pub use name::{Name, Names};
+
 use crate::consent;
-use crate::plan::{MdMember, MdStart, Step};
+use crate::plan::{MdBare, MdMember, MdStart, Step};
 use crate::storage::{Array, Device, Id, Observed, Storage};
 use crate::text::Untrusted;
 use contract::facts::Md;
 use ondisk::Health;
 use ondisk::volume::Volume;
-use ondisk::volume::mdraid::{Level, Metadata, Role, Superblock};
-use std::collections::{BTreeMap, BTreeSet};
+use ondisk::volume::mdraid::{Bitmap, Level, Metadata, Role, Superblock};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The kernel lets a member be one event behind: the others were written, and it was not reached.
@@ -55,6 +60,8 @@ pub struct Judgement {
     /// What would be used: by slot, then those without one.
     pub members: Vec<Member>,
     pub left_out: Vec<LeftOut>,
+    /// The kernel is told what the superblocks say, and does not read them: it would write to what belongs to them.
+    pub bare: bool,
     /// Writes were under way when it was last used: started for writing, it resyncs.
     pub dirty: bool,
     pub refusal: Option<Refusal>,
@@ -78,15 +85,6 @@ pub enum Part {
     Replacement(u32),
     Spare,
     Journal,
-}
-
-impl Judgement {
-    /// Whether a person means this array by a UUID or a name: `22222222:...`, `rescue:2`, `2`, `/dev/md2`, `md2`.
-    pub fn is_called(&self, text: &str) -> bool {
-        let own = self.name.rsplit_once(':').map_or(self.name.as_str(), |(_, name)| name);
-        let by_name = !self.name.is_empty() && (text == self.name || plain(text) == plain(own));
-        by_name || crate::mdadm_conf::uuid(text).is_some_and(|uuid| uuid == self.uuid)
-    }
 }
 
 impl Part {
@@ -185,6 +183,10 @@ pub enum Refusal {
     JournalMissing,
     #[error("it has a partial parity log, which is replayed, and so written, as it starts")]
     Ppl,
+    #[error("its write-intent bitmap is damaged, and with it the kernel does not start it for writing")]
+    BitmapDamaged,
+    #[error("its write-intent bitmap is written to as it starts")]
+    Bitmap,
     #[error("{} {} the same member: copies of a disk, or two paths to one", list(.0), if .0.len() == 2 { "are both" } else { "are all" })]
     Twins(Vec<String>),
     #[error("it split: {} went on without each other", halves(.0))]
@@ -232,7 +234,16 @@ impl Refusal {
         };
         match self {
             Refusal::Reshape | Refusal::Clustered => Some(plain(&used)),
-            Refusal::Journal | Refusal::Ppl => Some(format!("rescue assemble --rw {}", used.first()?)),
+            Refusal::BitmapDamaged => {
+                let all = used.join(" ");
+                Some(format!("rescue writable {all} && mdadm --assemble --update=no-bitmap {device} {all}"))
+            }
+            Refusal::Journal | Refusal::Ppl | Refusal::Bitmap => {
+                let first = used.first()?;
+                Some(format!(
+                    "rescue overlay {first} starts a copy in memory; rescue assemble --rw {first} itself"
+                ))
+            }
             Refusal::JournalMissing | Refusal::DirtyDegraded { .. } => Some(forced(&used)),
             // With stale members it may still be enough; what was written since is torn.
             Refusal::TooFew { .. } => (with_stale.len() > used.len()).then(|| forced(&with_stale)),
@@ -417,9 +428,10 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
     let count = |want: bool| available.iter().filter(|there| **there == want).count();
     let present = u32::try_from(count(true)).unwrap_or(u32::MAX);
     let missing = (0..).zip(&available).filter(|(_, there)| !**there).map(|(slot, _)| slot).collect();
+    let bare = writes_when_read(&leader, &used);
     let refusal = refusal
-        .or_else(|| logged(&leader, &members, wishes.writable))
-        .or_else(|| too_few(leader.superblock, &available, present, dirty));
+        .or_else(|| logged(&leader, &used, bare, wishes.writable))
+        .or_else(|| too_few(leader.superblock, &available, present, dirty, wishes.writable));
     Judgement {
         uuid: array.uuid.clone(),
         name: array_name(leader.superblock),
@@ -431,6 +443,7 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
         missing,
         members,
         left_out,
+        bare: bare && !wishes.writable,
         dirty,
         refusal,
     }
@@ -459,6 +472,7 @@ fn nothing(
         missing: Vec::new(),
         members: Vec::new(),
         left_out,
+        bare: false,
         dirty: false,
         refusal: Some(refusal),
     }
@@ -660,22 +674,57 @@ fn unsupported(superblock: &Superblock) -> Option<Refusal> {
     }
 }
 
-/// A log that the kernel replays as the array starts, even read-only.
-fn logged(leader: &Candidate<'_>, members: &[Member], writable: bool) -> Option<Refusal> {
+/// A log that the kernel replays as the array starts, even read-only, and what could be read without that.
+fn logged(leader: &Candidate<'_>, used: &[Candidate<'_>], bare: bool, writable: bool) -> Option<Refusal> {
     let superblock = leader.superblock;
-    let has_journal = members.iter().any(|member| member.part == Part::Journal);
-    match (superblock.journal, superblock.ppl) {
+    let has_journal = used.iter().any(|one| one.superblock.role == Role::Journal);
+    let damaged = freshest_logs(used).any(|log| log.events.is_none());
+    match (superblock.journal, writable) {
         (true, _) if !has_journal => Some(Refusal::JournalMissing),
-        (true, _) if !writable => Some(Refusal::Journal),
-        (_, true) if !writable => Some(Refusal::Ppl),
-        _ => None,
+        (true, false) => Some(Refusal::Journal),
+        (_, true) if damaged => Some(Refusal::BitmapDamaged),
+        (_, true) => None,
+        (false, false) if bare && !can_be_bare(used) && superblock.ppl => Some(Refusal::Ppl),
+        (false, false) if bare && !can_be_bare(used) => Some(Refusal::Bitmap),
+        (false, false) => None,
     }
 }
 
-fn too_few(superblock: &Superblock, available: &[bool], present: u32, dirty: bool) -> Option<Refusal> {
+/// The bitmaps of the freshest members: one of these is added last, and it is that one's which the kernel reads.
+fn freshest_logs<'a>(used: &[Candidate<'a>]) -> impl Iterator<Item = Bitmap> + use<'a> {
+    let active: Vec<Candidate<'_>> = used.iter().filter(|one| one.slot().is_some()).copied().collect();
+    let latest = active.iter().map(|one| one.superblock.events).max();
+    active
+        .into_iter()
+        .filter(move |one| Some(one.superblock.events) == latest)
+        .filter_map(|one| one.superblock.bitmap_log)
+}
+
+/// Whether the kernel writes to the members of an array that is started read-only by its superblocks: it replays a partial
+/// parity log, overwrites a bitmap that is behind, and clears bits of one, after some seconds and as the
+/// array is stopped (md-bitmap.c: md_bitmap_init_from_disk, md_bitmap_daemon_work, md_bitmap_flush).
+fn writes_when_read(leader: &Candidate<'_>, used: &[Candidate<'_>]) -> bool {
+    let latest = leader.superblock.events;
+    leader.superblock.ppl
+        || freshest_logs(used).any(|log| log.marked || log.events.is_none_or(|events| events < latest))
+}
+
+/// What the kernel is told in sysfs has no blocks that are known to be bad, and counts in KiB.
+fn can_be_bare(used: &[Candidate<'_>]) -> bool {
+    let odd = |size: u64| !size.is_multiple_of(1024);
+    !used.iter().any(|one| one.superblock.bad_blocks || odd(one.superblock.component_size))
+}
+
+fn too_few(
+    superblock: &Superblock,
+    available: &[bool],
+    present: u32,
+    dirty: bool,
+    writable: bool,
+) -> Option<Refusal> {
     let (level, wanted) = (superblock.level, superblock.raid_disks);
-    // A partial parity log closes the hole that a dirty, degraded array has.
-    let clean = !dirty || superblock.ppl || superblock.journal;
+    // A log closes the hole that a dirty, degraded array has; it is replayed where the array is started by its superblocks.
+    let clean = !dirty || superblock.journal || superblock.ppl && writable;
     if !enough(superblock, available, true) {
         Some(Refusal::TooFew { level, present, wanted })
     } else if !enough(superblock, available, clean) {
@@ -713,99 +762,6 @@ fn common_divisor(a: usize, b: usize) -> usize {
     if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
-/// Where an array is to be found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
-    /// `/dev/md2`
-    pub device: String,
-    pub number: u32,
-    /// `/dev/md/root`
-    pub link: Option<String>,
-    /// Why it is not the one that was asked for.
-    pub note: Option<String>,
-}
-
-/// The numbers and links that are taken.
-#[derive(Clone, Debug, Default)]
-pub struct Names {
-    numbers: BTreeSet<u32>,
-    links: BTreeSet<String>,
-}
-
-/// As mdadm counts down from 127; above, nobody would look.
-const HIGHEST: u32 = 127;
-/// Of numbers that a superblock or a configuration may ask for (mdadm's own limit).
-const MOST: u32 = 511;
-
-impl Names {
-    pub fn of(storage: &Storage) -> Names {
-        let number = |device: &Device| device.block.name.strip_prefix("md")?.parse().ok();
-        Names { numbers: storage.devices.iter().filter_map(number).collect(), links: BTreeSet::new() }
-    }
-
-    /// With the links that lead to running arrays.
-    pub fn and_links(self, links: impl IntoIterator<Item = String>) -> Names {
-        Names { links: links.into_iter().collect(), ..self }
-    }
-
-    /// By the number or name of mdadm.conf, else of the superblock, else the first free one from 127 downwards.
-    pub fn choose(&mut self, judgement: &Judgement, configured: Option<&str>) -> Name {
-        let own = judgement.name.rsplit_once(':').map_or(judgement.name.as_str(), |(_, name)| name);
-        let asked = configured.map(plain).unwrap_or_else(|| match judgement.preferred {
-            Some(number) if judgement.name == format!("md{number}") => number.to_string(),
-            _ => own.to_string(),
-        });
-        let asked_number = asked.parse::<u32>().ok().filter(|number| *number <= MOST);
-        let free = asked_number.filter(|number| !self.numbers.contains(number));
-        let number = free.or_else(|| (0..=HIGHEST).rev().find(|number| !self.numbers.contains(number)));
-        let number = number.or_else(|| (HIGHEST..=MOST).find(|number| !self.numbers.contains(number)));
-        // 512 arrays are taken: the kernel will say so.
-        let number = number.unwrap_or(MOST);
-        self.numbers.insert(number);
-        let taken = asked_number.filter(|asked| *asked != number);
-        let mut note = taken.map(|asked| format!("md{asked} is taken by another array"));
-        let mut link = link_name(&asked).filter(|_| taken.is_none());
-        if let Some(name) = link.as_ref().filter(|name| self.links.contains(*name)) {
-            note = Some(format!("the name {name} is taken by another array"));
-            link = None;
-        }
-        self.links.extend(link.clone());
-        Name {
-            device: format!("/dev/md{number}"),
-            number,
-            link: link.map(|name| format!("/dev/md/{name}")),
-            note,
-        }
-    }
-}
-
-/// `/dev/md/root`, `/dev/md0`, `root` and `0` of mdadm.conf or a person, as the bare name.
-fn plain(configured: &str) -> String {
-    let name = configured
-        .strip_prefix("/dev/md/")
-        .or_else(|| configured.strip_prefix("/dev/"))
-        .unwrap_or(configured);
-    match name.strip_prefix("md") {
-        Some(number) if !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()) => {
-            number.to_string()
-        }
-        _ => name.to_string(),
-    }
-}
-
-/// Longest name of version 1's superblock.
-const LONGEST: usize = 32;
-
-/// What may stand below /dev/md: letters, digits and `._-`, as mdadm allows; another character becomes `_`.
-fn link_name(name: &str) -> Option<String> {
-    let portable = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    let mut link: String = name.chars().take(LONGEST).map(portable).collect();
-    if link.starts_with(['.', '-']) {
-        link.replace_range(..1, "_");
-    }
-    (!link.is_empty()).then_some(link)
-}
-
 /// The steps that start a set that was not refused: the members made writable where that was asked for, the
 /// module, and the start.
 pub fn assemble(
@@ -826,27 +782,68 @@ pub fn assemble(
         }
     }
     steps.extend(module(judgement.level).map(|name| Step::Module { name: name.to_string() }));
-    let member = |member: &Member| {
-        let device = storage.get(&member.id)?;
-        Some(MdMember {
-            path: member.path.clone(),
-            major: device.block.major,
-            minor: device.block.minor,
-            slot: member.part.slot(),
-            diskseq: device.block.diskseq,
-            events: member.events,
-        })
-    };
+    // Only what is read needs to be there.
+    let wanted =
+        |member: &&Member| !judgement.bare || matches!(member.part, Part::InSync(_) | Part::Replacement(_));
+    let mut members: Vec<MdMember> =
+        judgement.members.iter().filter(wanted).filter_map(|member| of_plan(storage, member)).collect();
+    // The kernel puts what is added in front, and takes the bitmap from the first (md.c: bind_rdev_to_array).
+    members.sort_by_key(|member| (member.slot.is_some(), member.events));
     steps.push(Step::MdStart(MdStart {
         device: name.device.clone(),
         minor: name.number,
         link: name.link.clone(),
         uuid: judgement.uuid.clone(),
-        members: judgement.members.iter().filter_map(member).collect(),
+        members,
         read_only: !wishes.writable,
         metadata: metadata_name(judgement.metadata).to_string(),
+        bare: judgement.bare.then(|| bare(storage, judgement)).flatten(),
     }));
     Ok(steps)
+}
+
+fn of_plan(storage: &Storage, member: &Member) -> Option<MdMember> {
+    let device = storage.get(&member.id)?;
+    let (superblock, _) = superblock(device)?;
+    Some(MdMember {
+        path: member.path.clone(),
+        major: device.block.major,
+        minor: device.block.minor,
+        slot: member.part.slot(),
+        diskseq: device.block.diskseq,
+        events: member.events,
+        data_offset: superblock.data_offset,
+        data_size: superblock.data_size,
+    })
+}
+
+fn bare(storage: &Storage, judgement: &Judgement) -> Option<MdBare> {
+    let freshest = judgement.members.iter().filter(|member| member.part.slot().is_some());
+    let freshest = freshest.max_by_key(|member| member.events)?;
+    let (superblock, _) = superblock(storage.get(&freshest.id)?)?;
+    Some(MdBare {
+        level: level_name(superblock.level),
+        raid_disks: superblock.raid_disks,
+        layout: superblock.layout,
+        chunk: superblock.chunk,
+        component_size: superblock.component_size,
+        in_sync: judgement.dirty.then_some(if superblock.clean { 0 } else { superblock.resync_offset }),
+    })
+}
+
+/// Firmware RAID, whose metadata is not md's own: what it is called, and its members. Only mdadm assembles it, since somebody
+/// has to write its metadata while it runs.
+pub fn external(storage: &Storage) -> BTreeMap<&'static str, Vec<&str>> {
+    let mut found: BTreeMap<&'static str, Vec<&str>> = BTreeMap::new();
+    for device in storage.devices.iter().filter(|device| device.upper.is_empty()) {
+        let kind = match device.signature().map(|signature| signature.format.as_str()) {
+            Some("isw_raid_member") => "Intel firmware RAID",
+            Some("ddf_raid_member") => "DDF firmware RAID",
+            _ => continue,
+        };
+        found.entry(kind).or_default().push(&device.path);
+    }
+    found
 }
 
 /// Devices that did not answer or could not be read, of which each may be a member that is missed.
@@ -859,5 +856,4 @@ pub fn unread(storage: &Storage) -> Vec<&str> {
 }
 
 #[cfg(test)]
-#[path = "md_tests.rs"]
 mod tests;

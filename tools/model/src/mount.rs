@@ -7,6 +7,7 @@
 use crate::build::ambiguous;
 use crate::consent;
 use crate::fstype::{self, Driver, FsType, Origin};
+use crate::overlay::{self, Use};
 use crate::plan::{MADE, Step};
 use crate::storage::{Device, Id, Observed, Storage};
 use crate::text::{Untrusted, size};
@@ -641,6 +642,8 @@ pub struct Request<'a> {
 pub struct Able<'a> {
     pub known: &'a [String],
     pub helper: &'a dyn Fn(&str) -> bool,
+    /// Bytes of memory that are free, for an overlay; `None`: without overlays.
+    pub memory: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -669,6 +672,7 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
     let read_only = options.read_only() || !writes;
     let mut flags: Vec<String> = options.flags.iter().map(|flag| (*flag).to_string()).collect();
     let mut data = options.data.clone();
+    let through = if read_only { Through::of(storage, able, request, row) } else { Through::Nothing };
     if !writes && !options.read_only() {
         flags.insert(0, "ro".to_string());
         plan.notices.push("WARNING: source write-protected, mounted read-only.".to_string());
@@ -680,14 +684,40 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
             return Err(Refusal::NoNode { path: device.path.clone(), disk });
         }
         let others = if request.window.is_some() { Vec::new() } else { siblings(storage, device)? };
-        data.extend(others.iter().map(|other| format!("device={}", other.path)));
+        // Overlays are shown to btrfs as they are made.
+        if !matches!(through, Through::Overlay { .. }) {
+            data.extend(others.iter().map(|other| format!("device={}", other.path)));
+        }
         if !read_only {
             plan.opens = opens_all(storage, device, &others, request.by)?;
         }
     }
-    if read_only {
-        let journal = Journal::of(storage, request);
-        journal.leave_alone(row, &mut data, &mut plan.notices, &request.source.name());
+    let name = request.source.name();
+    if let (Source::Device(device), Through::Nothing | Through::Refused(_)) = (&request.source, &through)
+        && let Some(Use::Overlay { path: upper, of }) = overlay::across(storage, device)
+    {
+        return Err(Refusal::Used { path: of, upper: vec![upper] });
+    }
+    let mut overlay = None;
+    match through {
+        Through::Overlay { steps, path, notice } => {
+            plan.mounts.extend(steps);
+            plan.notices.push(notice);
+            // A full overlay gives errors, upon which a file system may want the machine to panic.
+            let has_errors = data.iter().any(|word| word.starts_with("errors="));
+            if matches!(plan.fstype.as_str(), "ext2" | "ext3" | "ext4") && !has_errors {
+                data.push("errors=remount-ro".to_string());
+            }
+            overlay = Some(path);
+        }
+        Through::Refused(why) => {
+            Journal::of(storage, request).leave_alone(row, &mut data, &mut plan.notices, &name);
+            plan.notices.push(format!("no overlay shows them: {why}"));
+        }
+        Through::Nothing if read_only => {
+            Journal::of(storage, request).leave_alone(row, &mut data, &mut plan.notices, &name);
+        }
+        Through::Nothing => {}
     }
     if request.mkdir {
         plan.mounts.push(Step::MakeDirectory { path: request.target.to_string() });
@@ -697,7 +727,7 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
         Some(FsType { driver: Driver::Kernel(_), .. }) => false,
         None => !plan.fstype.is_empty() && (able.helper)(&plan.fstype),
     };
-    let source = loop_step(request, read_only, &mut plan.mounts).unwrap_or_else(|| request.source.name());
+    let source = overlay.or_else(|| loop_step(request, read_only, &mut plan.mounts)).unwrap_or(name);
     if helper {
         plan.mounts.push(helper_step(&plan.fstype, source, request, &flags, &data));
     } else {
@@ -799,6 +829,45 @@ fn is_closed(storage: &Storage, device: &Device) -> bool {
         || consent::below(storage, &device.id)
             .iter()
             .any(|below| below.guard != Some(Wanted::Writable) || below.block.read_only)
+}
+
+/// Whether a read-only mount goes through an overlay, which shows what the log holds and writes to no disk.
+enum Through {
+    Nothing,
+    Overlay { steps: Vec<Step>, path: String, notice: String },
+    Refused(overlay::Refusal),
+}
+
+impl Through {
+    fn of(storage: &Storage, able: &Able<'_>, request: &Request<'_>, row: Option<&FsType>) -> Through {
+        let (Some(memory), Source::Device(device)) = (able.memory, &request.source) else {
+            return Through::Nothing;
+        };
+        // Of an empty option, `ro` alone leaves the log alone, through an overlay as well.
+        let option = row.and_then(|row| row.unreplayed).filter(|option| !option.is_empty());
+        let asked_not_to = request.options.data.iter().any(|word| UNREPLAYED.contains(&word.as_str()));
+        let is_there = overlay::over(storage, &device.id).is_some();
+        let journal = Journal::of(storage, request);
+        let is_hidden = journal.dirty && journal.closed && option.is_some();
+        if request.window.is_some() || asked_not_to || !(is_there || is_hidden) {
+            return Through::Nothing;
+        }
+        match overlay::for_reading(storage, &device.id, memory) {
+            Ok((_, path)) if is_there => {
+                let notice = format!("{} is shown through its overlay {path}", shown(device));
+                Through::Overlay { steps: Vec::new(), path, notice }
+            }
+            Ok((plan, path)) => {
+                let notice = format!(
+                    "{}: its journal is replayed in memory ({path}), so the last changes are shown, and the disk stays as it is; -o {} shows that",
+                    shown(device),
+                    option.unwrap_or_default()
+                );
+                Through::Overlay { steps: plan.steps, path, notice }
+            }
+            Err(refusal) => Through::Refused(refusal),
+        }
+    }
 }
 
 /// What a journal would come to, if the file system is mounted read-only.
@@ -907,7 +976,10 @@ fn refuse_used(
     read_only: bool,
 ) -> Result<(), Refusal> {
     let path = shown(device);
-    let upper: Vec<String> = device.upper.iter().filter_map(|id| storage.get(id)).map(shown).collect();
+    // Through its overlay a device is still read.
+    let is_other = |upper: &&Device| !(read_only && overlay::is_overlay(upper));
+    let upper = device.upper.iter().filter_map(|id| storage.get(id)).filter(is_other);
+    let upper: Vec<String> = upper.map(shown).collect();
     let signature = device.signature().filter(|signature| is_part(signature));
     match (signature, given) {
         (Some(signature), None) => Err(Refusal::Part { path, format: signature.format.clone(), upper }),
@@ -1132,7 +1204,8 @@ pub fn failure(failed: &Failed<'_>, mounts: &[Mount], is_same: &dyn Fn(&Mount) -
     let look = if checked { format!("; fsck -n {source} looks what is wrong") } else { String::new() };
     match failed.errno {
         errno::PERM => "permission denied: only root mounts".to_string(),
-        errno::NOENT => "mount point does not exist".to_string(),
+        // A driver says this too, of a cipher or a codepage that it cannot have.
+        errno::NOENT if failed.log.is_empty() => "mount point does not exist".to_string(),
         errno::NOTDIR => "mount point is not a directory".to_string(),
         errno::BUSY => match mounts.iter().find(|mount| is_same(mount)) {
             Some(mount) if is_read_only(mount) && !failed.read_only => format!(

@@ -84,7 +84,7 @@ fn steps(storage: &Storage, path: &str, types: Option<&str>, options: &str) -> R
         by: "mount",
     };
     let known = ["ext4".to_string()];
-    let able = Able { known: &known, helper: &|_| false };
+    let able = Able { known: &known, helper: &|_| false, memory: None };
     let plan = plan(storage, &able, &request).map_err(|refusal| refusal.to_string())?;
     let lines = plan.steps().iter().map(Step::text).chain(plan.notices).collect::<Vec<_>>();
     Ok(lines.join("\n"))
@@ -430,7 +430,7 @@ fn a_btrfs_of_two_devices_is_mounted_with_both_and_opens_both() {
 fn a_file_goes_through_a_loop_device() {
     let report = report(vec![Signature { dirty: true, ..fs("ext4") }]);
     let (known, able) = (["ext4".to_string()], |_: &str| false);
-    let able = Able { known: &known, helper: &able };
+    let able = Able { known: &known, helper: &able, memory: None };
     let text = |text: &str| {
         let options = Options::parse([text]).unwrap();
         let request = Request {
@@ -467,7 +467,7 @@ fn servers_and_words_are_mounted_without_a_look() {
             mkdir: false,
             by: "mount",
         };
-        let able = Able { known: &known, helper: &|name| name == "fuse.sshfs" };
+        let able = Able { known: &known, helper: &|name| name == "fuse.sshfs", memory: None };
         let plan = plan(&Storage::default(), &able, &request).unwrap();
         plan.steps().iter().map(Step::text).collect::<Vec<_>>().join("\n")
     };
@@ -623,4 +623,63 @@ fn a_busy_mount_names_who_holds_it_and_how_to_go_on() {
         busy("/mnt", &[], &[]),
         "target is busy: umount -l /mnt detaches it now and lets it go when it can"
     );
+}
+
+#[test]
+fn a_dirty_journal_under_the_guard_is_replayed_in_memory_unless_it_is_left_alone() {
+    let dirty = |format: &str| Signature { dirty: true, ..fs(format) };
+    let with = |signature: Signature, options: &str, memory: u64| {
+        let storage = one_disk(signature);
+        let options = Options::parse([options]).unwrap();
+        let device = storage.by_path("/dev/sda1").unwrap();
+        let request = Request {
+            source: Source::Device(device),
+            target: "/mnt",
+            types: None,
+            options: &options,
+            window: None,
+            mkdir: false,
+            by: "mount",
+        };
+        let known = ["ext4", "xfs", "ntfs3", "vfat"].map(str::to_string);
+        let able = Able { known: &known, helper: &|_| false, memory: Some(memory) };
+        let plan = plan(&storage, &able, &request).unwrap();
+        (plan.mounts.last().unwrap().text(), plan.notices.join("\n"))
+    };
+    let through = "/dev/mapper/over-sda1 /mnt";
+    let (gib, direct) = (1 << 30, "/dev/sda1 /mnt");
+    let cases = [
+        (
+            dirty("ext4"),
+            "ro",
+            gib,
+            format!("mount -t ext4 -o ro,errors=remount-ro {through}"),
+            "replayed in memory",
+        ),
+        (
+            dirty("ext4"),
+            "ro,errors=continue",
+            gib,
+            format!("mount -t ext4 -o ro,errors=continue {through}"),
+            "replayed in memory",
+        ),
+        (dirty("xfs"), "ro", gib, format!("mount -t xfs -o ro {through}"), "-o norecovery shows that"),
+        (dirty("ext4"), "ro,noload", gib, format!("mount -t ext4 -o ro,noload {direct}"), "not shown"),
+        (
+            dirty("ext4"),
+            "ro",
+            1 << 20,
+            format!("mount -t ext4 -o ro,noload {direct}"),
+            "no overlay shows them: 1M of memory",
+        ),
+        (fs("ext4"), "ro", gib, format!("mount -t ext4 -o ro {direct}"), ""),
+        (dirty("ntfs"), "ro", gib, format!("mount -t ntfs3 -o ro {direct}"), "not shown"),
+        (dirty("vfat"), "ro", gib, format!("mount -t vfat -o ro {direct}"), ""),
+    ];
+    for (signature, options, memory, want, notice) in cases {
+        let label = format!("{} {options} {memory}", signature.format);
+        let (last, notices) = with(signature, options, memory);
+        assert_eq!(last, want, "{label}");
+        assert!(notices.contains(notice) && notice.is_empty() == notices.is_empty(), "{label}: {notices}");
+    }
 }

@@ -34,6 +34,41 @@ pub enum Step {
         device: String,
         read_only: bool,
     },
+    /// Stop resync and recovery of a running array, and keep them from starting.
+    MdFreeze {
+        device: String,
+    },
+    /// Make a mapped device: create it, load its table, let I/O through.
+    DmCreate {
+        /// Below /dev/mapper.
+        name: String,
+        uuid: String,
+        /// A device that a step before it makes is named by [`MADE`].
+        table: Vec<DmTarget>,
+        read_only: bool,
+        /// What was seen of the devices that it stands on; applying looks again.
+        on: Vec<DmLower>,
+    },
+    DmRemove {
+        name: String,
+    },
+    /// A file that is all hole, for root alone.
+    SparseFile {
+        path: String,
+        /// Bytes.
+        size: u64,
+    },
+    RemoveFile {
+        path: String,
+    },
+    /// btrfs keeps a list of the devices that it has seen: take one off.
+    BtrfsForget {
+        device: String,
+    },
+    /// Take one into it.
+    BtrfsScan {
+        device: String,
+    },
     Loop {
         file: String,
         read_only: bool,
@@ -73,10 +108,6 @@ pub enum Step {
         argv: Vec<String>,
         input: Input,
     },
-    /// Takes a mapped device away.
-    DmRemove {
-        name: String,
-    },
 }
 
 /// What a called program reads.
@@ -105,6 +136,23 @@ pub struct MdStart {
     pub read_only: bool,
     /// `0.90`, `1.0`, `1.1` or `1.2`.
     pub metadata: String,
+    /// Started, to be read, from these facts instead of by its superblocks, where the kernel would write to
+    /// what belongs to those even so (bitmap, partial parity log).
+    #[serde(default)]
+    pub bare: Option<MdBare>,
+}
+
+/// What a superblock says, as the kernel is told it where it is not to read it itself. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MdBare {
+    /// `raid5`
+    pub level: String,
+    pub raid_disks: u32,
+    pub layout: u32,
+    pub chunk: u64,
+    pub component_size: u64,
+    /// How far the members agree; `None`: everywhere.
+    pub in_sync: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,6 +164,29 @@ pub struct MdMember {
     /// What was seen; applying looks again and refuses when it changed.
     pub diskseq: Option<u64>,
     pub events: u64,
+    /// Where its data is. Bytes.
+    pub data_offset: u64,
+    pub data_size: u64,
+}
+
+/// One line of a device mapper table; sectors of 512 bytes, as dmsetup(8) counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DmTarget {
+    pub start: u64,
+    pub length: u64,
+    /// `snapshot`
+    pub kind: String,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DmLower {
+    pub path: String,
+    pub major: u32,
+    pub minor: u32,
+    pub diskseq: Option<u64>,
+    /// Bytes.
+    pub size: u64,
 }
 
 impl Step {
@@ -134,6 +205,20 @@ impl Step {
             Step::MdStop { device } => format!("mdadm --stop {}", word(device)),
             Step::MdSetReadOnly { device, read_only: true } => format!("mdadm --readonly {}", word(device)),
             Step::MdSetReadOnly { device, read_only: false } => format!("mdadm --readwrite {}", word(device)),
+            Step::MdFreeze { device } => format!("mdadm --action=frozen {}", word(device)),
+            Step::DmCreate { name, uuid, table, read_only, on: _ } => {
+                let read_only = if *read_only { " --readonly" } else { "" };
+                let mut text = format!("dmsetup create {} --uuid {}{read_only}", word(name), word(uuid));
+                for DmTarget { start, length, kind, text: rest } in table {
+                    text += &format!(" --table {}", word(&format!("{start} {length} {kind} {rest}")));
+                }
+                text
+            }
+            Step::DmRemove { name } => format!("dmsetup remove --retry {}", word(name)),
+            Step::SparseFile { path, size } => format!("truncate -s {size} {}", word(path)),
+            Step::RemoveFile { path } => format!("rm -f {}", word(path)),
+            Step::BtrfsForget { device } => format!("btrfs device scan --forget {}", word(device)),
+            Step::BtrfsScan { device } => format!("btrfs device scan {}", word(device)),
             Step::Loop { file, read_only, offset, size } => {
                 let mut text = "losetup --find --show".to_string();
                 if *read_only {
@@ -169,7 +254,6 @@ impl Step {
             Step::Run { argv } | Step::Call { argv, .. } => {
                 argv.iter().map(|part| word(part)).collect::<Vec<_>>().join(" ")
             }
-            Step::DmRemove { name } => format!("dmsetup remove --retry {}", word(name)),
         }
     }
 
@@ -183,15 +267,23 @@ impl Step {
             Step::MdSetReadOnly { device, read_only } => {
                 Some(Step::MdSetReadOnly { device, read_only: !read_only })
             }
+            Step::DmCreate { name, .. } => Some(Step::DmRemove { name }),
+            Step::SparseFile { path, .. } => Some(Step::RemoveFile { path }),
+            Step::BtrfsScan { device } => Some(Step::BtrfsForget { device }),
             Step::Mount { target, flags, .. } if !changes_what_is_there(&flags) => {
-                Some(Step::Umount { target, lazy: false, force: false })
+                // Loop devices let go of their files there a moment later, when nobody looks at them any more.
+                let lazy = target == contract::paths::OVERLAY;
+                Some(Step::Umount { target, lazy, force: false })
             }
             Step::Call { argv, input: Input::Secret } => Some(Step::DmRemove { name: argv.last()?.clone() }),
             Step::Call { .. }
-            | Step::DmRemove { .. }
             | Step::Mount { .. }
             | Step::Module { .. }
             | Step::MdStop { .. }
+            | Step::MdFreeze { .. }
+            | Step::DmRemove { .. }
+            | Step::RemoveFile { .. }
+            | Step::BtrfsForget { .. }
             | Step::Loop { .. }
             | Step::LoopRemove { .. }
             | Step::MakeDirectory { .. }

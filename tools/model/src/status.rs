@@ -5,6 +5,7 @@ use crate::content;
 use crate::luks;
 use crate::lvm;
 use crate::md::{self, Judgement, Wishes, array_name, level_name as level};
+use crate::overlay::{self, Overlay, Store};
 use crate::parttype;
 use crate::storage::{Array, Device, Observed, Problem, Storage, VolumeGroup};
 use contract::facts::Block;
@@ -30,6 +31,9 @@ pub struct Status {
     pub stopped: Vec<Stopped>,
     /// Volume groups of LVM, active or not.
     pub groups: Vec<GroupLine>,
+    pub overlays: Vec<Overlay>,
+    /// The memory that overlays may take, where there are some.
+    pub overlay_store: Option<Store>,
     /// The command to type next, and why.
     pub next: Next,
 }
@@ -168,6 +172,8 @@ pub fn status(storage: &Storage) -> Status {
         volumes: volumes.map(|device| line(device, storage)).collect(),
         stopped: storage.arrays.iter().filter_map(|array| stopped(array, storage)).collect(),
         groups: storage.volumes.iter().map(|group| group_line(group, storage)).collect(),
+        overlays: overlay::list(storage),
+        overlay_store: overlay::store(storage),
         next: next(storage),
     }
 }
@@ -194,7 +200,9 @@ fn is_disk(block: &Block) -> bool {
 
 /// What stands on drives; not the image's own layers, nor memory dressed as a device.
 fn is_volume(block: &Block) -> bool {
-    let of_image = block.loop_file.as_deref().is_some_and(|file| file.starts_with(contract::paths::LAYERS));
+    let ours = [contract::paths::LAYERS, contract::paths::OVERLAY];
+    let of_image =
+        block.loop_file.as_deref().is_some_and(|file| ours.iter().any(|path| file.starts_with(path)));
     let in_memory = block.name.starts_with("ram") || block.name.starts_with("zram");
     block.is_virtual() && block.size > 0 && !of_image && !in_memory && !block.hidden
 }
@@ -216,7 +224,7 @@ fn line(device: &Device, storage: &Storage) -> Line {
 }
 
 fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
-    let drive = drive(&device.block);
+    let drive = overlay::told(storage, device).unwrap_or_else(|| drive(&device.block));
     let report = match &device.report {
         Observed::Examined { report } => report,
         Observed::Hung { .. } => return (join(&[drive, "hangs".to_string()]), Fitness::Hung),

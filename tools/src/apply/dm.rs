@@ -1,8 +1,13 @@
-//! Mapped devices taken away, with the links that lead to them.
+//! Mapped devices: what the plan was made of is looked at again, then create, load and resume, as dmsetup(8) does it.
+//!
+//! The node /dev/dm-N is devtmpfs's. /dev/mapper/NAME is a link to it that is made here at once, since the next step
+//! uses it; devd, which makes the same link of every mapped device, comes a moment later.
 
 use super::Made;
-use anyhow::{Context as _, bail};
-use host::Act;
+use anyhow::{Context as _, bail, ensure};
+use host::sys::dm::{self, Target};
+use host::{Act, Root};
+use model::plan::{DmLower, DmTarget};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,10 +16,48 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
+pub fn create(
+    _act: &Act,
+    root: &Root,
+    name: &str,
+    uuid: &str,
+    table: &[DmTarget],
+    read_only: bool,
+    on: &[DmLower],
+) -> anyhow::Result<Made> {
+    ensure!(!name.is_empty() && !name.contains('/'), "{name:?} is no name of a mapped device");
+    as_they_were(root, on)?;
+    let numbers = match dm::create(name, uuid) {
+        Ok(numbers) => numbers,
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+            bail!("there is a mapped device {name} already, or one over the same device")
+        }
+        Err(error) => return Err(error).with_context(|| format!("create the mapped device {name}")),
+    };
+    let target = |target: &DmTarget| Target {
+        start: target.start,
+        length: target.length,
+        kind: target.kind.clone(),
+        text: target.text.clone(),
+    };
+    let table: Vec<Target> = table.iter().map(target).collect();
+    let started = dm::load(name, &table, read_only)
+        .with_context(|| format!("load the table of {name}"))
+        .and_then(|()| dm::resume(name).with_context(|| format!("let I/O through to {name}")))
+        .and_then(|()| link(name, numbers.minor));
+    if let Err(error) = started {
+        return Err(match dm::remove(name) {
+            Ok(()) => error,
+            Err(left) => error.context(format!("{name} is left without content ({left})")),
+        });
+    }
+    Ok(Made::Done)
+}
+
 pub fn remove(_act: &Act, name: &str) -> anyhow::Result<Made> {
     let until = Instant::now() + PATIENCE;
     loop {
-        match host::sys::dm::remove(name) {
+        match dm::remove(name) {
             Ok(()) => break,
             Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < until => {
                 std::thread::sleep(PAUSE);
@@ -39,10 +82,6 @@ pub fn remove(_act: &Act, name: &str) -> anyhow::Result<Made> {
     Ok(Made::Done)
 }
 
-fn place(name: &str) -> PathBuf {
-    Path::new("/dev/mapper").join(name)
-}
-
 fn forget(path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -50,4 +89,36 @@ fn forget(path: &Path) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+fn place(name: &str) -> PathBuf {
+    Path::new("/dev/mapper").join(name)
+}
+
+fn link(name: &str, minor: u32) -> anyhow::Result<()> {
+    let (place, target) = (place(name), format!("../dm-{minor}"));
+    let linked = match std::os::unix::fs::symlink(&target, &place) {
+        // Of a device that was there before under this name, or devd's.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => std::fs::remove_file(&place)
+            .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+            .and_then(|()| std::os::unix::fs::symlink(&target, &place)),
+        other => other,
+    };
+    match linked {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other.with_context(|| format!("link {} to {target}", place.display())),
+    }
+}
+
+/// Another disk may have come under the same name since the plan was made.
+fn as_they_were(root: &Root, on: &[DmLower]) -> anyhow::Result<()> {
+    let facts = host::sysfs::facts(root);
+    for lower in on {
+        let block = facts.blocks.iter().find(|block| block.path() == lower.path);
+        let block = block.with_context(|| format!("{} is gone", lower.path))?;
+        let same = (block.major, block.minor, block.diskseq, block.size)
+            == (lower.major, lower.minor, lower.diskseq, lower.size);
+        ensure!(same, "{} is not what it was a moment ago: look again with rescue status", lower.path);
+    }
+    Ok(())
 }

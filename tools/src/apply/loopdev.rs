@@ -25,6 +25,9 @@ pub fn attach(
 
 pub fn detach(_act: &Act, device: &str) -> anyhow::Result<Made> {
     let opened = File::open(device).with_context(|| format!("open {device}"))?;
-    loopdev::detach(&opened).with_context(|| format!("detach {device}"))?;
-    Ok(Made::Done)
+    match loopdev::detach(&opened) {
+        // It was let go of, and went by itself.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => Ok(Made::Done),
+        other => other.map(|()| Made::Done).with_context(|| format!("detach {device}")),
+    }
 }

@@ -4,13 +4,15 @@
 use super::Made;
 use crate::report::{notice, without_errno};
 use anyhow::{Context as _, bail, ensure};
+use contract::facts::Block;
+use contract::ledger::Mark;
 use contract::wire::WorkerRequest;
 use host::kmsg::Kmsg;
 use host::md;
 use host::sys::uevent;
 use host::workers::{Job, Outcome, Pool, SELF};
 use host::{Act, Root};
-use model::plan::{MdMember, MdStart};
+use model::plan::{MdBare, MdMember, MdStart, Step};
 use ondisk::DiskReport;
 use ondisk::volume::Volume;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +23,12 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Time for a stopped array's device to go, which is not waited for longer: nothing depends on it.
 const GOING: Duration = Duration::from_secs(2);
+/// The `metadata_version` of an array that is read past its superblocks. External: should somebody make it writable by
+/// hand, a write would wait for ever rather than be made behind their backs.
+const BARE: &str = "external:lifeboat";
+/// Units of sysfs.
+const SECTOR: u64 = 512;
+const KIB: u64 = 1024;
 
 /// Starts an array from exactly those members. Read-only, nothing is written to any of them: `readonly` is
 /// put into array_state as the array is started, since `start_ro` alone lets the kernel write at once.
@@ -55,25 +63,14 @@ pub fn start(act: &Act, root: &Root, start: &MdStart) -> anyhow::Result<Made> {
 pub fn stop(_act: &Act, root: &Root, device: &str) -> anyhow::Result<Made> {
     let array = Array::of(root, device)?;
     ensure!(md::state(root, array.name).is_some(), "{device} is gone");
-    let events = uevent::open();
-    array.write("array_state", "clear", None)?;
+    array.take_down()?;
     remove_links(array.name);
-    if let Ok(events) = events {
-        let until = Instant::now() + GOING;
-        while md::state(root, array.name).is_some_and(|state| state == "clear") && Instant::now() < until {
-            let left = until.saturating_duration_since(Instant::now());
-            let timeout =
-                Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-            // An interrupted wait is a short one.
-            let _ = poll(&mut [PollFd::new(&events, PollFlags::IN)], Some(&timeout));
-            while matches!(uevent::receive(&events), Ok(Some(_))) {}
-        }
-    }
     Ok(Made::Done)
 }
 
-/// May a running array be written? For writing, its members must be writable: the kernel looks.
-pub fn set_read_only(_act: &Act, root: &Root, device: &str, read_only: bool) -> anyhow::Result<Made> {
+/// May a running array be written? For writing, its members must be writable, for which the kernel looks. One that is
+/// read past its superblocks is started anew by them, which it can be where nobody uses it.
+pub fn set_read_only(act: &Act, root: &Root, device: &str, read_only: bool) -> anyhow::Result<Made> {
     let array = Array::of(root, device)?;
     let state = md::state(root, array.name).with_context(|| format!("{device} is gone"))?;
     ensure!(!matches!(state.as_str(), "clear" | "inactive"), "{device} does not run: rescue assemble");
@@ -81,7 +78,34 @@ pub fn set_read_only(_act: &Act, root: &Root, device: &str, read_only: bool) -> 
     if is_read_only == read_only && state != "read-auto" {
         return Ok(Made::Done);
     }
+    if !read_only && md::attribute(root, array.name, "metadata_version").as_deref() == Some(BARE) {
+        let begun = started(root, device)?;
+        array.take_down()?;
+        return start(act, root, &MdStart { read_only: false, bare: None, ..begun })
+            .with_context(|| format!("{device} is stopped, and could not be started for writing"));
+    }
     array.write("array_state", if read_only { "readonly" } else { "active" }, None)?;
+    Ok(Made::Done)
+}
+
+/// The step that started a running array.
+fn started(root: &Root, device: &str) -> anyhow::Result<MdStart> {
+    let records = host::ledger::read(root);
+    let starts = records.into_iter().rev().filter(|record| record.mark == Mark::Done);
+    let mut starts = starts.filter_map(|record| match serde_json::from_value(record.step).ok()? {
+        Step::MdStart(start) if start.device == device => Some(start),
+        _ => None,
+    });
+    starts.next().with_context(|| format!("{device} was not started here: rescue assemble --stop {device}"))
+}
+
+/// Keeps a running array from resyncing and rebuilding. Levels without redundancy have nothing to freeze.
+pub fn freeze(_act: &Act, root: &Root, device: &str) -> anyhow::Result<Made> {
+    let array = Array::of(root, device)?;
+    ensure!(md::state(root, array.name).is_some(), "{device} is gone");
+    if md::attribute(root, array.name, "sync_action").is_some() {
+        array.write("sync_action", "frozen", None)?;
+    }
     Ok(Made::Done)
 }
 
@@ -101,9 +125,12 @@ impl<'a> Array<'a> {
     }
 
     fn bring_up(&self, start: &MdStart) -> anyhow::Result<()> {
-        self.write("metadata_version", &start.metadata, None)?;
+        match &start.bare {
+            Some(bare) => self.describe(bare)?,
+            None => self.write("metadata_version", &start.metadata, None)?,
+        }
         for member in &start.members {
-            self.write("new_dev", &format!("{}:{}", member.major, member.minor), Some(member))
+            self.add(member, start.bare.is_some())
                 .with_context(|| format!("add {} to {}", member.path, start.device))?;
         }
         self.write("array_state", if start.read_only { "readonly" } else { "active" }, None)
@@ -111,6 +138,55 @@ impl<'a> Array<'a> {
         let node = &start.device;
         // devtmpfs has made it before the device was announced (drivers/base/core.c: device_add).
         ensure!(self.root.exists(node), "{node} runs and has no node: is devtmpfs mounted?");
+        Ok(())
+    }
+
+    /// Tells the kernel what the superblocks say, in the order in which mdadm does (sysfs.c: sysfs_set_array).
+    fn describe(&self, bare: &MdBare) -> anyhow::Result<()> {
+        let in_sync = bare.in_sync.map_or("none".to_string(), |bytes| (bytes / SECTOR).to_string());
+        let attributes = [
+            ("metadata_version", BARE.to_string()),
+            ("level", bare.level.clone()),
+            ("raid_disks", bare.raid_disks.to_string()),
+            ("chunk_size", bare.chunk.to_string()),
+            ("layout", bare.layout.to_string()),
+            ("component_size", (bare.component_size / KIB).to_string()),
+            ("resync_start", in_sync),
+        ];
+        attributes.iter().try_for_each(|(attribute, text)| self.write(attribute, text, None))
+    }
+
+    fn add(&self, member: &MdMember, bare: bool) -> anyhow::Result<()> {
+        self.write("new_dev", &format!("{}:{}", member.major, member.minor), Some(member))?;
+        if let (true, Some(slot)) = (bare, member.slot) {
+            let name = member.path.trim_start_matches("/dev/").replace('/', "!");
+            let attributes = [
+                ("offset", member.data_offset / SECTOR),
+                ("size", member.data_size / KIB),
+                ("slot", slot.into()),
+            ];
+            for (attribute, number) in attributes {
+                self.write(&format!("dev-{name}/{attribute}"), &number.to_string(), Some(member))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops it, and waits a moment for its device to go.
+    fn take_down(&self) -> anyhow::Result<()> {
+        let events = uevent::open();
+        self.write("array_state", "clear", None)?;
+        let Ok(events) = events else { return Ok(()) };
+        let until = Instant::now() + GOING;
+        while md::state(self.root, self.name).is_some_and(|state| state == "clear") && Instant::now() < until
+        {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout =
+                Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+            // An interrupted wait is a short one.
+            let _ = poll(&mut [PollFd::new(&events, PollFlags::IN)], Some(&timeout));
+            while matches!(uevent::receive(&events), Ok(Some(_))) {}
+        }
         Ok(())
     }
 
@@ -134,20 +210,24 @@ impl<'a> Array<'a> {
     fn look(&self, root: &Root) {
         let facts = host::sysfs::facts(root);
         let Some(block) = facts.blocks.iter().find(|block| block.path() == self.device) else { return };
-        let request = WorkerRequest::Examine {
-            path: self.device.to_string(),
-            logical_block: block.logical_block.max(512),
-            size: block.size,
-            sections: Vec::new(),
-        };
         // Whoever looks next says what is wrong with it.
-        let _ = one::<DiskReport>(root, Job { diskseq: None, path: self.device.to_string(), request });
+        let _ = one::<DiskReport>(root, examine(block));
     }
 }
 
 fn one<T: serde::de::DeserializeOwned>(root: &Root, job: Job) -> Outcome<T> {
     let outcome = Pool::of(root.clone(), SELF).run::<T>(&[job], DEADLINE).pop();
     outcome.unwrap_or_else(|| Outcome::Failed("not asked".to_string()))
+}
+
+fn examine(block: &Block) -> Job {
+    let request = WorkerRequest::Examine {
+        path: block.path(),
+        logical_block: block.logical_block.max(512),
+        size: block.size,
+        sections: Vec::new(),
+    };
+    Job { diskseq: block.diskseq, path: block.path(), request }
 }
 
 /// What two errors of the kernel mean here.
@@ -171,13 +251,7 @@ fn as_they_were(root: &Root, start: &MdStart) -> anyhow::Result<()> {
         let same =
             block.diskseq == member.diskseq && (block.major, block.minor) == (member.major, member.minor);
         ensure!(same, "{} is not what it was a moment ago: look again with rescue status", member.path);
-        let request = WorkerRequest::Examine {
-            path: member.path.clone(),
-            logical_block: block.logical_block.max(512),
-            size: block.size,
-            sections: Vec::new(),
-        };
-        jobs.push(Job { diskseq: member.diskseq, path: member.path.clone(), request });
+        jobs.push(examine(block));
     }
     let outcomes = Pool::of(root.clone(), SELF).run::<DiskReport>(&jobs, DEADLINE);
     for (member, outcome) in start.members.iter().zip(outcomes) {

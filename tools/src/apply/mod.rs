@@ -11,6 +11,7 @@ mod loopdev;
 mod md;
 mod module;
 pub mod mount;
+mod overlay;
 mod run;
 
 use crate::report::{notice, without_errno};
@@ -18,7 +19,7 @@ use crate::tool::Context;
 use anyhow::Context as _;
 use contract::ledger::{Mark, Record};
 use host::{Act, Root};
-use model::plan::{Input, MADE, Step};
+use model::plan::{DmTarget, Input, MADE, Step};
 use std::ffi::OsString;
 use std::fs::File;
 
@@ -44,7 +45,7 @@ pub struct Door {
     next: u64,
     made: Option<String>,
     /// Loop devices, which go when nobody has them open: until what stands on them is mounted.
-    held: Vec<File>,
+    held: Vec<(String, File)>,
     /// What programs that are called for it read: in no step, and so in no ledger.
     secret: Vec<u8>,
 }
@@ -142,7 +143,6 @@ impl Door {
                 };
                 (call::call(argv, input), None)
             }
-            Step::DmRemove { name } => (dm::remove(&act, name), Some(act)),
             Step::Mount { source, target, fstype, flags, data } => {
                 act.release();
                 (mount::mount(&self.root, source, target, fstype, flags, data), None)
@@ -166,12 +166,27 @@ impl Door {
             Step::Loop { file, read_only, offset, size } => {
                 let attached = loopdev::attach(&act, file, *read_only, *offset, *size);
                 let outcome = attached.map(|(made, opened)| {
-                    self.held.push(opened);
+                    if let Made::Device(device) = &made {
+                        self.held.push((device.clone(), opened));
+                    }
                     made
                 });
                 (outcome, Some(act))
             }
-            Step::LoopRemove { device } => (loopdev::detach(&act, device), Some(act)),
+            Step::MdFreeze { device } => (md::freeze(&act, &self.root, device), Some(act)),
+            Step::DmCreate { name, uuid, table, read_only, on } => {
+                (dm::create(&act, &self.root, name, uuid, table, *read_only, on), Some(act))
+            }
+            Step::DmRemove { name } => (dm::remove(&act, name), Some(act)),
+            Step::SparseFile { path, size } => (overlay::sparse_file(&act, path, *size), Some(act)),
+            Step::RemoveFile { path } => (overlay::remove_file(&act, path), Some(act)),
+            Step::BtrfsForget { device } => (overlay::forget(&act, device), Some(act)),
+            Step::BtrfsScan { device } => (overlay::scan(&act, device), Some(act)),
+            Step::LoopRemove { device } => {
+                // Else it would go with this process, and its file be busy until then.
+                self.held.retain(|(held, _)| held != device);
+                (loopdev::detach(&act, device), Some(act))
+            }
             Step::MakeDirectory { path } => {
                 let made = std::fs::create_dir_all(path).with_context(|| format!("create {path}"));
                 (made.map(|()| Made::Done), Some(act))
@@ -221,6 +236,19 @@ impl Door {
                     fstype: fstype.clone(),
                     flags: flags.clone(),
                     data: data.clone(),
+                }
+            }
+            (Step::DmCreate { name, uuid, table, read_only, on }, Some(made)) => {
+                let put = |target: &DmTarget| {
+                    let text = target.text.replace(MADE, made);
+                    DmTarget { text, ..target.clone() }
+                };
+                Step::DmCreate {
+                    name: name.clone(),
+                    uuid: uuid.clone(),
+                    table: table.iter().map(put).collect(),
+                    read_only: *read_only,
+                    on: on.clone(),
                 }
             }
             (Step::Run { argv }, Some(made)) => {

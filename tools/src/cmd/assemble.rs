@@ -1,19 +1,20 @@
 //! `rescue assemble`: the arrays that the disks hold, started, and the volume groups upon them. Each by itself: one that
 //! is refused never keeps another from being started. What is decided is in `model::md` and `model::lvm`.
 
+mod stop;
+
 use super::volumes::{self, GroupLine, Groups};
-use super::writable::{drive, writer};
+use super::writable::drive;
 use crate::apply::{self, Door};
 use crate::report::{Answer, notice};
 use crate::scan::Scan;
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail};
-use contract::exit;
 use host::sysfs::Node;
 use model::consent;
 use model::lvm;
+use model::md::conf::{self, Entry};
 use model::md::{self, Judgement, Names, Part, Refusal, Wishes};
-use model::mdadm_conf::{self, Entry};
 use model::plan::Step;
 use model::status::status;
 use model::storage::{Array, Device, Id, Storage};
@@ -156,11 +157,11 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     };
     let typed = apply::typed(context.name, arguments);
     if args.stop {
-        return stop(context, &args, &typed);
+        return stop::run(context, &args, &typed);
     }
     let mut work =
         Work { context, args: &args, typed: &typed, lines: BTreeMap::new(), tried: BTreeSet::new() };
-    let configured = mdadm_conf::parse(&context.root.read_text(mdadm_conf::PATH).unwrap_or_default());
+    let configured = conf::parse(&context.root.read_text(conf::PATH).unwrap_or_default());
     let mut storage = Scan::begin(context).examine(|_| true);
     let mut names = Names::of(&storage).and_links(links(context));
     let with = args.with.iter().map(|text| chosen(&storage, text)).collect::<anyhow::Result<Vec<Id>>>()?;
@@ -181,7 +182,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
 }
 
 /// Links below /dev/md that lead somewhere.
-fn links(context: &Context) -> Vec<String> {
+pub fn links(context: &Context) -> Vec<String> {
     let names = context.root.list("/dev/md").unwrap_or_default();
     let leads = |name: &OsString| context.root.exists(Path::new("/dev/md").join(name));
     names.into_iter().filter(leads).filter_map(|name| name.into_string().ok()).collect()
@@ -416,6 +417,14 @@ impl Work<'_> {
                 unknown += 1;
             }
         }
+        if self.args.arrays.is_empty() {
+            for (kind, members) in md::external(storage) {
+                let text =
+                    format!("{kind} on {} is not started here: mdadm --assemble --scan", members.join(" "));
+                notice(name, &text);
+                unknown += 1;
+            }
+        }
         let lines: Vec<Line> = self.lines.into_values().collect();
         let unread = md::unread(storage);
         for line in &lines {
@@ -543,99 +552,4 @@ fn screen(lines: &[Line]) -> String {
         })
         .collect();
     table(&columns, &rows, true)
-}
-
-/// The running arrays, active volumes and opened devices that were named, or all; those on top of others first.
-fn stop(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer> {
-    let (mut stopped, mut text) = (BTreeSet::new(), String::new());
-    let mut failed: BTreeMap<String, String> = BTreeMap::new();
-    // Real devices that one of those stood on: guarded again at the end, when nothing writes to them any more.
-    let mut below: BTreeSet<Id> = BTreeSet::new();
-    // A cache on RAID is five deep by itself.
-    for _ in 0..2 * PASSES {
-        let storage = Scan::begin(context).examine(|_| false);
-        let asked = |device: &&Device| {
-            let is_array = device.block.md.as_ref().is_some_and(|md| md.array_state != "clear");
-            let named = |text: &String| {
-                self::device(&storage, text).is_some_and(|found| found.id == device.id)
-                    || lvm::is_called(device, text)
-            };
-            (is_array || volumes::is_mapped(device))
-                && device.block.partition.is_none()
-                && !stopped.contains(&lvm::path(device))
-                && (args.arrays.is_empty() || args.arrays.iter().any(named))
-        };
-        let before = stopped.len();
-        let devices: Vec<&Device> = storage.devices.iter().filter(asked).collect();
-        for device in devices {
-            let path = lvm::path(device);
-            let stop = Step::MdStop { device: device.path.clone() };
-            let steps = [volumes::removal(device).unwrap_or(stop)];
-            let outcome = match user(&storage, device, &stopped) {
-                Some(user) => Err(anyhow::anyhow!("{path} is in use by {user}")),
-                None if args.dry_run => {
-                    text += &apply::shown(&steps);
-                    Ok(())
-                }
-                None => Door::open(context, typed).and_then(|mut door| door.make_all(&steps).map(drop)),
-            };
-            match outcome {
-                Ok(()) => {
-                    failed.remove(&path);
-                    below.extend(consent::below(&storage, &device.id).iter().map(|real| real.id.clone()));
-                    stopped.insert(path);
-                }
-                Err(error) => drop(failed.insert(path, format!("{error:#}"))),
-            }
-        }
-        if stopped.len() == before {
-            break;
-        }
-    }
-    let storage = Scan::begin(context).examine(|_| false);
-    for real in below.iter().filter_map(|id| storage.get(id)) {
-        if !args.dry_run && writer(&storage, real).is_some() {
-            continue;
-        }
-        let guarded = consent::guarded(&storage, &real.id, typed);
-        if args.dry_run {
-            text += &apply::shown(&guarded);
-        } else if let Err(error) =
-            Door::open(context, typed).and_then(|mut door| door.make_all(&guarded).map(drop))
-        {
-            notice(context.name, &format!("{}: {error:#}", real.path));
-        }
-    }
-    for reason in failed.values() {
-        notice(context.name, reason);
-    }
-    for device in &stopped {
-        if !args.dry_run {
-            notice(context.name, &format!("stopped: {device}"));
-        }
-    }
-    let exit = match (stopped.len(), failed.len()) {
-        (0, 0) => exit::NO,
-        (_, 0) => exit::YES,
-        (0, _) => exit::TROUBLE,
-        _ => exit::PARTLY,
-    };
-    Ok(Answer::text(text, exit))
-}
-
-/// Who uses an array, one of its partitions or a mapped device: what stands on it (but for what a dry run takes for
-/// gone), or where it is mounted.
-fn user(storage: &Storage, array: &Device, stopped: &BTreeSet<String>) -> Option<String> {
-    let own = |device: &&Device| device.id == array.id || device.parent.as_ref() == Some(&array.id);
-    storage.devices.iter().filter(own).find_map(|device| {
-        let upper = device.upper.iter().filter_map(|id| storage.get(id)).map(lvm::path);
-        let upper = upper.into_iter().find(|upper| !stopped.contains(upper));
-        let numbers = (device.block.major, device.block.minor);
-        let mount = storage.mounts.iter().find(|mount| (mount.major, mount.minor) == numbers);
-        let is_swap = |path: &str| path == device.path || path == lvm::path(device);
-        let swap = storage.swaps.iter().find(|swap| is_swap(&swap.path));
-        upper
-            .or_else(|| mount.map(|mount| Untrusted(&mount.target).to_string()))
-            .or_else(|| swap.map(|_| "swap".to_string()))
-    })
 }

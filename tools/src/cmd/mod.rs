@@ -8,6 +8,7 @@ pub mod fsck;
 pub mod lsblk;
 pub mod mount;
 pub mod open;
+pub mod overlay;
 pub mod status;
 pub mod umount;
 pub mod volumes;

@@ -11,6 +11,7 @@ use contract::facts::Mount;
 use host::fstab;
 use model::fstype::{self, Origin};
 use model::mount::{self, Able, Kind, Options, Plan, Refusal, Request, Source, Tag, exit};
+use model::overlay;
 use model::plan::Step;
 use model::storage::{Device, Id, Storage};
 use ondisk::{DiskReport, Extent};
@@ -26,8 +27,9 @@ use std::path::{Path, PathBuf};
 ///
 /// Mounting for writing, which is the default, takes the write guard off exactly the
 /// devices below, makes their arrays writable, and says so in one line. With -r (-o ro)
-/// nothing is written, not even a journal: where it needs a replay, it is left alone
-/// (noload, norecovery), and a line says that the last changes are not shown.
+/// nothing is written to them, not even a journal: one that needs a replay gets it in
+/// memory, in an overlay that umount drops, and a line says so. What lies on the
+/// disk itself is shown with -o ro,noload (xfs, f2fs: norecovery; btrfs: rescue=nologreplay).
 ///
 /// ntfs is the kernel's ntfs3; -t ntfs-3g is the other driver. What is not here (-a and
 /// all that goes by fstab's options) is the original's, under the same guard.
@@ -36,7 +38,7 @@ use std::path::{Path, PathBuf};
 ///     # mount /dev/sda1 /mnt
 ///     mount: made writable: /dev/sda1 (Samsung SSD 870, S5Y1NG0R)
 ///     # mount -o ro /dev/nvme0n1p2 /mnt
-///     mount: /mnt: /dev/nvme0n1p2: its journal was not replayed, so the last changes are not shown
+///     mount: /mnt: /dev/nvme0n1p2: its journal is replayed in memory (/dev/mapper/over-nvme0n1p2), so the last ...
 #[derive(clap::Parser)]
 #[command(name = "mount", disable_version_flag = true, verbatim_doc_comment)]
 struct Args {
@@ -286,7 +288,8 @@ impl Call<'_> {
         let known: Vec<String> =
             host::proc::filesystems(&self.context.root).into_iter().map(|(name, _)| name).collect();
         let helper = |fstype: &str| Path::new(&mount::helper(fstype)).exists();
-        let able = Able { known: &known, helper: &helper };
+        let memory = Some(host::proc::available_memory(&self.context.root));
+        let able = Able { known: &known, helper: &helper, memory };
         let plan = mount::plan(&storage, &able, &request).map_err(|refusal| refused(&target, &refusal))?;
         if options.unknown.is_some() {
             return self.hand_over(&storage, &plan);
@@ -303,6 +306,7 @@ impl Call<'_> {
         };
         if !again {
             outcome.map_err(|error| self.explain(&error, &storage, &plan, &request, options))?;
+            self.look_at_members(&plan, &target)?;
             return self.done(&name, &target);
         }
         let mut read_only = options.clone();
@@ -311,6 +315,7 @@ impl Call<'_> {
         let plan = mount::plan(&storage, &able, &request).map_err(|refusal| refused(&target, &refusal))?;
         self.make(&storage, &plan, &target)
             .map_err(|error| self.explain(&error, &storage, &plan, &request, &read_only))?;
+        self.look_at_members(&plan, &target)?;
         notice(self.context.name, &format!("{target}: WARNING: source write-protected, mounted read-only."));
         self.done(&name, &target)
     }
@@ -330,6 +335,29 @@ impl Call<'_> {
             notice(self.context.name, &format!("made writable: {}", told(storage, &plan.opens, "")));
         }
         Ok(Answer::classic(self.context.name, self.arguments))
+    }
+
+    /// btrfs puts its devices together by their UUIDs, which an overlay shares with its original: a mount of both
+    /// is taken back.
+    fn look_at_members(&self, plan: &Plan, target: &str) -> anyhow::Result<()> {
+        if plan.fstype != "btrfs" {
+            return Ok(());
+        }
+        let facts = host::sysfs::facts(&self.context.root);
+        let Some(mount) = facts.mounts.iter().rev().find(|mount| mount.target == target) else {
+            return Ok(());
+        };
+        let names = host::sysfs::btrfs_devices(&self.context.root, &facts.blocks, &mount.source);
+        let storage = Scan::begin(self.context).examine(|_| false);
+        let Some((original, overlay)) = overlay::mixed(&storage, &names) else { return Ok(()) };
+        let step = Step::Umount { target: target.to_string(), lazy: false, force: false };
+        Door::open(self.context, self.typed)?.make(&step)?;
+        Err(failed(
+            target,
+            format!(
+                "unmounted again: btrfs took {original} beside the overlay {overlay}; rescue overlay {original}"
+            ),
+        ))
     }
 
     /// The steps of a plan, and what there is to say about it once it is done.

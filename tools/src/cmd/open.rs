@@ -109,7 +109,7 @@ pub fn open(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer>
         name: args.name.as_deref(),
         slot: args.slot,
         kind: args.kind.as_deref(),
-        free: host::proc::available_memory(&context.root).map(|bytes| bytes >> 10),
+        free: Some(host::proc::available_memory(&context.root) >> 10).filter(|free| *free > 0),
     };
     let plan = luks::open(&storage, device, &wishes, &typed)?;
     for note in &plan.notes {

@@ -142,6 +142,14 @@ fn screen(picture: &Picture, colour: Colour, utf8: bool) -> String {
         }
     }
     out += &groups(storage);
+    if let Some(store) = storage.overlay_store {
+        out += &format!(
+            "\nOverlays: {}, {} of the {} of memory that they may take; rescue overlay shows what differs\n",
+            storage.overlays.len(),
+            size(store.used),
+            size(store.limit)
+        );
+    }
     out += "\n";
     out += &network(picture);
     out += &services(picture);

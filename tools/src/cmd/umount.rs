@@ -2,10 +2,12 @@
 
 use crate::apply::{self, Door, Made};
 use crate::report::{Answer, Failure, notice, without_errno};
+use crate::scan::Scan;
 use crate::tool::{Context, classic};
 use contract::facts::{Facts, Mount};
 use host::holders::How;
 use model::mount::{Holder, busy, errno, exit};
+use model::overlay;
 use model::plan::Step;
 use std::ffi::OsString;
 use std::path::Path;
@@ -125,8 +127,36 @@ fn one(context: &Context, args: &Args, typed: &str, word: &str) -> anyhow::Resul
             }
         }
     }
+    drop(door);
+    if args.lazy {
+        return Ok(said_of(args, &targets));
+    }
+    // btrfs may name the node instead of the link.
+    let is_mapped = |source: &str| source.starts_with("/dev/mapper/over-") || source.starts_with("/dev/dm-");
+    for mount in targets.iter().filter(|mount| is_mapped(&mount.source)) {
+        if let Err(error) = drop_overlay(context, typed, &mount.source) {
+            notice(context.name, &format!("{} stays: {error:#}", mount.source));
+        }
+    }
+    Ok(said_of(args, &targets))
+}
+
+/// The overlay that a read-only mount made for itself goes with it.
+fn drop_overlay(context: &Context, typed: &str, source: &str) -> anyhow::Result<()> {
+    // A btrfs is known by what is on its devices: only overlays are read.
+    let storage = Scan::begin(context).examine(|block| block.snapshot.is_some());
+    let ids = overlay::left_by_mount(&storage, source);
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let plan = overlay::end(&storage, Some(&ids))?;
+    Door::open(context, typed)?.make_all(&plan.steps)?;
+    Ok(())
+}
+
+fn said_of(args: &Args, targets: &[&Mount]) -> String {
     let said = |mount: &&Mount| format!("umount: {} unmounted\n", mount.target);
-    Ok(if args.verbose { targets.iter().map(said).collect() } else { String::new() })
+    if args.verbose { targets.iter().map(said).collect() } else { String::new() }
 }
 
 /// By target, as it was typed and as it is; then by device, by the file of a loop device.

@@ -246,10 +246,10 @@ impl GroupLine {
         for volume in &self.volumes {
             let Some(reason) = &volume.reason else { continue };
             let told = match volume.state {
-                State::Refused => "is not activated: ",
-                State::Failed | State::Started | State::Running | State::ToStart => "",
+                State::Refused => " is not activated:",
+                State::Failed | State::Started | State::Running | State::ToStart => ":",
             };
-            let text = format!("{name}/{}: {told}{reason}", volume.name);
+            let text = format!("{name}/{}{told} {reason}", volume.name);
             texts.push(Untrusted(&text).to_string() + &advice(&volume.advice));
         }
         texts

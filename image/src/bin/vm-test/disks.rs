@@ -10,7 +10,11 @@ use std::path::PathBuf;
 /// Copies of a set for one machine, with their disks on one bus.
 pub fn set(bench: &Bench, name: &str, bus: Bus) -> Result<Vec<Disk>> {
     let fixture = fixtures::ensure(&[name])?.remove(0);
-    let serial = |number: usize| format!("{}-{number}", name.replace('.', "")).to_uppercase();
+    // SCSI has room for twenty characters.
+    let serial = |number: usize| {
+        let name: String = name.replace('.', "").chars().take(17).collect();
+        format!("{name}-{number}").to_uppercase()
+    };
     let copies = fixture.copy_to(&bench.dir)?;
     Ok(copies.into_iter().enumerate().map(|(number, path)| Disk::raw(path, bus, &serial(number))).collect())
 }
@@ -116,7 +120,9 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
     vm.settled_after(0)?;
     bench.check("listing works with every disk guarded", || {
         holds(&ssh.ok("lsblk")?, &["sda", "sdb", "vda3", "nvme0n1p2"])?;
-        holds(&ssh.ok("blkid")?, &["33333333-0002", "TYPE=\"xfs\"", "TYPE=\"ntfs\"", "LABEL=\"pool\""])?;
+        // What is in the arrays is seen once they run.
+        let members = "22222222-0000-0000-0000-000000000002";
+        holds(&ssh.ok("blkid")?, &[members, "TYPE=\"xfs\"", "TYPE=\"ntfs\"", "LABEL=\"pool\""])?;
         holds(&ssh.ok("fdisk -l")?, &["/dev/nvme0n1p2", "Disklabel type: dos"])?;
         let guarded =
             ssh.ok("cat /sys/class/block/sda/ro /sys/class/block/vda3/ro /sys/class/block/nvme0n1/ro")?;
@@ -131,7 +137,8 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
     bench.check("rescue assemble is read-only and leaves the stale member out", || {
         ssh.run("rescue assemble")?;
         let mdstat = ssh.ok("cat /proc/mdstat")?;
-        holds(&mdstat, &["md0 : active (read-only)", "md2 : active (read-only)", "[2/1]"])
+        holds(&mdstat, &["md0 : active (read-only)", "md2 : active (read-only)", "[2/1]"])?;
+        holds(&ssh.ok("blkid /dev/md2")?, &["33333333-0002"])
     });
     for (name, _, targets) in LOOKED_AT {
         for target in *targets {

@@ -12,7 +12,9 @@ mod bench;
 mod boot;
 mod disks;
 mod login;
+mod names;
 mod network;
+mod overlay;
 mod programs;
 mod runner;
 mod services;
@@ -45,7 +47,9 @@ const TESTS: &[Test] = &[
     sample("nothing_is_written_until_a_person_asks_for_it", disks::unchanged),
     sample("volumes_are_opened_and_activated_and_every_byte_stays", volumes::unchanged),
     full("volumes_are_written_to_where_a_person_says_so", volumes::chosen),
+    sample("overlays_are_written_and_no_disk_is", overlay::written),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
+    sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_console_is_the_root_of_trust", login::trust),
     sample("without_a_key_the_console_shows_a_password", login::password),
@@ -56,6 +60,7 @@ const TESTS: &[Test] = &[
     full("large_copies_arrive_whole", sessions::large),
     sample("consent_opens_what_was_named_and_nothing_else", disks::consent),
     full("rescue_writable_turns_the_guard_off", disks::unguarded),
+    sample("disks_are_known_by_the_names_that_udev_gives_them", names::disks),
     sample("an_appended_cpio_brings_keys_and_parameters", boot::appended),
     full("cables_and_cards_come_and_go", network::cable),
     sample("a_pxe_boot_ends_in_a_login", boot::pxe),

@@ -4,40 +4,37 @@
 
 use super::control::Control;
 use super::door::Fresh;
+use super::stream::{self, DRAIN, Descriptor, read, write_all};
 use crate::signals;
-use crate::wire::{Ended, Program, Size, Terminal};
+use crate::wire::{Ended, Program, Size, Want};
 use anyhow::Result;
-use bytes::Bytes;
 use host::sys::tty;
 use russh::server::{Handle, Msg};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
-use rustix::buffer::spare_capacity;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// A pipe holds 64 KiB; a program that is fast fills it again while we read.
-const READ: usize = 128 << 10;
 /// The kernel hands a terminal's output over from a work queue: what a program wrote last may come
 /// this much after its end. There need be no end of it, since a background job may hold the terminal.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-/// How long a program may take to read what the client sent before it closed the channel.
-const DRAIN: Duration = Duration::from_secs(10);
 /// SSH_EXTENDED_DATA_STDERR
 const STDERR: u32 = 1;
 
 type Writer = ChannelWriteHalf<Msg>;
-type Descriptor = AsyncFd<OwnedFd>;
+/// Before the monitor has started the program.
+const NONE: u32 = u32::MAX;
 
 /// A channel on which a program was asked for.
 pub struct Running {
     task: JoinHandle<()>,
+    pub on_terminal: bool,
     size: watch::Sender<Option<Size>>,
+    /// The program's, for the monitor.
+    number: Arc<AtomicU32>,
     /// Dropped, with all of this, when the client closed the channel.
     _open: oneshot::Sender<()>,
 }
@@ -47,6 +44,11 @@ impl Running {
         self.size.send_replace(Some(size));
     }
 
+    /// The program's, once it runs.
+    pub fn number(&self) -> Option<u32> {
+        Some(self.number.load(Ordering::Relaxed)).filter(|number| *number != NONE)
+    }
+
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
     }
@@ -54,41 +56,45 @@ impl Running {
 
 /// Answers the client's request, and moves the bytes until the program or the channel ends.
 pub fn start(fresh: Fresh, program: Program, control: Arc<Control>, handle: Handle) -> Running {
+    let on_terminal = fresh.terminal.is_some();
     let (size, sizes) = watch::channel(None);
     let (open, closed) = oneshot::channel();
+    let number = Arc::new(AtomicU32::new(NONE));
+    let known = number.clone();
     let task = tokio::spawn(async move {
-        let Fresh { channel, terminal, environment } = fresh;
+        let Fresh { channel, terminal, environment, agent } = fresh;
         let (reader, writer) = channel.split();
-        let session = Session { writer, handle, control };
+        let session = Session { writer, handle, control, number };
+        let want = Want::Program { program, terminal, environment, agent };
         // An error is the end of the connection, and so of this task's reason.
-        let _ = session.run(reader, program, terminal, environment, sizes, closed).await;
+        let _ = session.run(reader, want, sizes, closed).await;
     });
-    Running { task, size, _open: open }
+    Running { task, on_terminal, size, number: known, _open: open }
 }
 
 struct Session {
     writer: Writer,
     handle: Handle,
     control: Arc<Control>,
+    number: Arc<AtomicU32>,
 }
 
 impl Session {
     async fn run(
         &self,
         reader: ChannelReadHalf,
-        program: Program,
-        terminal: Option<Terminal>,
-        environment: Vec<(String, String)>,
+        want: Want,
         sizes: watch::Receiver<Option<Size>>,
         closed: oneshot::Receiver<()>,
     ) -> Result<()> {
         let id = self.writer.id();
-        let Ok(started) = self.control.open(id.into(), program, terminal, environment).await? else {
+        let Ok((granted, ended)) = self.control.start(want).await? else {
             // The monitor has logged why.
             self.handle.channel_failure(id).await.ok();
             return Ok(());
         };
-        let mut streams = started.descriptors.into_iter().map(super::watch);
+        self.number.store(granted.number, Ordering::Relaxed);
+        let mut streams = granted.descriptors.into_iter().map(stream::watch);
         let streams = (streams.next(), streams.next(), streams.next());
         self.handle.channel_success(id).await.ok();
         match streams {
@@ -96,7 +102,7 @@ impl Session {
                 let master = Arc::new(master?);
                 let input = copy_in(reader, Sink::Terminal(master.clone()));
                 let work = async {
-                    let how = self.terminal_output(&master, started.ended).await;
+                    let how = self.terminal_output(&master, ended).await;
                     self.report(how).await;
                 };
                 tokio::select! {
@@ -109,7 +115,7 @@ impl Session {
                 let input = copy_in(reader, Sink::Pipe(stdin?));
                 let work = async {
                     tokio::join!(self.copy_out(&stdout, None), self.copy_out(&stderr, Some(STDERR)), async {
-                        self.report(started.ended.await.ok()).await
+                        self.report(ended.await.ok()).await
                     },);
                 };
                 self.until_end(input, work, closed).await;
@@ -139,7 +145,7 @@ impl Session {
                 let _ = timeout(DRAIN, &mut input).await;
             }
         }
-        self.control.close(self.writer.id().into()).await.ok();
+        self.control.close(self.number.load(Ordering::Relaxed)).await.ok();
     }
 
     /// What the terminal shows, to the end of the program and its last words.
@@ -248,34 +254,4 @@ async fn follow_size(master: &Descriptor, mut sizes: watch::Receiver<Option<Size
         }
     }
     std::future::pending().await
-}
-
-/// The next bytes; `None` at the end. EIO is how a terminal says that all have closed it.
-async fn read(from: &Descriptor) -> Option<Bytes> {
-    loop {
-        let mut ready = from.readable().await.ok()?;
-        let mut buffer = Vec::with_capacity(READ);
-        let result = ready.try_io(|from| Ok(rustix::io::read(from, spare_capacity(&mut buffer))?));
-        match result {
-            Ok(Ok(0)) => return None,
-            Ok(Ok(_)) => return Some(Bytes::from(buffer)),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(Err(_)) => return None,
-            // Not ready after all.
-            Err(_) => {}
-        }
-    }
-}
-
-async fn write_all(to: &Descriptor, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let mut ready = to.writable().await?;
-        match ready.try_io(|to| Ok(rustix::io::write(to, bytes)?)) {
-            Ok(Ok(length)) => bytes = &bytes[length..],
-            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(Err(error)) => return Err(error),
-            Err(_) => {}
-        }
-    }
-    Ok(())
 }

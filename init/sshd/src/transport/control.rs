@@ -1,16 +1,19 @@
 //! The transport's end of the socket to its monitor: questions out, answers and ends back to whoever
 //! waits for them.
 
-use crate::wire::{self, Ask, Ended, Program, Tell, Terminal};
+use super::stream::{self, Descriptor};
+use crate::wire::{self, Ask, Blob, Ended, Refusal, Sha, Tell, Want};
 use anyhow::{Context, Result, bail};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
 pub struct Control {
-    socket: AsyncFd<OwnedFd>,
+    socket: Descriptor,
+    /// Of the next request.
+    number: AtomicU32,
     waiting: Mutex<Waiting>,
 }
 
@@ -18,7 +21,9 @@ pub struct Control {
 #[derive(Default)]
 struct Waiting {
     verdicts: VecDeque<oneshot::Sender<Verdict>>,
-    programs: HashMap<u32, oneshot::Sender<Result<Started, String>>>,
+    signatures: VecDeque<oneshot::Sender<Vec<u8>>>,
+    requests: HashMap<u32, oneshot::Sender<Result<Granted, Refusal>>>,
+    /// Of programs.
     ends: HashMap<u32, oneshot::Sender<Ended>>,
 }
 
@@ -26,20 +31,22 @@ struct Waiting {
 pub struct Verdict {
     pub accepted: bool,
     pub passwords: bool,
+    pub terminals: bool,
 }
 
-/// A program that runs.
-pub struct Started {
-    /// Its terminal's master, or its stdin, stdout and stderr.
+/// What the monitor gave, as [`Want`] says.
+pub struct Granted {
+    pub number: u32,
+    /// Of a listener.
+    pub port: u16,
     pub descriptors: Vec<OwnedFd>,
-    pub ended: oneshot::Receiver<Ended>,
 }
 
 impl Control {
     pub fn new(socket: OwnedFd) -> Result<Control> {
         rustix::io::ioctl_fionbio(&socket, true).context("set non-blocking")?;
-        let socket = super::watch(socket).context("control socket")?;
-        Ok(Control { socket, waiting: Mutex::default() })
+        let socket = stream::watch(socket).context("control socket")?;
+        Ok(Control { socket, number: AtomicU32::new(0), waiting: Mutex::default() })
     }
 
     /// The next message; `None` when the monitor ended.
@@ -68,21 +75,23 @@ impl Control {
             // Whoever asked may have gone; then nobody misses the answer.
             match tell {
                 Tell::Welcome { .. } => bail!("the monitor said welcome twice"),
-                Tell::Verdict { accepted, passwords } => {
-                    let verdict = Verdict { accepted, passwords };
+                Tell::Signature(Blob(signature)) => {
+                    let _ = waiting.signatures.pop_front().map(|sender| sender.send(signature));
+                }
+                Tell::Verdict { accepted, passwords, terminals } => {
+                    let verdict = Verdict { accepted, passwords, terminals };
                     let _ = waiting.verdicts.pop_front().map(|sender| sender.send(verdict));
                 }
-                Tell::Opened { channel } => {
-                    let (sender, ended) = oneshot::channel();
-                    waiting.ends.insert(channel, sender);
-                    let started = Started { descriptors, ended };
-                    let _ = waiting.programs.remove(&channel).map(|sender| sender.send(Ok(started)));
+                Tell::Granted { number, port } => {
+                    let granted = Granted { number, port, descriptors };
+                    let _ = waiting.requests.remove(&number).map(|sender| sender.send(Ok(granted)));
                 }
-                Tell::Refused { channel, error } => {
-                    let _ = waiting.programs.remove(&channel).map(|sender| sender.send(Err(error)));
+                Tell::Refused { number, why } => {
+                    waiting.ends.remove(&number);
+                    let _ = waiting.requests.remove(&number).map(|sender| sender.send(Err(why)));
                 }
-                Tell::Ended { channel, how } => {
-                    let _ = waiting.ends.remove(&channel).map(|sender| sender.send(how));
+                Tell::Ended { number, how } => {
+                    let _ = waiting.ends.remove(&number).map(|sender| sender.send(how));
                 }
             }
         }
@@ -96,25 +105,39 @@ impl Control {
         receiver.await.context("the monitor ended")
     }
 
-    /// Starts a program. The inner error is for the client.
-    pub async fn open(
-        &self,
-        channel: u32,
-        program: Program,
-        terminal: Option<Terminal>,
-        environment: Vec<(String, String)>,
-    ) -> Result<Result<Started, String>> {
+    /// The host key's, under an exchange hash.
+    pub async fn sign(&self, key: Vec<u8>, sha: Sha, hash: &[u8]) -> Result<Vec<u8>> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).programs.insert(channel, sender);
-        self.send(&Ask::Open { channel, program, terminal, environment }).await?;
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).signatures.push_back(sender);
+        self.send(&Ask::Sign { key: Blob(key), sha, hash: Blob(hash.to_vec()) }).await?;
         receiver.await.context("the monitor ended")
     }
 
-    pub async fn signal(&self, channel: u32, signal: String) -> Result<()> {
-        self.send(&Ask::Signal { channel, signal }).await
+    /// The inner error is for the client.
+    pub async fn request(&self, want: Want) -> Result<Result<Granted, Refusal>> {
+        self.send_request(self.number.fetch_add(1, Ordering::Relaxed), want).await
     }
 
-    pub async fn close(&self, channel: u32) -> Result<()> {
-        self.send(&Ask::Close { channel }).await
+    /// As [`Control::request`], for a program, with its end.
+    pub async fn start(&self, want: Want) -> Result<Result<(Granted, oneshot::Receiver<Ended>), Refusal>> {
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let (sender, ended) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).ends.insert(number, sender);
+        Ok(self.send_request(number, want).await?.map(|granted| (granted, ended)))
+    }
+
+    async fn send_request(&self, number: u32, want: Want) -> Result<Result<Granted, Refusal>> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).requests.insert(number, sender);
+        self.send(&Ask::Request { number, want }).await?;
+        receiver.await.context("the monitor ended")
+    }
+
+    pub async fn signal(&self, number: u32, signal: String) -> Result<()> {
+        self.send(&Ask::Signal { number, signal }).await
+    }
+
+    pub async fn close(&self, number: u32) -> Result<()> {
+        self.send(&Ask::Close { number }).await
     }
 }

@@ -1,33 +1,38 @@
 //! The transport of one connection: SSH itself, by russh, without privileges. All it can do is to ask
-//! its monitor, and to move bytes between the connection and the descriptors that it is passed.
+//! its monitor, and to move bytes between the connection and the descriptors that it is passed
+//! (sandbox.rs).
 
 mod channel;
 mod control;
 mod door;
+mod forward;
+mod prompt;
+mod sandbox;
+mod stream;
 
 use crate::wire::Tell;
 use anyhow::{Context, Result, bail};
 use control::Control;
 use door::{Door, Failure};
-use host::sys::{inherited, process};
-use russh::keys::PrivateKey;
-use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg};
+use host::sys::inherited;
+use prompt::Prompt;
+use russh::keys::ssh_key::private::{Ed25519Keypair, Ed25519PrivateKey, RsaKeypair, RsaPrivateKey};
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg, Mpint, PublicKey};
+use russh::keys::{Certificate, PrivateKey};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 use std::borrow::Cow;
-use std::io;
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::BufReader;
-use tokio::io::unix::AsyncFd;
 
-/// Whom the transport runs as: nobody, in Debian's words.
-const NOBODY: u32 = 65_534;
 /// Rejected offers and attempts of one connection. An agent holds many keys, and each that is not
 /// ours counts as one; passwords have a count of their own in the monitor.
 const MAX_ATTEMPTS: usize = 40;
+/// Between two signs of life. Boxes that translate addresses forget a line after five minutes or more.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// One system call then fetches several packets.
 const READ_AHEAD: usize = 128 << 10;
 
@@ -53,6 +58,8 @@ const CIPHERS: &[cipher::Name] = &[
 ];
 /// Encrypt-then-MAC only: plain HMAC over the plaintext is what ssh-audit warns about.
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+/// Only what begins after login: before, a stranger's bytes reach no decompressor.
+const COMPRESSION: &[compression::Name] = &[compression::NONE, compression::ZLIB_LEGACY];
 /// Of host keys, and what is told to clients as server-sig-algs. No RSA with SHA-1.
 const KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
@@ -66,27 +73,29 @@ const KEYS: &[Algorithm] = &[
 ];
 
 pub fn run() -> Result<()> {
-    process::drop_privileges(NOBODY).context("give up root")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .context("start the runtime")?;
+    sandbox::enter()?;
     runtime.block_on(serve())
 }
 
 async fn serve() -> Result<()> {
     let control = Control::new(inherited(1).try_clone_to_owned().context("control socket")?)?;
-    let (host_key, passwords) = match control.receive().await? {
-        Some((Tell::Welcome { host_key, passwords }, _)) => (host_key, passwords),
+    let config = match control.receive().await? {
+        Some((Tell::Welcome { host_keys, certificate, passwords }, _)) => {
+            config(&host_keys, certificate.as_deref(), passwords)?
+        }
         Some(_) => bail!("the monitor did not say welcome first"),
         // Dropped to make room before it could.
         None => return Ok(()),
     };
-    let config = config(PrivateKey::from_openssh(&host_key).context("host key")?, passwords);
     let connection = TcpStream::from(inherited(0).try_clone_to_owned().context("connection")?);
     connection.set_nonblocking(true).context("set non-blocking")?;
-    let stream = BufReader::with_capacity(READ_AHEAD, tokio::net::TcpStream::from_std(connection)?);
+    let stream =
+        BufReader::with_capacity(READ_AHEAD, Prompt::new(tokio::net::TcpStream::from_std(connection)?));
     let control = Arc::new(control);
     let door = Door::new(control.clone());
     let session = async {
@@ -105,34 +114,56 @@ async fn serve() -> Result<()> {
     }
 }
 
-/// For reading and writing without blocking. tokio's other way is unsafe, for the sake of types whose
-/// descriptor may change; an `OwnedFd`'s does not.
-#[expect(deprecated)]
-fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(descriptor)
-}
-
-fn config(host_key: PrivateKey, passwords: bool) -> Config {
+fn config(host_keys: &[String], certificate: Option<&str>, passwords: bool) -> Result<Config> {
+    let keys = host_keys.iter().map(|line| public_only(line)).collect::<Result<_>>()?;
+    let certificates = certificate
+        .map(|line| Certificate::from_openssh(line).context("host certificate"))
+        .into_iter()
+        .collect::<Result<_>>()?;
     let methods: &[MethodKind] =
         if passwords { &[MethodKind::PublicKey, MethodKind::Password] } else { &[MethodKind::PublicKey] };
-    Config {
+    Ok(Config {
         server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-Lifeboat")),
         methods: MethodSet::from(methods),
         // The monitor slows down what is worth slowing down; a key that is not known tells nothing.
         auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),
         max_auth_attempts: MAX_ATTEMPTS,
-        keys: vec![host_key],
+        keys,
+        certificates,
         // Somebody may watch a disk being copied for a day.
         inactivity_timeout: None,
+        // So that no box in between forgets a line that is idle. Never a reason to end it: that is
+        // TCP's, which gives up on a peer that does not answer.
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: 0,
         preferred: Preferred {
             kex: Cow::Borrowed(KEX),
             key: Cow::Borrowed(KEYS),
             cipher: Cow::Borrowed(CIPHERS),
             mac: Cow::Borrowed(MACS),
-            compression: Cow::Borrowed(&[compression::NONE]),
+            compression: Cow::Borrowed(COMPRESSION),
             ..Preferred::DEFAULT
         },
         ..Config::default()
-    }
+    })
+}
+
+/// A host key whose private part stays with the monitor, which signs: russh wants one, and never uses
+/// it then (`Door::sign_exchange_hash`).
+fn public_only(line: &str) -> Result<PrivateKey> {
+    let public = PublicKey::from_openssh(line).context("host key")?;
+    let keypair = match public.key_data() {
+        KeyData::Ed25519(key) => {
+            let private = Ed25519PrivateKey::from_bytes(&[0; Ed25519PrivateKey::BYTE_SIZE]);
+            Ed25519Keypair { public: *key, private }.into()
+        }
+        KeyData::Rsa(key) => {
+            let one = || Mpint::from_positive_bytes(&[1]);
+            let private = RsaPrivateKey::new(one(), one(), one(), one()).context("host key")?;
+            RsaKeypair::new(key.clone(), private).context("host key")?.into()
+        }
+        _ => bail!("a host key of another kind"),
+    };
+    PrivateKey::new(keypair, "").context("host key")
 }

@@ -4,6 +4,7 @@
 use std::os::fd::BorrowedFd;
 
 pub mod block;
+pub mod btrfs;
 pub mod dm;
 pub mod kmod;
 pub mod loopdev;
@@ -12,6 +13,7 @@ pub mod netlink;
 pub mod packet;
 pub mod pass;
 pub mod process;
+pub mod seccomp;
 pub mod swap;
 pub mod tty;
 pub mod uevent;

@@ -7,6 +7,8 @@ use crate::format::{Extent, Format, Health, Magic, Signature, Usage, Uuid};
 use crate::read::ReadAt;
 use serde::{Deserialize, Serialize};
 
+/// `bitm` (drivers/md/md-bitmap.h)
+const BITMAP_MAGIC: u32 = 0x6d74_6962;
 /// 0xa92b4efc
 const MAGIC: u32 = 0xa92b_4efc;
 const SECTOR: u64 = 512;
@@ -18,6 +20,10 @@ const OLD_BYTES: usize = 4096;
 const OLD_DISKS: usize = 27;
 /// Of version 1: the kernel takes no more members than fit into a page (md.c: super_1_load).
 const MAX_DEVICES: u32 = 1920;
+/// sizeof(bitmap_super_t)
+const BITMAP_HEADER: usize = 256;
+/// More than mdadm ever makes room for; a larger one is taken for marked, unread.
+const MAX_BITMAP: usize = 1 << 20;
 /// `resync_offset` of an array in sync (MaxSector).
 const IN_SYNC: u64 = u64::MAX;
 const ROLE_SPARE: u16 = 0xffff;
@@ -134,6 +140,8 @@ fn version_0(device: &dyn ReadAt, offset: u64) -> Option<Signature> {
         resync_offset: 0,
         recovery_offset: None,
         bitmap: state & (1 << 8) != 0,
+        // 4 KiB behind the superblock's start, and there alone (super_90_validate).
+        bitmap_log: (state & (1 << 8) != 0).then(|| bitmap(device, offset, OLD_BYTES as i64, Uuid(array))),
         journal: false,
         ppl: false,
         reshape: (minor_version == 91).then_some(Reshape {
@@ -147,6 +155,32 @@ fn version_0(device: &dyn ReadAt, offset: u64) -> Option<Signature> {
         feature_map: 0,
     };
     Some(signature(superblock, format!("{major_version}.{minor_version}.{patch_version}"), None, health))
+}
+
+/// `bitmap_super_t` (drivers/md/md-bitmap.h), which the kernel takes for its own where magic and UUID fit.
+fn bitmap(device: &dyn ReadAt, superblock: u64, offset: i64, array: Uuid) -> Bitmap {
+    let read = || {
+        let at = superblock.checked_add_signed(offset)?;
+        let bytes = device.bytes(at, BITMAP_HEADER).ok()?;
+        let events = le64(&bytes, 24)?;
+        let sectors = le64(&bytes, 40)?;
+        let chunk = u64::from(le32(&bytes, 52)?) / SECTOR; // sectors
+        if le32(&bytes, 0)? != BITMAP_MAGIC || uuid(&bytes, 8)? != array || chunk == 0 {
+            return None;
+        }
+        // What lies behind the last chunk's bit means nothing, and is not always 0.
+        let bits = usize::try_from(sectors.div_ceil(chunk)).ok()?;
+        let length = bits.div_ceil(8);
+        let marked = match length <= MAX_BITMAP {
+            true => device.bytes(at + BITMAP_HEADER as u64, length).map_or(true, |bytes| {
+                (0..bits).any(|bit| bytes.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 != 0))
+            }),
+            false => true,
+        };
+        Some((events, marked))
+    };
+    let seen = read();
+    Bitmap { offset, events: seen.map(|(events, _)| events), marked: seen.is_none_or(|(_, marked)| marked) }
 }
 
 /// MD_DISK_FAULTY 0, MD_DISK_ACTIVE 1, MD_DISK_SYNC 2 (bits).
@@ -172,6 +206,7 @@ fn version_1(device: &dyn ReadAt, metadata: Metadata, offset: u64) -> Option<Sig
     let size = le64(&fixed, 80)?;
     let chunk = le32(&fixed, 88)?;
     let raid_disks = le32(&fixed, 92)?;
+    let bitmap_offset = le32(&fixed, 96)?.cast_signed(); // sectors, from the superblock
     let new_level = le32(&fixed, 100)?.cast_signed();
     let reshape_position = le64(&fixed, 104)?;
     let delta_disks = le32(&fixed, 112)?.cast_signed();
@@ -239,6 +274,8 @@ fn version_1(device: &dyn ReadAt, metadata: Metadata, offset: u64) -> Option<Sig
         resync_offset: if resync_offset == IN_SYNC { IN_SYNC } else { bytes_of(resync_offset) },
         recovery_offset: (feature_map & RECOVERY_OFFSET != 0).then(|| bytes_of(recovery_offset)),
         bitmap: feature_map & BITMAP != 0,
+        bitmap_log: (feature_map & BITMAP != 0)
+            .then(|| bitmap(device, offset, i64::from(bitmap_offset) * SECTOR as i64, array)),
         journal: feature_map & JOURNAL != 0,
         ppl: feature_map & PPL != 0,
         reshape: (feature_map & RESHAPE != 0).then(|| Reshape {
@@ -391,6 +428,8 @@ pub struct Superblock {
     /// Bytes rebuilt so far on this member, while it recovers.
     pub recovery_offset: Option<u64>,
     pub bitmap: bool,
+    /// Where it is on this member, and how fresh.
+    pub bitmap_log: Option<Bitmap>,
     pub journal: bool,
     pub ppl: bool,
     /// Mid-reshape: position in bytes and the new shape.
@@ -398,6 +437,17 @@ pub struct Superblock {
     /// `bad block log present with N entries` and the like.
     pub bad_blocks: bool,
     pub feature_map: u32,
+}
+
+/// The write-intent bitmap of one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bitmap {
+    /// Bytes from the superblock.
+    pub offset: i64,
+    /// `None`: what lies there is no bitmap of this set.
+    pub events: Option<u64>,
+    /// Some chunks were being written, or a missing member lacks them.
+    pub marked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -466,6 +516,29 @@ mod tests {
         assert_eq!((superblock.number, superblock.role, superblock.clean), (1, Role::Active(1), true));
         assert_eq!((superblock.data_offset, superblock.component_size), (51200, 512_000));
         assert!(superblock.bitmap && superblock.reshape.is_none());
+    }
+
+    #[test]
+    fn a_bitmap_is_read_where_the_superblock_says_and_only_if_it_is_of_this_set() {
+        let mut device = member();
+        device[4096 + 96] = 8;
+        seal(&mut device);
+        let log = |device: &Vec<u8>| look(device).unwrap().1.bitmap_log.unwrap();
+        let is = |events, marked| Bitmap { offset: 4096, events, marked };
+        assert_eq!(log(&device), is(None, true));
+        device[8192..8196].copy_from_slice(b"bitm");
+        device[8192 + 8..8192 + 24].fill(0xaa);
+        device[8192 + 24] = 16;
+        device[8192 + 40] = 30; // sectors
+        device[8192 + 53] = 0x14; // chunks of 10 sectors: three bits
+        device[8192 + 256] = 0b1111_1000;
+        assert_eq!(log(&device), is(Some(16), false));
+        device[8192 + 256] = 0b0000_0100;
+        assert_eq!(log(&device), is(Some(16), true));
+        device[8192 + 40..8192 + 48].fill(0xff);
+        assert_eq!(log(&device), is(Some(16), true));
+        device[8192 + 8] = 0;
+        assert_eq!(log(&device), is(None, true));
     }
 
     #[test]

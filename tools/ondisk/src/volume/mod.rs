@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod bcache;
 pub mod bitlocker;
+pub mod cow;
 pub mod ddf;
 pub mod dm;
 pub mod drbd;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::build::build;
 use contract::facts::{Block, Facts, Mount};
-use ondisk::volume::mdraid::Reshape;
+use ondisk::volume::mdraid::{Bitmap, Reshape};
 use ondisk::{DiskReport, Signature, Usage, Uuid};
 use proptest::prelude::*;
 
@@ -43,6 +43,7 @@ fn made(number: u32, level: Level, disks: u32) -> Made {
         resync_offset: u64::MAX,
         recovery_offset: None,
         bitmap: false,
+        bitmap_log: None,
         journal: false,
         ppl: false,
         reshape: None,
@@ -328,7 +329,8 @@ fn what_would_be_written_as_it_starts_is_refused_with_its_reason() {
     let mut cases: Vec<(&str, Change, bool, Option<Refusal>)> = vec![
         ("reshape", |s| s.reshape = None, false, None),
         ("journal gone", |s| s.journal = true, true, Some(Refusal::JournalMissing)),
-        ("ppl", |s| s.ppl = true, false, Some(Refusal::Ppl)),
+        ("ppl and bad blocks", |s| (s.ppl, s.bad_blocks) = (true, true), false, Some(Refusal::Ppl)),
+        ("ppl", |s| s.ppl = true, false, None),
         ("ppl, for writing", |s| s.ppl = true, true, None),
         ("cluster", |s| s.feature_map |= CLUSTERED, false, Some(Refusal::Clustered)),
         ("unknown", |s| s.feature_map |= 1 << 20, false, Some(Refusal::Features(1 << 20))),
@@ -349,6 +351,56 @@ fn what_would_be_written_as_it_starts_is_refused_with_its_reason() {
         Refusal::Reshape.advice(&judgement, "/dev/md2").unwrap(),
         "rescue writable /dev/sda /dev/sdb /dev/sdc && mdadm --assemble /dev/md2 /dev/sda /dev/sdb /dev/sdc"
     );
+}
+
+#[test]
+fn an_array_that_reading_would_write_to_is_read_past_its_superblocks() {
+    // Events and marks of the bitmap on the freshest member, for writing; read past the superblocks, what is said. The
+    // set is at 100.
+    let cases = [
+        (Some(100), false, false, false, None),
+        (Some(100), true, false, true, None),
+        (Some(100), true, true, false, None),
+        (Some(99), false, false, true, None),
+        (Some(99), false, true, false, None),
+        (None, true, false, true, None),
+        (None, true, true, false, Some(Refusal::BitmapDamaged)),
+    ];
+    for (events, marked, writable, bare, want) in cases {
+        let label = format!("{events:?} {marked} {writable}");
+        let mut members = whole(Level::Raid1, 2);
+        members[1].superblock.events = 99;
+        members[0].superblock.bitmap_log = Some(Bitmap { offset: 4096, events, marked });
+        let judgement = judged_with(&members, &[], writable);
+        assert_eq!((judgement.bare, judgement.refusal), (bare, want), "{label}");
+        // That of a member that is one event behind is not what the kernel reads.
+        members.iter_mut().zip([99, 100]).for_each(|(made, events)| made.superblock.events = events);
+        let judgement = judged_with(&members, &[], writable);
+        assert_eq!((judgement.bare, judgement.refusal), (false, None), "{label}");
+    }
+    let mut members = whole(Level::Raid1, 2);
+    members[0].superblock.bitmap_log = Some(Bitmap { offset: 4096, events: Some(100), marked: true });
+    members[1].superblock.bad_blocks = true;
+    assert_eq!(judged(&members).refusal, Some(Refusal::Bitmap));
+    assert_eq!(judged_with(&members, &[], true).refusal, None);
+}
+
+#[test]
+fn what_is_read_past_the_superblocks_is_told_to_the_kernel() {
+    let mut members = whole(Level::Raid5, 4);
+    members.iter_mut().for_each(|made| made.superblock.ppl = true);
+    members[2].superblock.recovery_offset = Some(0);
+    members[0].superblock.events = 101;
+    let storage = storage(&members);
+    let judgement = judge(&storage, &storage.arrays[0], &Wishes::default());
+    let name = Names::of(&storage).choose(&judgement, None);
+    let steps = assemble(&storage, &judgement, &name, &Wishes::default(), "test").unwrap();
+    let Some(Step::MdStart(start)) = steps.last() else { panic!("{steps:?}") };
+    let bare = start.bare.as_ref().unwrap();
+    assert_eq!((bare.level.as_str(), bare.raid_disks, bare.layout, bare.chunk), ("raid5", 4, 2, 65536));
+    assert_eq!((bare.component_size, bare.in_sync), (1 << 29, None));
+    let slots: Vec<_> = start.members.iter().map(|member| (member.slot, member.data_offset)).collect();
+    assert_eq!(slots, [(Some(1), 1 << 20), (Some(3), 1 << 20), (Some(0), 1 << 20)]);
 }
 
 #[test]
@@ -394,6 +446,14 @@ fn a_replacement_stands_beside_what_it_replaces() {
     let judgement = judged(&members);
     assert_eq!((judgement.refusal, judgement.members[2].part), (None, Part::Replacement(1)));
     assert_eq!(judgement.present, 2);
+}
+
+#[test]
+fn firmware_raid_is_mdadms() {
+    let mut storage = storage(&whole(Level::Raid1, 2));
+    let Observed::Examined { report } = &mut storage.devices[1].report else { panic!("not examined") };
+    report.signatures[0].format = "isw_raid_member".to_string();
+    assert_eq!(external(&storage), BTreeMap::from([("Intel firmware RAID", vec!["/dev/sdb"])]));
 }
 
 #[test]

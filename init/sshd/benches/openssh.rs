@@ -1,0 +1,298 @@
+//! Our sshd and OpenSSH's, side by side: one machine, one run, one client, one round of each after the
+//! other. Prints tables in Markdown; what matters in them is the ratio. `make bench-ssh` brings the
+//! peer; OPENSSH names the directory that its package was unpacked into.
+//!
+//! The peer needs a user and a directory that a host without its package does not have, and a shell
+//! reads the start-up files of whoever's machine this is: all of it runs in a mount namespace of its
+//! own, with a passwd file of ours over the host's and nothing in /root.
+#![allow(clippy::print_stdout)]
+
+#[path = "../tests/harness/mod.rs"]
+mod harness;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const CIPHERS: [&str; 3] =
+    ["chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com", "aes256-gcm@openssh.com"];
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+struct Peer {
+    name: &'static str,
+    child: Child,
+    port: u16,
+    key: PathBuf,
+    /// The listening process.
+    pid: u32,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Peer {
+    fn options(&self, extra: &[&str]) -> Vec<String> {
+        let fixed = [
+            "-F",
+            "none",
+            "-q",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "IdentityAgent=none",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "Compression=no",
+        ];
+        let own = [
+            "-o".to_string(),
+            format!("Port={}", self.port),
+            "-i".to_string(),
+            self.key.display().to_string(),
+        ];
+        fixed.iter().chain(extra).map(|option| option.to_string()).chain(own).collect()
+    }
+
+    /// User and system seconds of everything that has ended below the listener.
+    fn cpu(&self) -> f64 {
+        harness::until(|| children(self.pid).is_empty());
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        // utime stime cutime cstime, in hundredths.
+        fields[11..15].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+    }
+
+    /// Kibibytes that are its own share, over all its processes but the programs of sessions.
+    fn memory(&self) -> u64 {
+        let mut sum = 0;
+        let mut pids = vec![self.pid];
+        while let Some(pid) = pids.pop() {
+            if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sshd") {
+                pids.extend(children(pid));
+                let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+                let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap_or("x 0");
+                sum += line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+            }
+        }
+        sum
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn openssh(dir: &Path, package: &Path) -> Peer {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    harness::make_key(dir, "host", &["-t", "ed25519"]);
+    let show = |path: &str| dir.join(path).display().to_string();
+    let config = format!(
+        "Port {port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\nMaxStartups 1000\nMaxSessions 1000\nPermitRootLogin yes\nSubsystem sftp {}\n",
+        show("host"),
+        show("root/.ssh/authorized_keys"),
+        package.join("usr/lib/openssh/sftp-server").display()
+    );
+    harness::write(dir, "config", &config);
+    let child = Command::new(package.join("usr/sbin/sshd"))
+        .args(["-D", "-e", "-f"])
+        .arg(dir.join("config"))
+        .env("LD_LIBRARY_PATH", package.join("usr/lib/x86_64-linux-gnu"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    assert!(
+        harness::until(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()),
+        "OpenSSH does not start"
+    );
+    Peer { name: "OpenSSH", child, port, key: dir.join("key"), pid }
+}
+
+/// The children of a restarted listener are the host's: started here, without a file of the harness'.
+fn ours(dir: &Path, package: &Path) -> Peer {
+    let sftp = package.join("usr/lib/openssh/sftp-server").display().to_string();
+    let arguments = ["--sftp-server", &sftp, "--waiting", "1000", "--waiting-per-address", "1000"];
+    let (child, log) = harness::listen(dir, 0, &arguments);
+    log.wait_for("\"kind\":\"ready\"");
+    let text = fs::read_to_string(dir.join("run/lifeboat/state/sshd.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let pid = child.id();
+    Peer { name: "Lifeboat", child, port: state["port"].as_u64().unwrap() as u16, key: dir.join("key"), pid }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Seconds of a command, and what it cost the server.
+fn measure(peer: &Peer, command: &mut Command) -> (f64, f64) {
+    let before = peer.cpu();
+    let start = Instant::now();
+    let status = command.stdout(Stdio::null()).status().unwrap();
+    let seconds = start.elapsed().as_secs_f64();
+    assert!(status.success(), "{}: {command:?}", peer.name);
+    (seconds, peer.cpu() - before)
+}
+
+/// One row: ours and theirs by turns, medians, ratios above 1 are in our favour.
+fn row(what: &str, peers: &[Peer; 2], rounds: usize, mib: Option<usize>, run: impl Fn(&Peer) -> Command) {
+    let mut results = [const { (Vec::new(), Vec::new()) }; 2];
+    for _ in 0..rounds {
+        for (peer, (seconds, cpu)) in peers.iter().zip(&mut results) {
+            let (s, c) = measure(peer, &mut run(peer));
+            seconds.push(s);
+            cpu.push(c);
+        }
+    }
+    let [(ours, our_cpu), (theirs, their_cpu)] = results.map(|(s, c)| (median(s), median(c)));
+    match mib {
+        Some(mib) => {
+            let per_gib = 1024.0 / mib as f64;
+            println!(
+                "| {what} | {:.0} | {:.0} | **{:.2}** | {:.2} | {:.2} | **{:.2}** |",
+                mib as f64 / ours,
+                mib as f64 / theirs,
+                theirs / ours,
+                our_cpu * per_gib,
+                their_cpu * per_gib,
+                our_cpu / their_cpu
+            );
+        }
+        None => println!("| {what} | {:.1} | {:.1} | **{:.2}** |", ours * 1e3, theirs * 1e3, theirs / ours),
+    }
+}
+
+fn ssh(peer: &Peer, extra: &[&str], command: &str) -> Command {
+    let mut ssh = Command::new("ssh");
+    ssh.args(peer.options(extra)).args(["root@127.0.0.1", command]).stdin(Stdio::null());
+    ssh
+}
+
+/// Runs this program again, where it can do no harm.
+fn inside(dir: &Path) {
+    let passwd =
+        fs::read_to_string("/etc/passwd").unwrap() + "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n";
+    harness::write(dir, "passwd", &passwd);
+    let script = "mount --bind \"$1\" /etc/passwd && mount -t tmpfs none /root && mount -t tmpfs none /run \
+        && mkdir /run/sshd && exec \"$2\"";
+    let status = Command::new("unshare")
+        .args(["-m", "sh", "-c", script, "sh"])
+        .arg(dir.join("passwd"))
+        .arg(std::env::current_exe().unwrap())
+        .env("BENCH_INSIDE", "1")
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "it runs as root, where namespaces are allowed");
+}
+
+fn main() {
+    let Some(package) = std::env::var_os("OPENSSH").map(PathBuf::from) else {
+        println!("SKIPPED: OPENSSH names no directory with OpenSSH's package in it (make bench-ssh)");
+        return;
+    };
+    let dir = tempfile::TempDir::new().unwrap();
+    let dir = dir.path();
+    if std::env::var_os("BENCH_INSIDE").is_none() {
+        inside(dir);
+        return;
+    }
+    harness::authorize(dir, &harness::make_key(dir, "key", &["-t", "ed25519"]));
+    let (mib, rounds) = (number("BENCH_MIB", 1024), number("BENCH_ROUNDS", 3));
+    let file = dir.join("file");
+    fs::write(&file, harness::noise(mib << 20)).unwrap();
+    let peers = [ours(dir, &package), openssh(dir, &package)];
+    // The RSA key is made by now.
+    peers[0].cpu();
+
+    println!("| milliseconds | Lifeboat | OpenSSH | OpenSSH / Lifeboat |\n|---|---|---|---|");
+    row("`ssh host true`", &peers, 15, None, |peer| ssh(peer, &[], "true"));
+    let same = ["-o", "KexAlgorithms=curve25519-sha256"];
+    row("the same, both by curve25519", &peers, 15, None, |peer| ssh(peer, &same, "true"));
+
+    println!(
+        "\n| {mib} MiB | Lifeboat MiB/s | OpenSSH MiB/s | faster by | Lifeboat CPU s/GiB | OpenSSH CPU s/GiB | CPU of OpenSSH's |\n|---|---|---|---|---|---|---|"
+    );
+    for cipher in CIPHERS {
+        let name = cipher.split('@').next().unwrap();
+        let with = ["-c", cipher];
+        row(&format!("{name}, `cat` down"), &peers, rounds, Some(mib), |peer| {
+            ssh(peer, &with, &format!("cat {}", file.display()))
+        });
+        row(&format!("{name}, `cat` up"), &peers, rounds, Some(mib), |peer| {
+            let mut command = ssh(peer, &with, "cat > /dev/null");
+            command.stdin(fs::File::open(&file).unwrap());
+            command
+        });
+        let copy = |peer: &Peer, arguments: [String; 2]| {
+            let mut scp = Command::new("scp");
+            scp.args(peer.options(&with)).args(arguments).stdin(Stdio::null());
+            scp
+        };
+        row(&format!("{name}, sftp get"), &peers, rounds, Some(mib), |peer| {
+            copy(peer, [format!("root@127.0.0.1:{}", file.display()), dir.join("down").display().to_string()])
+        });
+        row(&format!("{name}, sftp put"), &peers, rounds, Some(mib), |peer| {
+            copy(peer, [file.display().to_string(), format!("root@127.0.0.1:{}", dir.join("up").display())])
+        });
+    }
+
+    println!("\n| memory, KiB (PSS) | Lifeboat | OpenSSH | of OpenSSH's |\n|---|---|---|---|");
+    let idle = peers.each_ref().map(Peer::memory);
+    println!("| idle | {} | {} | {:.2} |", idle[0], idle[1], idle[0] as f64 / idle[1] as f64);
+    let sessions = number("BENCH_SESSIONS", 200);
+    let mut seconds = [0.0; 2];
+    let mut each = [0; 2];
+    for (index, peer) in peers.iter().enumerate() {
+        let start = Instant::now();
+        let mut open: Vec<Child> = (0..sessions)
+            .map(|_| ssh(peer, &[], "exec sleep 1000").stderr(Stdio::null()).spawn().unwrap())
+            .collect();
+        let programs = || {
+            let below = |pids: Vec<u32>| pids.into_iter().flat_map(children).collect::<Vec<u32>>();
+            let all = below(children(peer.pid));
+            all.iter()
+                .chain(&below(all.clone()))
+                .filter(|pid| {
+                    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sleep")
+                })
+                .count()
+        };
+        assert!(
+            harness::until(|| programs() == sessions),
+            "{}: {} of {sessions} sessions",
+            peer.name,
+            programs()
+        );
+        seconds[index] = start.elapsed().as_secs_f64();
+        each[index] = (peer.memory() - idle[index]) / sessions as u64;
+        for client in &mut open {
+            client.kill().unwrap();
+            client.wait().unwrap();
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    println!(
+        "| each of {sessions} sessions | {} | {} | {:.2} |",
+        each[0],
+        each[1],
+        each[0] as f64 / each[1] as f64
+    );
+    println!(
+        "\n{sessions} sessions were up after {:.1} s with Lifeboat, {:.1} s with OpenSSH.",
+        seconds[0], seconds[1]
+    );
+}

@@ -1,0 +1,132 @@
+//! Keys that a hypervisor hands in under systemd's credential names (systemd.exec(5), and SMBIOS OEM
+//! strings in systemd-stub(7)): `io.systemd.credential:NAME=TEXT` or
+//! `io.systemd.credential.binary:NAME=BASE64` among the OEM strings of SMBIOS, and QEMU's fw_cfg
+//! entries below `opt/io.systemd.credentials/`. Nothing of a credential is logged but that it is there.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use host::Root;
+
+/// The credentials that systemd reads keys of root from, the second since version 257.
+const NAMES: [&str; 2] = ["ssh.authorized_keys.root", "ssh.ephemeral-authorized_keys-all"];
+const FW_CFG: &str = "opt/io.systemd.credentials";
+/// SMBIOS specification, 7.12 and 7.45.
+const OEM_STRINGS: u8 = 11;
+const END_OF_TABLE: u8 = 127;
+const TEXT: &str = "io.systemd.credential:";
+const BINARY: &str = "io.systemd.credential.binary:";
+
+/// Text in the form of authorized_keys.
+#[derive(Debug, PartialEq)]
+pub struct Credential {
+    /// `SMBIOS ssh.authorized_keys.root`
+    pub source: String,
+    pub text: String,
+}
+
+/// SMBIOS first.
+pub fn read(root: &Root) -> Vec<Credential> {
+    let fw_cfg = NAMES.iter().filter_map(|name| {
+        let text = String::from_utf8(host::firmware::fw_cfg(root, &format!("{FW_CFG}/{name}"))?).ok()?;
+        Some(Credential { source: format!("fw_cfg {name}"), text })
+    });
+    smbios(&host::firmware::smbios(root)).into_iter().chain(fw_cfg).collect()
+}
+
+fn smbios(table: &[u8]) -> Vec<Credential> {
+    oem_strings(table)
+        .into_iter()
+        .filter_map(|string| std::str::from_utf8(string).ok())
+        .filter_map(|string| {
+            let (text, binary) = (string.strip_prefix(TEXT), string.strip_prefix(BINARY));
+            let (name, value) = text.or(binary)?.split_once('=')?;
+            let text = match binary {
+                Some(_) => String::from_utf8(STANDARD.decode(value).ok()?).ok()?,
+                None => value.to_string(),
+            };
+            let source = format!("SMBIOS {name}");
+            NAMES.contains(&name).then_some(Credential { source, text })
+        })
+        .collect()
+}
+
+/// The strings of every structure of type 11. A structure is its formatted part, whose length its
+/// second byte tells, and strings, each ended by a NUL, the last by two (6.1.3).
+fn oem_strings(mut table: &[u8]) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    while let [kind, length, ..] = *table {
+        let length = usize::from(length);
+        // Shorter than its own header: the table is damaged from here on.
+        if length < 4 || length > table.len() || kind == END_OF_TABLE {
+            break;
+        }
+        let mut strings = &table[length..];
+        // Without strings there are two NULs as well.
+        if strings.starts_with(&[0]) {
+            strings = &strings[1..];
+        }
+        while let Some(end) = strings.iter().position(|byte| *byte == 0) {
+            let (string, rest) = (&strings[..end], &strings[end + 1..]);
+            strings = rest;
+            if string.is_empty() {
+                break;
+            }
+            if kind == OEM_STRINGS {
+                found.push(string);
+            }
+        }
+        table = strings;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn structure(kind: u8, strings: &[&str]) -> Vec<u8> {
+        let mut bytes = vec![kind, 5, 0, 1, strings.len() as u8];
+        for string in strings {
+            bytes.extend_from_slice(string.as_bytes());
+            bytes.push(0);
+        }
+        if strings.is_empty() {
+            bytes.push(0);
+        }
+        bytes.push(0);
+        bytes
+    }
+
+    fn credential(name: &str, text: &str) -> Credential {
+        Credential { source: format!("SMBIOS {name}"), text: text.to_string() }
+    }
+
+    #[test]
+    fn keys_among_the_oem_strings_are_found() {
+        let binary =
+            format!("io.systemd.credential.binary:{}={}", NAMES[1], STANDARD.encode("key two\nkey three\n"));
+        let table = [
+            structure(0, &["SeaBIOS", "io.systemd.credential:ssh.authorized_keys.root=no"]),
+            structure(1, &[]),
+            structure(11, &["vendor", "io.systemd.credential:ssh.authorized_keys.root=key one", &binary]),
+            structure(11, &["io.systemd.credential:passwd.hashed-password.root=secret"]),
+            structure(127, &[]),
+        ]
+        .concat();
+        let want = [credential(NAMES[0], "key one"), credential(NAMES[1], "key two\nkey three\n")];
+        assert_eq!(smbios(&table), want);
+        // However it is cut, it is read as far as it goes.
+        for length in 0..table.len() {
+            assert!(smbios(&table[..length]).len() <= 2);
+        }
+    }
+
+    #[test]
+    fn damage_is_the_end_of_the_table() {
+        let good = structure(11, &["io.systemd.credential:ssh.authorized_keys.root=key"]);
+        assert_eq!(smbios(&[vec![11, 3, 0, 0], good.clone()].concat()), []);
+        assert_eq!(smbios(&[good.clone(), vec![11, 255, 0]].concat()).len(), 1);
+        let wrong = structure(11, &["io.systemd.credential.binary:ssh.authorized_keys.root=%%%"]);
+        assert_eq!(smbios(&wrong), []);
+    }
+}

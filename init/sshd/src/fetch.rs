@@ -1,0 +1,276 @@
+//! Keys from a URL (`ssh_key=https://...`): one process each, nobody and bounded, that becomes curl,
+//! which is in the userland layer with the certificates of the authorities. So no parser of the network
+//! runs in the listener, and no second TLS library is in the nucleus. The listener reads a pipe of 64
+//! KiB at most; tries until it has keys; and keeps them for the rest of the boot.
+
+use crate::keys;
+use crate::settings::Settings;
+use anyhow::{Context, Result};
+use contract::cmdline;
+use host::Root;
+use host::sys::inherited;
+use host::sys::process::{self, Ended, Spawn};
+use rustix::process::{Resource, Rlimit, Signal};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Where the text of each URL is kept, by [`file`].
+pub const DIRECTORY: &str = "/run/lifeboat/sshd/urls";
+/// Most bytes of one answer: a hundred keys.
+const MAX_TEXT: usize = 64 << 10;
+/// Most URLs.
+const MAX_URLS: usize = 16;
+/// Between attempts: at first, while the network comes up, and later.
+const SOON: Duration = Duration::from_secs(3);
+const LATER: Duration = Duration::from_secs(30);
+/// Attempts that may fail without a word.
+const QUIET: u32 = 5;
+/// Seconds that one attempt may take.
+const PATIENCE: &str = "30";
+
+pub fn is_url(value: &str) -> bool {
+    value.starts_with("https://") || value.starts_with("http://")
+}
+
+/// A URL for people: without a name and password, and not for ever long.
+pub fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    // What follows the question mark may be somebody's token.
+    let path = path.split(['?', '#']).next().unwrap_or("");
+    format!("{scheme}://{host}{path}").chars().filter(|c| !c.is_control()).take(120).collect()
+}
+
+/// Named by the URL, so that a changed list of them mixes nothing up.
+pub fn file(url: &str) -> String {
+    use russh::keys::ssh_key::sha2::{Digest, Sha256};
+    let name: String = Sha256::digest(url).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{DIRECTORY}/{name}")
+}
+
+/// The text that a URL gave, if it did by now.
+pub fn text(root: &Root, url: &str) -> Option<String> {
+    root.read_text(file(url)).ok()
+}
+
+/// All URLs of the boot parameters and how far each is.
+pub struct Fetches(Vec<Fetch>);
+
+struct Fetch {
+    url: String,
+    attempts: u32,
+    state: State,
+    problem: Option<String>,
+}
+
+enum State {
+    Waiting(Instant),
+    Running { pid: i32, pipe: File, text: Vec<u8> },
+    Done,
+}
+
+impl Fetches {
+    pub fn new(root: &Root, now: Instant) -> Fetches {
+        let words = host::params::read(root);
+        let urls = cmdline::all(&words, "ssh_key").map(str::trim).filter(|value| is_url(value));
+        let fetch = |url: &str| {
+            let state = if text(root, url).is_some() { State::Done } else { State::Waiting(now) };
+            Fetch { url: url.to_string(), attempts: 0, state, problem: None }
+        };
+        Fetches(urls.take(MAX_URLS).map(fetch).collect())
+    }
+
+    /// When [`Fetches::start`] has something to do.
+    pub fn next(&self) -> Option<Instant> {
+        let due = self.0.iter().filter_map(|fetch| match &fetch.state {
+            State::Waiting(at) => Some(*at),
+            State::Running { .. } | State::Done => None,
+        });
+        due.min()
+    }
+
+    pub fn start(&mut self, settings: &Settings, now: Instant) {
+        for fetch in &mut self.0 {
+            if !matches!(&fetch.state, State::Waiting(at) if *at <= now) {
+                continue;
+            }
+            fetch.state = match spawn(settings, &fetch.url) {
+                Ok((pid, pipe)) => State::Running { pid, pipe, text: Vec::new() },
+                Err(error) => {
+                    host::log!("fetch: {error:#}");
+                    State::Waiting(now + LATER)
+                }
+            };
+        }
+    }
+
+    /// The pipes that answers come from.
+    pub fn pipes(&self) -> impl Iterator<Item = &File> {
+        self.0.iter().filter_map(|fetch| match &fetch.state {
+            State::Running { pipe, .. } => Some(pipe),
+            State::Waiting(_) | State::Done => None,
+        })
+    }
+
+    /// Takes what has come, without waiting.
+    pub fn read(&mut self) {
+        for fetch in &mut self.0 {
+            let State::Running { pid, pipe, text } = &mut fetch.state else { continue };
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                text.extend_from_slice(&buffer[..length]);
+                if text.len() > MAX_TEXT {
+                    // Its end is reaped; what it sent is no list of keys.
+                    let _ = process::signal(*pid, Signal::KILL);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// A process ended. Whether it was one of these.
+    pub fn ended(&mut self, settings: &Settings, ended: i32, how: Ended, now: Instant) -> bool {
+        self.read();
+        let Some(fetch) =
+            self.0.iter_mut().find(|f| matches!(f.state, State::Running { pid, .. } if pid == ended))
+        else {
+            return false;
+        };
+        fetch.attempts = fetch.attempts.saturating_add(1);
+        let State::Running { text, .. } = std::mem::replace(&mut fetch.state, State::Done) else {
+            return true;
+        };
+        let result = match how {
+            Ended::Status(0) => keep(settings, &fetch.url, &text),
+            _ if text.len() > MAX_TEXT => Err("is longer than 64 KiB".to_string()),
+            Ended::Status(status) => Err(reason(status)),
+            Ended::Signal(_) => Err("could not be fetched".to_string()),
+        };
+        match result {
+            Ok(()) => fetch.problem = None,
+            Err(reason) => {
+                fetch.state = State::Waiting(now + if fetch.attempts < 20 { SOON } else { LATER });
+                if fetch.attempts >= QUIET {
+                    fetch.problem =
+                        Some(format!("boot parameter ssh_key: {} {reason}: trying again", shown(&fetch.url)));
+                }
+            }
+        }
+        true
+    }
+
+    pub fn problems(&self) -> impl Iterator<Item = &String> {
+        self.0.iter().filter_map(|fetch| fetch.problem.as_ref())
+    }
+}
+
+/// Only what has a key in it is kept.
+fn keep(settings: &Settings, url: &str, text: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(text).map_err(|_| "is no text".to_string())?;
+    if keys::file("", text).keys.is_empty() {
+        return Err("holds no public key".to_string());
+    }
+    host::statefile::replace(&settings.path(&file(url)), text.as_bytes(), 0o600)
+        .map_err(|error| format!("could not be kept: {error}"))
+}
+
+/// What curl(1) says by its exit status. Its own words are in the log.
+fn reason(status: i32) -> String {
+    match status {
+        6 => "could not be fetched: its name cannot be looked up".to_string(),
+        7 => "could not be fetched: nobody answers there".to_string(),
+        22 => "could not be fetched: the server refused".to_string(),
+        28 => format!("could not be fetched within {PATIENCE} seconds"),
+        35 | 58 | 60 | 77 | 83 => {
+            "could not be fetched: its certificate is not trusted (is the clock of this machine right?)"
+                .to_string()
+        }
+        63 => "is longer than 64 KiB".to_string(),
+        127 => "could not be fetched: there is no curl, is its layer mounted?".to_string(),
+        other => format!("could not be fetched (curl ended with status {other})"),
+    }
+}
+
+fn spawn(settings: &Settings, url: &str) -> Result<(i32, File)> {
+    let (reader, writer) = io::pipe().context("pipe")?;
+    let program: PathBuf = std::env::current_exe().context("find this program")?;
+    let mut argv: Vec<OsString> = vec![program.into(), "fetch".into()];
+    argv.extend(settings.arguments().into_iter().map(OsString::from));
+    argv.extend(["--url".into(), url.into()]);
+    let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
+    let mut child = Spawn::new(&argv, &[]);
+    child.stdout = Some(File::from(OwnedFd::from(writer)));
+    child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));
+    let pid = process::spawn(child).context("start a fetcher")?;
+    let pipe = File::from(OwnedFd::from(reader));
+    rustix::io::ioctl_fionbio(&pipe, true).context("set non-blocking")?;
+    Ok((pid, pipe))
+}
+
+/// The role: becomes curl.
+pub fn run(settings: &Settings) -> Result<()> {
+    process::drop_privileges(super::NOBODY).context("give up root")?;
+    for (resource, most) in [(Resource::As, 1 << 30), (Resource::Cpu, 20), (Resource::Nofile, 64)] {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        rustix::process::setrlimit(resource, limit).context("set a limit")?;
+    }
+    if !settings.curl.exists() {
+        std::process::exit(127);
+    }
+    // From an encrypted page nothing leads back to a plain one.
+    let protocols = if settings.url.starts_with("https:") { "=https" } else { "=http,https" };
+    let error = Command::new(&settings.curl)
+        .args(["--disable", "--fail", "--silent", "--show-error", "--location", "--max-redirs", "5"])
+        .args(["--proto", protocols, "--connect-timeout", "10", "--max-time", PATIENCE])
+        .args(["--max-filesize", &MAX_TEXT.to_string(), "--url", &settings.url])
+        .env_clear()
+        .exec();
+    Err(error).with_context(|| format!("start {}", settings.curl.display()))
+}
+
+/// For the listener, before it starts any.
+pub fn make_directory(settings: &Settings) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(settings.path(DIRECTORY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_what_is_nobody_s_business() {
+        for (url, want) in [
+            ("https://github.com/me.keys", "https://github.com/me.keys"),
+            ("https://me:secret@example.com/k?token=secret", "https://example.com/k"),
+            ("http://example.com", "http://example.com"),
+            ("https://a@b/c@d\u{1b}[2J", "https://b/c@d[2J"),
+        ] {
+            assert_eq!(shown(url), want);
+        }
+        assert!(is_url("https://x") && !is_url("ssh-ed25519 https://x"));
+        assert_ne!(file("https://a/1"), file("https://a/2"));
+    }
+
+    #[test]
+    fn what_holds_no_key_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { prefix: dir.path().to_path_buf(), ..Settings::default() };
+        make_directory(&settings).unwrap();
+        let url = "https://example.com/keys";
+        assert_eq!(keep(&settings, url, b"<html>\n"), Err("holds no public key".to_string()));
+        assert_eq!(keep(&settings, url, b"\xff"), Err("is no text".to_string()));
+        let root = settings.root().unwrap();
+        assert_eq!(text(&root, url), None);
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmDG8O1bWYxNZGdJOEEVLrFJbSCn3bQdQ1QwWh6MTpn me\n";
+        keep(&settings, url, key.as_bytes()).unwrap();
+        assert_eq!(text(&root, url).as_deref(), Some(key));
+    }
+}

@@ -1,0 +1,106 @@
+//! How the host is known before the first login.
+
+mod harness;
+
+use harness::{Server, authorize, make_key, run, until};
+use std::fs;
+use std::process::Command;
+
+#[test]
+fn an_rsa_key_follows_for_old_clients_and_is_kept_over_a_restart() {
+    need_client!();
+    let mut server = Server::with_key();
+    let rsa = |server: &Server| server.state()["more_host_keys"][0].as_str().map(str::to_string);
+    assert!(until(|| rsa(&server).is_some()), "{}", server.state());
+    let key = rsa(&server).unwrap();
+    assert!(key.starts_with("ssh-rsa AAAA"), "{key}");
+    let enter = |server: &Server| {
+        for algorithm in ["rsa-sha2-512", "rsa-sha2-256"] {
+            let options = server.options();
+            let alias = server.state()["alias"].as_str().unwrap().to_string();
+            fs::write(server.path("known_hosts"), format!("{alias} {key}\n")).unwrap();
+            let mut command = Command::new("ssh");
+            command.args(["-o", &format!("HostKeyAlgorithms={algorithm}")]).args(options);
+            let done = run(command.args(["root@127.0.0.1", "echo in"]), b"");
+            assert_eq!(done.succeeds().text(), "in\n", "{algorithm}");
+        }
+    };
+    enter(&server);
+    server.crash_and_restart();
+    assert!(until(|| rsa(&server).is_some()));
+    enter(&server);
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs::metadata(server.path("run/lifeboat/sshd/host_rsa")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn what_dns_holds_is_what_ssh_keygen_says() {
+    need_client!();
+    let server = Server::with_key();
+    assert!(until(|| server.state()["sshfp"].as_array().unwrap().len() == 2));
+    let state = server.state();
+    for (line, record) in
+        [(&state["host_key"], &state["sshfp"][0]), (&state["more_host_keys"][0], &state["sshfp"][1])]
+    {
+        fs::write(server.path("host.pub"), line.as_str().unwrap()).unwrap();
+        let done =
+            run(Command::new("ssh-keygen").args(["-r", "host", "-f"]).arg(server.path("host.pub")), b"");
+        let record = format!("host {}\n", record.as_str().unwrap());
+        assert!(done.text().contains(&record), "no {record} in {}", done.text());
+    }
+    server.log.wait_for("\"sshfp\":\"IN SSHFP 4 2 ");
+    assert!(state["qr"].as_str().unwrap().lines().count() > 15);
+}
+
+#[test]
+fn a_host_certificate_is_offered_and_makes_the_host_known() {
+    need_client!();
+    let server = Server::start(
+        |dir| {
+            fs::create_dir_all(dir.join("etc/ssh")).unwrap();
+            make_key(dir, "etc/ssh/ssh_host_ed25519_key", &["-t", "ed25519"]);
+            make_key(dir, "ca", &["-t", "ed25519"]);
+            let mut sign = Command::new("ssh-keygen");
+            sign.args(["-q", "-h", "-I", "rescue of db1", "-n", "db1.example.com", "-s"]).arg(dir.join("ca"));
+            run(sign.arg(dir.join("etc/ssh/ssh_host_ed25519_key.pub")), b"").succeeds();
+            authorize(dir, &make_key(dir, "key", &["-t", "ed25519"]));
+        },
+        &[],
+    );
+    assert!(
+        server.state()["certificate"].as_str().unwrap().starts_with("\"rescue of db1\" for db1.example.com")
+    );
+    let authority = fs::read_to_string(server.path("ca.pub")).unwrap();
+    let enter = |name: &str| {
+        let options = server.options();
+        fs::write(server.path("known_hosts"), format!("@cert-authority *.example.com {authority}")).unwrap();
+        let alias = format!("HostKeyAlias={name}");
+        let mut command = Command::new("ssh");
+        run(command.args(["-o", &alias]).args(options).args(["root@127.0.0.1", "echo in"]), b"")
+    };
+    assert_eq!(enter("db1.example.com").succeeds().text(), "in\n");
+    assert!(enter("db2.example.com").stderr.contains("Host key verification failed"));
+}
+
+#[test]
+fn a_certificate_of_another_key_is_named_and_not_offered() {
+    need_client!();
+    let server = Server::start(
+        |dir| {
+            fs::create_dir_all(dir.join("etc/ssh")).unwrap();
+            make_key(dir, "other", &["-t", "ed25519"]);
+            let mut sign = Command::new("ssh-keygen");
+            sign.args(["-q", "-h", "-I", "x", "-s"]).arg(dir.join("other")).arg(dir.join("other.pub"));
+            run(&mut sign, b"").succeeds();
+            fs::rename(dir.join("other-cert.pub"), dir.join("etc/ssh/ssh_host_ed25519_key-cert.pub"))
+                .unwrap();
+            authorize(dir, &make_key(dir, "key", &["-t", "ed25519"]));
+        },
+        &[],
+    );
+    let problems = server.state()["problems"].to_string();
+    assert!(problems.contains("is the certificate of another key"), "{problems}");
+    assert_eq!(server.run("echo in").succeeds().text(), "in\n");
+}

@@ -1,0 +1,106 @@
+//! Where keys come from, beside authorized_keys and the command line.
+
+mod harness;
+
+use harness::{DEADLINE, Server, make_key, until, write};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::Path;
+
+/// Serves each answer once, the last for ever. Gives the port.
+fn serve(answers: Vec<(u16, Vec<u8>)>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            let (status, body) = &answers[number.min(answers.len() - 1)];
+            let head =
+                format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            // A client that has enough goes away.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        }
+    });
+    port
+}
+
+fn has_curl() -> bool {
+    let found = Path::new("/usr/bin/curl").exists();
+    if !found {
+        harness::skip("no curl");
+    }
+    found
+}
+
+#[test]
+fn keys_of_a_url_are_fetched_when_they_can_be_and_kept() {
+    need_client!();
+    if !has_curl() {
+        return;
+    }
+    let keys = tempfile::TempDir::new().unwrap();
+    let line = make_key(keys.path(), "key", &["-t", "ed25519"]);
+    // The network, or the far side, is not up at first.
+    let port = serve(vec![(503, vec![]), (200, b"<html>".to_vec()), (200, line.into_bytes())]);
+    let mut server = Server::start(
+        |dir| {
+            write(
+                dir,
+                "proc/cmdline",
+                &format!("quiet ssh_key=http://me:secret@127.0.0.1:{port}/me.keys?t=secret"),
+            );
+            for name in ["key", "key.pub"] {
+                fs::copy(keys.path().join(name), dir.join(name)).unwrap();
+            }
+        },
+        &[],
+    );
+    let password = server.path("run/lifeboat/sshd/password");
+    assert!(password.exists(), "until then there is a password");
+    assert!(until(|| server.state()["keys"].as_array().unwrap().len() == 1), "{}", server.state());
+    assert!(until(|| !password.exists()), "and then there is none");
+    assert_eq!(server.run("echo in").succeeds().text(), "in\n");
+    server.log.wait_for(&format!("from http://127.0.0.1:{port}/me.keys line 1"));
+    let said = server.log.text();
+    assert!(said.contains("is not encrypted") && !said.contains("secret"), "{said}");
+    // It is the boot's, whatever becomes of the far side.
+    server.crash_and_restart();
+    assert_eq!(server.run("echo in").succeeds().text(), "in\n");
+}
+
+#[test]
+fn what_a_url_gives_is_bounded_and_its_failure_named() {
+    need_client!();
+    if !has_curl() {
+        return;
+    }
+    let long = serve(vec![(200, vec![b'#'; 100_000])]);
+    let server = Server::start(
+        |dir| {
+            let values = format!("ssh_key=http://127.0.0.1:{long}/long ssh_key=https://127.0.0.1:{long}/tls");
+            write(dir, "proc/cmdline", &values);
+        },
+        &[],
+    );
+    let problems = || server.state()["problems"].to_string();
+    let named = until(|| {
+        problems().contains("/long is longer than 64 KiB") && problems().contains("/tls could not be fetched")
+    });
+    assert!(named, "within {DEADLINE:?}: {}", problems());
+    assert!(server.path("run/lifeboat/sshd/password").exists());
+}
+
+#[test]
+fn keys_of_the_hypervisor_are_found_though_they_come_late() {
+    need_client!();
+    let server = Server::start(|_| {}, &[]);
+    let line = make_key(server.dir.path(), "key", &["-t", "ed25519"]);
+    let place = "sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/ssh.authorized_keys.root/raw";
+    write(server.dir.path(), place, &line);
+    assert!(until(|| server.state()["password"] == false), "{}", server.state());
+    assert_eq!(server.run("echo in").succeeds().text(), "in\n");
+    server.log.wait_for("from fw_cfg ssh.authorized_keys.root line 1");
+}
