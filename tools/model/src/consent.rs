@@ -59,7 +59,7 @@ pub fn all_writable(storage: &Storage, id: &Id, by: &str) -> Result<Vec<Step>, R
     let mut open = vec![id.clone()];
     while let Some(id) = open.pop() {
         let Some(device) = storage.get(&id).filter(|_| seen.insert(id.clone())) else { continue };
-        if device.guard.is_some() {
+        if device.guard.is_some() || overlay::is_overlay(device) {
             continue;
         }
         if let Some(dm) = &device.block.dm

@@ -211,12 +211,20 @@ impl Judgement {
     pub fn advice_for(&self, lv: &Lv) -> Option<String> {
         let paths = || self.used.iter().map(|used| used.path.clone()).collect::<Vec<_>>().join(" ");
         match lv.refusal.as_ref()? {
-            LvRefusal::Writes(_) | LvRefusal::Moving => Some(format!(
-                "rescue overlay {} && rescue assemble, or rescue assemble --rw {}/{}",
-                paths(),
-                self.name,
-                lv.name
-            )),
+            LvRefusal::Writes(_) | LvRefusal::Moving => {
+                let (name, own) = (&self.name, &lv.name);
+                // An overlay is made where nothing of the original is active.
+                let is_active = |lv: &Lv| lv.active.is_some() || lv.refusal.is_none();
+                let stop = if self.volumes.iter().any(is_active) {
+                    format!("rescue assemble --stop {name} && ")
+                } else {
+                    String::new()
+                };
+                Some(format!(
+                    "{stop}rescue overlay {} && rescue assemble {name}, or rescue assemble --rw {name}/{own}",
+                    paths()
+                ))
+            }
             LvRefusal::Partial(_) => Some(format!("rescue assemble --partial {}/{}", self.name, lv.name)),
             LvRefusal::Contradiction => None,
         }

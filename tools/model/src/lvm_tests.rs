@@ -364,7 +364,10 @@ fn what_the_kernel_writes_to_as_it_starts_is_refused_for_reading() {
     let raid1 = judgement.volumes.iter().find(|lv| lv.name == "raid1").unwrap();
     assert_eq!(
         judgement.advice_for(raid1).as_deref(),
-        Some("rescue overlay /dev/sda /dev/sdb && rescue assemble, or rescue assemble --rw vg/raid1")
+        Some(
+            "rescue assemble --stop vg && rescue overlay /dev/sda /dev/sdb && rescue assemble vg, \
+             or rescue assemble --rw vg/raid1"
+        )
     );
     let kind = |name: &str| judgement.volumes.iter().find(|lv| lv.name == name).unwrap().kind.clone();
     assert_eq!((kind("snap").as_str(), kind("raid1").as_str()), ("snapshot of origin", "raid1"));

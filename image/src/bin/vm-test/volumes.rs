@@ -92,6 +92,22 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
         ends(&ssh, "rescue assemble --partial torn/half", 0)?;
         ssh.ok("test -b /dev/torn/half").map(drop)
     });
+    bench.check("on overlays RAID, a thin volume, a mirror and caches are activated, written to and read", || {
+        let (a, b) = (disk("lvm-kinds", 0), disk("lvm-kinds", 1));
+        // One of its PVs stands for the group.
+        ssh.ok(&format!("rescue assemble --stop kinds && rescue overlay {a} && test -b {b}"))?;
+        let text = ends(&ssh, "rescue assemble kinds", 0)?;
+        holds(&text, &["/dev/kinds/integrity", "/dev/kinds/writecached", "read-write"])?;
+        for volume in ["raid1", "thin", "mirror", "cached", "linear"] {
+            known(&ssh, &format!("/dev/kinds/{volume}"), volume)?;
+        }
+        ssh.ok("mount /dev/kinds/thin /mnt && dd if=/dev/zero of=/mnt/new bs=64k count=16 conv=fsync && umount /mnt")?;
+        ends(&ssh, "rescue assemble --stop kinds", 0)?;
+        ssh.ok(&format!("rescue overlay --drop {a} {b}"))?;
+        let maps = ssh.ok("ls /dev/mapper")?;
+        ensure!(!maps.contains("over-") && !maps.contains("kinds"), "see no overlay left: {maps}");
+        Ok(())
+    });
     let (luks, odd) = (disk("luks", 0), disk("luks-odd", 0));
     bench.check("a wrong passphrase is said so, and stands nowhere afterwards", || {
         let text = ends(&ssh, &format!("echo xyzzy-wrong | rescue open {luks}-part1"), 1)?;
