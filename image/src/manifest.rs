@@ -70,6 +70,7 @@ pub const USERLAND: &[Row] = &[
     row("kmod", Programs, "modules by hand"),
     row("less", Only(&["usr/bin/less"]), "reading logs"),
     row("libarchive-tools", Programs, "archives of every kind"),
+    row("libc-bin", Only(&["usr/bin/getent", "usr/lib/locale/C.utf8/**"]), "UTF-8 in every program; names for our own, which are static"),
     row("libgcc-s1", Only(&["usr/lib/x86_64-linux-gnu/libgcc_s.so.1"]), "threads load it by name"),
     row("libmagic-mgc", Only(&["usr/lib/file/magic.mgc"]), "file's knowledge"),
     row("login.defs", Only(&["etc/login.defs"]), "passwd's settings"),

@@ -3,11 +3,12 @@
 //! harms nobody. The connected socket goes to the transport, which waits for it beside its other work.
 
 use crate::wire::{self, Dial, Dialled};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use host::sys::{inherited, process};
 use rustix::process::{Resource, Rlimit};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// How long one address may take; a name may have several.
@@ -35,9 +36,45 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
+/// A static program must not call libc's resolver, which loads libraries at run time; getent(1) of the
+/// image does, with /etc/hosts and all. Addresses and this host itself need nobody.
+fn look_up(host: &str) -> Result<Vec<IpAddr>> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]);
+    }
+    let output = Command::new("getent")
+        .args(["ahosts", "--", host])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .output()
+        .context("look the name up with getent, of the userland layer")?;
+    let addresses = addresses(&String::from_utf8_lossy(&output.stdout));
+    ensure!(!addresses.is_empty(), "look the name up: no address is known for it");
+    Ok(addresses)
+}
+
+/// The first column, each address once: `192.0.2.1 STREAM name`.
+fn addresses(ahosts: &str) -> Vec<IpAddr> {
+    let mut found = Vec::new();
+    let words = ahosts.lines().filter_map(|line| line.split_ascii_whitespace().next());
+    for address in words.filter_map(|word| word.parse().ok()) {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found
+}
+
 fn dial(host: &str, port: u16) -> Result<TcpStream> {
-    let addresses: Vec<_> =
-        (host, port).to_socket_addrs().context("look the name up")?.take(MAX_ADDRESSES).collect();
+    let addresses: Vec<SocketAddr> = look_up(host)?
+        .into_iter()
+        .take(MAX_ADDRESSES)
+        .map(|address| SocketAddr::new(address, port))
+        .collect();
     let mut result = Err(anyhow::anyhow!("the name has no address"));
     for (index, address) in addresses.iter().enumerate() {
         let patience = if index + 1 == addresses.len() { LAST_PATIENCE } else { PATIENCE };
@@ -52,4 +89,18 @@ fn dial(host: &str, port: u16) -> Result<TcpStream> {
     stream.set_nodelay(true).context("TCP_NODELAY")?;
     stream.set_nonblocking(true).context("set non-blocking")?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_of_a_name_is_taken_once_and_in_order() {
+        let ahosts =
+            "2001:db8::1     STREAM example.com\n2001:db8::1     DGRAM\n192.0.2.7       STREAM\ngarbage\n";
+        let want: [IpAddr; 2] = ["2001:db8::1".parse().unwrap(), "192.0.2.7".parse().unwrap()];
+        assert_eq!(addresses(ahosts), want);
+        assert_eq!(look_up("192.0.2.9").unwrap(), ["192.0.2.9".parse::<IpAddr>().unwrap()]);
+    }
 }
