@@ -32,6 +32,18 @@ pub const TARGETS: &[Target] = &[
         words: &[b"EFI PART", &[0x55, 0xaa], &[0xfc, 0x4e, 0x2b, 0xa9]],
     },
     Target { name: "gpt", run: gpt, seeds: gpts, words: &[b"EFI PART"] },
+    Target {
+        name: "luks",
+        run: luks,
+        seeds: luks_areas,
+        words: &[b"\"kdf\":{", b"\"type\":", b"\"memory\":", b"\"argon2id\"", b"[[", b"{\"0\":", b"18446744073709551615"],
+    },
+    Target {
+        name: "lvm",
+        run: lvm,
+        seeds: lvm_texts,
+        words: &[b"segment1 {", b"stripes = [", b"\"pv0\", 0", b"}", b"type = \"", b"extent_count = ", b"VISIBLE"],
+    },
 ];
 
 const WORDS: &[&[u8]] =
@@ -237,4 +249,48 @@ fn gpts() -> Vec<Vec<u8>> {
             bytes
         })
         .into()
+}
+
+/// The input is the JSON area of both headers, whose checksum nobody checks, since its kind is none that is known.
+fn luks(input: &[u8]) {
+    let header = |at: u64, magic: &[u8]| {
+        let mut header = vec![0u8; 512];
+        header[..6].copy_from_slice(magic);
+        header[7] = 2;
+        header[8..16].copy_from_slice(&0x4000u64.to_be_bytes());
+        header[72..76].copy_from_slice(b"none");
+        header[256..264].copy_from_slice(&at.to_be_bytes());
+        header
+    };
+    let json = input[..input.len().min(0x3000)].to_vec();
+    let pieces = vec![
+        (0, header(0, b"LUKS\xba\xbe")),
+        (4096, json.clone()),
+        (0x4000, header(0x4000, b"SKUL\xba\xbe")),
+        (0x5000, json),
+    ];
+    let _ = examine(&Sparse { size: 1 << 20, pieces }, Geometry::default()); // any report is one
+}
+
+fn luks_areas() -> Vec<Vec<u8>> {
+    [
+        r#"{"keyslots":{"0":{"type":"luks2","key_size":64,"kdf":{"type":"argon2id","time":4,"memory":32768,"cpus":1}}},
+           "tokens":{"0":{"type":"clevis"}},"segments":{"0":{"type":"crypt","offset":"16777216","size":"dynamic",
+           "encryption":"aes-xts-plain64","sector_size":512}},"digests":{},"config":{"requirements":{"mandatory":["x"]}}}"#,
+        r#"{"keyslots":{"1":{"type":"luks2","priority":0,"kdf":{"type":"pbkdf2","hash":"sha256","iterations":1000}},
+           "2":{"type":"reencrypt"}},"segments":{},"digests":0}"#,
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
+/// The text of a metadata area: whatever is parsed is judged as a group too.
+fn lvm(input: &[u8]) {
+    if let Ok(text) = ondisk::volume::lvm::text::parse(input) {
+        let _ = ondisk::volume::lvm::group::group(&text); // any answer is one
+    }
+}
+
+fn lvm_texts() -> Vec<Vec<u8>> {
+    vec![include_bytes!("../../tools/ondisk/src/volume/lvm/kinds.txt").to_vec()]
 }

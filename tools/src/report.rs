@@ -126,6 +126,12 @@ pub fn notice(name: &str, text: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
+/// A question to the person, without a line's end; on stderr, as the answer is not the value.
+pub fn prompt(text: &str) {
+    // Nobody is left to ask when stderr is gone.
+    let _ = std::io::stderr().write_all(fenced(text).as_bytes());
+}
+
 /// The number that std puts behind an errno's text tells a person nothing.
 pub fn without_errno(text: &str) -> String {
     let mut out = String::new();

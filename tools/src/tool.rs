@@ -20,10 +20,12 @@ pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
 const ROWS: &[(&str, Run)] = &[
     ("assemble", cmd::assemble::run),
     ("blkid", cmd::blkid::run),
+    ("close", cmd::open::close),
     ("fdisk", cmd::fdisk::run),
     ("fsck", cmd::fsck::run),
     ("lsblk", cmd::lsblk::run),
     ("mount", cmd::mount::run),
+    ("open", cmd::open::open),
     ("overlay", cmd::overlay::run),
     ("protect", cmd::writable::protect),
     ("status", cmd::status::run),
@@ -180,6 +182,10 @@ fn find(name: &str) -> Option<&'static Tool> {
     TOOLS.iter().find(|tool| tool.name == name)
 }
 
+/// What people type for verbs of other names.
+const SYNONYMS: &[(&str, &str)] =
+    &[("activate", "assemble"), ("decrypt", "open"), ("lock", "close"), ("unlock", "open")];
+
 /// A word that is no tool.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unknown {
@@ -194,6 +200,10 @@ pub enum Unknown {
 impl Unknown {
     fn word(word: &OsStr) -> Unknown {
         let word = word.to_string_lossy().into_owned();
+        let meant = SYNONYMS.iter().find(|(other, _)| *other == word).map(|(_, name)| *name);
+        if meant.is_some() {
+            return Unknown::Word { word, nearest: meant };
+        }
         let near = TOOLS.iter().map(|tool| (distance(&word, tool.name), tool.name)).min();
         // Half of the word may be wrong; beyond that a suggestion is a guess.
         let nearest = near.filter(|(d, _)| *d <= (word.chars().count() / 2).min(3)).map(|(_, name)| name);

@@ -176,7 +176,8 @@ impl Builder {
 }
 
 /// One set's part of the script: a shell of its own, for `set -e` means nothing inside an `if`.
-/// busybox's shell takes its own applets before PATH, and its mkswap knows no UUID.
+/// busybox's shell takes its own applets before PATH, and its mkswap knows no UUID; of a directory (/run/lvm) it makes
+/// an empty script.
 fn part(number: usize, order: &Order) -> String {
     let nodes: String = ('A'..='Z')
         .zip(0..order.disks.len())
@@ -185,8 +186,8 @@ fn part(number: usize, order: &Order) -> String {
     let (name, body) = (order.name, order.script);
     let end = if order.killed { "kill'; sleep 3600" } else { "ok'" };
     format!(
-        "cat > /run/{name} <<'END OF PART'\nmkswap() {{ /usr/sbin/mkswap \"$@\"; }}\nset -eux\n{nodes}{body}\nEND OF PART\n\
-         if sh /run/{name} 2>&1; then echo 'builder: {name} {end}; else echo 'builder: {name} failed'; fi\n"
+        "cat > /run/part-{name} <<'END OF PART'\nmkswap() {{ /usr/sbin/mkswap \"$@\"; }}\nset -eux\n{nodes}{body}\nEND OF PART\n\
+         if sh /run/part-{name} 2>&1; then echo 'builder: {name} {end}; else echo 'builder: {name} failed'; fi\n"
     )
 }
 

@@ -15,12 +15,14 @@ const fn t(name: &'static str, classic: bool, help: &'static str) -> Tool {
 
 /// Sorted by name. Those that are not classic are verbs of `rescue`.
 pub const TOOLS: &[Tool] = &[
-    t("assemble", false, "find arrays and start them, read-only unless --rw"),
+    t("assemble", false, "find arrays and volume groups and start them, read-only unless --rw"),
     t("blkid", true, "what is on each device"),
+    t("close", false, "close what rescue open opened"),
     t("fdisk", true, "fdisk -l lists the partition tables; the rest is the original's"),
     t("fsck", true, "find the right checker for a device and run it"),
     t("lsblk", true, "block devices as a tree"),
     t("mount", true, "mount a file system whose type was probed, never guessed"),
+    t("open", false, "open a locked device (LUKS, BitLocker), read-only unless --rw"),
     t("overlay", false, "throw-away writable copies of devices, in memory"),
     t("protect", false, "put the write guard back on a device"),
     t("status", false, "the whole picture on one screen"),

@@ -134,6 +134,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn memory_that_is_free_is_what_the_kernel_calls_available() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("proc")).unwrap();
+        let root = Root::at(dir.path()).unwrap();
+        assert_eq!(available_memory(&root), 0);
+        let text = "MemTotal:        2014412 kB\nMemFree:          100 kB\nMemAvailable:     300000 kB\n";
+        std::fs::write(dir.path().join("proc/meminfo"), text).unwrap();
+        assert_eq!(available_memory(&root), 300_000 << 10);
+    }
+
+    #[test]
     fn mountinfo_is_read_with_and_without_optional_fields() {
         let text = "36 35 98:0 /mnt1 /mnt\\0402\\134 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue\n\
                     23 1 0:5 / /dev rw - devtmpfs none rw\n\

@@ -41,12 +41,14 @@ pub fn build(facts: Facts, observed: &BTreeMap<String, Observed>, consents: &[Co
     }
     refused_partitions(&mut storage);
     arrays(&mut storage);
+    storage.volumes = crate::lvm::groups(&storage.devices);
     let mut problems =
         facts.problems.into_iter().map(|text| problem(None, Severity::Warning, text)).collect();
     storage.problems.append(&mut problems);
     for device in &storage.devices {
         storage.problems.extend(problems_of(device, &storage));
     }
+    storage.problems.extend(crate::lvm::problems(&storage));
     storage.problems.extend(overlay::problems(&storage));
     storage.problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     storage
@@ -177,6 +179,7 @@ fn arrays(storage: &mut Storage) {
 fn array_of(device: &Device) -> Option<String> {
     match device.signature()?.volume.as_ref()? {
         Volume::Md(superblock) => Some(superblock.array.to_string()),
+        Volume::Lvm(_) | Volume::Luks(_) => None,
     }
 }
 
@@ -298,7 +301,7 @@ fn leftovers(report: &DiskReport) -> Vec<&Signature> {
     let [first, rest @ ..] = &report.signatures[..] else { return Vec::new() };
     let holds_it_at_its_start = match &first.volume {
         Some(Volume::Md(superblock)) => superblock.data_offset == 0,
-        None => false,
+        Some(Volume::Lvm(_) | Volume::Luks(_)) | None => false,
     };
     let shown = rest.iter().filter(|_| is_outer(first) && !holds_it_at_its_start);
     shown.collect()

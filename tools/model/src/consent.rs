@@ -16,6 +16,8 @@ pub enum Refusal {
     NoSequence(String),
     #[error("{0} has no node: the kernel refused this partition; blockdev --rereadpt reads the table again")]
     NoNode(String),
+    #[error("{path} is open for reading only: {close} first")]
+    ReadOnlyMap { path: String, close: String },
     #[error("{of} is used through its overlay {overlay}; rescue overlay --drop {of} ends that")]
     Overlaid { of: String, overlay: String },
 }
@@ -46,6 +48,39 @@ pub fn below<'a>(storage: &'a Storage, id: &Id) -> Vec<&'a Device> {
 pub fn writable(storage: &Storage, id: &Id, by: &str) -> Result<Vec<Step>, Refusal> {
     let closed = |device: &&Device| device.guard != Some(Wanted::Writable) || device.block.read_only;
     below(storage, id).into_iter().filter(closed).map(|device| open(storage, device, by)).collect()
+}
+
+/// The same, with what stands between the disks and a device: arrays that run read-only are made writable after
+/// their members. A mapped device that is read-only has to be made anew, which is refused with how.
+pub fn all_writable(storage: &Storage, id: &Id, by: &str) -> Result<Vec<Step>, Refusal> {
+    let mut steps = writable(storage, id, by)?;
+    let mut arrays = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut open = vec![id.clone()];
+    while let Some(id) = open.pop() {
+        let Some(device) = storage.get(&id).filter(|_| seen.insert(id.clone())) else { continue };
+        if device.guard.is_some() || overlay::is_overlay(device) {
+            continue;
+        }
+        if let Some(dm) = &device.block.dm
+            && device.block.read_only
+        {
+            let close = match crate::lvm::is_volume(device) {
+                true => format!("rescue assemble --stop /dev/mapper/{}", dm.name),
+                false => format!("rescue close {}", dm.name),
+            };
+            return Err(Refusal::ReadOnlyMap { path: format!("/dev/mapper/{}", dm.name), close });
+        }
+        if let Some(md) = &device.block.md
+            && matches!(md.array_state.as_str(), "readonly" | "read-auto")
+        {
+            arrays.push(Step::MdSetReadOnly { device: device.path.clone(), read_only: false });
+        }
+        open.extend(device.lower.iter().chain(&device.parent).cloned());
+    }
+    // The lowest first.
+    steps.extend(arrays.into_iter().rev());
+    Ok(steps)
 }
 
 fn open(storage: &Storage, device: &Device, by: &str) -> Result<Step, Refusal> {

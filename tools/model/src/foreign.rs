@@ -1,7 +1,8 @@
 //! FOREIGN: how the checkers of file systems are asked, and what their exit statuses mean in fsck(8)'s bits.
-//!
 //! They own the terminal, with the person's environment, until they end or the person ends them: a check of a
 //! large disk takes hours, so none has a deadline.
+//!
+//! CALLED: programs that are asked for one thing and have an environment and a deadline of ours, LVM's and cryptsetup.
 
 /// fsck(8): the bits of its exit status.
 pub mod exit {
@@ -244,6 +245,161 @@ fn ntfs_advice(_status: i32, writes: bool, device: &str) -> Option<String> {
     })
 }
 
+/// A program that is called: with nothing of the person's environment.
+#[derive(Clone, Copy, Debug)]
+pub struct Called {
+    /// Looked up in PATH.
+    pub program: &'static str,
+    /// Beside PATH and LC_ALL=C.
+    pub environment: &'static [(&'static str, &'static str)],
+    /// Seconds, after which it is ended.
+    pub deadline: u64,
+    /// What its exit status means, when it is not 0.
+    pub status: fn(i32) -> Ending,
+}
+
+/// How a called program failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// What it was given opens nothing.
+    WrongKey,
+    OutOfMemory,
+    /// Its own words say why.
+    Failed,
+}
+
+/// Sorted by program.
+pub const CALLED: &[Called] = &[
+    // Without udev it makes the nodes itself. A slot may cost minutes on a slow machine.
+    Called {
+        program: "cryptsetup",
+        environment: &[("DM_DISABLE_UDEV", "1")],
+        deadline: 600,
+        status: cryptsetup_status,
+    },
+    // No directory of its own is no lvm.conf: all that counts stands in --config.
+    Called {
+        program: "lvm",
+        environment: &[("DM_DISABLE_UDEV", "1"), ("LVM_SUPPRESS_FD_WARNINGS", "1"), ("LVM_SYSTEM_DIR", "")],
+        deadline: 120,
+        status: |_| Ending::Failed,
+    },
+];
+
+pub fn called(program: &str) -> Option<&'static Called> {
+    CALLED.iter().find(|row| row.program == program)
+}
+
+/// cryptsetup(8), RETURN CODES.
+fn cryptsetup_status(status: i32) -> Ending {
+    match status {
+        2 => Ending::WrongKey,
+        3 => Ending::OutOfMemory,
+        _ => Ending::Failed,
+    }
+}
+
+/// What cryptsetup is to open.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    pub device: &'a str,
+    pub name: &'a str,
+    /// `luks1`, `luks2`, `bitlk`, `tcrypt`
+    pub kind: &'a str,
+    pub slot: Option<u32>,
+    pub read_only: bool,
+}
+
+/// The passphrase comes on stdin, all of it up to its end (of TrueCrypt: its first line).
+pub fn cryptsetup_open(opening: &Opening<'_>) -> Vec<String> {
+    let mut argv: Vec<String> =
+        ["cryptsetup", "open", "--batch-mode", "--type", opening.kind].map(str::to_string).to_vec();
+    if opening.read_only {
+        argv.push("--readonly".to_string());
+    }
+    if let Some(slot) = opening.slot {
+        argv.extend(["--key-slot".to_string(), slot.to_string()]);
+    }
+    // A key file of TrueCrypt's is something else, which is used beside the passphrase.
+    if opening.kind != "tcrypt" {
+        argv.extend(["--key-file", "-"].map(str::to_string));
+    }
+    argv.extend(["--", opening.device, opening.name].map(str::to_string));
+    argv
+}
+
+/// What LVM is to activate.
+#[derive(Clone, Debug)]
+pub struct Activation<'a> {
+    pub group: &'a str,
+    pub volumes: &'a [&'a str],
+    /// All that LVM gets to see.
+    pub devices: Vec<&'a str>,
+    /// The group's own. Hostile.
+    pub system_id: Option<&'a str>,
+    pub read_only: bool,
+    pub partial: bool,
+}
+
+/// Activates exactly these volumes. `vgchange -ay` would take all of the group, and `--readonly` cannot
+/// activate; read-only is what `read_only_volume_list` names.
+pub fn lvchange(asked: &Activation<'_>) -> Vec<String> {
+    let mut argv: Vec<String> =
+        ["lvm", "lvchange", "--config", &lvm_config(asked), "-ay", "-K"].map(str::to_string).to_vec();
+    if asked.partial {
+        argv.extend(["--activationmode", "partial"].map(str::to_string));
+    }
+    argv.extend(asked.volumes.iter().map(|volume| format!("{}/{volume}", asked.group)));
+    argv
+}
+
+/// Our own lvm.conf, in one line. Metadata is never written, nothing is told to udev, dmeventd or syslog, nothing is
+/// kept between runs, nothing is repaired, and no device is looked at but those that are named.
+fn lvm_config(asked: &Activation<'_>) -> String {
+    let seen: Vec<String> =
+        asked.devices.iter().map(|device| quoted(&format!("a|^{}$|", pattern(device)))).collect();
+    let filter = format!("[{},\"r|.*|\"]", seen.join(","));
+    let mut config = format!(
+        "global{{metadata_read_only=1 use_lvmlockd=0 use_lvmpolld=0 event_activation=0 thin_check_executable=\"\" \
+         cache_check_executable=\"\" {}}} \
+         activation{{udev_sync=0 udev_rules=0 verify_udev_operations=0 monitoring=0 auto_activation_volume_list=[] {}}} \
+         devices{{use_devicesfile=0 obtain_device_list_from_udev=0 external_device_info_source=\"none\" hints=\"none\" \
+         scan_lvs=1 md_component_detection=0 multipath_component_detection=0 filter={filter} global_filter={filter}}} \
+         backup{{backup=0 archive=0}} log{{syslog=0}}",
+        if asked.system_id.is_some() { "system_id_source=\"lvmlocal\"" } else { "system_id_source=\"none\"" },
+        if asked.read_only {
+            format!("read_only_volume_list=[{}]", quoted(asked.group))
+        } else {
+            String::new()
+        },
+    );
+    if let Some(system_id) = asked.system_id {
+        config += &format!(" local{{system_id={}}}", quoted(system_id));
+    }
+    config
+}
+
+/// A string of LVM's configuration.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A path as LVM's regular expressions take it literally; a `|` is their delimiter.
+fn pattern(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/_-:,=@%".contains(c);
+    path.chars()
+        .map(|c| {
+            if plain(c) {
+                c.to_string()
+            } else if c == '|' {
+                ".".to_string()
+            } else {
+                format!("\\{c}")
+            }
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,6 +456,50 @@ mod tests {
             assert_eq!((checker.arguments)(&wish).join(" "), want, "{program} {flags}");
             assert_eq!((checker.writes)(&wish), writes, "{program} {flags}");
         }
+    }
+
+    #[test]
+    fn lvm_sees_what_it_is_given_and_nothing_else() {
+        assert!(CALLED.windows(2).all(|pair| pair[0].program < pair[1].program));
+        let asked = Activation {
+            group: "vg",
+            volumes: &["root", "swap"],
+            devices: vec!["/dev/sda1", "/dev/mapper/a.b+c"],
+            system_id: Some("other\"host"),
+            read_only: true,
+            partial: true,
+        };
+        let argv = lvchange(&asked);
+        assert_eq!(argv[..3], ["lvm", "lvchange", "--config"]);
+        assert_eq!(argv[4..], ["-ay", "-K", "--activationmode", "partial", "vg/root", "vg/swap"]);
+        let want = [
+            r#"filter=["a|^/dev/sda1$|","a|^/dev/mapper/a\\.b\\+c$|","r|.*|"]"#,
+            r#"read_only_volume_list=["vg"]"#,
+            r#"local{system_id="other\"host"}"#,
+            "metadata_read_only=1",
+        ];
+        for part in want {
+            assert!(argv[3].contains(part), "{part} in {}", argv[3]);
+        }
+        let writable = Activation { read_only: false, system_id: None, ..asked };
+        let config = lvchange(&writable)[3].clone();
+        assert!(!config.contains("read_only_volume_list") && config.contains("metadata_read_only=1"));
+    }
+
+    #[test]
+    fn cryptsetup_is_never_told_the_passphrase_as_a_word() {
+        let opening =
+            Opening { device: "/dev/sda3", name: "x", kind: "luks2", slot: Some(1), read_only: true };
+        assert_eq!(
+            cryptsetup_open(&opening).join(" "),
+            "cryptsetup open --batch-mode --type luks2 --readonly --key-slot 1 --key-file - -- /dev/sda3 x"
+        );
+        let tcrypt = Opening { kind: "tcrypt", slot: None, ..opening };
+        assert_eq!(
+            cryptsetup_open(&tcrypt).join(" "),
+            "cryptsetup open --batch-mode --type tcrypt --readonly -- /dev/sda3 x"
+        );
+        assert_eq!((called("cryptsetup").unwrap().status)(2), Ending::WrongKey);
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub mod content;
 pub mod foreign;
 pub mod fsck;
 pub mod fstype;
+pub mod luks;
+pub mod lvm;
 pub mod md;
 pub mod mount;
 pub mod overlay;

@@ -264,6 +264,7 @@ pub fn superblock(device: &Device) -> Option<(&Superblock, &Health)> {
     let signature = device.signature()?;
     match signature.volume.as_ref()? {
         Volume::Md(superblock) => Some((superblock, &signature.health)),
+        Volume::Lvm(_) | Volume::Luks(_) => None,
     }
 }
 

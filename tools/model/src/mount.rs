@@ -588,14 +588,9 @@ pub fn part(path: &str, format: &str, upper: &[String]) -> String {
     match (format, upper) {
         (_, [first, ..]) => format!("{what}: did you mean {first}, which is built on it?"),
         ("linux_raid_member", []) => format!("{what}: rescue assemble starts it"),
-        ("LVM2_member", []) => {
-            format!("{what}: vgchange -ay makes its volumes appear below /dev/mapper")
-        }
-        ("crypto_LUKS", []) => {
-            format!("{what}: cryptsetup open {path} NAME makes it appear as /dev/mapper/NAME")
-        }
-        ("BitLocker", []) => {
-            format!("{what}: cryptsetup open --type bitlk {path} NAME makes it appear as /dev/mapper/NAME")
+        ("LVM2_member", []) => format!("{what}: rescue assemble activates its volumes"),
+        ("crypto_LUKS" | "BitLocker", []) => {
+            format!("{what}: rescue open {path} asks for the passphrase, and opens it")
         }
         (_, []) => format!("{what}, which has to be assembled first"),
     }

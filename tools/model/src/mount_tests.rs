@@ -258,19 +258,19 @@ fn members_are_refused_with_what_to_do_instead() {
         (
             "LVM2_member",
             Usage::Raid,
-            "/dev/sda1 is a physical volume of LVM: vgchange -ay makes its volumes appear below /dev/mapper",
+            "/dev/sda1 is a physical volume of LVM: rescue assemble activates its volumes",
         ),
         (
             "crypto_LUKS",
             Usage::Crypto,
-            "/dev/sda1 is encrypted (LUKS): cryptsetup open /dev/sda1 NAME makes it appear as /dev/mapper/NAME",
+            "/dev/sda1 is encrypted (LUKS): rescue open /dev/sda1 asks for the passphrase, and opens it",
         ),
         ("swap", Usage::Other, "/dev/sda1 is swap space: swapon /dev/sda1 uses it"),
         ("xfs_external_log", Usage::Other, "/dev/sda1 is xfs_external_log, which is no file system"),
         (
             "BitLocker",
             Usage::Crypto,
-            "/dev/sda1 is encrypted (BitLocker): cryptsetup open --type bitlk /dev/sda1 NAME makes it appear as /dev/mapper/NAME",
+            "/dev/sda1 is encrypted (BitLocker): rescue open /dev/sda1 asks for the passphrase, and opens it",
         ),
     ];
     for (format, usage, want) in cases {

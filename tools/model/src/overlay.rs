@@ -396,8 +396,14 @@ fn unfit(device: &Device) -> Option<Refusal> {
     }
 }
 
-/// The other members of the set that a device belongs to: an array by its superblock, a btrfs by its UUID.
+/// The other members of the set that a device belongs to: an array by its superblock, a volume group by its
+/// metadata, a btrfs by its UUID.
 fn siblings(storage: &Storage, device: &Device) -> Vec<Id> {
+    let group = storage.volumes.iter().find(|group| group.members.contains(&device.id));
+    if let Some(group) = group {
+        let is_original = |id: &&Id| storage.get(id).is_some_and(|member| !is_overlay(member));
+        return group.members.iter().filter(is_original).cloned().collect();
+    }
     let array = storage.arrays.iter().find(|array| array.members.contains(&device.id));
     if let Some(array) = array {
         return array.members.clone();

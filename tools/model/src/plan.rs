@@ -102,6 +102,21 @@ pub enum Step {
     Run {
         argv: Vec<String>,
     },
+    /// A foreign program that is asked for something and ends: without the terminal, with the environment and
+    /// the deadline of its row in `foreign::CALLED`.
+    Call {
+        argv: Vec<String>,
+        input: Input,
+    },
+}
+
+/// What a called program reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Input {
+    Nothing,
+    /// The passphrase, which the door is given beside the step: it stands in no plan, no ledger and no argument.
+    Secret,
 }
 
 /// Stands in a later step for the device that an earlier one made.
@@ -236,7 +251,9 @@ impl Step {
                 let force = if *force { " -f" } else { "" };
                 format!("umount{lazy}{force} {}", word(target))
             }
-            Step::Run { argv } => argv.iter().map(|part| word(part)).collect::<Vec<_>>().join(" "),
+            Step::Run { argv } | Step::Call { argv, .. } => {
+                argv.iter().map(|part| word(part)).collect::<Vec<_>>().join(" ")
+            }
         }
     }
 
@@ -258,7 +275,9 @@ impl Step {
                 let lazy = target == contract::paths::OVERLAY;
                 Some(Step::Umount { target, lazy, force: false })
             }
-            Step::Mount { .. }
+            Step::Call { argv, input: Input::Secret } => Some(Step::DmRemove { name: argv.last()?.clone() }),
+            Step::Call { .. }
+            | Step::Mount { .. }
             | Step::Module { .. }
             | Step::MdStop { .. }
             | Step::MdFreeze { .. }

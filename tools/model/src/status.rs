@@ -2,15 +2,17 @@
 
 use crate::build::{ambiguous, is_extended};
 use crate::content;
+use crate::luks;
+use crate::lvm;
 use crate::md::{self, Judgement, Wishes, array_name, level_name as level};
 use crate::overlay::{self, Overlay, Store};
 use crate::parttype;
-use crate::storage::{Array, Device, Observed, Problem, Storage};
+use crate::storage::{Array, Device, Observed, Problem, Storage, VolumeGroup};
 use contract::facts::Block;
 use ondisk::table::{Entry, TableKind};
 use ondisk::volume::Volume;
 use ondisk::volume::mdraid::{Role, Superblock};
-use ondisk::{Health, Usage};
+use ondisk::{Health, Signature, Usage};
 use serde::Serialize;
 
 /// What `rescue status` shows, as text or as JSON.
@@ -27,6 +29,8 @@ pub struct Status {
     pub volumes: Vec<Line>,
     /// Arrays that are found and not running.
     pub stopped: Vec<Stopped>,
+    /// Volume groups of LVM, active or not.
+    pub groups: Vec<GroupLine>,
     pub overlays: Vec<Overlay>,
     /// The memory that overlays may take, where there are some.
     pub overlay_store: Option<Store>,
@@ -93,6 +97,61 @@ pub struct Stopped {
     pub refusal: Option<String>,
 }
 
+/// A volume group and its volumes.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct GroupLine {
+    pub uuid: String,
+    pub name: String,
+    pub present: usize,
+    pub wanted: usize,
+    /// Devices that are used.
+    pub members: Vec<String>,
+    /// `PV abc (last seen as /dev/sdb1)`. Hostile.
+    pub missing: Vec<String>,
+    /// Hostile.
+    pub left_out: Vec<String>,
+    pub notes: Vec<String>,
+    pub volumes: Vec<VolumeLine>,
+    /// Why none of it can be activated as it is, and what to type about it. Hostile.
+    pub refusal: Option<String>,
+    pub advice: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+pub struct VolumeLine {
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    pub kind: String,
+    pub active: bool,
+    /// Why it is not activated for reading.
+    pub refusal: Option<String>,
+}
+
+fn group_line(group: &VolumeGroup, storage: &Storage) -> GroupLine {
+    let judgement = lvm::judge(storage, group, &lvm::Wishes::default());
+    let volume = |lv: &lvm::Lv| VolumeLine {
+        name: lv.name.clone(),
+        size: lv.size,
+        kind: lv.kind.clone(),
+        active: lv.active.is_some(),
+        refusal: lv.refusal.as_ref().filter(|_| lv.active.is_none()).map(ToString::to_string),
+    };
+    GroupLine {
+        present: judgement.wanted.saturating_sub(judgement.missing.len()),
+        wanted: judgement.wanted,
+        members: judgement.used.iter().map(|used| used.path.clone()).collect(),
+        missing: judgement.missing.iter().map(ToString::to_string).collect(),
+        left_out: judgement.left_out.iter().map(|left| format!("{}: {}", left.path, left.why)).collect(),
+        notes: judgement.notes.clone(),
+        volumes: judgement.volumes.iter().map(volume).collect(),
+        refusal: judgement.refusal.as_ref().map(ToString::to_string),
+        advice: judgement.advice(),
+        uuid: judgement.uuid,
+        name: judgement.name,
+    }
+}
+
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Next {
     pub command: String,
@@ -112,6 +171,7 @@ pub fn status(storage: &Storage) -> Status {
         drives: drives.iter().map(|device| line(device, storage)).collect(),
         volumes: volumes.map(|device| line(device, storage)).collect(),
         stopped: storage.arrays.iter().filter_map(|array| stopped(array, storage)).collect(),
+        groups: storage.volumes.iter().map(|group| group_line(group, storage)).collect(),
         overlays: overlay::list(storage),
         overlay_store: overlay::store(storage),
         next: next(storage),
@@ -189,7 +249,11 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
     };
     let content = match &signature.volume {
         Some(Volume::Md(superblock)) => member(superblock),
-        None => content::words(signature),
+        Some(Volume::Lvm(volume)) => match &volume.group {
+            Some(group) => format!("LVM physical volume of {}", group.name),
+            None => content::words(signature),
+        },
+        Some(Volume::Luks(_)) | None => locked(device, signature, storage),
     };
     let role = role(device, storage).map(str::to_string).unwrap_or_default();
     let state = match (&signature.health, signature.dirty) {
@@ -204,6 +268,25 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
         (Health::Sound | Health::Unchecked, false) => String::new(),
     };
     (join(&[drive, content, role, state, signature.notes.join(", ")]), fitness)
+}
+
+/// What a signature is, and of a lock whether it is open or what opens it.
+fn locked(device: &Device, signature: &Signature, storage: &Storage) -> String {
+    let words = content::words(signature);
+    let Some(lock) = luks::lock(device) else { return words };
+    let bare = words.strip_suffix(", locked").unwrap_or(&words);
+    if luks::opened(storage, device).is_some() {
+        return format!("{bare}, open");
+    }
+    let cost = match lock {
+        luks::Lock::Luks(luks) => luks::cost(luks).map(|cost| format!(" ({cost})")).unwrap_or_default(),
+        luks::Lock::Torn(_) | luks::Lock::BitLocker => String::new(),
+    };
+    if device.upper.is_empty() && device.node {
+        format!("{bare}{cost}, locked: rescue open {}", path(device))
+    } else {
+        format!("{bare}{cost}, locked")
+    }
 }
 
 impl Fitness {
@@ -354,6 +437,11 @@ fn next(storage: &Storage) -> Next {
     if stopped.iter().any(|array| array.refusal.is_none()) {
         return next("rescue assemble".to_string(), "starts the arrays that were found, read-only");
     }
+    let waits =
+        |group: &VolumeGroup| !lvm::judge(storage, group, &lvm::Wishes::default()).to_activate().is_empty();
+    if storage.volumes.iter().any(waits) {
+        return next("rescue assemble".to_string(), "activates the volume groups that were found, read-only");
+    }
     let free: Vec<&Device> = storage
         .devices
         .iter()
@@ -373,8 +461,18 @@ fn next(storage: &Storage) -> Next {
         return next(format!("fsck -n {}", device.path), "says what is wrong with it, and writes nothing");
     }
     let boots = |device: &&&Device| role(device, storage).is_some();
-    // The largest is most likely the system.
-    match free.iter().filter(|device| !boots(device)).max_by_key(|device| device.block.size) {
+    // The largest is most likely the system, locked or not.
+    let largest = free.iter().filter(|device| !boots(device)).max_by_key(|device| device.block.size);
+    let locked = luks::closed(storage).into_iter().max_by_key(|device| device.block.size);
+    if let Some(locked) = locked
+        && largest.is_none_or(|largest| largest.block.size < locked.block.size)
+    {
+        return next(
+            format!("rescue open {}", path(locked)),
+            "asks for the passphrase of the largest that is locked, and opens it read-only",
+        );
+    }
+    match largest {
         Some(device) => {
             next(format!("mount -o ro {} /mnt", path(device)), "the largest file system that was found")
         }

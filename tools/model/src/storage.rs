@@ -19,6 +19,8 @@ pub struct Storage {
     /// Disks each followed by their partitions, then virtual devices, in the kernel's order.
     pub devices: Vec<Device>,
     pub arrays: Vec<Array>,
+    /// Volume groups of LVM.
+    pub volumes: Vec<VolumeGroup>,
     pub mounts: Vec<Mount>,
     pub swaps: Vec<Swap>,
     /// What went wrong, with the device it is about: a result, not an error.
@@ -71,6 +73,15 @@ pub struct Array {
     pub members: Vec<Id>,
     /// The running kernel device.
     pub device: Option<Id>,
+}
+
+/// Physical volumes of LVM that say they belong together, active or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeGroup {
+    /// As in the metadata.
+    pub uuid: String,
+    /// Every device that carries one of its PVs: copies too, and what is seen below an overlay.
+    pub members: Vec<Id>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

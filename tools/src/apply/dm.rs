@@ -68,12 +68,26 @@ pub fn remove(_act: &Act, name: &str) -> anyhow::Result<Made> {
             Err(error) => return Err(error).with_context(|| format!("remove the mapped device {name}")),
         }
     }
-    // devd may have been faster.
-    match std::fs::remove_file(place(name)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove the link {}", place(name).display()))
+    // A node of libdevmapper's, or a link; devd may have been faster.
+    forget(&place(name))?;
+    if let Some((group, volume)) = model::lvm::names_of(name) {
+        let directory = Path::new("/dev").join(&group);
+        let link = directory.join(volume);
+        if std::fs::symlink_metadata(&link).is_ok_and(|there| there.is_symlink()) {
+            forget(&link)?;
+            // It stays while it holds another volume.
+            let _ = std::fs::remove_dir(&directory);
         }
-        _ => Ok(Made::Done),
+    }
+    Ok(Made::Done)
+}
+
+fn forget(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove the link {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! One file per kind of step; each is a function of `&host::Act`, which only this module begins.
 
+pub mod call;
 mod dm;
 mod guard;
 mod loopdev;
@@ -18,7 +19,7 @@ use crate::tool::Context;
 use anyhow::Context as _;
 use contract::ledger::{Mark, Record};
 use host::{Act, Root};
-use model::plan::{DmTarget, MADE, Step};
+use model::plan::{DmTarget, Input, MADE, Step};
 use std::ffi::OsString;
 use std::fs::File;
 
@@ -30,6 +31,8 @@ pub enum Made {
     Device(String),
     /// How a foreign program ended: its exit status, or 128 and the signal's number.
     Status(i32),
+    /// What a called program said, in its last lines.
+    Said(Vec<String>),
 }
 
 pub struct Door {
@@ -43,6 +46,15 @@ pub struct Door {
     made: Option<String>,
     /// Loop devices, which go when nobody has them open: until what stands on them is mounted.
     held: Vec<(String, File)>,
+    /// What programs that are called for it read: in no step, and so in no ledger.
+    secret: Vec<u8>,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.secret.fill(0);
+        std::hint::black_box(&self.secret);
+    }
 }
 
 impl Door {
@@ -65,7 +77,14 @@ impl Door {
             next,
             made: None,
             held: Vec::new(),
+            secret: Vec::new(),
         })
+    }
+
+    /// The passphrase for the steps that ask for one.
+    pub fn with_secret(mut self, secret: Vec<u8>) -> Door {
+        self.secret = secret;
+        self
     }
 
     /// Makes the steps in order; when one fails, takes back those before it, and says why.
@@ -115,6 +134,14 @@ impl Door {
             Step::Run { argv } => {
                 act.release();
                 (run::run(argv), None)
+            }
+            Step::Call { argv, input } => {
+                act.release();
+                let input = match input {
+                    Input::Nothing => &[][..],
+                    Input::Secret => &self.secret,
+                };
+                (call::call(argv, input), None)
             }
             Step::Mount { source, target, fstype, flags, data } => {
                 act.release();

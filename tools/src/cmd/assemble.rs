@@ -1,17 +1,18 @@
-//! `rescue assemble`: the arrays that the disks hold, started. Each by itself: one that is refused never keeps
-//! another from being started. What is decided is in `model::md`.
+//! `rescue assemble`: the arrays that the disks hold, started, and the volume groups upon them. Each by itself: one that
+//! is refused never keeps another from being started. What is decided is in `model::md` and `model::lvm`.
 
 mod stop;
 
+use super::volumes::{self, GroupLine, Groups};
 use super::writable::drive;
 use crate::apply::{self, Door};
 use crate::report::{Answer, notice};
 use crate::scan::Scan;
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail};
-use contract::exit;
 use host::sysfs::Node;
 use model::consent;
+use model::lvm;
 use model::md::conf::{self, Entry};
 use model::md::{self, Judgement, Names, Part, Refusal, Wishes};
 use model::plan::Step;
@@ -23,8 +24,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 
-/// Finds md arrays (RAID0, 1, 4, 5, 6, 10, linear) and starts them, read-only unless --rw: then
-/// not one byte of a disk changes. Also those that stand on arrays or on partitions of one.
+/// Finds md arrays (RAID0, 1, 4, 5, 6, 10, linear) and volume groups of LVM, and starts them, read-only
+/// unless --rw: then not one byte of a disk changes. Also those that stand on arrays, or on what
+/// rescue open opened.
 ///
 /// Degraded arrays are started where every block is still there; stale, damaged and missing members
 /// are named, and left out. What is not safe is refused with its reason and with the command of
@@ -34,9 +36,13 @@ use std::path::Path;
 /// They get the number or name that an /etc/mdadm/mdadm.conf, else their superblock gives them,
 /// where it is free, else one from /dev/md127 downwards, with a link below /dev/md.
 ///
+/// Volumes of LVM that the kernel writes to as they start (RAID, mirrors, thin pools, caches) are
+/// refused for reading: rescue overlay makes them safe to start. Of two groups with one name, and of a
+/// group that belongs to another system, each is started when it is named, by its UUID.
+///
 /// Exits with 0 when every array that was found (or named) runs, degraded or not, also when it
-/// ran before; 1 when there is none; 3 when some run, 2 when none does. A disk that does not answer
-/// within 10 seconds is left alone.
+/// ran before; 1 when there is none; 3 when some run, 2 when none does; volumes count as arrays do. A
+/// disk that does not answer within 10 seconds is left alone.
 ///
 ///     # rescue assemble
 ///     Array      Level  Members  State      Name
@@ -58,11 +64,14 @@ struct Args {
     /// Where members contradict each other, this one is right
     #[arg(long, value_name = "DEVICE")]
     with: Vec<String>,
-    /// Stop them instead, and put the write guard of their members back on
-    #[arg(long, conflicts_with_all = ["rw", "with", "json"])]
+    /// Volumes with holes too: what lay on a missing PV reads as errors
+    #[arg(long)]
+    partial: bool,
+    /// Stop them instead (volumes, then what is open, then arrays), and put the write guard of their members back on
+    #[arg(long, conflicts_with_all = ["rw", "with", "json", "partial"])]
     stop: bool,
-    /// Only these: by name, number, UUID, or one of their members or disks
-    #[arg(value_name = "ARRAY")]
+    /// Only these: by name (vg, vg/root), number, UUID, or one of their members or disks
+    #[arg(value_name = "ARRAY|GROUP")]
     arrays: Vec<String>,
 }
 
@@ -115,7 +124,7 @@ struct Unused {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum State {
+pub enum State {
     Started,
     /// Before.
     Running,
@@ -126,7 +135,7 @@ enum State {
 }
 
 impl State {
-    fn is_well(self) -> bool {
+    pub fn is_well(self) -> bool {
         match self {
             State::Started | State::Running | State::ToStart => true,
             State::Refused | State::Failed => false,
@@ -137,6 +146,7 @@ impl State {
 #[derive(Serialize)]
 struct Report {
     arrays: Vec<Line>,
+    groups: Vec<GroupLine>,
     next: Option<String>,
 }
 
@@ -155,13 +165,20 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let mut storage = Scan::begin(context).examine(|_| true);
     let mut names = Names::of(&storage).and_links(links(context));
     let with = args.with.iter().map(|text| chosen(&storage, text)).collect::<anyhow::Result<Vec<Id>>>()?;
+    let wishes = lvm::Wishes { writable: args.rw, named: false, partial: args.partial, with: &with };
+    let mut groups = Groups::new(context, &typed, args.dry_run, wishes, &args.arrays);
     for _ in 0..PASSES {
-        if work.pass(&storage, &mut names, &configured, &with) == 0 {
+        // Arrays first: a group may stand on them, and its PVs are seen on their members until they run.
+        let mut started = work.pass(&storage, &mut names, &configured, &with);
+        if started == 0 {
+            started = groups.pass(&storage);
+        }
+        if started == 0 {
             break;
         }
         storage = Scan::begin(context).examine(|_| true);
     }
-    work.finish(&storage)
+    work.finish(&storage, groups)
 }
 
 /// Links below /dev/md that lead somewhere.
@@ -172,7 +189,7 @@ pub fn links(context: &Context) -> Vec<String> {
 }
 
 /// The device that a path means.
-fn device<'a>(storage: &'a Storage, text: &str) -> Option<&'a Device> {
+pub fn device<'a>(storage: &'a Storage, text: &str) -> Option<&'a Device> {
     let known = storage.by_path(text);
     known.or_else(|| match host::sysfs::node(Path::new(text)).ok()? {
         Node::Block { major, minor } => storage
@@ -185,8 +202,8 @@ fn device<'a>(storage: &'a Storage, text: &str) -> Option<&'a Device> {
 
 fn chosen(storage: &Storage, text: &str) -> anyhow::Result<Id> {
     let found = device(storage, text).with_context(|| format!("--with {text}: there is no such device"))?;
-    if md::superblock(found).is_none() {
-        bail!("--with {text}: it is no member of an array");
+    if md::superblock(found).is_none() && lvm::physical_volume(found).is_none() {
+        bail!("--with {text}: it is no member of an array, and no PV");
     }
     Ok(found.id.clone())
 }
@@ -385,7 +402,7 @@ impl Work<'_> {
     }
 
     /// What was not found, the notices, and the answer.
-    fn finish(self, storage: &Storage) -> anyhow::Result<Answer> {
+    fn finish(self, storage: &Storage, groups: Groups<'_>) -> anyhow::Result<Answer> {
         let name = self.context.name;
         let mut unknown = 0;
         for text in &self.args.arrays {
@@ -395,8 +412,8 @@ impl Work<'_> {
                     means(storage, array, &md::judge(storage, array, &Wishes::default()), text)
                 })
             };
-            if !self.lines.values().any(meant) {
-                notice(name, &format!("{}: no array that was found", Untrusted(text)));
+            if !self.lines.values().any(meant) && !groups.is_known(storage, text) {
+                notice(name, &format!("{}: no array and no volume group that was found", Untrusted(text)));
                 unknown += 1;
             }
         }
@@ -415,28 +432,38 @@ impl Work<'_> {
                 notice(name, &text);
             }
         }
-        if lines.is_empty() && unknown == 0 {
+        let groups: Vec<GroupLine> = groups.lines.into_values().collect();
+        for group in &groups {
+            for text in group.notices(&unread) {
+                notice(name, &text);
+            }
+        }
+        if lines.is_empty() && groups.is_empty() && unknown == 0 {
             let hint =
                 if unread.is_empty() { String::new() } else { format!("; not read: {}", unread.join(" ")) };
-            notice(name, &format!("no disk holds a member of an array{hint}"));
+            notice(name, &format!("no disk holds a member of an array, nor of a volume group{hint}"));
         }
-        let well = lines.iter().filter(|line| line.state.is_well()).count();
-        let exit = match (lines.len() + unknown, well) {
-            (0, _) => exit::NO,
-            (all, well) if all == well => exit::YES,
-            (_, 0) => exit::TROUBLE,
-            _ => exit::PARTLY,
-        };
+        let counted = groups.iter().map(GroupLine::counted);
+        let (of_groups, well_of_groups) =
+            counted.fold((0, 0), |sum, counted| (sum.0 + counted.0, sum.1 + counted.1));
+        let well = lines.iter().filter(|line| line.state.is_well()).count() + well_of_groups;
+        let empty_groups = groups.iter().filter(|group| group.counted().0 == 0).count();
+        let all = lines.len() + unknown + of_groups + empty_groups;
+        let exit = volumes::status_of(all, well + empty_groups);
         let next = status(storage).next.command;
         let next = (next != "rescue assemble" && well > 0 && !self.args.dry_run).then_some(next);
         if self.args.json {
-            return Answer::json(1, &Report { arrays: lines, next }, exit);
+            return Answer::json(1, &Report { arrays: lines, groups, next }, exit);
         }
         if self.args.dry_run {
             let steps = lines.iter().flat_map(|line| &line.steps);
-            return Ok(Answer::text(steps.map(|text| format!("{text}\n")).collect(), exit));
+            let of_arrays: String = steps.map(|text| format!("{text}\n")).collect();
+            return Ok(Answer::text(of_arrays + &volumes::shown(&groups), exit));
         }
-        Ok(Answer::text(screen(&lines, next.as_deref()), exit))
+        let (arrays, groups) = (screen(&lines), volumes::screen(&groups));
+        let between = if arrays.is_empty() || groups.is_empty() { "" } else { "\n" };
+        let next = next.map(|next| format!("Next: {}\n", Untrusted(&next))).unwrap_or_default();
+        Ok(Answer::text(arrays + between + &groups + &next, exit))
     }
 }
 
@@ -500,7 +527,7 @@ fn notices(line: &Line, rw: bool, unread: &[&str]) -> Vec<String> {
     texts
 }
 
-fn screen(lines: &[Line], next: Option<&str>) -> String {
+fn screen(lines: &[Line]) -> String {
     if lines.is_empty() {
         return String::new();
     }
@@ -524,6 +551,5 @@ fn screen(lines: &[Line], next: Option<&str>) -> String {
             ]
         })
         .collect();
-    let next = next.map(|next| format!("Next: {}\n", Untrusted(next))).unwrap_or_default();
-    table(&columns, &rows, true) + &next
+    table(&columns, &rows, true)
 }

@@ -366,7 +366,7 @@ impl Call<'_> {
         let steps = plan.steps();
         let made = door.make_all(&steps)?;
         let status = made.iter().find_map(|made| match made {
-            Made::Status(0) | Made::Done | Made::Device(_) => None,
+            Made::Status(0) | Made::Done | Made::Device(_) | Made::Said(_) => None,
             Made::Status(status) => Some(*status),
         });
         if let Some(status) = status {

@@ -141,6 +141,7 @@ fn screen(picture: &Picture, colour: Colour, utf8: bool) -> String {
             }
         }
     }
+    out += &groups(storage);
     if let Some(store) = storage.overlay_store {
         out += &format!(
             "\nOverlays: {}, {} of the {} of memory that they may take; rescue overlay shows what differs\n",
@@ -153,6 +154,46 @@ fn screen(picture: &Picture, colour: Colour, utf8: bool) -> String {
     out += &network(picture);
     out += &services(picture);
     out + &next(picture, colour)
+}
+
+/// Volume groups: what of them is not active, and why.
+fn groups(storage: &Status) -> String {
+    let mut out = String::new();
+    for group in &storage.groups {
+        let name = if group.name.is_empty() { &group.uuid } else { &group.name };
+        let active = group.volumes.iter().filter(|volume| volume.active).count();
+        out += &format!(
+            "  {name}, {} of {} PVs: {}; {active} of {} volumes active\n",
+            group.present,
+            group.wanted,
+            group.members.join(" "),
+            group.volumes.len()
+        );
+        for missing in &group.missing {
+            out += &format!("    missing: {}\n", Untrusted(missing));
+        }
+        for left in &group.left_out {
+            out += &format!("    not used: {}\n", Untrusted(left));
+        }
+        for note in &group.notes {
+            out += &format!("    {note}\n");
+        }
+        if let Some(refusal) = &group.refusal {
+            let advice = group.advice.as_ref().map(|advice| format!(": {advice}")).unwrap_or_default();
+            out += &format!("    cannot be activated: {}{}\n", Untrusted(refusal), Untrusted(&advice));
+        }
+        for volume in group.volumes.iter().filter(|volume| !volume.active) {
+            let refusal = volume.refusal.as_ref().map(|refusal| format!("; {refusal}")).unwrap_or_default();
+            out += &format!(
+                "    {} {} {}, not active{}\n",
+                volume.name,
+                size(volume.size),
+                volume.kind,
+                Untrusted(&refusal)
+            );
+        }
+    }
+    if out.is_empty() { out } else { format!("\nVolume groups\n{out}") }
 }
 
 fn next(picture: &Picture, colour: Colour) -> String {

@@ -8,11 +8,12 @@ use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail};
 use contract::exit;
 use contract::facts::Block;
-use model::consent;
 use model::plan::Step;
 use model::storage::{Device, Storage};
+use model::{consent, luks, lvm};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Takes the write guard off a disk, a partition, or all that an array or a mapped device stands on:
 /// from here on any program can write to it, until rescue protect or the next boot. Partitions
@@ -44,6 +45,9 @@ struct ProtectArgs {
     #[arg(required = true, value_name = "DEVICE")]
     devices: Vec<PathBuf>,
 }
+
+/// How long it is looked at what is on a device.
+const GLANCE: Duration = Duration::from_secs(2);
 
 pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> {
     let args: Args = match verb(context, arguments)? {
@@ -84,8 +88,9 @@ fn each(
 ) -> anyhow::Result<Answer> {
     let mut scan = Scan::begin(context);
     let names = devices.iter().map(|path| scan.resolve(path)).collect::<anyhow::Result<Vec<String>>>()?;
-    // The kernel's facts and what is known to hang are enough: no device is read.
-    let storage = scan.examine(|_: &Block| false);
+    // The kernel's facts and what is known to hang are enough to decide; what is on the named devices is looked at for
+    // the hint alone, and not waited for.
+    let storage = scan.within(GLANCE).examine(|block: &Block| names.contains(&block.name));
     let (mut text, mut failures) = (String::new(), 0);
     for name in &names {
         let outcome = storage
@@ -101,6 +106,9 @@ fn each(
                 }
                 Door::open(context, typed)?.make_all(&steps)?;
                 notice(context.name, &format!("{done}: {}", told(&storage, &steps, name)));
+                if let Some(hint) = lock_hint(&storage, name) {
+                    notice(context.name, &hint);
+                }
                 Ok(())
             });
         if let Err(error) = outcome {
@@ -114,6 +122,17 @@ fn each(
         _ => exit::PARTLY,
     };
     Ok(Answer::text(text, exit))
+}
+
+/// People call it unlocking, and mean what is inside.
+fn lock_hint(storage: &Storage, name: &str) -> Option<String> {
+    let device = storage.devices.iter().find(|device| device.block.name == name)?;
+    luks::lock(device)?;
+    let path = lvm::path(device);
+    Some(match luks::opened(storage, device) {
+        None => format!("{path} is locked: did you mean rescue open {path}?"),
+        Some(opened) => format!("what is inside is {}", lvm::path(opened)),
+    })
 }
 
 /// The devices of the steps, with the drives that they are, for a person who has to know which.
@@ -147,7 +166,7 @@ pub fn drive(storage: &Storage, path: &str) -> String {
 
 /// Who could still be writing to what is below: setting the flag under a mounted file system or a running
 /// array would turn its writes into errors.
-fn writer(storage: &Storage, device: &Device) -> Option<String> {
+pub fn writer(storage: &Storage, device: &Device) -> Option<String> {
     let below = consent::below(storage, &device.id);
     let is_above = |other: &&Device| {
         consent::below(storage, &other.id).iter().any(|one| below.iter().any(|mine| mine.id == one.id))
@@ -164,6 +183,17 @@ fn writer(storage: &Storage, device: &Device) -> Option<String> {
         let swap = storage.swaps.iter().find(|swap| swap.path == other.path);
         if let Some(swap) = swap {
             return Some(format!("{} is used as swap: swapoff {}", other.path, swap.path));
+        }
+        if let (Some(dm), false) = (&block.dm, block.read_only) {
+            let name = &dm.name;
+            // An overlay writes to memory, and a read-only map to nothing.
+            return match (lvm::is_volume(other), luks::is_opened(other)) {
+                (true, _) => {
+                    Some(format!("{name} is active for writing: rescue assemble --stop /dev/mapper/{name}"))
+                }
+                (_, true) => Some(format!("{name} is open for writing: rescue close {name}")),
+                (false, false) => None,
+            };
         }
         let md = block
             .md

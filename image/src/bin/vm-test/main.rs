@@ -20,6 +20,7 @@ mod runner;
 mod services;
 mod sessions;
 mod trouble;
+mod volumes;
 
 use anyhow::Result;
 use bench::Bench;
@@ -44,6 +45,8 @@ const fn full(name: &'static str, run: fn(&Bench) -> Result<()>) -> Test {
 const TESTS: &[Test] = &[
     sample("a_broken_server_is_mended_and_sees_it_after_a_reboot", disks::mend),
     sample("nothing_is_written_until_a_person_asks_for_it", disks::unchanged),
+    sample("volumes_are_opened_and_activated_and_every_byte_stays", volumes::unchanged),
+    full("volumes_are_written_to_where_a_person_says_so", volumes::chosen),
     sample("overlays_are_written_and_no_disk_is", overlay::written),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),

@@ -138,12 +138,12 @@ fn claims_of(drives: &BTreeMap<&str, (&Block, Vec<String>)>, reports: &Reports, 
     let mut member = None;
     if let Some(md) = &disk.md {
         let members = md.members.iter().filter_map(|(name, _)| reports.get(name));
-        let superblock = members.flat_map(|report| &report.signatures).find_map(|signature| {
-            match signature.volume.as_ref()? {
-                Volume::Md(superblock) => Some(superblock),
-                #[allow(unreachable_patterns)] // until there are other volumes
-                _ => None,
-            }
+        let superblock = members.flat_map(|report| &report.signatures).find_map(|signature| match signature
+            .volume
+            .as_ref()?
+        {
+            Volume::Md(superblock) => Some(superblock),
+            Volume::Lvm(_) | Volume::Luks(_) => None,
         });
         if let Some(superblock) = superblock {
             if !superblock.name.is_empty() {

@@ -122,9 +122,82 @@ pub fn columns() -> Option<usize> {
     (size.ws_col > 0).then_some(size.ws_col.into())
 }
 
+/// What a person types at a terminal up to the end of the line, without a trace of it; a backspace takes the last
+/// character away, Ctrl-U all. `None`: they pressed Ctrl-C, or Ctrl-D at the start. The terminal is as it was
+/// afterwards.
+pub fn read_secret(terminal: impl AsFd + Copy, longest: usize) -> io::Result<Option<Vec<u8>>> {
+    let before = rustix::termios::tcgetattr(terminal)?;
+    let mut silent = before.clone();
+    // Without signals, which would end this process and leave the terminal silent.
+    silent.local_modes.remove(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG);
+    silent.input_modes.insert(InputModes::ICRNL);
+    rustix::termios::tcsetattr(terminal, OptionalActions::Flush, &silent)?;
+    let secret = read_line(terminal, longest);
+    rustix::termios::tcsetattr(terminal, OptionalActions::Flush, &before)?;
+    secret
+}
+
+fn read_line(terminal: impl AsFd + Copy, longest: usize) -> io::Result<Option<Vec<u8>>> {
+    const INTERRUPT: u8 = 3;
+    const END: u8 = 4;
+    const ERASE_ALL: u8 = 21;
+    let mut secret: Vec<u8> = Vec::new();
+    loop {
+        let mut byte = [0];
+        match rustix::io::read(terminal, &mut byte) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        match byte[0] {
+            b'\n' => return Ok(Some(secret)),
+            INTERRUPT => return Ok(None),
+            END if secret.is_empty() => return Ok(None),
+            ERASE_ALL => secret.clear(),
+            // Backspace or delete: a whole character of UTF-8.
+            8 | 0x7f => while secret.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {},
+            byte if secret.len() < longest => secret.push(byte),
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "too long")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_read_without_echo_and_the_terminal_is_as_before() {
+        let pty = open().unwrap();
+        let cases: [(&[u8], Option<&[u8]>); 4] = [
+            (b"pass word\r", Some(b"pass word")),
+            (b"wrong\x15p\xc3\xbc\x7fass\n", Some(b"pass")),
+            (b"half\x03", None),
+            (b"\x04", None),
+        ];
+        for (typed, want) in cases {
+            let before = rustix::termios::tcgetattr(&pty.terminal).unwrap();
+            let secret = std::thread::scope(|scope| {
+                let reader = scope.spawn(|| read_secret(&pty.terminal, 512).unwrap());
+                // Typed once the reader has made the terminal silent, which forgets what was typed before.
+                let is_silent = || {
+                    let now = rustix::termios::tcgetattr(&pty.terminal).unwrap();
+                    !now.local_modes.contains(LocalModes::ECHO)
+                };
+                while !is_silent() {
+                    std::thread::yield_now();
+                }
+                rustix::io::write(&pty.master, typed).unwrap();
+                reader.join().unwrap()
+            });
+            assert_eq!(secret.as_deref(), want, "{typed:?}");
+            let after = rustix::termios::tcgetattr(&pty.terminal).unwrap();
+            assert_eq!(after.local_modes, before.local_modes);
+            let mut echo = [0; 64];
+            assert!(rustix::io::read(&pty.master, &mut echo).is_err(), "nothing was echoed");
+        }
+    }
 
     #[test]
     fn a_terminal_takes_its_size_and_modes() {

@@ -1,10 +1,14 @@
 //! LUKS 1 and 2 (cryptsetup's on-disk format documents). LUKS 2 has two headers with checksums; the second
-//! is found by itself when the first is gone. Keys and segments are not read here.
+//! is found by itself when the first is gone. What it takes to open one is read, keys are not.
 
-use crate::bytes::{be16, be64, text, utf8};
+use crate::bytes::{be16, be32, be64, text, utf8};
 use crate::format::{Format, Health, Magic, Signature, Usage};
 use crate::read::ReadAt;
+use crate::volume::Volume;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use sha2::Digest;
+use std::collections::BTreeMap;
 
 const PRIMARY: &[u8] = b"LUKS\xba\xbe";
 const SECONDARY: &[u8] = b"SKUL\xba\xbe";
@@ -15,19 +19,266 @@ const BYTES: usize = 512;
 const CHECKSUM: std::ops::Range<usize> = 448..512;
 /// The longest header.
 const HEADER_MAX: u64 = 4 << 20;
+/// Behind the binary header of LUKS 2.
+const JSON: usize = 4096;
+/// LUKS2_KEYSLOTS_MAX, LUKS2_TOKENS_MAX, SEGMENTS_MAX.
+const ENTRIES: usize = 32;
+/// Of LUKS 1.
+const SLOTS_1: usize = 8;
+const SLOT_1: usize = 48;
+/// LUKS_KEY_ENABLED
+const ENABLED: u32 = 0x00ac_71f3;
+/// What a header calls a cipher, a hash, a token: longer is cut.
+const WORD_MAX: usize = 64;
 
 pub const FORMAT: Format =
     Format { name: "crypto_LUKS", usage: Usage::Crypto, magics: &[], min_size: BYTES as u64, probe };
+
+/// What a header says of how to open its device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Luks {
+    pub version: u16,
+    pub uuid: Option<String>,
+    /// `aes-xts-plain64`, as its data is encrypted. Hostile, as all words here.
+    pub cipher: Option<String>,
+    /// By number.
+    pub slots: Vec<Slot>,
+    pub segments: Vec<Segment>,
+    /// Their types: `systemd-tpm2`, `clevis`.
+    pub tokens: Vec<String>,
+    /// What a program must know to use it: `online-reencrypt-v2`.
+    pub requirements: Vec<String>,
+}
+
+/// One that holds a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    pub number: u32,
+    pub kdf: Kdf,
+    /// Tried only when it is asked for (priority 0).
+    pub on_demand: bool,
+}
+
+/// How a key is made of a passphrase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kdf {
+    Pbkdf2 {
+        hash: String,
+        iterations: u64,
+    },
+    Argon2 {
+        /// `argon2i` or `argon2id`
+        kind: String,
+        time: u64,
+        /// KiB
+        memory: u64,
+        threads: u64,
+    },
+    Other(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// `crypt`, `linear`
+    pub kind: String,
+    /// Bytes.
+    pub offset: u64,
+    /// Bytes; `None`: to the device's end.
+    pub size: Option<u64>,
+    pub cipher: Option<String>,
+    /// Bytes.
+    pub sector: u32,
+    /// Its data carries tags, which dm-integrity writes a journal for.
+    pub integrity: Option<String>,
+}
+
+impl Luks {
+    /// Its data was being encrypted anew when it was last used.
+    pub fn is_reencrypting(&self) -> bool {
+        self.requirements.iter().any(|word| word.starts_with("online-reencrypt"))
+    }
+
+    fn version_1(header: &[u8], uuid: Option<String>) -> Option<Luks> {
+        let word = |offset| text(header, offset, 32).map(|word| cut(&word));
+        let (cipher, mode, hash) = (word(8)?, word(40)?, word(72)?);
+        let payload = be32(header, 104)?;
+        let slot = |number: usize| {
+            let at = 208 + number * SLOT_1;
+            (be32(header, at)? == ENABLED).then_some(())?;
+            let iterations = be32(header, at + 4)?.into();
+            let kdf = Kdf::Pbkdf2 { hash: hash.clone(), iterations };
+            Some(Slot { number: u32::try_from(number).ok()?, kdf, on_demand: false })
+        };
+        let cipher = Some(format!("{cipher}-{mode}"));
+        let segment = Segment {
+            kind: "crypt".to_string(),
+            offset: u64::from(payload) * 512,
+            size: None,
+            cipher: cipher.clone(),
+            sector: 512,
+            integrity: None,
+        };
+        Some(Luks {
+            version: 1,
+            uuid,
+            cipher,
+            slots: (0..SLOTS_1).filter_map(slot).collect(),
+            segments: vec![segment],
+            tokens: Vec::new(),
+            requirements: Vec::new(),
+        })
+    }
+
+    /// From the JSON area of one header.
+    fn version_2(json: &[u8], uuid: Option<String>) -> Result<Luks, String> {
+        let end = json.iter().position(|byte| *byte == 0).unwrap_or(json.len());
+        let area: Area =
+            serde_json::from_slice(&json[..end]).map_err(|error| format!("its JSON area: {error}"))?;
+        if [area.keyslots.len(), area.segments.len(), area.tokens.len()].iter().any(|count| *count > ENTRIES)
+        {
+            return Err(format!("its JSON area has more than {ENTRIES} entries of one kind"));
+        }
+        let number = |key: &String| key.parse::<u32>().ok();
+        let mut slots: Vec<Slot> = area
+            .keyslots
+            .iter()
+            .filter_map(|(key, slot)| {
+                Some(Slot { number: number(key)?, kdf: slot.kdf(), on_demand: slot.priority == Some(0) })
+            })
+            .collect();
+        slots.sort_by_key(|slot| slot.number);
+        let mut segments: Vec<Segment> = area.segments.values().map(JsonSegment::read).collect();
+        segments.sort_by_key(|segment| segment.offset);
+        Ok(Luks {
+            version: 2,
+            uuid,
+            cipher: segments.iter().find_map(|segment| segment.cipher.clone()),
+            slots,
+            segments,
+            tokens: area.tokens.values().map(|token| cut(&token.kind)).collect(),
+            requirements: area
+                .config
+                .requirements
+                .mandatory
+                .iter()
+                .take(ENTRIES)
+                .map(|word| cut(word))
+                .collect(),
+        })
+    }
+}
+
+fn cut(word: &str) -> String {
+    word.chars().take(WORD_MAX).collect()
+}
+
+/// What is read of LUKS 2's JSON; what else is there is passed over without being kept.
+#[derive(Deserialize)]
+struct Area {
+    keyslots: BTreeMap<String, JsonSlot>,
+    #[serde(default)]
+    tokens: BTreeMap<String, JsonToken>,
+    segments: BTreeMap<String, JsonSegment>,
+    #[serde(rename = "digests")]
+    _digests: IgnoredAny,
+    #[serde(default)]
+    config: JsonConfig,
+}
+
+#[derive(Deserialize)]
+struct JsonSlot {
+    #[serde(rename = "type")]
+    kind: String,
+    priority: Option<i64>,
+    kdf: Option<JsonKdf>,
+}
+
+#[derive(Deserialize)]
+struct JsonKdf {
+    #[serde(rename = "type")]
+    kind: String,
+    hash: Option<String>,
+    iterations: Option<u64>,
+    time: Option<u64>,
+    memory: Option<u64>,
+    cpus: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct JsonToken {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct JsonSegment {
+    #[serde(rename = "type")]
+    kind: String,
+    /// Numbers of 64 bits are strings in this JSON.
+    offset: String,
+    size: String,
+    encryption: Option<String>,
+    sector_size: Option<u32>,
+    integrity: Option<JsonToken>,
+}
+
+#[derive(Default, Deserialize)]
+struct JsonConfig {
+    #[serde(default)]
+    requirements: JsonRequirements,
+}
+
+#[derive(Default, Deserialize)]
+struct JsonRequirements {
+    #[serde(default)]
+    mandatory: Vec<String>,
+}
+
+impl JsonSlot {
+    fn kdf(&self) -> Kdf {
+        let Some(kdf) = &self.kdf else { return Kdf::Other(cut(&self.kind)) };
+        match (kdf.kind.as_str(), kdf.memory) {
+            ("pbkdf2", _) => Kdf::Pbkdf2 {
+                hash: cut(kdf.hash.as_deref().unwrap_or_default()),
+                iterations: kdf.iterations.unwrap_or(0),
+            },
+            (kind @ ("argon2i" | "argon2id"), Some(memory)) => Kdf::Argon2 {
+                kind: kind.to_string(),
+                time: kdf.time.unwrap_or(0),
+                memory,
+                threads: kdf.cpus.unwrap_or(0),
+            },
+            (kind, _) => Kdf::Other(cut(kind)),
+        }
+    }
+}
+
+impl JsonSegment {
+    fn read(&self) -> Segment {
+        Segment {
+            kind: cut(&self.kind),
+            offset: self.offset.parse().unwrap_or(0),
+            // `dynamic`
+            size: self.size.parse().ok(),
+            cipher: self.encryption.as_deref().map(cut),
+            sector: self.sector_size.unwrap_or(512),
+            integrity: self.integrity.as_ref().map(|integrity| cut(&integrity.kind)),
+        }
+    }
+}
 
 fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     let Some(first) = Header::read(device, 0, PRIMARY) else {
         let (second, at) = second(device)?;
         let mut found = second.signature(device, at);
         found.damage(format!("its first header is gone; the second at {at} is sound (cryptsetup repair)"));
+        second.describe(device, at, &mut found);
         return Some(found);
     };
     let mut found = first.signature(device, 0);
     if first.version != 2 {
+        first.describe(device, 0, &mut found);
         return Some(found);
     }
     let first_fault = first.fault(device, 0).err();
@@ -38,21 +289,39 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     };
     match (first_fault, second_fault) {
         (None, None) => {
+            // As cryptsetup takes it.
+            match second.as_ref().filter(|second| second.sequence > first.sequence) {
+                Some(newer) => newer.describe(device, first.size, &mut found),
+                None => first.describe(device, 0, &mut found),
+            }
             if second.is_some_and(|second| second.sequence != first.sequence) {
                 found.note("its two headers are of different age; cryptsetup takes the newer one");
             }
         }
-        (None, Some(reason)) => found
-            .note(format!("its second header at {} is not sound: {reason} (cryptsetup repair)", first.size)),
-        (Some(reason), None) => found.damage(format!(
-            "its first header: {reason}; the second at {} is sound (cryptsetup repair)",
-            first.size
-        )),
+        (None, Some(reason)) => {
+            first.describe(device, 0, &mut found);
+            found.note(format!(
+                "its second header at {} is not sound: {reason} (cryptsetup repair)",
+                first.size
+            ));
+        }
+        (Some(reason), None) => {
+            if let Some(second) = &second {
+                second.describe(device, first.size, &mut found);
+            }
+            found.damage(format!(
+                "its first header: {reason}; the second at {} is sound (cryptsetup repair)",
+                first.size
+            ));
+        }
         // The length that the first one says may be what is torn.
         (Some(reason), Some(_)) => match self::second(device) {
-            Some((_, at)) => found.damage(format!(
-                "its first header: {reason}; the second at {at} is sound (cryptsetup repair)"
-            )),
+            Some((second, at)) => {
+                second.describe(device, at, &mut found);
+                found.damage(format!(
+                    "its first header: {reason}; the second at {at} is sound (cryptsetup repair)"
+                ));
+            }
             None => found.damage(format!("its first header: {reason}; no second one is sound")),
         },
     }
@@ -121,6 +390,27 @@ impl Header {
         }
     }
 
+    /// Puts what it takes to open the device into the signature; a header that is sound and cannot be read is
+    /// damage.
+    fn describe(&self, device: &dyn ReadAt, at: u64, found: &mut Signature) {
+        let luks = match self.version {
+            1 => device.bytes(at, 1024).ok().and_then(|bytes| Luks::version_1(&bytes, found.uuid.clone())),
+            2 => {
+                // HEADER_MAX at most: it was found sound.
+                let bytes = device.bytes(at, self.size as usize).unwrap_or_default();
+                match Luks::version_2(bytes.get(JSON..).unwrap_or_default(), found.uuid.clone()) {
+                    Ok(luks) => Some(luks),
+                    Err(reason) => {
+                        found.damage(reason);
+                        None
+                    }
+                }
+            }
+            _ => None,
+        };
+        found.volume = luks.map(Volume::Luks);
+    }
+
     fn signature(&self, device: &dyn ReadAt, at: u64) -> Signature {
         let mut found = Signature::new("crypto_LUKS", Usage::Crypto, at);
         if self.version == 2 && self.fault(device, at).is_ok() {
@@ -153,6 +443,16 @@ mod tests {
         put(device, at + CHECKSUM.start, &sum);
     }
 
+    /// Of cryptsetup 2.7.5: `luksFormat --pbkdf argon2id --pbkdf-force-iterations 4 --pbkdf-memory 32768`, with one
+    /// slot for pbkdf2 and a token added, and keys and salts taken out.
+    const SAMPLE: &[u8] = br#"{"keyslots":{"0":{"type":"luks2","key_size":64,"af":{"type":"luks1","stripes":4000,
+        "hash":"sha256"},"area":{"type":"raw","offset":"32768","size":"258048","encryption":"aes-xts-plain64",
+        "key_size":64},"kdf":{"type":"argon2id","time":4,"memory":32768,"cpus":1,"salt":"AA=="}},"2":{"type":"luks2",
+        "priority":0,"key_size":64,"kdf":{"type":"pbkdf2","hash":"sha256","iterations":1000,"salt":"AA=="}}},
+        "tokens":{"0":{"type":"systemd-tpm2","keyslots":["2"]}},"segments":{"0":{"type":"crypt","offset":"16777216",
+        "size":"dynamic","iv_tweak":"0","encryption":"aes-xts-plain64","sector_size":512}},"digests":{"0":{"type":
+        "pbkdf2"}},"config":{"json_size":"12288","keyslots_size":"16744448"}}"#;
+
     fn sample() -> Vec<u8> {
         let mut device = vec![0; 1 << 20];
         for (at, magic) in [(0, PRIMARY), (0x4000, SECONDARY)] {
@@ -164,6 +464,7 @@ mod tests {
             put(&mut device, at + 72, b"sha256");
             put(&mut device, at + 168, b"1a2b3c4d-0000-4000-8000-00000000abcd");
             put(&mut device, at + 256, &(at as u64).to_be_bytes());
+            put(&mut device, at + JSON, SAMPLE);
             seal(&mut device, at);
         }
         device
@@ -227,6 +528,71 @@ mod tests {
         let found = probe(&device, None).unwrap();
         assert_eq!((found.version.as_deref(), &found.health), (Some("1"), &Health::Unchecked));
         assert_eq!(found.uuid.as_deref(), Some("1a2b3c4d-0000-4000-8000-00000000abcd"));
+    }
+
+    fn luks(signature: &Signature) -> &Luks {
+        match &signature.volume {
+            Some(Volume::Luks(luks)) => luks,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_opening_takes_is_read_from_whichever_header_is_sound() {
+        let found = probe(&sample(), None).unwrap();
+        let whole = luks(&found).clone();
+        assert_eq!(whole.cipher.as_deref(), Some("aes-xts-plain64"));
+        let argon = Kdf::Argon2 { kind: "argon2id".to_string(), time: 4, memory: 32768, threads: 1 };
+        assert_eq!(whole.slots[0], Slot { number: 0, kdf: argon, on_demand: false });
+        let pbkdf2 = Kdf::Pbkdf2 { hash: "sha256".to_string(), iterations: 1000 };
+        assert_eq!(whole.slots[1..], [Slot { number: 2, kdf: pbkdf2, on_demand: true }]);
+        assert_eq!((whole.segments[0].offset, whole.segments[0].size), (16 << 20, None));
+        assert_eq!((&whole.tokens[..], whole.is_reencrypting()), (&["systemd-tpm2".to_string()][..], false));
+        let mut device = sample();
+        device[5000] = 1;
+        assert_eq!(luks(&probe(&device, None).unwrap()), &whole);
+        device[..4096].fill(0);
+        assert_eq!(luks(&probe(&device, None).unwrap()), &whole);
+    }
+
+    #[test]
+    fn an_area_that_is_no_json_or_has_too_much_is_damage() {
+        let many: Vec<String> = (0..33).map(|n| format!("\"{n}\":{{\"type\":\"x\"}}")).collect();
+        let many = format!("{{\"keyslots\":{{{}}},\"segments\":{{}},\"digests\":{{}}}}", many.join(","));
+        for (json, want) in
+            [("{\"keyslots\":[", "its JSON area: "), (many.as_str(), "its JSON area has more than 32")]
+        {
+            let mut device = sample();
+            for at in [0, 0x4000] {
+                device[at + JSON..at + 0x4000].fill(0);
+                put(&mut device, at + JSON, json.as_bytes());
+                seal(&mut device, at);
+            }
+            let found = probe(&device, None).unwrap();
+            assert!(reason(&found).starts_with(want), "{}", reason(&found));
+            assert_eq!(found.volume, None);
+        }
+    }
+
+    #[test]
+    fn the_slots_of_version_1_are_those_that_are_enabled() {
+        let mut device = vec![0; 1 << 20];
+        put(&mut device, 0, PRIMARY);
+        put(&mut device, 6, &[0, 1]);
+        for (at, word) in [(8, "aes"), (40, "xts-plain64"), (72, "sha256")] {
+            put(&mut device, at, word.as_bytes());
+        }
+        put(&mut device, 104, &4096_u32.to_be_bytes());
+        for number in 0..SLOTS_1 {
+            let active: u32 = if number == 3 { ENABLED } else { 0xdead };
+            put(&mut device, 208 + number * SLOT_1, &active.to_be_bytes());
+            put(&mut device, 208 + number * SLOT_1 + 4, &1000_u32.to_be_bytes());
+        }
+        let found = probe(&device, None).unwrap();
+        let luks = luks(&found);
+        assert_eq!((luks.cipher.as_deref(), luks.segments[0].offset), (Some("aes-xts-plain64"), 2 << 20));
+        let numbers: Vec<u32> = luks.slots.iter().map(|slot| slot.number).collect();
+        assert_eq!(numbers, [3]);
     }
 
     proptest! {

@@ -22,4 +22,6 @@ pub mod zfs;
 #[serde(rename_all = "kebab-case", tag = "volume")]
 pub enum Volume {
     Md(mdraid::Superblock),
+    Lvm(lvm::PhysicalVolume),
+    Luks(luks::Luks),
 }

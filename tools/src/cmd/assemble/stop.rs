@@ -1,38 +1,47 @@
-//! `rescue assemble --stop`: arrays taken down again, those on top of others first.
+//! `rescue assemble --stop`: volumes of LVM, opened locks and arrays taken down again, those on top of others first.
 
+use super::super::volumes;
+use super::super::writable::writer;
 use super::{Args, PASSES};
 use crate::apply::{self, Door};
 use crate::report::{Answer, notice};
 use crate::scan::Scan;
 use crate::tool::Context;
 use contract::exit;
-use model::consent;
 use model::plan::Step;
-use model::storage::{Device, Storage};
+use model::storage::{Device, Id, Storage};
 use model::text::Untrusted;
+use model::{consent, lvm};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The running arrays that were named, or all; those on top of others first.
+/// The running arrays, active volumes and opened devices that were named, or all; those on top of others first.
 pub fn run(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer> {
     let (mut stopped, mut text) = (BTreeSet::new(), String::new());
     let mut failed: BTreeMap<String, String> = BTreeMap::new();
-    for _ in 0..PASSES {
+    // Real devices that one of those stood on: guarded again at the end, when nothing writes to them any more.
+    let mut below: BTreeSet<Id> = BTreeSet::new();
+    // A cache on RAID is five deep by itself.
+    for _ in 0..2 * PASSES {
         let storage = Scan::begin(context).examine(|_| false);
         let asked = |device: &&Device| {
             let is_array = device.block.md.as_ref().is_some_and(|md| md.array_state != "clear");
-            let named =
-                |text: &String| super::device(&storage, text).is_some_and(|found| found.id == device.id);
-            is_array
+            let named = |text: &String| {
+                super::device(&storage, text).is_some_and(|found| found.id == device.id)
+                    || lvm::is_called(device, text)
+            };
+            (is_array || volumes::is_mapped(device))
                 && device.block.partition.is_none()
-                && !stopped.contains(&device.path)
+                && !stopped.contains(&lvm::path(device))
                 && (args.arrays.is_empty() || args.arrays.iter().any(named))
         };
         let before = stopped.len();
         let devices: Vec<&Device> = storage.devices.iter().filter(asked).collect();
         for device in devices {
-            let steps = [Step::MdStop { device: device.path.clone() }];
-            let outcome = match user(&storage, device) {
-                Some(user) => Err(anyhow::anyhow!("{} is in use by {user}", device.path)),
+            let path = lvm::path(device);
+            let stop = Step::MdStop { device: device.path.clone() };
+            let steps = [volumes::removal(device).unwrap_or(stop)];
+            let outcome = match user(&storage, device, &stopped) {
+                Some(user) => Err(anyhow::anyhow!("{path} is in use by {user}")),
                 None if args.dry_run => {
                     text += &apply::shown(&steps);
                     Ok(())
@@ -41,22 +50,29 @@ pub fn run(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer
             };
             match outcome {
                 Ok(()) => {
-                    failed.remove(&device.path);
-                    stopped.insert(device.path.clone());
-                    let guarded = consent::guarded(&storage, &device.id, typed);
-                    if args.dry_run {
-                        text += &apply::shown(&guarded);
-                    } else if let Err(error) =
-                        Door::open(context, typed).and_then(|mut door| door.make_all(&guarded).map(drop))
-                    {
-                        notice(context.name, &format!("{} is stopped: {error:#}", device.path));
-                    }
+                    failed.remove(&path);
+                    below.extend(consent::below(&storage, &device.id).iter().map(|real| real.id.clone()));
+                    stopped.insert(path);
                 }
-                Err(error) => drop(failed.insert(device.path.clone(), format!("{error:#}"))),
+                Err(error) => drop(failed.insert(path, format!("{error:#}"))),
             }
         }
         if stopped.len() == before {
             break;
+        }
+    }
+    let storage = Scan::begin(context).examine(|_| false);
+    for real in below.iter().filter_map(|id| storage.get(id)) {
+        if !args.dry_run && writer(&storage, real).is_some() {
+            continue;
+        }
+        let guarded = consent::guarded(&storage, &real.id, typed);
+        if args.dry_run {
+            text += &apply::shown(&guarded);
+        } else if let Err(error) =
+            Door::open(context, typed).and_then(|mut door| door.make_all(&guarded).map(drop))
+        {
+            notice(context.name, &format!("{}: {error:#}", real.path));
         }
     }
     for reason in failed.values() {
@@ -76,14 +92,17 @@ pub fn run(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer
     Ok(Answer::text(text, exit))
 }
 
-/// Who uses an array or one of its partitions: what stands on it, or where it is mounted.
-fn user(storage: &Storage, array: &Device) -> Option<String> {
+/// Who uses an array, one of its partitions or a mapped device: what stands on it (but for what a dry run takes for
+/// gone), or where it is mounted.
+fn user(storage: &Storage, array: &Device, stopped: &BTreeSet<String>) -> Option<String> {
     let own = |device: &&Device| device.id == array.id || device.parent.as_ref() == Some(&array.id);
     storage.devices.iter().filter(own).find_map(|device| {
-        let upper = device.upper.iter().find_map(|id| storage.get(id)).map(|upper| upper.path.clone());
+        let upper = device.upper.iter().filter_map(|id| storage.get(id)).map(lvm::path);
+        let upper = upper.into_iter().find(|upper| !stopped.contains(upper));
         let numbers = (device.block.major, device.block.minor);
         let mount = storage.mounts.iter().find(|mount| (mount.major, mount.minor) == numbers);
-        let swap = storage.swaps.iter().find(|swap| swap.path == device.path);
+        let is_swap = |path: &str| path == device.path || path == lvm::path(device);
+        let swap = storage.swaps.iter().find(|swap| is_swap(&swap.path));
         upper
             .or_else(|| mount.map(|mount| Untrusted(&mount.target).to_string()))
             .or_else(|| swap.map(|_| "swap".to_string()))

@@ -1,0 +1,485 @@
+use super::*;
+use crate::build::build;
+use crate::storage::Observed;
+use contract::facts::{Block, Dm, Facts, Hardware};
+use ondisk::volume::lvm::{Area, AreaState, MetadataArea, Physical, Segment};
+use ondisk::{DiskReport, Extent, Signature, Usage};
+use proptest::prelude::*;
+
+const GIB: u64 = 1 << 30;
+
+/// `AAAAAA-AAAA-...`, of one letter.
+fn uuid(letter: char) -> String {
+    let part = |length: usize| letter.to_string().repeat(length);
+    [6, 4, 4, 4, 4, 4, 6].map(part).join("-")
+}
+
+fn segment(kind: Kind, on: Vec<Area>) -> Segment {
+    Segment { start: 0, length: 10, kind, on }
+}
+
+fn lv(name: &str, visible: bool, kind: Kind, on: Vec<Area>) -> Logical {
+    let letter = name.bytes().fold(0_u8, |sum, byte| sum.wrapping_add(byte)) % 26;
+    Logical {
+        name: name.to_string(),
+        uuid: uuid(char::from(b'a' + letter)),
+        visible,
+        writable: true,
+        skipped: false,
+        moving: false,
+        segments: vec![segment(kind, on)],
+    }
+}
+
+fn pv(number: u64, extent: u64) -> Area {
+    Area::Pv(format!("pv{number}"), extent)
+}
+
+fn of(name: &str) -> Area {
+    Area::Lv(name.to_string())
+}
+
+/// A group `vg` of so many PVs (A, B, ...), with a linear volume on each.
+fn group(pvs: u64) -> Group {
+    let letter = |number: u64| char::from(b'A' + u8::try_from(number).unwrap());
+    let physical = |number| Physical {
+        name: format!("pv{number}"),
+        uuid: uuid(letter(number)),
+        device: Some(format!("/dev/old{number}")),
+        size: GIB,
+        pe_start: 1 << 20,
+        pe_count: 255,
+        missing: false,
+    };
+    Group {
+        name: "vg".to_string(),
+        uuid: uuid('V'),
+        seqno: 7,
+        extent: 4 << 20,
+        system_id: None,
+        lock_type: None,
+        exported: false,
+        clustered: false,
+        writable: true,
+        pvs: (0..pvs).map(physical).collect(),
+        lvs: (0..pvs).map(|n| lv(&format!("lv{n}"), true, Kind::Linear, vec![pv(n, 0)])).collect(),
+        truncated: false,
+    }
+}
+
+fn disk(name: &str) -> Block {
+    let number = u32::from(name.as_bytes()[2] - b'a');
+    let path = Some(format!("pci0000:00/{name}"));
+    Block {
+        name: name.to_string(),
+        major: 8,
+        minor: 16 * number,
+        diskseq: Some(u64::from(number) + 1),
+        size: GIB,
+        read_only: true,
+        hardware: Hardware { path, ..Hardware::default() },
+        ..Block::default()
+    }
+}
+
+fn mapped(minor: u32, name: &str, uuid: &str, slaves: &[&str]) -> Block {
+    let path = Some(format!("virtual/block/dm-{minor}"));
+    Block {
+        name: format!("dm-{minor}"),
+        major: 254,
+        minor,
+        size: GIB,
+        read_only: true,
+        dm: Some(Dm { name: name.to_string(), uuid: uuid.to_string(), suspended: false }),
+        slaves: slaves.iter().map(|name| (*name).to_string()).collect(),
+        hardware: Hardware { path, ..Hardware::default() },
+        ..Block::default()
+    }
+}
+
+/// What is seen of a device that carries PV `letter` of a group.
+fn carries(letter: char, group: Option<Group>) -> Observed {
+    let state = group.as_ref().map_or(AreaState::Empty, |group| AreaState::Sound(group.seqno));
+    let areas = vec![MetadataArea { extent: Extent { start: 4096, length: 1 << 20 }, state }];
+    let volume = PhysicalVolume { uuid: uuid(letter), size: GIB, used: true, areas, group };
+    let signature = Signature {
+        health: Health::Sound,
+        uuid: Some(uuid(letter)),
+        volume: Some(Volume::Lvm(volume)),
+        ..Signature::new("LVM2_member", Usage::Raid, 512)
+    };
+    Observed::Examined {
+        report: Box::new(DiskReport { signatures: vec![signature], ..DiskReport::default() }),
+    }
+}
+
+fn machine(devices: Vec<(Block, Option<Observed>)>) -> Storage {
+    let mut observed = BTreeMap::new();
+    let mut blocks = Vec::new();
+    for (block, seen) in devices {
+        if let Some(seen) = seen {
+            observed.insert(block.name.clone(), seen);
+        }
+        blocks.push(block);
+    }
+    // The kernel says both ends.
+    let names: Vec<(String, Vec<String>)> =
+        blocks.iter().map(|block| (block.name.clone(), block.slaves.clone())).collect();
+    for block in &mut blocks {
+        let above = names.iter().filter(|(_, slaves)| slaves.contains(&block.name));
+        block.holders = above.map(|(name, _)| name.clone()).collect();
+    }
+    build(Facts { blocks, ..Facts::default() }, &observed, &[])
+}
+
+fn disks(groups: &[(&str, char, Option<Group>)]) -> Storage {
+    let device = |(name, letter, group): &(&str, char, Option<Group>)| {
+        (disk(name), Some(carries(*letter, group.clone())))
+    };
+    machine(groups.iter().map(device).collect())
+}
+
+fn judged(storage: &Storage, wishes: &Wishes<'_>) -> Judgement {
+    judge(storage, &storage.volumes[0], wishes)
+}
+
+fn used(judgement: &Judgement) -> Vec<&str> {
+    judgement.used.iter().map(|used| used.path.as_str()).collect()
+}
+
+fn id(storage: &Storage, path: &str) -> Id {
+    storage.by_path(path).unwrap().id.clone()
+}
+
+fn refusals(judgement: &Judgement) -> Vec<(String, Option<String>)> {
+    let refusal = |lv: &Lv| lv.refusal.as_ref().map(ToString::to_string);
+    judgement.volumes.iter().map(|lv| (lv.name.clone(), refusal(lv))).collect()
+}
+
+#[test]
+fn a_whole_group_is_activated_with_exactly_its_devices() {
+    let storage = disks(&[("sda", 'A', Some(group(2))), ("sdb", 'B', None)]);
+    let judgement = judged(&storage, &Wishes::default());
+    assert_eq!(used(&judgement), ["/dev/sda", "/dev/sdb"], "one without metadata of its own is known too");
+    assert_eq!((judgement.wanted, &judgement.missing, &judgement.refusal), (2, &Vec::new(), &None));
+    let names: Vec<&str> = judgement.to_activate().iter().map(|lv| lv.name.as_str()).collect();
+    assert_eq!(names, ["lv0", "lv1"]);
+    let steps = activate(&storage, &judgement, &names, &Wishes::default(), "rescue assemble").unwrap();
+    let [Step::Module { name }, Step::Call { argv, .. }] = &steps[..] else { panic!("{steps:?}") };
+    assert_eq!(name, "dm-mod");
+    assert!(argv[3].contains(r#"filter=["a|^/dev/sda$|","a|^/dev/sdb$|","r|.*|"]"#), "{}", argv[3]);
+    assert!(argv[3].contains(r#"read_only_volume_list=["vg"]"#), "{}", argv[3]);
+    assert_eq!(argv[4..], ["-ay", "-K", "vg/lv0", "vg/lv1"]);
+}
+
+#[test]
+fn for_writing_the_guard_of_each_pv_is_opened_first() {
+    let storage = disks(&[("sda", 'A', Some(group(2))), ("sdb", 'B', Some(group(2)))]);
+    let wishes = Wishes { writable: true, ..Wishes::default() };
+    let judgement = judged(&storage, &wishes);
+    let steps = activate(&storage, &judgement, &["lv0"], &wishes, "rescue assemble --rw").unwrap();
+    let texts: Vec<String> = steps.iter().map(Step::text).collect();
+    assert_eq!(texts[..3], ["modprobe dm-mod", "rescue writable /dev/sda", "rescue writable /dev/sdb"]);
+    assert!(!texts[3].contains("read_only_volume_list") && texts[3].contains("metadata_read_only=1"));
+}
+
+#[test]
+fn a_missing_pv_takes_only_what_lies_on_it() {
+    let storage = disks(&[("sda", 'A', Some(group(2)))]);
+    let judgement = judged(&storage, &Wishes::default());
+    assert_eq!(judgement.missing, [Missing { uuid: uuid('B'), hint: Some("/dev/old1".to_string()) }]);
+    let want = format!("it lies on PV {} (last seen as /dev/old1), which is missing", uuid('B'));
+    assert_eq!(refusals(&judgement), [("lv0".to_string(), None), ("lv1".to_string(), Some(want))]);
+    let advice = judgement.advice_for(&judgement.volumes[1]);
+    assert_eq!(advice.as_deref(), Some("rescue assemble --partial vg/lv1"));
+    let partial = judged(&storage, &Wishes { partial: true, ..Wishes::default() });
+    assert_eq!(refusals(&partial)[1].1, None);
+    let text = &storage.problems[0].text;
+    assert!(text.starts_with("volume group vg: 1 of 2 PVs missing: PV BBBBBB-"), "{text}");
+}
+
+#[test]
+fn the_newest_description_wins_and_one_who_is_not_in_it_is_left_out() {
+    let mut newer = group(2);
+    newer.seqno = 8;
+    newer.pvs.truncate(1);
+    newer.lvs.truncate(1);
+    let storage = disks(&[("sda", 'A', Some(newer)), ("sdb", 'B', Some(group(2)))]);
+    let judgement = judged(&storage, &Wishes::default());
+    assert_eq!((judgement.seqno, judgement.wanted), (8, 1));
+    assert_eq!((&judgement.left_out[0].path[..], &judgement.left_out[0].why), ("/dev/sdb", &Why::Removed));
+    assert_eq!(refusals(&judgement).len(), 1);
+}
+
+#[test]
+fn copies_of_one_pv_need_a_choice() {
+    let storage = disks(&[("sda", 'A', Some(group(1))), ("sdb", 'A', Some(group(1)))]);
+    let judgement = judged(&storage, &Wishes::default());
+    let twins = vec!["/dev/sda".to_string(), "/dev/sdb".to_string()];
+    assert_eq!(judgement.refusal, Some(Refusal::Twins(twins)));
+    assert_eq!(judgement.advice().as_deref(), Some("rescue assemble --with /dev/sda"));
+    assert!(judgement.to_activate().is_empty());
+    let with = [id(&storage, "/dev/sdb")];
+    let judgement = judged(&storage, &Wishes { with: &with, ..Wishes::default() });
+    assert_eq!((judgement.refusal.as_ref(), used(&judgement)), (None, vec!["/dev/sdb"]));
+    assert_eq!(judgement.left_out[0].why, Why::CopyOf("/dev/sdb".to_string()));
+}
+
+#[test]
+fn halves_that_changed_without_each_other_need_a_choice() {
+    let mut other = group(2);
+    other.lvs[0].name = "renamed".to_string();
+    let storage = disks(&[("sda", 'A', Some(group(2))), ("sdb", 'B', Some(other))]);
+    let judgement = judged(&storage, &Wishes::default());
+    assert!(matches!(&judgement.refusal, Some(Refusal::Split(halves)) if halves.len() == 2));
+    let with = [id(&storage, "/dev/sdb")];
+    let judgement = judged(&storage, &Wishes { with: &with, ..Wishes::default() });
+    assert_eq!((judgement.refusal.as_ref(), used(&judgement)), (None, vec!["/dev/sdb"]));
+    assert_eq!(judgement.left_out[0].why, Why::OtherHalf);
+    assert_eq!(judgement.volumes[0].name, "renamed");
+}
+
+#[test]
+fn of_two_groups_with_one_name_the_named_one_is_activated_and_only_one_at_a_time() {
+    let mut other = group(1);
+    (other.uuid, other.pvs[0].uuid) = (uuid('W'), uuid('X'));
+    let storage = disks(&[("sda", 'A', Some(group(1))), ("sdb", 'X', Some(other.clone()))]);
+    for group in &storage.volumes {
+        let judgement = judge(&storage, group, &Wishes::default());
+        assert!(matches!(&judgement.refusal, Some(Refusal::SameName(others)) if others.len() == 1));
+        assert_eq!(judgement.advice(), Some(format!("rescue assemble {}", group.uuid)));
+        let named = judge(&storage, group, &Wishes { named: true, ..Wishes::default() });
+        assert_eq!(named.refusal, None);
+    }
+    assert!(
+        storage.problems.iter().any(|problem| problem.text.starts_with("2 volume groups are called vg:"))
+    );
+    let active = mapped(0, "vg-lv0", &format!("LVM-{}{}", plain(&uuid('V')), plain(&uuid('q'))), &["sda"]);
+    let storage = machine(vec![
+        (disk("sda"), Some(carries('A', Some(group(1))))),
+        (disk("sdb"), Some(carries('X', Some(other)))),
+        (active, None),
+    ]);
+    let named = Wishes { named: true, ..Wishes::default() };
+    assert!(matches!(judge(&storage, &storage.volumes[1], &named).refusal, Some(Refusal::SameName(_))));
+    assert_eq!(
+        judge(&storage, &storage.volumes[0], &Wishes::default()).refusal,
+        None,
+        "the running one goes on"
+    );
+}
+
+#[test]
+fn whose_it_is_is_respected() {
+    type Change = fn(&mut Group);
+    let cases: &[(&str, Change, bool, Option<&str>)] = &[
+        ("exported", |group| group.exported = true, false, Some("it was exported")),
+        (
+            "shared",
+            |group| group.lock_type = Some("sanlock".to_string()),
+            false,
+            Some("other systems share it (sanlock)"),
+        ),
+        ("local lock", |group| group.lock_type = Some("none".to_string()), false, None),
+        ("clustered", |group| group.clustered = true, false, Some("other systems share it (clustered)")),
+        ("foreign, for reading", |group| group.system_id = Some("web1".to_string()), false, None),
+        (
+            "foreign, for writing",
+            |group| group.system_id = Some("web1".to_string()),
+            true,
+            Some("it belongs to the system web1"),
+        ),
+    ];
+    for (label, change, writable, want) in cases {
+        let mut group = group(1);
+        change(&mut group);
+        let storage = disks(&[("sda", 'A', Some(group))]);
+        let judgement = judged(&storage, &Wishes { writable: *writable, ..Wishes::default() });
+        let refusal = judgement.refusal.as_ref().map(ToString::to_string);
+        match want {
+            Some(want) => {
+                assert!(refusal.as_ref().is_some_and(|text| text.starts_with(want)), "{label}: {refusal:?}")
+            }
+            None => assert_eq!(refusal, None, "{label}"),
+        }
+        if *writable {
+            let named = judged(&storage, &Wishes { writable: true, named: true, ..Wishes::default() });
+            assert_eq!(named.refusal, None, "{label}, named");
+        }
+    }
+}
+
+/// One of each kind.
+fn kinds() -> Group {
+    let mut group = group(2);
+    let raid = |name: &str| vec![of(&format!("{name}_rimage_0")), of(&format!("{name}_rimage_1"))];
+    group.lvs = vec![
+        lv("linear", true, Kind::Linear, vec![pv(0, 0)]),
+        lv("striped", true, Kind::Striped, vec![pv(0, 1), pv(1, 1)]),
+        lv("raid1", true, Kind::Raid("raid1".to_string()), raid("raid1")),
+        lv("raid1_rimage_0", false, Kind::Linear, vec![pv(0, 2)]),
+        lv("raid1_rimage_1", false, Kind::Linear, vec![pv(1, 2)]),
+        lv("mirror", true, Kind::Mirror, vec![pv(0, 3), pv(1, 3)]),
+        lv("origin", true, Kind::Linear, vec![pv(0, 4)]),
+        lv("snap", true, Kind::Linear, vec![pv(0, 5)]),
+        lv("snapshot0", true, Kind::Snapshot { merging: false }, vec![of("origin"), of("snap")]),
+        lv("merged", true, Kind::Linear, vec![pv(0, 6)]),
+        lv("store", false, Kind::Linear, vec![pv(0, 7)]),
+        lv("snapshot1", true, Kind::Snapshot { merging: true }, vec![of("merged"), of("store")]),
+        lv("pool", true, Kind::ThinPool, vec![of("pool_tmeta"), of("pool_tdata")]),
+        lv("pool_tmeta", false, Kind::Linear, vec![pv(0, 8)]),
+        lv("pool_tdata", false, Kind::Linear, vec![pv(0, 9)]),
+        lv("thin", true, Kind::Thin, vec![of("pool")]),
+        lv("cached", true, Kind::Cache, vec![of("cached_corig"), of("fast_cvol")]),
+        lv("cached_corig", false, Kind::Linear, vec![pv(0, 10)]),
+        lv("fast_cvol", false, Kind::Linear, vec![pv(0, 11)]),
+        lv("on_raid", true, Kind::Linear, vec![of("raid1")]),
+        lv("circle", true, Kind::Linear, vec![of("nothing")]),
+    ];
+    group
+}
+
+#[test]
+fn what_the_kernel_writes_to_as_it_starts_is_refused_for_reading() {
+    let storage = disks(&[("sda", 'A', Some(kinds())), ("sdb", 'B', Some(kinds()))]);
+    let judgement = judged(&storage, &Wishes::default());
+    let names: Vec<&str> = judgement.to_activate().iter().map(|lv| lv.name.as_str()).collect();
+    assert_eq!(names, ["linear", "striped", "origin", "snap"]);
+    let why = |name: &str| {
+        let lv = judgement.volumes.iter().find(|lv| lv.name == name).unwrap();
+        lv.refusal.as_ref().unwrap().to_string()
+    };
+    let cases = [
+        ("raid1", "it is RAID"),
+        ("on_raid", "it is RAID"),
+        ("mirror", "it is a mirror"),
+        ("merged", "a snapshot is being merged"),
+        ("thin", "it is in a thin pool"),
+        ("cached", "it has a cache"),
+        ("circle", "its description contradicts itself"),
+    ];
+    for (name, want) in cases {
+        assert!(why(name).starts_with(want), "{name}: {}", why(name));
+    }
+    let raid1 = judgement.volumes.iter().find(|lv| lv.name == "raid1").unwrap();
+    assert_eq!(
+        judgement.advice_for(raid1).as_deref(),
+        Some(
+            "rescue assemble --stop vg && rescue overlay /dev/sda /dev/sdb && rescue assemble vg, \
+             or rescue assemble --rw vg/raid1"
+        )
+    );
+    let kind = |name: &str| judgement.volumes.iter().find(|lv| lv.name == name).unwrap().kind.clone();
+    assert_eq!((kind("snap").as_str(), kind("raid1").as_str()), ("snapshot of origin", "raid1"));
+    assert!(!judgement.volumes.iter().any(|lv| ["pool", "snapshot0", "store"].contains(&lv.name.as_str())));
+}
+
+#[test]
+fn for_writing_and_on_overlays_every_kind_is_activated() {
+    let storage = disks(&[("sda", 'A', Some(kinds())), ("sdb", 'B', Some(kinds()))]);
+    let judgement = judged(&storage, &Wishes { writable: true, ..Wishes::default() });
+    let refused: Vec<String> =
+        refusals(&judgement).into_iter().filter(|(_, why)| why.is_some()).map(|(name, _)| name).collect();
+    assert_eq!(refused, ["circle"]);
+    let over = |minor, name: &str, disk: &str| {
+        let mut block = mapped(minor, name, &format!("LIFEBOAT-OVERLAY-{disk}"), &[disk]);
+        block.read_only = false;
+        block
+    };
+    let storage = machine(vec![
+        (disk("sda"), Some(carries('A', Some(kinds())))),
+        (disk("sdb"), Some(carries('B', Some(kinds())))),
+        (over(0, "over-sda", "sda"), Some(carries('A', Some(kinds())))),
+        (over(1, "over-sdb", "sdb"), Some(carries('B', Some(kinds())))),
+    ]);
+    let judgement = judged(&storage, &Wishes::default());
+    assert!(judgement.throwaway);
+    assert_eq!(used(&judgement), ["/dev/mapper/over-sda", "/dev/mapper/over-sdb"], "never the originals");
+    assert!(judgement.left_out.is_empty());
+    let steps = activate(&storage, &judgement, &["raid1"], &Wishes::default(), "rescue assemble").unwrap();
+    assert!(!steps.iter().any(|step| matches!(step, Step::SetWritable { .. })));
+    assert!(!steps[1].text().contains("read_only_volume_list"));
+}
+
+#[test]
+fn a_pv_in_use_by_something_else_is_left_out_and_by_its_own_volumes_is_not() {
+    let own = mapped(0, "vg-lv0", &format!("LVM-{}{}", plain(&uuid('V')), plain(&lv_uuid("lv0"))), &["sda"]);
+    let other = mapped(1, "x", "CRYPT-PLAIN-x", &["sdb"]);
+    let storage = machine(vec![
+        (disk("sda"), Some(carries('A', Some(group(2))))),
+        (disk("sdb"), Some(carries('B', Some(group(2))))),
+        (own, None),
+        (other, None),
+    ]);
+    let judgement = judged(&storage, &Wishes::default());
+    assert_eq!(used(&judgement), ["/dev/sda"]);
+    assert_eq!(judgement.left_out[0].why, Why::InUse("/dev/mapper/x".to_string()));
+    assert!(judgement.volumes[0].active.is_some() && judgement.volumes[1].active.is_none());
+}
+
+fn lv_uuid(name: &str) -> String {
+    lv(name, true, Kind::Linear, Vec::new()).uuid
+}
+
+#[test]
+fn status_shows_the_group_and_names_the_next_command() {
+    let storage = disks(&[("sda", 'A', Some(group(2)))]);
+    let status = crate::status::status(&storage);
+    assert_eq!(status.next.command, "rescue assemble");
+    let line = &status.groups[0];
+    assert_eq!((line.name.as_str(), line.present, line.wanted), ("vg", 1, 2));
+    assert!(line.missing[0].ends_with("(last seen as /dev/old1)"), "{}", line.missing[0]);
+    assert!(!line.volumes[0].active && line.volumes[1].refusal.is_some());
+    assert!(status.drives[0].what.contains("LVM physical volume of vg"), "{}", status.drives[0].what);
+    let active =
+        mapped(0, "vg-lv0", &format!("LVM-{}{}", plain(&uuid('V')), plain(&lv_uuid("lv0"))), &["sda"]);
+    let storage = machine(vec![(disk("sda"), Some(carries('A', Some(group(1))))), (active, None)]);
+    let status = crate::status::status(&storage);
+    assert_ne!(status.next.command, "rescue assemble", "it is active already");
+    assert!(status.groups[0].volumes[0].active);
+}
+
+#[test]
+fn mapped_names_are_taken_apart_as_lvm_puts_them_together() {
+    let cases = [
+        ("vg-root", Some(("vg", "root"))),
+        ("my--vg-my--root", Some(("my-vg", "my-root"))),
+        ("a----b-c", Some(("a--b", "c"))),
+        ("luks", None),
+        ("-x", None),
+        ("x-", None),
+    ];
+    for (mapped, want) in cases {
+        let names = names_of(mapped);
+        assert_eq!(names.as_ref().map(|(a, b)| (a.as_str(), b.as_str())), want, "{mapped}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn the_order_of_devices_decides_nothing(order in Just(vec![0, 1, 2, 3]).prop_shuffle(), seqnos in proptest::collection::vec(5u64..9, 4)) {
+        let of = |number: usize| {
+            let mut group = kinds();
+            group.seqno = seqnos[number];
+            // The fourth is a copy of the third.
+            (["sda", "sdb", "sdc", "sdd"][number], ['A', 'B', 'C', 'C'][number], Some(group))
+        };
+        let first = disks(&[0, 1, 2, 3].map(of));
+        let second = disks(&order.iter().map(|number| of(*number)).collect::<Vec<_>>());
+        let (a, b) = (judged(&first, &Wishes::default()), judged(&second, &Wishes::default()));
+        prop_assert_eq!(a, b);
+    }
+
+    #[test]
+    fn no_description_makes_it_run_in_a_circle(edges in proptest::collection::vec((0usize..8, 0usize..9, 0usize..4), 0..24)) {
+        let mut group = group(1);
+        group.lvs = (0..8).map(|n| lv(&format!("lv{n}"), true, Kind::Linear, Vec::new())).collect();
+        for (from, to, kind) in edges {
+            let kind = [Kind::Linear, Kind::Thin, Kind::Snapshot { merging: false }, Kind::Raid("raid5".to_string())][kind].clone();
+            group.lvs[from].segments.push(segment(kind, vec![of(&format!("lv{to}"))]));
+        }
+        let storage = disks(&[("sda", 'A', Some(group))]);
+        let _ = judged(&storage, &Wishes::default());
+    }
+}
