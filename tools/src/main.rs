@@ -24,7 +24,8 @@ fn run(argv: Vec<OsString>) -> i32 {
         Ok(call) => call,
         Err(unknown) => return report::failed("rescue", &unknown.into()),
     };
-    let answer = tool::Context::live(call.name).and_then(|context| (call.run)(&context, &call.arguments));
+    let answer =
+        tool::Context::live(call.name, call.verb).and_then(|context| (call.run)(&context, &call.arguments));
     match answer {
         Ok(answer) => report::finish(call.name, answer),
         Err(error) => report::failed(call.name, &error),

@@ -40,6 +40,8 @@ const ROWS: &[(&str, Run)] = &[
 pub struct Context {
     /// The name it was called by.
     pub name: &'static str,
+    /// As `rescue NAME`: a verb, which looks before it touches.
+    pub verb: bool,
     /// The machine it looks at.
     pub root: Root,
     pub environment: BTreeMap<OsString, OsString>,
@@ -62,12 +64,12 @@ pub struct Terminal {
 
 impl Context {
     /// Of this process, on the running machine.
-    pub fn live(name: &'static str) -> anyhow::Result<Context> {
+    pub fn live(name: &'static str, verb: bool) -> anyhow::Result<Context> {
         let environment: BTreeMap<_, _> = std::env::vars_os().collect();
         let root = Root::live().context("open /")?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let terminal = Terminal::of(&environment);
-        Ok(Context { name, root, environment, terminal, now })
+        Ok(Context { name, verb, root, environment, terminal, now })
     }
 }
 
@@ -133,6 +135,7 @@ fn parse<A: clap::Parser>(called: &str, arguments: &[OsString]) -> Result<A, cla
 /// One call, understood.
 pub struct Call {
     pub name: &'static str,
+    pub verb: bool,
     pub run: Run,
     pub arguments: Vec<OsString>,
 }
@@ -142,20 +145,24 @@ pub fn call(argv: Vec<OsString>) -> Result<Call, Unknown> {
     let mut arguments = argv.into_iter();
     let called = arguments.next().unwrap_or_default();
     let base = Path::new(&called).file_name().unwrap_or_default();
+    let mut verb = true;
     let name = match base.to_str().and_then(find) {
-        Some(tool) => tool.name,
+        Some(tool) => {
+            verb = false;
+            tool.name
+        }
         None => match arguments.next() {
-            None => return Ok(Call { name: "rescue", run: overview, arguments: Vec::new() }),
+            None => return Ok(Call { name: "rescue", verb, run: overview, arguments: Vec::new() }),
             Some(word) if ["help", "-h", "--help", "-V", "--version"].iter().any(|w| word == *w) => {
                 let mut rest: Vec<OsString> = arguments.collect();
                 // `rescue help status` is `rescue status --help`.
                 if let (true, [verb]) = (word == "help", rest.as_slice())
                     && let Some(tool) = verb.to_str().and_then(find)
                 {
-                    return row(tool.name, vec!["--help".into()]);
+                    return row(tool.name, true, vec!["--help".into()]);
                 }
                 rest.insert(0, word);
-                return Ok(Call { name: "rescue", run: overview, arguments: rest });
+                return Ok(Call { name: "rescue", verb, run: overview, arguments: rest });
             }
             Some(word) => match word.to_str().and_then(find) {
                 Some(tool) => tool.name,
@@ -163,14 +170,15 @@ pub fn call(argv: Vec<OsString>) -> Result<Call, Unknown> {
             },
         },
     };
-    row(name, arguments.collect())
+    row(name, verb, arguments.collect())
 }
 
-fn row(name: &'static str, arguments: Vec<OsString>) -> Result<Call, Unknown> {
+fn row(name: &'static str, verb: bool, arguments: Vec<OsString>) -> Result<Call, Unknown> {
     match ROWS.iter().find(|(known, _)| *known == name) {
-        Some((_, run)) => Ok(Call { name, run: *run, arguments }),
+        Some((_, run)) => Ok(Call { name, verb, run: *run, arguments }),
         None if find(name).is_some_and(|tool| tool.classic) => Ok(Call {
             name,
+            verb,
             run: |context, arguments| Ok(Answer::classic(context.name, arguments)),
             arguments,
         }),
@@ -234,7 +242,8 @@ fn overview(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer>
         return Ok(Answer::text(format!("rescue {version}\n"), contract::exit::YES));
     }
     let mut text = "Usage: rescue VERB [ARGUMENTS], and rescue VERB --help\n\n".to_string();
-    for tool in TOOLS.iter().filter(|tool| row(tool.name, Vec::new()).is_ok() && tool.name != "worker") {
+    for tool in TOOLS.iter().filter(|tool| row(tool.name, true, Vec::new()).is_ok() && tool.name != "worker")
+    {
         text.push_str(&format!("  {:<10} {}\n", tool.name, tool.help));
     }
     text.push_str("\nStart with: rescue status\n");
@@ -265,6 +274,13 @@ mod tests {
         assert_eq!(nearest("stats"), Some("status"));
         assert_eq!(nearest("asemble"), Some("assemble"));
         assert_eq!(nearest("xyzzy"), None);
+    }
+
+    #[test]
+    fn a_classic_name_and_the_verb_of_that_name_are_told_apart() {
+        let verb = |words: &[&str]| call(words.iter().map(OsString::from).collect()).unwrap().verb;
+        assert!(verb(&["rescue", "mount"]) && verb(&["/lifeboat/bin/rescue", "help", "mount"]));
+        assert!(!verb(&["mount", "rescue"]) && !verb(&["/usr/bin/mount"]));
     }
 
     #[test]

@@ -1201,7 +1201,12 @@ pub fn failure(failed: &Failed<'_>, mounts: &[Mount], is_same: &dyn Fn(&Mount) -
     let Failed { source, fstype, .. } = failed;
     let said = failed.log.last().map(|line| format!(": {}", Untrusted(line))).unwrap_or_default();
     let checked = fstype::row(fstype).is_some_and(|row| row.checker.is_some());
-    let look = if checked { format!("; fsck -n {source} looks what is wrong") } else { String::new() };
+    let missing = *fstype == "btrfs" && failed.log.iter().any(|line| line.ends_with(" is missing"));
+    let look = match (missing, checked) {
+        (true, _) => format!("; mount -o ro,degraded {source} goes without the device that is missing"),
+        (false, true) => format!("; fsck -n {source} looks what is wrong"),
+        (false, false) => String::new(),
+    };
     match failed.errno {
         errno::PERM => "permission denied: only root mounts".to_string(),
         // A driver says this too, of a cipher or a codepage that it cannot have.
@@ -1210,6 +1215,10 @@ pub fn failure(failed: &Failed<'_>, mounts: &[Mount], is_same: &dyn Fn(&Mount) -
         errno::BUSY => match mounts.iter().find(|mount| is_same(mount)) {
             Some(mount) if is_read_only(mount) && !failed.read_only => format!(
                 "{source} already mounted read-only on {0}: mount -o remount,rw {0}",
+                Untrusted(&mount.target)
+            ),
+            Some(mount) if !is_read_only(mount) && failed.read_only => format!(
+                "{source} already mounted for writing on {0}: mount --bind -o ro {0} DIRECTORY shows it a second time",
                 Untrusted(&mount.target)
             ),
             Some(mount) => format!("{source} already mounted on {}", Untrusted(&mount.target)),
@@ -1229,6 +1238,7 @@ pub fn failure(failed: &Failed<'_>, mounts: &[Mount], is_same: &dyn Fn(&Mount) -
         }
         errno::INVAL if failed.remount => format!("bad option{said}"),
         errno::INVAL => format!("wrong fs type, bad option or bad superblock on {source}{said}{look}"),
+        _ if missing => format!("mount(2) system call failed: {}{said}{look}", failed.words),
         _ => format!("mount(2) system call failed: {}{said}", failed.words),
     }
 }

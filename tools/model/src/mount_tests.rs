@@ -590,6 +590,11 @@ fn a_failure_says_why_in_the_words_of_mount_and_what_to_do_next() {
             "/dev/sda1 already mounted read-only on /mnt: mount -o remount,rw /mnt",
         ),
         (text(errno::BUSY, true, false, &[], std::slice::from_ref(&ro)), "/dev/sda1 already mounted on /mnt"),
+        (
+            text(errno::BUSY, true, false, &[], &[mounted("rw", "rw")]),
+            "/dev/sda1 already mounted for writing on /mnt: mount --bind -o ro /mnt DIRECTORY shows it a \
+             second time",
+        ),
         (text(errno::BUSY, true, false, &[], &[]), "/dev/sda1 already mounted or mount point busy"),
         (text(errno::ROFS, true, false, &[], &[]), "cannot mount /dev/sda1 read-only"),
         (
@@ -602,6 +607,29 @@ fn a_failure_says_why_in_the_words_of_mount_and_what_to_do_next() {
     for (got, want) in cases {
         assert_eq!(got, want);
     }
+}
+
+#[test]
+fn a_btrfs_that_lacks_a_device_is_answered_with_the_option_for_that() {
+    let log = [
+        "BTRFS error (device sdc): devid 2 uuid 1 is missing",
+        "BTRFS error (device sdc): open_ctree failed",
+    ];
+    let failed = Failed {
+        errno: errno::NOENT,
+        words: "No such file or directory",
+        source: "/dev/sdc",
+        fstype: "btrfs",
+        read_only: true,
+        rw: false,
+        remount: false,
+        log: &log.map(str::to_string),
+    };
+    assert_eq!(
+        failure(&failed, &[], &|_| false),
+        "mount(2) system call failed: No such file or directory: BTRFS error (device sdc): open_ctree failed; \
+         mount -o ro,degraded /dev/sdc goes without the device that is missing"
+    );
 }
 
 #[test]

@@ -22,12 +22,29 @@ pub fn open(
     is_the_same(root, path, consent)?;
     host::consents::give(act, consent).with_context(|| format!("write the consent for {path}"))?;
     let paths: Vec<&str> = disk.into_iter().chain([path]).collect();
-    if let Err(error) = set(root, &paths, consent.diskseq, false) {
+    let opened = set(root, &paths, consent.diskseq, false).and_then(|()| can_be_written(root, path));
+    if let Err(error) = opened {
         // Nothing may stay consented to that was not brought about.
         host::consents::take(&consent.file_name()).context("take the consent back")?;
+        if let Err(closed) = guard_again(root, path, disk, consent) {
+            return Err(error.context(format!("the guard could not be put back ({closed:#})")));
+        }
         return Err(error);
     }
     Ok(Made::Done)
+}
+
+/// The flag that was cleared is ours alone: a drive, or the host of a virtual one, can have its own.
+fn can_be_written(root: &Root, path: &str) -> anyhow::Result<()> {
+    let facts = host::sysfs::facts(root);
+    let closed = facts.blocks.iter().any(|block| block.path() == path && block.read_only);
+    if closed {
+        let error = std::io::Error::from_raw_os_error(rustix::io::Errno::ROFS.raw_os_error());
+        return Err(
+            anyhow::Error::new(error).context(format!("{path} is write-protected by the drive itself"))
+        );
+    }
+    Ok(())
 }
 
 pub fn close(
@@ -40,6 +57,12 @@ pub fn close(
     is_the_same(root, path, consent)?;
     host::consents::take(&consent.file_name())
         .with_context(|| format!("take the consent for {path} away"))?;
+    guard_again(root, path, disk, consent)?;
+    Ok(Made::Done)
+}
+
+/// The flags as the consents that are left want them.
+fn guard_again(root: &Root, path: &str, disk: Option<&str>, consent: &Consent) -> anyhow::Result<()> {
     let left = host::consents::read(root);
     let is = |extent| wanted(Guarded { diskseq: consent.diskseq, extent }, &left);
     if is(consent.extent) == Wanted::Writable {
@@ -47,8 +70,7 @@ pub fn close(
     }
     let disk = disk.filter(|_| is(None) == Wanted::ReadOnly);
     let paths: Vec<&str> = disk.into_iter().chain([path]).collect();
-    set(root, &paths, consent.diskseq, true)?;
-    Ok(Made::Done)
+    set(root, &paths, consent.diskseq, true)
 }
 
 /// Another disk may have come under the same name since the plan was made.

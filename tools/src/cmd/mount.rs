@@ -31,6 +31,8 @@ use std::path::{Path, PathBuf};
 /// memory, in an overlay that umount drops, and a line says so. What lies on the
 /// disk itself is shown with -o ro,noload (xfs, f2fs: norecovery; btrfs: rescue=nologreplay).
 ///
+/// As rescue mount, it mounts read-only unless --rw is given.
+///
 /// ntfs is the kernel's ntfs3; -t ntfs-3g is the other driver. What is not here (-a and
 /// all that goes by fstab's options) is the original's, under the same guard.
 /// --dry-run prints the steps.
@@ -252,6 +254,12 @@ impl Call<'_> {
             return self.remount(target, Some(source), options);
         }
         let (target, mkdir) = mount_point(target, options)?;
+        let mut options = options.clone();
+        // A verb looks before it touches.
+        if self.context.verb && !options.rw && options.kind == Kind::New {
+            options.add("ro").map_err(|error| failure(exit::USAGE, error))?;
+        }
+        let options = &options;
         if options.kind != Kind::New {
             let source = absolute(source).map_err(|error| failed(&target, format!("{error:#}")))?;
             let steps = mount::rebind(&source, &target, options, mkdir);
