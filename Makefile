@@ -20,7 +20,7 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
 # What `cargo test` said last, for the sum in the last line.
 UNITS := target/units.log
 
-.PHONY: help setup setup-check patched builder check image run test test-all bench bench-ssh attack identity lock fuzz interop
+.PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-ssh attack identity lock fuzz interop
 .PHONY: repro clean
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,16 +53,20 @@ check: setup-check patched ## the quick loop: formatting, clippy, unit and golde
 	@mkdir -p target
 	$(CARGO) test --locked --workspace 2>&1 | tee $(UNITS)
 
+# The real tools that ours are compared with, in the cache: tests say that they were skipped where these are absent.
+peers: builder
+	@$(IMAGE) tools > /dev/null
+
 image: builder ## build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS
 	@$(IMAGE) build
 
 run: image ## boot it in QEMU: by PXE, with a broken server's disks, console here, SSH on port 2222
 	@$(IMAGE) run
 
-test: check image ## what CI runs: check, and the VM tests that touch each promise
+test: peers check image ## what CI runs: check, and the VM tests that touch each promise
 	@$(VM_TEST) --jobs $(JOBS) --tally $(UNITS)
 
-test-all: check image ## every VM test; goes on where it was interrupted; SHARD=I/N for a part
+test-all: peers check image ## every VM test; goes on where it was interrupted; SHARD=I/N for a part
 	@$(VM_TEST) --all --jobs $(JOBS) --shard $(SHARD) --tally $(UNITS)
 
 lock: builder ## move image/packages.lock to what Debian's archive has now
