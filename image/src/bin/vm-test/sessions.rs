@@ -72,7 +72,8 @@ pub fn everyday(bench: &Bench) -> Result<()> {
 }
 
 pub fn large(bench: &Bench) -> Result<()> {
-    let vm = bench.machine()?.start(bench)?;
+    // The file lies in the root, which may take half of the memory.
+    let vm = bench.machine()?.memory(1536).start(bench)?;
     let ssh = vm.login()?.patience(Duration::from_secs(600));
     vm.settled_after(0)?;
     bench.check("300 MiB through a reader that pauses arrive whole", || paused(&ssh, 300));

@@ -16,12 +16,14 @@ pub fn hung(bench: &Bench) -> Result<()> {
 }
 
 pub fn hung_both(bench: &Bench) -> Result<()> {
-    with_hung(bench, &[("vda", Bus::VirtioBlk), ("nvme0n1", Bus::Nvme)])
+    // Not NVMe: when the guest resets a controller, QEMU itself waits for the requests that never end, and
+    // the whole machine stands still. Which of the SCSI names the disk gets is a matter of luck.
+    with_hung(bench, &[("vda", Bus::VirtioBlk), ("/dev/sd", Bus::VirtioScsi)])
 }
 
 fn with_hung(bench: &Bench, hung: &[(&str, Bus)]) -> Result<()> {
     let good = set(bench, "hetzner", Bus::Ahci)?;
-    let bad = hung.iter().map(|(name, bus)| Disk::hung(GIB, *bus, &format!("HUNG-{}", name.to_uppercase())));
+    let bad = (0..).zip(hung).map(|(number, (_, bus))| Disk::hung(GIB, *bus, &format!("HUNG-{number}")));
     // The kernel's own set-up code asks a BIOS for the first sector of every disk, and this one waits.
     let vm = bench.machine()?.disks(good).disks(bad).append("edd=off").start(bench)?;
     let ssh = vm.login()?.patience(VERB);
@@ -34,7 +36,8 @@ fn with_hung(bench: &Bench, hung: &[(&str, Bus)]) -> Result<()> {
         holds(&answer.stdout, &["sda", "sdb"])
     });
     bench.check("lsblk and blkid answer", || {
-        holds(&ssh.ok("lsblk")?, &["sda3"])?;
+        let parts = ssh.ok("lsblk -rno TYPE | grep -c part")?;
+        ensure!(parts.trim() == "8", "see both sound disks' partitions: {parts}");
         holds(&ssh.run("blkid")?.stdout, &["22222222-0000-0000-0000-000000000002"])
     });
     bench.check("the sound arrays are assembled", || {
