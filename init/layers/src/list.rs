@@ -41,11 +41,16 @@ pub fn parse(text: &str) -> Vec<Known> {
         .collect()
 }
 
+/// MiB of memory with which the image is unpacked whole. As tried: the archive, what the kernel unpacks of
+/// it, which may take half of the memory, and the kernel itself are in memory at once.
+pub fn needed(known: &[Known]) -> u64 {
+    let whole: u64 = known.iter().map(|layer| layer.length).sum();
+    3 * whole.div_ceil(1 << 20) + 128
+}
+
 /// `found` are the names and lengths of the files there are. Sorted by name: later lies higher.
 pub fn plan(known: &[Known], found: &[(String, u64)]) -> Vec<Layer> {
-    let whole: u64 = known.iter().map(|layer| layer.length).sum();
-    // The kernel unpacks into a tmpfs of half the memory (or the initramfs's own limit).
-    let needed = 2 * whole.div_ceil(1 << 20) + 64;
+    let needed = needed(known);
     let mut layers: Vec<Layer> = known
         .iter()
         .map(|layer| {

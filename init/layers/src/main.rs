@@ -44,6 +44,7 @@ fn run() -> anyhow::Result<()> {
     }
     let known = list::parse(&root.read_text(paths::LAYER_LIST).unwrap_or_default());
     let found: Vec<(String, u64)> = sizes(&root);
+    let needed = list::needed(&known);
     let plan = list::plan(&known, &found);
     let mut report = state::Layers::default();
     let mut mounted = Vec::new();
@@ -54,7 +55,9 @@ fn run() -> anyhow::Result<()> {
     for layer in plan {
         let outcome = match &layer.verdict {
             Verdict::Bad(reason) => Err(reason.clone()),
-            Verdict::Check { sha256 } => attach(&layer, Some(sha256)).map_err(|error| error.to_string()),
+            Verdict::Check { sha256 } => {
+                attach(&layer, Some((sha256, needed))).map_err(|error| error.to_string())
+            }
             Verdict::Unlisted => attach(&layer, None).map_err(|error| error.to_string()),
         };
         let error = match outcome {
@@ -91,16 +94,17 @@ fn file(name: &str) -> PathBuf {
     Path::new(paths::LAYERS).join(format!("{name}.squashfs"))
 }
 
-/// Checks and mounts one layer; returns where.
-fn attach(layer: &Layer, sha256: Option<&String>) -> io::Result<PathBuf> {
+/// Checks and mounts one layer; returns where. `expected` is its SHA-256, and the MiB of memory that the
+/// image needs: the kernel gives a file its whole length before it fills it, so a layer that did not fit has its
+/// length and not its bytes.
+fn attach(layer: &Layer, expected: Option<(&String, u64)>) -> io::Result<PathBuf> {
     let path = file(&layer.name);
-    if let Some(expected) = sha256 {
-        let actual = digest(&path)?;
-        if actual != *expected {
-            return Err(io::Error::other(
-                "its SHA-256 is not the one in the image's list: it was damaged on the way; boot again, or check the image's SHA256SUMS",
-            ));
-        }
+    if let Some((expected, needed)) = expected
+        && digest(&path)? != *expected
+    {
+        return Err(io::Error::other(format!(
+            "its SHA-256 is not the one in the image's list: it did not fit (this image needs about {needed} MiB of memory) or was damaged on the way; check the image's SHA256SUMS"
+        )));
     }
     let target = Path::new(STACK).join(&layer.name);
     std::fs::create_dir_all(&target)?;
