@@ -4,6 +4,7 @@ use crate::bench::{Bench, holds};
 use anyhow::{Result, ensure};
 use image::fixtures;
 use image::packages::digest;
+use image::vm::disks::Backing;
 use image::vm::{Bus, Disk, qemu};
 use std::path::PathBuf;
 
@@ -17,6 +18,31 @@ pub fn set(bench: &Bench, name: &str, bus: Bus) -> Result<Vec<Disk>> {
     };
     let copies = fixture.copy_to(&bench.dir)?;
     Ok(copies.into_iter().enumerate().map(|(number, path)| Disk::raw(path, bus, &serial(number))).collect())
+}
+
+/// Disks of a machine, with the SHA-256 that each had before it ran.
+#[derive(Default)]
+pub struct Before(Vec<(PathBuf, String)>);
+
+impl Before {
+    pub fn note(&mut self, disk: &Disk) -> Result<()> {
+        if let Backing::Raw(path) = &disk.backing {
+            self.0.push((path.clone(), digest(path)?));
+        }
+        Ok(())
+    }
+
+    /// A promise for each disk; to be held once the machine is off.
+    pub fn unchanged(&self, bench: &Bench) {
+        for (path, before) in &self.0 {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            bench.check(&format!("every byte of {name} is what it was"), || {
+                let after = digest(path)?;
+                ensure!(*before == after, "keep SHA-256 {before}: {after}");
+                Ok(())
+            });
+        }
+    }
 }
 
 pub fn mend(bench: &Bench) -> Result<()> {
@@ -106,12 +132,10 @@ const LOOKED_AT: &[(&str, Bus, &[&str])] = &[
 
 pub fn unchanged(bench: &Bench) -> Result<()> {
     let mut machine = bench.machine()?.memory(1024);
-    let mut files: Vec<(PathBuf, String)> = Vec::new();
+    let mut before = Before::default();
     for (name, bus, _) in LOOKED_AT {
         for disk in set(bench, name, *bus)? {
-            if let image::vm::disks::Backing::Raw(path) = &disk.backing {
-                files.push((path.clone(), digest(path)?));
-            }
+            before.note(&disk)?;
             machine = machine.disk(disk);
         }
     }
@@ -170,14 +194,7 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
         ssh.run("poweroff")?;
         vm.wait_off()
     });
-    for (path, before) in &files {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        bench.check(&format!("every byte of {name} is what it was"), || {
-            let after = digest(path)?;
-            ensure!(*before == after, "keep SHA-256 {before}: {after}");
-            Ok(())
-        });
-    }
+    before.unchanged(bench);
     Ok(())
 }
 

@@ -2,11 +2,9 @@
 //! of every disk stays as it was.
 
 use crate::bench::{Bench, holds};
-use crate::disks::set;
+use crate::disks::{Before, set};
 use anyhow::{Context as _, Result, ensure};
-use image::packages::digest;
-use image::vm::{Bus, Ssh, disks::Backing};
-use std::path::PathBuf;
+use image::vm::{Bus, Ssh};
 
 /// vda: ext4 and xfs with logs to replay. vdb1: a damaged ext4. vdc to vdf: md53. nvme: a btrfs of two. sda, sdb:
 /// md75.
@@ -20,12 +18,10 @@ const SETS: &[(&str, Bus)] = &[
 
 pub fn written(bench: &Bench) -> Result<()> {
     let mut machine = bench.machine()?.memory(1024);
-    let mut files: Vec<(PathBuf, String)> = Vec::new();
+    let mut before = Before::default();
     for (name, bus) in SETS {
         for disk in set(bench, name, *bus)? {
-            if let Backing::Raw(path) = &disk.backing {
-                files.push((path.clone(), digest(path)?));
-            }
+            before.note(&disk)?;
             machine = machine.disk(disk);
         }
     }
@@ -50,14 +46,7 @@ pub fn written(bench: &Bench) -> Result<()> {
         ssh.run("poweroff")?;
         vm.wait_off()
     });
-    for (path, before) in &files {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        bench.check(&format!("every byte of {name} is what it was"), || {
-            let after = digest(path)?;
-            ensure!(*before == after, "keep SHA-256 {before}: {after}");
-            Ok(())
-        });
-    }
+    before.unchanged(bench);
     Ok(())
 }
 

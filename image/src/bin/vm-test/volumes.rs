@@ -2,12 +2,9 @@
 //! nothing else. Fixtures: `image/src/fixtures/stacks.rs`.
 
 use crate::bench::{Bench, holds};
-use crate::disks::set;
+use crate::disks::{Before, set};
 use anyhow::{Result, ensure};
-use image::packages::digest;
-use image::vm::disks::Backing;
 use image::vm::{Bus, Ssh};
-use std::path::PathBuf;
 
 /// Node of a set's disk, by its serial number.
 fn disk(set: &str, number: usize) -> String {
@@ -32,12 +29,10 @@ const READ: &[&str] = &["lvm", "lvm-kinds", "lvm-missing", "lvm-foreign", "luks"
 
 pub fn unchanged(bench: &Bench) -> Result<()> {
     let mut machine = bench.machine()?.memory(1280);
-    let mut files: Vec<(PathBuf, String)> = Vec::new();
+    let mut before = Before::default();
     for name in READ {
         for disk in set(bench, name, Bus::VirtioBlk)? {
-            if let Backing::Raw(path) = &disk.backing {
-                files.push((path.clone(), digest(path)?));
-            }
+            before.note(&disk)?;
             machine = machine.disk(disk);
         }
     }
@@ -173,14 +168,7 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
         ssh.run("poweroff")?;
         vm.wait_off()
     });
-    for (path, before) in &files {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        bench.check(&format!("every byte of {name} is what it was"), || {
-            let after = digest(path)?;
-            ensure!(*before == after, "keep SHA-256 {before}: {after}");
-            Ok(())
-        });
-    }
+    before.unchanged(bench);
     Ok(())
 }
 
