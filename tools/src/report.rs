@@ -44,14 +44,12 @@ impl Answer {
     }
 
     /// Nothing to print: notices said it, or a child did.
-    #[allow(dead_code, reason = "used by the tools that are being written")]
     pub fn exit(exit: i32) -> Answer {
         Answer { output: Output::Nothing, exit }
     }
 
     /// Our own JSON: `value` is an object, and gets the number of its schema as first key. Additions
     /// are free, a renamed or removed key bumps the number.
-    #[allow(dead_code, reason = "used by the tools that are being written")]
     pub fn json<T: Serialize>(schema: u32, value: &T, exit: i32) -> anyhow::Result<Answer> {
         #[derive(Serialize)]
         struct Envelope<'a, T> {
@@ -74,7 +72,6 @@ impl Answer {
 /// An error that exits with a status of its own (mount(8)'s 32, fsck(8)'s 8) instead of
 /// [`exit::TROUBLE`]; returned as an error by a tool.
 #[derive(Debug)]
-#[allow(dead_code, reason = "used by the tools that are being written")]
 pub struct Failure {
     pub exit: i32,
     pub text: String,

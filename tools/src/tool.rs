@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 /// What a tool does: its arguments, without its name, to an answer.
 pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
@@ -34,7 +33,6 @@ const ROWS: &[(&str, Run)] = &[
     ("writable", cmd::writable::run),
 ];
 
-#[allow(dead_code, reason = "read by the tools that are being written")]
 /// Everything of the world that a tool may look at, so that a test can give it another one.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -46,8 +44,6 @@ pub struct Context {
     pub root: Root,
     pub environment: BTreeMap<OsString, OsString>,
     pub terminal: Terminal,
-    /// Since 1970.
-    pub now: Duration,
 }
 
 /// The person's end.
@@ -67,9 +63,8 @@ impl Context {
     pub fn live(name: &'static str, verb: bool) -> anyhow::Result<Context> {
         let environment: BTreeMap<_, _> = std::env::vars_os().collect();
         let root = Root::live().context("open /")?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let terminal = Terminal::of(&environment);
-        Ok(Context { name, verb, root, environment, terminal, now })
+        Ok(Context { name, verb, root, environment, terminal })
     }
 }
 

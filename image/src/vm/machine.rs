@@ -237,14 +237,8 @@ impl Machine {
     }
 }
 
-/// A word as a POSIX shell reads it.
-pub fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_string();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
+/// A word as a POSIX shell reads it, as the steps of a plan are printed.
+pub use model::plan::word as quote;
 
 #[cfg(test)]
 mod tests {
