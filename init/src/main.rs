@@ -126,7 +126,7 @@ impl Init {
 
         let line = root.read_text("/proc/cmdline").unwrap_or_default();
         let words = host::params::read(&root);
-        for (path, value) in settings(&words) {
+        for (path, value) in settings(&root, &words) {
             step(&format!("set {path}"), root.write(path, value));
         }
         let signals = process::signal_fd(&[
@@ -433,8 +433,10 @@ impl Init {
     }
 }
 
+const ASYNC_PROBE: &str = "/sys/module/module/parameters/async_probe";
+
 /// Kernel settings of a rescue system, as (path, value).
-fn settings(words: &[cmdline::Word]) -> Vec<(&'static str, &'static str)> {
+fn settings(root: &Root, words: &[cmdline::Word]) -> Vec<(&'static str, &'static str)> {
     let mut settings = vec![
         // Ctrl-Alt-Del is a signal to PID 1, and every SysRq works: it may be the last key left.
         ("/proc/sys/kernel/sysrq", "1"),
@@ -442,6 +444,11 @@ fn settings(words: &[cmdline::Word]) -> Vec<(&'static str, &'static str)> {
         ("/proc/sys/fs/protected_symlinks", "1"),
         ("/proc/sys/fs/protected_hardlinks", "1"),
     ];
+    // Else whatever loads a module, the kernel's own mount(2) too, waits for a disk that hangs. Kernels
+    // before 6.3 lack it.
+    if root.exists(ASYNC_PROBE) {
+        settings.push((ASYNC_PROBE, "1"));
+    }
     // From here on only warnings on the consoles: a serial line takes 0.1 ms a character.
     let wanted = ["debug", "ignore_loglevel", "loglevel"];
     if !words.iter().any(|word| wanted.contains(&word.name.as_str())) {

@@ -1,8 +1,20 @@
 //! Loads modules on a few threads: a module's init may take long, or never end where a controller
 //! hangs, and that must not keep the network's modules, or another disk, from coming up.
+//!
+//! PID 1 told the kernel to probe asynchronously, so that whoever loads a module does not wait for
+//! the devices of others. A device's own driver is loaded here the old way all the same: network
+//! cards get their names in the order of their slots, and the kernel returns only when every probe
+//! that runs has ended (`do_init_module` calls `async_synchronize_full`), which tells when the
+//! devices of power-on are all there. Where one disk never answers, that wait never ends: a module
+//! that is live by then has done its work, and another thread takes over.
+//!
+//! On the buses of [`host::devices::BOUND_HERE`] the kernel itself binds nothing: each device is bound
+//! on a thread of its own. The kernel would look at a driver's devices one after another (virtio), so
+//! that one which hangs hides the rest, or asynchronously (SCSI), and then libata, which waits for
+//! all that began before (`async_port_probe`), shows no SATA disk for as long as a SCSI disk hangs.
 
 use host::Root;
-use host::modules::Index;
+use host::modules::{Index, Probes};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, PipeWriter, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -10,8 +22,11 @@ use std::time::{Duration, Instant};
 
 /// Loads at once. More hardly help: most of the time is the kernel's own locks.
 const THREADS: usize = 4;
-/// After this time another thread takes the place of one that is still in a module's init.
+/// After this time another thread takes the place of one that is still in a module's init, and
+/// nobody waits for it any more.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes; there may be a thousand of them.
+const BINDER_STACK: usize = 64 << 10;
 
 #[derive(Clone)]
 pub struct Loader(Arc<Shared>);
@@ -30,17 +45,56 @@ struct State {
     /// All layers are there: what is not in the image now will not be.
     whole: bool,
     queue: VecDeque<String>,
+    /// Devices that wait for a module, and those that are being bound.
+    binds: BTreeMap<Device, Bind>,
     /// Asked for by name: not held back for its firmware.
     at_once: BTreeSet<String>,
     /// Aliases and names that were handled with this index; devices share them.
     seen: BTreeSet<String>,
-    running: BTreeMap<String, Instant>,
+    running: BTreeMap<String, Running>,
     threads: usize,
     idle: usize,
     /// Modules that this process loaded.
     pub loaded: BTreeSet<String>,
     /// By name or alias.
     failed: BTreeMap<String, String>,
+}
+
+/// A device on one of the buses whose devices are bound here.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Device {
+    pub bus: String,
+    pub name: String,
+}
+
+struct Bind {
+    alias: String,
+    /// Since when its driver looks at it; not as long as the modules for the alias are to be loaded.
+    since: Option<Instant>,
+}
+
+impl Bind {
+    fn is_late(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() > PATIENCE)
+    }
+}
+
+/// What one thread is about.
+struct Running {
+    since: Instant,
+    /// Resolved; the last one waits for the probes.
+    module: Option<String>,
+}
+
+impl Running {
+    fn is_late(&self) -> bool {
+        self.since.elapsed() > PATIENCE
+    }
+
+    /// Loaded, and now waiting for whatever else is being probed.
+    fn is_live(&self, root: &Root) -> bool {
+        self.module.as_ref().is_some_and(|module| host::modules::is_loaded(root, module))
+    }
 }
 
 impl Loader {
@@ -80,14 +134,74 @@ impl Loader {
             true => state.queue.push_front(wanted.to_string()),
             false => state.queue.push_back(wanted.to_string()),
         }
-        let stuck = state.running.values().filter(|since| since.elapsed() > PATIENCE).count();
-        if state.idle == 0 && state.threads - stuck.min(state.threads) < THREADS {
-            state.threads += 1;
-            let own = self.clone();
-            std::thread::spawn(move || own.work());
+        if state.idle == 0 && state.threads < THREADS {
+            self.hire(&mut state);
         }
         drop(state);
         self.0.work.notify_one();
+    }
+
+    /// Binds a device to its driver once the modules for its alias were loaded.
+    pub fn bind(&self, device: Device, alias: &str, urgent: bool) {
+        let mut state = self.state();
+        if state.binds.contains_key(&device) {
+            return;
+        }
+        state.binds.insert(device.clone(), Bind { alias: alias.to_string(), since: None });
+        drop(state);
+        self.want(alias, urgent);
+        if self.outcome(alias).is_some() {
+            self.bind_all(alias);
+        }
+    }
+
+    /// Binds the devices that waited for an alias, each on a thread of its own: a disk that hangs holds
+    /// its driver for as long as it likes.
+    fn bind_all(&self, alias: &str) {
+        let mut state = self.state();
+        let waiting = state.binds.iter_mut().filter(|(_, bind)| bind.alias == alias && bind.since.is_none());
+        let ready: Vec<Device> = waiting
+            .map(|(device, bind)| {
+                bind.since = Some(Instant::now());
+                device.clone()
+            })
+            .collect();
+        drop(state);
+        for device in ready {
+            let own = self.clone();
+            let work = move || {
+                // What the driver made of it, the device's own files say.
+                let _ = own.0.root.write(format!("/sys/bus/{}/drivers_probe", device.bus), &device.name);
+                own.state().binds.remove(&device);
+                own.wake();
+            };
+            if let Err(error) = std::thread::Builder::new().stack_size(BINDER_STACK).spawn(work) {
+                host::log!("start a thread that binds a device: {error}");
+            }
+        }
+    }
+
+    fn wake(&self) {
+        // A full pipe has woken it already.
+        let _ = self.0.wake.lock().map(|mut wake| wake.write_all(b"l"));
+    }
+
+    fn hire(&self, state: &mut State) {
+        state.threads += 1;
+        let own = self.clone();
+        std::thread::spawn(move || own.work());
+    }
+
+    /// Brings in threads for those that only wait. Called on every turn, as waiting is no event.
+    pub fn relieve(&self) {
+        let mut state = self.state();
+        if state.queue.is_empty() || state.idle > 0 {
+            return;
+        }
+        let held = state.running.values().filter(|one| one.is_late() || one.is_live(&self.0.root)).count();
+        if state.threads.saturating_sub(held) < THREADS {
+            self.hire(&mut state);
+        }
     }
 
     /// Lets a name be tried again, as a person asked for it.
@@ -99,16 +213,22 @@ impl Loader {
         self.want(wanted, true);
     }
 
-    /// Nothing is queued, and nothing runs that may still be quick.
+    /// Nothing is queued, and nothing runs that may still be quick. One probe that does not end holds
+    /// every module that is live, and then none of them says anything.
     pub fn is_quiet(&self) -> bool {
         let state = self.state();
-        state.queue.is_empty() && state.running.values().all(|since| since.elapsed() > PATIENCE)
+        let live = |one: &Running| one.is_live(&self.0.root);
+        let endless = || state.running.values().any(|one| one.is_late() && live(one));
+        state.queue.is_empty()
+            && state.binds.values().all(|bind| bind.since.is_none() || bind.is_late())
+            && state.running.values().all(|one| one.is_late() || (endless() && live(one)))
     }
 
     /// Whether a name was handled, and how.
     pub fn outcome(&self, wanted: &str) -> Option<Result<(), String>> {
         let state = self.state();
-        if state.queue.iter().any(|queued| queued == wanted) || state.running.contains_key(wanted) {
+        let pending = state.running.get(wanted).is_some_and(|one| !one.is_live(&self.0.root));
+        if pending || state.queue.iter().any(|queued| queued == wanted) {
             return None;
         }
         state.seen.contains(wanted).then(|| state.failed.get(wanted).cloned().map_or(Ok(()), Err))
@@ -117,12 +237,25 @@ impl Loader {
     /// What went wrong or takes long, one line each.
     pub fn problems(&self) -> Vec<String> {
         let state = self.state();
-        let slow = state.running.iter().filter(|(_, since)| since.elapsed() > PATIENCE);
-        let slow = slow.map(|(name, since)| {
+        let late = || state.running.iter().filter(|(_, one)| one.is_late());
+        let slow = late().filter(|(_, one)| !one.is_live(&self.0.root)).map(|(name, one)| {
+            let module = one.module.as_deref().unwrap_or("a module");
+            let most = PATIENCE.as_secs();
+            format!("{module} for {name} has not started within {most} s: its device may hang")
+        });
+        let unbound = state.binds.iter().filter(|(_, bind)| bind.is_late());
+        let unbound = unbound.map(|(device, _)| {
+            let disk = block_of(&self.0.root, device).map(|name| format!("/dev/{name}, "));
+            let Device { bus, name } = device;
             format!(
-                "module for {name} has been starting for {} s: its device may hang",
-                since.elapsed().as_secs()
+                "{}the {bus} device {name}, has not answered its driver within {} s: it may hang, and is left alone",
+                disk.unwrap_or_default(),
+                PATIENCE.as_secs()
             )
+        });
+        let endless = late().any(|(_, one)| one.is_live(&self.0.root)).then(|| {
+            let most = PATIENCE.as_secs();
+            format!("the kernel has waited over {most} s for a device that its driver looks at; `dmesg` may name it")
         });
         let missing = state.loaded.iter().filter(|_| state.whole).filter_map(|module| {
             let files = missing(&self.0.root, state.index.firmware(module));
@@ -133,7 +266,7 @@ impl Loader {
             };
             Some(format!("{module}: its firmware {first}{more} is not in the image; some devices need it"))
         });
-        state.failed.values().cloned().chain(slow).chain(missing).collect()
+        state.failed.values().cloned().chain(slow).chain(unbound).chain(endless).chain(missing).collect()
     }
 
     fn work(&self) {
@@ -146,15 +279,27 @@ impl Loader {
                 continue;
             };
             let index = state.index.clone();
-            let may_wait = !state.whole && !state.at_once.remove(&wanted);
-            state.running.insert(wanted.clone(), Instant::now());
+            let by_name = state.at_once.remove(&wanted);
+            let may_wait = !state.whole && !by_name;
+            state.running.insert(wanted.clone(), Running { since: Instant::now(), module: None });
             drop(state);
-            let results: Vec<(String, io::Result<()>)> = index
-                .resolve(&wanted)
+            let mut modules = index.resolve(&wanted);
+            // Its firmware may be in a layer: after that it is asked for again.
+            modules.retain(|module| !(may_wait && lacks_firmware(&self.0.root, &index, module)));
+            let last = modules.last().cloned();
+            if let Some(one) = self.state().running.get_mut(&wanted) {
+                one.module.clone_from(&last);
+            }
+            let results: Vec<(String, io::Result<()>)> = modules
                 .into_iter()
-                // Its firmware may be in a layer: after that it is asked for again.
-                .filter(|module| !(may_wait && lacks_firmware(&self.0.root, &index, module)))
-                .map(|module| (module.clone(), index.load(&self.0.root, &module)))
+                .map(|module| {
+                    let probes = match !by_name && Some(&module) == last.as_ref() {
+                        true => Probes::Awaited,
+                        false => Probes::Left,
+                    };
+                    let result = index.load(&self.0.root, &module, probes);
+                    (module, result)
+                })
                 .collect();
             state = self.state();
             state.running.remove(&wanted);
@@ -168,12 +313,23 @@ impl Loader {
                     Err(error) => drop(state.failed.insert(wanted.clone(), error.to_string())),
                 }
             }
+            let waited_for = state.binds.values().any(|bind| bind.alias == wanted && bind.since.is_none());
+            if waited_for {
+                drop(state);
+                self.bind_all(&wanted);
+                state = self.state();
+            }
             if state.queue.is_empty() {
-                // A full pipe has woken it already.
-                let _ = self.0.wake.lock().map(|mut wake| wake.write_all(b"l"));
+                self.wake();
             }
         }
     }
+}
+
+/// The disk of a device whose driver has come so far as to make one.
+fn block_of(root: &Root, device: &Device) -> Option<String> {
+    let blocks = root.list(format!("/sys/bus/{}/devices/{}/block", device.bus, device.name)).ok()?;
+    Some(blocks.first()?.to_string_lossy().replace('!', "/"))
 }
 
 /// Whether the module, or one that it needs, asks for a file that is not there.

@@ -18,7 +18,7 @@ use contract::{cmdline, paths, state};
 use host::Root;
 use host::sys::uevent::{self, Uevent};
 use host::workers::{Job, Outcome, Pool};
-use loader::Loader;
+use loader::{Device, Loader};
 use ondisk::DiskReport;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
@@ -100,6 +100,8 @@ struct Devd {
     layers_seen: usize,
     layers_done: bool,
     last_news: Instant,
+    /// A module was loaded since the devices without a driver were looked at.
+    drivers_came: bool,
     settled: bool,
     pending: Vec<Pending>,
     published: Option<state::Devd>,
@@ -144,6 +146,7 @@ impl Devd {
             layers_seen: 0,
             layers_done: false,
             last_news: Instant::now(),
+            drivers_came: false,
             settled: false,
             pending: Vec::new(),
             published: None,
@@ -161,8 +164,13 @@ impl Devd {
             self.look_at_layers();
             self.look_whether_to_read();
             self.look_whether_settled();
+            self.loader.relieve();
             self.publish();
-            let busy = !self.settled || !self.pending.is_empty() || !self.is_idle();
+            let loads = !self.loader.is_quiet();
+            if self.settled && self.drivers_came && !loads {
+                self.plug_in();
+            }
+            let busy = !self.settled || !self.pending.is_empty() || !self.is_idle() || loads;
             let hangs = self.failed.values().any(|(_, hung)| *hung);
             let timeout = match busy {
                 true => Some(TICK),
@@ -221,12 +229,24 @@ impl Devd {
 
     /// Asks for the modules of everything that has no driver, the network's first.
     fn plug_in(&mut self) {
+        self.drivers_came = false;
+        host::devices::hold_all(&self.root);
         let mut wanting = host::devices::without_driver(&self.root);
         wanting.sort_by_key(|device| !is_network(&device.alias));
         for device in wanting {
-            self.loader.want(&device.alias, false);
+            self.want(&device.bus, &device.name, &device.alias, false);
         }
         self.last_news = Instant::now();
+    }
+
+    /// The modules for a device, and it bound to one of them where the kernel leaves that to us.
+    fn want(&self, bus: &str, name: &str, alias: &str, urgent: bool) {
+        if host::devices::is_bound_here(bus) {
+            let device = Device { bus: bus.to_string(), name: name.to_string() };
+            self.loader.bind(device, alias, urgent);
+        } else {
+            self.loader.want(alias, urgent);
+        }
     }
 
     /// Whether block devices came, went or changed.
@@ -253,8 +273,13 @@ impl Devd {
         if let Some(alias) =
             event.fields.get("MODALIAS").filter(|_| matches!(event.action.as_str(), "add" | "change"))
         {
-            self.loader.want(alias, is_network(alias));
+            let bus = event.fields.get("SUBSYSTEM").map_or("", String::as_str);
+            let name = event.path.rsplit('/').next().unwrap_or_default();
+            self.want(bus, name, alias, is_network(alias));
         }
+        // By hand, perhaps: a driver that nobody asked devd for may still find devices.
+        self.drivers_came |=
+            event.action == "add" && event.fields.get("SUBSYSTEM").map(String::as_str) == Some("module");
         if event.fields.get("SUBSYSTEM").map(String::as_str) != Some("block") {
             return false;
         }

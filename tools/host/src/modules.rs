@@ -10,6 +10,16 @@ use std::path::PathBuf;
 /// Deepest chain of dependencies followed; the kernel's own have fewer than ten links.
 const DEEPEST: usize = 32;
 
+/// What of the devices that a module brings up is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probes {
+    /// Its own devices in their order, and after that every probe that runs anywhere: for ever, where
+    /// a disk hangs.
+    Awaited,
+    /// None: they come up when they do.
+    Left,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     directory: PathBuf,
@@ -125,11 +135,11 @@ impl Index {
     /// Loads a module with all that it needs, softly and hard. Built-in: nothing to do.
     ///
     /// Errors: `NotFound` for a name that no index has, else what the kernel said of the module.
-    pub fn load(&self, root: &Root, name: &str) -> io::Result<()> {
-        self.load_below(root, &normal(name), 0)
+    pub fn load(&self, root: &Root, name: &str, probes: Probes) -> io::Result<()> {
+        self.load_below(root, &normal(name), 0, probes)
     }
 
-    fn load_below(&self, root: &Root, name: &str, depth: usize) -> io::Result<()> {
+    fn load_below(&self, root: &Root, name: &str, depth: usize, probes: Probes) -> io::Result<()> {
         if is_loaded(root, name) || self.is_builtin(name) || depth > DEEPEST {
             return Ok(());
         }
@@ -141,10 +151,16 @@ impl Index {
             self.load_softly(root, before, depth);
         }
         for needed in self.needs.get(name).into_iter().flatten() {
-            self.load_below(root, needed, depth + 1)?;
+            self.load_below(root, needed, depth + 1, Probes::Left)?;
         }
-        kmod::load(&self.directory.join(file), "")
+        // A wait that never ends must not come before what is still to be loaded.
+        let parameters = match probes {
+            Probes::Awaited if soft.1.is_empty() => "async_probe=0",
+            _ => "async_probe",
+        };
+        kmod::load(&self.directory.join(file), parameters)
             .map_err(|error| io::Error::new(error.kind(), format!("load {name}: {error}")))?;
+        crate::devices::hold(root, name);
         for after in &soft.1 {
             self.load_softly(root, after, depth);
         }
@@ -154,7 +170,7 @@ impl Index {
     /// Without it the other still works, if less well.
     fn load_softly(&self, root: &Root, wanted: &str, depth: usize) {
         for name in self.resolve(wanted) {
-            if let Err(error) = self.load_below(root, &name, depth + 1) {
+            if let Err(error) = self.load_below(root, &name, depth + 1, Probes::Left) {
                 crate::log!("{error}");
             }
         }
@@ -164,7 +180,7 @@ impl Index {
 /// Loads modules by name, as a program does that needs them itself.
 pub fn load_all(root: &Root, names: &[&str]) -> io::Result<()> {
     let index = Index::read(root);
-    names.iter().try_for_each(|name| index.load(root, name))
+    names.iter().try_for_each(|name| index.load(root, name, Probes::Left))
 }
 
 /// Loaded and past its init, or built in with parameters.

@@ -25,7 +25,9 @@ fn with_hung(bench: &Bench, hung: &[(&str, Bus)]) -> Result<()> {
     let good = set(bench, "hetzner", Bus::Ahci)?;
     let bad = (0..).zip(hung).map(|(number, (_, bus))| Disk::hung(GIB, *bus, &format!("HUNG-{number}")));
     // The kernel's own set-up code asks a BIOS for the first sector of every disk, and this one waits.
-    let vm = bench.machine()?.disks(good).disks(bad).append("edd=off").start(bench)?;
+    // Behind the hung one, of the same driver.
+    let beside = set(bench, "random", Bus::VirtioBlk)?;
+    let vm = bench.machine()?.disks(good).disks(bad).disks(beside).append("edd=off").start(bench)?;
     let ssh = vm.login()?.patience(VERB);
     for (name, _) in hung {
         bench.check(&format!("the hung disk {name} is named"), || vm.warning(&[name]));
@@ -33,7 +35,7 @@ fn with_hung(bench: &Bench, hung: &[(&str, Bus)]) -> Result<()> {
     bench.check("rescue status answers, and the sound disks are there", || {
         let answer = ssh.run("rescue status")?;
         ensure!(answer.status != 124, "be answered in time");
-        holds(&answer.stdout, &["sda", "sdb"])
+        holds(&answer.stdout, &["sda", "sdb", "vdb"])
     });
     bench.check("lsblk and blkid answer", || {
         let parts = ssh.ok("lsblk -rno TYPE | grep -c part")?;
