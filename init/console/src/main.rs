@@ -8,7 +8,8 @@ mod line;
 use banner::Facts;
 use contract::{cmdline, paths, state};
 use host::Root;
-use host::sys::process::{self, Spawn};
+use host::shell::{self, Shell};
+use host::sys::process::{self, Instead, Spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, inotify};
 use std::ffi::{OsStr, OsString};
@@ -212,7 +213,9 @@ impl Console {
             self.write("\nThat was not it. Press Enter to try again.\n");
             return Ok(());
         }
-        self.shell()?;
+        if let Err(error) = self.shell() {
+            self.write(&format!("\nNo shell can be started: {error:#}\n"));
+        }
         self.shown = None;
         self.began = Duration::ZERO; // no patience: the banner is shown at once
         line::sane(&self.device)?;
@@ -239,27 +242,28 @@ impl Console {
     /// Runs a root login shell on the line until it ends.
     fn shell(&mut self) -> anyhow::Result<()> {
         let open = || rustix::fs::open(self.path.as_str(), flags(), Mode::empty()).map(std::fs::File::from);
-        let shell = ["/bin/bash", "/bin/sh"]
-            .into_iter()
-            .find(|path| self.root.exists(path))
-            .unwrap_or("/lifeboat/bin/busybox");
-        let argv: Vec<&OsStr> = match shell {
-            "/lifeboat/bin/busybox" => [shell, "sh", "-l"].map(OsStr::new).to_vec(),
-            _ => [shell, "-l"].map(OsStr::new).to_vec(),
-        };
         let term =
             if self.name.starts_with("ttyS") || self.name.starts_with("hvc") { "vt220" } else { "linux" };
-        let environment: Vec<(OsString, OsString)> = [
-            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-            ("HOME", "/root"),
-            ("USER", "root"),
-            ("LOGNAME", "root"),
-            ("SHELL", shell),
-            ("TERM", term),
-        ]
-        .map(|(name, value)| (name.into(), value.into()))
-        .into();
-        let mut child = Spawn::new(&argv, &environment);
+        let environment = |shell: &Shell| -> Vec<(OsString, OsString)> {
+            [
+                ("PATH", OsStr::new("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")),
+                ("HOME", OsStr::new("/root")),
+                ("USER", OsStr::new("root")),
+                ("LOGNAME", OsStr::new("root")),
+                ("SHELL", shell.variable.as_os_str()),
+                ("TERM", OsStr::new(term)),
+            ]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into()
+        };
+        let (bash, busybox) = (Shell::bash(shell::BASH.as_ref()), Shell::busybox(shell::BUSYBOX.as_ref()));
+        let (argv, arg0, variables) = ([bash.program.as_os_str()], bash.as_login(), environment(&bash));
+        let mut child = Spawn::new(&argv, &variables);
+        child.arg0 = Some(&arg0);
+        let (argv, arg0, variables) =
+            ([busybox.program.as_os_str()], busybox.as_login(), environment(&busybox));
+        child.instead =
+            Some(Instead { argv: &argv, arg0: Some(&arg0), environment: &variables, notice: shell::notice });
         child.stdin = Some(open()?);
         child.stdout = Some(open()?);
         child.stderr = Some(open()?);

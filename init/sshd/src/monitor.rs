@@ -16,7 +16,8 @@ use crate::wire::{
 use anyhow::{Context, Result, bail};
 use contract::event::Event;
 use host::Root;
-use host::sys::process::{self, Spawn};
+use host::shell::{self, Shell};
+use host::sys::process::{self, Instead, Spawn};
 use host::sys::{inherited, pass, tty};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
@@ -369,10 +370,20 @@ impl Monitor<'_> {
         };
         let names = pty.as_ref().zip(terminal).map(|(pty, asked)| (pty.name.as_str(), asked.name.as_str()));
         let grant = self.grant.as_ref().context("nobody logged in")?;
-        let command =
-            program::command(program, names, environment, grant, &facts).map_err(anyhow::Error::msg)?;
+        let by = |shell: &Shell| {
+            program::command(program, shell, names, environment, grant, &facts).map_err(anyhow::Error::msg)
+        };
+        let command = by(&Shell::bash(&self.settings.bash))?;
+        let second = by(&Shell::busybox(&self.settings.busybox))?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsString::as_os_str).collect();
+        let second_argv: Vec<&OsStr> = second.argv.iter().map(OsString::as_os_str).collect();
         let mut child = Spawn::new(&argv, &command.environment);
+        child.instead = command.by_shell.then_some(Instead {
+            argv: &second_argv,
+            arg0: Some(&second.arg0),
+            environment: &second.environment,
+            notice: shell::notice,
+        });
         child.arg0 = Some(&command.arg0);
         child.directory = &command.directory;
         let ours = match pty {

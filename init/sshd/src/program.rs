@@ -3,7 +3,8 @@
 
 use crate::options::Grant;
 use crate::wire::{Blob, MAX_COMMAND, Program};
-use std::ffi::{OsStr, OsString};
+use host::shell::Shell;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ pub struct Command {
     pub argv: Vec<OsString>,
     /// What the program is told as its name.
     pub arg0: OsString,
+    /// It is the shell's to run: another shell may do it.
+    pub by_shell: bool,
     pub environment: Vec<(OsString, OsString)>,
     pub directory: PathBuf,
 }
@@ -38,14 +41,12 @@ pub struct Command {
 /// `terminal` is the device and the client's TERM. The error is for the log and the client.
 pub fn command(
     program: &Program,
+    shell: &Shell,
     terminal: Option<(&str, &str)>,
     variables: &[(String, String)],
     grant: &Grant,
     facts: &Facts<'_>,
 ) -> Result<Command, String> {
-    let bash = Path::new("/bin/bash");
-    let shell = if (facts.exists)(bash) { bash } else { Path::new("/bin/sh") };
-    let name = shell.file_name().unwrap_or(OsStr::new("sh"));
     // What stands before the key is the administrator's, and comes last.
     let variables: Vec<_> = variables
         .iter()
@@ -56,7 +57,7 @@ pub fn command(
         .filter(|(name, _)| terminal.is_none() || name != "TERM")
         .cloned()
         .collect();
-    let mut environment = environment(shell, terminal, &variables, facts);
+    let mut environment = environment(&shell.variable, terminal, &variables, facts);
     let forced;
     let program = match &grant.command {
         None => program,
@@ -73,11 +74,7 @@ pub fn command(
         }
     };
     let (argv, arg0) = match program {
-        Program::Shell => {
-            let mut arg0 = OsString::from("-");
-            arg0.push(name);
-            (vec![shell.into()], arg0)
-        }
+        Program::Shell => (vec![shell.program.clone().into()], shell.as_login()),
         Program::Exec(command) => {
             if command.0.contains(&0) {
                 return Err("the command has a NUL byte in it".to_string());
@@ -85,8 +82,8 @@ pub fn command(
             if command.0.len() > MAX_COMMAND {
                 return Err("the command is longer than 128 KiB".to_string());
             }
-            let argv = vec![shell.into(), "-c".into(), OsString::from_vec(command.0.clone())];
-            (argv, name.to_os_string())
+            let script = OsString::from_vec(command.0.clone());
+            (vec![shell.program.clone().into(), "-c".into(), script], shell.name.into())
         }
         Program::Subsystem(subsystem) if subsystem == "sftp" => {
             let server = facts.sftp_server;
@@ -100,6 +97,7 @@ pub fn command(
     Ok(Command {
         argv,
         arg0,
+        by_shell: !matches!(program, Program::Subsystem(_)),
         environment,
         // With its dot, it is there only for those who may enter.
         directory: PathBuf::from(if (facts.exists)(Path::new("/root/.")) { HOME } else { "/" }),
@@ -198,27 +196,41 @@ mod tests {
         })
     }
 
+    fn bash() -> Shell {
+        Shell::bash(Path::new("/bin/bash"))
+    }
+
     fn exec(command: &[u8]) -> Program {
         Program::Exec(Blob(command.to_vec()))
     }
 
     #[test]
     fn a_login_shell_knows_that_it_is_one() {
-        let bash =
-            with(&["/bin/bash", "/root"], |f| command(&Program::Shell, None, &[], &Grant::default(), f))
-                .unwrap();
-        assert_eq!((bash.argv, bash.arg0), (vec!["/bin/bash".into()], "-bash".into()));
-        assert_eq!(bash.directory, Path::new("/root"));
-        let sh = with(&[], |f| command(&Program::Shell, None, &[], &Grant::default(), f)).unwrap();
-        assert_eq!((sh.argv, sh.arg0), (vec!["/bin/sh".into()], "-sh".into()));
-        assert_eq!(sh.directory, Path::new("/"), "no /root is no reason to fail");
+        let run = |shell: &Shell, files: &[&str]| {
+            with(files, |f| command(&Program::Shell, shell, None, &[], &Grant::default(), f)).unwrap()
+        };
+        let got = run(&bash(), &["/root/."]);
+        assert_eq!((got.argv, got.arg0), (vec!["/bin/bash".into()], "-bash".into()));
+        assert_eq!(got.directory, Path::new("/root"));
+        let got = run(&Shell::busybox(Path::new("/b/busybox")), &[]);
+        assert_eq!((got.argv, got.arg0), (vec!["/b/busybox".into()], "-sh".into()));
+        assert!(
+            got.environment.contains(&("SHELL".into(), "/bin/sh".into())),
+            "busybox's own path starts none"
+        );
+        assert_eq!(got.directory, Path::new("/"), "no /root is no reason to fail");
     }
 
     #[test]
     fn a_command_is_the_shell_s_and_its_bytes_are_kept() {
-        let got = with(&[], |f| command(&exec(b"echo \xff"), None, &[], &Grant::default(), f)).unwrap();
-        assert_eq!(got.argv, ["/bin/sh".into(), "-c".into(), OsString::from_vec(b"echo \xff".to_vec())]);
-        assert_eq!(got.arg0, "sh");
+        for (shell, program, name) in
+            [(bash(), "/bin/bash", "bash"), (Shell::busybox(Path::new("/b/busybox")), "/b/busybox", "sh")]
+        {
+            let got = with(&[], |f| command(&exec(b"echo \xff"), &shell, None, &[], &Grant::default(), f));
+            let got = got.unwrap();
+            assert_eq!(got.argv, [program.into(), "-c".into(), OsString::from_vec(b"echo \xff".to_vec())]);
+            assert_eq!((got.arg0, got.by_shell), (name.into(), true));
+        }
     }
 
     #[test]
@@ -230,7 +242,8 @@ mod tests {
             ("no subsystem netconf", Program::Subsystem("netconf".to_string())),
         ];
         for (want, program) in cases {
-            let error = with(&[], |f| command(program, None, &[], &Grant::default(), f)).unwrap_err();
+            let error =
+                with(&[], |f| command(program, &bash(), None, &[], &Grant::default(), f)).unwrap_err();
             assert!(error.contains(want), "{error}");
         }
     }
@@ -248,7 +261,7 @@ mod tests {
         ];
         let given = given.map(|(name, value)| (name.to_string(), value.to_string()));
         let run = |terminal, grant: &Grant| {
-            with(&[], |f| command(&Program::Shell, terminal, &given, grant, f)).unwrap().environment
+            with(&[], |f| command(&Program::Shell, &bash(), terminal, &given, grant, f)).unwrap().environment
         };
         let forced = Grant {
             command: Some("x".to_string()),
@@ -299,13 +312,13 @@ mod tests {
             (Program::Subsystem("sftp".to_string()), Some("/sftp-server")),
         ];
         for (program, asked) in cases {
-            let got = with(&[], |f| command(&program, None, &[], &grant, f)).unwrap();
-            assert_eq!(got.argv, ["/bin/sh", "-c", "backup"]);
+            let got = with(&[], |f| command(&program, &bash(), None, &[], &grant, f)).unwrap();
+            assert_eq!(got.argv, ["/bin/bash", "-c", "backup"]);
             let told = got.environment.iter().find(|(name, _)| name == "SSH_ORIGINAL_COMMAND");
             assert_eq!(told.map(|(_, value)| value.to_str().unwrap()), asked);
         }
         let grant = Grant { command: Some("internal-sftp".to_string()), ..Grant::default() };
-        let got = with(&["/sftp-server"], |f| command(&exec(b"id"), None, &[], &grant, f)).unwrap();
-        assert_eq!(got.argv, ["/sftp-server"]);
+        let got = with(&["/sftp-server"], |f| command(&exec(b"id"), &bash(), None, &[], &grant, f)).unwrap();
+        assert_eq!((got.argv, got.by_shell), (vec!["/sftp-server".into()], false));
     }
 }

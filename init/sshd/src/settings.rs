@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use contract::paths;
-use host::Root;
+use host::{Root, shell};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub struct Settings {
     pub waiting: usize,
     /// Most of them from one address.
     pub waiting_per_address: usize,
+    pub bash: PathBuf,
+    pub busybox: PathBuf,
     pub sftp_server: PathBuf,
     pub curl: PathBuf,
     /// For the role that fetches one.
@@ -35,6 +37,8 @@ impl Default for Settings {
             // Two processes each, about 2 MiB together.
             waiting: 100,
             waiting_per_address: 32,
+            bash: PathBuf::from(shell::BASH),
+            busybox: PathBuf::from(shell::BUSYBOX),
             sftp_server: PathBuf::from("/usr/lib/openssh/sftp-server"),
             curl: PathBuf::from("/usr/bin/curl"),
             url: String::new(),
@@ -55,6 +59,8 @@ impl Settings {
                 "--grace" => settings.grace = Duration::from_secs(number()?.into()),
                 "--waiting" => settings.waiting = number()? as usize,
                 "--waiting-per-address" => settings.waiting_per_address = number()? as usize,
+                "--bash" => settings.bash = PathBuf::from(value),
+                "--busybox" => settings.busybox = PathBuf::from(value),
                 "--sftp-server" => settings.sftp_server = PathBuf::from(value),
                 "--curl" => settings.curl = PathBuf::from(value),
                 "--url" => settings.url = value,
@@ -72,6 +78,8 @@ impl Settings {
             ("--grace", self.grace.as_secs().to_string()),
             ("--waiting", self.waiting.to_string()),
             ("--waiting-per-address", self.waiting_per_address.to_string()),
+            ("--bash", self.bash.to_string_lossy().into_owned()),
+            ("--busybox", self.busybox.to_string_lossy().into_owned()),
             ("--sftp-server", self.sftp_server.to_string_lossy().into_owned()),
             ("--curl", self.curl.to_string_lossy().into_owned()),
         ]
@@ -101,7 +109,8 @@ mod tests {
 
     #[test]
     fn settings_survive_the_way_to_the_next_role() {
-        let given = ["--prefix", "/tmp/x", "--port", "2222", "--grace", "7", "--waiting", "9"];
+        let given =
+            ["--prefix", "/tmp/x", "--port", "2222", "--grace", "7", "--bash", "/x", "--busybox", "/y"];
         let settings = Settings::parse(given.map(String::from)).unwrap();
         assert_eq!(Settings::parse(settings.arguments()).unwrap(), settings);
         assert_eq!(settings.path("/run/lifeboat"), Path::new("/tmp/x/run/lifeboat"));

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Log, Server, bytes, noise, run, sftp_server, until, wait, write};
+use harness::{Log, Server, authorize, bytes, make_key, noise, run, sftp_server, until, wait, write};
 use host::sys::process::{self, Spawn};
 use host::sys::tty;
 use std::ffi::{OsStr, OsString};
@@ -119,6 +119,28 @@ fn a_shell_is_a_login_shell() {
     let done = run(server.ssh(&["-tt"]).arg("tty; exit 3"), b"");
     assert_eq!(done.code(), Some(3), "{}", done.stderr);
     assert!(done.text().contains("/dev/pts/"), "{}", done.text());
+}
+
+#[test]
+fn where_bash_cannot_be_started_there_is_another_shell_and_a_line_that_says_so() {
+    need_client!();
+    let cases = [
+        ("/nonexistent/bash", "/nonexistent/bash is not there: is its layer mounted?"),
+        ("/etc/passwd", "Permission denied"),
+    ];
+    for (bash, reason) in cases {
+        let prepare = |dir: &Path| authorize(dir, &make_key(dir, "key", &["-t", "ed25519"]));
+        let server = Server::start(prepare, &["--bash", bash, "--busybox", "/bin/sh"]);
+        let line = format!("bash cannot be started ({reason}): this is busybox sh");
+        let done = server.run("echo $0 $SHELL; exit 7");
+        assert_eq!((done.text().as_str(), done.code()), ("sh /bin/sh\n", Some(7)), "{bash}");
+        assert_eq!(done.stderr, format!("{line}\n"), "{bash}: once, and not among what the command says");
+        // On a terminal, which a child that fails to start would have hung up.
+        let done = run(&mut server.ssh(&["-tt"]), b"echo this is $0 on $(tty); exit 4\n");
+        assert_eq!(done.code(), Some(4), "{bash}: {}", done.text());
+        assert!(done.text().starts_with(&format!("{line}\r\n")), "{bash}: {}", done.text());
+        assert!(done.text().contains("this is -sh on /dev/pts/"), "{bash}: {}", done.text());
+    }
 }
 
 #[test]

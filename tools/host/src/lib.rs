@@ -23,6 +23,7 @@ pub mod nic;
 pub mod params;
 pub mod proc;
 pub mod root;
+pub mod shell;
 pub mod statefile;
 pub mod sys;
 pub mod sysfs;

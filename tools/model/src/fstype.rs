@@ -38,6 +38,9 @@ pub struct FsType {
     pub writes: bool,
     /// It has a journal, and this option leaves it alone; empty: `ro` alone does.
     pub unreplayed: Option<&'static str>,
+    /// Its superblock may ask for a panic upon an error (`tune2fs -e panic`), of a reader too (fs/ext4/super.c,
+    /// ext4_handle_error); this option makes it read-only instead.
+    pub calm: Option<&'static str>,
     /// The program that checks it: a row of [`crate::foreign::FOREIGN`].
     pub checker: Option<&'static str>,
 }
@@ -49,6 +52,7 @@ const fn disk(name: &'static str) -> FsType {
         origin: Origin::Device,
         writes: true,
         unreplayed: None,
+        calm: None,
         checker: None,
     }
 }
@@ -76,6 +80,10 @@ impl FsType {
 
     const fn unreplayed(self, option: &'static str) -> FsType {
         FsType { unreplayed: Some(option), ..self }
+    }
+
+    const fn calm(self, option: &'static str) -> FsType {
+        FsType { calm: Some(option), ..self }
     }
 
     const fn checker(self, program: &'static str) -> FsType {
@@ -106,9 +114,9 @@ pub const FSTYPES: &[FsType] = &[
     virtual_("efivarfs"),
     read_only("erofs"),
     disk("exfat").checker("fsck.exfat"),
-    disk("ext2").checker("e2fsck"),
-    disk("ext3").unreplayed("noload").checker("e2fsck"),
-    disk("ext4").unreplayed("noload").checker("e2fsck"),
+    disk("ext2").calm(REMOUNT_RO).checker("e2fsck"),
+    disk("ext3").unreplayed("noload").calm(REMOUNT_RO).checker("e2fsck"),
+    disk("ext4").unreplayed("noload").calm(REMOUNT_RO).checker("e2fsck"),
     disk("f2fs").unreplayed("norecovery").checker("fsck.f2fs"),
     virtual_("fuse"),
     virtual_("hugetlbfs"),
@@ -137,6 +145,8 @@ pub const FSTYPES: &[FsType] = &[
     disk("xfs").unreplayed("norecovery").checker("xfs_repair"),
 ];
 
+const REMOUNT_RO: &str = "errors=remount-ro";
+
 pub fn row(name: &str) -> Option<&'static FsType> {
     FSTYPES.iter().find(|row| row.name == name)
 }
@@ -150,6 +160,13 @@ mod tests {
     fn types_are_sorted_and_each_is_there_once() {
         for pair in FSTYPES.windows(2) {
             assert!(pair[0].name < pair[1].name, "{} before {}", pair[0].name, pair[1].name);
+        }
+    }
+
+    #[test]
+    fn no_superblock_of_ext_brings_the_machine_down() {
+        for row in FSTYPES {
+            assert_eq!(row.calm.is_some(), row.checker == Some("e2fsck"), "{}", row.name);
         }
     }
 

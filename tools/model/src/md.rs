@@ -8,7 +8,7 @@
 pub mod conf;
 mod name;
 
-pub use name::{Name, Names};
+pub use name::{Name, Names, places};
 
 use crate::consent;
 use crate::plan::{MdBare, MdMember, MdStart, Step};

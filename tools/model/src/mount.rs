@@ -703,11 +703,6 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
         Through::Overlay { steps, path, notice } => {
             plan.mounts.extend(steps);
             plan.notices.push(notice);
-            // A full overlay gives errors, upon which a file system may want the machine to panic.
-            let has_errors = data.iter().any(|word| word.starts_with("errors="));
-            if matches!(plan.fstype.as_str(), "ext2" | "ext3" | "ext4") && !has_errors {
-                data.push("errors=remount-ro".to_string());
-            }
             overlay = Some(path);
         }
         Through::Refused(why) => {
@@ -719,6 +714,7 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
         }
         Through::Nothing => {}
     }
+    calm(row, &mut data, "");
     if request.mkdir {
         plan.mounts.push(Step::MakeDirectory { path: request.target.to_string() });
     }
@@ -748,6 +744,17 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
     }
     plan.mounts.extend(spread(options, request.target));
     Ok(plan)
+}
+
+/// Nothing that a disk says brings the rescue down, unless a person asks for that, or has asked for it in the options
+/// of the mount that is changed.
+fn calm(row: Option<&FsType>, data: &mut Vec<String>, before: &str) {
+    let Some(option) = row.and_then(|row| row.calm) else { return };
+    let is_said =
+        data.iter().map(String::as_str).chain(before.split(',')).any(|word| word.starts_with("errors="));
+    if !is_said {
+        data.push(option.to_string());
+    }
 }
 
 /// A loop device over a file, or over a window of anything.
@@ -1113,13 +1120,16 @@ pub fn remount(
         }
         plan.opens = opens_all(storage, device, &siblings(storage, device)?, by)?;
     }
+    let mut data = options.data.clone();
+    // The flags of a bind are the mount point's alone.
+    calm(fstype::row(&mount.fstype).filter(|_| !bind), &mut data, &mount.super_options);
     let words = ["remount"].into_iter().chain(bind.then_some("bind")).chain(all.flags.iter().copied());
     plan.mounts.push(Step::Mount {
         source: mount.source.clone(),
         target: mount.target.clone(),
         fstype: String::new(),
         flags: words.map(str::to_string).collect(),
-        data: options.data.join(","),
+        data: data.join(","),
     });
     plan.mounts.extend(spread(options, &mount.target));
     Ok(plan)

@@ -175,7 +175,10 @@ fn tags_are_told_from_paths() {
 fn mounting_opens_the_device_and_nothing_else() {
     let storage = one_disk(fs("ext4"));
     let got = steps(&storage, "/dev/sda1", None, "noexec");
-    assert_eq!(got.unwrap(), "rescue writable /dev/sda1\nmount -t ext4 -o noexec /dev/sda1 /mnt");
+    assert_eq!(
+        got.unwrap(),
+        "rescue writable /dev/sda1\nmount -t ext4 -o noexec,errors=remount-ro /dev/sda1 /mnt"
+    );
 }
 
 #[test]
@@ -191,10 +194,13 @@ fn a_read_only_array_becomes_writable_after_its_members_and_the_lowest_first() {
     ];
     let storage = storage(vec![sda, sdb, md0, md1], seen);
     let want = "rescue writable /dev/sda\nrescue writable /dev/sdb\nmdadm --readwrite /dev/md0\n\
-                mdadm --readwrite /dev/md1\nmount -t ext4 /dev/md1 /mnt";
+                mdadm --readwrite /dev/md1\nmount -t ext4 -o errors=remount-ro /dev/md1 /mnt";
     assert_eq!(steps(&storage, "/dev/md1", None, "").unwrap(), want);
     // Read-only, all stays as it is.
-    assert_eq!(steps(&storage, "/dev/md1", None, "ro").unwrap(), "mount -t ext4 -o ro /dev/md1 /mnt");
+    assert_eq!(
+        steps(&storage, "/dev/md1", None, "ro").unwrap(),
+        "mount -t ext4 -o ro,errors=remount-ro /dev/md1 /mnt"
+    );
 }
 
 #[test]
@@ -202,8 +208,8 @@ fn a_journal_is_left_alone_under_the_guard_and_that_is_said() {
     let said = "/dev/sda1: its journal was not replayed, so the last changes are not shown";
     let dirty = |format: &str| one_disk(Signature { dirty: true, ..fs(format) });
     let cases = [
-        ("ext4", "mount -t ext4 -o ro,noload /dev/sda1 /mnt"),
-        ("ext3", "modprobe fs-ext3\nmount -t ext3 -o ro,noload /dev/sda1 /mnt"),
+        ("ext4", "mount -t ext4 -o ro,noload,errors=remount-ro /dev/sda1 /mnt"),
+        ("ext3", "modprobe fs-ext3\nmount -t ext3 -o ro,noload,errors=remount-ro /dev/sda1 /mnt"),
         ("xfs", "modprobe fs-xfs\nmount -t xfs -o ro,norecovery /dev/sda1 /mnt"),
         ("btrfs", "modprobe fs-btrfs\nmount -t btrfs -o ro,rescue=nologreplay /dev/sda1 /mnt"),
         ("ntfs", "modprobe fs-ntfs3\nmount -t ntfs3 -o ro /dev/sda1 /mnt"),
@@ -214,10 +220,10 @@ fn a_journal_is_left_alone_under_the_guard_and_that_is_said() {
     }
     // Asked for already.
     let got = steps(&dirty("ext4"), "/dev/sda1", None, "ro,noload").unwrap();
-    assert_eq!(got, format!("mount -t ext4 -o ro,noload /dev/sda1 /mnt\n{said}"));
+    assert_eq!(got, format!("mount -t ext4 -o ro,noload,errors=remount-ro /dev/sda1 /mnt\n{said}"));
     // For writing, it is replayed.
     let got = steps(&dirty("ext4"), "/dev/sda1", None, "").unwrap();
-    assert_eq!(got, "rescue writable /dev/sda1\nmount -t ext4 /dev/sda1 /mnt");
+    assert_eq!(got, "rescue writable /dev/sda1\nmount -t ext4 -o errors=remount-ro /dev/sda1 /mnt");
 }
 
 #[test]
@@ -226,7 +232,10 @@ fn what_has_been_made_writable_is_mounted_as_ever() {
     for device in &mut storage.devices {
         (device.guard, device.block.read_only) = (Some(Wanted::Writable), false);
     }
-    assert_eq!(steps(&storage, "/dev/sda1", None, "ro").unwrap(), "mount -t ext4 -o ro /dev/sda1 /mnt");
+    assert_eq!(
+        steps(&storage, "/dev/sda1", None, "ro").unwrap(),
+        "mount -t ext4 -o ro,errors=remount-ro /dev/sda1 /mnt"
+    );
 }
 
 #[test]
@@ -297,7 +306,7 @@ fn a_member_of_a_running_array_leads_to_the_array() {
 fn a_member_is_looked_at_with_its_type_and_never_written_to() {
     let storage = one_disk(sign("linux_raid_member", Usage::Raid));
     let got = steps(&storage, "/dev/sda1", Some("ext4"), "ro").unwrap();
-    assert_eq!(got, "mount -t ext4 -o ro /dev/sda1 /mnt");
+    assert_eq!(got, "mount -t ext4 -o ro,errors=remount-ro /dev/sda1 /mnt");
     assert_eq!(
         steps(&storage, "/dev/sda1", Some("ext4"), "").unwrap_err(),
         "/dev/sda1 is a member of a RAID array; writing to it alone would tear it apart: \
@@ -314,7 +323,7 @@ fn an_ambiguous_device_takes_a_type_and_no_guess() {
         "/dev/sda looks like ext4 and like xfs: -t TYPE says which, and wipefs /dev/sda lists where each is"
     );
     let got = steps(&storage, "/dev/sda", Some("ext4"), "ro").unwrap();
-    assert_eq!(got, "mount -t ext4 -o ro /dev/sda /mnt");
+    assert_eq!(got, "mount -t ext4 -o ro,errors=remount-ro /dev/sda /mnt");
 }
 
 #[test]
@@ -322,7 +331,7 @@ fn types_after_t_choose_and_never_override_what_was_found() {
     let storage = one_disk(fs("ext4"));
     for types in ["auto", "ext3,ext4", "noxfs,vfat"] {
         let got = steps(&storage, "/dev/sda1", Some(types), "ro").unwrap();
-        assert_eq!(got, "mount -t ext4 -o ro /dev/sda1 /mnt", "{types}");
+        assert_eq!(got, "mount -t ext4 -o ro,errors=remount-ro /dev/sda1 /mnt", "{types}");
     }
     for types in ["xfs,vfat", "noext4", "noext3,ext4"] {
         let error = steps(&storage, "/dev/sda1", Some(types), "ro").unwrap_err();
@@ -445,11 +454,14 @@ fn a_file_goes_through_a_loop_device() {
         let plan = plan(&Storage::default(), &able, &request).unwrap();
         plan.steps().iter().map(Step::text).collect::<Vec<_>>().join("\n")
     };
-    assert_eq!(text(""), "mkdir -p /mnt\nlosetup --find --show '/root/a b.img'\nmount -t ext4 '{made}' /mnt");
+    assert_eq!(
+        text(""),
+        "mkdir -p /mnt\nlosetup --find --show '/root/a b.img'\nmount -t ext4 -o errors=remount-ro '{made}' /mnt"
+    );
     assert_eq!(
         text("loop,ro,offset=512,sizelimit=1024"),
         "mkdir -p /mnt\nlosetup --find --show --read-only --offset 512 --sizelimit 1024 '/root/a b.img'\n\
-         mount -t ext4 -o ro,noload '{made}' /mnt"
+         mount -t ext4 -o ro,noload,errors=remount-ro '{made}' /mnt"
     );
 }
 
@@ -531,6 +543,16 @@ fn a_remount_keeps_what_it_does_not_name_and_opens_the_device_for_writing() {
     ];
     for (options, dir_alone, want) in cases {
         assert_eq!(text(&mount, options, dir_alone).unwrap(), want, "{options} {dir_alone}");
+    }
+    let as_disk_says = mounted("rw,relatime", "rw");
+    let cases = [
+        ("remount,noexec", "remount,relatime,noexec,errors=remount-ro"),
+        ("remount,noexec,errors=panic", "remount,relatime,noexec,errors=panic"),
+        ("remount,bind,noexec", "remount,bind,relatime,noexec"),
+    ];
+    for (options, want) in cases {
+        let got = text(&as_disk_says, options, true).unwrap();
+        assert_eq!(got.lines().last(), Some(&*format!("mount -o {want} /dev/sda1 /mnt")), "{options}");
     }
     let unreplayed = mounted("ro,relatime", "ro,norecovery");
     assert_eq!(
@@ -654,6 +676,25 @@ fn a_busy_mount_names_who_holds_it_and_how_to_go_on() {
 }
 
 #[test]
+fn no_superblock_of_ext_brings_the_machine_down_unless_a_person_asks_for_it() {
+    let open = "rescue writable /dev/sda1\n";
+    let cases = [
+        ("ext2", "", format!("{open}mount -t ext2 -o errors=remount-ro /dev/sda1 /mnt")),
+        ("ext3", "noatime", format!("{open}mount -t ext3 -o noatime,errors=remount-ro /dev/sda1 /mnt")),
+        ("ext4", "", format!("{open}mount -t ext4 -o errors=remount-ro /dev/sda1 /mnt")),
+        ("ext4", "errors=panic", format!("{open}mount -t ext4 -o errors=panic /dev/sda1 /mnt")),
+        ("ext4", "errors=continue,ro", "mount -t ext4 -o ro,errors=continue /dev/sda1 /mnt".to_string()),
+        ("ext4", "ro", "mount -t ext4 -o ro,errors=remount-ro /dev/sda1 /mnt".to_string()),
+        ("xfs", "", format!("{open}mount -t xfs /dev/sda1 /mnt")),
+    ];
+    for (fstype, options, want) in cases {
+        let got = steps(&one_disk(fs(fstype)), "/dev/sda1", None, options).unwrap();
+        let got: Vec<&str> = got.lines().filter(|line| !line.starts_with("modprobe")).collect();
+        assert_eq!(got.join("\n"), want, "{fstype} {options}");
+    }
+}
+
+#[test]
 fn a_dirty_journal_under_the_guard_is_replayed_in_memory_unless_it_is_left_alone() {
     let dirty = |format: &str| Signature { dirty: true, ..fs(format) };
     let with = |signature: Signature, options: &str, memory: u64| {
@@ -692,15 +733,21 @@ fn a_dirty_journal_under_the_guard_is_replayed_in_memory_unless_it_is_left_alone
             "replayed in memory",
         ),
         (dirty("xfs"), "ro", gib, format!("mount -t xfs -o ro {through}"), "-o norecovery shows that"),
-        (dirty("ext4"), "ro,noload", gib, format!("mount -t ext4 -o ro,noload {direct}"), "not shown"),
+        (
+            dirty("ext4"),
+            "ro,noload",
+            gib,
+            format!("mount -t ext4 -o ro,noload,errors=remount-ro {direct}"),
+            "not shown",
+        ),
         (
             dirty("ext4"),
             "ro",
             1 << 20,
-            format!("mount -t ext4 -o ro,noload {direct}"),
+            format!("mount -t ext4 -o ro,noload,errors=remount-ro {direct}"),
             "no overlay shows them: 1M of memory",
         ),
-        (fs("ext4"), "ro", gib, format!("mount -t ext4 -o ro {direct}"), ""),
+        (fs("ext4"), "ro", gib, format!("mount -t ext4 -o ro,errors=remount-ro {direct}"), ""),
         (dirty("ntfs"), "ro", gib, format!("mount -t ntfs3 -o ro {direct}"), "not shown"),
         (dirty("vfat"), "ro", gib, format!("mount -t vfat -o ro {direct}"), ""),
     ];

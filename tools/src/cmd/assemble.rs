@@ -6,14 +6,14 @@ mod stop;
 use super::volumes::{self, GroupLine, Groups};
 use super::writable::drive;
 use crate::apply::{self, Door};
-use crate::report::{Answer, notice};
+use crate::report::{Answer, notice, without_errno};
 use crate::scan::Scan;
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail};
 use host::sysfs::Node;
 use model::consent;
 use model::lvm;
-use model::md::conf::{self, Entry};
+use model::md::conf::{self, Conf, Entry};
 use model::md::{self, Judgement, Names, Part, Refusal, Wishes};
 use model::plan::Step;
 use model::status::status;
@@ -22,7 +22,7 @@ use model::text::{Column, Untrusted, table};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Finds md arrays (RAID0, 1, 4, 5, 6, 10, linear) and volume groups of LVM, and starts them, read-only
 /// unless --rw: then not one byte of a disk changes. Also those that stand on arrays, or on what
@@ -33,8 +33,10 @@ use std::path::Path;
 /// mdadm that would do it anyway. Where two halves of a mirror went on without each other, or two
 /// disks are copies, neither is started before --with says which is right.
 ///
-/// They get the number or name that an /etc/mdadm/mdadm.conf, else their superblock gives them,
-/// where it is free, else one from /dev/md127 downwards, with a link below /dev/md.
+/// They get the number or name that an mdadm.conf (--config, else /etc/mdadm/mdadm.conf or
+/// /etc/mdadm.conf of this system), else their superblock gives them, where it is free, else one
+/// from /dev/md127 downwards, with a link below /dev/md. Of an mdadm.conf nothing but its ARRAY
+/// lines with a UUID is used; what is wrong in it is named with its line.
 ///
 /// Volumes of LVM that the kernel writes to as they start (RAID, mirrors, thin pools, caches) are
 /// refused for reading: rescue overlay makes them safe to start. Of two groups with one name, and of a
@@ -67,8 +69,11 @@ struct Args {
     /// Volumes with holes too: what lay on a missing PV reads as errors
     #[arg(long)]
     partial: bool,
+    /// Names by the ARRAY lines of this mdadm.conf, such as /mnt/etc/mdadm/mdadm.conf
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Stop them instead (volumes, then what is open, then arrays), and put the write guard of their members back on
-    #[arg(long, conflicts_with_all = ["rw", "with", "json", "partial"])]
+    #[arg(long, conflicts_with_all = ["rw", "with", "json", "partial", "config"])]
     stop: bool,
     /// Only these: by name (vg, vg/root), number, UUID, or one of their members or disks
     #[arg(value_name = "ARRAY|GROUP")]
@@ -159,17 +164,23 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     if args.stop {
         return stop::run(context, &args, &typed);
     }
-    let mut work =
-        Work { context, args: &args, typed: &typed, lines: BTreeMap::new(), tried: BTreeSet::new() };
-    let configured = conf::parse(&context.root.read_text(conf::PATH).unwrap_or_default());
+    let conf = configured(context, args.config.as_deref())?;
+    let mut work = Work {
+        context,
+        args: &args,
+        typed: &typed,
+        conf: &conf,
+        lines: BTreeMap::new(),
+        tried: BTreeSet::new(),
+    };
     let mut storage = Scan::begin(context).examine(|_| true);
-    let mut names = Names::of(&storage).and_links(links(context));
+    let mut names = Names::of(&storage).and_links(links(context)).and_reserved(&storage, &conf);
     let with = args.with.iter().map(|text| chosen(&storage, text)).collect::<anyhow::Result<Vec<Id>>>()?;
     let wishes = lvm::Wishes { writable: args.rw, named: false, partial: args.partial, with: &with };
     let mut groups = Groups::new(context, &typed, args.dry_run, wishes, &args.arrays);
     for _ in 0..PASSES {
         // Arrays first: a group may stand on them, and its PVs are seen on their members until they run.
-        let mut started = work.pass(&storage, &mut names, &configured, &with);
+        let mut started = work.pass(&storage, &mut names, &with);
         if started == 0 {
             started = groups.pass(&storage);
         }
@@ -179,6 +190,35 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         storage = Scan::begin(context).examine(|_| true);
     }
     work.finish(&storage, groups)
+}
+
+/// The names that an mdadm.conf gives: of the file that a person names, which has to be there, else of this system.
+/// What is wrong in it is told.
+pub fn configured(context: &Context, file: Option<&Path>) -> anyhow::Result<Conf> {
+    let asked = file.map(std::path::absolute).transpose()?;
+    let candidates: Vec<&Path> = match &asked {
+        Some(file) => vec![file],
+        None => conf::PATHS.iter().map(Path::new).collect(),
+    };
+    for path in candidates {
+        let text = match context.root.read_text(path) {
+            Ok(text) => text,
+            Err(error) if asked.is_none() => {
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    let text = format!("read {}: {}", path.display(), without_errno(&error.to_string()));
+                    notice(context.name, &text);
+                }
+                continue;
+            }
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        };
+        let conf = conf::parse(&text);
+        for finding in &conf.findings {
+            notice(context.name, &format!("{}:{finding}", Untrusted(&path.to_string_lossy())));
+        }
+        return Ok(conf);
+    }
+    Ok(Conf::default())
 }
 
 /// Links below /dev/md that lead somewhere.
@@ -212,6 +252,7 @@ struct Work<'a> {
     context: &'a Context,
     args: &'a Args,
     typed: &'a str,
+    conf: &'a Conf,
     /// By UUID.
     lines: BTreeMap<String, Line>,
     /// Arrays of which a start was tried, with success or not.
@@ -220,13 +261,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// One look at everything; returns how many arrays were started.
-    fn pass(
-        &mut self,
-        storage: &Storage,
-        names: &mut Names,
-        configured: &BTreeMap<String, Entry>,
-        with: &[Id],
-    ) -> usize {
+    fn pass(&mut self, storage: &Storage, names: &mut Names, with: &[Id]) -> usize {
         let mut started = 0;
         for array in &storage.arrays {
             if self.tried.contains(&array.uuid) || is_empty(storage, array) {
@@ -239,10 +274,7 @@ impl Work<'_> {
             }
             let line = match array.device.as_ref().and_then(|id| storage.get(id)) {
                 Some(device) => self.running(storage, device, &judgement),
-                None => {
-                    let entry = configured.get(&array.uuid);
-                    self.start(storage, judgement, entry, names, &wishes)
-                }
+                None => self.start(storage, judgement, names, &wishes),
             };
             if line.state == State::Started {
                 started += 1;
@@ -256,7 +288,30 @@ impl Work<'_> {
     }
 
     fn is_asked_for(&self, storage: &Storage, array: &Array, judgement: &Judgement) -> bool {
-        self.args.arrays.iter().any(|text| means(storage, array, judgement, text))
+        self.args.arrays.iter().any(|text| self.means(storage, array, judgement, text))
+    }
+
+    fn means(&self, storage: &Storage, array: &Array, judgement: &Judgement, text: &str) -> bool {
+        let found = device(storage, text);
+        let is_it = found.is_some_and(|found| {
+            let of_member = |id: &Id| {
+                *id == found.id
+                    || storage.get(id).is_some_and(|member| member.parent.as_ref() == Some(&found.id))
+            };
+            array.device.as_ref() == Some(&found.id) || array.members.iter().any(of_member)
+        });
+        // A node that is there is that device, whatever an array would like to be called.
+        let is_called = || judgement.is_called(text) || self.conf.is_called(&array.uuid, text);
+        is_it || (found.is_none() && is_called())
+    }
+
+    /// The name that the file gives which a person points to, where the running array has another.
+    fn other_name(&self, device: &Device, uuid: &str) -> Option<String> {
+        let name = self.args.config.as_ref().and_then(|_| self.conf.name(uuid))?;
+        let [link, node] = md::places(name);
+        let leads =
+            self.context.root.link(&link).is_ok_and(|to| to.file_name() == Some(device.block.name.as_ref()));
+        (!leads && device.path != node).then_some(link)
     }
 
     /// One that the kernel has already: made writable where that is asked for, else only told of.
@@ -279,6 +334,10 @@ impl Work<'_> {
             line.reason = Some(format!("{} holds its members, and does not run", device.path));
             line.advice = Some(format!("rescue assemble --stop {} && rescue assemble", device.path));
             return line;
+        }
+        if let Some(name) = self.other_name(device, &judgement.uuid) {
+            line.reason = Some(format!("runs already, so it is not {name} as mdadm.conf has it"));
+            line.advice = Some(format!("rescue assemble --stop {} first", device.path));
         }
         // What the kernel took in is in use by the array itself; the rest was left out.
         let own = |path: &str| {
@@ -314,19 +373,14 @@ impl Work<'_> {
         &self,
         storage: &Storage,
         mut judgement: Judgement,
-        entry: Option<&Entry>,
         names: &mut Names,
         wishes: &Wishes<'_>,
     ) -> Line {
-        let wanted = match entry {
-            Some(Entry::Named(name)) => Some(name.as_str()),
-            // Who names it means it.
-            Some(Entry::Ignored) if self.args.arrays.is_empty() => {
-                judgement.refusal = judgement.refusal.or(Some(Refusal::Ignored));
-                None
-            }
-            Some(Entry::Ignored) | None => None,
-        };
+        let wanted = self.conf.name(&judgement.uuid);
+        // Who names it means it.
+        if self.conf.entry(&judgement.uuid) == Some(&Entry::Ignored) && self.args.arrays.is_empty() {
+            judgement.refusal = judgement.refusal.or(Some(Refusal::Ignored));
+        }
         let mut line = self.line(storage, &judgement, State::ToStart);
         if let Some(refusal) = &judgement.refusal {
             line.state = State::Refused;
@@ -409,7 +463,7 @@ impl Work<'_> {
             let meant = |line: &Line| {
                 let array = storage.arrays.iter().find(|array| array.uuid == line.uuid);
                 array.is_some_and(|array| {
-                    means(storage, array, &md::judge(storage, array, &Wishes::default()), text)
+                    self.means(storage, array, &md::judge(storage, array, &Wishes::default()), text)
                 })
             };
             if !self.lines.values().any(meant) && !groups.is_known(storage, text) {
@@ -474,18 +528,6 @@ fn is_empty(storage: &Storage, array: &Array) -> bool {
         && device.and_then(|device| device.block.md.as_ref()).is_some_and(|md| !md::is_running(md))
 }
 
-fn means(storage: &Storage, array: &Array, judgement: &Judgement, text: &str) -> bool {
-    let found = device(storage, text);
-    let is_it = found.is_some_and(|found| {
-        let of_member = |id: &Id| {
-            *id == found.id || storage.get(id).is_some_and(|member| member.parent.as_ref() == Some(&found.id))
-        };
-        array.device.as_ref() == Some(&found.id) || array.members.iter().any(of_member)
-    });
-    // A node that is there is that device, whatever an array would like to be called.
-    is_it || (found.is_none() && judgement.is_called(text))
-}
-
 fn notices(line: &Line, rw: bool, unread: &[&str]) -> Vec<String> {
     let shown = Untrusted(&line.name).to_string();
     let array = match &line.device {
@@ -502,6 +544,7 @@ fn notices(line: &Line, rw: bool, unread: &[&str]) -> Vec<String> {
     let advice = line.advice.as_ref().map(|advice| format!(": {advice}")).unwrap_or_default();
     match line.state {
         State::Refused => texts.push(format!("{array} is not started: {reason}{advice}")),
+        State::Running if !reason.is_empty() => texts.push(format!("{array} {reason}{advice}")),
         State::Failed => texts.push(format!("{array}: {reason}")),
         State::Started | State::ToStart if !reason.is_empty() => texts.push(format!("{array}: {reason}")),
         State::Started | State::ToStart | State::Running => {}
@@ -553,3 +596,6 @@ fn screen(lines: &[Line]) -> String {
         .collect();
     table(&columns, &rows, true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,9 @@ use std::path::{Path, PathBuf};
 /// memory, in an overlay that umount drops, and a line says so. What lies on the
 /// disk itself is shown with -o ro,noload (xfs, f2fs: norecovery; btrfs: rescue=nologreplay).
 ///
+/// ext2, ext3 and ext4 get errors=remount-ro unless errors= is given: a superblock may ask
+/// for a kernel panic upon an error, and that would end the rescue.
+///
 /// As rescue mount, it mounts read-only unless --rw is given.
 ///
 /// ntfs is the kernel's ntfs3; -t ntfs-3g is the other driver. What is not here (-a and

@@ -1,14 +1,14 @@
 //! `rescue overlay`: devices, with the arrays and file systems on them, as throw-away writable copies. What is decided is
 //! in `model::overlay`; here names are looked up, and what was made is shown.
 
-use super::assemble::links;
+use super::assemble::{configured, links};
 use crate::apply::{self, Door};
 use crate::report::{Answer, notice};
 use crate::scan::{DEADLINE, Image, Scan, settle};
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail};
 use contract::exit;
-use model::md::conf::{self, Entry};
+use model::md::conf::Conf;
 use model::md::{self, Names, Wishes};
 use model::overlay::{self, Overlay, Plan, Purpose, Room, Store, Wish};
 use model::storage::{Id, Storage};
@@ -151,7 +151,8 @@ fn make(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer> {
         let again = if plan.stopped.is_empty() { "" } else { "; rescue assemble starts the arrays again" };
         bail!("{error:#}{again}");
     }
-    let (storage, arrays, failed) = start_arrays(context, typed, &plan);
+    let conf = configured(context, None)?;
+    let (storage, arrays, failed) = start_arrays(context, typed, &plan, &conf);
     let is_new = |one: &Overlay| plan.overlays.iter().any(|(path, _)| *path == one.path);
     let new: Vec<Overlay> = overlay::list(&storage).into_iter().filter(|one| is_new(one)).collect();
     for text in hints(&storage, &new) {
@@ -193,12 +194,11 @@ fn look(context: &Context, words: &[String]) -> anyhow::Result<(Storage, Vec<Id>
 
 /// Starts the arrays on what was just made, from that alone; returns the graph afterwards, their
 /// paths, and how many could not be started.
-fn start_arrays(context: &Context, typed: &str, plan: &Plan) -> (Storage, Vec<String>, usize) {
-    let configured = conf::parse(&context.root.read_text(conf::PATH).unwrap_or_default());
+fn start_arrays(context: &Context, typed: &str, plan: &Plan, conf: &Conf) -> (Storage, Vec<String>, usize) {
     let (mut started, mut tried, mut failed) = (Vec::new(), BTreeSet::new(), 0);
     let mut storage = Scan::begin(context).examine(|_| true);
     for _ in 0..PASSES {
-        let mut names = Names::of(&storage).and_links(links(context));
+        let mut names = Names::of(&storage).and_links(links(context)).and_reserved(&storage, conf);
         let before = started.len();
         for array in overlay::to_start(&storage).filter(|_| !plan.overlays.is_empty()) {
             if !tried.insert(array.uuid.clone()) {
@@ -211,11 +211,7 @@ fn start_arrays(context: &Context, typed: &str, plan: &Plan) -> (Storage, Vec<St
                 failed += 1;
                 continue;
             }
-            let asked = match configured.get(&array.uuid) {
-                Some(Entry::Named(name)) => Some(name.as_str()),
-                Some(Entry::Ignored) | None => None,
-            };
-            let name = names.choose(&judgement, asked);
+            let name = names.choose(&judgement, conf.name(&array.uuid));
             let outcome = overlay::start(&storage, &judgement, &name, typed)
                 .map_err(anyhow::Error::from)
                 .and_then(|steps| Door::open(context, typed)?.make_all(&steps));

@@ -1,10 +1,11 @@
 //! Starting, signalling and reaping processes.
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -32,6 +33,18 @@ pub struct Spawn<'a> {
     pub cgroup: Option<&'a str>,
     /// Make stdin the controlling terminal of the new session.
     pub terminal: bool,
+    /// What is executed where the kernel refuses the program.
+    pub instead: Option<Instead<'a>>,
+}
+
+/// By the same child: where one fails that has a terminal, the kernel hangs that up for all who have it open.
+#[derive(Debug)]
+pub struct Instead<'a> {
+    pub argv: &'a [&'a OsStr],
+    pub arg0: Option<&'a OsStr>,
+    pub environment: &'a [(OsString, OsString)],
+    /// The line that goes to stderr before it: of the program that was refused, and why.
+    pub notice: fn(&Path, &io::Error) -> String,
 }
 
 impl<'a> Spawn<'a> {
@@ -49,7 +62,56 @@ impl<'a> Spawn<'a> {
             nice: 0,
             cgroup: None,
             terminal: false,
+            instead: None,
         }
+    }
+}
+
+/// The arguments of execve(2), made before the fork.
+struct Program {
+    path: CString,
+    argv: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Program {
+    fn new(
+        argv: &[&OsStr],
+        arg0: Option<&OsStr>,
+        environment: &[(OsString, OsString)],
+    ) -> io::Result<Program> {
+        let [program, arguments @ ..] = argv else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "empty argv"));
+        };
+        let string = |word: &OsStr| CString::new(word.as_bytes());
+        let variable = |(name, value): &(OsString, OsString)| {
+            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())
+        };
+        let arg0 = arg0.unwrap_or(program);
+        Ok(Program {
+            path: string(program)?,
+            argv: std::iter::once(arg0)
+                .chain(arguments.iter().copied())
+                .map(string)
+                .collect::<Result<_, _>>()?,
+            environment: environment.iter().map(variable).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Returns only when the kernel refused. execvp(3), which std calls, makes a success of ENOEXEC: it gives what the
+    /// kernel does not recognise to /bin/sh, as a script.
+    fn execute(&self) -> io::Error {
+        let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+            strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        let (argv, environment) = (pointers(&self.argv), pointers(&self.environment));
+        // SAFETY: strings that end in NUL, and arrays of them that end in null, which live until this returns.
+        unsafe { libc::execve(self.path.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
+        io::Error::last_os_error()
+    }
+
+    fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.path.as_bytes()))
     }
 }
 
@@ -71,20 +133,20 @@ pub fn null() -> io::Result<File> {
     File::options().read(true).write(true).open("/dev/null")
 }
 
-/// Starts a child; it is reaped by [`reap`].
+/// Starts a child; it is reaped by [`reap`]. The program is a path: it is looked for nowhere.
 ///
 /// Errors: what fork or execve said.
 pub fn spawn(spawn: Spawn<'_>) -> io::Result<i32> {
-    let [program, arguments @ ..] = spawn.argv else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "empty argv"));
+    let program = Program::new(spawn.argv, spawn.arg0, spawn.environment)?;
+    let instead = match spawn.instead {
+        Some(Instead { argv, arg0, environment, notice }) => {
+            Some((Program::new(argv, arg0, environment)?, notice))
+        }
+        None => None,
     };
     let stdio = |file: Option<File>| file.map_or_else(Stdio::null, Stdio::from);
-    let mut command = Command::new(program);
+    let mut command = Command::new(spawn.argv[0]); // in its place, `prepare` executes it
     command
-        .args(arguments)
-        .env_clear()
-        .envs(spawn.environment.iter().map(|(name, value)| (name, value)))
-        .arg0(spawn.arg0.unwrap_or(program))
         .current_dir(spawn.directory)
         .stdin(stdio(spawn.stdin))
         .stdout(stdio(spawn.stdout))
@@ -118,7 +180,14 @@ pub fn spawn(spawn: Spawn<'_>) -> io::Result<i32> {
         let first = contract::event::DESCRIPTOR + if events.is_some() { 1 } else { 0 };
         // SAFETY: marks descriptors; closes none before execve.
         unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-        Ok(())
+        let error = program.execute();
+        let Some((second, notice)) = &instead else { return Err(error) };
+        // Shorter than the room of a pipe or terminal. Where it cannot be shown, the program is there all the same.
+        let line = format!("{}\n", notice(program.path(), &error));
+        let _ = rustix::io::write(super::inherited(2), line.as_bytes());
+        second.execute();
+        // Why the first one failed is the cause.
+        Err(error)
     };
     // SAFETY: the caller is single-threaded (PID 1, console), so the child may allocate.
     unsafe { command.pre_exec(prepare) };
@@ -293,6 +362,17 @@ pub fn reboot(command: rustix::system::RebootCommand) -> io::Error {
     }
 }
 
+/// A file to be executed. Another process writes it, since this one's writing end would stay open in a child that another
+/// thread has between fork and execve, and the kernel executes no file that is open for writing.
+#[cfg(test)]
+pub fn put_program(path: &Path, content: &[u8], mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    let source = path.with_extension("source");
+    std::fs::write(&source, content).unwrap();
+    assert!(Command::new("cp").arg(&source).arg(path).status().unwrap().success());
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,8 +416,23 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_an_error() {
-        let argv = [OsStr::new("/nonexistent")];
-        assert_eq!(spawn(Spawn::new(&argv, &[])).unwrap_err().kind(), io::ErrorKind::NotFound);
+    fn a_program_that_the_kernel_refuses_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, mode: u32, content: &str| {
+            let path = dir.path().join(name);
+            put_program(&path, content.as_bytes(), mode);
+            path.into_os_string()
+        };
+        let cases = [
+            ("not there", dir.path().join("missing").into_os_string(), libc::ENOENT),
+            ("no interpreter", file("script", 0o755, "#!/nonexistent\n"), libc::ENOENT),
+            ("for nobody to run", file("plain", 0o644, "#!/bin/sh\n"), libc::EACCES),
+            ("empty", file("empty", 0o755, ""), libc::ENOEXEC),
+            ("no program", file("text", 0o755, "exit 0\n"), libc::ENOEXEC),
+        ];
+        for (label, program, want) in cases {
+            let argv = [program.as_os_str()];
+            assert_eq!(spawn(Spawn::new(&argv, &[])).unwrap_err().raw_os_error(), Some(want), "{label}");
+        }
     }
 }

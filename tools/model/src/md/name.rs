@@ -1,7 +1,9 @@
 //! Names of arrays: the number or name that a configuration or a superblock asks for, and what a person calls them.
 
-use super::{Judgement, conf};
+use super::Judgement;
+use super::conf::{self, Conf};
 use crate::storage::{Device, Storage};
+use crate::text::Untrusted;
 use std::collections::BTreeSet;
 
 /// Where an array is to be found.
@@ -30,6 +32,8 @@ impl Judgement {
 pub struct Names {
     numbers: BTreeSet<u32>,
     links: BTreeSet<String>,
+    /// Bare names, and numbers among them, that only those get to whom a configuration gives them.
+    reserved: BTreeSet<String>,
 }
 
 /// As mdadm counts down from 127; above, nobody would look.
@@ -44,7 +48,14 @@ impl Names {
         let number = |device: &Device| {
             device.block.name.strip_prefix("md").filter(|_| !is_clear(device))?.parse().ok()
         };
-        Names { numbers: storage.devices.iter().filter_map(number).collect(), links: BTreeSet::new() }
+        Names { numbers: storage.devices.iter().filter_map(number).collect(), ..Names::default() }
+    }
+
+    /// Without what a configuration gives to arrays that were found: an array that it does not know is no reason for
+    /// one that it knows to be found elsewhere. The names of arrays that are not here are free.
+    pub fn and_reserved(self, storage: &Storage, conf: &Conf) -> Names {
+        let names = storage.arrays.iter().filter_map(|array| conf.name(&array.uuid));
+        Names { reserved: names.map(plain).collect(), ..self }
     }
 
     /// With the links that lead to running arrays.
@@ -59,20 +70,29 @@ impl Names {
             Some(number) if judgement.name == format!("md{number}") => number.to_string(),
             _ => own.to_string(),
         });
+        let is_anothers = configured.is_none() && self.reserved.contains(&asked);
         let asked_number = asked.parse::<u32>().ok().filter(|number| *number <= MOST);
-        let free = asked_number.filter(|number| !self.numbers.contains(number));
-        let number = free.or_else(|| (0..=HIGHEST).rev().find(|number| !self.numbers.contains(number)));
-        let number = number.or_else(|| (HIGHEST..=MOST).find(|number| !self.numbers.contains(number)));
+        let free = asked_number.filter(|number| !is_anothers && !self.numbers.contains(number));
+        let is_free =
+            |number: &u32| !self.numbers.contains(number) && !self.reserved.contains(&number.to_string());
+        let number = free.or_else(|| (0..=HIGHEST).rev().find(is_free));
+        let number = number.or_else(|| (HIGHEST..=MOST).find(is_free));
         // 512 arrays are taken: the kernel will say so.
         let number = number.unwrap_or(MOST);
         self.numbers.insert(number);
         let taken = asked_number.filter(|asked| *asked != number);
-        let mut note = taken.map(|asked| format!("md{asked} is taken by another array"));
-        let mut link = link_name(&asked).filter(|_| taken.is_none());
-        if let Some(name) = link.as_ref().filter(|name| self.links.contains(*name)) {
-            note = Some(format!("the name {name} is taken by another array"));
-            link = None;
-        }
+        let wanted = link_name(&asked).filter(|_| taken.is_none());
+        let note = match (taken, &wanted) {
+            _ if is_anothers => {
+                Some(format!("mdadm.conf gives the name {} to another array", Untrusted(&asked)))
+            }
+            (Some(asked), _) => Some(format!("md{asked} is taken by another array")),
+            (None, Some(name)) if self.links.contains(name) => {
+                Some(format!("the name {name} is taken by another array"))
+            }
+            (None, _) => None,
+        };
+        let link = wanted.filter(|_| note.is_none());
         self.links.extend(link.clone());
         Name {
             device: format!("/dev/md{number}"),
@@ -83,8 +103,14 @@ impl Names {
     }
 }
 
+/// Where an array of this name is to be found, if it has it.
+pub fn places(configured: &str) -> [String; 2] {
+    let name = link_name(&plain(configured)).unwrap_or_default();
+    [format!("/dev/md/{name}"), format!("/dev/md{name}")]
+}
+
 /// `/dev/md/root`, `/dev/md0`, `root` and `0` of mdadm.conf or a person, as the bare name.
-fn plain(configured: &str) -> String {
+pub(super) fn plain(configured: &str) -> String {
     let name = configured
         .strip_prefix("/dev/md/")
         .or_else(|| configured.strip_prefix("/dev/"))

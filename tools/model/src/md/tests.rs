@@ -500,6 +500,51 @@ fn an_array_gets_the_number_or_name_that_it_asks_for() {
 }
 
 #[test]
+fn what_mdadm_conf_gives_to_an_array_that_is_here_is_not_for_another() {
+    let uuid = |number: u32| format!("{number:08x}-0000-0000-0000-000000000000");
+    let text = format!(
+        "ARRAY /dev/md/2 UUID={}\nARRAY home UUID={}\nARRAY /dev/md127 UUID={}\nARRAY /dev/md/old UUID={}",
+        uuid(1),
+        uuid(2),
+        uuid(3),
+        uuid(9)
+    );
+    let conf = conf::parse(&text);
+    let mut storage = storage(&whole(Level::Raid1, 2));
+    let array = storage.arrays[0].clone();
+    storage.arrays = (1..=3).map(|number| Array { uuid: uuid(number), ..array.clone() }).collect();
+    let mut names = Names::of(&storage).and_reserved(&storage, &conf);
+    let judgement = judged(&whole(Level::Raid1, 2));
+    // Name of the superblock, UUID; number, link, note.
+    let cases = [
+        ("a:2", 7, 126, None, "mdadm.conf gives the name 2 to another array"),
+        ("a:home", 8, 125, None, "mdadm.conf gives the name home to another array"),
+        ("a:old", 6, 124, Some("/dev/md/old"), ""),
+        ("a:5", 1, 2, Some("/dev/md/2"), ""),
+        ("a:home", 2, 123, Some("/dev/md/home"), ""),
+        ("a:home", 3, 127, Some("/dev/md/127"), ""),
+    ];
+    for (name, number, device, link, note) in cases {
+        let judgement = Judgement { name: name.to_string(), uuid: uuid(number), ..judgement.clone() };
+        let chosen = names.choose(&judgement, conf.name(&judgement.uuid));
+        let got = (chosen.number, chosen.link.as_deref(), chosen.note.as_deref().unwrap_or_default());
+        assert_eq!(got, (device, link, note), "{name} {number}");
+    }
+}
+
+#[test]
+fn the_places_of_a_name_are_the_link_and_the_number() {
+    let cases = [
+        ("/dev/md/root", ["/dev/md/root", "/dev/mdroot"]),
+        ("/dev/md7", ["/dev/md/7", "/dev/md7"]),
+        ("a/../b", ["/dev/md/a_.._b", "/dev/mda_.._b"]),
+    ];
+    for (name, want) in cases {
+        assert_eq!(places(name), want, "{name}");
+    }
+}
+
+#[test]
 fn the_plan_is_module_and_start_and_for_writing_the_consent_first() {
     let members = whole(Level::Raid5, 3);
     let storage = storage(&members);

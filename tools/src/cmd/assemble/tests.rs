@@ -1,0 +1,191 @@
+//! What a person sees of names, on a captured machine of four disks: two mirrors, both called 0 by their superblocks.
+
+use super::*;
+use crate::report::Output;
+use crate::tool::Terminal;
+use host::Root;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+const FIRST: u8 = 0x11;
+const SECOND: u8 = 0x22;
+const MIB: u64 = 1 << 20;
+
+/// `struct mdp_superblock_1` of version 1.2, clean, of a mirror of two (linux/raid/md_p.h).
+fn superblock(array: u8, number: u8) -> Vec<u8> {
+    let mut bytes = vec![0; 260];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, &0xa92b_4efc_u32.to_le_bytes());
+    put(4, &1_u32.to_le_bytes());
+    put(16, &[array; 16]);
+    put(32, b"rescue:0");
+    put(72, &1_u32.to_le_bytes());
+    put(80, &(8 * MIB / 512).to_le_bytes());
+    put(92, &2_u32.to_le_bytes());
+    put(128, &2048_u64.to_le_bytes());
+    put(136, &(8 * MIB / 512).to_le_bytes());
+    put(144, &8_u64.to_le_bytes());
+    put(160, &u32::from(number).to_le_bytes());
+    put(168, &[array + number + 1; 16]);
+    put(200, &7_u64.to_le_bytes());
+    put(208, &u64::MAX.to_le_bytes());
+    put(220, &2_u32.to_le_bytes());
+    put(258, &1_u16.to_le_bytes());
+    let words = bytes.chunks(4).map(|word| u64::from(u32::from_le_bytes(word.try_into().unwrap())));
+    let sum: u64 = words.sum();
+    bytes[216..220].copy_from_slice(&((sum & 0xffff_ffff) as u32 + (sum >> 32) as u32).to_le_bytes());
+    bytes
+}
+
+fn put(root: &Path, path: &str, content: impl AsRef<[u8]>) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+fn machine() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let disks = [("sda", FIRST, 0), ("sdb", FIRST, 1), ("sdc", SECOND, 0), ("sdd", SECOND, 1)];
+    for (index, (name, array, number)) in disks.into_iter().enumerate() {
+        let mut content = vec![0; 10 * MIB as usize];
+        content[4096..4096 + 260].copy_from_slice(&superblock(array, number));
+        put(dir.path(), &format!("dev/{name}"), content);
+        let block = format!("sys/devices/pci0000:00/{name}/block/{name}");
+        for (attribute, text) in [
+            ("dev", format!("8:{}\n", 16 * index)),
+            ("diskseq", format!("{}\n", index + 1)),
+            ("queue/logical_block_size", "512\n".to_string()),
+            ("ro", "1\n".to_string()),
+            ("size", format!("{}\n", 10 * MIB / 512)),
+        ] {
+            put(dir.path(), &format!("{block}/{attribute}"), text);
+        }
+        for class in ["sys/block", "sys/class/block"] {
+            fs::create_dir_all(dir.path().join(class)).unwrap();
+            let up = "../".repeat(class.split('/').count() - 1);
+            symlink(format!("{up}{}", block.trim_start_matches("sys/")), dir.path().join(class).join(name))
+                .unwrap();
+        }
+    }
+    dir
+}
+
+/// The first array of the machine, running as /dev/md127.
+fn start_first(root: &Path) {
+    let md = "sys/devices/virtual/block/md127";
+    for (attribute, text) in [
+        ("dev", "9:127\n"),
+        ("diskseq", "9\n"),
+        ("md/array_state", "readonly\n"),
+        ("md/degraded", "0\n"),
+        ("md/dev-sda/state", "in_sync\n"),
+        ("md/dev-sdb/state", "in_sync\n"),
+        ("md/level", "raid1\n"),
+        ("md/raid_disks", "2\n"),
+        ("queue/logical_block_size", "512\n"),
+        ("ro", "1\n"),
+        ("size", "16384\n"),
+    ] {
+        put(root, &format!("{md}/{attribute}"), text);
+    }
+    put(root, "dev/md127", vec![0; 8 * MIB as usize]);
+    fs::create_dir_all(root.join(md).join("slaves")).unwrap();
+    for class in ["sys/block", "sys/class/block"] {
+        let up = "../".repeat(class.split('/').count() - 1);
+        symlink(format!("{up}devices/virtual/block/md127"), root.join(class).join("md127")).unwrap();
+    }
+    for disk in ["sda", "sdb"] {
+        symlink(
+            format!("../../../../pci0000:00/{disk}/block/{disk}"),
+            root.join(md).join("slaves").join(disk),
+        )
+        .unwrap();
+        let holders = root.join(format!("sys/devices/pci0000:00/{disk}/block/{disk}/holders"));
+        fs::create_dir_all(&holders).unwrap();
+        symlink("../../../../virtual/block/md127", holders.join("md127")).unwrap();
+    }
+}
+
+fn context(root: &Path) -> Context {
+    Context {
+        name: "assemble",
+        verb: true,
+        root: Root::at(root).unwrap(),
+        environment: BTreeMap::new(),
+        terminal: Terminal { interactive: false, columns: None, colour: false, utf8: true },
+    }
+}
+
+/// Device, link, reason and advice of each array, by UUID.
+fn names(root: &Path, more: &[&str]) -> Vec<String> {
+    let arguments: Vec<OsString> = ["--dry-run", "--json"].iter().chain(more).map(OsString::from).collect();
+    let answer = run(&context(root), &arguments).unwrap();
+    let Output::Json(text) = answer.output else { panic!("{:?}", answer.output) };
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let arrays = json["arrays"].as_array().unwrap();
+    let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap_or("-").to_string();
+    arrays
+        .iter()
+        .map(|line| ["device", "link", "reason", "advice"].map(|key| text(line, key)).join(" | "))
+        .collect()
+}
+
+fn uuid(array: u8) -> String {
+    let word = format!("{array:02x}").repeat(4);
+    [&*word; 4].join(":")
+}
+
+#[test]
+fn without_mdadm_conf_the_superblocks_name_their_arrays_and_the_second_of_one_name_is_told() {
+    let dir = machine();
+    let want = ["/dev/md0 | /dev/md/0 | - | -", "/dev/md127 | - | md0 is taken by another array | -"];
+    assert_eq!(names(dir.path(), &[]), want);
+}
+
+#[test]
+fn mdadm_conf_decides_who_has_a_name_that_two_want() {
+    let want =
+        ["/dev/md127 | - | mdadm.conf gives the name 0 to another array | -", "/dev/md0 | /dev/md/0 | - | -"];
+    let text = format!("ARRAY /dev/md/0 metadata=1.2\n   UUID={}\n", uuid(SECOND));
+    for (path, options) in [
+        ("etc/mdadm/mdadm.conf", &[][..]),
+        ("etc/mdadm.conf", &[]),
+        ("mnt/etc/mdadm/mdadm.conf", &["--config", "/mnt/etc/mdadm/mdadm.conf"]),
+    ] {
+        let dir = machine();
+        put(dir.path(), path, &text);
+        assert_eq!(names(dir.path(), options), want, "{path}");
+    }
+}
+
+#[test]
+fn the_file_that_a_person_names_is_the_one_that_counts() {
+    let dir = machine();
+    put(dir.path(), "etc/mdadm/mdadm.conf", format!("ARRAY /dev/md5 UUID={}\n", uuid(FIRST)));
+    put(
+        dir.path(),
+        "given",
+        format!("ARRAY <ignore> UUID={}\nARRAY home UUID={}\nARRAY /dev/md0\n", uuid(FIRST), uuid(SECOND)),
+    );
+    let advice = "rescue assemble 11111111-1111-1111-1111-111111111111";
+    let second = "/dev/md127 | /dev/md/home | - | -";
+    let want = [format!("- | - | mdadm.conf says to ignore it | {advice}"), second.to_string()];
+    assert_eq!(names(dir.path(), &["--config", "/given"]), want);
+    // By the name that it has there, and by nothing else of the other.
+    assert_eq!(names(dir.path(), &["--config", "/given", "home"]), [second]);
+    let error = run(&context(dir.path()), &["--config".into(), "/missing".into()]).unwrap_err();
+    assert_eq!(without_errno(&format!("{error:#}")), "read /missing: No such file or directory");
+}
+
+#[test]
+fn one_that_runs_under_another_name_is_told_and_left_alone() {
+    let dir = machine();
+    start_first(dir.path());
+    put(dir.path(), "given", format!("ARRAY /dev/md/root UUID={}\n", uuid(FIRST)));
+    let want = "/dev/md127 | - | runs already, so it is not /dev/md/root as mdadm.conf has it | rescue assemble --stop /dev/md127 first";
+    assert_eq!(names(dir.path(), &["--config", "/given"])[0], want);
+    assert_eq!(names(dir.path(), &[])[0], "/dev/md127 | - | - | -");
+    fs::create_dir_all(dir.path().join("dev/md")).unwrap();
+    symlink("../md127", dir.path().join("dev/md/root")).unwrap();
+    assert_eq!(names(dir.path(), &["--config", "/given"])[0], "/dev/md127 | - | - | -");
+}
