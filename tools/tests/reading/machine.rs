@@ -2,11 +2,11 @@
 
 use crate::{peers, rescue, tests, text};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
 /// Makes the tree of `machines/NAME.machine`. One entry a line: `dir PATH`, `link PATH TARGET`, `file PATH CONTENT`,
-/// `zeros PATH BYTES`.
+/// `zeros PATH BYTES`, `window PATH OFFSET HEX` (into what `zeros` made).
 pub fn lay_out(name: &str, root: &Path) {
     let list = fs::read_to_string(tests().join(format!("machines/{name}.machine"))).unwrap();
     for line in list.lines().filter(|line| !line.starts_with('#')) {
@@ -20,6 +20,13 @@ pub fn lay_out(name: &str, root: &Path) {
             "link" => symlink(rest, path).unwrap(),
             "file" => fs::write(path, unescaped(rest)).unwrap(),
             "zeros" => fs::File::create(path).unwrap().set_len(rest.parse().unwrap()).unwrap(),
+            "window" => {
+                let (offset, bytes) = rest.split_once(' ').unwrap();
+                let byte = |at: usize| u8::from_str_radix(&bytes[at..at + 2], 16).unwrap();
+                let bytes: Vec<u8> = (0..bytes.len()).step_by(2).map(byte).collect();
+                let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+                file.write_all_at(&bytes, offset.parse().unwrap()).unwrap();
+            }
             _ => panic!("{line}"),
         }
     }
