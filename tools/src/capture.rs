@@ -220,6 +220,85 @@ impl Manifest {
     }
 }
 
+/// Bytes in a row of hexadecimal digits; rows of zeros are left out.
+const ROW: usize = 32;
+
+/// A capture as one text, in the form of `tools/tests/machines`: one entry a line.
+pub fn printed(directory: &Path) -> anyhow::Result<String> {
+    let root = Root::at(directory).with_context(|| format!("open {}", directory.display()))?;
+    let manifest = manifest(&root);
+    anyhow::ensure!(manifest.schema != 0, "{} holds no {MANIFEST}", directory.display());
+    let mut lines = Vec::new();
+    print(&root, Path::new(""), &manifest, &mut lines)?;
+    Ok(format!("# {}, {}, {}\n{}\n", manifest.tool, manifest.date, manifest.what, lines.join("\n")))
+}
+
+fn print(root: &Root, below: &Path, manifest: &Manifest, lines: &mut Vec<String>) -> anyhow::Result<()> {
+    let shown = below.display();
+    let names = root.list(below).with_context(|| format!("list {shown}"))?;
+    anyhow::ensure!(!shown.to_string().contains([' ', '\n']), "{} has a blank in its name", shown);
+    if names.is_empty() {
+        lines.push(format!("dir {shown}"));
+    }
+    for name in names {
+        let path = below.join(name);
+        let shown = path.display();
+        let device = manifest.devices.iter().find(|device| device.path.strip_prefix('/') == path.to_str());
+        if let Ok(target) = root.link(&path) {
+            lines.push(format!("link {shown} {}", target.display()));
+        } else if root.list(&path).is_ok() {
+            print(root, &path, manifest, lines)?;
+        } else if let Some(device) = device {
+            lines.push(format!("zeros {shown} {}", device.size));
+            let file = root.open_device(&path).with_context(|| format!("open {shown}"))?;
+            for (start, bytes) in device.pieces(&file).with_context(|| format!("read {shown}"))? {
+                lines.push(format!("window {shown} {start} {}", hex(&bytes)));
+            }
+        } else {
+            let bytes = root.read(&path).with_context(|| format!("read {shown}"))?;
+            let is_plain = |c: char| !c.is_control() || c == '\n' || c == '\t';
+            lines.push(match std::str::from_utf8(&bytes).ok().filter(|text| text.chars().all(is_plain)) {
+                Some(text) => {
+                    let text = text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");
+                    format!("file {shown} {text}")
+                }
+                None => format!("hex {shown} {}", hex(&bytes)),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Shown {
+    /// Rows of the windows that are not zeros, those that touch together.
+    fn pieces(&self, file: &File) -> io::Result<Vec<(u64, Vec<u8>)>> {
+        let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
+        for window in self.windows.split(' ').filter(|window| !window.is_empty()) {
+            let extent = window.split_once('+').and_then(|(start, length)| {
+                let length = length.parse::<u64>().ok().filter(|length| *length <= EACH)?;
+                Some((start.parse::<u64>().ok()?, length))
+            });
+            let (start, length) =
+                extent.ok_or_else(|| io::Error::other(format!("{window} is no window: {MANIFEST}")))?;
+            let mut bytes = vec![0; length as usize]; // EACH at most
+            file.read_exact_at(&mut bytes, start)?;
+            for (number, row) in bytes.chunks(ROW).enumerate().filter(|(_, row)| row.iter().any(|b| *b != 0))
+            {
+                let at = start + (number * ROW) as u64;
+                match pieces.last_mut().filter(|(start, piece)| start + piece.len() as u64 == at) {
+                    Some((_, piece)) => piece.extend_from_slice(row),
+                    None => pieces.push((at, row.to_vec())),
+                }
+            }
+        }
+        Ok(pieces)
+    }
+}
+
 /// Bytes that everything below a directory takes.
 pub fn taken(directory: &Path) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;

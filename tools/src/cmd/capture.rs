@@ -1,6 +1,6 @@
 //! `rescue capture`: what the reading tools see of this machine, as files, for whoever looks at it elsewhere.
 
-use crate::capture::{Capture, MANIFEST, Manifest, Shot, Shown, State, taken};
+use crate::capture::{Capture, MANIFEST, Manifest, Shot, Shown, State, printed, taken};
 use crate::report::{Answer, Output};
 use crate::scan::{DEADLINE, Scan, settle};
 use crate::tool::{Context, verb};
@@ -41,6 +41,9 @@ struct Args {
     /// As JSON, schema 1: the manifest
     #[arg(long)]
     json: bool,
+    /// Print the capture that DIR holds as one text, in the form of the tests' machines
+    #[arg(long, conflicts_with_all = ["json", "sysroot"])]
+    text: bool,
     /// Of the machine captured in this directory
     #[arg(long)]
     sysroot: Option<PathBuf>,
@@ -61,6 +64,9 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Ok(args) => args,
         Err(answer) => return Ok(answer),
     };
+    if args.text {
+        return Ok(Answer::text(printed(&args.directory)?, exit::YES));
+    }
     let context = &context.at(args.sysroot.as_deref())?;
     settle(context, DEADLINE);
     let directory = prepare(&args.directory)?;

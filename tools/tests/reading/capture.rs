@@ -1,6 +1,6 @@
 //! `rescue capture`: what is captured is seen elsewhere as it was, and holds no keys.
 
-use crate::machine::lay_out;
+use crate::machine::{lay_out, lay_out_text};
 use crate::{peers, rescue, text};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -145,10 +145,40 @@ fn a_captured_machine_looks_the_same_elsewhere() {
     {
         assert!(status.contains(part) || look(&captured, "blkid").0.contains(part), "{part} in\n{status}");
     }
+    // As one text, too.
+    let printed = text(&rescue(&["capture", "--text", captured.to_str().unwrap()], "C"));
+    assert!(printed.len() < 64 << 10, "{} bytes", printed.len());
+    let unpacked = directory.path().join("unpacked");
+    lay_out_text(&printed, &unpacked);
+    same(&root, &unpacked);
     // Also once more, from the capture: it is a machine like any other.
     let again = directory.path().join("again");
     assert_eq!(capture(&captured, &again).status.code(), Some(3));
     same(&root, &again);
+}
+
+#[test]
+fn what_could_not_be_read_cannot_be_read_in_the_capture() {
+    let directory = tempfile::tempdir().unwrap();
+    let (root, captured) = (directory.path().join("root"), directory.path().join("captured"));
+    machine(&root);
+    capture(&root, &captured);
+    let sound = look(&captured, "status");
+    let place = captured.join("capture.json");
+    let mut manifest: serde_json::Value = serde_json::from_str(&fs::read_to_string(&place).unwrap()).unwrap();
+    let devices = manifest["devices"].as_array_mut().unwrap();
+    let vda = devices.iter_mut().find(|device| device["name"] == "vda").unwrap();
+    vda["failed"] = serde_json::json!([{"start": 0, "length": 65536, "error": "Input/output error"}]);
+    fs::write(&place, manifest.to_string()).unwrap();
+    let status = look(&captured, "status");
+    assert!(
+        status != sound && status.0.contains("read 65536 bytes at 0: Input/output error"),
+        "{}",
+        status.0
+    );
+    let again = directory.path().join("again");
+    capture(&captured, &again);
+    assert_eq!(look(&again, "status"), status);
 }
 
 #[test]
