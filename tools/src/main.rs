@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod capture;
 mod cmd;
 mod report;
 mod scan;

@@ -2,6 +2,7 @@
 //! wants looked at. Real disks and partitions first; what is built on them afterwards, and not
 //! at all above a disk that hangs.
 
+use crate::capture::{self, Capture, Manifest, Shot, State};
 use crate::report::without_errno;
 use crate::tool::Context;
 use anyhow::Context as _;
@@ -14,6 +15,7 @@ use host::sysfs::Node;
 use host::workers::{Job, Outcome, Pool, SELF};
 use model::build::{build, refused};
 use model::storage::{Observed, Storage};
+use ondisk::window::Failing;
 use ondisk::{DiskReport, Extent, Geometry, ReadAt, ReadError, Section};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -114,7 +116,16 @@ impl Scan {
 
     /// Examines the devices that are wanted, and judges.
     pub fn examine(self, wanted: impl Fn(&Block) -> bool) -> Storage {
-        let mut examiner = Examiner::new(&self.root, self.deadline);
+        self.with(None, wanted)
+    }
+
+    /// Examines all devices, and keeps what was read for it.
+    pub fn capture(self, capture: &mut Capture) -> Storage {
+        self.with(Some(capture), |_| true)
+    }
+
+    fn with(self, capture: Option<&mut Capture>, wanted: impl Fn(&Block) -> bool) -> Storage {
+        let mut examiner = Examiner::new(&self.root, self.deadline, capture);
         let mut observed = BTreeMap::new();
         for of_virtual in [false, true] {
             let hung = hung(&self.facts, &observed);
@@ -206,41 +217,84 @@ struct Examiner<'a> {
     root: &'a Root,
     pool: Pool,
     deadline: Duration,
+    /// Of a captured machine.
+    manifest: Manifest,
+    /// What is read is kept there.
+    capture: Option<&'a mut Capture>,
 }
 
-impl Examiner<'_> {
-    fn new(root: &Root, deadline: Duration) -> Examiner<'_> {
-        Examiner { root, pool: Pool::of(root.clone(), SELF), deadline }
+impl<'a> Examiner<'a> {
+    fn new(root: &'a Root, deadline: Duration, capture: Option<&'a mut Capture>) -> Examiner<'a> {
+        let manifest = if root.is_live() { Manifest::default() } else { capture::manifest(root) };
+        Examiner { root, pool: Pool::of(root.clone(), SELF), deadline, manifest, capture }
     }
 
     fn examine(&mut self, asks: &[Ask], observed: &mut BTreeMap<String, Observed>) {
         let (here, away): (Vec<&Ask>, Vec<&Ask>) =
             asks.iter().partition(|ask| is_file(ask) || !self.root.is_live());
         for ask in here {
-            observed.insert(ask.name.clone(), self.read_here(ask));
-        }
-        let jobs: Vec<Job> = away.iter().map(|ask| job(ask)).collect();
-        let outcomes = self.pool.run::<DiskReport>(&jobs, self.deadline);
-        for (ask, outcome) in away.iter().zip(outcomes) {
-            let seen = match outcome {
-                Outcome::Done(report) => Observed::Examined { report: Box::new(report) },
-                Outcome::Failed(reason) => Observed::Failed { reason: without_errno(&reason) },
-                Outcome::Hung(reason) => Observed::Hung { reason },
-            };
+            let seen = self.read_here(ask);
             observed.insert(ask.name.clone(), seen);
+        }
+        let jobs: Vec<Job> = away.iter().map(|ask| job(ask, self.capture.as_deref())).collect();
+        if self.capture.is_some() {
+            let outcomes = self.pool.run::<Shot>(&jobs, self.deadline);
+            for (ask, outcome) in away.iter().zip(outcomes) {
+                let seen = seen(outcome, |shot| self.keep(ask, shot));
+                observed.insert(ask.name.clone(), seen);
+            }
+        } else {
+            let outcomes = self.pool.run::<DiskReport>(&jobs, self.deadline);
+            for (ask, outcome) in away.iter().zip(outcomes) {
+                let seen = seen(outcome, |report| Observed::Examined { report: Box::new(report) });
+                observed.insert(ask.name.clone(), seen);
+            }
         }
     }
 
-    fn read_here(&self, ask: &Ask) -> Observed {
+    fn read_here(&mut self, ask: &Ask) -> Observed {
         // An image file is named by its path, which is this process's and not the machine's.
-        let file = if is_file(ask) { File::open(&ask.path) } else { self.root.open_device(&ask.path) };
-        match file {
-            Ok(file) => {
-                let report = examine(&Image { file, size: ask.size }, ask.geometry, &ask.sections);
-                Observed::Examined { report: Box::new(report) }
-            }
-            Err(error) => Observed::Failed { reason: without_errno(&format!("open {}: {error}", ask.path)) },
+        let captured = self.manifest.device(&ask.name).filter(|_| !is_file(ask));
+        if let Some(reason) = captured.filter(|device| device.state == State::Failed) {
+            return Observed::Failed { reason: reason.reason.clone().unwrap_or_default() };
         }
+        let file = if is_file(ask) { File::open(&ask.path) } else { self.root.open_device(&ask.path) };
+        let file = match file {
+            Ok(file) => file,
+            Err(error) => {
+                let reason = without_errno(&format!("open {}: {error}", ask.path));
+                return Observed::Failed { reason };
+            }
+        };
+        let image = Image { file, size: ask.size };
+        let failed = captured.map(|device| &device.failed[..]).unwrap_or_default();
+        let device = Failing { source: &image, failed };
+        let Some(capture) = &self.capture else {
+            let report = examine(&device, ask.geometry, &ask.sections);
+            return Observed::Examined { report: Box::new(report) };
+        };
+        let into = capture.unfinished(&ask.name);
+        match capture::shoot(&device, ask.geometry, &ask.sections, capture.limit, &into) {
+            Ok(shot) => self.keep(ask, shot),
+            Err(error) => Observed::Failed { reason: without_errno(&format!("{error:#}")) },
+        }
+    }
+
+    fn keep(&mut self, ask: &Ask, shot: Shot) -> Observed {
+        let report = Box::new(shot.report.clone());
+        let kept = self.capture.as_mut().map(|capture| capture.keep(&ask.name, &ask.path, shot));
+        match kept {
+            Some(Err(error)) => Observed::Failed { reason: without_errno(&format!("{error:#}")) },
+            Some(Ok(())) | None => Observed::Examined { report },
+        }
+    }
+}
+
+fn seen<T>(outcome: Outcome<T>, done: impl FnOnce(T) -> Observed) -> Observed {
+    match outcome {
+        Outcome::Done(value) => done(value),
+        Outcome::Failed(reason) => Observed::Failed { reason: without_errno(&reason) },
+        Outcome::Hung(reason) => Observed::Hung { reason },
     }
 }
 
@@ -248,13 +302,16 @@ fn is_file(ask: &Ask) -> bool {
     ask.name == ask.path
 }
 
-fn job(ask: &Ask) -> Job {
+fn job(ask: &Ask, capture: Option<&Capture>) -> Job {
     let extent = |extent: &Extent| guard::Extent { start: extent.start, length: extent.length };
-    let request = WorkerRequest::Examine {
-        path: ask.path.clone(),
-        logical_block: ask.geometry.logical,
-        size: ask.size,
-        sections: ask.sections.iter().map(extent).collect(),
+    let (path, logical_block, size) = (ask.path.clone(), ask.geometry.logical, ask.size);
+    let sections = ask.sections.iter().map(extent).collect();
+    let request = match capture {
+        None => WorkerRequest::Examine { path, logical_block, size, sections },
+        Some(capture) => {
+            let into = capture.unfinished(&ask.name).to_string_lossy().into_owned();
+            WorkerRequest::Capture { path, logical_block, size, sections, limit: capture.limit, into }
+        }
     };
     Job { diskseq: ask.diskseq, path: ask.path.clone(), request }
 }

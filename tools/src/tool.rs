@@ -19,6 +19,7 @@ pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
 const ROWS: &[(&str, Run)] = &[
     ("assemble", cmd::assemble::run),
     ("blkid", cmd::blkid::run),
+    ("capture", cmd::capture::run),
     ("close", cmd::open::close),
     ("fdisk", cmd::fdisk::run),
     ("fsck", cmd::fsck::run),

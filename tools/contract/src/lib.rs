@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod near;
 pub mod params;
 pub mod paths;
+pub mod redact;
 pub mod state;
 pub mod tools;
 pub mod wire;

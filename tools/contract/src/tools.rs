@@ -17,6 +17,7 @@ const fn t(name: &'static str, classic: bool, help: &'static str) -> Tool {
 pub const TOOLS: &[Tool] = &[
     t("assemble", false, "find arrays and volume groups and start them, read-only unless --rw"),
     t("blkid", true, "what is on each device"),
+    t("capture", false, "save what is seen of this machine as files, to be looked at elsewhere"),
     t("close", false, "close what rescue open opened"),
     t("fdisk", true, "fdisk -l lists the partition tables; the rest is the original's"),
     t("fsck", true, "find the right checker for a device and run it"),

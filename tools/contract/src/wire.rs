@@ -49,6 +49,9 @@ pub enum WorkerRequest {
     /// Read the device (O_DIRECT where it can be) and report what is on it: the reply's value is an
     /// `ondisk::DiskReport`. With `sections`, partitions that have no node are read through the disk.
     Examine { path: String, logical_block: u32, size: u64, sections: Vec<Extent> },
+    /// As `Examine`, and the bytes that were read for it, `limit` of them at most and without secrets, into a new sparse
+    /// file as long as the device.
+    Capture { path: String, logical_block: u32, size: u64, sections: Vec<Extent>, limit: u64, into: String },
     /// BLKROSET.
     SetReadOnly { path: String, read_only: bool },
     /// Write an attribute of an md array: the kernel reads its members, or writes to them, as it does.

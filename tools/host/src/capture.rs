@@ -2,11 +2,18 @@
 //! the same look. Links on the way to a file become links, so that `/sys/class/block/sda` leads to
 //! its device as it did.
 
-use crate::Root;
 use crate::root::{Seen, Tape};
+use crate::{Root, consents, sysfs};
+use contract::facts::Facts;
+use contract::state::Sshd;
+use contract::{paths, redact};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// Links followed for one path; the kernel's own limit (MAXSYMLINKS, include/linux/namei.h).
 const MAX_LINKS: usize = 40;
@@ -16,6 +23,83 @@ pub enum Entry {
     Directory,
     Link(PathBuf),
     File(Vec<u8>),
+}
+
+/// What the reading tools ask for besides [`sysfs::facts`] and the consents; and what tells a person more of the machine.
+const ALSO: &[&str] = &[paths::VERSION, COMMAND_LINE, RELEASE, "/proc/meminfo", "/proc/mdstat"];
+const COMMAND_LINE: &str = "/proc/cmdline";
+const RELEASE: &str = "/proc/sys/kernel/osrelease";
+/// Services whose state is shown.
+const SERVICES: &[&str] = &["init", "netd", "layers", "sshd", "devd"];
+
+/// What the reading tools see of a machine beside its devices' content, without secrets: sysfs, proc, the
+/// states of the services.
+pub fn machine(root: &Root) -> (Facts, BTreeMap<PathBuf, Entry>) {
+    let tape = Arc::new(Tape::default());
+    let taped = root.taped(&tape);
+    let facts = sysfs::facts(&taped);
+    consents::read(&taped);
+    let states: Vec<String> = SERVICES.iter().map(|service| paths::state(service)).collect();
+    for path in ALSO.iter().copied().chain(states.iter().map(String::as_str)) {
+        // What is not there is not there in the capture either.
+        let _ = taped.read(path);
+    }
+    let mut tree = tree(root, &tape);
+    for (path, entry) in &mut tree {
+        if let Entry::File(bytes) = entry {
+            *bytes = without_secrets(path, std::mem::take(bytes));
+        }
+    }
+    for block in &facts.blocks {
+        if let (Some(text), Some(path)) = (&block.snapshot, &block.hardware.path) {
+            let path = Path::new("sys/devices").join(path).join(sysfs::SNAPSHOT);
+            tree.insert(path, Entry::File(format!("{text}\n").into_bytes()));
+        }
+    }
+    (facts, tree)
+}
+
+/// The kernel's release: `6.12.48+deb13-amd64`.
+pub fn kernel(root: &Root) -> Option<String> {
+    root.line(RELEASE)
+}
+
+/// sysfs has none; of sshd's state only what is no key.
+fn without_secrets(path: &Path, bytes: Vec<u8>) -> Vec<u8> {
+    if path.starts_with("sys") {
+        return bytes;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    if Path::new("/").join(path) == Path::new(COMMAND_LINE) {
+        return (redact::command_line(&text) + "\n").into_bytes();
+    }
+    if Path::new("/").join(path) == Path::new(&paths::state("sshd")) {
+        let state: Sshd = serde_json::from_slice(&bytes).unwrap_or_default();
+        let Sshd { port, listening, password, problems, .. } = state;
+        let state = Sshd { port, listening, password, problems, ..Sshd::default() };
+        return serde_json::to_vec_pretty(&state).unwrap_or_default();
+    }
+    redact::text(&text).into_bytes()
+}
+
+/// Lays the tree out below a directory, for its owner alone.
+pub fn write(directory: &Path, tree: &BTreeMap<PathBuf, Entry>) -> io::Result<()> {
+    for (path, entry) in tree {
+        let path = directory.join(path);
+        let parents = if *entry == Entry::Directory { Some(path.as_path()) } else { path.parent() };
+        if let Some(parents) = parents {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(parents)?;
+        }
+        match entry {
+            Entry::Directory => {}
+            Entry::Link(target) => symlink(target, path)?,
+            Entry::File(bytes) => {
+                let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+                file.write_all(bytes)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Paths below the machine's root, without the first slash, to what stands there.
@@ -126,15 +210,45 @@ mod tests {
         let tree = tree(&plain, &tape);
         assert!(!tree.contains_key(Path::new("sys/devices/pci/block/sda/sda1/secret")));
         let copy = tempfile::tempdir().unwrap();
-        for (path, entry) in &tree {
-            let path = copy.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            match entry {
-                Entry::Directory => std::fs::create_dir_all(path).unwrap(),
-                Entry::Link(target) => symlink(target, path).unwrap(),
-                Entry::File(bytes) => std::fs::write(path, bytes).unwrap(),
-            }
-        }
+        write(copy.path(), &tree).unwrap();
         assert_eq!(look(&Root::at(copy.path()).unwrap()), seen);
+    }
+    #[test]
+    fn a_machine_is_the_same_in_its_tree_but_for_its_secrets() {
+        let machine = tempfile::tempdir().unwrap();
+        let files = [
+            ("proc/cmdline", "quiet ssh_key=AAAA rd.luks.password=w0rd\n"),
+            ("proc/self/mountinfo", "40 22 0:45 / /mnt rw - cifs //nas/x rw,password=w0rd\n"),
+            ("run/lifeboat/state/sshd.json", r#"{"port":22,"host_key":"ssh-ed25519 w0rd","keys":["w0rd"]}"#),
+            ("run/lifeboat/sshd/host_ed25519", "w0rd\n"),
+            ("run/lifeboat/sshd/password", "w0rd\n"),
+            ("lifeboat/version", "1.2\n"),
+            ("sys/devices/virtual/block/loop0/dev", "7:0\n"),
+            ("sys/devices/virtual/block/loop0/size", "8\n"),
+        ];
+        for (path, text) in files {
+            let path = machine.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        fs::create_dir_all(machine.path().join("sys/class/block")).unwrap();
+        let link = machine.path().join("sys/class/block/loop0");
+        symlink("../../devices/virtual/block/loop0", link).unwrap();
+        let (facts, tree) = super::machine(&Root::at(machine.path()).unwrap());
+        assert_eq!(facts.blocks.len(), 1);
+        let copy = tempfile::tempdir().unwrap();
+        write(copy.path(), &tree).unwrap();
+        let root = Root::at(copy.path()).unwrap();
+        let again = sysfs::facts(&root);
+        assert_eq!(again.blocks, facts.blocks);
+        assert_eq!(again.mounts[0].super_options, "rw,password=REDACTED");
+        assert_eq!(root.line(paths::VERSION).as_deref(), Some("1.2"));
+        assert_eq!(
+            root.line(COMMAND_LINE).as_deref(),
+            Some("quiet ssh_key=REDACTED rd.luks.password=REDACTED")
+        );
+        let held =
+            |entry: &Entry| matches!(entry, Entry::File(bytes) if bytes.windows(4).any(|b| b == b"w0rd"));
+        assert_eq!(tree.iter().find(|(_, entry)| held(entry)), None);
     }
 }

@@ -263,9 +263,15 @@ fn md(at: &Attributes<'_>) -> Option<Md> {
     })
 }
 
+/// In the place of an attribute that sysfs does not have: what a capture notes of an overlay.
+pub(crate) const SNAPSHOT: &str = "dm/snapshot";
+
 /// sysfs does not have it. Only our overlays are asked: they answer from memory.
 fn snapshot(at: &Attributes<'_>) -> Option<String> {
-    let ours = at.root.is_live() && at.line("dm/uuid")?.starts_with(OVERLAY_UUID);
+    if !at.root.is_live() {
+        return at.line(SNAPSHOT);
+    }
+    let ours = at.line("dm/uuid")?.starts_with(OVERLAY_UUID);
     let targets = ours.then(|| crate::sys::dm::status(&at.line("dm/name")?).ok())??;
     Some(targets.into_iter().next()?.text)
 }

@@ -5,6 +5,7 @@
 
 pub mod bytes;
 pub mod checksum;
+pub mod conceal;
 pub mod format;
 pub mod formats;
 pub mod fs;
@@ -12,7 +13,9 @@ pub mod probe;
 pub mod read;
 pub mod table;
 pub mod volume;
+pub mod window;
 
 pub use format::{DiskReport, Extent, Finding, Format, Geometry, Health, Severity, Signature, Usage, Uuid};
-pub use probe::{examine, examine_sections};
+pub use probe::{Record, examine, examine_recorded, examine_sections};
 pub use read::{ReadAt, ReadError, Section};
+pub use window::{FailedRead, Windows};

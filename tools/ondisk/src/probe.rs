@@ -5,6 +5,7 @@ use crate::format::{DiskReport, Extent, Format, Geometry, Health, Magic, Signatu
 use crate::formats::{FORMATS, SALVAGE};
 use crate::read::{ReadAt, ReadError, Section};
 use crate::table::{self, Table, TableKind};
+use crate::window::{FailedRead, Failures, Recorder, Windows};
 use std::cell::RefCell;
 
 /// Kept in memory over all probes. Superblocks of nearly all formats lie in the first of them.
@@ -24,20 +25,25 @@ const NOTHING: u64 = 1024;
 /// All that is on the device. Never fails.
 pub fn examine(device: &dyn ReadAt, geometry: Geometry) -> DiskReport {
     let device = Cached::new(device);
+    let mut report = look(&device, geometry);
+    report.errors = device.errors.into_inner();
+    report
+}
+
+fn look(device: &dyn ReadAt, geometry: Geometry) -> DiskReport {
     let mut report = DiskReport::default();
-    report.table = table::probe(&device, geometry, &mut report.findings);
+    report.table = table::probe(device, geometry, &mut report.findings);
     if device.size() > NOTHING {
         let table = report
             .table
             .as_ref()
             .filter(|table| !table.partitions.is_empty() || table.kind != TableKind::Mbr);
-        report.signatures = signatures(&device, table);
+        report.signatures = signatures(device, table);
         // The last two bytes of any boot sector are those of an MBR.
         if table.is_none() && !report.signatures.is_empty() {
             report.table = None;
         }
     }
-    report.errors = device.errors.into_inner();
     report
 }
 
@@ -85,6 +91,37 @@ pub fn examine_sections(device: &dyn ReadAt, geometry: Geometry, sections: &[Ext
         report.sections.push((extent.start, examine(&section, geometry)));
     }
     report
+}
+
+/// What a look read, and what it could not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub windows: Windows,
+    pub failed: Vec<FailedRead>,
+}
+
+/// As [`examine_sections`], and what was read for it: the bytes that the parsers asked for, not the chunks
+/// around them. `limit`: most bytes of them that are kept.
+pub fn examine_recorded(
+    device: &dyn ReadAt,
+    geometry: Geometry,
+    sections: &[Extent],
+    limit: u64,
+) -> (DiskReport, Record) {
+    let device = Failures::new(device);
+    let windows = RefCell::new(Windows::new(device.size(), limit));
+    let recorded = |device: &dyn ReadAt, start: u64| {
+        let device = Cached::new(device);
+        let mut report = look(&Recorder::new(&device, start, &windows), geometry);
+        report.errors = device.errors.into_inner();
+        report
+    };
+    let mut report = recorded(&device, 0);
+    for extent in sections {
+        let section = Section::new(&device, extent.start, extent.length);
+        report.sections.push((extent.start, recorded(&section, extent.start)));
+    }
+    (report, Record { windows: windows.into_inner(), failed: device.failed.into_inner() })
 }
 
 fn is_in_a_partition(signature: &Signature, table: Option<&Table>) -> bool {
@@ -206,6 +243,7 @@ impl ReadAt for Cached<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::window::Failing;
     use proptest::prelude::*;
 
     #[test]
@@ -308,6 +346,25 @@ mod tests {
         ) {
             let device: Vec<u8> = bytes.iter().copied().cycle().take(size).collect();
             let _ = examine(&stamped(device, &stamps), Geometry::default());
+        }
+
+        /// What was read is enough for the same look again, the reads that fail included.
+        #[test]
+        fn what_was_recorded_gives_the_same_report(
+            bytes in proptest::collection::vec(prop_oneof![Just(0), Just(0xff), any::<u8>()], 1024),
+            size in 4096usize..400_000,
+            stamps in proptest::collection::vec(any::<usize>(), 0..5),
+            bad in 0u64..400_000,
+        ) {
+            let device: Vec<u8> = bytes.iter().copied().cycle().take(size).collect();
+            let device = stamped(device, &stamps);
+            let sector = [FailedRead { start: bad, length: 1, error: "EIO".to_string() }];
+            let device = Failing { source: &device, failed: &sector };
+            let sections = [Extent { start: 4096, length: size as u64 / 2 }];
+            let (report, record) = examine_recorded(&device, Geometry::default(), &sections, u64::MAX);
+            prop_assert_eq!(&report, &examine_sections(&device, Geometry::default(), &sections));
+            let again = Failing { source: &record.windows, failed: &record.failed };
+            prop_assert_eq!(&report, &examine_sections(&again, Geometry::default(), &sections));
         }
     }
 

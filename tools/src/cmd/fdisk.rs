@@ -39,6 +39,9 @@ struct Args {
     /// The original's unit, which sectors are anyway
     #[arg(short = 'u', long, num_args = 0..=1, require_equals = true, default_missing_value = "sectors", value_parser = ["sectors"], hide = true)]
     units: Option<String>,
+    /// The machine captured in this directory
+    #[arg(long)]
+    sysroot: Option<PathBuf>,
     devices: Vec<PathBuf>,
 }
 
@@ -47,6 +50,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Ok(args) => args,
         Err(answer) => return Ok(answer),
     };
+    let context = &context.at(args.sysroot.as_deref())?;
     let mut scan = Scan::begin(context);
     let mut status = exit::YES;
     let names: Vec<String> = if args.devices.is_empty() {

@@ -3,6 +3,7 @@
 
 pub mod assemble;
 pub mod blkid;
+pub mod capture;
 pub mod fdisk;
 pub mod fsck;
 pub mod lsblk;

@@ -1,6 +1,7 @@
 //! `rescue worker`: the process that touches block devices for the others, and so may never return.
 //! Serves one request at a time from its pool (`host::workers`), over its stdin.
 
+use crate::capture::shoot;
 use crate::report::Answer;
 use crate::scan::examine;
 use crate::tool::Context;
@@ -39,14 +40,28 @@ fn answer(root: &Root, request: &WorkerRequest) -> anyhow::Result<Reply> {
             Ok(Reply::Done)
         }
         WorkerRequest::Examine { path, logical_block, size, sections } => {
-            let device = Device::open(Path::new(path), *size).with_context(|| format!("open {path}"))?;
-            let geometry = Geometry { logical: *logical_block, physical: *logical_block };
-            let sections: Vec<Extent> =
-                sections.iter().map(|extent| Extent { start: extent.start, length: extent.length }).collect();
-            let report = examine(&Read(device), geometry, &sections);
+            let report = examine(&open(path, *size)?, geometry(*logical_block), &extents(sections));
             Ok(Reply::Value { value: serde_json::to_value(report)? })
         }
+        WorkerRequest::Capture { path, logical_block, size, sections, limit, into } => {
+            let device = open(path, *size)?;
+            let sections = extents(sections);
+            let shot = shoot(&device, geometry(*logical_block), &sections, *limit, Path::new(into))?;
+            Ok(Reply::Value { value: serde_json::to_value(shot)? })
+        }
     }
+}
+
+fn open(path: &str, size: u64) -> anyhow::Result<Read> {
+    Ok(Read(Device::open(Path::new(path), size).with_context(|| format!("open {path}"))?))
+}
+
+fn geometry(logical: u32) -> Geometry {
+    Geometry { logical, physical: logical }
+}
+
+fn extents(sections: &[contract::guard::Extent]) -> Vec<Extent> {
+    sections.iter().map(|extent| Extent { start: extent.start, length: extent.length }).collect()
 }
 
 /// `host` knows devices, `ondisk` reads bytes; neither knows the other.

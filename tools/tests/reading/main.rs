@@ -1,6 +1,7 @@
 //! The reading tools as a person runs them: against what util-linux 2.41 printed for the same captured machine (golden),
 //! and against what it prints now for images that the real tools make (differential).
 
+mod capture;
 mod content;
 mod machine;
 mod peers;

@@ -10,6 +10,7 @@
 mod arrays;
 mod bench;
 mod boot;
+mod capture;
 mod disks;
 mod login;
 mod names;
@@ -60,6 +61,7 @@ const TESTS: &[Test] = &[
     full("large_copies_arrive_whole", sessions::large),
     sample("consent_opens_what_was_named_and_nothing_else", disks::consent),
     full("rescue_writable_turns_the_guard_off", disks::unguarded),
+    sample("a_captured_machine_looks_the_same_elsewhere", capture::elsewhere),
     sample("disks_are_known_by_the_names_that_udev_gives_them", names::disks),
     sample("an_appended_cpio_brings_keys_and_parameters", boot::appended),
     full("cables_and_cards_come_and_go", network::cable),

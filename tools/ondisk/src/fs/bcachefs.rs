@@ -2,7 +2,8 @@
 
 use crate::bytes::{le16, le32, le64, utf8, uuid};
 use crate::checksum::crc64_we;
-use crate::format::{Format, Health, Magic, Signature, Usage};
+use crate::conceal::Edit;
+use crate::format::{Extent, Format, Health, Magic, Signature, Usage};
 use crate::read::ReadAt;
 use crate::volume::bcache;
 
@@ -14,14 +15,66 @@ const SIZE_BITS_MAX: u8 = 16;
 /// Bytes of one that are read; mkfs makes a few KiB.
 const SIZE_MAX: u64 = 1 << 20;
 const MEMBERS: u32 = 1;
+/// BCH_SB_FIELD_crypt: the key, encrypted with a passphrase unless it has none.
+const CRYPT: u32 = 2;
 const DISK_GROUPS: u32 = 5;
 
 pub const FORMAT: Format =
     Format { name: "bcachefs", usage: Usage::Filesystem, magics: &[], min_size: 256 * SECTOR, probe };
 
 fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
+    places(device).find_map(|at| superblock(device, at))
+}
+
+fn places(device: &dyn ReadAt) -> impl Iterator<Item = u64> {
     let end = device.size().checked_sub(1 << 20);
-    [Some(bcache::OFFSET), Some(2 << 20), end].into_iter().flatten().find_map(|at| superblock(device, at))
+    [Some(bcache::OFFSET), Some(2 << 20), end].into_iter().flatten()
+}
+
+/// By the kind that the flags say; `None` for one that is not checked.
+fn checksum(kind: u8, summed: &[u8]) -> Option<u64> {
+    match kind {
+        1 => Some(u64::from(crc32c::crc32c(summed))),
+        2 => Some(crc64_we(summed)),
+        7 => Some(twox_hash::XxHash64::oneshot(0, summed)),
+        _ => None,
+    }
+}
+
+/// Keys, and the checksums made right again where they were.
+pub fn conceal(device: &dyn ReadAt) -> Vec<Edit> {
+    const WHAT: &str = "key of bcachefs";
+    let mut edits = Vec::new();
+    for at in places(device) {
+        let Some(found) = superblock(device, at) else { continue };
+        let length = device.bytes(at, FIELDS).ok().and_then(|head| le32(&head, 124)).unwrap_or(0);
+        // The superblock was read: it is no longer than SIZE_MAX.
+        let Ok(mut sb) = device.bytes(at, FIELDS + 8 * length as usize) else { continue };
+        let mut field = FIELDS;
+        let mut changed = false;
+        while let (Some(words), Some(kind)) = (le32(&sb, field), le32(&sb, field + 4)) {
+            let end = field.saturating_add((words as usize).saturating_mul(8)).min(sb.len());
+            if words == 0 {
+                break;
+            }
+            if kind == CRYPT && end > field + 8 {
+                sb[field + 8..end].fill(0);
+                changed = true;
+                let extent = Extent { start: at + field as u64 + 8, length: (end - field - 8) as u64 };
+                edits.push(Edit::Zero { what: WHAT, extent });
+            }
+            field = end;
+        }
+        let kind = sb.get(144).map_or(0, |flags| flags >> 2);
+        if changed
+            && found.health == Health::Sound
+            && let Some(sum) = checksum(kind, &sb[16..])
+        {
+            let bytes = if kind == 1 { sum.to_le_bytes()[..4].to_vec() } else { sum.to_le_bytes().to_vec() };
+            edits.push(Edit::Put { what: WHAT, start: at, bytes });
+        }
+    }
+    edits
 }
 
 fn superblock(device: &dyn ReadAt, at: u64) -> Option<Signature> {
@@ -49,12 +102,8 @@ fn superblock(device: &dyn ReadAt, at: u64) -> Option<Signature> {
     let sb = device.bytes(at, length as usize).ok()?; // SIZE_MAX at most
     let mut found = Signature::new("bcachefs", Usage::Filesystem, at + 24);
     let summed = sb.get(16..)?;
-    let (sum, should) = match kind {
-        1 => (u64::from(le32(&sb, 0)?), Some(u64::from(crc32c::crc32c(summed)))),
-        2 => (le64(&sb, 0)?, Some(crc64_we(summed))),
-        7 => (le64(&sb, 0)?, Some(twox_hash::XxHash64::oneshot(0, summed))),
-        _ => (0, None),
-    };
+    let should = checksum(kind, summed);
+    let sum = if kind == 1 { u64::from(le32(&sb, 0)?) } else { le64(&sb, 0)? };
     found.health = match should {
         None => Health::Unchecked,
         Some(should) if should == sum => Health::Sound,
@@ -141,6 +190,32 @@ mod tests {
         assert!(reason.starts_with("superblock at 4096: checksum "), "{reason}");
     }
 
+    #[test]
+    fn the_key_is_concealed_and_the_superblock_stays_sound() {
+        let mut device = sample();
+        let length = u32::from_le_bytes(device[4096 + 124..4096 + 128].try_into().unwrap());
+        let at = 4096 + FIELDS + 8 * length as usize;
+        device[at..at + 8].copy_from_slice(&[4, 0, 0, 0, 2, 0, 0, 0]);
+        device[at + 8..at + 32].fill(0xaa);
+        device[4096 + 124..4096 + 128].copy_from_slice(&(length + 4).to_le_bytes());
+        let sum = crc32c::crc32c(&device[4096 + 16..at + 32]);
+        device[4096..4100].copy_from_slice(&sum.to_le_bytes());
+        let found = probe(&device, None).unwrap();
+        assert_eq!(found.health, Health::Sound);
+        for edit in conceal(&device.clone()) {
+            match edit {
+                Edit::Zero { extent, .. } => {
+                    device[extent.start as usize..(extent.start + extent.length) as usize].fill(0);
+                }
+                Edit::Put { start, bytes, .. } => {
+                    device[start as usize..start as usize + bytes.len()].copy_from_slice(&bytes);
+                }
+            }
+        }
+        assert_eq!(probe(&device, None).unwrap(), found);
+        assert!(!device.contains(&0xaa));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
@@ -150,6 +225,7 @@ mod tests {
                 device[offset] = byte;
             }
             let _ = probe(&device, None);
+            let _ = conceal(&device);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! BitLocker (libbde's documentation of the format): a boot sector that points to three copies of its metadata.
 
 use crate::bytes::{Utf16, guid, le16, le32, le64, utf16};
-use crate::format::{Format, Magic, Signature, Usage};
+use crate::conceal::Edit;
+use crate::format::{Extent, Format, Magic, Signature, Usage};
 use crate::read::ReadAt;
 
 const VISTA: &[u8] = b"\xeb\x52\x90-FVE-FS-";
@@ -34,15 +35,49 @@ pub fn is(device: &dyn ReadAt) -> bool {
     probe(device).is_some()
 }
 
+/// Where the boot sector says that the metadata is; `None` where it is none of BitLocker's.
+fn place(boot: &[u8]) -> Option<u64> {
+    match boot.get(..11)? {
+        WIN7 => le64(boot, 176),
+        TO_GO => le64(boot, 440),
+        _ => None,
+    }
+}
+
+/// Every entry of the metadata but the description: the volume's key is in them, encrypted with what a passphrase or
+/// a recovery password becomes.
+pub fn conceal(device: &dyn ReadAt) -> Vec<Edit> {
+    entries(device).unwrap_or_default()
+}
+
+fn entries(device: &dyn ReadAt) -> Option<Vec<Edit>> {
+    let start = place(&device.bytes(0, 512).ok()?)?.checked_add((BLOCK_HEADER + HEADER) as u64)?;
+    let header = device.bytes(start - HEADER as u64, HEADER).ok()?;
+    let size = le32(&header, 0)?.min(METADATA_MAX) as usize;
+    let metadata = device.bytes(start, size.checked_sub(HEADER)?).ok()?;
+    let mut edits = Vec::new();
+    let mut at = 0;
+    while let (Some(length), Some(kind)) = (le16(&metadata, at), le16(&metadata, at + 2)) {
+        // What is no entry ends the list, and goes as a whole.
+        let length = usize::from(length);
+        let end = if length < ENTRY { metadata.len() } else { (at + length).min(metadata.len()) };
+        let content = at + ENTRY;
+        if kind != DESCRIPTION && content < end {
+            let extent = Extent { start: start + content as u64, length: (end - content) as u64 };
+            edits.push(Edit::Zero { what: "keys of BitLocker", extent });
+        }
+        at = end;
+    }
+    Some(edits)
+}
+
 fn probe(device: &dyn ReadAt) -> Option<Signature> {
     let boot = device.bytes(0, 512).ok()?;
     let mut found = Signature::new("BitLocker", Usage::Crypto, 0);
-    let at = match boot.get(..11)? {
-        VISTA => return Some(found),
-        WIN7 => le64(&boot, 176)?,
-        TO_GO => le64(&boot, 440)?,
-        _ => return None,
-    };
+    if boot.starts_with(VISTA) {
+        return Some(found);
+    }
+    let at = place(&boot)?;
     if at == 0 || at % 64 != 0 {
         return None;
     }
@@ -93,6 +128,27 @@ mod tests {
         let found = probe(&sample()).unwrap();
         assert_eq!((found.label.as_deref(), found.version.as_deref()), (Some("C:"), Some("2")));
         assert_eq!(found.uuid.as_deref(), Some("66666666-6666-6666-6666-666666666666"));
+    }
+
+    #[test]
+    fn keys_are_concealed_and_the_description_is_not() {
+        let mut device = sample();
+        device[0x4040] = 120;
+        // A key before the description, and one behind it.
+        device.copy_within(0x4070..0x4080, 0x4080);
+        device[0x4070..0x4080].copy_from_slice(&[16, 0, 2, 0, 8, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9]);
+        device[0x4090..0x40a0].copy_from_slice(&[16, 0, 3, 0, 5, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9]);
+        let mut windows = crate::Windows::new(64 << 10, 64 << 10);
+        windows.note(0, &device);
+        let found = probe(&windows);
+        for edit in conceal(&windows) {
+            let Edit::Zero { extent, .. } = edit else { panic!("{edit:?}") };
+            windows.zero(extent);
+        }
+        assert_eq!(probe(&windows), found);
+        assert_eq!(found.unwrap().label.as_deref(), Some("C:"));
+        let left = windows.bytes(0, 64 << 10).unwrap();
+        assert!(!left.windows(2).any(|pair| pair == [9, 9]));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! is found by itself when the first is gone. What it takes to open one is read, keys are not.
 
 use crate::bytes::{be16, be32, be64, text, utf8};
-use crate::format::{Format, Health, Magic, Signature, Usage};
+use crate::conceal::Edit;
+use crate::format::{Extent, Format, Health, Magic, Signature, Usage};
 use crate::read::ReadAt;
 use crate::volume::Volume;
 use serde::de::IgnoredAny;
@@ -227,6 +228,8 @@ struct JsonSegment {
 struct JsonConfig {
     #[serde(default)]
     requirements: JsonRequirements,
+    /// Bytes, as a string.
+    keyslots_size: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -336,6 +339,61 @@ fn second(device: &dyn ReadAt) -> Option<(Header, u64)> {
     })
 }
 
+const KEYS: &str = "key slots of LUKS";
+const TOKENS: &str = "tokens of LUKS, which hold sealed passphrases";
+/// From the end of both headers, where a header does not say: what cryptsetup leaves free for both.
+const KEYS_END: u64 = 16 << 20;
+/// Of all slots together (LUKS2_MAX_KEYSLOTS_SIZE).
+const KEYS_MAX: u64 = 128 << 20;
+/// Of a token, what is no secret.
+const TOKEN_KEPT: [&str; 2] = ["type", "keyslots"];
+
+/// Key material and tokens. A passphrase is tried with them; the headers without them say only how.
+pub fn conceal(device: &dyn ReadAt) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    let first = Header::read(device, 0, PRIMARY).map(|header| (0, header));
+    let second = |at: u64| Some((at, Header::read(device, at, SECONDARY)?));
+    for (at, header) in first.into_iter().chain(SECONDARIES.into_iter().filter_map(second)) {
+        match header.version {
+            1 => edits.extend(keys_1(device)),
+            _ => header.conceal(device, at, &mut edits),
+        }
+    }
+    edits
+}
+
+/// Of version 1: all between the first slot's and the data, or else what each slot says.
+fn keys_1(device: &dyn ReadAt) -> Vec<Edit> {
+    let Ok(bytes) = device.bytes(0, 1024) else { return Vec::new() };
+    let word = |at| u64::from(be32(&bytes, at).unwrap_or(0));
+    let (payload, key) = (word(104) * 512, word(108));
+    let zero = |start: u64, length: u64| Edit::Zero { what: KEYS, extent: Extent { start, length } };
+    let slots = (0..SLOTS_1).map(|number| 208 + number * SLOT_1);
+    slots
+        .map(|at| (word(at + 40) * 512, word(at + 44).saturating_mul(key)))
+        .filter(|(start, _)| *start >= BYTES as u64)
+        .map(|(start, length)| zero(start, length.max(payload.saturating_sub(start)).min(KEYS_MAX)))
+        .collect()
+}
+
+/// The JSON without what only a token's owner reads; `None` where it has none of that.
+fn without_tokens(json: &[u8]) -> Option<Result<Vec<u8>, serde_json::Error>> {
+    let end = json.iter().position(|byte| *byte == 0).unwrap_or(json.len());
+    let mut area: serde_json::Value = match serde_json::from_slice(&json[..end]) {
+        Ok(area) => area,
+        Err(error) => return Some(Err(error)),
+    };
+    let tokens = area.get_mut("tokens")?.as_object_mut()?;
+    let mut changed = false;
+    for token in tokens.values_mut() {
+        let Some(token) = token.as_object_mut() else { continue };
+        let before = token.len();
+        token.retain(|key, _| TOKEN_KEPT.contains(&key.as_str()));
+        changed |= token.len() != before;
+    }
+    changed.then(|| serde_json::to_vec(&area))
+}
+
 struct Header {
     version: u16,
     size: u64,
@@ -376,17 +434,11 @@ impl Header {
             .bytes(at, self.size as usize) // HEADER_MAX at most
             .map_err(|error| format!("it cannot be read: {error}"))?;
         let stored: Vec<u8> = bytes[CHECKSUM].to_vec();
-        bytes[CHECKSUM].fill(0);
-        let sum = match self.checksum_kind.as_str() {
-            "sha256" => sha2::Sha256::digest(&bytes).to_vec(),
-            "sha512" => sha2::Sha512::digest(&bytes).to_vec(),
-            // cryptsetup lets one choose another hash; nobody does.
-            _ => return Ok(()),
-        };
-        if stored.starts_with(&sum) {
-            Ok(())
-        } else {
-            Err(format!("its {} checksum does not match", self.checksum_kind))
+        match self.sum(&mut bytes) {
+            Some(sum) if !stored.starts_with(&sum) => {
+                Err(format!("its {} checksum does not match", self.checksum_kind))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -409,6 +461,55 @@ impl Header {
             _ => None,
         };
         found.volume = luks.map(Volume::Luks);
+    }
+
+    /// The checksum of the header without its own field; `None` for a hash that is not checked.
+    fn sum(&self, bytes: &mut [u8]) -> Option<Vec<u8>> {
+        bytes.get_mut(CHECKSUM)?.fill(0);
+        match self.checksum_kind.as_str() {
+            "sha256" => Some(sha2::Sha256::digest(bytes).to_vec()),
+            "sha512" => Some(sha2::Sha512::digest(bytes).to_vec()),
+            // cryptsetup lets one choose another hash; nobody does.
+            _ => None,
+        }
+    }
+
+    fn conceal(&self, device: &dyn ReadAt, at: u64, edits: &mut Vec<Edit>) {
+        let is_sound = self.fault(device, at).is_ok();
+        let size = if SECONDARIES.contains(&self.size) { self.size } else { SECONDARIES[0] };
+        let start = size * 2;
+        let mut bytes = device.bytes(at, size as usize).unwrap_or_default(); // HEADER_MAX at most
+        let json = bytes.get(JSON..).unwrap_or_default();
+        let length =
+            serde_json::from_slice::<Area>(&json[..json.iter().position(|b| *b == 0).unwrap_or(json.len())])
+                .ok()
+                .and_then(|area| area.config.keyslots_size?.parse().ok())
+                .unwrap_or(KEYS_END.saturating_sub(start))
+                .min(KEYS_MAX);
+        edits.push(Edit::Zero { what: KEYS, extent: Extent { start, length } });
+        let blank = Edit::Zero {
+            what: TOKENS,
+            extent: Extent { start: at + JSON as u64, length: size - JSON as u64 },
+        };
+        match without_tokens(json).filter(|_| is_sound) {
+            None if is_sound => {}
+            // Its checksum is wrong before and after.
+            None => edits.push(blank),
+            Some(Ok(text)) if text.len() <= json.len() => {
+                bytes[JSON..].fill(0);
+                bytes[JSON..JSON + text.len()].copy_from_slice(&text);
+                let sum = self.sum(&mut bytes);
+                bytes[CHECKSUM][..sum.as_ref().map_or(0, Vec::len)].copy_from_slice(&sum.unwrap_or_default());
+                let json = bytes.split_off(JSON);
+                edits.push(Edit::Put {
+                    what: TOKENS,
+                    start: at + CHECKSUM.start as u64,
+                    bytes: bytes[CHECKSUM].to_vec(),
+                });
+                edits.push(Edit::Put { what: TOKENS, start: at + JSON as u64, bytes: json });
+            }
+            Some(_) => edits.push(blank),
+        }
     }
 
     fn signature(&self, device: &dyn ReadAt, at: u64) -> Signature {
@@ -595,6 +696,66 @@ mod tests {
         assert_eq!(numbers, [3]);
     }
 
+    /// Everything of a device, after what a capture does to it.
+    fn concealed(device: &[u8]) -> Vec<u8> {
+        let mut windows = crate::Windows::new(device.len() as u64, u64::MAX);
+        windows.note(0, device);
+        for edit in conceal(&windows.clone()) {
+            match edit {
+                Edit::Zero { extent, .. } => windows.zero(extent),
+                Edit::Put { start, bytes, .. } => windows.put(start, &bytes),
+            }
+        }
+        windows.bytes(0, device.len()).unwrap()
+    }
+
+    #[test]
+    fn keys_and_sealed_passphrases_are_concealed_and_the_rest_is_read_as_before() {
+        let clevis = r#""tokens":{"0":{"type":"clevis","keyslots":["0"],"jwe":{"ciphertext":"SEALED"}}}"#;
+        let json = String::from_utf8(SAMPLE.to_vec()).unwrap();
+        let json = json.replace(r#""tokens":{"0":{"type":"systemd-tpm2","keyslots":["2"]}}"#, clevis);
+        let mut device = sample();
+        for at in [0, 0x4000] {
+            device[at + JSON..at + 0x4000].fill(0);
+            put(&mut device, at + JSON, json.as_bytes());
+            seal(&mut device, at);
+        }
+        device[0x8000..0x9_0000].fill(0xaa);
+        let find = |device: &[u8], what: &[u8]| device.windows(what.len()).any(|bytes| bytes == what);
+        assert!(find(&device, b"SEALED"));
+        let found = probe(&device, None).unwrap();
+        assert_eq!((&found.health, &luks(&found).tokens[..]), (&Health::Sound, &["clevis".to_string()][..]));
+        let left = concealed(&device);
+        assert_eq!(probe(&left, None).unwrap(), found);
+        assert!(!find(&left, b"SEALED") && !find(&left, &[0xaa; 8]));
+        // Torn headers hide nothing less.
+        for at in [4097, 0x4000 + 4097] {
+            device[at] ^= 1;
+            let found = probe(&device, None).unwrap();
+            let left = concealed(&device);
+            assert_eq!(probe(&left, None).unwrap(), found);
+            assert!(!find(&left, b"SEALED") && !find(&left, &[0xaa; 8]));
+        }
+    }
+
+    #[test]
+    fn key_slots_of_version_1_are_concealed() {
+        let mut device = vec![0xaa; 4 << 20];
+        device[..1024].fill(0);
+        put(&mut device, 0, PRIMARY);
+        put(&mut device, 6, &[0, 1]);
+        put(&mut device, 104, &4096_u32.to_be_bytes());
+        put(&mut device, 108, &64_u32.to_be_bytes());
+        for number in 0..SLOTS_1 {
+            put(&mut device, 208 + number * SLOT_1 + 40, &(8 + 504 * number as u32).to_be_bytes());
+            put(&mut device, 208 + number * SLOT_1 + 44, &4000_u32.to_be_bytes());
+        }
+        let left = concealed(&device);
+        assert_eq!(left[..4096], device[..4096]);
+        assert!(left[4096..2 << 20].iter().all(|byte| *byte == 0));
+        assert_eq!(left[2 << 20..], device[2 << 20..]);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
@@ -604,6 +765,7 @@ mod tests {
                 device[offset] = byte;
             }
             let _ = probe(&device, None);
+            let _ = conceal(&device);
         }
     }
 }
