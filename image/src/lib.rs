@@ -6,7 +6,6 @@ pub mod cpio;
 pub mod fixtures;
 pub mod identity;
 pub mod kernel_config;
-mod kmod_index;
 pub mod libraries;
 pub mod lock;
 pub mod manifest;

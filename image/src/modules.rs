@@ -2,10 +2,10 @@
 //! that devd and modprobe read (modules.dep, modules.alias, modules.softdep, modules.firmware, and what
 //! kmod wants in binary), made without depmod.
 
-use crate::kmod_index::{Entries, index};
 use crate::packages::Tree;
 use crate::say;
 use anyhow::{Context as _, Result, bail};
+use contract::kmod::{Entries, index, underscored};
 use elf::ElfBytes;
 use elf::endian::LittleEndian;
 use serde::{Deserialize, Serialize};
@@ -186,16 +186,6 @@ impl Kernel {
             ("modules.symbols.bin", index(&Entries::new())),
         ])
     }
-}
-
-/// kmod takes `-` and `_` for the same, but within brackets.
-fn underscored(pattern: &str) -> String {
-    let mut within = false;
-    let change = |c: char| {
-        within = (within || c == '[') && c != ']';
-        if c == '-' && !within { '_' } else { c }
-    };
-    pattern.chars().map(change).collect()
 }
 
 /// `kernel/fs/ext4/ext4.ko` is `ext4`.

@@ -334,8 +334,8 @@ fn block_of(root: &Root, device: &Device) -> Option<String> {
 
 /// Whether the module, or one that it needs, asks for a file that is not there.
 fn lacks_firmware(root: &Root, index: &Index, module: &str) -> bool {
-    let needed = index.needs(module).iter().map(String::as_str);
-    [module].into_iter().chain(needed).any(|name| !missing(root, index.firmware(name)).is_empty())
+    let lacks = |name: &str| !missing(root, index.firmware(name)).is_empty();
+    lacks(module) || index.needs(module).iter().any(|needed| lacks(needed))
 }
 
 /// Files that the kernel would not find (drivers/base/firmware_loader: plain, .zst, .xz).
@@ -363,12 +363,17 @@ mod tests {
             fs::create_dir_all(path).unwrap();
         }
         fs::write(root.join("proc/sys/kernel/osrelease"), "6.12\n").unwrap();
-        fs::write(
-            modules.join("modules.dep"),
-            "kernel/net.ko: kernel/core.ko\nkernel/core.ko:\nkernel/plain.ko:\n",
-        )
-        .unwrap();
-        fs::write(modules.join("modules.alias"), "alias pci:1 net\nalias pci:2 plain\n").unwrap();
+        let index = |entries: &[(&str, &str)]| {
+            let entry = |(key, value): &(&str, &str)| (key.to_string(), vec![value.to_string()]);
+            contract::kmod::index(&entries.iter().map(entry).collect())
+        };
+        let files = [
+            ("net", "kernel/net.ko: kernel/core.ko"),
+            ("core", "kernel/core.ko:"),
+            ("plain", "kernel/plain.ko:"),
+        ];
+        fs::write(modules.join("modules.dep.bin"), index(&files)).unwrap();
+        fs::write(modules.join("modules.alias.bin"), index(&[("pci:1", "net"), ("pci:2", "plain")])).unwrap();
         fs::write(modules.join("modules.firmware"), "core: net/a.bin net/b.bin net/c-*.bin\n").unwrap();
         let (_, wake) = std::io::pipe().unwrap();
         let loader = Loader::new(Root::at(root).unwrap(), wake);

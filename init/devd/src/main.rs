@@ -34,6 +34,8 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The first login comes before the names of what is on the disks, but for so long only.
 const LOGIN_FIRST: Duration = Duration::from_secs(10);
+/// Modules of the network alone are loaded before an address is there, but for so long only.
+const NETWORK_FIRST: Duration = Duration::from_secs(2);
 /// The readers yield the processor to whoever logs in.
 const READERS_NICE: i32 = 10;
 /// How long nothing may happen before the devices of power-on count as handled.
@@ -100,6 +102,8 @@ struct Devd {
     layers_seen: usize,
     layers_done: bool,
     last_news: Instant,
+    /// Drivers were looked for, for all devices and not for the network's alone.
+    plugged_in: bool,
     /// A module was loaded since the devices without a driver were looked at.
     drivers_came: bool,
     settled: bool,
@@ -146,6 +150,7 @@ impl Devd {
             layers_seen: 0,
             layers_done: false,
             last_news: Instant::now(),
+            plugged_in: false,
             drivers_came: false,
             settled: false,
             pending: Vec::new(),
@@ -153,7 +158,7 @@ impl Devd {
             told: BTreeSet::new(),
             root,
         };
-        devd.plug_in();
+        devd.plug_in_network();
         devd.look();
         host::events::tell(&Event::Ready { service: "devd".to_string() });
         Ok(devd)
@@ -162,7 +167,7 @@ impl Devd {
     fn run(&mut self) -> Result<()> {
         loop {
             self.look_at_layers();
-            self.look_whether_to_read();
+            self.look_whether_to_go_on();
             self.look_whether_settled();
             self.loader.relieve();
             self.publish();
@@ -227,12 +232,24 @@ impl Devd {
         self.asked.is_empty() && !self.reading && !(self.unread && self.may_read)
     }
 
+    /// Asks for the modules of network cards; where there are none yet, of everything.
+    fn plug_in_network(&mut self) {
+        host::devices::hold_all(&self.root);
+        let cards = host::devices::network_without_driver(&self.root);
+        for card in &cards {
+            self.want(&card.bus, &card.name, &card.alias, true);
+        }
+        if cards.is_empty() {
+            self.plug_in();
+        }
+    }
+
     /// Asks for the modules of everything that has no driver, the network's first.
     fn plug_in(&mut self) {
-        self.drivers_came = false;
+        (self.drivers_came, self.plugged_in) = (false, true);
         host::devices::hold_all(&self.root);
         let mut wanting = host::devices::without_driver(&self.root);
-        wanting.sort_by_key(|device| !is_network(&device.alias));
+        wanting.sort_by_key(|device| !host::devices::is_network(&device.alias));
         for device in wanting {
             self.want(&device.bus, &device.name, &device.alias, false);
         }
@@ -275,7 +292,7 @@ impl Devd {
         {
             let bus = event.fields.get("SUBSYSTEM").map_or("", String::as_str);
             let name = event.path.rsplit('/').next().unwrap_or_default();
-            self.want(bus, name, alias, is_network(alias));
+            self.want(bus, name, alias, host::devices::is_network(alias));
         }
         // By hand, perhaps: a driver that nobody asked devd for may still find devices.
         self.drivers_came |=
@@ -488,23 +505,25 @@ impl Devd {
         }
     }
 
-    /// Reading waits until the first login no longer waits for the processor.
-    fn look_whether_to_read(&mut self) {
-        if self.may_read {
+    /// Other devices, and reading, wait until the first login no longer waits for the processor.
+    fn look_whether_to_go_on(&mut self) {
+        if self.may_read && self.plugged_in {
             return;
         }
-        let has_address = || {
-            let netd: state::Netd = host::statefile::read("netd");
-            netd.links.iter().any(|link| !link.addresses.is_empty())
-        };
-        if self.layers_done || self.began.elapsed() >= LOGIN_FIRST || has_address() {
+        let netd: state::Netd = host::statefile::read("netd");
+        let has_address = netd.links.iter().any(|link| !link.addresses.is_empty());
+        if !self.plugged_in && (has_address || self.began.elapsed() >= NETWORK_FIRST) {
+            self.plug_in();
+        }
+        if !self.may_read && (has_address || self.layers_done || self.began.elapsed() >= LOGIN_FIRST) {
             self.may_read = true;
             self.look();
         }
     }
 
     fn look_whether_settled(&mut self) {
-        let quiet = self.loader.is_quiet() && self.is_idle() && self.last_news.elapsed() >= QUIET;
+        let quiet =
+            self.plugged_in && self.loader.is_quiet() && self.is_idle() && self.last_news.elapsed() >= QUIET;
         if !self.settled && quiet && self.may_read && self.layers_done {
             self.settled = true;
             host::events::tell(&Event::Settled { disks: self.disks.len() as u32 });
@@ -639,26 +658,4 @@ fn watch() -> Result<(OwnedFd, i32)> {
     let consents = inotify::add_watch(&watch, paths::CONSENT, changes)
         .with_context(|| format!("watch {}", paths::CONSENT))?;
     Ok((watch, consents))
-}
-
-/// Network cards on PCI (class 02), virtio, Xen and Hyper-V.
-fn is_network(alias: &str) -> bool {
-    let pci = alias.starts_with("pci:") && alias.contains("bc02");
-    // f8615163-df3e-46c5-913f-f2d2f965ed0e (drivers/net/hyperv), as vmbus prints it
-    pci || alias.starts_with("virtio:d00000001v")
-        || alias == "xen:vif"
-        || alias.starts_with("vmbus:635161f83edfc546913ff2d2f965ed0e")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn network_cards_are_known_by_their_aliases() {
-        assert!(is_network("pci:v00008086d000010D3sv00008086sd0000A01Fbc02sc00i00"));
-        assert!(is_network("virtio:d00000001v00001AF4"));
-        assert!(!is_network("virtio:d00000002v00001AF4"));
-        assert!(!is_network("pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00"));
-    }
 }

@@ -48,18 +48,26 @@ fn run() -> anyhow::Result<()> {
     let plan = list::plan(&known, &found);
     let mut report = state::Layers::default();
     let mut mounted = Vec::new();
-    if !plan.is_empty() {
+    // First what yields to whoever logs in: the kernel checks and starts a module without a pause.
+    let verdicts: Vec<(Layer, Result<(), String>)> = plan
+        .into_iter()
+        .map(|layer| {
+            let verdict = match &layer.verdict {
+                Verdict::Bad(reason) => Err(reason.clone()),
+                Verdict::Check { sha256 } => {
+                    check(&file(&layer.name), sha256, needed).map_err(|error| error.to_string())
+                }
+                Verdict::Unlisted => Ok(()),
+            };
+            (layer, verdict)
+        })
+        .collect();
+    if !verdicts.is_empty() {
         host::modules::load_all(&root, MODULES)?;
         std::fs::create_dir_all(STACK)?;
     }
-    for layer in plan {
-        let outcome = match &layer.verdict {
-            Verdict::Bad(reason) => Err(reason.clone()),
-            Verdict::Check { sha256 } => {
-                attach(&layer, Some((sha256, needed))).map_err(|error| error.to_string())
-            }
-            Verdict::Unlisted => attach(&layer, None).map_err(|error| error.to_string()),
-        };
+    for (layer, verdict) in verdicts {
+        let outcome = verdict.and_then(|()| attach(&layer.name).map_err(|error| error.to_string()));
         let error = match outcome {
             Ok(path) => {
                 mounted.push(path);
@@ -94,23 +102,23 @@ fn file(name: &str) -> PathBuf {
     Path::new(paths::LAYERS).join(format!("{name}.squashfs"))
 }
 
-/// Checks and mounts one layer; returns where. `expected` is its SHA-256, and the MiB of memory that the
-/// image needs: the kernel gives a file its whole length before it fills it, so a layer that did not fit has its
-/// length and not its bytes.
-fn attach(layer: &Layer, expected: Option<(&String, u64)>) -> io::Result<PathBuf> {
-    let path = file(&layer.name);
-    if let Some((expected, needed)) = expected
-        && digest(&path)? != *expected
-    {
-        return Err(io::Error::other(format!(
-            "its SHA-256 is not the one in the image's list: it did not fit (this image needs about {needed} MiB of memory) or was damaged on the way; check the image's SHA256SUMS"
-        )));
+/// Checks one layer. `needed` is the MiB of memory that the image needs: the kernel gives a file its whole
+/// length before it fills it, so a layer that did not fit has its length and not its bytes.
+fn check(path: &Path, expected: &str, needed: u64) -> io::Result<()> {
+    if digest(path)? == expected {
+        return Ok(());
     }
-    let target = Path::new(STACK).join(&layer.name);
+    Err(io::Error::other(format!(
+        "its SHA-256 is not the one in the image's list: it did not fit (this image needs about {needed} MiB of memory) or was damaged on the way; check the image's SHA256SUMS"
+    )))
+}
+
+/// Mounts one layer; returns where.
+fn attach(name: &str) -> io::Result<PathBuf> {
+    let target = Path::new(STACK).join(name);
     std::fs::create_dir_all(&target)?;
-    let image = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let (device, _held) =
-        loopdev::attach(&image, 0, 0, loopdev::READ_ONLY | loopdev::AUTOCLEAR, &layer.name)?;
+    let image = rustix::fs::open(file(name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let (device, _held) = loopdev::attach(&image, 0, 0, loopdev::READ_ONLY | loopdev::AUTOCLEAR, name)?;
     mount::mount(&device, &target, "squashfs", MountFlags::RDONLY | MountFlags::NODEV, "")?;
     Ok(target)
 }

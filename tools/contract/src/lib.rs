@@ -1,12 +1,13 @@
 //! What two processes of Lifeboat must agree on: the kernel command line's words, the names of
-//! parameters and tools, events, state files, requests, consents, ledger records, exit codes and
-//! the paths below `/run/lifeboat`. No I/O and no judgement about disks: values and their text.
+//! parameters and tools, events, state files, requests, consents, ledger records, exit codes,
+//! the kernel's module indices and the paths below `/run/lifeboat`. No I/O and no judgement about disks: values and their text.
 
 pub mod cmdline;
 pub mod event;
 pub mod exit;
 pub mod facts;
 pub mod guard;
+pub mod kmod;
 pub mod ledger;
 pub mod near;
 pub mod params;
