@@ -304,7 +304,6 @@ impl Init {
         child.events = Some(writer.into());
         child.nice = service.nice;
         child.oom_score = service.oom_score;
-        child.cgroup = Some(&service.name);
         let pid = process::spawn(child)?;
         let (name, restarts) = (service.name.clone(), self.supervision.slots[slot].restarts);
         self.streams.push(Stream::new(slot, reader));
@@ -441,6 +440,8 @@ fn settings(root: &Root, words: &[cmdline::Word]) -> Vec<(&'static str, &'static
         // Ctrl-Alt-Del is a signal to PID 1, and every SysRq works: it may be the last key left.
         ("/proc/sys/kernel/sysrq", "1"),
         ("/proc/sys/kernel/panic", "30"),
+        // Else every session has the same share of the processor, whatever its niceness.
+        ("/proc/sys/kernel/sched_autogroup_enabled", "0"),
         ("/proc/sys/fs/protected_symlinks", "1"),
         ("/proc/sys/fs/protected_hardlinks", "1"),
     ];

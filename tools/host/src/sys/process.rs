@@ -29,8 +29,6 @@ pub struct Spawn<'a> {
     pub oom_score: i16,
     /// 0 to 19.
     pub nice: i32,
-    /// Directory below /sys/fs/cgroup, made if it is not there; failing to join is not an error.
-    pub cgroup: Option<&'a str>,
     /// Make stdin the controlling terminal of the new session.
     pub terminal: bool,
     /// What is executed where the kernel refuses the program.
@@ -60,7 +58,6 @@ impl<'a> Spawn<'a> {
             events: None,
             oom_score: 0,
             nice: 0,
-            cgroup: None,
             terminal: false,
             instead: None,
         }
@@ -153,7 +150,6 @@ pub fn spawn(spawn: Spawn<'_>) -> io::Result<i32> {
         .stderr(stdio(spawn.stderr));
     let events = spawn.events;
     let oom_score = spawn.oom_score.to_string();
-    let cgroup = spawn.cgroup.map(|name| format!("/sys/fs/cgroup/{name}"));
     let (nice, terminal) = (spawn.nice, spawn.terminal);
     let prepare = move || -> io::Result<()> {
         rustix::process::setsid()?;
@@ -162,10 +158,6 @@ pub fn spawn(spawn: Spawn<'_>) -> io::Result<i32> {
         }
         // Whatever fails from here on leaves a service that runs all the same.
         let _ = std::fs::write("/proc/self/oom_score_adj", &oom_score);
-        if let Some(group) = &cgroup {
-            let _ = std::fs::create_dir(group);
-            let _ = std::fs::write(format!("{group}/cgroup.procs"), "0");
-        }
         if nice > 0 {
             let _ = rustix::process::setpriority_process(None, nice);
         }
