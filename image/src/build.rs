@@ -10,6 +10,7 @@ use crate::modules::{Kernel, Place, glob};
 use crate::packages::{self, Cache, Tree, digest, hex};
 use crate::say;
 use anyhow::{Context as _, Result, bail, ensure};
+use contract::paths::PROGRAMS;
 use contract::tools::TOOLS;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,16 +19,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Our own binaries: (package, name in /lifeboat/bin).
-const BINARIES: &[(&str, &str)] = &[
-    ("init", "init"),
-    ("devd", "devd"),
-    ("netd", "netd"),
-    ("sshd", "sshd"),
-    ("layers", "layers"),
-    ("console", "console"),
-    ("tools", "rescue"),
-];
+/// Our own binaries, each of the package of its name, in /lifeboat/bin: PID 1, and everything else.
+const BINARIES: &[&str] = &["init", LIFEBOAT];
+/// The one that goes by the names of PROGRAMS.
+const LIFEBOAT: &str = "lifeboat";
 
 /// Symbols of libc that look names up through NSS: they load libraries at run time, which a static
 /// program must not.
@@ -150,8 +145,8 @@ fn compile(source: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
         Some(home) => format!("{remap} --remap-path-prefix={home}=/cargo"),
         None => remap,
     };
-    for (package, name) in BINARIES {
-        say!("compiling {package}");
+    for name in BINARIES {
+        say!("compiling {name}");
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         // A person sees cargo's own bar; a log is spared it.
         let how =
@@ -163,7 +158,7 @@ fn compile(source: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
             "--profile",
             "image",
             "-p",
-            package,
+            name,
             "--message-format=json",
         ]);
         // Cargo's own variable for flags beside those of .cargo/config.toml, which it would replace.
@@ -172,7 +167,7 @@ fn compile(source: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
             format!("-Ctarget-feature=+crt-static {remap}").replace(' ', "\u{1f}"),
         );
         let output = command.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
-        ensure!(output.status.success(), "compile {package}: cargo said no");
+        ensure!(output.status.success(), "compile {name}: cargo said no");
         let path = executable(&String::from_utf8_lossy(&output.stdout), name)
             .with_context(|| format!("cargo built no {name}"))?;
         check_symbols(&path)?;
@@ -294,6 +289,9 @@ fn own_part(binaries: &BTreeMap<&'static str, Vec<u8>>, version: &str, layers: &
     let mut files = Files::default();
     for (name, content) in binaries {
         files.file(&format!("lifeboat/bin/{name}"), 0o755, content.clone());
+    }
+    for name in PROGRAMS {
+        files.link(&format!("lifeboat/bin/{name}"), LIFEBOAT);
     }
     files.file("lifeboat/version", 0o644, format!("{version}\n").into_bytes());
     files.file("lifeboat/layers.list", 0o644, layers.as_bytes().to_vec());

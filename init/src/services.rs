@@ -85,6 +85,12 @@ mod tests {
     }
 
     #[test]
+    fn every_service_is_a_program_of_the_image() {
+        let programs = contract::paths::PROGRAMS;
+        assert!(SERVICES.iter().map(|row| row.name).chain(["console"]).all(|name| programs.contains(&name)));
+    }
+
+    #[test]
     fn names_are_unique() {
         for (i, row) in SERVICES.iter().enumerate() {
             assert!(SERVICES[..i].iter().all(|earlier| earlier.name != row.name));

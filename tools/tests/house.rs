@@ -80,15 +80,63 @@ fn model_and_ondisk_open_nothing() {
 }
 
 #[test]
+fn a_program_opens_to_others_by_main_alone() {
+    let is_program = |name: &str| name == "tools/src/lib.rs" || name.starts_with("init/");
+    let mut programs: Vec<_> = sources()
+        .into_iter()
+        .filter(|(name, _)| is_program(name) && name.ends_with("/src/lib.rs"))
+        .map(|(name, text)| {
+            let public: Vec<_> = text.lines().filter(|line| line.starts_with("pub ")).collect();
+            (name, public.join("\n"))
+        })
+        .collect();
+    programs.sort();
+    let expected = ["init/console", "init/devd", "init/layers", "init/netd", "init/sshd", "tools"];
+    let main = "pub fn main() -> ExitCode {".to_string();
+    assert_eq!(programs, expected.map(|package| (format!("{package}/src/lib.rs"), main.clone())));
+}
+
+#[test]
+fn lifeboat_alone_stands_on_programs() {
+    let programs = ["console", "devd", "layers", "netd", "sshd", "tools"];
+    let packages = [
+        ("init/lifeboat", &programs[..]),
+        ("image", &[]),
+        ("init", &[]),
+        ("init/console", &[]),
+        ("init/devd", &[]),
+        ("init/layers", &[]),
+        ("init/netd", &[]),
+        ("init/sshd", &[]),
+        ("tools", &[]),
+        ("tools/contract", &[]),
+        ("tools/host", &[]),
+        ("tools/model", &[]),
+        ("tools/ondisk", &[]),
+    ];
+    for (package, expected) in packages {
+        let mut found = dependencies(package);
+        found.retain(|name| programs.contains(&name.as_str()));
+        assert_eq!(found, expected, "{package}");
+    }
+}
+
+#[test]
 fn pid_1_stands_on_little() {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("init/Cargo.toml");
+    let names = dependencies("init");
+    let allowed = ["contract", "host", "libc", "rustix", "serde", "serde_json", "thiserror"];
+    let more: Vec<_> = names.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
+    assert!(more.is_empty(), "init depends on {more:?}");
+}
+
+/// What a package of ours depends on, sorted.
+fn dependencies(package: &str) -> Vec<String> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(package).join("Cargo.toml");
     let text = fs::read_to_string(manifest).unwrap();
     let section = text.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
-    let mut names: Vec<&str> =
-        section.lines().filter_map(|line| line.split(['.', ' ', '=']).next()).collect();
+    let mut names: Vec<String> =
+        section.lines().filter_map(|line| line.split(['.', ' ', '=']).next()).map(str::to_string).collect();
     names.retain(|name| !name.is_empty() && !name.starts_with('#'));
     names.sort_unstable();
-    let allowed = ["contract", "host", "libc", "rustix", "serde", "serde_json", "thiserror"];
-    let more: Vec<_> = names.iter().filter(|name| !allowed.contains(name)).collect();
-    assert!(more.is_empty(), "init depends on {more:?}");
+    names
 }

@@ -16,7 +16,6 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -200,7 +199,7 @@ fn reason(status: i32) -> String {
 
 fn spawn(settings: &Settings, url: &str) -> Result<(i32, File)> {
     let (reader, writer) = io::pipe().context("pipe")?;
-    let program: PathBuf = std::env::current_exe().context("find this program")?;
+    let program = crate::program()?;
     let mut argv: Vec<OsString> = vec![program.into(), "fetch".into()];
     argv.extend(settings.arguments().into_iter().map(OsString::from));
     argv.extend(["--url".into(), url.into()]);

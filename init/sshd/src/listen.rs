@@ -51,7 +51,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     let mut service = Service {
         settings,
         root: &root,
-        program: std::env::current_exe().context("find this program")?,
+        program: crate::program()?,
         waiting: Waiting::default(),
         failures: Failures::default(),
         monitors: HashMap::new(),

@@ -1,70 +1,9 @@
-//! sshd: the one door of Lifeboat, as one binary in several roles.
-//!
-//! - `listen` accepts connections, counts and limits those that have not logged in, and starts one
-//!   monitor for each. It owns the identity and the one-time password of this boot. Killing it ends
-//!   no session.
-//! - `monitor`, one per connection and root, decides who may enter and starts programs. It never
-//!   reads a byte that came over SSH except as a field of a typed message.
-//! - `transport`, one per connection and nobody, speaks SSH. It has no authority but its socket to
-//!   the monitor and the descriptors that the monitor passes it: programs' streams and terminals, and
-//!   the sockets of forwarded streams.
-//! - `dial`, one per forwarded TCP connection that is being made, and nobody, looks a name up and
-//!   connects.
-//! - `fetch`, one per URL of `ssh_key=`, and nobody, becomes curl.
-//! - `rsa-key`, once, makes the RSA host key while the others work.
-//!
-//! What this split protects: a flaw in parsing or cryptography of the protocol yields a process
-//! without privileges, that can neither let anybody in nor take the host key, for the monitor signs
-//! with it, and verifies a client's signature over the session itself. What it does not: whoever
-//! takes over a transport after somebody logged in there has that login; and before, can have any
-//! hash signed by the host key for as long as the connection lasts, as with OpenSSH.
+//! sshd by itself, for its tests; in the image it is one of the names of `lifeboat`.
 
-mod access;
-mod credentials;
-mod dial;
-mod fetch;
-mod identity;
-mod keys;
-mod limits;
-mod listen;
-mod monitor;
-mod options;
-mod password;
-mod places;
-mod program;
-mod proof;
-mod qr;
-mod settings;
-mod signals;
-mod transport;
-mod wire;
+#![forbid(unsafe_code)]
 
-use settings::Settings;
 use std::process::ExitCode;
 
-/// Whom the roles without privileges run as: nobody, in Debian's words.
-const NOBODY: u32 = 65_534;
-
 fn main() -> ExitCode {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let role = match arguments.first() {
-        Some(first) if !first.starts_with('-') => arguments.remove(0),
-        _ => "listen".to_string(),
-    };
-    let result = Settings::parse(arguments).and_then(|settings| match role.as_str() {
-        "listen" => listen::run(&settings),
-        "monitor" => monitor::run(&settings),
-        "transport" => transport::run(),
-        "dial" => dial::run(),
-        "rsa-key" => identity::make_rsa(&settings),
-        "fetch" => fetch::run(&settings),
-        other => anyhow::bail!("unknown role {other:?}: the first is listen"),
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            host::log!("{role}: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    sshd::main()
 }

@@ -26,7 +26,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A directory of sockets, each named by the monitor that made it, for programs that use the agent of
@@ -322,7 +322,7 @@ impl Monitor<'_> {
         let (near, far) = pass::pair().context("socketpair")?;
         wire::send(&near, &Dial { host: host.clone(), port }, &[]).context("dialler")?;
         rustix::io::ioctl_fionbio(&near, true)?;
-        let program: PathBuf = std::env::current_exe().context("find this program")?;
+        let program = crate::program()?;
         let argv = [program.as_os_str(), OsStr::new("dial")];
         let mut child = Spawn::new(&argv, &[]);
         child.stdin = Some(File::from(far));
@@ -464,7 +464,7 @@ fn hang_up(pid: i32) {
 }
 
 fn start_transport(connection: TcpStream, control: OwnedFd) -> Result<i32> {
-    let program: PathBuf = std::env::current_exe().context("find this program")?;
+    let program = crate::program()?;
     let argv = [program.as_os_str(), OsStr::new("transport")];
     let mut child = Spawn::new(&argv, &[]);
     child.stdin = Some(File::from(OwnedFd::from(connection)));

@@ -2,6 +2,8 @@
 
 /// Our own binaries, outside `/usr`, so that no layer shadows them and no restart goes through one.
 pub const BIN: &str = "/lifeboat/bin";
+/// Links there to the one binary that is every program of ours but PID 1, which goes by the link's name. Sorted.
+pub const PROGRAMS: &[&str] = &["console", "devd", "layers", "netd", "rescue", "sshd"];
 /// The layers of the image, as the kernel unpacked them from the initramfs.
 pub const LAYERS: &str = "/layers";
 /// One line per layer: name, length in bytes, SHA-256. Inside the nucleus.

@@ -27,6 +27,7 @@ use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -45,10 +46,14 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often a disk that hangs is looked at: whether the worker that waits for it has ended.
 const COMES_BACK: Duration = Duration::from_secs(5);
 
-fn main() {
-    if let Err(error) = Devd::start().and_then(|mut devd| devd.run()) {
-        host::log!("devd: {error:#}");
-        std::process::exit(1);
+/// The service.
+pub fn main() -> ExitCode {
+    match Devd::start().and_then(|mut devd| devd.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            host::log!("devd: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

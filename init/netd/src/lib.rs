@@ -30,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Leases by MAC, for the next life of this process.
@@ -45,10 +46,14 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Problems kept in the state file.
 const PROBLEMS: usize = 16;
 
-fn main() {
-    if let Err(error) = Netd::start().and_then(|mut netd| netd.run()) {
-        host::log!("netd: {error:#}");
-        std::process::exit(1);
+/// The service.
+pub fn main() -> ExitCode {
+    match Netd::start().and_then(|mut netd| netd.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            host::log!("netd: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

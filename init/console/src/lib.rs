@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, inotify};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// What stands on the consoles: `rescue.console=`.
@@ -32,13 +33,18 @@ const PENDING: usize = 32 << 10;
 /// A password typed wrong costs this.
 const PENALTY: Duration = Duration::from_secs(2);
 
-fn main() {
+/// The service; its argument is the console's device.
+pub fn main() -> ExitCode {
     let Some(name) = std::env::args().nth(1) else {
-        return host::log!("usage: console DEVICE, such as ttyS0");
+        host::log!("usage: console DEVICE, such as ttyS0");
+        return ExitCode::SUCCESS;
     };
-    if let Err(error) = Console::open(&name).and_then(|mut console| console.run()) {
-        host::log!("console {name}: {error:#}");
-        std::process::exit(1); // init tries again, later and later
+    match Console::open(&name).and_then(|mut console| console.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            host::log!("console {name}: {error:#}");
+            ExitCode::FAILURE // init tries again, later and later
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Where the layers, the nucleus's own /usr and the writable upper part are mounted.
 const STACK: &str = "/run/lifeboat/layers";
@@ -26,13 +27,17 @@ const UPPER_SIZE: &str = "mode=0755,size=20%";
 const FACTORY: &str = "/usr/share/factory/etc";
 const MODULES: &[&str] = &["loop", "squashfs", "overlay"];
 
-fn main() {
-    if let Err(error) = run() {
-        host::log!("layers: {error:#}");
-        host::events::tell(&Event::warning(format!(
-            "layers: {error:#}: only the nucleus's own programs are there"
-        )));
-        std::process::exit(1);
+/// The service.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            host::log!("layers: {error:#}");
+            host::events::tell(&Event::warning(format!(
+                "layers: {error:#}: only the nucleus's own programs are there"
+            )));
+            ExitCode::FAILURE
+        }
     }
 }
 
