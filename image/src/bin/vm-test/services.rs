@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use contract::event::Event;
 use contract::state;
 use image::vm::{Ssh, Vm, qemu};
+use std::collections::BTreeSet;
 
 fn init(ssh: &Ssh) -> Result<state::Init> {
     let text = ssh.ok("cat /run/lifeboat/state/init.json")?;
@@ -39,6 +40,15 @@ pub fn killed(bench: &Bench) -> Result<()> {
     for name in ["sshd", "netd", "devd"] {
         bench.check(&format!("{name} is back after kill -9"), || kill(&vm, &ssh, name));
     }
+    bench.check("each process goes by its own name, though most are one binary", || {
+        let names = ssh.ok("cat /proc/[0-9]*/comm 2>/dev/null; true")?;
+        let names: BTreeSet<&str> = names.lines().collect();
+        for name in ["init", "console", "devd", "netd", "sshd"] {
+            ensure!(names.contains(name), "find {name} in {names:?}");
+        }
+        ensure!(!names.contains("lifeboat"), "find no other name in {names:?}");
+        Ok(())
+    });
     bench.check("open sessions outlive the listener", || {
         session.type_line("echo alive-$((40 + 3))")?;
         session.screen.wait_for("alive-43", 0, qemu::SOON).map(drop)
