@@ -19,6 +19,8 @@ pub const INJECTED: &str = "/etc/ssh/ssh_host_ed25519_key";
 /// Beside it, in the same way.
 const CERTIFICATE: &str = "/etc/ssh/ssh_host_ed25519_key-cert.pub";
 const RSA: &str = "/run/lifeboat/sshd/host_rsa";
+/// Its public line, written after it: who reads this one is spared the arithmetic of an RSA key.
+const RSA_PUBLIC: &str = "/run/lifeboat/sshd/host_rsa.pub";
 const RSA_BITS: usize = 3072;
 
 pub struct Identity {
@@ -74,8 +76,8 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
 /// What a connection is welcomed with, and signs with.
 pub struct HostKeys {
     ed25519: PrivateKey,
-    /// Made in the background: not there at first.
-    rsa: Option<PrivateKey>,
+    /// The public line of the other one. Made in the background: not there at first.
+    rsa: Option<String>,
     /// Of OpenSSH's format; it is the ed25519 key's.
     pub certificate: Option<String>,
 }
@@ -83,18 +85,16 @@ pub struct HostKeys {
 impl HostKeys {
     /// Public lines of OpenSSH.
     pub fn lines(&self) -> Result<Vec<String>> {
-        [Some(&self.ed25519), self.rsa.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|key| two_fields(key.public_key()))
-            .collect()
+        let first = two_fields(self.ed25519.public_key())?;
+        Ok([Some(first), self.rsa.clone()].into_iter().flatten().collect())
     }
 
-    /// A signature as it is sent, by the key with this public part.
-    pub fn sign(&self, key: &[u8], sha: Sha, hash: &[u8]) -> Result<Vec<u8>> {
+    /// A signature as it is sent, by the key with this public part. The RSA key is read when it signs.
+    pub fn sign(&self, root: &Root, key: &[u8], sha: Sha, hash: &[u8]) -> Result<Vec<u8>> {
         let is = |known: &PrivateKey| known.public_key().to_bytes().is_ok_and(|bytes| bytes == key);
         let rsa = |sha| {
-            let key = self.rsa.as_ref().filter(|rsa| is(rsa)).and_then(|rsa| rsa.key_data().rsa());
+            let known = load_rsa(root).filter(is);
+            let key = known.as_ref().and_then(|rsa| rsa.key_data().rsa());
             (key.context("no such host key")?, Some(sha)).try_sign(hash).context("sign")
         };
         let signature = match sha {
@@ -111,21 +111,32 @@ impl HostKeys {
 pub fn load(root: &Root) -> Result<HostKeys> {
     let ed25519 = load_ed25519(root)?;
     let certificate = certificate(root, &ed25519).ok().flatten().map(|(line, _)| line);
-    Ok(HostKeys { ed25519, rsa: load_rsa(root), certificate })
+    Ok(HostKeys { ed25519, rsa: rsa_line(root), certificate })
 }
 
 /// Makes the RSA host key of this boot, which takes some seconds: for old clients, in a process of its
 /// own. Not by aws-lc, whose RSA would bring half a megabyte of other algorithms into the nucleus.
 pub fn make_rsa(settings: &Settings) -> Result<()> {
-    if load_rsa(&settings.root()?).is_some() {
-        return Ok(());
-    }
-    let pair = RsaKeypair::random(&mut safe_rng(), RSA_BITS).context("make an RSA key")?;
-    let key = PrivateKey::new(pair.into(), "").context("make an RSA key")?;
-    let text = key.to_openssh(LineEnding::LF).context("encode an RSA key")?;
-    let path = settings.path(RSA);
-    host::statefile::replace(&path, text.as_bytes(), 0o600)
-        .with_context(|| format!("write {}", path.display()))
+    let write = |path: &str, text: &str| {
+        let path = settings.path(path);
+        host::statefile::replace(&path, text.as_bytes(), 0o600)
+            .with_context(|| format!("write {}", path.display()))
+    };
+    let key = match load_rsa(&settings.root()?) {
+        Some(key) => key,
+        None => {
+            let pair = RsaKeypair::random(&mut safe_rng(), RSA_BITS).context("make an RSA key")?;
+            let key = PrivateKey::new(pair.into(), "").context("make an RSA key")?;
+            write(RSA, &key.to_openssh(LineEnding::LF).context("encode an RSA key")?)?;
+            key
+        }
+    };
+    write(RSA_PUBLIC, &two_fields(key.public_key())?)
+}
+
+/// The public line of the RSA key; `None` when there is none yet.
+pub fn rsa_line(root: &Root) -> Option<String> {
+    root.line(RSA_PUBLIC)
 }
 
 /// `None` when there is none yet.

@@ -36,6 +36,8 @@ const BACKLOG: i32 = 4096;
 /// What the hypervisor hands in may come with a module that is loaded after this service has started.
 const SURVEY: Duration = Duration::from_secs(3);
 const SURVEYS: u32 = 10;
+/// After a login, which has the processor to itself until then.
+const SURVEY_OF_LOGIN: Duration = Duration::from_secs(1);
 
 pub fn run(settings: &Settings) -> Result<()> {
     let root = settings.root()?;
@@ -59,6 +61,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         held: None,
         dropped: 0,
         rsa: None,
+        complete: false,
         fetches: Fetches::new(&root, Instant::now()),
         surveys: (1..=SURVEYS).map(|n| Instant::now() + SURVEY * n).collect(),
         state: state::Sshd::default(),
@@ -80,9 +83,6 @@ pub fn run(settings: &Settings) -> Result<()> {
     socket.set_nonblocking(true).context("set non-blocking")?;
     // Again, for a longer queue than the library asks for.
     rustix::net::listen(&socket, BACKLOG).context("listen")?;
-    if let Err(error) = service.make_rsa() {
-        host::log!("RSA host key: {error:#}");
-    }
     loop {
         service.turn(&socket, &children)?;
     }
@@ -103,6 +103,8 @@ struct Service<'a> {
     dropped: u64,
     /// The process that makes the RSA host key.
     rsa: Option<i32>,
+    /// What no login waits for is done, or under way.
+    complete: bool,
     fetches: Fetches,
     /// When to look again for ways in.
     surveys: VecDeque<Instant>,
@@ -141,6 +143,9 @@ impl Service<'_> {
         self.fetches.start(self.settings, now);
         if self.surveys.front().is_some_and(|at| *at <= now) {
             self.surveys.pop_front();
+            if !std::mem::replace(&mut self.complete, true) {
+                self.complete();
+            }
             self.survey();
         }
         if ready[1] {
@@ -248,7 +253,10 @@ impl Service<'_> {
                 self.failures.entered(network);
                 self.waiting.leave(id);
                 // Who is in may have added keys, and this is when it matters.
-                self.survey();
+                let due = Instant::now() + SURVEY_OF_LOGIN;
+                if self.surveys.front().is_none_or(|at| *at > due) {
+                    self.surveys.push_front(due);
+                }
             }
             Ok(None) => {
                 self.waiting.leave(id);
@@ -275,6 +283,18 @@ impl Service<'_> {
             if let Some(monitor) = self.monitors.values_mut().find(|monitor| monitor.pid == Some(pid)) {
                 monitor.pid = None;
             }
+        }
+    }
+
+    /// Makes what no login waits for, some seconds after the first one may have come.
+    fn complete(&mut self) {
+        let line = format!("{} {}", self.state.alias, self.state.host_key);
+        self.state.qr = crate::qr::text(&line).unwrap_or_default();
+        self.publish();
+        if identity::rsa_line(self.root).is_none()
+            && let Err(error) = self.make_rsa()
+        {
+            host::log!("RSA host key: {error:#}");
         }
     }
 
@@ -314,10 +334,9 @@ impl Service<'_> {
         if let Password::Hash(_) = access.password {
             state.keys.push("password from boot parameter rescue.password_hash".to_string());
         }
-        if let Ok(lines) = identity::load(self.root).and_then(|keys| keys.lines()) {
-            state.sshfp = lines.iter().filter_map(|line| identity::sshfp(line)).collect();
-            state.more_host_keys = lines.into_iter().skip(1).collect();
-        }
+        state.more_host_keys = identity::rsa_line(self.root).into_iter().collect();
+        let lines = std::iter::once(&state.host_key).chain(&state.more_host_keys);
+        state.sshfp = lines.filter_map(|line| identity::sshfp(line)).collect();
         state.password = access.password == Password::OneTime;
         if state != self.state {
             self.state = state;
@@ -380,7 +399,6 @@ fn describe(state: &mut state::Sshd, identity: &Identity) {
         fingerprint: identity.fingerprint.clone(),
         alias: identity.alias.clone(),
         certificate: identity.certificate.clone(),
-        qr: crate::qr::text(&format!("{} {}", identity.alias, identity.line)).unwrap_or_default(),
         problems: identity.problems.clone(),
         ..state::Sshd::default()
     };

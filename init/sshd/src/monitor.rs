@@ -76,6 +76,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         peer,
         local,
         keys,
+        access,
         session: None,
         grant: None,
         attempts: 0,
@@ -97,6 +98,8 @@ struct Monitor<'a> {
     peer: SocketAddr,
     local: SocketAddr,
     keys: HostKeys,
+    /// As it was read last for an offer.
+    access: Access,
     /// The session identifier: the first exchange hash (RFC 4253, section 7.2).
     session: Option<Vec<u8>>,
     /// What may be done by whoever logged in.
@@ -178,28 +181,28 @@ impl Monitor<'_> {
         if !matches!(hash.len(), 32 | 48 | 64) {
             bail!("{}: transport asks to sign what is no hash", self.peer);
         }
-        let signature = self.keys.sign(key, sha, &hash)?;
+        let signature = self.keys.sign(self.root, key, sha, &hash)?;
+        wire::send(&self.control, &Tell::Signature(Blob(signature)), &[]).context("signature")?;
         if self.session.is_none() {
             self.report(&Report::Talks);
             self.session = Some(hash);
         }
-        wire::send(&self.control, &Tell::Signature(Blob(signature)), &[]).context("signature")
+        Ok(())
     }
 
     fn offer(&mut self, user: &str, algorithm: &str, key: &[u8]) -> Result<()> {
-        let access = Access::read(self.root);
-        let visit = self.visit(user, None);
-        let known = match Offer::parse(algorithm, key).map(|offer| access.admit(&visit, &offer)) {
-            Ok(Ok(_)) => true,
-            Ok(Err(reasons)) => {
-                // None for a key that is not known: an agent offers all it has.
-                reasons.iter().for_each(|reason| host::log!("{}: refused: {reason}", self.peer));
-                false
-            }
-            // What cannot be read, cannot be known.
-            Err(_) => false,
-        };
-        self.verdict(known, &access)
+        // What cannot be read, cannot be known.
+        let Ok(offer) = Offer::parse(algorithm, key) else { return self.verdict(false, &self.access) };
+        // A yes of a moment ago will do, as whoever proves a key is judged by what is there then.
+        if self.access.admit(&self.visit(user, None), &offer).is_err() {
+            self.access = Access::read(self.root);
+        }
+        let admission = self.access.admit(&self.visit(user, None), &offer);
+        if let Err(reasons) = &admission {
+            // None for a key that is not known: an agent offers all it has.
+            reasons.iter().for_each(|reason| host::log!("{}: refused: {reason}", self.peer));
+        }
+        self.verdict(admission.is_ok(), &self.access)
     }
 
     fn proof(&mut self, signed: &[u8], signature: &[u8]) -> Result<()> {
@@ -211,16 +214,16 @@ impl Monitor<'_> {
                 return self.verdict(false, &access);
             }
         };
-        let admission = access.admit(&self.visit(&proof.user, proof.flags), &proof.offer);
-        let accepted = admission.is_ok();
-        match admission {
-            Ok(admission) => self.enter(&admission.with, admission.grant),
-            Err(reasons) if reasons.is_empty() => {
-                host::log!("{}: key of user {:?} refused", self.peer, short(&proof.user));
-            }
-            Err(reasons) => host::log!("{}: refused: {}", self.peer, reasons.join("; ")),
+        let reasons = match access.admit(&self.visit(&proof.user, proof.flags), &proof.offer) {
+            Ok(admission) => return self.enter(&admission.with, admission.grant, &access),
+            Err(reasons) => reasons,
+        };
+        if reasons.is_empty() {
+            host::log!("{}: key of user {:?} refused", self.peer, short(&proof.user));
+        } else {
+            host::log!("{}: refused: {}", self.peer, reasons.join("; "));
         }
-        self.verdict(accepted, &access)
+        self.verdict(false, &access)
     }
 
     fn visit<'a>(&self, user: &'a str, flags: Option<u8>) -> Visit<'a> {
@@ -236,14 +239,12 @@ impl Monitor<'_> {
         self.attempts += 1;
         // Before it is looked at, so that right and wrong take the same time.
         std::thread::sleep(self.wait());
-        let right = access.password(self.settings, user, password);
-        if right {
-            self.enter("password", Grant::default());
-        } else {
-            host::log!("{}: password of user {:?} refused", self.peer, short(user));
-            self.report(&Report::Failed);
+        if access.password(self.settings, user, password) {
+            return self.enter("password", Grant::default(), &access);
         }
-        self.verdict(right, &access)
+        host::log!("{}: password of user {:?} refused", self.peer, short(user));
+        self.report(&Report::Failed);
+        self.verdict(false, &access)
     }
 
     fn may_try(&self, access: &Access) -> bool {
@@ -256,13 +257,16 @@ impl Monitor<'_> {
         wire::send(&self.control, &verdict, &[]).context("verdict")
     }
 
-    fn enter(&mut self, with: &str, grant: Grant) {
+    /// Lets somebody in, and tells those who keep count afterwards: the client waits for its answer alone.
+    fn enter(&mut self, with: &str, grant: Grant, access: &Access) -> Result<()> {
         self.grant = Some(grant);
+        let told = self.verdict(true, access);
         self.report(&Report::Entered);
         // The listener has nothing more to hear.
         let _ = rustix::stdio::dup2_stdout(&self.null);
         host::log!("{}: logged in with {with}", self.peer);
         host::events::tell(&Event::Login { from: self.peer.ip().to_string(), with: with.to_string() });
+        told
     }
 
     /// To the listener, which may have ended.

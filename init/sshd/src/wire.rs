@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use host::sys::pass;
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -208,18 +209,29 @@ pub fn send<T: Serialize>(socket: impl AsFd, message: &T, descriptors: &[Borrowe
     pass::send(socket, &bytes, descriptors)
 }
 
+thread_local! {
+    /// Room for the largest message. One for all, since most messages have a hundred bytes: a new one for each would
+    /// be zeroed, or its pages made by the kernel, each time.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// `None` at the end of the peer.
 pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut buffer = vec![0; MAX_MESSAGE];
-    let (length, descriptors) = match pass::receive(socket, &mut buffer) {
-        // The peer died with a message of ours unread.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-        received => received?,
-    };
-    if length == 0 {
-        return Ok(None);
-    }
-    Ok(Some((serde_json::from_slice(&buffer[..length])?, descriptors)))
+    ROOM.with_borrow_mut(|room| {
+        if room.is_empty() {
+            // From the kernel, which makes the pages as they are used.
+            *room = vec![0; MAX_MESSAGE];
+        }
+        let (length, descriptors) = match pass::receive(socket, room) {
+            // The peer died with a message of ours unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            received => received?,
+        };
+        if length == 0 {
+            return Ok(None);
+        }
+        Ok(Some((serde_json::from_slice(&room[..length])?, descriptors)))
+    })
 }
 
 #[cfg(test)]

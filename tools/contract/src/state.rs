@@ -45,7 +45,7 @@ pub struct Sshd {
     pub certificate: String,
     /// What DNS holds of the host keys (RFC 4255), without the name: `IN SSHFP 4 2 ...`.
     pub sshfp: Vec<String>,
-    /// The known_hosts line of the alias as a QR code, in half blocks, light on dark.
+    /// The known_hosts line of the alias as a QR code, in half blocks, light on dark; some seconds after the start.
     pub qr: String,
     /// What was accepted as a way in, one line each: `key SHA256:... (me) from the command line`.
     pub keys: Vec<String>,

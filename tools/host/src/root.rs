@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Most bytes of one file that [`Root::read`] returns; more is an error, not a truncation. Kernel
 /// and configuration files are far below it.
 pub const MAX_FILE: u64 = 16 << 20;
+/// Most bytes that are made room for before any is read.
+const LIKELY: u64 = 64 << 10;
 /// Most entries of one directory; /sys/class/block of a machine with thousands of LUNs fits.
 pub const MAX_ENTRIES: usize = 65_536;
 
@@ -126,10 +128,12 @@ impl Root {
         let path = path.as_ref();
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
         let file = File::from(fd);
-        if !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let mut bytes = Vec::new();
+        // One byte more, to see the end without growing. What proc and sysfs say of a length is no promise.
+        let mut bytes = Vec::with_capacity(metadata.len().min(LIKELY) as usize + 1);
         file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_FILE {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));

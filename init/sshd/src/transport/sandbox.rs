@@ -6,8 +6,8 @@
 use anyhow::{Context, Result};
 use host::sys::process;
 use host::sys::seccomp::{self, Allowed, Arguments};
-use russh::keys::ssh_key::Algorithm;
-use russh::keys::{PrivateKey, key::safe_rng};
+use russh::keys::key::safe_rng;
+use russh::keys::ssh_key::private::Ed25519PrivateKey;
 use rustix::process::{Resource, Rlimit};
 
 /// Address space before login: russh holds a packet of 256 KiB or two then.
@@ -27,7 +27,7 @@ pub fn enter() -> Result<()> {
     limit_memory(MEMORY)?;
     // The first use of the generator of random numbers, in a static program, opens /dev/urandom and
     // keeps it.
-    PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).context("random numbers")?;
+    Ed25519PrivateKey::random(&mut safe_rng());
     process::drop_privileges(crate::NOBODY).context("give up root")?;
     // A kernel of somebody else's may lack it. Root is given up all the same, and the owner gets in.
     if let Err(error) = seccomp::allow_only(&calls()) {
