@@ -1,6 +1,6 @@
 //! `rescue status`: the whole picture on one screen. Problems come first, the next command last.
 
-use crate::report::Answer;
+use crate::report::{Answer, Output};
 use crate::scan::{DEADLINE, Scan, settle};
 use crate::tool::{Context, verb};
 use contract::exit;
@@ -31,6 +31,9 @@ struct Args {
     /// As JSON, schema 1
     #[arg(long)]
     json: bool,
+    /// What --json prints, as a JSON Schema (2020-12)
+    #[arg(long, conflicts_with_all = ["json", "login", "sysroot"])]
+    schema: bool,
     /// A few lines, for the login
     #[arg(long, conflicts_with = "json")]
     login: bool,
@@ -38,6 +41,9 @@ struct Args {
     #[arg(long)]
     sysroot: Option<PathBuf>,
 }
+
+/// Of [`Picture`]. Strict, so that a key that nobody described fails a test.
+const SCHEMA: &str = include_str!("../../../docs/status.schema.json");
 
 /// Storage and the services, as `--json` shows them.
 #[derive(Serialize)]
@@ -57,6 +63,9 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Ok(args) => args,
         Err(answer) => return Ok(answer),
     };
+    if args.schema {
+        return Ok(Answer { output: Output::Json(SCHEMA.to_string()), exit: exit::YES });
+    }
     let context = context.at(args.sysroot.as_deref())?;
     let deadline = if args.login { LOGIN } else { DEADLINE };
     settle(&context, deadline);
@@ -335,3 +344,6 @@ fn services(picture: &Picture) -> String {
     let words: Vec<String> = services.iter().map(word).collect();
     format!("Services: {}\n", Untrusted(&words.join(", ")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ mod capture;
 mod content;
 mod machine;
 mod peers;
+mod schema;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
