@@ -140,7 +140,7 @@ fn screen(picture: &Picture, colour: Colour, utf8: bool) -> String {
                 array.level,
                 array.present,
                 array.wanted,
-                array.members.join(" ")
+                Untrusted(&array.members.join(" "))
             );
             for left in &array.left_out {
                 out += &format!("    not used: {}\n", Untrusted(left));
@@ -172,10 +172,11 @@ fn groups(storage: &Status) -> String {
         let name = if group.name.is_empty() { &group.uuid } else { &group.name };
         let active = group.volumes.iter().filter(|volume| volume.active).count();
         out += &format!(
-            "  {name}, {} of {} PVs: {}; {active} of {} volumes active\n",
+            "  {}, {} of {} PVs: {}; {active} of {} volumes active\n",
+            Untrusted(name),
             group.present,
             group.wanted,
-            group.members.join(" "),
+            Untrusted(&group.members.join(" ")),
             group.volumes.len()
         );
         for missing in &group.missing {
@@ -185,7 +186,7 @@ fn groups(storage: &Status) -> String {
             out += &format!("    not used: {}\n", Untrusted(left));
         }
         for note in &group.notes {
-            out += &format!("    {note}\n");
+            out += &format!("    {}\n", Untrusted(note));
         }
         if let Some(refusal) = &group.refusal {
             let advice = group.advice.as_ref().map(|advice| format!(": {advice}")).unwrap_or_default();
@@ -195,9 +196,9 @@ fn groups(storage: &Status) -> String {
             let refusal = volume.refusal.as_ref().map(|refusal| format!("; {refusal}")).unwrap_or_default();
             out += &format!(
                 "    {} {} {}, not active{}\n",
-                volume.name,
+                Untrusted(&volume.name),
                 size(volume.size),
-                volume.kind,
+                Untrusted(&volume.kind),
                 Untrusted(&refusal)
             );
         }
@@ -216,7 +217,7 @@ fn conclusion(picture: &Picture) -> String {
     let mut parts = vec![match (storage.disks, &storage.writable[..]) {
         (0, _) => "no disks".to_string(),
         (n, []) => format!("{}, guarded: nothing can write to them", counted(n, "disk")),
-        (n, writable) => format!("{}, writable: {}", counted(n, "disk"), writable.join(" ")),
+        (n, writable) => format!("{}, writable: {}", counted(n, "disk"), Untrusted(&writable.join(" "))),
     }];
     let (refused, startable): (Vec<_>, Vec<_>) =
         storage.stopped.iter().partition(|array| array.refusal.is_some());

@@ -3,6 +3,8 @@
 
 mod capture;
 mod content;
+mod crafted;
+mod layout;
 mod machine;
 mod peers;
 mod schema;

@@ -1,6 +1,6 @@
 //! `rescue status --json` of every captured machine against the schema that `rescue status --schema` shows.
 
-use crate::machine::lay_out;
+use crate::layout::lay_out;
 use crate::{rescue, tests, text};
 use serde_json::Value;
 use std::fs;
