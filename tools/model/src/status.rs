@@ -251,6 +251,7 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
     let content = match &signature.volume {
         Some(Volume::Md(superblock)) => member(superblock),
         Some(Volume::Lvm(volume)) => match &volume.group {
+            Some(group) if group.exported => format!("LVM physical volume of {}, exported", group.name),
             Some(group) => format!("LVM physical volume of {}", group.name),
             None => content::words(signature),
         },
