@@ -4,6 +4,7 @@
 
 use anyhow::Context as _;
 use host::Root;
+use model::text::steers;
 use ondisk::conceal::{Concealed, conceal};
 use ondisk::{DiskReport, Extent, FailedRead, Geometry, ReadAt, Windows, examine_recorded};
 use serde::{Deserialize, Serialize};
@@ -256,7 +257,7 @@ fn print(root: &Root, below: &Path, manifest: &Manifest, lines: &mut Vec<String>
             }
         } else {
             let bytes = root.read(&path).with_context(|| format!("read {shown}"))?;
-            let is_plain = |c: char| !c.is_control() || c == '\n' || c == '\t';
+            let is_plain = |c: char| !steers(c) || c == '\n' || c == '\t';
             lines.push(match std::str::from_utf8(&bytes).ok().filter(|text| text.chars().all(is_plain)) {
                 Some(text) => {
                     let text = text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");

@@ -7,6 +7,7 @@
 
 use anyhow::Context as _;
 use contract::exit;
+use model::text::{Untrusted, steers};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -90,7 +91,7 @@ pub fn finish(name: &str, answer: Answer) -> i32 {
     match answer.output {
         Output::Nothing => answer.exit,
         Output::Text(text) => print(name, &fenced(&text), answer.exit),
-        Output::Json(text) => print(name, &text, answer.exit),
+        Output::Json(text) => print(name, &spelt(&text), answer.exit),
         Output::HandOver(HandOver { program, arguments }) => {
             let error = std::process::Command::new(&program).args(&arguments).exec();
             let shown = program.display();
@@ -117,10 +118,17 @@ pub fn failed(name: &str, error: &anyhow::Error) -> i32 {
 
 /// One line on stderr, for what is not the value: what was made writable, what is damaged.
 pub fn notice(name: &str, text: &str) {
-    let mut line = fenced(&format!("{name}: {}", without_errno(text)));
-    line.push('\n');
+    let line = format!("{}\n", Untrusted(&format!("{name}: {}", without_errno(text))));
+    #[cfg(test)]
+    SAID.with_borrow_mut(|said| said.push_str(&line));
     // Nobody is left to tell when stderr is gone.
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What this test's notices were.
+    pub static SAID: std::cell::RefCell<String> = const { std::cell::RefCell::new(String::new()) };
 }
 
 /// A question to the person, without a line's end; on stderr, as the answer is not the value.
@@ -158,8 +166,8 @@ fn print(name: &str, text: &str, status: i32) -> i32 {
     }
 }
 
-/// Control characters escaped, except newline, tab and colours (`ESC [ digits ; m`).
-fn fenced(text: &str) -> String {
+/// Control characters escaped, except newline, tab and colours (`ESC [ digits ; m`), and what reorders a line.
+pub fn fenced(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -169,13 +177,28 @@ fn fenced(text: &str) -> String {
             rest = &rest[colour..];
             continue;
         }
-        if c.is_control() && c != '\n' && c != '\t' {
+        let end = c.len_utf8();
+        match c {
+            '\n' | '\t' => out.push(c),
             // Writing to a String cannot fail.
-            let _ = write!(out, "\\x{:02x}", u32::from(c));
+            _ => drop(write!(out, "{}", Untrusted(&rest[..end]))),
+        }
+        rest = &rest[end..];
+    }
+    out
+}
+
+/// JSON of the same value, with the characters spelt out that JSON lets stand and a terminal obeys.
+pub fn spelt(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Those for bytes that are no text are the value, and steer nothing.
+        if steers(c) && c != '\n' && ondisk::bytes::raw_byte(c).is_none() {
+            let mut units = [0; 2];
+            out.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
         } else {
             out.push(c);
         }
-        rest = &rest[c.len_utf8()..];
     }
     out
 }
@@ -206,11 +229,20 @@ mod tests {
             ("\x1b[1;31mred\x1b[0m", "\x1b[1;31mred\x1b[0m"),
             ("\x1b[2J\x1b]0;title\x07", "\\x1b[2J\\x1b]0;title\\x07"),
             ("\x1b[31", "\\x1b[31"),
-            ("\u{9b}2J\r", "\\x9b2J\\x0d"),
+            ("\u{9b}2J\r", "\\xc2\\x9b2J\\x0d"),
+            ("\u{202e}gpj", "\\xe2\\x80\\xaegpj"),
             ("Füße", "Füße"),
         ];
         for (given, want) in cases {
             assert_eq!(fenced(given), want);
         }
+    }
+
+    #[test]
+    fn json_is_spelt_so_that_its_value_stays_and_no_terminal_obeys() {
+        let value = serde_json::Value::from("\x1b[2J\u{7f}\u{9b}\u{202e}Füße\u{10ff9b}\n");
+        let text = spelt(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(text, "\"\\u001b[2J\\u007f\\u009b\\u202eFüße\u{10ff9b}\\n\"");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

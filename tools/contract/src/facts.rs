@@ -136,7 +136,7 @@ pub struct Dm {
 /// How the UUIDs of our overlays begin; the id of the original follows.
 pub const OVERLAY_UUID: &str = "LIFEBOAT-OVERLAY-";
 
-/// One line of /proc/self/mountinfo, with octal escapes resolved (lossily where not UTF-8).
+/// One line of /proc/self/mountinfo, with octal escapes resolved (bytes that are no UTF-8 as `host::text` has them).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Mount {

@@ -27,6 +27,7 @@ pub mod shell;
 pub mod statefile;
 pub mod sys;
 pub mod sysfs;
+pub mod text;
 pub mod workers;
 
 pub use act::Act;

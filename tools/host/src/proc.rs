@@ -126,7 +126,7 @@ pub fn unescape(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    crate::text::text(&bytes)
 }
 
 #[cfg(test)]
@@ -170,7 +170,13 @@ mod tests {
 
     #[test]
     fn an_escape_that_is_none_is_kept() {
-        for (given, want) in [("a\\", "a\\"), ("\\04", "\\04"), ("\\999", "\\999"), ("\\303\\274", "ü")] {
+        for (given, want) in [
+            ("a\\", "a\\"),
+            ("\\04", "\\04"),
+            ("\\999", "\\999"),
+            ("\\303\\274", "ü"),
+            ("a\\377", "a\u{10ffff}"),
+        ] {
             assert_eq!(unescape(given), want);
         }
     }

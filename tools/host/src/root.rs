@@ -142,9 +142,9 @@ impl Root {
         Ok(bytes)
     }
 
-    /// As [`Root::read`], lossily as text.
+    /// As [`Root::read`], as text; see [`crate::text`] for bytes that are none.
     pub fn read_text(&self, path: impl AsRef<Path>) -> io::Result<String> {
-        Ok(String::from_utf8_lossy(&self.read(path)?).into_owned())
+        Ok(crate::text::text(&self.read(path)?))
     }
 
     /// A one-line attribute of sysfs or proc, trimmed; `None` when absent, unreadable or empty.

@@ -238,7 +238,7 @@ fn transport_by_name(name: &str) -> Option<String> {
 fn vpd_serial(page: &[u8]) -> Option<String> {
     let length = usize::from(u16::from_be_bytes([*page.get(2)?, *page.get(3)?]));
     let body = &page[4..page.len().min(4 + length)];
-    let text = String::from_utf8_lossy(body);
+    let text = crate::text::text(body);
     let serial = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
     (!serial.is_empty()).then(|| serial.to_string())
 }

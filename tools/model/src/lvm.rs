@@ -8,7 +8,7 @@
 
 use crate::consent;
 use crate::foreign;
-use crate::plan::Step;
+use crate::plan::{Step, word};
 use crate::storage::{Device, Id, Problem, Storage, VolumeGroup};
 use crate::text::Untrusted;
 use contract::facts::OVERLAY_UUID;
@@ -55,6 +55,8 @@ pub struct Judgement {
     pub system_id: Option<String>,
     /// Every PV is an overlay.
     pub throwaway: bool,
+    /// UUIDs of other groups that have its name.
+    pub namesakes: Vec<String>,
     /// What is odd and keeps nothing from working, one line each.
     pub notes: Vec<String>,
     pub refusal: Option<Refusal>,
@@ -195,21 +197,42 @@ impl Judgement {
 
     /// What to type about a refusal.
     pub fn advice(&self) -> Option<String> {
-        let paths = || self.used.iter().map(|used| used.path.clone()).collect::<Vec<_>>().join(" ");
+        let paths = || self.used.iter().map(|used| word(&used.path)).collect::<Vec<_>>().join(" ");
         match self.refusal.as_ref()? {
             Refusal::Twins(paths) | Refusal::Split(paths) => {
                 Some(format!("rescue assemble --with {}", paths.first()?))
             }
             Refusal::SameName(_) => Some(format!("rescue assemble {}", self.uuid)),
-            Refusal::Exported => Some(format!("rescue writable {} && vgimport {}", paths(), self.name)),
+            Refusal::Exported => Some(self.import(&paths())),
             Refusal::Foreign(_) => Some(format!("rescue assemble --rw {}", self.name)),
             Refusal::NoDescription | Refusal::Shared(_) | Refusal::NoPv => None,
         }
     }
 
+    /// To take a group over is to write its metadata, which is left to LVM: on overlays, or for good on the disks. It is
+    /// shown these devices alone, since it would take the originals below overlays for copies.
+    fn import(&self, paths: &str) -> String {
+        let name = match &self.namesakes[..] {
+            [] => self.name.clone(),
+            // Of two groups with one name LVM would take the other, or both.
+            _ => format!("-S vg_uuid={}", self.uuid),
+        };
+        let again = if self.namesakes.is_empty() { &self.name } else { &self.uuid };
+        let only: String = self.used.iter().map(|used| format!("--devices {} ", word(&used.path))).collect();
+        let import = format!("vgimport {only}{name} && rescue assemble {again}");
+        match self.throwaway {
+            true => import,
+            false => {
+                format!(
+                    "rescue overlay {paths} && rescue assemble {again}, or rescue writable {paths} && {import}"
+                )
+            }
+        }
+    }
+
     /// What to type about a volume that is refused.
     pub fn advice_for(&self, lv: &Lv) -> Option<String> {
-        let paths = || self.used.iter().map(|used| used.path.clone()).collect::<Vec<_>>().join(" ");
+        let paths = || self.used.iter().map(|used| word(&used.path)).collect::<Vec<_>>().join(" ");
         match lv.refusal.as_ref()? {
             LvRefusal::Writes(_) | LvRefusal::Moving => {
                 let (name, own) = (&self.name, &lv.name);
@@ -295,6 +318,7 @@ pub fn judge(storage: &Storage, group: &VolumeGroup, wishes: &Wishes<'_>) -> Jud
         volumes: Vec::new(),
         system_id: None,
         throwaway: false,
+        namesakes: Vec::new(),
         notes: Vec::new(),
         refusal: None,
     };
@@ -350,11 +374,34 @@ pub fn judge(storage: &Storage, group: &VolumeGroup, wishes: &Wishes<'_>) -> Jud
     }
     let is_throwaway = |used: &Used| storage.get(&used.id).is_some_and(|device| throwaway(storage, device));
     judgement.throwaway = !judgement.used.is_empty() && judgement.used.iter().all(is_throwaway);
+    let namesakes = namesakes(storage, group, known);
+    judgement.namesakes = namesakes.iter().map(|other| other.uuid.clone()).collect();
     if judgement.refusal.is_none() {
         judgement.refusal = refusal(storage, group, known, &judgement, wishes);
     }
+    judgement.notes.extend(belongs(&judgement, wishes));
     judgement.volumes = volumes(storage, known, &judgement, wishes);
     judgement
+}
+
+/// That another system may be using it is said also where it is activated.
+fn belongs(judgement: &Judgement, wishes: &Wishes<'_>) -> Option<String> {
+    let system = Untrusted(judgement.system_id.as_ref()?);
+    match &judgement.refusal {
+        Some(_) => None,
+        None if judgement.throwaway || wishes.writable => Some(format!("it belongs to the system {system}")),
+        None => Some(format!(
+            "it belongs to the system {system}, which may be using it: activated for reading alone; rescue assemble --rw {} \
+             for more",
+            judgement.name
+        )),
+    }
+}
+
+/// Other groups of its name.
+fn namesakes<'a>(storage: &'a Storage, group: &VolumeGroup, known: &Group) -> Vec<&'a VolumeGroup> {
+    let is = |other: &&VolumeGroup| other.uuid != group.uuid && name(storage, other) == Some(&known.name);
+    storage.volumes.iter().filter(is).collect()
 }
 
 fn seqno(candidate: &Candidate<'_>) -> u64 {
@@ -468,11 +515,7 @@ fn refusal(
         return Some(Refusal::NoPv);
     }
     // Device mapper's names are made of the group's: only one of a name can be active.
-    let namesakes: Vec<&VolumeGroup> = storage
-        .volumes
-        .iter()
-        .filter(|other| other.uuid != group.uuid && name(storage, other) == Some(&known.name))
-        .collect();
+    let namesakes = namesakes(storage, group, known);
     let is_active =
         |other: &&VolumeGroup| storage.devices.iter().any(|device| is_of_group(device, &other.uuid));
     let others = |groups: Vec<&VolumeGroup>| groups.iter().map(|other| other.uuid.clone()).collect();

@@ -309,6 +309,63 @@ fn whose_it_is_is_respected() {
     }
 }
 
+#[test]
+fn an_exported_group_is_named_with_what_imports_it_and_is_never_activated() {
+    let exported = Group { exported: true, ..group(1) };
+    let storage = disks(&[("sda", 'A', Some(exported.clone()))]);
+    for (writable, named) in [(false, false), (false, true), (true, true)] {
+        let judgement = judged(&storage, &Wishes { writable, named, ..Wishes::default() });
+        assert_eq!(judgement.refusal, Some(Refusal::Exported), "{writable} {named}");
+        assert!(judgement.to_activate().is_empty());
+    }
+    let advice = |storage: &Storage| judged(storage, &Wishes::default()).advice().unwrap();
+    assert_eq!(
+        advice(&storage),
+        "rescue overlay /dev/sda && rescue assemble vg, or rescue writable /dev/sda && vgimport --devices /dev/sda vg && \
+         rescue assemble vg"
+    );
+    let status = crate::status::status(&storage);
+    assert_eq!(status.groups[0].refusal.as_deref(), Some("it was exported, for another system to import it"));
+    assert!(status.groups[0].advice.as_ref().is_some_and(|advice| advice.contains("vgimport")));
+    assert!(status.drives[0].what.contains("LVM physical volume of vg, exported"), "{:?}", status.drives[0]);
+    assert_ne!(status.next.command, "rescue assemble", "which would do nothing");
+
+    let mut over = mapped(0, "over-sda", "LIFEBOAT-OVERLAY-sda", &["sda"]);
+    over.read_only = false;
+    let storage = machine(vec![
+        (disk("sda"), Some(carries('A', Some(exported.clone())))),
+        (over, Some(carries('A', Some(exported.clone())))),
+    ]);
+    let import = "vgimport --devices /dev/mapper/over-sda vg && rescue assemble vg";
+    assert_eq!(advice(&storage), import, "never the originals");
+
+    let mut other = group(1);
+    (other.uuid, other.pvs[0].uuid) = (uuid('W'), uuid('X'));
+    let storage = disks(&[("sda", 'A', Some(exported)), ("sdb", 'X', Some(other))]);
+    let (by_uuid, name) = (format!("-S vg_uuid={0} && rescue assemble {0}", uuid('V')), "vgimport vg");
+    assert!(advice(&storage).ends_with(&by_uuid) && !advice(&storage).contains(name), "{}", advice(&storage));
+}
+
+#[test]
+fn a_group_of_another_system_is_read_and_said_so() {
+    let foreign = Group { system_id: Some("web\x1b1".to_string()), ..group(1) };
+    let storage = disks(&[("sda", 'A', Some(foreign))]);
+    let reading = judged(&storage, &Wishes::default());
+    assert_eq!((reading.to_activate().len(), reading.notes.len()), (1, 1));
+    let want = "it belongs to the system web\\x1b1, which may be using it: activated for reading alone; \
+                rescue assemble --rw vg for more";
+    assert_eq!(reading.notes[0], want);
+    assert_eq!(crate::status::status(&storage).groups[0].notes, [want]);
+    let writable = judged(&storage, &Wishes { writable: true, ..Wishes::default() });
+    assert!(matches!(&writable.refusal, Some(Refusal::Foreign(_))) && writable.notes.is_empty());
+    assert_eq!(writable.advice().as_deref(), Some("rescue assemble --rw vg"));
+    let named = judged(&storage, &Wishes { writable: true, named: true, ..Wishes::default() });
+    assert_eq!(
+        (named.refusal, &named.notes[..]),
+        (None, &["it belongs to the system web\\x1b1".to_string()][..])
+    );
+}
+
 /// One of each kind.
 fn kinds() -> Group {
     let mut group = group(2);

@@ -1,6 +1,7 @@
 //! Plan: whatever changes the machine is first a list of printable steps. `tools/src/apply` is the
 //! one door through which they are made; `--dry-run` prints them.
 
+use crate::text::{bytes_of, steers};
 use contract::guard::Consent;
 use serde::{Deserialize, Serialize};
 
@@ -303,13 +304,26 @@ fn changes_what_is_there(flags: &[String]) -> bool {
     })
 }
 
-/// A word as a POSIX shell reads it, so that a printed step can be pasted.
+/// A word as a POSIX shell reads it, so that a printed step can be pasted; what would steer a terminal stands in
+/// `$'...'` (POSIX.1-2024), byte by byte.
 pub fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_string();
     }
-    format!("'{}'", text.replace('\'', r"'\''"))
+    if !text.contains(steers) {
+        return format!("'{}'", text.replace('\'', r"'\''"));
+    }
+    let mut out = "$'".to_string();
+    for c in text.chars() {
+        match c {
+            '\'' | '\\' => out.extend(['\\', c]),
+            // Three octal digits end by themselves; `\x` takes as many hex digits as follow.
+            c if steers(c) => out.extend(bytes_of(c).map(|byte| format!("\\{byte:03o}"))),
+            c => out.push(c),
+        }
+    }
+    out + "'"
 }
 
 #[cfg(test)]
@@ -329,5 +343,17 @@ mod tests {
         assert_eq!(mount.inverse().unwrap().text(), "umount '/mnt/my disk'");
         let run = Step::Run { argv: vec!["e2fsck".to_string(), "-y".to_string(), "it's".to_string()] };
         assert_eq!(run.text(), r"e2fsck -y 'it'\''s'");
+    }
+
+    #[test]
+    fn a_word_that_would_steer_a_terminal_is_written_byte_by_byte() {
+        let cases = [
+            ("\x1b[2J", r"$'\033[2J'"),
+            ("a\nb'c\\d", r"$'a\012b\'c\\d'"),
+            ("\u{202e}1\u{10ffff}2", r"$'\342\200\2561\3772'"),
+        ];
+        for (text, want) in cases {
+            assert_eq!(word(text), want);
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::lvm;
 use crate::md::{self, Judgement, Wishes, array_name, level_name as level};
 use crate::overlay::{self, Overlay, Store};
 use crate::parttype;
+use crate::plan::word;
 use crate::storage::{Array, Device, Observed, Problem, Storage, VolumeGroup};
 use contract::facts::Block;
 use ondisk::table::{Entry, TableKind};
@@ -250,6 +251,7 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
     let content = match &signature.volume {
         Some(Volume::Md(superblock)) => member(superblock),
         Some(Volume::Lvm(volume)) => match &volume.group {
+            Some(group) if group.exported => format!("LVM physical volume of {}, exported", group.name),
             Some(group) => format!("LVM physical volume of {}", group.name),
             None => content::words(signature),
         },
@@ -283,7 +285,7 @@ fn locked(device: &Device, signature: &Signature, storage: &Storage) -> String {
         luks::Lock::Torn(_) | luks::Lock::BitLocker => String::new(),
     };
     if device.upper.is_empty() && device.node {
-        format!("{bare}{cost}, locked: rescue open {}", path(device))
+        format!("{bare}{cost}, locked: rescue open {}", word(&path(device)))
     } else {
         format!("{bare}{cost}, locked")
     }
@@ -458,7 +460,10 @@ fn next(storage: &Storage) -> Next {
         device.signature().is_some_and(|found| matches!(found.health, Health::Damaged(_)))
     };
     if let Some(device) = free.iter().find(damaged) {
-        return next(format!("fsck -n {}", device.path), "says what is wrong with it, and writes nothing");
+        return next(
+            format!("fsck -n {}", word(&device.path)),
+            "says what is wrong with it, and writes nothing",
+        );
     }
     let boots = |device: &&&Device| role(device, storage).is_some();
     // The largest is most likely the system, locked or not.
@@ -468,14 +473,15 @@ fn next(storage: &Storage) -> Next {
         && largest.is_none_or(|largest| largest.block.size < locked.block.size)
     {
         return next(
-            format!("rescue open {}", path(locked)),
+            format!("rescue open {}", word(&path(locked))),
             "asks for the passphrase of the largest that is locked, and opens it read-only",
         );
     }
     match largest {
-        Some(device) => {
-            next(format!("mount -o ro {} /mnt", path(device)), "the largest file system that was found")
-        }
+        Some(device) => next(
+            format!("mount -o ro {} /mnt", word(&path(device))),
+            "the largest file system that was found",
+        ),
         None if !stopped.is_empty() => {
             next("rescue assemble".to_string(), "says what each array lacks, and what could be done")
         }

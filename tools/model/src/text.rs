@@ -12,16 +12,8 @@ impl fmt::Display for Untrusted<'_> {
     /// As util-linux does: `\x` and two hex digits for each byte of a control character.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
-            if let Some(byte) = ondisk::bytes::raw_byte(c) {
-                write!(f, "\\x{byte:02x}")?;
-                continue;
-            }
-            // Beyond the control characters: those that reorder a line (UAX 9), and line separators.
-            let steers =
-                matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if c.is_control() || steers {
-                let mut bytes = [0; 4];
-                for byte in c.encode_utf8(&mut bytes).bytes() {
+            if steers(c) {
+                for byte in bytes_of(c) {
                     write!(f, "\\x{byte:02x}")?;
                 }
             } else {
@@ -30,6 +22,41 @@ impl fmt::Display for Untrusted<'_> {
         }
         Ok(())
     }
+}
+
+/// What no terminal may see as it is: control characters, the C1 ones too; what reorders a line (UAX 9, the Arabic
+/// letter mark as well) or ends it; and what stands for a byte that is no text.
+pub fn steers(c: char) -> bool {
+    let reorders = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    c.is_control() || reorders || ondisk::bytes::raw_byte(c).is_some()
+}
+
+/// A character as it stood on the disk: UTF-8, or the byte that was none.
+pub fn bytes_of(c: char) -> impl Iterator<Item = u8> {
+    let mut bytes = [0; 4];
+    let length = match ondisk::bytes::raw_byte(c) {
+        Some(byte) => {
+            bytes[0] = byte;
+            1
+        }
+        None => c.encode_utf8(&mut bytes).len(),
+    };
+    bytes.into_iter().take(length)
+}
+
+/// For JSON in a peer's form: what stands for a byte that is no text as `\x` and two hex digits.
+pub fn without_raw_bytes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match ondisk::bytes::raw_byte(c) {
+            Some(byte) => out.push_str(&format!("\\x{byte:02x}")),
+            None => out.push(c),
+        }
+    }
+    out
 }
 
 /// `512B`, `1023.5K`, `58M`: one digit after the point, where it is not 0.
@@ -160,6 +187,8 @@ mod tests {
             ("a\nb\tc", "a\\x0ab\\x09c"),
             ("\u{202e}gpj.exe", "\\xe2\\x80\\xaegpj.exe"),
             ("\u{85}", "\\xc2\\x85"),
+            ("\u{61c}x\u{2066}\u{7f}", "\\xd8\\x9cx\\xe2\\x81\\xa6\\x7f"),
+            ("a\u{10ffff}", "a\\xff"),
         ];
         for (given, want) in cases {
             assert_eq!(Untrusted(given).to_string(), want);

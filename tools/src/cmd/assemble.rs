@@ -586,8 +586,8 @@ fn screen(lines: &[Line]) -> String {
                 State::Refused | State::Failed => "not started".to_string(),
             };
             vec![
-                line.device.clone().unwrap_or_else(|| "-".to_string()),
-                line.level.clone(),
+                line.device.as_ref().map_or("-".to_string(), |device| Untrusted(device).to_string()),
+                Untrusted(&line.level).to_string(),
                 format!("{}/{}", line.present, line.wanted),
                 state,
                 Untrusted(&line.name).to_string(),

@@ -7,7 +7,7 @@ use crate::tool::{Context, classic};
 use contract::facts::Block;
 use model::build::ambiguous;
 use model::storage::{Device, Observed, Storage};
-use model::text::Untrusted;
+use model::text::{Untrusted, without_raw_bytes};
 use ondisk::bytes::raw_byte;
 use ondisk::table::{Table, TableKind};
 use ondisk::{Health, Usage};
@@ -320,7 +320,7 @@ fn text(output: Output, shown: &str, tags: &[(String, String)], raw: bool) -> St
             )
         }
         Output::Json => {
-            let value = |text: &str| match Untrusted(text).to_string() {
+            let value = |text: &str| match without_raw_bytes(text) {
                 text if text.is_empty() => "null".to_string(),
                 text => serde_json::Value::from(text).to_string(),
             };

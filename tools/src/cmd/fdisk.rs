@@ -155,7 +155,7 @@ impl Sizes {
 
 fn path(device: &Device) -> String {
     match &device.block.dm {
-        Some(dm) => format!("/dev/mapper/{}", Untrusted(&dm.name)),
+        Some(dm) => format!("/dev/mapper/{}", dm.name),
         None => device.path.clone(),
     }
 }
@@ -213,7 +213,7 @@ fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
     let Some(table_found) = disk.report().and_then(|report| report.table.as_ref()) else { return out };
     out += &format!("Disklabel type: {}\n", label(table_found.kind));
     if let Some(id) = &table_found.id {
-        out += &format!("Disk identifier: {id}\n");
+        out += &format!("Disk identifier: {}\n", Untrusted(id));
     }
     if table_found.partitions.is_empty() {
         return out;
@@ -324,11 +324,11 @@ impl Field {
             Field::Size => size(entry.extent.length),
             Field::Id => match entry.kind.trim_start_matches('0') {
                 "" => "0".to_string(),
-                kind => kind.to_string(),
+                kind => Untrusted(kind).to_string(),
             },
             Field::Type => type_name(table.kind, entry).unwrap_or("unknown").to_string(),
-            Field::TypeUuid => entry.kind.clone(),
-            Field::Uuid => entry.uuid.as_deref().unwrap_or_default().to_uppercase(),
+            Field::TypeUuid => Untrusted(&entry.kind).to_string(),
+            Field::Uuid => Untrusted(&entry.uuid.as_deref().unwrap_or_default().to_uppercase()).to_string(),
             Field::Name => Untrusted(entry.name.as_deref().unwrap_or_default()).to_string(),
         }
     }

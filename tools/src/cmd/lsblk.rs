@@ -8,11 +8,10 @@ use contract::facts::Block;
 use host::proc::Space;
 use model::parttype;
 use model::storage::{Device, Id, Storage};
-use model::text::{Column, Untrusted, size, table};
+use model::text::{Column, bytes_of, size, steers, table, without_raw_bytes};
 use ondisk::table::{Entry, Table, TableKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// lsblk(8): some of the devices named were not found, all of them.
@@ -114,6 +113,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         bytes: args.bytes,
         paths: args.paths,
         aligned: !args.raw && !args.pairs && !args.json,
+        utf8: context.terminal.utf8,
     };
     let roots = roots(&storage, &args, &names);
     let mut nodes: Vec<Node<'_>> = roots
@@ -126,7 +126,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     } else if args.raw || args.pairs {
         unaligned(&nodes, &view, &fields, &args)
     } else {
-        aligned(&nodes, &view, &fields, &args, context.terminal.utf8 && !args.ascii)
+        aligned(&nodes, &view, &fields, &args)
     };
     let output = if args.json { Output::Json(text) } else { Output::Text(text) };
     Ok(Answer { output, exit: status })
@@ -359,6 +359,7 @@ struct View<'a> {
     bytes: bool,
     paths: bool,
     aligned: bool,
+    utf8: bool,
 }
 
 impl View<'_> {
@@ -441,10 +442,10 @@ impl View<'_> {
         Some(format!("{percent}%"))
     }
 
-    /// One line for each of a column's values.
+    /// Each of a column's values, as they are: hostile.
     fn cell(&self, field: &Field, node: &Node<'_>) -> Vec<String> {
         let text = (field.value)(self, node);
-        text.iter().flat_map(|text| text.split('\0')).map(|line| Untrusted(line).to_string()).collect()
+        text.iter().flat_map(|text| text.split('\0')).map(str::to_string).collect()
     }
 }
 
@@ -514,7 +515,8 @@ fn kind(block: &Block) -> String {
     scsi.map_or("disk", |(_, name)| name).to_string()
 }
 
-fn aligned(nodes: &[Node<'_>], view: &View<'_>, fields: &[&Field], args: &Args, utf8: bool) -> String {
+fn aligned(nodes: &[Node<'_>], view: &View<'_>, fields: &[&Field], args: &Args) -> String {
+    let glyphs = view.utf8 && !args.ascii;
     let mut rows = Vec::new();
     if args.list {
         let mut all = Vec::new();
@@ -523,7 +525,7 @@ fn aligned(nodes: &[Node<'_>], view: &View<'_>, fields: &[&Field], args: &Args, 
         all.dedup_by_key(|node| &node.device.id);
         rows.extend(all.into_iter().map(|node| row(node, view, fields, "", "")));
     } else {
-        let glyphs = if utf8 { ["├─", "└─", "│ "] } else { ["|-", "`-", "| "] };
+        let glyphs = if glyphs { ["├─", "└─", "│ "] } else { ["|-", "`-", "| "] };
         branches(nodes, "", true, glyphs, &mut |node, first, below| {
             rows.push(row(node, view, fields, first, below));
         });
@@ -540,6 +542,7 @@ fn row(node: &Node<'_>, view: &View<'_>, fields: &[&Field], first: &str, below: 
     let cells: Vec<Vec<String>> = fields.iter().map(|field| view.cell(field, node)).collect();
     let height = cells.iter().map(Vec::len).max().unwrap_or(1);
     let text = |(field, lines): (&&Field, Vec<String>)| {
+        let lines: Vec<String> = lines.iter().map(|line| safe(line, view.utf8)).collect();
         let mut text = lines.join("\n");
         if field.name == "NAME" {
             text.insert_str(0, first);
@@ -586,11 +589,11 @@ fn unaligned(nodes: &[Node<'_>], view: &View<'_>, fields: &[&Field], args: &Args
     }
     for node in all {
         let cell = |field: &&Field| {
-            let value = view.cell(field, node).join("\\x0a");
+            let value = view.cell(field, node).join("\n");
             if args.pairs {
-                format!("{}=\"{}\"", field.name, hex_escaped(&value, &['"', '$', '`', '\\']))
+                format!("{}=\"{}\"", field.name, hex_escaped(&value, b"\"$`\\"))
             } else {
-                hex_escaped(&value, &[' ', '\\'])
+                hex_escaped(&value, b" \\")
             }
         };
         out += &fields.iter().map(cell).collect::<Vec<_>>().join(" ");
@@ -599,15 +602,30 @@ fn unaligned(nodes: &[Node<'_>], view: &View<'_>, fields: &[&Field], args: &Args
     out
 }
 
-/// What is escaped already (`\x0a`) stays as it is.
-fn hex_escaped(text: &str, special: &[char]) -> String {
+/// A cell as util-linux shows it (lib/mbsalign.c): what cannot be printed, in the C locale all beyond ASCII, and a `\`
+/// that would look like such an escape, as `\x` and two hex digits for each byte. Where it would print what
+/// reorders a line, we do not.
+fn safe(text: &str, utf8: bool) -> String {
     let mut out = String::new();
-    for (i, c) in text.char_indices() {
-        if special.contains(&c) && !text[i..].starts_with("\\x") {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "\\x{:02x}", u32::from(c));
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let looks_escaped = c == '\\' && rest.as_str().starts_with('x');
+        if steers(c) || looks_escaped || (!utf8 && !c.is_ascii()) {
+            out.extend(bytes_of(c).map(|byte| format!("\\x{byte:02x}")));
         } else {
             out.push(c);
+        }
+    }
+    out
+}
+
+/// For -r and -P: printable ASCII but for what is special.
+fn hex_escaped(text: &str, special: &[u8]) -> String {
+    let mut out = String::new();
+    for byte in text.chars().flat_map(bytes_of) {
+        match byte {
+            b' '..=b'~' if !special.contains(&byte) => out.push(char::from(byte)),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
         }
     }
     out
@@ -645,7 +663,8 @@ fn json_nodes(nodes: &[Node<'_>], view: &View<'_>, fields: &[&Field], depth: usi
 }
 
 fn json_field(node: &Node<'_>, view: &View<'_>, field: &Field, pad: &str) -> String {
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    // JSON has no bytes that are no text.
+    let quoted = |text: &str| serde_json::Value::from(without_raw_bytes(text)).to_string();
     let text = (field.value)(view, node);
     let value = match (field.kind, text) {
         (Kind::List, None) => "[]".to_string(),

@@ -15,3 +15,6 @@ pub mod umount;
 pub mod volumes;
 pub mod worker;
 pub mod writable;
+
+#[cfg(test)]
+mod hostile_tests;

@@ -358,13 +358,13 @@ fn screen(report: &Report) -> String {
             Room::Unknown => ("?".to_string(), "?".to_string()),
         };
         vec![
-            overlay.path.clone(),
-            overlay.of.clone().unwrap_or_else(|| "gone".to_string()),
+            Untrusted(&overlay.path).to_string(),
+            overlay.of.as_ref().map_or("gone".to_string(), |of| Untrusted(of).to_string()),
             size(overlay.size),
             line.differing.map_or_else(|| "?".to_string(), size),
             used,
             room,
-            overlay.used_by.join(", "),
+            Untrusted(&overlay.used_by.join(", ")).to_string(),
         ]
     };
     let rows: Vec<Vec<String>> = report.overlays.iter().map(row).collect();
@@ -374,7 +374,7 @@ fn screen(report: &Report) -> String {
         out += &format!("Memory: {} of the {} that overlays may take\n", size(store.used), size(store.limit));
     }
     if !report.arrays.is_empty() {
-        out += &format!("Started from them: {}\n", report.arrays.join(" "));
+        out += &format!("Started from them: {}\n", Untrusted(&report.arrays.join(" ")));
     }
     if let Some(next) = &report.next {
         out += &format!("Next: {}\n", Untrusted(next));

@@ -1,6 +1,6 @@
 //! `rescue status`: the whole picture on one screen. Problems come first, the next command last.
 
-use crate::report::Answer;
+use crate::report::{Answer, Output};
 use crate::scan::{DEADLINE, Scan, settle};
 use crate::tool::{Context, verb};
 use contract::exit;
@@ -31,6 +31,9 @@ struct Args {
     /// As JSON, schema 1
     #[arg(long)]
     json: bool,
+    /// What --json prints, as a JSON Schema (2020-12)
+    #[arg(long, conflicts_with_all = ["json", "login", "sysroot"])]
+    schema: bool,
     /// A few lines, for the login
     #[arg(long, conflicts_with = "json")]
     login: bool,
@@ -38,6 +41,9 @@ struct Args {
     #[arg(long)]
     sysroot: Option<PathBuf>,
 }
+
+/// Of [`Picture`]. Strict, so that a key that nobody described fails a test.
+const SCHEMA: &str = include_str!("../../../docs/status.schema.json");
 
 /// Storage and the services, as `--json` shows them.
 #[derive(Serialize)]
@@ -57,6 +63,9 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Ok(args) => args,
         Err(answer) => return Ok(answer),
     };
+    if args.schema {
+        return Ok(Answer { output: Output::Json(SCHEMA.to_string()), exit: exit::YES });
+    }
     let context = context.at(args.sysroot.as_deref())?;
     let deadline = if args.login { LOGIN } else { DEADLINE };
     settle(&context, deadline);
@@ -131,7 +140,7 @@ fn screen(picture: &Picture, colour: Colour, utf8: bool) -> String {
                 array.level,
                 array.present,
                 array.wanted,
-                array.members.join(" ")
+                Untrusted(&array.members.join(" "))
             );
             for left in &array.left_out {
                 out += &format!("    not used: {}\n", Untrusted(left));
@@ -163,10 +172,11 @@ fn groups(storage: &Status) -> String {
         let name = if group.name.is_empty() { &group.uuid } else { &group.name };
         let active = group.volumes.iter().filter(|volume| volume.active).count();
         out += &format!(
-            "  {name}, {} of {} PVs: {}; {active} of {} volumes active\n",
+            "  {}, {} of {} PVs: {}; {active} of {} volumes active\n",
+            Untrusted(name),
             group.present,
             group.wanted,
-            group.members.join(" "),
+            Untrusted(&group.members.join(" ")),
             group.volumes.len()
         );
         for missing in &group.missing {
@@ -176,7 +186,7 @@ fn groups(storage: &Status) -> String {
             out += &format!("    not used: {}\n", Untrusted(left));
         }
         for note in &group.notes {
-            out += &format!("    {note}\n");
+            out += &format!("    {}\n", Untrusted(note));
         }
         if let Some(refusal) = &group.refusal {
             let advice = group.advice.as_ref().map(|advice| format!(": {advice}")).unwrap_or_default();
@@ -186,9 +196,9 @@ fn groups(storage: &Status) -> String {
             let refusal = volume.refusal.as_ref().map(|refusal| format!("; {refusal}")).unwrap_or_default();
             out += &format!(
                 "    {} {} {}, not active{}\n",
-                volume.name,
+                Untrusted(&volume.name),
                 size(volume.size),
-                volume.kind,
+                Untrusted(&volume.kind),
                 Untrusted(&refusal)
             );
         }
@@ -207,7 +217,7 @@ fn conclusion(picture: &Picture) -> String {
     let mut parts = vec![match (storage.disks, &storage.writable[..]) {
         (0, _) => "no disks".to_string(),
         (n, []) => format!("{}, guarded: nothing can write to them", counted(n, "disk")),
-        (n, writable) => format!("{}, writable: {}", counted(n, "disk"), writable.join(" ")),
+        (n, writable) => format!("{}, writable: {}", counted(n, "disk"), Untrusted(&writable.join(" "))),
     }];
     let (refused, startable): (Vec<_>, Vec<_>) =
         storage.stopped.iter().partition(|array| array.refusal.is_some());
@@ -335,3 +345,6 @@ fn services(picture: &Picture) -> String {
     let words: Vec<String> = services.iter().map(word).collect();
     format!("Services: {}\n", Untrusted(&words.join(", ")))
 }
+
+#[cfg(test)]
+mod tests;

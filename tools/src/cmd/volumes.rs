@@ -343,11 +343,18 @@ pub fn screen(lines: &[GroupLine]) -> String {
             };
             let name = if line.name.is_empty() { group.clone() } else { volume.path.clone() };
             let pvs = format!("{}/{}", line.present, line.wanted);
-            rows.push(vec![name, size(volume.size), pvs, state, volume.kind.clone()]);
+            let [name, kind] = [&name, &volume.kind].map(|text| Untrusted(text).to_string());
+            rows.push(vec![name, size(volume.size), pvs, state, kind]);
         }
         if line.volumes.is_empty() {
             let pvs = format!("{}/{}", line.present, line.wanted);
-            rows.push(vec![group.clone(), "-".to_string(), pvs, "no volumes".to_string(), String::new()]);
+            rows.push(vec![
+                Untrusted(group).to_string(),
+                "-".to_string(),
+                pvs,
+                "no volumes".to_string(),
+                String::new(),
+            ]);
         }
     }
     if rows.is_empty() {

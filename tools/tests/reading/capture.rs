@@ -1,6 +1,6 @@
 //! `rescue capture`: what is captured is seen elsewhere as it was, and holds no keys.
 
-use crate::machine::{lay_out, lay_out_text};
+use crate::layout::{lay_out, lay_out_text};
 use crate::{peers, rescue, text};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};

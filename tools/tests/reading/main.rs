@@ -3,8 +3,11 @@
 
 mod capture;
 mod content;
+mod crafted;
+mod layout;
 mod machine;
 mod peers;
+mod schema;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
