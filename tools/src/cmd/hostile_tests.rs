@@ -509,3 +509,25 @@ fn what_the_kernel_says_and_what_a_probe_reads_are_one_text() {
         assert_eq!(host::text::text(word), ondisk::bytes::utf8(word));
     }
 }
+
+/// Arrays that do not run, groups, overlays, and every text hostile.
+#[test]
+fn the_json_of_the_hostile_machine_is_what_the_schema_says() {
+    let directory = tempfile::tempdir().unwrap();
+    machine(directory.path(), 0, false);
+    let root = Root::at(directory.path()).unwrap();
+    let terminal = Terminal { interactive: false, columns: None, colour: false, utf8: true };
+    let context = Context { name: "status", verb: true, root, environment: BTreeMap::new(), terminal };
+    let [schema, value] = ["--schema", "--json"].map(|option| {
+        let Output::Json(text) = cmd::status::run(&context, &[option.into()]).unwrap().output else {
+            panic!()
+        };
+        serde_json::from_str::<serde_json::Value>(&spelt(&text)).unwrap()
+    });
+    for part in ["stopped", "groups", "overlays", "problems"] {
+        assert!(!value[part].as_array().unwrap().is_empty(), "{part}");
+    }
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let faults: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+    assert_eq!(faults, [""; 0]);
+}
