@@ -17,6 +17,14 @@ pub fn words(signature: &Signature) -> String {
         "linux_raid_member" => named("md member"),
         "isw_raid_member" => "member of Intel firmware RAID".to_string(),
         "ddf_raid_member" => "member of DDF firmware RAID".to_string(),
+        "lsi_mega_raid_member" => "member of LSI firmware RAID".to_string(),
+        "via_raid_member" => "member of VIA firmware RAID".to_string(),
+        "silicon_medley_raid_member" => "member of Silicon Image firmware RAID".to_string(),
+        "nvidia_raid_member" => "member of NVIDIA firmware RAID".to_string(),
+        "promise_fasttrack_raid_member" => "member of Promise firmware RAID".to_string(),
+        "hpt37x_raid_member" | "hpt45x_raid_member" => "member of HighPoint firmware RAID".to_string(),
+        "adaptec_raid_member" => "member of Adaptec firmware RAID".to_string(),
+        "jmicron_raid_member" => "member of JMicron firmware RAID".to_string(),
         "zfs_member" => {
             label.map_or("device of a ZFS pool".to_string(), |pool| format!("device of ZFS pool \"{pool}\""))
         }
@@ -24,6 +32,13 @@ pub fn words(signature: &Signature) -> String {
         "stratis" => "device of a Stratis pool".to_string(),
         "ceph_bluestore" => "Ceph's BlueStore".to_string(),
         "drbd" => "DRBD device".to_string(),
+        "drbdmanage_control_volume" => "control volume of drbdmanage".to_string(),
+        "drbdproxy_datalog" => "log of a DRBD proxy".to_string(),
+        "cs_fvault2" => "FileVault 2, locked".to_string(),
+        "oracleasm" => named("disk of Oracle's ASM"),
+        "nss" => "pool of NetWare's NSS".to_string(),
+        "mpool" => named("drive of an mpool"),
+        "ubi" => "image of a UBI flash chip".to_string(),
         "bcache" => named("bcache"),
         "jbd" => named("journal of an ext4 elsewhere"),
         "xfs_external_log" => "log of an XFS elsewhere".to_string(),
@@ -34,10 +49,36 @@ pub fn words(signature: &Signature) -> String {
 
 /// Whether Linux as it is here can mount it: its neighbours in blkid's class are pools and foreign systems.
 pub fn is_mountable(signature: &Signature) -> bool {
-    !matches!(
-        signature.format.as_str(),
-        "zfs_member" | "VMFS" | "ReFS" | "apfs" | "reiser4" | "squashfs3" | "ext4dev"
-    )
+    const OTHERS: &[&str] = &[
+        "VMFS",
+        "ReFS",
+        "apfs",
+        "befs",
+        "bfs",
+        "cramfs",
+        "drbdproxy_datalog",
+        "exfs",
+        "ext4dev",
+        "gfs",
+        "gfs2",
+        "hpfs",
+        "mpool",
+        "nss",
+        "ocfs",
+        "ocfs2",
+        "oracleasm",
+        "reiser4",
+        "romfs",
+        "scoutfs_data",
+        "scoutfs_meta",
+        "squashfs3",
+        "sysv",
+        "ubifs",
+        "vxfs",
+        "xenix",
+        "zfs_member",
+    ];
+    !OTHERS.contains(&signature.format.as_str())
 }
 
 /// Whether there is a program that looks for damage in it.

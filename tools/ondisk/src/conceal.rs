@@ -25,7 +25,7 @@ pub struct Concealed {
 
 /// What each format with keys asks for, from what is at a device's or a partition's start.
 const CONCEAL: &[fn(&dyn ReadAt) -> Vec<Edit>] =
-    &[volume::luks::conceal, volume::bitlocker::conceal, fs::bcachefs::conceal];
+    &[volume::luks::conceal, volume::bitlocker::conceal, volume::fvault::conceal, fs::bcachefs::conceal];
 
 const SECTOR: u64 = 512;
 /// Random bytes have 221 different values in a sector, give or take 5; structures have far fewer.

@@ -90,8 +90,17 @@ const RECIPES: &[Recipe] = &[
     ("MBR", 8, &["parted -s IMG mklabel msdos mkpart primary ext4 1MiB 4MiB"]),
     ("two file systems", 64, &["mkfs.ext4 -q IMG", "mkswap -q IMG"]),
     ("nothing", 8, &[]),
+    ("Minix 1", 8, &["mkfs.minix -1 IMG"]),
+    ("Minix 2", 8, &["mkfs.minix -2 -n 14 IMG"]),
+    ("Minix 3", 8, &["mkfs.minix -3 IMG"]),
+    ("cramfs", 0, &["mkfs.cramfs -n packed DIR IMG"]),
+    ("cramfs, big-endian", 0, &["mkfs.cramfs -N big -n packed DIR IMG"]),
+    ("BFS by its maker", 8, &["mkfs.bfs -V vol IMG"]),
     ("GPT", 8, &["sgdisk -n 1:2048:4095 -t 1:ef00 -c 1:boot IMG"]),
 ];
+
+/// Of those that are crafted: what util-linux came to know after 2.41.
+const NEWER: &[&str] = &["scoutfs's metadata", "scoutfs's data"];
 
 /// Of every image.
 const OPTIONS: &[&str] = &["", "-p", "-p -o export"];
@@ -126,7 +135,7 @@ fn image(recipe: &Recipe, directory: &Path) -> Option<std::path::PathBuf> {
     }
     for command in *commands {
         let mut words = command.split(' ');
-        let mut program = peers::peer(words.next().unwrap())?;
+        let mut program = peers::maker(words.next().unwrap())?;
         let mut quoted = String::new();
         for word in words {
             let word = if word.starts_with('[') || !quoted.is_empty() {
@@ -213,7 +222,7 @@ fn blkid_prints_what_util_linux_prints_for_every_format() {
         }
         fs::remove_file(path).unwrap();
     }
-    for (label, size, pieces) in crafted(&<[u8]>::to_vec) {
+    for (label, size, pieces) in crafted(&<[u8]>::to_vec).into_iter().filter(|one| !NEWER.contains(&one.0)) {
         let path = directory.path().join("crafted");
         let file = File::create(&path).unwrap();
         file.set_len(size * MIB).unwrap();

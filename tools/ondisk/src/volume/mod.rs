@@ -3,18 +3,29 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod adaptec;
 pub mod bcache;
 pub mod bitlocker;
 pub mod cow;
 pub mod ddf;
 pub mod dm;
 pub mod drbd;
+pub mod drbdmanage;
+pub mod fvault;
+pub mod highpoint;
 pub mod isw;
+pub mod jmicron;
+pub mod lsi;
 pub mod luks;
 pub mod lvm;
 pub mod mdraid;
 pub mod named;
+pub mod nvidia;
+pub mod promise;
+pub mod silicon;
 pub mod stratis;
+pub mod ubi;
+pub mod via;
 pub mod vmfs;
 pub mod zfs;
 
