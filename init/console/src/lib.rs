@@ -268,8 +268,12 @@ impl Console {
         child.arg0 = Some(&arg0);
         let (argv, arg0, variables) =
             ([busybox.program.as_os_str()], busybox.as_login(), environment(&busybox));
-        child.instead =
-            Some(Instead { argv: &argv, arg0: Some(&arg0), environment: &variables, notice: shell::notice });
+        child.instead = Some(Instead {
+            argv: &argv,
+            arg0: Some(&arg0),
+            environment: &variables,
+            notice: Some(shell::notice),
+        });
         child.stdin = Some(open()?);
         child.stdout = Some(open()?);
         child.stderr = Some(open()?);

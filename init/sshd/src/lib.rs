@@ -25,6 +25,7 @@ mod dial;
 mod fetch;
 mod identity;
 mod keys;
+mod layers;
 mod limits;
 mod listen;
 mod monitor;

@@ -4,6 +4,7 @@
 
 use crate::access::{Access, Password, Visit};
 use crate::identity::{self, HostKeys};
+use crate::layers;
 use crate::options::Grant;
 use crate::places::{self, SocketFile};
 use crate::program::{self, Facts};
@@ -26,7 +27,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A directory of sockets, each named by the monitor that made it, for programs that use the agent of
@@ -81,6 +81,8 @@ pub fn run(settings: &Settings) -> Result<()> {
         grant: None,
         attempts: 0,
         programs: HashMap::new(),
+        waiting: Vec::new(),
+        watch: None,
         dials: HashSet::new(),
         listeners: HashMap::new(),
         agent: None,
@@ -108,11 +110,22 @@ struct Monitor<'a> {
     attempts: u32,
     /// Request to process, of those that run.
     programs: HashMap<u32, i32>,
+    /// Those that begin when the layers are there.
+    waiting: Vec<Waiting>,
+    /// Since the first of them.
+    watch: Option<OwnedFd>,
     /// Processes that connect somewhere.
     dials: HashSet<i32>,
     /// Request to the file of a Unix socket, if it is one.
     listeners: HashMap<u32, Option<SocketFile>>,
     agent: Option<SocketFile>,
+}
+
+/// A program that was asked for, and until when it waits.
+struct Waiting {
+    number: u32,
+    want: Want,
+    until: Instant,
 }
 
 impl Monitor<'_> {
@@ -123,8 +136,11 @@ impl Monitor<'_> {
             if !self.entered() && left.is_zero() {
                 bail!("{}: nobody logged in within {:?}", self.peer, self.settings.grace);
             }
-            let timeout = Timespec::try_from(left).ok().filter(|_| !self.entered());
-            let mut fds = [PollFd::new(&self.control, PollFlags::IN), PollFd::new(children, PollFlags::IN)];
+            let left = if self.entered() { self.patience() } else { Some(left) };
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut fds =
+                vec![PollFd::new(&self.control, PollFlags::IN), PollFd::new(children, PollFlags::IN)];
+            fds.extend(self.watch.iter().map(|watch| PollFd::new(watch, PollFlags::IN)));
             match rustix::event::poll(&mut fds, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error).context("poll"),
@@ -139,6 +155,7 @@ impl Monitor<'_> {
                     None => return Ok(()),
                 }
             }
+            self.start_waiting()?;
         }
     }
 
@@ -156,6 +173,13 @@ impl Monitor<'_> {
                 }
                 Ok(())
             }
+            Ask::Withdraw { number } if self.entered() => match self.take_waiting(number) {
+                Some(_) => {
+                    host::log!("{}: its client waits no longer", self.peer);
+                    self.refuse(number, Refusal::Failed)
+                }
+                None => Ok(()),
+            },
             Ask::Close { number } if self.entered() => {
                 self.listeners.remove(&number);
                 if let Some(pid) = self.programs.get(&number) {
@@ -166,7 +190,7 @@ impl Monitor<'_> {
             Ask::Offer { .. } | Ask::Proof { .. } | Ask::Password { .. } => {
                 bail!("{}: transport asks to log in twice", self.peer)
             }
-            Ask::Request { .. } | Ask::Signal { .. } | Ask::Close { .. } => {
+            Ask::Request { .. } | Ask::Signal { .. } | Ask::Withdraw { .. } | Ask::Close { .. } => {
                 bail!("{}: transport acts before anybody logged in", self.peer)
             }
         }
@@ -287,16 +311,78 @@ impl Monitor<'_> {
         let Some(grant) = &self.grant else { bail!("nobody logged in") };
         if let Some(what) = forbidden(grant, &want) {
             host::log!("{}: {what} is not allowed to this key", self.peer);
-            let tell = Tell::Refused { number, why: Refusal::Forbidden };
-            return wire::send(&self.control, &tell, &[]).context("refuse");
+            return self.refuse(number, Refusal::Forbidden);
         }
-        let granted = match &want {
-            Want::Program { program, terminal, environment, agent } => {
-                self.start(program, terminal.as_ref(), environment, *agent).map(|(pid, descriptors)| {
+        if let Want::Program { program, .. } = &want
+            && self.waits(program)
+        {
+            host::log!("{}: its program waits for the layers", self.peer);
+            self.waiting.push(Waiting { number, want, until: Instant::now() + self.settings.patience });
+            return Ok(());
+        }
+        self.give(number, &want, false)
+    }
+
+    /// Whether a layer that is coming may have what it needs. The watch is there before the layers are looked for, so
+    /// that nothing falls between.
+    fn waits(&mut self, program: &Program) -> bool {
+        let Some(grant) = &self.grant else { return false };
+        let lacks = layers::lacks(&program::granted(program, grant), &self.settings.bash, &self.facts(false));
+        if !lacks || !layers::are_coming(self.settings) || self.are_many() {
+            return false;
+        }
+        if self.watch.is_none() {
+            match layers::watch(self.settings) {
+                Ok(watch) => self.watch = Some(watch),
+                Err(error) => {
+                    host::log!("{}: wait for the layers: {error:#}", self.peer);
+                    return false;
+                }
+            }
+        }
+        layers::are_coming(self.settings)
+    }
+
+    /// Starts those that have waited long enough.
+    fn start_waiting(&mut self) -> Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        if let Some(watch) = &self.watch {
+            layers::drain(watch);
+        }
+        let (now, coming) = (Instant::now(), layers::are_coming(self.settings));
+        while let Some(place) = self.waiting.iter().position(|waiting| !coming || waiting.until <= now) {
+            let Waiting { number, want, .. } = self.waiting.remove(place);
+            self.give(number, &want, true)?;
+        }
+        Ok(())
+    }
+
+    fn take_waiting(&mut self, number: u32) -> Option<Waiting> {
+        let place = self.waiting.iter().position(|waiting| waiting.number == number)?;
+        Some(self.waiting.remove(place))
+    }
+
+    /// Until the first of those that wait waits no longer.
+    fn patience(&self) -> Option<Duration> {
+        let first = self.waiting.iter().map(|waiting| waiting.until).min()?;
+        Some(first.saturating_duration_since(Instant::now()))
+    }
+
+    fn refuse(&self, number: u32, why: Refusal) -> Result<()> {
+        wire::send(&self.control, &Tell::Refused { number, why }, &[]).context("refuse")
+    }
+
+    /// What may be had, and for a program has `waited`.
+    fn give(&mut self, number: u32, want: &Want, waited: bool) -> Result<()> {
+        let granted = match want {
+            Want::Program { program, terminal, environment, agent } => self
+                .start(program, terminal.as_ref(), environment, *agent, waited)
+                .map(|(pid, descriptors)| {
                     self.programs.insert(number, pid);
                     (0, descriptors)
-                })
-            }
+                }),
             Want::Connect(place) => self.connect(place).map(|socket| (0, vec![socket])),
             Want::Listen(place) => self.listen(number, place),
             Want::Agent => self.lend_agent().map(|socket| (0, vec![socket])),
@@ -352,6 +438,20 @@ impl Monitor<'_> {
         Ok(socket)
     }
 
+    fn are_many(&self) -> bool {
+        self.programs.len() + self.waiting.len() >= MAX_PROGRAMS
+    }
+
+    fn facts(&self, agent: bool) -> Facts<'_> {
+        Facts {
+            exists: &|path| path.exists(),
+            sftp_server: &self.settings.sftp_server,
+            peer: self.peer,
+            local: self.local,
+            agent: self.agent.as_ref().filter(|_| agent).map(|file| file.path.as_path()),
+        }
+    }
+
     /// Starts a program; gives the descriptors of our side.
     fn start(
         &self,
@@ -359,19 +459,13 @@ impl Monitor<'_> {
         terminal: Option<&Terminal>,
         environment: &[(String, String)],
         agent: bool,
+        waited: bool,
     ) -> Result<(i32, Vec<OwnedFd>)> {
-        if self.programs.len() >= MAX_PROGRAMS {
+        if self.are_many() {
             bail!("{MAX_PROGRAMS} programs run in this connection already");
         }
         let pty = terminal.map(open_terminal).transpose()?;
-        let exists = |path: &Path| path.exists();
-        let facts = Facts {
-            exists: &exists,
-            sftp_server: &self.settings.sftp_server,
-            peer: self.peer,
-            local: self.local,
-            agent: self.agent.as_ref().filter(|_| agent).map(|file| file.path.as_path()),
-        };
+        let facts = self.facts(agent);
         let names = pty.as_ref().zip(terminal).map(|(pty, asked)| (pty.name.as_str(), asked.name.as_str()));
         let grant = self.grant.as_ref().context("nobody logged in")?;
         let by = |shell: &Shell| {
@@ -382,11 +476,16 @@ impl Monitor<'_> {
         let argv: Vec<&OsStr> = command.argv.iter().map(OsString::as_os_str).collect();
         let second_argv: Vec<&OsStr> = second.argv.iter().map(OsString::as_os_str).collect();
         let mut child = Spawn::new(&argv, &command.environment);
-        child.instead = command.by_shell.then_some(Instead {
+        // A command that did not wait for the layers asks for nothing that only bash has.
+        let quiet = || {
+            let asks = matches!(*program::granted(program, grant), Program::Exec(_));
+            asks && !waited && !self.settings.bash.exists() && layers::are_coming(self.settings)
+        };
+        child.instead = command.by_shell.then(|| Instead {
             argv: &second_argv,
             arg0: Some(&second.arg0),
             environment: &second.environment,
-            notice: shell::notice,
+            notice: (!quiet()).then_some(shell::notice),
         });
         child.arg0 = Some(&command.arg0);
         child.directory = &command.directory;

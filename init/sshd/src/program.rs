@@ -4,13 +4,14 @@
 use crate::options::Grant;
 use crate::wire::{Blob, MAX_COMMAND, Program};
 use host::shell::Shell;
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const HOME: &str = "/root";
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const HOME: &str = "/root";
 /// A terminal that every library of today knows, for those whose description is not in the image.
 const KNOWN_TERMINAL: &str = "xterm-256color";
 /// Most variables of a client, and most bytes of one value.
@@ -58,22 +59,13 @@ pub fn command(
         .cloned()
         .collect();
     let mut environment = environment(&shell.variable, terminal, &variables, facts);
-    let forced;
-    let program = match &grant.command {
-        None => program,
-        Some(command) => {
-            if let Some(asked) = asked(program, facts) {
-                environment.push(("SSH_ORIGINAL_COMMAND".into(), asked));
-            }
-            forced = if command == "internal-sftp" {
-                Program::Subsystem("sftp".to_string())
-            } else {
-                Program::Exec(Blob(command.clone().into_bytes()))
-            };
-            &forced
-        }
-    };
-    let (argv, arg0) = match program {
+    if grant.command.is_some()
+        && let Some(asked) = asked(program, facts)
+    {
+        environment.push(("SSH_ORIGINAL_COMMAND".into(), asked));
+    }
+    let program = granted(program, grant);
+    let (argv, arg0) = match &*program {
         Program::Shell => (vec![shell.program.clone().into()], shell.as_login()),
         Program::Exec(command) => {
             if command.0.contains(&0) {
@@ -97,11 +89,20 @@ pub fn command(
     Ok(Command {
         argv,
         arg0,
-        by_shell: !matches!(program, Program::Subsystem(_)),
+        by_shell: !matches!(*program, Program::Subsystem(_)),
         environment,
         // With its dot, it is there only for those who may enter.
         directory: PathBuf::from(if (facts.exists)(Path::new("/root/.")) { HOME } else { "/" }),
     })
+}
+
+/// What is run: what was asked for, or what stands before the key.
+pub fn granted<'a>(program: &'a Program, grant: &Grant) -> Cow<'a, Program> {
+    match grant.command.as_deref() {
+        None => Cow::Borrowed(program),
+        Some("internal-sftp") => Cow::Owned(Program::Subsystem("sftp".to_string())),
+        Some(command) => Cow::Owned(Program::Exec(Blob(command.as_bytes().to_vec()))),
+    }
 }
 
 /// What a client would have run, for a command that was forced upon it.

@@ -19,6 +19,8 @@ pub struct Settings {
     pub waiting: usize,
     /// Most of them from one address.
     pub waiting_per_address: usize,
+    /// How long a session waits for the layers that its program is in.
+    pub patience: Duration,
     pub bash: PathBuf,
     pub busybox: PathBuf,
     pub sftp_server: PathBuf,
@@ -37,6 +39,7 @@ impl Default for Settings {
             // Two processes each, about 2 MiB together.
             waiting: 100,
             waiting_per_address: 32,
+            patience: Duration::from_secs(15),
             bash: PathBuf::from(shell::BASH),
             busybox: PathBuf::from(shell::BUSYBOX),
             sftp_server: PathBuf::from("/usr/lib/openssh/sftp-server"),
@@ -59,6 +62,7 @@ impl Settings {
                 "--grace" => settings.grace = Duration::from_secs(number()?.into()),
                 "--waiting" => settings.waiting = number()? as usize,
                 "--waiting-per-address" => settings.waiting_per_address = number()? as usize,
+                "--patience" => settings.patience = Duration::from_secs(number()?.into()),
                 "--bash" => settings.bash = PathBuf::from(value),
                 "--busybox" => settings.busybox = PathBuf::from(value),
                 "--sftp-server" => settings.sftp_server = PathBuf::from(value),
@@ -78,6 +82,7 @@ impl Settings {
             ("--grace", self.grace.as_secs().to_string()),
             ("--waiting", self.waiting.to_string()),
             ("--waiting-per-address", self.waiting_per_address.to_string()),
+            ("--patience", self.patience.as_secs().to_string()),
             ("--bash", self.bash.to_string_lossy().into_owned()),
             ("--busybox", self.busybox.to_string_lossy().into_owned()),
             ("--sftp-server", self.sftp_server.to_string_lossy().into_owned()),

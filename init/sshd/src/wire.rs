@@ -32,6 +32,9 @@ pub enum Ask {
     Request { number: u32, want: Want },
     /// To the process group of a program that was granted, by the name that SSH uses (`INT`).
     Signal { number: u32, signal: String },
+    /// The client closed the channel of a program that is not granted yet: where that waits for something, it is not
+    /// started any more, but refused.
+    Withdraw { number: u32 },
     /// The client closed the channel of a program, or wants no more connections to a listener.
     Close { number: u32 },
 }

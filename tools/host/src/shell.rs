@@ -71,7 +71,7 @@ mod tests {
         child.arg0 = Some(OsStr::new(bash.name));
         child.stderr = Some(File::from(OwnedFd::from(writer)));
         let arg0 = Some(OsStr::new(busybox.name));
-        child.instead = Some(Instead { argv: &second, arg0, environment: &of_second, notice });
+        child.instead = Some(Instead { argv: &second, arg0, environment: &of_second, notice: Some(notice) });
         let pid = process::spawn(child)?;
         let mut said = String::new();
         reader.read_to_string(&mut said)?;

@@ -85,10 +85,25 @@ impl Session {
         reader: ChannelReadHalf,
         want: Want,
         sizes: watch::Receiver<Option<Size>>,
-        closed: oneshot::Receiver<()>,
+        mut closed: oneshot::Receiver<()>,
     ) -> Result<()> {
         let id = self.writer.id();
-        let Ok((granted, ended)) = self.control.start(want).await? else {
+        let number = self.control.number();
+        let started = {
+            let start = self.control.start(number, want);
+            tokio::pin!(start);
+            tokio::select! {
+                biased;
+                started = &mut start => started?,
+                _ = &mut closed => {
+                    // It has told once, and would not again.
+                    closed = oneshot::channel().1;
+                    self.control.withdraw(number).await.ok();
+                    start.await?
+                }
+            }
+        };
+        let Ok((granted, ended)) = started else {
             // The monitor has logged why.
             self.handle.channel_failure(id).await.ok();
             return Ok(());

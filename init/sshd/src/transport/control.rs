@@ -115,12 +115,20 @@ impl Control {
 
     /// The inner error is for the client.
     pub async fn request(&self, want: Want) -> Result<Result<Granted, Refusal>> {
-        self.send_request(self.number.fetch_add(1, Ordering::Relaxed), want).await
+        self.send_request(self.number(), want).await
     }
 
-    /// As [`Control::request`], for a program, with its end.
-    pub async fn start(&self, want: Want) -> Result<Result<(Granted, oneshot::Receiver<Ended>), Refusal>> {
-        let number = self.number.fetch_add(1, Ordering::Relaxed);
+    /// For a program that will be started.
+    pub fn number(&self) -> u32 {
+        self.number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// As [`Control::request`], for a program, with its end. It may have to wait for the layers.
+    pub async fn start(
+        &self,
+        number: u32,
+        want: Want,
+    ) -> Result<Result<(Granted, oneshot::Receiver<Ended>), Refusal>> {
         let (sender, ended) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).ends.insert(number, sender);
         Ok(self.send_request(number, want).await?.map(|granted| (granted, ended)))
@@ -135,6 +143,10 @@ impl Control {
 
     pub async fn signal(&self, number: u32, signal: String) -> Result<()> {
         self.send(&Ask::Signal { number, signal }).await
+    }
+
+    pub async fn withdraw(&self, number: u32) -> Result<()> {
+        self.send(&Ask::Withdraw { number }).await
     }
 
     pub async fn close(&self, number: u32) -> Result<()> {

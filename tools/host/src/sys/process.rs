@@ -41,8 +41,8 @@ pub struct Instead<'a> {
     pub argv: &'a [&'a OsStr],
     pub arg0: Option<&'a OsStr>,
     pub environment: &'a [(OsString, OsString)],
-    /// The line that goes to stderr before it: of the program that was refused, and why.
-    pub notice: fn(&Path, &io::Error) -> String,
+    /// The line that goes to stderr before it, if any: of the program that was refused, and why.
+    pub notice: Option<fn(&Path, &io::Error) -> String>,
 }
 
 impl<'a> Spawn<'a> {
@@ -175,8 +175,10 @@ pub fn spawn(spawn: Spawn<'_>) -> io::Result<i32> {
         let error = program.execute();
         let Some((second, notice)) = &instead else { return Err(error) };
         // Shorter than the room of a pipe or terminal. Where it cannot be shown, the program is there all the same.
-        let line = format!("{}\n", notice(program.path(), &error));
-        let _ = rustix::io::write(super::inherited(2), line.as_bytes());
+        if let Some(notice) = notice {
+            let line = format!("{}\n", notice(program.path(), &error));
+            let _ = rustix::io::write(super::inherited(2), line.as_bytes());
+        }
         second.execute();
         // Why the first one failed is the cause.
         Err(error)
