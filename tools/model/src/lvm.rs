@@ -3,11 +3,12 @@
 //! LVM is then given exactly these devices and volumes: it refuses duplicates, takes one of two groups of a
 //! name, and ends with status 0 where an exported or a foreign group stays off.
 //!
-//! A volume that the kernel writes to as it starts (RAID, mirror, cache, thin pool, ...) is refused for reading,
-//! unless every PV is an overlay: then nothing that is written is ever on a disk.
+//! A volume that the kernel writes to as it starts (RAID, mirror, cache, thin pool, ...) is activated for reading only where
+//! every PV is an overlay: then nothing that is written is ever on a disk.
 
 use crate::consent;
 use crate::foreign;
+use crate::overlay;
 use crate::plan::Step;
 use crate::storage::{Device, Id, Problem, Storage, VolumeGroup};
 use crate::text::Untrusted;
@@ -55,6 +56,8 @@ pub struct Judgement {
     pub system_id: Option<String>,
     /// Every PV is an overlay.
     pub throwaway: bool,
+    /// Overlays that `rescue assemble` made: only to be read.
+    pub for_reading: bool,
     /// What is odd and keeps nothing from working, one line each.
     pub notes: Vec<String>,
     pub refusal: Option<Refusal>,
@@ -145,18 +148,16 @@ pub struct Lv {
     pub active: Option<Id>,
     /// It lies on a PV that is missing.
     pub partial: bool,
+    /// The kernel writes to it as it starts, even to be read, and why: so it is activated from overlays of the PVs alone.
+    pub writes: Option<&'static str>,
     pub refusal: Option<LvRefusal>,
 }
 
 /// Why a volume is not activated. The texts complete "vg/root is not activated: ".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LvRefusal {
-    #[error("{0}")]
-    Writes(&'static str),
     #[error("it lies on {}, which is missing", missing(.0))]
     Partial(Vec<Missing>),
-    #[error("it is being moved to another PV (pvmove), and going on with that writes")]
-    Moving,
     #[error("its description contradicts itself")]
     Contradiction,
 }
@@ -209,22 +210,7 @@ impl Judgement {
 
     /// What to type about a volume that is refused.
     pub fn advice_for(&self, lv: &Lv) -> Option<String> {
-        let paths = || self.used.iter().map(|used| used.path.clone()).collect::<Vec<_>>().join(" ");
         match lv.refusal.as_ref()? {
-            LvRefusal::Writes(_) | LvRefusal::Moving => {
-                let (name, own) = (&self.name, &lv.name);
-                // An overlay is made where nothing of the original is active.
-                let is_active = |lv: &Lv| lv.active.is_some() || lv.refusal.is_none();
-                let stop = if self.volumes.iter().any(is_active) {
-                    format!("rescue assemble --stop {name} && ")
-                } else {
-                    String::new()
-                };
-                Some(format!(
-                    "{stop}rescue overlay {} && rescue assemble {name}, or rescue assemble --rw {name}/{own}",
-                    paths()
-                ))
-            }
             LvRefusal::Partial(_) => Some(format!("rescue assemble --partial {}/{}", self.name, lv.name)),
             LvRefusal::Contradiction => None,
         }
@@ -295,6 +281,7 @@ pub fn judge(storage: &Storage, group: &VolumeGroup, wishes: &Wishes<'_>) -> Jud
         volumes: Vec::new(),
         system_id: None,
         throwaway: false,
+        for_reading: false,
         notes: Vec::new(),
         refusal: None,
     };
@@ -350,6 +337,9 @@ pub fn judge(storage: &Storage, group: &VolumeGroup, wishes: &Wishes<'_>) -> Jud
     }
     let is_throwaway = |used: &Used| storage.get(&used.id).is_some_and(|device| throwaway(storage, device));
     judgement.throwaway = !judgement.used.is_empty() && judgement.used.iter().all(is_throwaway);
+    let is_for_reading =
+        |used: &Used| storage.get(&used.id).is_some_and(|device| overlay::is_for_reading(storage, device));
+    judgement.for_reading = judgement.used.iter().any(is_for_reading);
     if judgement.refusal.is_none() {
         judgement.refusal = refusal(storage, group, known, &judgement, wishes);
     }
@@ -515,15 +505,9 @@ fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wis
     let lv = |lv: &Logical| {
         let parts = parts(group, lv);
         let lost = parts.as_ref().map(|parts| lost(group, judgement, parts)).unwrap_or_default();
-        let refusal = match &parts {
-            None => Some(LvRefusal::Contradiction),
-            Some(_) if judgement.throwaway => None,
-            Some(parts) if !wishes.writable => {
-                let moving = parts.iter().any(|part| part.moving).then_some(LvRefusal::Moving);
-                moving.or_else(|| writes(parts).map(LvRefusal::Writes))
-            }
-            Some(_) => None,
-        };
+        let refusal = parts.is_none().then_some(LvRefusal::Contradiction);
+        let as_it_is = wishes.writable || judgement.throwaway;
+        let writes = parts.as_ref().filter(|_| !as_it_is).and_then(|parts| writes(parts));
         let has_holes = !lost.is_empty();
         // A mirror with a leg missing is whole, and LVM knows.
         let redundant = parts.as_ref().is_some_and(|parts| parts.iter().any(|part| is_redundant(part)));
@@ -535,6 +519,7 @@ fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wis
             kind: kind(group, lv),
             active: active(storage, &group.uuid, &lv.uuid).map(|device| device.id.clone()),
             partial: has_holes,
+            writes,
             refusal: refusal.or(holes),
         }
     };
@@ -586,6 +571,9 @@ fn is_redundant(lv: &Logical) -> bool {
 
 /// Why activating writes, from what the kernel's targets do as they start.
 fn writes(parts: &[&Logical]) -> Option<&'static str> {
+    if parts.iter().any(|part| part.moving) {
+        return Some("it is being moved to another PV (pvmove), and going on with that writes");
+    }
     parts.iter().flat_map(|part| &part.segments).find_map(|segment| match &segment.kind {
         Kind::Linear | Kind::Striped | Kind::Error | Kind::Zero | Kind::Snapshot { merging: false } => None,
         Kind::Snapshot { merging: true } => {
@@ -735,7 +723,8 @@ pub fn activate(
     by: &str,
 ) -> Result<Vec<Step>, consent::Refusal> {
     let mut steps = vec![Step::Module { name: "dm-mod".to_string() }];
-    if wishes.writable && !judgement.throwaway {
+    // A copy that is only to be read is refused there.
+    if wishes.writable && (!judgement.throwaway || judgement.for_reading) {
         for used in &judgement.used {
             for step in consent::all_writable(storage, &used.id, by)? {
                 if !steps.contains(&step) {
