@@ -71,12 +71,12 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
         Ok(())
     });
     bench.check("what stands on overlays to be read is not written by a verb, and said to be a copy", || {
-        for command in
-            ["mount -o rw /dev/kinds/raid1 /mnt", "fsck -y /dev/kinds/linear", "rescue assemble --rw kinds"]
-        {
+        for command in ["mount -o rw /dev/kinds/raid1 /mnt", "fsck -y /dev/kinds/linear"] {
             let answer = ssh.run(command)?;
             ensure!(answer.status != 0, "{command}: be refused: {answer:?}");
+            holds(&answer.stderr, &["copy in memory"])?;
         }
+        holds(&ssh.run("rescue assemble --rw kinds")?.stderr, &["active for reading only", "--stop kinds"])?;
         let table = ssh.ok("dmsetup deps -o devname kinds-linear")?;
         holds(&table, &["over-vd"])?;
         holds(&ssh.run("rescue status")?.stdout, &["lvm, a copy in memory", "made by rescue assemble"])
