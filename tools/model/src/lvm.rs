@@ -714,6 +714,37 @@ pub fn names_of(mapped: &str) -> Option<(String, String)> {
     None
 }
 
+/// `vg-root`, with each `-` of theirs doubled.
+pub fn mapped_name(group: &str, volume: &str) -> String {
+    format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--"))
+}
+
+/// What holds a copy that is only to be read still, once these volumes are active: RAID does not resync, which would write
+/// every block into memory, and nothing can be written. LVM makes all writable, since the parts have to be.
+pub fn hold(storage: &Storage, judgement: &Judgement, volumes: &[&str]) -> Vec<Step> {
+    let devices = judgement.used.iter().filter_map(|used| storage.get(&used.id));
+    let described = devices.filter_map(|device| physical_volume(device)?.0.group.as_ref());
+    let Some(group) = described.max_by_key(|group| group.seqno) else { return Vec::new() };
+    let parts = volumes.iter().filter_map(|volume| parts(group, group.lv(volume)?)).flatten();
+    let mut raids: Vec<String> = Vec::new();
+    for lv in parts.filter(|lv| lv.segments.iter().any(|segment| matches!(segment.kind, Kind::Raid(_)))) {
+        // Below a snapshot of it, the volume itself is a layer.
+        let is_origin = group.lvs.iter().flat_map(|link| &link.segments).any(|segment| {
+            matches!(segment.kind, Kind::Snapshot { .. })
+                && segment.on.first().is_some_and(|origin| origin.name() == lv.name)
+        });
+        let name = mapped_name(&group.name, &lv.name) + if is_origin { "-real" } else { "" };
+        if !raids.contains(&name) {
+            raids.push(name);
+        }
+    }
+    let freeze = raids.into_iter().map(|name| Step::DmFreeze { name });
+    let close = |volume: &&str| Step::DmReadOnly {
+        device: format!("/dev/mapper/{}", mapped_name(&group.name, volume)),
+    };
+    freeze.chain(volumes.iter().map(close)).collect()
+}
+
 /// The steps that activate these volumes of a judged group. `by` is the command that a person typed.
 pub fn activate(
     storage: &Storage,

@@ -418,6 +418,15 @@ fn what_assemble_copied_is_read_and_not_taken_for_the_disks_by_what_writes() {
     assert!(judgement.throwaway && judgement.for_reading);
     let steps = activate(&storage, &judgement, &["raid1"], &Wishes::default(), "rescue assemble").unwrap();
     assert!(steps[1].text().contains("over-sda") && !steps[1].text().contains("/dev/sda"), "{steps:?}");
+    let held = hold(&storage, &judgement, &["on_raid", "thin"]);
+    assert_eq!(
+        held.iter().map(Step::text).collect::<Vec<_>>(),
+        [
+            "dmsetup message vg-raid1 0 frozen",
+            "blockdev --setro /dev/mapper/vg-on_raid",
+            "blockdev --setro /dev/mapper/vg-thin",
+        ]
+    );
     let wishes = Wishes { writable: true, ..Wishes::default() };
     let refusal = activate(&storage, &judged(&storage, &wishes), &["raid1"], &wishes, "test").unwrap_err();
     assert!(refusal.to_string().contains("a copy in memory"), "{refusal}");

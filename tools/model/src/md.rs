@@ -70,10 +70,10 @@ pub struct Judgement {
     pub refusal: Option<Refusal>,
 }
 
-/// What the kernel writes to as it starts an array. The texts complete "md2 is a copy in memory: ".
+/// What the kernel writes to as it starts an array. The texts complete "md2 is a copy in memory, since ".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Writes {
-    #[error("it was being reshaped, and stays where it was")]
+    #[error("it was being reshaped, and going on with that writes")]
     Reshape,
     #[error("it has a journal, which is replayed, and so written, as it starts")]
     Journal,

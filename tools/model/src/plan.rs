@@ -52,6 +52,10 @@ pub enum Step {
     DmRemove {
         name: String,
     },
+    /// Keep mapped RAID from resyncing and rebuilding.
+    DmFreeze {
+        name: String,
+    },
     /// A mapped device that was made writable, and is to be read: the kernel's flag alone.
     DmReadOnly {
         /// `/dev/mapper/vg-root`
@@ -220,6 +224,7 @@ impl Step {
                 text
             }
             Step::DmRemove { name } => format!("dmsetup remove --retry {}", word(name)),
+            Step::DmFreeze { name } => format!("dmsetup message {} 0 frozen", word(name)),
             Step::DmReadOnly { device } => format!("blockdev --setro {}", word(device)),
             Step::SparseFile { path, size } => format!("truncate -s {size} {}", word(path)),
             Step::RemoveFile { path } => format!("rm -f {}", word(path)),
@@ -288,6 +293,7 @@ impl Step {
             | Step::MdStop { .. }
             | Step::MdFreeze { .. }
             | Step::DmRemove { .. }
+            | Step::DmFreeze { .. }
             | Step::DmReadOnly { .. }
             | Step::RemoveFile { .. }
             | Step::BtrfsForget { .. }

@@ -401,26 +401,35 @@ impl Work<'_> {
             line.advice = refusal.advice(&judgement, &name.device);
             return line;
         }
-        let name = names.choose(&judgement, wanted);
-        line.device = Some(name.device.clone());
-        line.link = name.link.clone();
-        line.reason = name.note.clone();
         let members: Vec<&Device> =
             judgement.members.iter().filter_map(|member| storage.get(&member.id)).collect();
         let is_throw_away = members.iter().all(|member| overlay::is_throw_away(storage, member));
         let is_for_reading = members.iter().any(|member| overlay::is_for_reading(storage, member));
+        let copied = judgement.writes.filter(|_| !is_throw_away).map(|writes| {
+            let ids: Vec<Id> = members.iter().map(|member| member.id.clone()).collect();
+            (writes, copy::plan(self.context, storage, &ids))
+        });
+        if let Some((writes, Err(refusal))) = &copied {
+            line.state = State::Refused;
+            line.reason = Some(copy::refused(&writes.to_string(), refusal));
+            line.advice = copy::advice(refusal, None, &judgement.uuid);
+            return line;
+        }
+        let name = names.choose(&judgement, wanted);
+        line.device = Some(name.device.clone());
+        line.link = name.link.clone();
+        line.reason = name.note.clone();
         line.copy = is_for_reading;
-        let steps = match judgement.writes {
-            Some(writes) if !is_throw_away => {
-                self.start_copy(storage, &judgement, &name, writes, &mut line);
-                return line;
-            }
+        if let Some((writes, Ok(plan))) = &copied {
+            self.start_copy(storage, &judgement, &name, (*writes, plan), &mut line);
+            return line;
+        }
+        let steps = if is_throw_away && !(wishes.writable && is_for_reading) {
             // Nothing may go on that writes every block: a reshape, a resync.
-            _ if is_throw_away && !(wishes.writable && is_for_reading) => {
-                let purpose = if wishes.writable { Purpose::Overlay } else { Purpose::Assemble };
-                overlay::start(storage, &judgement, &name, purpose, self.typed)
-            }
-            _ => md::assemble(storage, &judgement, &name, wishes, self.typed),
+            let purpose = if wishes.writable { Purpose::Overlay } else { Purpose::Assemble };
+            overlay::start(storage, &judgement, &name, purpose, self.typed)
+        } else {
+            md::assemble(storage, &judgement, &name, wishes, self.typed)
         };
         let outcome = steps.map_err(Into::into).and_then(|steps| self.make(&steps));
         match outcome {
@@ -437,31 +446,21 @@ impl Work<'_> {
         storage: &Storage,
         judgement: &Judgement,
         name: &Name,
-        writes: Writes,
+        (writes, plan): (Writes, &Plan),
         line: &mut Line,
     ) {
         line.copy = true;
-        let members: Vec<Id> = judgement.members.iter().map(|member| member.id.clone()).collect();
-        let plan = match copy::plan(self.context, storage, &members) {
-            Ok(plan) => plan,
-            Err(refusal) => {
-                line.state = State::Refused;
-                line.reason = Some(format!("{writes}, and there can be no copy in memory: {refusal}"));
-                line.advice = copy::advice(&refusal, &name.device, &judgement.uuid);
-                return;
-            }
-        };
         let told = copy::told(&writes.to_string(), &name.device);
         line.reason = Some(line.reason.take().map_or_else(|| told.clone(), |note| format!("{told}; {note}")));
         let outcome = if self.args.dry_run {
             overlay::start(storage, judgement, name, Purpose::Assemble, self.typed).map_err(Into::into).map(
                 |steps| {
-                    let steps = steps.into_iter().map(|step| copy::with_overlays(&plan, step));
+                    let steps = steps.into_iter().map(|step| copy::with_overlays(plan, step));
                     line.steps = plan.steps.iter().cloned().chain(steps).map(|step| step.text()).collect();
                 },
             )
         } else {
-            self.start_from(&plan, judgement, name)
+            self.start_from(plan, judgement, name)
         };
         match outcome {
             Ok(()) if self.args.dry_run => {}

@@ -210,9 +210,7 @@ impl<'a> Groups<'a> {
         line.steps = steps.iter().map(Step::text).collect();
         if self.dry_run {
             if judgement.for_reading {
-                let device = |volume: &&str| format!("/dev/mapper/{}", mapped(&judgement.name, volume));
-                let close = |volume| Step::DmReadOnly { device: device(volume) }.text();
-                line.steps.extend(volumes.iter().map(close));
+                line.steps.extend(lvm::hold(storage, judgement, volumes).iter().map(Step::text));
             }
             return;
         }
@@ -240,23 +238,34 @@ impl<'a> Groups<'a> {
         };
         line.fail(&failed, &words);
         self.hold_to_reading(wishes, judgement, line);
-        self.close(judgement, line);
+        self.hold_still(storage, judgement, line);
     }
 
-    /// What is a copy to be read cannot be written: LVM makes it writable, since the parts of it have to be.
-    fn close(&self, judgement: &Judgement, line: &mut GroupLine) {
+    /// A copy that is only to be read.
+    fn hold_still(&self, storage: &Storage, judgement: &Judgement, line: &mut GroupLine) {
         if !judgement.for_reading {
             return;
         }
-        for volume in
-            line.volumes.iter_mut().filter(|volume| volume.state == State::Started && !volume.read_only)
-        {
-            let device = format!("/dev/mapper/{}", mapped(&judgement.name, &volume.name));
-            let closed = Door::open(self.context, self.typed)
-                .and_then(|mut door| door.make(&Step::DmReadOnly { device }));
-            match closed {
-                Ok(_) => volume.read_only = true,
-                Err(error) => volume.reason = Some(format!("it can be written, in memory: {error:#}")),
+        let started: Vec<String> = line
+            .volumes
+            .iter()
+            .filter(|one| one.state == State::Started)
+            .map(|one| one.name.clone())
+            .collect();
+        let started: Vec<&str> = started.iter().map(String::as_str).collect();
+        for step in lvm::hold(storage, judgement, &started) {
+            let held = Door::open(self.context, self.typed).and_then(|mut door| door.make(&step));
+            let of_volume = |volume: &&mut VolumeLine| {
+                matches!(&step, Step::DmReadOnly { device } if *device == format!("/dev/mapper/{}",
+                    lvm::mapped_name(&judgement.name, &volume.name)))
+            };
+            match (held, line.volumes.iter_mut().find(of_volume)) {
+                (Ok(_), Some(volume)) => volume.read_only = true,
+                (Ok(_), None) => {}
+                (Err(error), Some(volume)) => {
+                    volume.reason = Some(format!("it can be written, in memory: {error:#}"));
+                }
+                (Err(error), None) => line.notes.push(format!("it may resync, in memory: {error:#}")),
             }
         }
     }
@@ -281,7 +290,7 @@ impl<'a> Groups<'a> {
             line.volumes.iter_mut().filter(|volume| volume.state == State::Started && !volume.read_only)
         {
             volume.state = State::Failed;
-            let name = mapped(&judgement.name, &volume.name);
+            let name = lvm::mapped_name(&judgement.name, &volume.name);
             let step = Step::DmRemove { name };
             let taken = Door::open(self.context, self.typed).and_then(|mut door| door.make(&step));
             volume.reason = Some(match taken {
@@ -297,11 +306,6 @@ impl<'a> Groups<'a> {
                 && means(storage, group, &lvm::judge(storage, group, &self.wishes), text)
         })
     }
-}
-
-/// `vg-root`, with each `-` of theirs doubled.
-fn mapped(group: &str, volume: &str) -> String {
-    format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--"))
 }
 
 impl GroupLine {
@@ -321,9 +325,9 @@ impl GroupLine {
             };
             let why = lv.writes.unwrap_or_default();
             volume.state = State::Refused;
-            volume.reason = Some(format!("{why}, and there can be no copy in memory: {refusal}"));
+            volume.reason = Some(copy::refused(why, refusal));
             let own = format!("{}/{}", judgement.name, lv.name);
-            volume.advice = copy::advice(refusal, &judgement.name, &own);
+            volume.advice = copy::advice(refusal, Some(&judgement.name), &own);
         }
     }
 

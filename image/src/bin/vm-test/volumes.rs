@@ -53,8 +53,8 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
         holds(
             &text,
             &[
-                "kinds is a copy in memory, to be read: it is RAID",
-                "torn is a copy in memory, to be read: it is RAID",
+                "kinds is a copy in memory, to be read (it is RAID",
+                "torn is a copy in memory, to be read (it is RAID",
                 "rescue assemble --stop kinds drops it",
                 "read-only copy",
                 "torn/half is not activated: it lies on PV",

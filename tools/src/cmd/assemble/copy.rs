@@ -59,15 +59,21 @@ pub fn with_overlays(plan: &Plan, step: Step) -> Step {
 /// What a person is told, in one line, after "/dev/md0 is ".
 pub fn told(why: &str, stop: &str) -> String {
     format!(
-        "a copy in memory, to be read: {why}; that goes to overlays and not to the disks, and rescue assemble \
-         --stop {stop} drops it"
+        "a copy in memory, to be read ({why}): the disks are not written; rescue assemble --stop {stop} drops it"
     )
 }
 
-/// What to type where there is no room for a copy, or something is in its way.
-pub fn advice(refusal: &Refusal, name: &str, writable: &str) -> Option<String> {
+/// Why there is none. The same for arrays and volumes.
+pub fn refused(why: &str, refusal: &Refusal) -> String {
+    format!("{why}; there can be no copy in memory: {refusal}")
+}
+
+/// What to type where there is no room for a copy, or something of the same group is in its way.
+pub fn advice(refusal: &Refusal, group: Option<&str>, writable: &str) -> Option<String> {
     match refusal {
-        Refusal::InUse { .. } => Some(format!("rescue assemble --stop {name} && rescue assemble {name}")),
+        Refusal::InUse { .. } => {
+            group.map(|group| format!("rescue assemble --stop {group} && rescue assemble {group}"))
+        }
         Refusal::Memory(_) => Some(format!("rescue assemble --rw {writable}, which writes to the disks")),
         Refusal::StoreFull
         | Refusal::Overlaid { .. }
