@@ -183,7 +183,8 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let with = args.with.iter().map(|text| chosen(&storage, text)).collect::<anyhow::Result<Vec<Id>>>()?;
     let wishes = lvm::Wishes { writable: args.rw, named: false, partial: args.partial, with: &with };
     let mut groups = Groups::new(context, &typed, args.dry_run, wishes, &args.arrays);
-    for _ in 0..PASSES {
+    // Each copy is started in a pass of its own.
+    for _ in 0..PASSES + storage.arrays.len() + storage.volumes.len() {
         // Arrays first: a group may stand on them, and its PVs are seen on their members until they run.
         let with = overlay::and_overlays(&storage, &with);
         let mut started = work.pass(&storage, &mut names, &with);
