@@ -484,8 +484,15 @@ fn name<'a>(storage: &'a Storage, group: &VolumeGroup) -> Option<&'a str> {
 
 /// What a person uses: not the parts of others, nor pools, nor the links of snapshots to their origins.
 fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wishes<'_>) -> Vec<Lv> {
+    // LVM hides a snapshot's store in its metadata, and shows it to people as the snapshot (lv_is_visible in metadata.c).
+    let is_snapshot = |lv: &Logical| {
+        group.lvs.iter().flat_map(|link| &link.segments).any(|segment| {
+            matches!(segment.kind, Kind::Snapshot { merging: false })
+                && segment.on.last().is_some_and(|store| store.name() == lv.name)
+        })
+    };
     let is_volume = |lv: &&Logical| {
-        lv.visible
+        (lv.visible || is_snapshot(lv))
             && !lv.segments.iter().any(|segment| match &segment.kind {
                 Kind::Snapshot { .. } | Kind::ThinPool | Kind::CachePool | Kind::VdoPool => true,
                 Kind::Linear

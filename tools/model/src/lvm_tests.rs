@@ -321,7 +321,7 @@ fn kinds() -> Group {
         lv("raid1_rimage_1", false, Kind::Linear, vec![pv(1, 2)]),
         lv("mirror", true, Kind::Mirror, vec![pv(0, 3), pv(1, 3)]),
         lv("origin", true, Kind::Linear, vec![pv(0, 4)]),
-        lv("snap", true, Kind::Linear, vec![pv(0, 5)]),
+        lv("snap", false, Kind::Linear, vec![pv(0, 5)]),
         lv("snapshot0", true, Kind::Snapshot { merging: false }, vec![of("origin"), of("snap")]),
         lv("merged", true, Kind::Linear, vec![pv(0, 6)]),
         lv("store", false, Kind::Linear, vec![pv(0, 7)]),

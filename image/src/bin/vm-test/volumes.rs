@@ -60,7 +60,12 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
                 "torn/half is not activated: it lies on PV",
                 "exported is not activated: it was exported",
             ],
-        )
+        )?;
+        ensure!(
+            !text.contains("read-write") && !text.contains("can be written"),
+            "see nothing writable: {text}"
+        );
+        Ok(())
     });
     bench.check("what is active is read-only, and has its nodes without udev", || {
         let flags = ssh.ok("for name in vg-root kinds-linear kinds-origin kinds-snap kinds-raid1 kinds-thin kinds-cached foreign-root; do blockdev --getro /dev/mapper/$name; done")?;
