@@ -628,7 +628,9 @@ impl Devd {
         let pending = std::mem::take(&mut self.pending);
         for one in pending {
             let answer = match &one.request {
-                DevdRequest::Settle { .. } if self.settled && self.is_idle() => Some(Reply::Done),
+                DevdRequest::Settle { .. } if self.settled && self.is_idle() && self.loader.is_quiet() => {
+                    Some(Reply::Done)
+                }
                 DevdRequest::Guard if self.asked.is_empty() => Some(Reply::Done),
                 DevdRequest::Settle { .. } | DevdRequest::Guard => None,
                 DevdRequest::Module { name } => match self.loader.outcome(name) {

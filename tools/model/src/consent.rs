@@ -20,6 +20,8 @@ pub enum Refusal {
     ReadOnlyMap { path: String, close: String },
     #[error("{of} is used through its overlay {overlay}; rescue overlay --drop {of} ends that")]
     Overlaid { of: String, overlay: String },
+    #[error("{0} is a copy in memory, to be read: rescue assemble --stop, then rescue assemble --rw")]
+    Copy(String),
 }
 
 /// The disks and partitions that a device stands on, itself when it is one; in the graph's order.
@@ -46,6 +48,9 @@ pub fn below<'a>(storage: &'a Storage, id: &Id) -> Vec<&'a Device> {
 /// The steps that make what is below a device writable, those that are not yet. `by` is the command
 /// that a person typed.
 pub fn writable(storage: &Storage, id: &Id, by: &str) -> Result<Vec<Step>, Refusal> {
+    if let Some(copy) = storage.get(id).filter(|device| overlay::is_for_reading(storage, device)) {
+        return Err(Refusal::Copy(crate::lvm::path(copy)));
+    }
     let closed = |device: &&Device| device.guard != Some(Wanted::Writable) || device.block.read_only;
     below(storage, id).into_iter().filter(closed).map(|device| open(storage, device, by)).collect()
 }

@@ -3,11 +3,12 @@
 //! LVM is then given exactly these devices and volumes: it refuses duplicates, takes one of two groups of a
 //! name, and ends with status 0 where an exported or a foreign group stays off.
 //!
-//! A volume that the kernel writes to as it starts (RAID, mirror, cache, thin pool, ...) is refused for reading,
-//! unless every PV is an overlay: then nothing that is written is ever on a disk.
+//! A volume that the kernel writes to as it starts (RAID, mirror, cache, thin pool, ...) is activated for reading only where
+//! every PV is an overlay: then nothing that is written is ever on a disk.
 
 use crate::consent;
 use crate::foreign;
+use crate::overlay;
 use crate::plan::{Step, word};
 use crate::storage::{Device, Id, Problem, Storage, VolumeGroup};
 use crate::text::Untrusted;
@@ -57,6 +58,8 @@ pub struct Judgement {
     pub throwaway: bool,
     /// UUIDs of other groups that have its name.
     pub namesakes: Vec<String>,
+    /// Overlays that `rescue assemble` made: only to be read.
+    pub for_reading: bool,
     /// What is odd and keeps nothing from working, one line each.
     pub notes: Vec<String>,
     pub refusal: Option<Refusal>,
@@ -147,18 +150,16 @@ pub struct Lv {
     pub active: Option<Id>,
     /// It lies on a PV that is missing.
     pub partial: bool,
+    /// The kernel writes to it as it starts, even to be read, and why: so it is activated from overlays of the PVs alone.
+    pub writes: Option<&'static str>,
     pub refusal: Option<LvRefusal>,
 }
 
 /// Why a volume is not activated. The texts complete "vg/root is not activated: ".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LvRefusal {
-    #[error("{0}")]
-    Writes(&'static str),
     #[error("it lies on {}, which is missing", missing(.0))]
     Partial(Vec<Missing>),
-    #[error("it is being moved to another PV (pvmove), and going on with that writes")]
-    Moving,
     #[error("its description contradicts itself")]
     Contradiction,
 }
@@ -232,22 +233,7 @@ impl Judgement {
 
     /// What to type about a volume that is refused.
     pub fn advice_for(&self, lv: &Lv) -> Option<String> {
-        let paths = || self.used.iter().map(|used| word(&used.path)).collect::<Vec<_>>().join(" ");
         match lv.refusal.as_ref()? {
-            LvRefusal::Writes(_) | LvRefusal::Moving => {
-                let (name, own) = (&self.name, &lv.name);
-                // An overlay is made where nothing of the original is active.
-                let is_active = |lv: &Lv| lv.active.is_some() || lv.refusal.is_none();
-                let stop = if self.volumes.iter().any(is_active) {
-                    format!("rescue assemble --stop {name} && ")
-                } else {
-                    String::new()
-                };
-                Some(format!(
-                    "{stop}rescue overlay {} && rescue assemble {name}, or rescue assemble --rw {name}/{own}",
-                    paths()
-                ))
-            }
             LvRefusal::Partial(_) => Some(format!("rescue assemble --partial {}/{}", self.name, lv.name)),
             LvRefusal::Contradiction => None,
         }
@@ -319,6 +305,7 @@ pub fn judge(storage: &Storage, group: &VolumeGroup, wishes: &Wishes<'_>) -> Jud
         system_id: None,
         throwaway: false,
         namesakes: Vec::new(),
+        for_reading: false,
         notes: Vec::new(),
         refusal: None,
     };
@@ -376,6 +363,9 @@ pub fn judge(storage: &Storage, group: &VolumeGroup, wishes: &Wishes<'_>) -> Jud
     judgement.throwaway = !judgement.used.is_empty() && judgement.used.iter().all(is_throwaway);
     let namesakes = namesakes(storage, group, known);
     judgement.namesakes = namesakes.iter().map(|other| other.uuid.clone()).collect();
+    let is_for_reading =
+        |used: &Used| storage.get(&used.id).is_some_and(|device| overlay::is_for_reading(storage, device));
+    judgement.for_reading = judgement.used.iter().any(is_for_reading);
     if judgement.refusal.is_none() {
         judgement.refusal = refusal(storage, group, known, &judgement, wishes);
     }
@@ -537,8 +527,15 @@ fn name<'a>(storage: &'a Storage, group: &VolumeGroup) -> Option<&'a str> {
 
 /// What a person uses: not the parts of others, nor pools, nor the links of snapshots to their origins.
 fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wishes<'_>) -> Vec<Lv> {
+    // LVM hides a snapshot's store in its metadata, and shows it to people as the snapshot (lv_is_visible in metadata.c).
+    let is_snapshot = |lv: &Logical| {
+        group.lvs.iter().flat_map(|link| &link.segments).any(|segment| {
+            matches!(segment.kind, Kind::Snapshot { merging: false })
+                && segment.on.last().is_some_and(|store| store.name() == lv.name)
+        })
+    };
     let is_volume = |lv: &&Logical| {
-        lv.visible
+        (lv.visible || is_snapshot(lv))
             && !lv.segments.iter().any(|segment| match &segment.kind {
                 Kind::Snapshot { .. } | Kind::ThinPool | Kind::CachePool | Kind::VdoPool => true,
                 Kind::Linear
@@ -558,15 +555,9 @@ fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wis
     let lv = |lv: &Logical| {
         let parts = parts(group, lv);
         let lost = parts.as_ref().map(|parts| lost(group, judgement, parts)).unwrap_or_default();
-        let refusal = match &parts {
-            None => Some(LvRefusal::Contradiction),
-            Some(_) if judgement.throwaway => None,
-            Some(parts) if !wishes.writable => {
-                let moving = parts.iter().any(|part| part.moving).then_some(LvRefusal::Moving);
-                moving.or_else(|| writes(parts).map(LvRefusal::Writes))
-            }
-            Some(_) => None,
-        };
+        let refusal = parts.is_none().then_some(LvRefusal::Contradiction);
+        let as_it_is = wishes.writable || judgement.throwaway;
+        let writes = parts.as_ref().filter(|_| !as_it_is).and_then(|parts| writes(parts));
         let has_holes = !lost.is_empty();
         // A mirror with a leg missing is whole, and LVM knows.
         let redundant = parts.as_ref().is_some_and(|parts| parts.iter().any(|part| is_redundant(part)));
@@ -578,6 +569,7 @@ fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wis
             kind: kind(group, lv),
             active: active(storage, &group.uuid, &lv.uuid).map(|device| device.id.clone()),
             partial: has_holes,
+            writes,
             refusal: refusal.or(holes),
         }
     };
@@ -629,6 +621,9 @@ fn is_redundant(lv: &Logical) -> bool {
 
 /// Why activating writes, from what the kernel's targets do as they start.
 fn writes(parts: &[&Logical]) -> Option<&'static str> {
+    if parts.iter().any(|part| part.moving) {
+        return Some("it is being moved to another PV (pvmove), and going on with that writes");
+    }
     parts.iter().flat_map(|part| &part.segments).find_map(|segment| match &segment.kind {
         Kind::Linear | Kind::Striped | Kind::Error | Kind::Zero | Kind::Snapshot { merging: false } => None,
         Kind::Snapshot { merging: true } => {
@@ -769,6 +764,37 @@ pub fn names_of(mapped: &str) -> Option<(String, String)> {
     None
 }
 
+/// `vg-root`, with each `-` of theirs doubled.
+pub fn mapped_name(group: &str, volume: &str) -> String {
+    format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--"))
+}
+
+/// What holds a copy that is only to be read still, once these volumes are active: RAID does not resync, which would write
+/// every block into memory, and nothing can be written. LVM makes all writable, since the parts have to be.
+pub fn hold(storage: &Storage, judgement: &Judgement, volumes: &[&str]) -> Vec<Step> {
+    let devices = judgement.used.iter().filter_map(|used| storage.get(&used.id));
+    let described = devices.filter_map(|device| physical_volume(device)?.0.group.as_ref());
+    let Some(group) = described.max_by_key(|group| group.seqno) else { return Vec::new() };
+    let parts = volumes.iter().filter_map(|volume| parts(group, group.lv(volume)?)).flatten();
+    let mut raids: Vec<String> = Vec::new();
+    for lv in parts.filter(|lv| lv.segments.iter().any(|segment| matches!(segment.kind, Kind::Raid(_)))) {
+        // Below a snapshot of it, the volume itself is a layer.
+        let is_origin = group.lvs.iter().flat_map(|link| &link.segments).any(|segment| {
+            matches!(segment.kind, Kind::Snapshot { .. })
+                && segment.on.first().is_some_and(|origin| origin.name() == lv.name)
+        });
+        let name = mapped_name(&group.name, &lv.name) + if is_origin { "-real" } else { "" };
+        if !raids.contains(&name) {
+            raids.push(name);
+        }
+    }
+    let freeze = raids.into_iter().map(|name| Step::DmFreeze { name });
+    let close = |volume: &&str| Step::DmReadOnly {
+        device: format!("/dev/mapper/{}", mapped_name(&group.name, volume)),
+    };
+    freeze.chain(volumes.iter().map(close)).collect()
+}
+
 /// The steps that activate these volumes of a judged group. `by` is the command that a person typed.
 pub fn activate(
     storage: &Storage,
@@ -778,7 +804,8 @@ pub fn activate(
     by: &str,
 ) -> Result<Vec<Step>, consent::Refusal> {
     let mut steps = vec![Step::Module { name: "dm-mod".to_string() }];
-    if wishes.writable && !judgement.throwaway {
+    // A copy that is only to be read is refused there.
+    if wishes.writable && (!judgement.throwaway || judgement.for_reading) {
         for used in &judgement.used {
             for step in consent::all_writable(storage, &used.id, by)? {
                 if !steps.contains(&step) {

@@ -378,7 +378,7 @@ fn kinds() -> Group {
         lv("raid1_rimage_1", false, Kind::Linear, vec![pv(1, 2)]),
         lv("mirror", true, Kind::Mirror, vec![pv(0, 3), pv(1, 3)]),
         lv("origin", true, Kind::Linear, vec![pv(0, 4)]),
-        lv("snap", true, Kind::Linear, vec![pv(0, 5)]),
+        lv("snap", false, Kind::Linear, vec![pv(0, 5)]),
         lv("snapshot0", true, Kind::Snapshot { merging: false }, vec![of("origin"), of("snap")]),
         lv("merged", true, Kind::Linear, vec![pv(0, 6)]),
         lv("store", false, Kind::Linear, vec![pv(0, 7)]),
@@ -397,14 +397,16 @@ fn kinds() -> Group {
 }
 
 #[test]
-fn what_the_kernel_writes_to_as_it_starts_is_refused_for_reading() {
+fn what_the_kernel_writes_to_as_it_starts_is_read_as_a_copy() {
     let storage = disks(&[("sda", 'A', Some(kinds())), ("sdb", 'B', Some(kinds()))]);
     let judgement = judged(&storage, &Wishes::default());
-    let names: Vec<&str> = judgement.to_activate().iter().map(|lv| lv.name.as_str()).collect();
+    let as_they_are = judgement.to_activate().into_iter().filter(|lv| lv.writes.is_none());
+    let names: Vec<&str> = as_they_are.map(|lv| lv.name.as_str()).collect();
     assert_eq!(names, ["linear", "striped", "origin", "snap"]);
     let why = |name: &str| {
         let lv = judgement.volumes.iter().find(|lv| lv.name == name).unwrap();
-        lv.refusal.as_ref().unwrap().to_string()
+        let refusal = lv.refusal.as_ref().map(ToString::to_string);
+        refusal.or(lv.writes.map(str::to_string)).unwrap()
     };
     let cases = [
         ("raid1", "it is RAID"),
@@ -418,14 +420,13 @@ fn what_the_kernel_writes_to_as_it_starts_is_refused_for_reading() {
     for (name, want) in cases {
         assert!(why(name).starts_with(want), "{name}: {}", why(name));
     }
-    let raid1 = judgement.volumes.iter().find(|lv| lv.name == "raid1").unwrap();
-    assert_eq!(
-        judgement.advice_for(raid1).as_deref(),
-        Some(
-            "rescue assemble --stop vg && rescue overlay /dev/sda /dev/sdb && rescue assemble vg, \
-             or rescue assemble --rw vg/raid1"
-        )
-    );
+    let moving = |lv: &mut Logical| lv.moving = lv.name == "linear";
+    let mut group = kinds();
+    group.lvs.iter_mut().for_each(moving);
+    let judged =
+        judged(&disks(&[("sda", 'A', Some(group.clone())), ("sdb", 'B', Some(group))]), &Wishes::default());
+    let writes = judged.volumes[0].writes;
+    assert!(writes.is_some_and(|why| why.contains("pvmove")), "{writes:?}");
     let kind = |name: &str| judgement.volumes.iter().find(|lv| lv.name == name).unwrap().kind.clone();
     assert_eq!((kind("snap").as_str(), kind("raid1").as_str()), ("snapshot of origin", "raid1"));
     assert!(!judgement.volumes.iter().any(|lv| ["pool", "snapshot0", "store"].contains(&lv.name.as_str())));
@@ -450,12 +451,47 @@ fn for_writing_and_on_overlays_every_kind_is_activated() {
         (over(1, "over-sdb", "sdb"), Some(carries('B', Some(kinds())))),
     ]);
     let judgement = judged(&storage, &Wishes::default());
-    assert!(judgement.throwaway);
+    assert!(judgement.throwaway && !judgement.for_reading);
+    assert!(judgement.volumes.iter().all(|lv| lv.writes.is_none()), "it is a copy already");
     assert_eq!(used(&judgement), ["/dev/mapper/over-sda", "/dev/mapper/over-sdb"], "never the originals");
     assert!(judgement.left_out.is_empty());
     let steps = activate(&storage, &judgement, &["raid1"], &Wishes::default(), "rescue assemble").unwrap();
     assert!(!steps.iter().any(|step| matches!(step, Step::SetWritable { .. })));
     assert!(!steps[1].text().contains("read_only_volume_list"));
+}
+
+#[test]
+fn what_assemble_copied_is_read_and_not_taken_for_the_disks_by_what_writes() {
+    let over = |minor, name: &str, id: &str, disk: &str| {
+        mapped(minor, name, &format!("LIFEBOAT-OVERLAY-ASSEMBLE-{id}"), &[disk])
+    };
+    let storage = machine(vec![
+        (disk("sda"), Some(carries('A', Some(kinds())))),
+        (disk("sdb"), Some(carries('B', Some(kinds())))),
+        (over(0, "over-sda", "seq:1", "sda"), Some(carries('A', Some(kinds())))),
+        (over(1, "over-sdb", "seq:2", "sdb"), Some(carries('B', Some(kinds())))),
+    ]);
+    let judgement = judged(&storage, &Wishes::default());
+    assert!(judgement.throwaway && judgement.for_reading);
+    let steps = activate(&storage, &judgement, &["raid1"], &Wishes::default(), "rescue assemble").unwrap();
+    assert!(steps[1].text().contains("over-sda") && !steps[1].text().contains("/dev/sda"), "{steps:?}");
+    let held = hold(&storage, &judgement, &["on_raid", "thin"]);
+    assert_eq!(
+        held.iter().map(Step::text).collect::<Vec<_>>(),
+        [
+            "dmsetup message vg-raid1 0 frozen",
+            "blockdev --setro /dev/mapper/vg-on_raid",
+            "blockdev --setro /dev/mapper/vg-thin",
+        ]
+    );
+    let wishes = Wishes { writable: true, ..Wishes::default() };
+    let refusal = activate(&storage, &judged(&storage, &wishes), &["raid1"], &wishes, "test").unwrap_err();
+    assert!(refusal.to_string().contains("a copy in memory"), "{refusal}");
+    // Of twins the chosen one stays chosen through its overlay.
+    let chosen = [storage.devices[0].id.clone()];
+    let with = overlay::and_overlays(&storage, &chosen);
+    assert_eq!(with.len(), 2);
+    assert!(storage.get(&with[1]).is_some_and(overlay::is_overlay), "{with:?}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod name;
 pub use name::{Name, Names, places};
 
 use crate::consent;
+use crate::overlay;
 use crate::plan::{MdBare, MdMember, MdStart, Step};
 use crate::storage::{Array, Device, Id, Observed, Storage};
 use crate::text::Untrusted;
@@ -64,7 +65,22 @@ pub struct Judgement {
     pub bare: bool,
     /// Writes were under way when it was last used: started for writing, it resyncs.
     pub dirty: bool,
+    /// The kernel writes to it as it starts, even to be read: so it is started from overlays of its members alone.
+    pub writes: Option<Writes>,
     pub refusal: Option<Refusal>,
+}
+
+/// What the kernel writes to as it starts an array. The texts complete "md2 is a copy in memory, since ".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Writes {
+    #[error("it was being reshaped, and going on with that writes")]
+    Reshape,
+    #[error("it has a journal, which is replayed, and so written, as it starts")]
+    Journal,
+    #[error("it has a partial parity log, which is replayed, and so written, as it starts")]
+    Ppl,
+    #[error("its write-intent bitmap is written to as it starts")]
+    Bitmap,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,16 +193,10 @@ pub enum Refusal {
     Clustered,
     #[error("it was being reshaped, and going on with that writes")]
     Reshape,
-    #[error("it has a journal, which is replayed, and so written, as it starts")]
-    Journal,
     #[error("its journal device is missing or stale: the last writes may be in it alone")]
     JournalMissing,
-    #[error("it has a partial parity log, which is replayed, and so written, as it starts")]
-    Ppl,
     #[error("its write-intent bitmap is damaged, and with it the kernel does not start it for writing")]
     BitmapDamaged,
-    #[error("its write-intent bitmap is written to as it starts")]
-    Bitmap,
     #[error("{} {} the same member: copies of a disk, or two paths to one", list(.0), if .0.len() == 2 { "are both" } else { "are all" })]
     Twins(Vec<String>),
     #[error("it split: {} went on without each other", halves(.0))]
@@ -237,12 +247,6 @@ impl Refusal {
             Refusal::BitmapDamaged => {
                 let all = used.join(" ");
                 Some(format!("rescue writable {all} && mdadm --assemble --update=no-bitmap {device} {all}"))
-            }
-            Refusal::Journal | Refusal::Ppl | Refusal::Bitmap => {
-                let first = used.first()?;
-                Some(format!(
-                    "rescue overlay {first} starts a copy in memory; rescue assemble --rw {first} itself"
-                ))
             }
             Refusal::JournalMissing | Refusal::DirtyDegraded { .. } => Some(forced(&used)),
             // With stale members it may still be enough; what was written since is torn.
@@ -410,13 +414,16 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
         let nothing = nothing(array, sound.first().copied().or(seen), left_out, refusal);
         return Judgement { members: sound.iter().filter_map(member).collect(), ..nothing };
     };
+    // On overlays a reshape is kept from going on.
+    let is_copy = sound.iter().all(|one| overlay::is_throw_away(storage, one.device));
+    let as_copy = !wishes.writable || is_copy;
     let set = gather(&leader, &sound, chosen);
     left_out.extend(set.left_out);
     let mut used = set.used;
 
-    let refusal = unsupported(leader.superblock)
+    let refusal = unsupported(leader.superblock, as_copy)
         .or_else(|| one_of_each(&mut used, &mut left_out, picked))
-        .or_else(|| if chosen { None } else { split(&leader, &used, &left_out, &sound) });
+        .or_else(|| if chosen { None } else { split(&leader, &used, &left_out, &sound, as_copy) });
     let mut members: Vec<Member> = used.iter().filter_map(member).collect();
     members.sort_by(|a, b| {
         (a.part.slot().is_none(), a.part, &a.path).cmp(&(b.part.slot().is_none(), b.part, &b.path))
@@ -428,10 +435,13 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
     let count = |want: bool| available.iter().filter(|there| **there == want).count();
     let present = u32::try_from(count(true)).unwrap_or(u32::MAX);
     let missing = (0..).zip(&available).filter(|(_, there)| !**there).map(|(slot, _)| slot).collect();
-    let bare = writes_when_read(&leader, &used);
+    let touched = writes_when_read(&leader, &used);
+    let writes = if as_copy { writes(leader.superblock, &used, touched, wishes.writable) } else { None };
+    // As on the disks or as a copy: by its superblocks, with what the kernel replays.
+    let replayed = wishes.writable || is_copy || writes.is_some();
     let refusal = refusal
-        .or_else(|| logged(&leader, &used, bare, wishes.writable))
-        .or_else(|| too_few(leader.superblock, &available, present, dirty, wishes.writable));
+        .or_else(|| logged(&leader, &used, replayed))
+        .or_else(|| too_few(leader.superblock, &available, present, dirty, replayed));
     Judgement {
         uuid: array.uuid.clone(),
         name: array_name(leader.superblock),
@@ -443,8 +453,9 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
         missing,
         members,
         left_out,
-        bare: bare && !wishes.writable,
+        bare: touched && !replayed,
         dirty,
+        writes,
         refusal,
     }
 }
@@ -474,6 +485,7 @@ fn nothing(
         left_out,
         bare: false,
         dirty: false,
+        writes: None,
         refusal: Some(refusal),
     }
 }
@@ -608,6 +620,7 @@ fn split(
     used: &[Candidate<'_>],
     left_out: &[LeftOut],
     sound: &[Candidate<'_>],
+    as_copy: bool,
 ) -> Option<Refusal> {
     let is_other = |candidate: &&Candidate<'_>| {
         left_out.iter().any(|left| left.id == candidate.device.id && left.why == Why::OtherHalf)
@@ -620,7 +633,7 @@ fn split(
         let half = gather(&head, &others, false).used;
         others.retain(|one| !half.iter().any(|taken| taken.device.id == one.device.id));
         let there = available(head.superblock, &half);
-        if unsupported(head.superblock).is_none() && enough(head.superblock, &there, true) {
+        if unsupported(head.superblock, as_copy).is_none() && enough(head.superblock, &there, true) {
             halves.push(paths(&half));
         }
     }
@@ -654,7 +667,7 @@ fn available(superblock: &Superblock, used: &[Candidate<'_>]) -> Vec<bool> {
 }
 
 /// What this program, or anything but the cluster's own software, does not start.
-fn unsupported(superblock: &Superblock) -> Option<Refusal> {
+fn unsupported(superblock: &Superblock, as_copy: bool) -> Option<Refusal> {
     let unknown = superblock.feature_map & !KNOWN_FEATURES;
     let (near, far) = (superblock.layout & 0xff, superblock.layout >> 8 & 0xff);
     if module(superblock.level).is_none() {
@@ -667,27 +680,38 @@ fn unsupported(superblock: &Superblock) -> Option<Refusal> {
         Some(Refusal::Contradiction("its layout"))
     } else if superblock.feature_map & CLUSTERED != 0 {
         Some(Refusal::Clustered)
-    } else if superblock.reshape.is_some() {
+    } else if superblock.reshape.is_some() && !as_copy {
         Some(Refusal::Reshape)
     } else {
         None
     }
 }
 
-/// A log that the kernel replays as the array starts, even read-only, and what could be read without that.
-fn logged(leader: &Candidate<'_>, used: &[Candidate<'_>], bare: bool, writable: bool) -> Option<Refusal> {
-    let superblock = leader.superblock;
-    let has_journal = used.iter().any(|one| one.superblock.role == Role::Journal);
-    let damaged = freshest_logs(used).any(|log| log.events.is_none());
-    match (superblock.journal, writable) {
-        (true, _) if !has_journal => Some(Refusal::JournalMissing),
-        (true, false) => Some(Refusal::Journal),
-        (_, true) if damaged => Some(Refusal::BitmapDamaged),
-        (_, true) => None,
-        (false, false) if bare && !can_be_bare(used) && superblock.ppl => Some(Refusal::Ppl),
-        (false, false) if bare && !can_be_bare(used) => Some(Refusal::Bitmap),
-        (false, false) => None,
+/// What the kernel writes to as the array starts to be read, and what cannot be read past it.
+fn writes(superblock: &Superblock, used: &[Candidate<'_>], touched: bool, writable: bool) -> Option<Writes> {
+    if superblock.reshape.is_some() {
+        Some(Writes::Reshape)
+    } else if writable {
+        None
+    } else if superblock.journal {
+        Some(Writes::Journal)
+    } else if !touched || can_be_bare(used) {
+        None
+    } else if superblock.ppl {
+        Some(Writes::Ppl)
+    } else {
+        Some(Writes::Bitmap)
     }
+}
+
+/// A log without which the array is not started by its superblocks.
+fn logged(leader: &Candidate<'_>, used: &[Candidate<'_>], replayed: bool) -> Option<Refusal> {
+    let has_journal = used.iter().any(|one| one.superblock.role == Role::Journal);
+    if leader.superblock.journal && !has_journal {
+        return Some(Refusal::JournalMissing);
+    }
+    let damaged = replayed && freshest_logs(used).any(|log| log.events.is_none());
+    damaged.then_some(Refusal::BitmapDamaged)
 }
 
 /// The bitmaps of the freshest members: one of these is added last, and it is that one's which the kernel reads.

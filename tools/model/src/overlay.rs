@@ -38,6 +38,8 @@ const QUARTERS: u64 = 3;
 const LONGEST: usize = 100;
 /// Between [`OVERLAY_UUID`] and the id: made by `mount -o ro`, and dropped by umount.
 const FOR_MOUNT: &str = "MOUNT-";
+/// The same, made by `rescue assemble`, and dropped by its `--stop`.
+const FOR_ASSEMBLY: &str = "ASSEMBLE-";
 
 /// How a device is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,27 @@ pub enum Purpose {
     Overlay,
     /// `mount -o ro`, to replay a log; umount drops it.
     Mount,
+    /// `rescue assemble`, to read what the kernel writes to as it starts; `rescue assemble --stop` drops it.
+    Assemble,
+}
+
+impl Purpose {
+    fn mark(self) -> &'static str {
+        match self {
+            Purpose::Overlay => "",
+            Purpose::Mount => FOR_MOUNT,
+            Purpose::Assemble => FOR_ASSEMBLY,
+        }
+    }
+
+    /// What is known of an overlay by its UUID: who made it, and the id of its original.
+    fn of(uuid: &str) -> Option<(Purpose, &str)> {
+        let rest = uuid.strip_prefix(OVERLAY_UUID)?;
+        let marked = [Purpose::Mount, Purpose::Assemble]
+            .into_iter()
+            .find_map(|purpose| Some((purpose, rest.strip_prefix(purpose.mark())?)));
+        Some(marked.unwrap_or((Purpose::Overlay, rest)))
+    }
 }
 
 /// One that is there.
@@ -173,11 +196,7 @@ pub fn list(storage: &Storage) -> Vec<Overlay> {
 
 fn overlay(storage: &Storage, device: &Device) -> Option<Overlay> {
     let dm = device.block.dm.as_ref()?;
-    let rest = dm.uuid.strip_prefix(OVERLAY_UUID)?;
-    let (made_by, id) = match rest.strip_prefix(FOR_MOUNT) {
-        Some(id) => (Purpose::Mount, id),
-        None => (Purpose::Overlay, rest),
-    };
+    let (made_by, id) = Purpose::of(&dm.uuid)?;
     let origin = storage.get(&Id(id.to_string()));
     let file = |id: &Id| storage.get(id)?.block.loop_file.clone();
     Some(Overlay {
@@ -272,7 +291,11 @@ fn direct(storage: &Storage, device: &Device, stops: &[&Device]) -> Option<Use> 
 }
 
 fn part_of(upper: &Device) -> String {
-    format!("part of {}", shown(upper))
+    part(&shown(upper))
+}
+
+fn part(upper: &str) -> String {
+    format!("part of {upper}")
 }
 
 impl From<Use> for Refusal {
@@ -424,12 +447,17 @@ fn siblings(storage: &Storage, device: &Device) -> Vec<Id> {
 pub fn make(storage: &Storage, ids: &[Id], wish: &Wish) -> Result<Plan, Refusal> {
     let set = Set::of(storage, ids, wish.whole)?;
     let stops: Vec<&Device> = set.arrays.iter().filter_map(|id| storage.get(id)).collect();
-    let originals: Vec<&Device> = set
-        .originals
-        .iter()
-        .filter(|id| over(storage, id).is_none())
-        .filter_map(|id| storage.get(id))
-        .collect();
+    let mut originals: Vec<&Device> = Vec::new();
+    for original in set.originals.iter().filter_map(|id| storage.get(id)) {
+        match over(storage, &original.id) {
+            None => originals.push(original),
+            // Only to be read; what a person asks for is to be written.
+            Some(there) if there.made_by == Purpose::Assemble => {
+                return Err(Refusal::Overlaid { path: there.path, of: shown(original) });
+            }
+            Some(_) => {}
+        }
+    }
     for original in &originals {
         free(storage, original, &stops)?;
     }
@@ -533,10 +561,6 @@ fn store_steps(limit: u64) -> [Step; 2] {
 fn one(original: &Device, name: &str, purpose: Purpose, limit: u64) -> Vec<Step> {
     let file = format!("{}/{name}", paths::OVERLAY);
     let block = &original.block;
-    let for_mount = match purpose {
-        Purpose::Overlay => "",
-        Purpose::Mount => FOR_MOUNT,
-    };
     let target = DmTarget {
         start: 0,
         length: block.size / SECTOR,
@@ -556,7 +580,7 @@ fn one(original: &Device, name: &str, purpose: Purpose, limit: u64) -> Vec<Step>
         Step::Loop { file, read_only: false, offset: 0, size: None },
         Step::DmCreate {
             name: name.to_string(),
-            uuid: format!("{OVERLAY_UUID}{for_mount}{}", original.id.0),
+            uuid: format!("{OVERLAY_UUID}{}{}", purpose.mark(), original.id.0),
             table: vec![target],
             read_only: false,
             on: vec![lower],
@@ -621,16 +645,12 @@ pub fn all(storage: &Storage) -> (Vec<Id>, Vec<Refusal>) {
     (ids, refusals)
 }
 
-/// Arrays whose members are overlays and that do not run: to be started from those alone.
+/// Arrays whose members are overlays that a person made and that do not run: to be started from those alone.
 pub fn to_start(storage: &Storage) -> impl Iterator<Item = &Array> {
-    storage.arrays.iter().filter(|array| {
-        array.device.is_none()
-            && !array.members.is_empty()
-            && array
-                .members
-                .iter()
-                .filter_map(|id| storage.get(id))
-                .all(|one| is_throw_away(storage, one, DEEPEST))
+    let is_own = |one: &Device| is_throw_away(storage, one) && !is_for_reading(storage, one);
+    storage.arrays.iter().filter(move |array| {
+        let mut members = array.members.iter().filter_map(|id| storage.get(id));
+        array.device.is_none() && !array.members.is_empty() && members.all(is_own)
     })
 }
 
@@ -638,32 +658,82 @@ pub fn to_start(storage: &Storage) -> impl Iterator<Item = &Array> {
 const DEEPEST: usize = 8;
 
 /// What is written to it reaches no disk: an overlay, or what stands on overlays alone.
-fn is_throw_away(storage: &Storage, device: &Device, deepest: usize) -> bool {
-    if is_overlay(device) || deepest == 0 {
-        return is_overlay(device);
+pub fn is_throw_away(storage: &Storage, device: &Device) -> bool {
+    fn looked(storage: &Storage, device: &Device, deepest: usize) -> bool {
+        if is_overlay(device) || deepest == 0 {
+            return is_overlay(device);
+        }
+        let mut below = device.lower.iter().chain(&device.parent).filter_map(|id| storage.get(id)).peekable();
+        below.peek().is_some() && below.all(|lower| looked(storage, lower, deepest - 1))
     }
-    let mut below = device.lower.iter().chain(&device.parent).filter_map(|id| storage.get(id)).peekable();
-    below.peek().is_some() && below.all(|lower| is_throw_away(storage, lower, deepest - 1))
+    looked(storage, device, DEEPEST)
 }
 
-/// The steps that start an array from overlays: for writing, without a resync or a rebuild, which would write
-/// every block of a member into the store.
+/// Whether a device stands on overlays that `rescue assemble` made, or is one: a copy that is only there to be read.
+pub fn is_for_reading(storage: &Storage, device: &Device) -> bool {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![&device.id]);
+    while let Some(id) = open.pop() {
+        let Some(device) = storage.get(id).filter(|_| seen.insert(id)) else { continue };
+        match device.block.dm.as_ref().and_then(|dm| Purpose::of(&dm.uuid)) {
+            Some((Purpose::Assemble, _)) => return true,
+            Some((Purpose::Overlay | Purpose::Mount, _)) => {}
+            None => open.extend(device.lower.iter().chain(&device.parent)),
+        }
+    }
+    false
+}
+
+/// These devices and the overlays of them: what a person chose stays chosen.
+pub fn and_overlays(storage: &Storage, ids: &[Id]) -> Vec<Id> {
+    let overlays = ids.iter().filter_map(|id| over(storage, id)).map(|overlay| overlay.id);
+    ids.iter().cloned().chain(overlays).collect()
+}
+
+/// The steps that start an array from overlays, without a resync, a rebuild or a reshape going on, which would write
+/// every block of a member into the store: for writing where a person made them, else for reading.
 pub fn start(
     storage: &Storage,
     judgement: &Judgement,
     name: &Name,
+    purpose: Purpose,
     by: &str,
 ) -> Result<Vec<Step>, consent::Refusal> {
-    let wishes = Wishes { writable: true, ..Wishes::default() };
-    let mut steps = md::assemble(storage, judgement, name, &wishes, by)?;
-    for step in &mut steps {
-        if let Step::MdStart(start) = step {
-            start.read_only = true;
-        }
-    }
+    let mut steps = md::assemble(storage, judgement, name, &Wishes::default(), by)?;
     steps.push(Step::MdFreeze { device: name.device.clone() });
-    steps.push(Step::MdSetReadOnly { device: name.device.clone(), read_only: false });
+    match purpose {
+        Purpose::Overlay => {
+            steps.push(Step::MdSetReadOnly { device: name.device.clone(), read_only: false });
+        }
+        Purpose::Mount | Purpose::Assemble => {}
+    }
     Ok(steps)
+}
+
+/// The steps that put overlays over exactly these members of an array, or PVs of a group, for it to be started from them.
+/// Those that are overlays already need none. One that is an array is overlaid itself, and goes on running.
+pub fn for_assembly(storage: &Storage, ids: &[Id], memory: u64) -> Result<Plan, Refusal> {
+    let devices = ids.iter().filter_map(|id| storage.get(id));
+    let originals: Vec<&Device> = devices.filter(|device| !is_throw_away(storage, device)).collect();
+    read_through(storage, &originals, Purpose::Assemble, memory)
+}
+
+fn read_through(
+    storage: &Storage,
+    originals: &[&Device],
+    purpose: Purpose,
+    memory: u64,
+) -> Result<Plan, Refusal> {
+    let mut plan = Plan::default();
+    for original in originals {
+        if let Some(why) = unfit(original) {
+            return Err(why);
+        }
+        free(storage, original, &[])?;
+    }
+    if !originals.is_empty() {
+        lay(storage, originals, purpose, memory, &mut plan)?;
+    }
+    Ok(plan)
 }
 
 /// Whether a file system's last changes are in a log that only an overlay, or a write to the disk, can show.
@@ -678,17 +748,10 @@ pub fn for_reading(storage: &Storage, id: &Id, memory: u64) -> Result<(Plan, Str
     if let Some(overlay) = over(storage, id) {
         return Ok((Plan::default(), overlay.path));
     }
-    if let Some(why) = unfit(device) {
-        return Err(why);
-    }
     // The device itself, also where it is an array that runs read-only: nothing is written to that either way.
     let mut originals = vec![device];
     originals.extend(siblings(storage, device).iter().filter_map(|id| storage.get(id)));
-    for original in &originals {
-        free(storage, original, &[])?;
-    }
-    let mut plan = Plan::default();
-    lay(storage, &originals, Purpose::Mount, memory, &mut plan)?;
+    let plan = read_through(storage, &originals, Purpose::Mount, memory)?;
     let path = plan.overlays.first().map(|(path, _)| path.clone()).unwrap_or_default();
     Ok((plan, path))
 }
@@ -754,24 +817,54 @@ pub fn end(storage: &Storage, ids: Option<&[Id]>) -> Result<Plan, Refusal> {
         if is_btrfs(device) {
             plan.steps.push(Step::BtrfsForget { device: overlay.path.clone() });
         }
-        plan.steps.push(Step::DmRemove { name: overlay.name.clone() });
-        plan.steps.extend(overlay.store.clone().map(|path| Step::RemoveFile { path }));
-        plan.overlays.push((overlay.path.clone(), overlay.of.clone().unwrap_or_default()));
+        take_away(overlay, &mut plan);
     }
-    if chosen.len() == all.len() && store(storage).is_some() {
-        // The loop device lets go of its file a moment after the overlay is gone.
-        plan.steps.push(Step::Umount { target: paths::OVERLAY.to_string(), lazy: true, force: false });
-    }
+    close_store(storage, chosen.len() == all.len(), &mut plan);
     Ok(plan)
 }
 
-/// The overlays of the same array or btrfs.
+fn take_away(overlay: &Overlay, plan: &mut Plan) {
+    plan.steps.push(Step::DmRemove { name: overlay.name.clone() });
+    plan.steps.extend(overlay.store.clone().map(|path| Step::RemoveFile { path }));
+    plan.overlays.push((overlay.path.clone(), overlay.of.clone().unwrap_or_default()));
+}
+
+fn close_store(storage: &Storage, is_last: bool, plan: &mut Plan) {
+    if is_last && store(storage).is_some() {
+        // The loop device lets go of its file a moment after the overlay is gone.
+        plan.steps.push(Step::Umount { target: paths::OVERLAY.to_string(), lazy: true, force: false });
+    }
+}
+
+/// The steps that end the overlays that `rescue assemble` made and that nothing stands on any more, of a set all or none.
+/// `gone` are taken for stopped, by path as people know them.
+pub fn left_by_assembly(storage: &Storage, gone: &BTreeSet<String>) -> Plan {
+    let all = list(storage);
+    let own = |one: &&Overlay| one.made_by == Purpose::Assemble;
+    let is_used = |one: &Overlay| one.used_by.iter().any(|by| !gone.iter().any(|path| *by == part(path)));
+    let is_left = |one: &&Overlay| {
+        let set = storage.get(&one.id).map_or(Vec::new(), |device| set_of(storage, device));
+        !is_used(one) && !all.iter().filter(|other| set.contains(&other.id)).any(is_used)
+    };
+    let left: Vec<&Overlay> = all.iter().filter(own).filter(is_left).collect();
+    let mut plan = Plan::default();
+    for overlay in &left {
+        take_away(overlay, &mut plan);
+    }
+    close_store(storage, !left.is_empty() && left.len() == all.len(), &mut plan);
+    plan
+}
+
+/// The overlays of the same array, volume group or btrfs.
 fn set_of(storage: &Storage, overlay: &Device) -> Vec<Id> {
     let array = storage.arrays.iter().find(|array| array.members.contains(&overlay.id));
+    let group = storage.volumes.iter().find(|group| group.members.contains(&overlay.id));
     let pool = |device: &Device| device.signature().and_then(|signature| signature.uuid.clone());
     let is_in = |other: &&Device| {
         let in_pool = is_btrfs(overlay) && is_btrfs(other) && pool(overlay) == pool(other);
-        is_overlay(other) && (in_pool || array.is_some_and(|array| array.members.contains(&other.id)))
+        let in_array = array.is_some_and(|array| array.members.contains(&other.id));
+        let in_group = group.is_some_and(|group| group.members.contains(&other.id));
+        is_overlay(other) && (in_pool || in_array || in_group)
     };
     storage.devices.iter().filter(is_in).map(|other| other.id.clone()).collect()
 }
@@ -870,7 +963,11 @@ pub fn told(storage: &Storage, device: &Device) -> Option<String> {
         Room::Lost => ", lost".to_string(),
         Room::Unknown => String::new(),
     };
-    Some(format!("overlay of {of}{room}"))
+    let by = match overlay.made_by {
+        Purpose::Overlay | Purpose::Mount => "",
+        Purpose::Assemble => ", made by rescue assemble",
+    };
+    Some(format!("overlay of {of}{room}{by}"))
 }
 
 #[cfg(test)]

@@ -79,13 +79,17 @@ impl Machine {
 
     /// As the steps of a plan leave it.
     fn overlay(self, of: &str, status: &str, for_mount: bool) -> Machine {
+        self.overlay_by(of, status, if for_mount { Purpose::Mount } else { Purpose::Overlay })
+    }
+
+    fn overlay_by(self, of: &str, status: &str, purpose: Purpose) -> Machine {
         let built = self.build();
         let origin = built.by_path(&format!("/dev/{of}")).unwrap();
         let id = origin.id.0.clone();
         let n = self.facts.blocks.len();
         let (store, name) = (format!("loop{n}"), format!("over-{of}"));
         let file = format!("{}/{name}", paths::OVERLAY);
-        let uuid = format!("{OVERLAY_UUID}{}{id}", if for_mount { FOR_MOUNT } else { "" });
+        let uuid = format!("{OVERLAY_UUID}{}{id}", purpose.mark());
         let dm = Dm { name, uuid, suspended: false };
         let seen = self.observed.get(of).cloned();
         let mut machine = self
@@ -378,7 +382,7 @@ fn an_array_is_made_of_overlays_alone() {
     assert_eq!((judgement.present, &judgement.refusal, judgement.left_out.len()), (2, &None, 0));
     let name = md::Names::of(&both).choose(&judgement, None);
     assert_eq!(
-        texts(&start(&both, &judgement, &name, "rescue overlay /dev/md0").unwrap()),
+        texts(&start(&both, &judgement, &name, Purpose::Overlay, "rescue overlay /dev/md0").unwrap()),
         [
             "modprobe raid1",
             "mdadm --assemble --run --readonly /dev/md0 /dev/dm-6 /dev/dm-8",
@@ -386,6 +390,118 @@ fn an_array_is_made_of_overlays_alone() {
             "mdadm --readwrite /dev/md0",
         ]
     );
+}
+
+/// The same mirror, taken to pieces in the middle of a reshape.
+fn reshaping() -> Machine {
+    let reshape = ondisk::volume::mdraid::Reshape {
+        position: MIB,
+        delta_disks: 0,
+        new_level: 1,
+        new_layout: 0,
+        new_chunk: 65536,
+    };
+    let of = |slot| {
+        let mut signature = member(slot);
+        if let Some(Volume::Md(superblock)) = &mut signature.volume {
+            superblock.reshape = Some(reshape);
+        }
+        signature
+    };
+    server().holds("sda2", of(0)).holds("sdb2", of(1))
+}
+
+#[test]
+fn what_assemble_reads_as_a_copy_stands_on_overlays_of_every_member_and_is_not_written() {
+    let machine = reshaping();
+    let storage = machine.build();
+    let judgement = md::judge(&storage, &storage.arrays[0], &Wishes::default());
+    assert_eq!((judgement.writes, &judgement.refusal), (Some(md::Writes::Reshape), &None));
+    let ids: Vec<Id> = judgement.members.iter().map(|member| member.id.clone()).collect();
+    let plan = for_assembly(&storage, &ids, 600 * MIB).unwrap();
+    let over = |name: &str| (format!("/dev/mapper/over-{name}"), format!("/dev/{name}"));
+    assert_eq!(plan.overlays, [over("sda2"), over("sdb2")]);
+    assert!(plan.steps.iter().any(|step| step.text().contains("LIFEBOAT-OVERLAY-ASSEMBLE-seq:")));
+    let machine =
+        machine.overlay_by("sda2", "0/8 0", Purpose::Assemble).overlay_by("sdb2", "0/8 0", Purpose::Assemble);
+    let both = machine.build();
+    assert_eq!(to_start(&both).count(), 0, "rescue overlay leaves it to rescue assemble");
+    assert_eq!(for_assembly(&both, &both.arrays[0].members, 0).unwrap(), Plan::default(), "they are there");
+    let found = md::judge(&both, &both.arrays[0], &Wishes::default());
+    let name = md::Names::of(&both).choose(&found, None);
+    assert_eq!(
+        texts(&start(&both, &found, &name, Purpose::Assemble, "rescue assemble").unwrap()),
+        [
+            "modprobe raid1",
+            "mdadm --assemble --run --readonly /dev/md0 /dev/dm-6 /dev/dm-8",
+            "mdadm --action=frozen /dev/md0",
+        ],
+        "it stays read-only, and the reshape where it is"
+    );
+    let running = machine.array("md0", &["dm-6", "dm-8"], "readonly").build();
+    let md0 = running.by_path("/dev/md0").unwrap();
+    assert!(is_for_reading(&running, md0));
+    let refusal = consent::writable(&running, &md0.id, "mount").unwrap_err().to_string();
+    assert!(refusal.starts_with("/dev/md0 is a copy in memory"), "{refusal}");
+    assert!(consent::writable(&running, &id(&running, "sda1"), "mount").is_ok(), "its neighbour is not");
+    let refusal = make(&running, &[id(&running, "sda2")], &WISH).unwrap_err().to_string();
+    assert!(refusal.contains("rescue overlay --drop /dev/sda2"), "{refusal}");
+}
+
+#[test]
+fn a_copy_for_reading_is_refused_where_it_would_be_wrong_or_cannot_be() {
+    let member = |storage: &Storage| id(storage, "sda2");
+    let refused = |machine: Machine, memory: u64| {
+        let storage = machine.build();
+        for_assembly(&storage, &[member(&storage)], memory).unwrap_err().to_string()
+    };
+    let cases = [
+        ("no memory", server(), 10 * MIB, "10M of memory are free, and an overlay takes 16M at least"),
+        (
+            "full store",
+            server().overlay("sda1", "614400/614400 8", false),
+            GIB,
+            "the store in memory is full: rescue overlay shows by what, and --drop makes room",
+        ),
+        ("mounted", server().mount("/dev/sda2", "/mnt", "ro"), GIB, "/dev/sda2 is in use: mounted at /mnt"),
+        (
+            "active",
+            server().virtual_block("dm-0", &["sda2"], |block| {
+                block.dm = Some(Dm { name: "vg-root".to_string(), ..Dm::default() });
+            }),
+            GIB,
+            "/dev/sda2 is in use: part of /dev/mapper/vg-root",
+        ),
+    ];
+    for (label, machine, memory, want) in cases {
+        assert_eq!(refused(machine, memory), want, "{label}");
+    }
+}
+
+#[test]
+fn stopping_what_was_assembled_leaves_no_overlay_of_it_and_no_other_overlay_goes() {
+    let own = |machine: Machine| {
+        machine.overlay_by("sda2", "0/8 0", Purpose::Assemble).overlay_by("sdb2", "0/8 0", Purpose::Assemble)
+    };
+    let left = |machine: &Machine, gone: &[&str]| {
+        let gone = gone.iter().map(|path| path.to_string()).collect();
+        texts(&left_by_assembly(&machine.build(), &gone).steps)
+    };
+    let set = [
+        "dmsetup remove --retry over-sda2",
+        "rm -f /run/lifeboat/overlay/over-sda2",
+        "dmsetup remove --retry over-sdb2",
+        "rm -f /run/lifeboat/overlay/over-sdb2",
+    ];
+    let running = own(server()).array("md0", &["dm-6", "dm-8"], "readonly");
+    assert_eq!(left(&running, &[]), [""; 0], "it runs");
+    let stopped = left(&running, &["/dev/md0"]);
+    assert_eq!(stopped[..4], set);
+    assert_eq!(stopped[4..], ["umount -l /run/lifeboat/overlay"], "nobody else has an overlay");
+    assert_eq!(left(&own(server()), &[])[..4], set, "one that was stopped by hand");
+    assert_eq!(left(&own(server()).overlay("sda1", "0/8 0", false), &[]), set, "a person's stays");
+    let used = own(server()).mount("/dev/mapper/over-sda2", "/mnt", "ro");
+    assert_eq!(left(&used, &[]), [""; 0], "all of a set or none");
 }
 
 #[test]

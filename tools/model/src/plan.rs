@@ -53,6 +53,15 @@ pub enum Step {
     DmRemove {
         name: String,
     },
+    /// Keep mapped RAID from resyncing and rebuilding.
+    DmFreeze {
+        name: String,
+    },
+    /// A mapped device that was made writable, and is to be read: the kernel's flag alone.
+    DmReadOnly {
+        /// `/dev/mapper/vg-root`
+        device: String,
+    },
     /// A file that is all hole, for root alone.
     SparseFile {
         path: String,
@@ -216,6 +225,8 @@ impl Step {
                 text
             }
             Step::DmRemove { name } => format!("dmsetup remove --retry {}", word(name)),
+            Step::DmFreeze { name } => format!("dmsetup message {} 0 frozen", word(name)),
+            Step::DmReadOnly { device } => format!("blockdev --setro {}", word(device)),
             Step::SparseFile { path, size } => format!("truncate -s {size} {}", word(path)),
             Step::RemoveFile { path } => format!("rm -f {}", word(path)),
             Step::BtrfsForget { device } => format!("btrfs device scan --forget {}", word(device)),
@@ -283,6 +294,8 @@ impl Step {
             | Step::MdStop { .. }
             | Step::MdFreeze { .. }
             | Step::DmRemove { .. }
+            | Step::DmFreeze { .. }
+            | Step::DmReadOnly { .. }
             | Step::RemoveFile { .. }
             | Step::BtrfsForget { .. }
             | Step::Loop { .. }

@@ -94,6 +94,8 @@ pub struct Stopped {
     pub members: Vec<String>,
     /// What would not be used: `/dev/sdb3: stale, behind by 6 events`. Hostile.
     pub left_out: Vec<String>,
+    /// Why it is started, to be read, as a copy in memory alone.
+    pub copy: Option<String>,
     /// Why it cannot be started as it is.
     pub refusal: Option<String>,
 }
@@ -125,6 +127,8 @@ pub struct VolumeLine {
     pub size: u64,
     pub kind: String,
     pub active: bool,
+    /// Why it is activated, to be read, as a copy in memory alone.
+    pub copy: Option<String>,
     /// Why it is not activated for reading.
     pub refusal: Option<String>,
 }
@@ -136,6 +140,7 @@ fn group_line(group: &VolumeGroup, storage: &Storage) -> GroupLine {
         size: lv.size,
         kind: lv.kind.clone(),
         active: lv.active.is_some(),
+        copy: lv.writes.filter(|_| lv.active.is_none()).map(str::to_string),
         refusal: lv.refusal.as_ref().filter(|_| lv.active.is_none()).map(ToString::to_string),
     };
     GroupLine {
@@ -225,7 +230,7 @@ fn line(device: &Device, storage: &Storage) -> Line {
 }
 
 fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
-    let drive = overlay::told(storage, device).unwrap_or_else(|| drive(&device.block));
+    let drive = overlay::told(storage, device).unwrap_or_else(|| drive(device, storage));
     let report = match &device.report {
         Observed::Examined { report } => report,
         Observed::Hung { .. } => return (join(&[drive, "hangs".to_string()]), Fitness::Hung),
@@ -302,8 +307,12 @@ fn join(parts: &[String]) -> String {
     filled.join(", ")
 }
 
+/// Of what `rescue assemble` started from overlays.
+const COPY: &str = ", a copy in memory";
+
 /// A drive by what is printed on it; empty for what is none.
-fn drive(block: &Block) -> String {
+fn drive(device: &Device, storage: &Storage) -> String {
+    let block = &device.block;
     let hardware = &block.hardware;
     if block.partition.is_some() {
         return String::new();
@@ -315,13 +324,18 @@ fn drive(block: &Block) -> String {
         };
         let action = md.sync_action.as_deref().filter(|action| *action != "idle" && *action != "frozen");
         let action = action.map(|action| format!(", {action}")).unwrap_or_default();
-        return format!("{} {}{missing}{action}", md.level, md.array_state);
+        let mut words = format!("{} {}{missing}{action}", md.level, md.array_state);
+        if overlay::is_for_reading(storage, device) {
+            words += COPY;
+        }
+        return words;
     }
     if let Some(file) = &block.loop_file {
         return format!("loop over {file}");
     }
     if let Some(dm) = &block.dm {
-        return dm.uuid.split('-').next().unwrap_or_default().to_lowercase();
+        let kind = dm.uuid.split('-').next().unwrap_or_default().to_lowercase();
+        return if overlay::is_for_reading(storage, device) { kind + COPY } else { kind };
     }
     let parts = [&hardware.transport, &hardware.vendor, &hardware.model, &hardware.serial];
     // virtio's vendor is a number, ATA's the word ATA.
@@ -412,7 +426,7 @@ fn stopped(array: &Array, storage: &Storage) -> Option<Stopped> {
     if md::running(storage, array).is_some() {
         return None;
     }
-    let Judgement { uuid, name, level: of, present, wanted, members, left_out, refusal, .. } =
+    let Judgement { uuid, name, level: of, present, wanted, members, left_out, writes, refusal, .. } =
         md::judge(storage, array, &Wishes::default());
     Some(Stopped {
         uuid,
@@ -422,6 +436,7 @@ fn stopped(array: &Array, storage: &Storage) -> Option<Stopped> {
         wanted,
         members: members.into_iter().map(|member| member.path).collect(),
         left_out: left_out.iter().map(|left| format!("{}: {}", left.path, left.why)).collect(),
+        copy: writes.map(|writes| writes.to_string()),
         refusal: refusal.map(|refusal| refusal.to_string()),
     })
 }

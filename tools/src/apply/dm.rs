@@ -82,6 +82,15 @@ pub fn remove(_act: &Act, name: &str) -> anyhow::Result<Made> {
     Ok(Made::Done)
 }
 
+/// RAID of device mapper is kept from resyncing and rebuilding (raid_message in drivers/md/dm-raid.c).
+pub fn freeze(_act: &Act, name: &str) -> anyhow::Result<Made> {
+    let table = dm::table(name).with_context(|| format!("read the table of {name}"))?;
+    for target in table.iter().filter(|target| target.kind == "raid") {
+        dm::tell(name, target.start, "frozen").with_context(|| format!("freeze {name}"))?;
+    }
+    Ok(Made::Done)
+}
+
 fn forget(path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {

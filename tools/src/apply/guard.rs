@@ -22,7 +22,7 @@ pub fn open(
     is_the_same(root, path, consent)?;
     host::consents::give(act, consent).with_context(|| format!("write the consent for {path}"))?;
     let paths: Vec<&str> = disk.into_iter().chain([path]).collect();
-    let opened = set(root, &paths, consent.diskseq, false).and_then(|()| can_be_written(root, path));
+    let opened = set(root, &paths, Some(consent.diskseq), false).and_then(|()| can_be_written(root, path));
     if let Err(error) = opened {
         // Nothing may stay consented to that was not brought about.
         host::consents::take(&consent.file_name()).context("take the consent back")?;
@@ -70,7 +70,14 @@ fn guard_again(root: &Root, path: &str, disk: Option<&str>, consent: &Consent) -
     }
     let disk = disk.filter(|_| is(None) == Wanted::ReadOnly);
     let paths: Vec<&str> = disk.into_iter().chain([path]).collect();
-    set(root, &paths, consent.diskseq, true)
+    set(root, &paths, Some(consent.diskseq), true)
+}
+
+/// A mapped device, which has no guard of its own: it goes with its map, and so does its flag.
+pub fn map_read_only(_act: &Act, root: &Root, device: &str) -> anyhow::Result<Made> {
+    ensure!(device.starts_with("/dev/mapper/"), "{device} is no mapped device");
+    set(root, &[device], None, true)?;
+    Ok(Made::Done)
 }
 
 /// Another disk may have come under the same name since the plan was made.
@@ -87,11 +94,11 @@ fn is_the_same(root: &Root, path: &str, consent: &Consent) -> anyhow::Result<()>
     Ok(())
 }
 
-fn set(root: &Root, paths: &[&str], diskseq: u64, read_only: bool) -> anyhow::Result<()> {
+fn set(root: &Root, paths: &[&str], diskseq: Option<u64>, read_only: bool) -> anyhow::Result<()> {
     let jobs: Vec<Job> = paths
         .iter()
         .map(|path| Job {
-            diskseq: Some(diskseq),
+            diskseq,
             path: path.to_string(),
             request: WorkerRequest::SetReadOnly { path: path.to_string(), read_only },
         })

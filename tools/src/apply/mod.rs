@@ -178,6 +178,8 @@ impl Door {
                 (dm::create(&act, &self.root, name, uuid, table, *read_only, on), Some(act))
             }
             Step::DmRemove { name } => (dm::remove(&act, name), Some(act)),
+            Step::DmFreeze { name } => (dm::freeze(&act, name), Some(act)),
+            Step::DmReadOnly { device } => (guard::map_read_only(&act, &self.root, device), Some(act)),
             Step::SparseFile { path, size } => (overlay::sparse_file(&act, path, *size), Some(act)),
             Step::RemoveFile { path } => (overlay::remove_file(&act, path), Some(act)),
             Step::BtrfsForget { device } => (overlay::forget(&act, device), Some(act)),

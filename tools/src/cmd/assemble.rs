@@ -1,6 +1,7 @@
 //! `rescue assemble`: the arrays that the disks hold, started, and the volume groups upon them. Each by itself: one that
 //! is refused never keeps another from being started. What is decided is in `model::md` and `model::lvm`.
 
+pub mod copy;
 mod stop;
 
 use super::volumes::{self, GroupLine, Groups};
@@ -14,7 +15,8 @@ use host::sysfs::Node;
 use model::consent;
 use model::lvm;
 use model::md::conf::{self, Conf, Entry};
-use model::md::{self, Judgement, Names, Part, Refusal, Wishes};
+use model::md::{self, Judgement, Name, Names, Part, Refusal, Wishes, Writes};
+use model::overlay::{self, Plan, Purpose};
 use model::plan::Step;
 use model::status::status;
 use model::storage::{Array, Device, Id, Storage};
@@ -38,8 +40,9 @@ use std::path::{Path, PathBuf};
 /// from /dev/md127 downwards, with a link below /dev/md. Of an mdadm.conf nothing but its ARRAY
 /// lines with a UUID is used; what is wrong in it is named with its line.
 ///
-/// Volumes of LVM that the kernel writes to as they start (RAID, mirrors, thin pools, caches) are
-/// refused for reading: rescue overlay makes them safe to start. Of two groups with one name, and of a
+/// What the kernel writes to as it starts, even to be read (a journal, a reshape under way; RAID, mirrors,
+/// thin pools and caches of LVM), is started as a copy in memory: its members get overlays, as those of rescue
+/// overlay, that --stop drops again. What is written goes there, and a reshape stays where it is. Of two groups with one name, and of a
 /// group that belongs to another system, each is started when it is named, by its UUID.
 ///
 /// Exits with 0 when every array that was found (or named) runs, degraded or not, also when it
@@ -103,6 +106,8 @@ struct Line {
     missing: Vec<u32>,
     /// It was not stopped cleanly when it was last used.
     dirty: bool,
+    /// It runs from overlays of its members, and not from these.
+    copy: bool,
     /// Why it is not started, or not under the name that it asks for.
     reason: Option<String>,
     /// What a person could do about it.
@@ -178,8 +183,10 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let with = args.with.iter().map(|text| chosen(&storage, text)).collect::<anyhow::Result<Vec<Id>>>()?;
     let wishes = lvm::Wishes { writable: args.rw, named: false, partial: args.partial, with: &with };
     let mut groups = Groups::new(context, &typed, args.dry_run, wishes, &args.arrays);
-    for _ in 0..PASSES {
+    // Each copy is started in a pass of its own.
+    for _ in 0..PASSES + storage.arrays.len() + storage.volumes.len() {
         // Arrays first: a group may stand on them, and its PVs are seen on their members until they run.
+        let with = overlay::and_overlays(&storage, &with);
         let mut started = work.pass(&storage, &mut names, &with);
         if started == 0 {
             started = groups.pass(&storage);
@@ -276,13 +283,17 @@ impl Work<'_> {
                 Some(device) => self.running(storage, device, &judgement),
                 None => self.start(storage, judgement, names, &wishes),
             };
-            if line.state == State::Started {
-                started += 1;
-            }
+            let is_started = line.state == State::Started;
+            let is_new_copy = is_started && line.copy;
+            started += usize::from(is_started);
             if matches!(line.state, State::Started | State::Failed | State::ToStart) {
                 self.tried.insert(array.uuid.clone());
             }
             self.lines.insert(array.uuid.clone(), line);
+            if is_new_copy {
+                // There are overlays now, and their store: the rest is judged by a new look.
+                break;
+            }
         }
         started
     }
@@ -327,6 +338,7 @@ impl Work<'_> {
             left_out: Vec::new(),
             missing: Vec::new(),
             read_only,
+            copy: overlay::is_for_reading(storage, device),
             ..self.line(storage, judgement, State::Running)
         };
         if !md::is_running(&md) {
@@ -390,19 +402,87 @@ impl Work<'_> {
             line.advice = refusal.advice(&judgement, &name.device);
             return line;
         }
+        let members: Vec<&Device> =
+            judgement.members.iter().filter_map(|member| storage.get(&member.id)).collect();
+        let is_throw_away = members.iter().all(|member| overlay::is_throw_away(storage, member));
+        let is_for_reading = members.iter().any(|member| overlay::is_for_reading(storage, member));
+        let copied = judgement.writes.filter(|_| !is_throw_away).map(|writes| {
+            let ids: Vec<Id> = members.iter().map(|member| member.id.clone()).collect();
+            (writes, copy::plan(self.context, storage, &ids))
+        });
+        if let Some((writes, Err(refusal))) = &copied {
+            line.state = State::Refused;
+            line.reason = Some(copy::refused(&writes.to_string(), refusal));
+            line.advice = copy::advice(refusal, None, &judgement.uuid);
+            return line;
+        }
         let name = names.choose(&judgement, wanted);
         line.device = Some(name.device.clone());
         line.link = name.link.clone();
         line.reason = name.note.clone();
-        let outcome = md::assemble(storage, &judgement, &name, wishes, self.typed)
-            .map_err(Into::into)
-            .and_then(|steps| self.make(&steps));
+        line.copy = is_for_reading;
+        if let Some((writes, Ok(plan))) = &copied {
+            self.start_copy(storage, &judgement, &name, (*writes, plan), &mut line);
+            return line;
+        }
+        let steps = if is_throw_away && !(wishes.writable && is_for_reading) {
+            // Nothing may go on that writes every block: a reshape, a resync.
+            let purpose = if wishes.writable { Purpose::Overlay } else { Purpose::Assemble };
+            overlay::start(storage, &judgement, &name, purpose, self.typed)
+        } else {
+            md::assemble(storage, &judgement, &name, wishes, self.typed)
+        };
+        let outcome = steps.map_err(Into::into).and_then(|steps| self.make(&steps));
         match outcome {
             Ok(texts) if self.args.dry_run => line.steps = texts,
             Ok(_) => line.state = State::Started,
             Err(error) => (line.state, line.reason) = (State::Failed, Some(format!("{error:#}"))),
         }
         line
+    }
+
+    /// From overlays of every member, that are made for it.
+    fn start_copy(
+        &self,
+        storage: &Storage,
+        judgement: &Judgement,
+        name: &Name,
+        (writes, plan): (Writes, &Plan),
+        line: &mut Line,
+    ) {
+        line.copy = true;
+        let told = copy::told(&writes.to_string(), &name.device);
+        line.reason = Some(line.reason.take().map_or_else(|| told.clone(), |note| format!("{told}; {note}")));
+        let outcome = if self.args.dry_run {
+            overlay::start(storage, judgement, name, Purpose::Assemble, self.typed).map_err(Into::into).map(
+                |steps| {
+                    let steps = steps.into_iter().map(|step| copy::with_overlays(plan, step));
+                    line.steps = plan.steps.iter().cloned().chain(steps).map(|step| step.text()).collect();
+                },
+            )
+        } else {
+            self.start_from(plan, judgement, name)
+        };
+        match outcome {
+            Ok(()) if self.args.dry_run => {}
+            Ok(()) => line.state = State::Started,
+            Err(error) => {
+                (line.state, line.reason) = (State::Failed, Some(format!("as a copy in memory: {error:#}")));
+                copy::clear(self.context, self.typed);
+            }
+        }
+    }
+
+    fn start_from(&self, plan: &Plan, judgement: &Judgement, name: &Name) -> anyhow::Result<()> {
+        let storage = copy::lay(self.context, self.typed, plan)?;
+        let array = storage.arrays.iter().find(|array| array.uuid == judgement.uuid);
+        let array = array.context("find its members in the overlays of them")?;
+        let found = md::judge(&storage, array, &Wishes::default());
+        if let Some(refusal) = &found.refusal {
+            bail!("{refusal}");
+        }
+        let steps = overlay::start(&storage, &found, name, Purpose::Assemble, self.typed)?;
+        Door::open(self.context, self.typed)?.make_all(&steps).map(drop)
     }
 
     /// The steps as texts, and made unless this is a dry run.
@@ -440,6 +520,7 @@ impl Work<'_> {
             left_out: self.left_out(storage, judgement),
             missing: judgement.missing.clone(),
             dirty: judgement.dirty,
+            copy: false,
             reason: None,
             advice: None,
             steps: Vec::new(),
@@ -511,8 +592,11 @@ impl Work<'_> {
         }
         if self.args.dry_run {
             let steps = lines.iter().flat_map(|line| &line.steps);
-            let of_arrays: String = steps.map(|text| format!("{text}\n")).collect();
-            return Ok(Answer::text(of_arrays + &volumes::shown(&groups), exit));
+            let steps = steps.chain(groups.iter().flat_map(|group| &group.steps));
+            // The store of overlays, and a module, are there once.
+            let mut told = BTreeSet::new();
+            let text = steps.filter(|text| told.insert(*text)).map(|text| format!("{text}\n"));
+            return Ok(Answer::text(text.collect::<String>(), exit));
         }
         let (arrays, groups) = (screen(&lines), volumes::screen(&groups));
         let between = if arrays.is_empty() || groups.is_empty() { "" } else { "\n" };
@@ -546,6 +630,9 @@ fn notices(line: &Line, rw: bool, unread: &[&str]) -> Vec<String> {
         State::Refused => texts.push(format!("{array} is not started: {reason}{advice}")),
         State::Running if !reason.is_empty() => texts.push(format!("{array} {reason}{advice}")),
         State::Failed => texts.push(format!("{array}: {reason}")),
+        State::Started | State::ToStart if line.copy && !reason.is_empty() => {
+            texts.push(format!("{array} is {reason}"));
+        }
         State::Started | State::ToStart if !reason.is_empty() => texts.push(format!("{array}: {reason}")),
         State::Started | State::ToStart | State::Running => {}
     }
@@ -580,9 +667,10 @@ fn screen(lines: &[Line]) -> String {
         .iter()
         .map(|line| {
             let mode = if line.read_only { "read-only" } else { "read-write" };
+            let copy = if line.copy { " copy" } else { "" };
             let state = match line.state {
-                State::Started | State::ToStart => mode.to_string(),
-                State::Running => format!("{mode}, as before"),
+                State::Started | State::ToStart => format!("{mode}{copy}"),
+                State::Running => format!("{mode}{copy}, as before"),
                 State::Refused | State::Failed => "not started".to_string(),
             };
             vec![

@@ -204,15 +204,14 @@ fn start_arrays(context: &Context, typed: &str, plan: &Plan, conf: &Conf) -> (St
             if !tried.insert(array.uuid.clone()) {
                 continue;
             }
-            let wishes = Wishes { writable: true, ..Wishes::default() };
-            let judgement = md::judge(&storage, array, &wishes);
+            let judgement = md::judge(&storage, array, &Wishes::default());
             if let Some(refusal) = &judgement.refusal {
                 notice(context.name, &format!("{} is not started: {refusal}", Untrusted(&judgement.name)));
                 failed += 1;
                 continue;
             }
             let name = names.choose(&judgement, conf.name(&array.uuid));
-            let outcome = overlay::start(&storage, &judgement, &name, typed)
+            let outcome = overlay::start(&storage, &judgement, &name, Purpose::Overlay, typed)
                 .map_err(anyhow::Error::from)
                 .and_then(|steps| Door::open(context, typed)?.make_all(&steps));
             match outcome {

@@ -145,6 +145,9 @@ fn screen(picture: &Picture, colour: Colour, utf8: bool) -> String {
             for left in &array.left_out {
                 out += &format!("    not used: {}\n", Untrusted(left));
             }
+            if let Some(copy) = array.copy.as_ref().filter(|_| array.refusal.is_none()) {
+                out += &format!("    to be read as a copy in memory: {copy}\n");
+            }
             if let Some(refusal) = &array.refusal {
                 out += &format!("    cannot be started: {}\n", Untrusted(refusal));
             }
@@ -193,7 +196,9 @@ fn groups(storage: &Status) -> String {
             out += &format!("    cannot be activated: {}{}\n", Untrusted(refusal), Untrusted(&advice));
         }
         for volume in group.volumes.iter().filter(|volume| !volume.active) {
-            let refusal = volume.refusal.as_ref().map(|refusal| format!("; {refusal}")).unwrap_or_default();
+            let refusal = volume.refusal.as_ref().map(|refusal| format!("; {refusal}"));
+            let copy = volume.copy.as_ref().map(|why| format!("; to be read as a copy in memory: {why}"));
+            let refusal = refusal.or(copy).unwrap_or_default();
             out += &format!(
                 "    {} {} {}, not active{}\n",
                 Untrusted(&volume.name),

@@ -1,13 +1,15 @@
 //! The part of `rescue assemble` that is LVM's: the volume groups that were found, activated through the bundled lvm2.
 //! What is decided is in `model::lvm`; what LVM made is looked at afterwards, since its status tells little.
 
-use super::assemble::State;
+use super::assemble::{State, copy};
 use super::writable::drive;
 use crate::apply::{Door, Made};
 use crate::scan::Scan;
 use crate::tool::Context;
+use anyhow::{Context as _, bail, ensure};
 use contract::exit;
 use model::lvm::{self, Judgement, Lv, Wishes};
+use model::overlay;
 use model::plan::Step;
 use model::storage::{Device, Storage, VolumeGroup};
 use model::text::{Column, Untrusted, size, table};
@@ -27,6 +29,9 @@ pub struct GroupLine {
     left_out: Vec<Unused>,
     volumes: Vec<VolumeLine>,
     notes: Vec<String>,
+    /// What it is told as, where it was activated as a copy.
+    #[serde(skip)]
+    copy: Option<String>,
     /// Why none of it is activated. Hostile.
     reason: Option<String>,
     advice: Option<String>,
@@ -53,6 +58,8 @@ struct VolumeLine {
     kind: String,
     state: State,
     read_only: bool,
+    /// It stands on overlays of the PVs, and not on these.
+    copy: bool,
     /// Hostile.
     reason: Option<String>,
     advice: Option<String>,
@@ -107,14 +114,85 @@ impl<'a> Groups<'a> {
                 .map(|lv| lv.name.as_str())
                 .collect();
             let mut line = line(storage, &judgement, &volumes, &wishes);
+            let is_copy = !to_activate.is_empty() && volumes.iter().any(|lv| is_copied(lv));
+            let to_activate = match is_copy {
+                true => self.activate_copy(storage, &judgement, to_activate, &wishes, &mut line),
+                false => to_activate,
+            };
             if !to_activate.is_empty() {
-                self.tried.insert(group.uuid.clone());
                 self.activate(storage, &judgement, &to_activate, &wishes, &mut line);
+            }
+            let tried =
+                line.volumes.iter().any(|volume| matches!(volume.state, State::Started | State::Failed));
+            if tried || !line.steps.is_empty() {
+                self.tried.insert(group.uuid.clone());
                 started += usize::from(!self.dry_run);
             }
             self.lines.insert(group.uuid.clone(), line);
+            if is_copy && !self.dry_run {
+                // There are overlays now, and their store: the rest is judged by a new look.
+                if tried {
+                    break;
+                }
+            }
         }
         started
+    }
+
+    /// From overlays of every PV, that are made for it. Returns what can be activated from the PVs themselves where
+    /// there can be none.
+    fn activate_copy<'v>(
+        &self,
+        storage: &Storage,
+        judgement: &Judgement,
+        volumes: Vec<&'v str>,
+        wishes: &Wishes<'_>,
+        line: &mut GroupLine,
+    ) -> Vec<&'v str> {
+        let members: Vec<_> = judgement.used.iter().map(|used| used.id.clone()).collect();
+        let plan = match copy::plan(self.context, storage, &members) {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                line.without_copy(judgement, &refusal);
+                let plain =
+                    |name: &&str| !judgement.volumes.iter().any(|lv| lv.name == *name && is_copied(lv));
+                return volumes.into_iter().filter(plain).collect();
+            }
+        };
+        let why =
+            judgement.volumes.iter().find_map(|lv| lv.writes.filter(|_| is_copied(lv))).unwrap_or_default();
+        line.copy = Some(copy::told(why, &judgement.name));
+        for volume in line.volumes.iter_mut().filter(|volume| volume.state == State::ToStart) {
+            volume.copy = true;
+        }
+        if self.dry_run {
+            let mut judged = Judgement { throwaway: true, for_reading: true, ..judgement.clone() };
+            for used in &mut judged.used {
+                used.path = copy::path_of(&plan, &used.path).unwrap_or_else(|| used.path.clone());
+            }
+            self.activate(storage, &judged, &volumes, wishes, line);
+            line.steps.splice(0..0, plan.steps.iter().map(Step::text));
+            return Vec::new();
+        }
+        let outcome = copy::lay(self.context, self.typed, &plan).and_then(|storage| {
+            let group = storage.volumes.iter().find(|group| group.uuid == judgement.uuid);
+            let group = group.context("find its PVs in the overlays of them")?;
+            let with = overlay::and_overlays(&storage, wishes.with);
+            let judged = lvm::judge(&storage, group, &Wishes { with: &with, ..*wishes });
+            if let Some(refusal) = &judged.refusal {
+                bail!("{refusal}");
+            }
+            ensure!(judged.throwaway, "its PVs are not read through their overlays");
+            self.activate(&storage, &judged, &volumes, wishes, line);
+            Ok(())
+        });
+        if let Err(error) = outcome {
+            line.fail(&volumes, &format!("as a copy in memory: {error:#}"));
+        }
+        if !line.volumes.iter().any(|volume| volume.state == State::Started) {
+            copy::clear(self.context, self.typed);
+        }
+        Vec::new()
     }
 
     fn activate(
@@ -131,6 +209,9 @@ impl<'a> Groups<'a> {
         };
         line.steps = steps.iter().map(Step::text).collect();
         if self.dry_run {
+            if judgement.for_reading {
+                line.steps.extend(lvm::hold(storage, judgement, volumes).iter().map(Step::text));
+            }
             return;
         }
         let outcome = self.make(&steps);
@@ -157,6 +238,36 @@ impl<'a> Groups<'a> {
         };
         line.fail(&failed, &words);
         self.hold_to_reading(wishes, judgement, line);
+        self.hold_still(storage, judgement, line);
+    }
+
+    /// A copy that is only to be read.
+    fn hold_still(&self, storage: &Storage, judgement: &Judgement, line: &mut GroupLine) {
+        if !judgement.for_reading {
+            return;
+        }
+        let started: Vec<String> = line
+            .volumes
+            .iter()
+            .filter(|one| one.state == State::Started)
+            .map(|one| one.name.clone())
+            .collect();
+        let started: Vec<&str> = started.iter().map(String::as_str).collect();
+        for step in lvm::hold(storage, judgement, &started) {
+            let held = Door::open(self.context, self.typed).and_then(|mut door| door.make(&step));
+            let of_volume = |volume: &&mut VolumeLine| {
+                matches!(&step, Step::DmReadOnly { device } if *device == format!("/dev/mapper/{}",
+                    lvm::mapped_name(&judgement.name, &volume.name)))
+            };
+            match (held, line.volumes.iter_mut().find(of_volume)) {
+                (Ok(_), Some(volume)) => volume.read_only = true,
+                (Ok(_), None) => {}
+                (Err(error), Some(volume)) => {
+                    volume.reason = Some(format!("it can be written, in memory: {error:#}"));
+                }
+                (Err(error), None) => line.notes.push(format!("it may resync, in memory: {error:#}")),
+            }
+        }
     }
 
     /// The words of LVM. What was made writable before a call that brought nothing about is taken back.
@@ -179,7 +290,7 @@ impl<'a> Groups<'a> {
             line.volumes.iter_mut().filter(|volume| volume.state == State::Started && !volume.read_only)
         {
             volume.state = State::Failed;
-            let name = mapped(&judgement.name, &volume.name);
+            let name = lvm::mapped_name(&judgement.name, &volume.name);
             let step = Step::DmRemove { name };
             let taken = Door::open(self.context, self.typed).and_then(|mut door| door.make(&step));
             volume.reason = Some(match taken {
@@ -197,17 +308,26 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// `vg-root`, with each `-` of theirs doubled.
-fn mapped(group: &str, volume: &str) -> String {
-    format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--"))
-}
-
 impl GroupLine {
     fn fail(&mut self, volumes: &[&str], reason: &str) {
         for volume in &mut self.volumes {
             if volumes.contains(&volume.name.as_str()) {
                 (volume.state, volume.reason) = (State::Failed, Some(reason.to_string()));
             }
+        }
+    }
+
+    /// Volumes that would have to be a copy, and cannot.
+    fn without_copy(&mut self, judgement: &Judgement, refusal: &overlay::Refusal) {
+        for volume in self.volumes.iter_mut().filter(|volume| volume.state == State::ToStart) {
+            let Some(lv) = judgement.volumes.iter().find(|lv| lv.name == volume.name && is_copied(lv)) else {
+                continue;
+            };
+            let why = lv.writes.unwrap_or_default();
+            volume.state = State::Refused;
+            volume.reason = Some(copy::refused(why, refusal));
+            let own = format!("{}/{}", judgement.name, lv.name);
+            volume.advice = copy::advice(refusal, Some(&judgement.name), &own);
         }
     }
 
@@ -243,6 +363,11 @@ impl GroupLine {
             texts.push(format!("{name} is not activated: {}{}", Untrusted(reason), advice(&self.advice)));
             return texts;
         }
+        if let Some(copy) =
+            self.copy.as_ref().filter(|_| self.volumes.iter().any(|one| one.copy && one.state.is_well()))
+        {
+            texts.push(format!("{name} is {copy}"));
+        }
         for volume in &self.volumes {
             let Some(reason) = &volume.reason else { continue };
             let told = match volume.state {
@@ -259,8 +384,8 @@ impl GroupLine {
 fn line(storage: &Storage, judgement: &Judgement, volumes: &[&Lv], wishes: &Wishes<'_>) -> GroupLine {
     let volume = |lv: &&Lv| {
         let device = lv.active.as_ref().and_then(|id| storage.get(id));
-        let read_only =
-            device.map_or(!wishes.writable && !judgement.throwaway, |device| device.block.read_only);
+        let is_read = !wishes.writable && (!judgement.throwaway || judgement.for_reading);
+        let read_only = device.map_or(is_read, |device| device.block.read_only);
         let mut line = VolumeLine {
             name: lv.name.clone(),
             path: format!("/dev/{}/{}", judgement.name, lv.name),
@@ -268,6 +393,7 @@ fn line(storage: &Storage, judgement: &Judgement, volumes: &[&Lv], wishes: &Wish
             kind: lv.kind.clone(),
             state: State::ToStart,
             read_only,
+            copy: judgement.for_reading,
             reason: None,
             advice: None,
         };
@@ -305,10 +431,16 @@ fn line(storage: &Storage, judgement: &Judgement, volumes: &[&Lv], wishes: &Wish
             .collect(),
         volumes: volumes.iter().map(volume).collect(),
         notes: judgement.notes.clone(),
+        copy: None,
         reason: judgement.refusal.as_ref().map(ToString::to_string),
         advice: judgement.advice(),
         steps: Vec::new(),
     }
+}
+
+/// A volume that is activated as a copy alone.
+fn is_copied(lv: &Lv) -> bool {
+    lv.writes.is_some() && lv.active.is_none() && lv.refusal.is_none()
 }
 
 /// Whether a person means this group: by its name, UUID or volume, or by a device of it.
@@ -336,9 +468,10 @@ pub fn screen(lines: &[GroupLine]) -> String {
         let group = if line.name.is_empty() { &line.uuid } else { &line.name };
         for volume in &line.volumes {
             let mode = if volume.read_only { "read-only" } else { "read-write" };
+            let copy = if volume.copy { " copy" } else { "" };
             let state = match volume.state {
-                State::Started | State::ToStart => mode.to_string(),
-                State::Running => format!("{mode}, as before"),
+                State::Started | State::ToStart => format!("{mode}{copy}"),
+                State::Running => format!("{mode}{copy}, as before"),
                 State::Refused | State::Failed => "not active".to_string(),
             };
             let name = if line.name.is_empty() { group.clone() } else { volume.path.clone() };
@@ -385,11 +518,6 @@ pub fn status_of(all: usize, well: usize) -> i32 {
 /// is mounted.
 pub fn is_mapped(device: &Device) -> bool {
     lvm::is_volume(device) || model::luks::is_opened(device)
-}
-
-/// Steps as texts, for a dry run.
-pub fn shown(lines: &[GroupLine]) -> String {
-    lines.iter().flat_map(|line| &line.steps).map(|text| format!("{text}\n")).collect()
 }
 
 /// The step that takes one away.

@@ -33,6 +33,16 @@ const fn degraded(
     Case { set, array, mdstat, said, status: 0 }
 }
 
+/// The kernel writes to it as it starts: read through overlays of every member.
+const fn copied(
+    set: &'static str,
+    array: &'static str,
+    mdstat: &'static [&'static str],
+    said: &'static [&'static str],
+) -> Case {
+    Case { set, array, mdstat, said, status: 0 }
+}
+
 const fn refused(set: &'static str, said: &'static [&'static str]) -> Case {
     Case { set, array: "", mdstat: &[], said, status: 2 }
 }
@@ -56,8 +66,8 @@ const CASES: &[Case] = &[
         "raid5-dirty-degraded",
         &["2 of 3 members", "was being written", "mdadm --assemble --force /dev/md51 /dev/sda /dev/sdb"],
     ),
-    refused("raid5-journal", &["has a journal", "rescue assemble --rw /dev/sda"]),
-    refused("raid5-reshape", &["being reshaped", "mdadm --assemble /dev/md52 /dev/sda"]),
+    copied("raid5-journal", "md53", &["raid5", "[3/3] [UUU]", "dm-"], &["it has a journal"]),
+    copied("raid5-reshape", "md52", &["raid5", "[4/4] [UUUU]", "dm-"], &["it was being reshaped"]),
 ];
 
 pub fn hotplug(bench: &Bench) -> Result<()> {
@@ -81,6 +91,11 @@ pub fn hotplug(bench: &Bench) -> Result<()> {
             holds(&mdstat, &[&format!("{} : active (read-only)", case.array)])?;
             holds(&mdstat, case.mdstat)
         });
+        if case.mdstat.contains(&"dm-") {
+            bench.check(&format!("{set} is a copy in memory, and everything says so"), || {
+                copy(&ssh, case.array)
+            });
+        }
         if !case.array.is_empty() {
             bench.check(&format!("{set} is read, and a second look changes nothing"), || {
                 let array = case.array;
@@ -109,6 +124,8 @@ pub fn hotplug(bench: &Bench) -> Result<()> {
             ensure!(answer.status == wanted, "see status {wanted}: {answer:?}");
             let mdstat = ssh.ok("cat /proc/mdstat")?;
             ensure!(!mdstat.contains("md"), "find no array: {mdstat}");
+            let left = ssh.ok("ls /dev/mapper; mount")?;
+            ensure!(!left.contains("over-") && !left.contains("lifeboat/overlay"), "find no overlay: {left}");
             Ok(())
         });
         // Whatever happened: the next set finds an empty machine.
@@ -117,6 +134,34 @@ pub fn hotplug(bench: &Bench) -> Result<()> {
             ensure!(hashes(&disks)? == before, "keep the SHA-256 of each disk");
             Ok(())
         });
+    }
+    Ok(())
+}
+
+/// Of an array that runs from overlays: it is told to be, moves nowhere, and no verb takes it for the disks.
+fn copy(ssh: &Ssh, array: &str) -> Result<()> {
+    let again = ssh.run("rescue assemble")?;
+    holds(&again.stdout, &["read-only copy, as before"])?;
+    holds(
+        &ssh.run("rescue status")?.stdout,
+        &["a copy in memory", "overlay of /dev/sda", "made by rescue assemble"],
+    )?;
+    let members = ssh.ok(&format!("ls /sys/block/{array}/slaves"))?;
+    ensure!(members.split_whitespace().all(|name| name.starts_with("dm-")), "see overlays alone: {members}");
+    let frozen =
+        ssh.ok(&format!("cat /sys/block/{array}/md/sync_action /sys/block/{array}/md/array_state"))?;
+    ensure!(frozen.split_whitespace().eq(["frozen", "readonly"]), "see it frozen: {frozen}");
+    let node = format!("/dev/{array}");
+    for (command, why) in [
+        (format!("mount -o rw {node} /mnt"), "copy in memory"),
+        (format!("fsck -y {node}"), "copy in memory"),
+        ("rescue assemble --rw".to_string(), "copy in memory"),
+        ("rescue writable /dev/sda".to_string(), "over-sda"),
+        ("rescue overlay /dev/sda".to_string(), "over-sda"),
+    ] {
+        let answer = ssh.run(&command)?;
+        ensure!(answer.status != 0, "{command}: be refused: {answer:?}");
+        holds(&answer.stderr, &[why])?;
     }
     Ok(())
 }

@@ -163,8 +163,15 @@ fn arrays(bench: &Bench, ssh: &Ssh) {
         },
     );
     bench.check("an array with a journal, which is written as it starts, is started as a copy", || {
-        let refused = ssh.run("rescue assemble /dev/vdc")?;
-        holds(&refused.stderr, &["has a journal", "rescue overlay /dev/vd"])?;
+        let read = ssh.run("rescue assemble /dev/vdc")?;
+        holds(&read.stderr, &["/dev/md53 is a copy in memory", "has a journal", "--stop /dev/md53"])?;
+        let known = ssh.ok("mkdir -p /m && mount -o ro /dev/md53 /m && cat /m/known && umount /m")?;
+        ensure!(known.trim() == "array-53", "read the known file: {known:?}");
+        let refused = ssh.run("rescue overlay /dev/vdc")?;
+        ensure!(refused.status != 0, "not write to what is to be read: {refused:?}");
+        ssh.ok("rescue assemble --stop /dev/md53")?;
+        let maps = ssh.ok("ls /dev/mapper")?;
+        ensure!(!maps.contains("over-vd"), "see its overlays gone: {maps}");
         let made = ssh.ok("rescue overlay /dev/vdc")?;
         holds(&made, &["over-vdc", "over-vdf", "Started from them: /dev/md53"])?;
         let known =

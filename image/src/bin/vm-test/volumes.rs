@@ -53,24 +53,39 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
         holds(
             &text,
             &[
-                "kinds/raid1 is not activated: it is RAID",
-                "kinds/mirror is not activated: it is a mirror",
-                "kinds/thin is not activated: it is in a thin pool",
-                "kinds/cached is not activated: it has a cache",
-                "kinds/writecached is not activated: it has a write cache",
+                "kinds is a copy in memory, to be read (it is RAID",
+                "torn is a copy in memory, to be read (it is RAID",
+                "rescue assemble --stop kinds drops it",
+                "read-only copy",
                 "torn/half is not activated: it lies on PV",
                 "exported is not activated: it was exported",
-                "rescue overlay /dev/vd",
             ],
-        )
+        )?;
+        ensure!(
+            !text.contains("read-write") && !text.contains("can be written"),
+            "see nothing writable: {text}"
+        );
+        Ok(())
     });
     bench.check("what is active is read-only, and has its nodes without udev", || {
-        let flags = ssh.ok("for name in vg-root kinds-linear kinds-origin kinds-snap foreign-root; do blockdev --getro /dev/mapper/$name; done")?;
-        ensure!(flags.split_whitespace().eq(["1"; 5]), "see five flags set: {flags}");
+        let flags = ssh.ok("for name in vg-root kinds-linear kinds-origin kinds-snap kinds-raid1 kinds-thin kinds-cached foreign-root; do blockdev --getro /dev/mapper/$name; done")?;
+        ensure!(flags.split_whitespace().eq(["1"; 8]), "see eight flags set: {flags}");
         ssh.ok("test -b /dev/vg/root && test -b /dev/mapper/vg-root && test -b /dev/kinds/linear")?;
         let refused = ssh.run("dd if=/dev/zero of=/dev/vg/root bs=4096 count=1 conv=fsync")?;
         ensure!(refused.status != 0, "be refused: {refused:?}");
         Ok(())
+    });
+    bench.check("what stands on overlays to be read is not written by a verb, and said to be a copy", || {
+        for command in ["mount -o rw /dev/kinds/raid1 /mnt", "fsck -y /dev/kinds/linear"] {
+            let answer = ssh.run(command)?;
+            ensure!(answer.status != 0, "{command}: be refused: {answer:?}");
+            holds(&answer.stderr, &["copy in memory"])?;
+        }
+        holds(&ssh.run("rescue assemble --rw kinds")?.stderr, &["active for reading only", "--stop kinds"])?;
+        let table = ssh.ok("dmsetup deps -o devname kinds-linear")?;
+        holds(&table, &["over-vd"])?;
+        holds(&ssh.run("rescue status")?.stdout, &["lvm, a copy in memory", "made by rescue assemble"])
+            .map(drop)
     });
     for (device, want) in [
         ("/dev/vg/root", "lvm"),
@@ -78,6 +93,10 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
         ("/dev/kinds/striped", "striped"),
         ("/dev/kinds/origin", "origin"),
         ("/dev/kinds/snap", "origin"),
+        ("/dev/kinds/raid1", "raid1"),
+        ("/dev/kinds/mirror", "mirror"),
+        ("/dev/kinds/thin", "thin"),
+        ("/dev/kinds/cached", "cached"),
         ("/dev/torn/here", "here"),
         ("/dev/foreign/root", "foreign"),
     ] {
@@ -90,7 +109,12 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
     bench.check("on overlays RAID, a thin volume, a mirror and caches are activated, written to and read", || {
         let (a, b) = (disk("lvm-kinds", 0), disk("lvm-kinds", 1));
         // One of its PVs stands for the group.
-        ssh.ok(&format!("rescue assemble --stop kinds && rescue overlay {a} && test -b {b}"))?;
+        ssh.ok("rescue assemble --stop kinds")?;
+        let node = ssh.ok(&format!("basename $(realpath {a})"))?;
+        let own = format!("over-{}\n", node.trim());
+        let maps = ssh.ok("ls /dev/mapper")?;
+        ensure!(!maps.contains(&own) && !maps.contains("kinds"), "see its overlays gone: {maps}");
+        ssh.ok(&format!("rescue overlay {a} && test -b {b}"))?;
         let text = ends(&ssh, "rescue assemble kinds", 0)?;
         holds(&text, &["/dev/kinds/integrity", "/dev/kinds/writecached", "read-write"])?;
         for volume in ["raid1", "thin", "mirror", "cached", "linear"] {
@@ -100,7 +124,7 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
         ends(&ssh, "rescue assemble --stop kinds", 0)?;
         ssh.ok(&format!("rescue overlay --drop {a} {b}"))?;
         let maps = ssh.ok("ls /dev/mapper")?;
-        ensure!(!maps.contains("over-") && !maps.contains("kinds"), "see no overlay left: {maps}");
+        ensure!(!maps.contains(&own) && !maps.contains("kinds"), "see no overlay left: {maps}");
         Ok(())
     });
     let (luks, odd) = (disk("luks", 0), disk("luks-odd", 0));

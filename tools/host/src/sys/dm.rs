@@ -23,6 +23,7 @@ const DM_DEV_SUSPEND: libc::Ioctl = command(6);
 const DM_TABLE_LOAD: libc::Ioctl = command(9);
 const DM_TABLE_DEPS: libc::Ioctl = command(11);
 const DM_TABLE_STATUS: libc::Ioctl = command(12);
+const DM_TARGET_MSG: libc::Ioctl = command(14);
 
 // enum of flags, dm-ioctl.h
 const READONLY: u32 = 1 << 0;
@@ -142,6 +143,16 @@ fn targets(name: &str, flags: u32) -> io::Result<Vec<Target>> {
     message.header.flags = flags;
     message.send(DM_TABLE_STATUS)?;
     parse_targets(message.answer(), message.header.target_count).ok_or_else(unclear)
+}
+
+/// Tells the target at this sector something, as `dmsetup message` does.
+pub fn tell(name: &str, sector: u64, text: &str) -> io::Result<()> {
+    let mut message = Message::new(name, "")?;
+    // struct dm_target_msg: the sector, and a string with its NUL.
+    let place = message.payload.get_mut(8..8 + text.len()).filter(|_| text.len() < ROOM - 8);
+    place.ok_or_else(|| io::Error::other("the message is too long"))?.copy_from_slice(text.as_bytes());
+    message.payload[..8].copy_from_slice(&sector.to_ne_bytes());
+    message.send(DM_TARGET_MSG)
 }
 
 /// What the live table stands on.

@@ -323,13 +323,13 @@ fn a_member_that_is_used_by_another_is_left_out() {
 }
 
 #[test]
-fn what_would_be_written_as_it_starts_is_refused_with_its_reason() {
+fn what_is_not_started_is_refused_with_its_reason() {
     let reshape = Reshape { position: 0, delta_disks: 1, new_level: 5, new_layout: 2, new_chunk: 65536 };
     type Change = fn(&mut Superblock);
     let mut cases: Vec<(&str, Change, bool, Option<Refusal>)> = vec![
         ("reshape", |s| s.reshape = None, false, None),
         ("journal gone", |s| s.journal = true, true, Some(Refusal::JournalMissing)),
-        ("ppl and bad blocks", |s| (s.ppl, s.bad_blocks) = (true, true), false, Some(Refusal::Ppl)),
+        ("ppl and bad blocks", |s| (s.ppl, s.bad_blocks) = (true, true), false, None),
         ("ppl", |s| s.ppl = true, false, None),
         ("ppl, for writing", |s| s.ppl = true, true, None),
         ("cluster", |s| s.feature_map |= CLUSTERED, false, Some(Refusal::Clustered)),
@@ -345,12 +345,35 @@ fn what_would_be_written_as_it_starts_is_refused_with_its_reason() {
     }
     let mut members = whole(Level::Raid5, 3);
     members.iter_mut().for_each(|made| made.superblock.reshape = Some(reshape));
-    let judgement = judged(&members);
+    let judgement = judged_with(&members, &[], true);
     assert_eq!(judgement.refusal, Some(Refusal::Reshape));
     assert_eq!(
         Refusal::Reshape.advice(&judgement, "/dev/md2").unwrap(),
         "rescue writable /dev/sda /dev/sdb /dev/sdc && mdadm --assemble /dev/md2 /dev/sda /dev/sdb /dev/sdc"
     );
+}
+
+#[test]
+fn what_the_kernel_writes_to_as_it_starts_is_read_as_a_copy() {
+    let reshape = Reshape { position: 0, delta_disks: 1, new_level: 5, new_layout: 2, new_chunk: 65536 };
+    type Change<'a> = &'a dyn Fn(&mut Superblock);
+    let cases: &[(&str, Change<'_>, Option<Writes>)] = &[
+        ("plain", &|_| {}, None),
+        ("reshape", &|s| s.reshape = Some(reshape), Some(Writes::Reshape)),
+        ("ppl", &|s| s.ppl = true, None),
+        ("ppl and bad blocks", &|s| (s.ppl, s.bad_blocks) = (true, true), Some(Writes::Ppl)),
+    ];
+    for (label, change, want) in cases {
+        let mut members = whole(Level::Raid5, 3);
+        members.iter_mut().for_each(|made| change(&mut made.superblock));
+        let judgement = judged(&members);
+        assert_eq!((judgement.writes, judgement.refusal), (*want, None), "{label}");
+        assert!(want.is_none() || !judgement.bare, "{label}: a copy is started by its superblocks");
+        assert_eq!(judged_with(&members, &[], true).writes, None, "{label}, for writing");
+        // What is refused for itself is not copied.
+        let short = judged(&members[..1]);
+        assert!(matches!(short.refusal, Some(Refusal::TooFew { .. })), "{label}: {:?}", short.refusal);
+    }
 }
 
 #[test]
@@ -381,8 +404,12 @@ fn an_array_that_reading_would_write_to_is_read_past_its_superblocks() {
     let mut members = whole(Level::Raid1, 2);
     members[0].superblock.bitmap_log = Some(Bitmap { offset: 4096, events: Some(100), marked: true });
     members[1].superblock.bad_blocks = true;
-    assert_eq!(judged(&members).refusal, Some(Refusal::Bitmap));
+    let judgement = judged(&members);
+    assert_eq!((judgement.writes, judgement.bare, judgement.refusal), (Some(Writes::Bitmap), false, None));
     assert_eq!(judged_with(&members, &[], true).refusal, None);
+    // By its superblocks the kernel would not take it, and neither does a copy.
+    members[0].superblock.bitmap_log = Some(Bitmap { offset: 4096, events: None, marked: true });
+    assert_eq!(judged(&members).refusal, Some(Refusal::BitmapDamaged));
 }
 
 #[test]
@@ -413,7 +440,9 @@ fn a_journal_is_a_member_of_an_array_that_has_one() {
         made.superblock.clean = false;
     }
     members[3].superblock.role = Role::Journal;
-    assert_eq!(judged(&members).refusal, Some(Refusal::Journal));
+    let judgement = judged(&members);
+    assert_eq!((judgement.writes, judgement.refusal), (Some(Writes::Journal), None));
+    assert_eq!(judgement.members.len(), 4, "the journal is read through an overlay, too");
     let judgement = judged_with(&members, &[], true);
     assert_eq!((judgement.refusal, judgement.members[3].part), (None, Part::Journal));
 }

@@ -2,7 +2,7 @@
 
 use super::super::volumes;
 use super::super::writable::writer;
-use super::{Args, PASSES};
+use super::{Args, PASSES, copy};
 use crate::apply::{self, Door};
 use crate::report::{Answer, notice};
 use crate::scan::Scan;
@@ -11,12 +11,12 @@ use contract::exit;
 use model::plan::Step;
 use model::storage::{Device, Id, Storage};
 use model::text::Untrusted;
-use model::{consent, lvm};
+use model::{consent, lvm, overlay};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The running arrays, active volumes and opened devices that were named, or all; those on top of others first.
 pub fn run(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer> {
-    let (mut stopped, mut text) = (BTreeSet::new(), String::new());
+    let (mut stopped, mut text, mut dropped_text) = (BTreeSet::new(), String::new(), String::new());
     let mut failed: BTreeMap<String, String> = BTreeMap::new();
     // Real devices that one of those stood on: guarded again at the end, when nothing writes to them any more.
     let mut below: BTreeSet<Id> = BTreeSet::new();
@@ -57,10 +57,20 @@ pub fn run(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer
                 Err(error) => drop(failed.insert(path, format!("{error:#}"))),
             }
         }
-        if stopped.len() == before {
+        let has_copies = overlay::list(&storage).iter().any(|one| one.made_by == overlay::Purpose::Assemble);
+        let dropped = if !has_copies {
+            false
+        } else if args.dry_run {
+            dropped_text.clone_from(&apply::shown(&overlay::left_by_assembly(&storage, &stopped).steps));
+            false
+        } else {
+            copy::clear(context, typed)
+        };
+        if stopped.len() == before && !dropped {
             break;
         }
     }
+    text += &dropped_text;
     let storage = Scan::begin(context).examine(|_| false);
     for real in below.iter().filter_map(|id| storage.get(id)) {
         if !args.dry_run && writer(&storage, real).is_some() {

@@ -13,6 +13,11 @@ const MIB: u64 = 1 << 20;
 
 /// `struct mdp_superblock_1` of version 1.2, clean, of a mirror of two (linux/raid/md_p.h).
 fn superblock(array: u8, number: u8) -> Vec<u8> {
+    superblock_in(array, number, false)
+}
+
+/// In the middle of a reshape to another chunk size.
+fn superblock_in(array: u8, number: u8, reshape: bool) -> Vec<u8> {
     let mut bytes = vec![0; 260];
     let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
     put(0, &0xa92b_4efc_u32.to_le_bytes());
@@ -31,6 +36,12 @@ fn superblock(array: u8, number: u8) -> Vec<u8> {
     put(208, &u64::MAX.to_le_bytes());
     put(220, &2_u32.to_le_bytes());
     put(258, &1_u16.to_le_bytes());
+    if reshape {
+        put(8, &4_u32.to_le_bytes());
+        put(100, &1_u32.to_le_bytes());
+        put(104, &1024_u64.to_le_bytes());
+        put(120, &128_u32.to_le_bytes());
+    }
     let words = bytes.chunks(4).map(|word| u64::from(u32::from_le_bytes(word.try_into().unwrap())));
     let sum: u64 = words.sum();
     bytes[216..220].copy_from_slice(&((sum & 0xffff_ffff) as u32 + (sum >> 32) as u32).to_le_bytes());
@@ -188,4 +199,63 @@ fn one_that_runs_under_another_name_is_told_and_left_alone() {
     fs::create_dir_all(dir.path().join("dev/md")).unwrap();
     symlink("../md127", dir.path().join("dev/md/root")).unwrap();
     assert_eq!(names(dir.path(), &["--config", "/given"])[0], "/dev/md127 | - | - | -");
+}
+
+/// The first array in the middle of a reshape, and so much memory that is free.
+fn reshaping(memory_kib: u64) -> tempfile::TempDir {
+    let dir = machine();
+    for (name, number) in [("sda", 0), ("sdb", 1)] {
+        let mut content = vec![0; 10 * MIB as usize];
+        content[4096..4096 + 260].copy_from_slice(&superblock_in(FIRST, number, true));
+        put(dir.path(), &format!("dev/{name}"), content);
+    }
+    put(dir.path(), "proc/meminfo", format!("MemTotal: 9000000 kB\nMemAvailable: {memory_kib} kB\n"));
+    dir
+}
+
+fn dry(root: &Path, more: &[&str]) -> String {
+    let arguments: Vec<OsString> = ["--dry-run"].iter().chain(more).map(OsString::from).collect();
+    let answer = run(&context(root), &arguments).unwrap();
+    let Output::Text(text) = answer.output else { panic!("{:?}", answer.output) };
+    text
+}
+
+#[test]
+fn a_dry_run_of_a_copy_prints_overlays_of_every_member_and_the_start_from_these() {
+    let dir = reshaping(600 << 10);
+    let text = dry(dir.path(), &[&uuid(FIRST)]);
+    let lines: Vec<&str> = text.lines().collect();
+    for (count, what) in [
+        (1, "mount -t tmpfs"),
+        (1, "dmsetup create over-sda --uuid LIFEBOAT-OVERLAY-ASSEMBLE-seq:1 "),
+        (1, "dmsetup create over-sdb --uuid LIFEBOAT-OVERLAY-ASSEMBLE-seq:2 "),
+        (1, "mdadm --assemble --run --readonly /dev/md0 /dev/mapper/over-sda /dev/mapper/over-sdb"),
+        (1, "mdadm --action=frozen /dev/md0"),
+        (0, "mdadm --readwrite"),
+        (0, "rescue writable"),
+    ] {
+        assert_eq!(lines.iter().filter(|line| line.starts_with(what)).count(), count, "{what} in {text}");
+    }
+    let [line, other] = &names(dir.path(), &[])[..] else { panic!("two arrays") };
+    assert!(
+        line.contains("a copy in memory, to be read (it was being reshaped, and going on with that writes)"),
+        "{line}"
+    );
+    assert!(line.contains("rescue assemble --stop /dev/md0 drops it"), "{line}");
+    assert!(!other.contains("copy"), "{other}");
+    let refused = &names(dir.path(), &["--rw"])[0];
+    assert!(
+        refused.contains("going on with that writes") && refused.contains("mdadm --assemble /dev/md0"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_copy_for_which_there_is_no_memory_is_refused_with_the_next_command() {
+    let dir = reshaping(10 << 10);
+    let lines = names(dir.path(), &[]);
+    let want = "- | - | it was being reshaped, and going on with that writes; there can be no copy in memory: 10M of memory \
+                are free, and an overlay takes 16M at least | rescue assemble --rw 11111111-";
+    assert!(lines[0].starts_with(want), "{}", lines[0]);
+    assert_eq!(lines[1], "/dev/md0 | /dev/md/0 | - | -", "the other is started");
 }

@@ -72,6 +72,7 @@ fn storage() -> Status {
             wanted: 2,
             members: texts(),
             left_out: texts(),
+            copy: some("text"),
             refusal: some("text"),
         }],
         groups: vec![GroupLine {
@@ -88,6 +89,7 @@ fn storage() -> Status {
                 size: 1,
                 kind: "linear".to_string(),
                 active: true,
+                copy: some("text"),
                 refusal: some("text"),
             }],
             refusal: some("text"),
@@ -96,7 +98,7 @@ fn storage() -> Status {
         overlays: vec![
             overlay(Room::Free { used: 1, limit: 2 }, Purpose::Overlay),
             overlay(Room::Full, Purpose::Mount),
-            overlay(Room::Lost, Purpose::Mount),
+            overlay(Room::Lost, Purpose::Assemble),
             overlay(Room::Unknown, Purpose::Mount),
         ],
         overlay_store: Some(Store { limit: 2, used: 1 }),
