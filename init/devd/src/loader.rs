@@ -71,6 +71,8 @@ struct Bind {
     alias: String,
     /// Since when its driver looks at it; not as long as the modules for the alias are to be loaded.
     since: Option<Instant>,
+    /// Asked for once more meanwhile: the kernel shows a device in sysfs before it can be bound.
+    again: bool,
 }
 
 impl Bind {
@@ -144,10 +146,11 @@ impl Loader {
     /// Binds a device to its driver once the modules for its alias were loaded.
     pub fn bind(&self, device: Device, alias: &str, urgent: bool) {
         let mut state = self.state();
-        if state.binds.contains_key(&device) {
+        if let Some(bind) = state.binds.get_mut(&device) {
+            bind.again = bind.since.is_some();
             return;
         }
-        state.binds.insert(device.clone(), Bind { alias: alias.to_string(), since: None });
+        state.binds.insert(device.clone(), Bind { alias: alias.to_string(), since: None, again: false });
         drop(state);
         self.want(alias, urgent);
         if self.outcome(alias).is_some() {
@@ -170,9 +173,19 @@ impl Loader {
         for device in ready {
             let own = self.clone();
             let work = move || {
-                // What the driver made of it, the device's own files say.
-                let _ = own.0.root.write(format!("/sys/bus/{}/drivers_probe", device.bus), &device.name);
-                own.state().binds.remove(&device);
+                let path = format!("/sys/bus/{}/drivers_probe", device.bus);
+                loop {
+                    // What the driver made of it, the device's own files say.
+                    let _ = own.0.root.write(&path, &device.name);
+                    let mut state = own.state();
+                    match state.binds.get_mut(&device).filter(|bind| bind.again) {
+                        Some(bind) => (bind.since, bind.again) = (Some(Instant::now()), false),
+                        None => drop(state.binds.remove(&device)),
+                    }
+                    if !state.binds.contains_key(&device) {
+                        break;
+                    }
+                }
                 own.wake();
             };
             if let Err(error) = std::thread::Builder::new().stack_size(BINDER_STACK).spawn(work) {
@@ -378,6 +391,29 @@ mod tests {
         let (_, wake) = std::io::pipe().unwrap();
         let loader = Loader::new(Root::at(root).unwrap(), wake);
         (directory, loader)
+    }
+
+    #[test]
+    fn a_device_that_is_asked_for_while_it_is_bound_is_bound_once_more() {
+        let (directory, loader) = machine();
+        let path = directory.path().join("sys/bus/scsi/drivers_probe");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // Writing waits for who reads.
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        let device = Device { bus: "scsi".to_string(), name: "0:0:1:0".to_string() };
+        loader.bind(device.clone(), "scsi:t-0x00", false);
+        while loader.state().binds[&device].since.is_none() {
+            std::thread::yield_now();
+        }
+        loader.bind(device, "scsi:t-0x00", false);
+        let (mut read, mut times) = (fs::File::open(&path).unwrap(), String::new());
+        while times != "0:0:1:00:0:1:0" {
+            // None: between the two.
+            if io::Read::read_to_string(&mut read, &mut times).unwrap() == 0 {
+                std::thread::yield_now();
+            }
+        }
     }
 
     #[test]
