@@ -25,6 +25,15 @@ const THREADS: usize = 4;
 /// After this time another thread takes the place of one that is still in a module's init, and
 /// nobody waits for it any more.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The kernel tells of a device some microseconds before it lets it be bound ("not ready to probe", EINVAL; dd.c of the
+/// later 6.12), and then never looks at it again. A driver that refuses it says the same.
+const RETRIES: &[Duration] = &[
+    Duration::from_millis(2),
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+];
 /// Bytes; there may be a thousand of them.
 const BINDER_STACK: usize = 64 << 10;
 
@@ -175,8 +184,15 @@ impl Loader {
             let work = move || {
                 let path = format!("/sys/bus/{}/drivers_probe", device.bus);
                 loop {
-                    // What the driver made of it, the device's own files say.
-                    let _ = own.0.root.write(&path, &device.name);
+                    for pause in RETRIES {
+                        // What the driver made of it, the device's own files say.
+                        match own.0.root.write(&path, &device.name) {
+                            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                                std::thread::sleep(*pause);
+                            }
+                            _ => break,
+                        }
+                    }
                     let mut state = own.state();
                     match state.binds.get_mut(&device).filter(|bind| bind.again) {
                         Some(bind) => (bind.since, bind.again) = (Some(Instant::now()), false),
