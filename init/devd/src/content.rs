@@ -27,6 +27,8 @@ pub struct Contents {
     pub reports: Reports,
     /// Devices that were read or tried: which they were, and whether that still holds.
     read: BTreeMap<String, (Key, bool)>,
+    /// Devices of the batch that is under way.
+    reading: BTreeSet<String>,
     /// Closed after writing: told by the kernel for each node that is watched.
     writes: OwnedFd,
     watched: BTreeMap<i32, String>,
@@ -38,6 +40,7 @@ impl Contents {
         Ok(Contents {
             reports: Reports::new(),
             read: BTreeMap::new(),
+            reading: BTreeSet::new(),
             writes: inotify::init(flags)?,
             watched: BTreeMap::new(),
         })
@@ -66,6 +69,7 @@ impl Contents {
             facts.blocks.iter().map(|block| (block.name.as_str(), key(block))).collect();
         self.read.retain(|name, (key, _)| now.get(name.as_str()) == Some(key));
         self.reports.retain(|name, _| self.read.contains_key(name));
+        self.reading.retain(|name| self.read.contains_key(name));
         self.watched.retain(|_, name| now.contains_key(name.as_str()));
     }
 
@@ -90,12 +94,14 @@ impl Contents {
     pub fn begun(&mut self, facts: &Facts, names: &BTreeSet<String>) {
         for block in facts.blocks.iter().filter(|block| names.contains(&block.name)) {
             self.read.insert(block.name.clone(), (key(block), true));
+            self.reading.insert(block.name.clone());
             self.watch(block);
         }
     }
 
     /// One answer. `None`: nothing is known of it, and that is so until it changes.
     pub fn learn(&mut self, name: &str, outcome: Outcome<DiskReport>) {
+        self.reading.remove(name);
         match outcome {
             Outcome::Done(report) => drop(self.reports.insert(name.to_string(), report)),
             Outcome::Failed(why) | Outcome::Hung(why) => {
@@ -107,7 +113,10 @@ impl Contents {
 
     /// Those whose names by content are not known yet.
     pub fn unread(&self, facts: &Facts) -> BTreeSet<String> {
-        let is_unread = |block: &&Block| is_readable(block) && !self.read.contains_key(&block.name);
+        let is_unread = |block: &&Block| {
+            let name = &block.name;
+            is_readable(block) && (!self.read.contains_key(name) || self.reading.contains(name))
+        };
         facts.blocks.iter().filter(is_unread).map(|block| block.name.clone()).collect()
     }
 
@@ -208,6 +217,8 @@ mod tests {
         contents.forget("sda");
         assert_eq!(wanted(&contents, &machine, &[]), ["sda"]);
         assert!(contents.unread(&machine).is_empty(), "its old names hold until then");
+        contents.begun(&machine, &["sda".to_string()].into());
+        assert_eq!(contents.unread(&machine).len(), 1, "while it is read, those of a devd before us hold");
         read(&mut contents, &machine);
         let other = facts(&[disk("sda", 2)]);
         contents.retain(&other);

@@ -345,7 +345,8 @@ pub struct Activation<'a> {
 /// activate; read-only is what `read_only_volume_list` names.
 pub fn lvchange(asked: &Activation<'_>) -> Vec<String> {
     let mut argv: Vec<String> =
-        ["lvm", "lvchange", "--config", &lvm_config(asked), "-ay", "-K"].map(str::to_string).to_vec();
+        // Of a snapshot it asks whether its origin may be activated too.
+        ["lvm", "lvchange", "--config", &lvm_config(asked), "-y", "-ay", "-K"].map(str::to_string).to_vec();
     if asked.partial {
         argv.extend(["--activationmode", "partial"].map(str::to_string));
     }
@@ -471,7 +472,7 @@ mod tests {
         };
         let argv = lvchange(&asked);
         assert_eq!(argv[..3], ["lvm", "lvchange", "--config"]);
-        assert_eq!(argv[4..], ["-ay", "-K", "--activationmode", "partial", "vg/root", "vg/swap"]);
+        assert_eq!(argv[4..], ["-y", "-ay", "-K", "--activationmode", "partial", "vg/root", "vg/swap"]);
         let want = [
             r#"filter=["a|^/dev/sda1$|","a|^/dev/mapper/a\\.b\\+c$|","r|.*|"]"#,
             r#"read_only_volume_list=["vg"]"#,

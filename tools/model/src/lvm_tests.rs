@@ -169,7 +169,7 @@ fn a_whole_group_is_activated_with_exactly_its_devices() {
     assert_eq!(name, "dm-mod");
     assert!(argv[3].contains(r#"filter=["a|^/dev/sda$|","a|^/dev/sdb$|","r|.*|"]"#), "{}", argv[3]);
     assert!(argv[3].contains(r#"read_only_volume_list=["vg"]"#), "{}", argv[3]);
-    assert_eq!(argv[4..], ["-ay", "-K", "vg/lv0", "vg/lv1"]);
+    assert_eq!(argv[4..], ["-y", "-ay", "-K", "vg/lv0", "vg/lv1"]);
 }
 
 #[test]

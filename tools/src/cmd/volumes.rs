@@ -230,6 +230,16 @@ impl<'a> Groups<'a> {
                 Some(_) | None => {}
             }
         }
+        // A failure takes the steps before it back, and so the guard: what runs for writing all the same needs it open.
+        let runs = |one: &VolumeLine| one.state == State::Started && !one.read_only;
+        if outcome.is_err() && line.volumes.iter().any(runs) {
+            let open = |step: &&Step| matches!(step, Step::SetWritable { .. });
+            let open: Vec<Step> = steps.iter().filter(open).cloned().collect();
+            if let Err(error) = self.make(&open) {
+                line.notes
+                    .push(format!("its PVs are guarded again, and what is written to it fails: {error:#}"));
+            }
+        }
         let failed: Vec<&str> = failed.iter().map(String::as_str).collect();
         let words = match &outcome {
             Ok(words) if words.is_empty() => "LVM did not activate it, and did not say why".to_string(),
