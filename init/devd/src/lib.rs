@@ -176,11 +176,10 @@ impl Devd {
             self.look_whether_settled();
             self.loader.relieve();
             self.publish();
-            let loads = !self.loader.is_quiet();
-            if self.settled && self.drivers_came && !loads {
+            if self.settled && self.drivers_came && self.loader.is_quiet() {
                 self.plug_in();
             }
-            let busy = !self.settled || !self.pending.is_empty() || !self.is_idle() || loads;
+            let busy = !self.settled || !self.pending.is_empty() || !self.is_idle();
             let hangs = self.failed.values().any(|(_, hung)| *hung);
             let timeout = match busy {
                 true => Some(TICK),
@@ -234,7 +233,7 @@ impl Devd {
 
     /// Nothing is under way.
     fn is_idle(&self) -> bool {
-        self.asked.is_empty() && !self.reading && !(self.unread && self.may_read)
+        self.loader.is_quiet() && self.asked.is_empty() && !self.reading && !(self.unread && self.may_read)
     }
 
     /// Asks for the modules of network cards; where there are none yet, of everything.
@@ -527,8 +526,7 @@ impl Devd {
     }
 
     fn look_whether_settled(&mut self) {
-        let quiet =
-            self.plugged_in && self.loader.is_quiet() && self.is_idle() && self.last_news.elapsed() >= QUIET;
+        let quiet = self.plugged_in && self.is_idle() && self.last_news.elapsed() >= QUIET;
         if !self.settled && quiet && self.may_read && self.layers_done {
             self.settled = true;
             host::events::tell(&Event::Settled { disks: self.disks.len() as u32 });
@@ -628,9 +626,7 @@ impl Devd {
         let pending = std::mem::take(&mut self.pending);
         for one in pending {
             let answer = match &one.request {
-                DevdRequest::Settle { .. } if self.settled && self.is_idle() && self.loader.is_quiet() => {
-                    Some(Reply::Done)
-                }
+                DevdRequest::Settle { .. } if self.settled && self.is_idle() => Some(Reply::Done),
                 DevdRequest::Guard if self.asked.is_empty() => Some(Reply::Done),
                 DevdRequest::Settle { .. } | DevdRequest::Guard => None,
                 DevdRequest::Module { name } => match self.loader.outcome(name) {

@@ -196,10 +196,10 @@ impl Loader {
                     let mut state = own.state();
                     match state.binds.get_mut(&device).filter(|bind| bind.again) {
                         Some(bind) => (bind.since, bind.again) = (Some(Instant::now()), false),
-                        None => drop(state.binds.remove(&device)),
-                    }
-                    if !state.binds.contains_key(&device) {
-                        break;
+                        None => {
+                            state.binds.remove(&device);
+                            break;
+                        }
                     }
                 }
                 own.wake();

@@ -106,7 +106,7 @@ impl Index {
             let node = self.node(offset)?;
             rest = rest.strip_prefix(node.prefix)?;
             let Some((byte, behind)) = rest.split_first() else {
-                return self.values(&node).into_iter().next();
+                return self.prioritised(&node).into_iter().min().map(|(_, value)| value);
             };
             (offset, rest) = (node.child(*byte)?, behind);
         }
@@ -218,12 +218,6 @@ impl Index {
             at = next;
         }
         found
-    }
-
-    fn values(&self, node: &Node) -> Vec<String> {
-        let mut found = self.prioritised(node);
-        found.sort();
-        found.into_iter().map(|(_, value)| value).collect()
     }
 }
 
