@@ -6,6 +6,7 @@ use crate::read::ReadAt;
 use crate::table::Table;
 use crate::volume::Volume;
 use serde::{Deserialize, Serialize};
+use std::fmt::LowerHex;
 
 /// Sixteen bytes as the format prints them. GPT's mixed endianness is resolved by its parser.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +51,17 @@ pub enum Health {
     Unchecked,
     /// One line: the field and what is wrong with it.
     Damaged(String),
+}
+
+impl Health {
+    /// Of a checksum, shown in as many hexadecimal digits as it has: `sum` is what the device says.
+    pub fn of_checksum<T: PartialEq + LowerHex>(sum: T, should: T) -> Health {
+        let digits = 2 * size_of::<T>();
+        match sum == should {
+            true => Health::Sound,
+            false => Health::Damaged(format!("checksum {sum:0digits$x} should be {should:0digits$x}")),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

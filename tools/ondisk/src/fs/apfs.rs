@@ -31,10 +31,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     found.set_fs_block_size(block_size);
     found.set_block_size(block_size);
     let should = fletcher64(block.get(8..)?);
-    found.health = match sum == should {
-        true => Health::Sound,
-        false => Health::Damaged(format!("checksum {sum:016x} should be {should:016x}")),
-    };
+    found.health = Health::of_checksum(sum, should);
     found.set_length(blocks.saturating_mul(block_size.into()), device);
     Some(found)
 }

@@ -41,8 +41,7 @@ fn probe(device: &dyn ReadAt, magic: Option<&Magic>) -> Option<Signature> {
     found.tag("ENDIANNESS", if big { "BIG" } else { "LITTLE" });
     if flags & VERSION_2 != 0 && (BYTES as u32..=SUMMED_MAX).contains(&size) {
         found.health = match device.bytes(0, size as usize).ok().map(|bytes| sum(&bytes)) {
-            Some(should) if should == checksum => Health::Sound,
-            Some(should) => Health::Damaged(format!("checksum {checksum:08x} should be {should:08x}")),
+            Some(should) => Health::of_checksum(checksum, should),
             None => Health::Damaged(format!("its {size} bytes cannot be read")),
         };
     }

@@ -20,10 +20,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     let sum = le32(&sb, SUMMED)?;
     let should = crc32c::crc32c(sb.get(..SUMMED)?);
     let mut found = Signature::new("mpool", Usage::Filesystem, 0);
-    found.health = match sum == should {
-        true => Health::Sound,
-        false => Health::Damaged(format!("checksum {sum:08x} should be {should:08x}")),
-    };
+    found.health = Health::of_checksum(sum, should);
     found.set_label(sb.get(8..40)?);
     found.set_uuid(uuid(&sb, 40)?);
     Some(found)

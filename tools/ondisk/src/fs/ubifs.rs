@@ -30,10 +30,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     }
     let should = crc32_le(u32::MAX, node.get(8..)?);
     let mut found = Signature::new("ubifs", Usage::Filesystem, 0);
-    found.health = match sum == should {
-        true => Health::Sound,
-        false => Health::Damaged(format!("checksum {sum:08x} should be {should:08x}")),
-    };
+    found.health = Health::of_checksum(sum, should);
     found.set_uuid(uuid(&node, 108)?);
     found.set_version(format!("w{version}r{read_version}"));
     found.set_fs_size(u64::from(block_size) * u64::from(blocks));

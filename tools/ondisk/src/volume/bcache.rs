@@ -37,10 +37,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     found.set_label(label);
     found.set_block_size(u32::from(block_size) * 512);
     let should = crc64_we(sb.get(8..KEYS_AT + 8 * usize::from(keys))?);
-    found.health = match sum == should {
-        true => Health::Sound,
-        false => Health::Damaged(format!("checksum {sum:016x} should be {should:016x}")),
-    };
+    found.health = Health::of_checksum(sum, should);
     // BDEV_STATE of a device that is cached: its last state may be in the cache alone.
     if matches!(version, 1 | 4 | 6) && le64(&sb, 104)? >> 61 & 3 == 2 {
         found.dirty = true;

@@ -23,8 +23,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
         let mut found = Signature::new("isw_raid_member", Usage::Raid, at);
         found.set_version(format!("{:>6}", utf8(anchor.get(SIGNATURE.len()..32)?)));
         found.health = match device_sum(device, at, sector, &anchor, size) {
-            Some(should) if should == sum => Health::Sound,
-            Some(should) => Health::Damaged(format!("checksum {sum:08x} should be {should:08x}")),
+            Some(should) => Health::of_checksum(sum, should),
             None => Health::Damaged(format!("its {size} bytes cannot be read")),
         };
         Some(found)

@@ -28,10 +28,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
         return None;
     }
     let mut found = Signature::new("ubi", Usage::Raid, 0);
-    found.health = match sum == should {
-        true => Health::Sound,
-        false => Health::Damaged(format!("checksum {sum:08x} should be {should:08x}")),
-    };
+    found.health = Health::of_checksum(sum, should);
     found.set_version(version.to_string());
     if sequence != 0 {
         found.set_uuid_text(sequence.to_string());
