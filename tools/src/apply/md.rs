@@ -23,6 +23,10 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Time for a stopped array's device to go, which is not waited for longer: nothing depends on it.
 const GOING: Duration = Duration::from_secs(2);
+/// Time for whoever has a written array open to close it: devd looks at one as soon as a writer closed it, and the kernel
+/// refuses for as long (drivers/md/md.c: mddev_set_closing_and_sync_blockdev). mdadm waits as long.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
 /// The `metadata_version` of an array that is read past its superblocks. External: should somebody make it writable by
 /// hand, a write would wait for ever rather than be made behind their backs.
 const BARE: &str = "external:lifeboat";
@@ -84,7 +88,7 @@ pub fn set_read_only(act: &Act, root: &Root, device: &str, read_only: bool) -> a
         return start(act, root, &MdStart { read_only: false, bare: None, ..begun })
             .with_context(|| format!("{device} is stopped, and could not be started for writing"));
     }
-    array.write("array_state", if read_only { "readonly" } else { "active" }, None)?;
+    if read_only { array.quieten("readonly")? } else { array.write("array_state", "active", None)? }
     Ok(Made::Done)
 }
 
@@ -175,7 +179,7 @@ impl<'a> Array<'a> {
     /// Stops it, and waits a moment for its device to go.
     fn take_down(&self) -> anyhow::Result<()> {
         let events = uevent::open();
-        self.write("array_state", "clear", None)?;
+        self.quieten("clear")?;
         let Ok(events) = events else { return Ok(()) };
         let until = Instant::now() + GOING;
         while md::state(self.root, self.name).is_some_and(|state| state == "clear") && Instant::now() < until
@@ -190,6 +194,18 @@ impl<'a> Array<'a> {
         Ok(())
     }
 
+    /// Ends writing: to a state that the kernel allows only while nobody has the array open.
+    fn quieten(&self, state: &str) -> anyhow::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.write("array_state", state, None) {
+                Err(error) if error.is::<Busy>() && Instant::now() < until => std::thread::sleep(PAUSE),
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
     /// Writes an attribute by a worker, and says in a person's words why it could not.
     fn write(&self, attribute: &str, text: &str, member: Option<&MdMember>) -> anyhow::Result<()> {
         let request = WorkerRequest::SetMd {
@@ -201,7 +217,7 @@ impl<'a> Array<'a> {
         let job = Job { diskseq: member.and_then(|member| member.diskseq), path, request };
         match one::<()>(self.root, job) {
             Outcome::Done(()) => Ok(()),
-            Outcome::Failed(why) => bail!("{}", explained(&without_errno(&why), self.device)),
+            Outcome::Failed(why) => Err(explained(&without_errno(&why), self.device)),
             Outcome::Hung(why) => bail!("{why}"),
         }
     }
@@ -230,14 +246,26 @@ fn examine(block: &Block) -> Job {
     Job { diskseq: block.diskseq, path: block.path(), request }
 }
 
+/// The kernel refused because somebody has the array open.
+#[derive(Debug)]
+struct Busy(String);
+
+impl std::error::Error for Busy {}
+
+impl std::fmt::Display for Busy {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What two errors of the kernel mean here.
-fn explained(why: &str, device: &str) -> String {
+fn explained(why: &str, device: &str) -> anyhow::Error {
     if why.ends_with("Device or resource busy") {
-        format!("{why}: lsblk {device} shows who uses it")
+        Busy(format!("{why}: lsblk {device} and lsof {device} show who uses it")).into()
     } else if why.ends_with("Read-only file system") {
-        format!("{why}: a member is guarded; rescue writable {device}")
+        anyhow::anyhow!("{why}: a member is guarded; rescue writable {device}")
     } else {
-        why.to_string()
+        anyhow::anyhow!("{why}")
     }
 }
 
