@@ -1,5 +1,5 @@
 //! Kernel modules: what each says of itself (its .modinfo section), which go where, and the indices
-//! that devd and modprobe read (modules.dep, modules.alias, modules.softdep, modules.firmware, and what
+//! that devd and modprobe read (modules.dep, modules.alias.bin, modules.softdep, modules.firmware, and what
 //! kmod wants in binary), made without depmod.
 
 use crate::packages::Tree;
@@ -147,8 +147,7 @@ impl Kernel {
             let packed = places.get(name) == Some(&Place::NucleusPacked);
             format!("{}{}", self.modules[name].path, if packed { ".xz" } else { "" })
         };
-        let (mut dep, mut alias, mut soft, mut firmware) =
-            (String::new(), String::new(), String::new(), String::new());
+        let (mut dep, mut soft, mut firmware) = (String::new(), String::new(), String::new());
         let (mut deps, mut aliases) = (Entries::new(), Entries::new());
         for name in places.keys() {
             let module = &self.modules[name]; // places holds names of modules only
@@ -159,7 +158,6 @@ impl Kernel {
             let _ = writeln!(dep, "{line}");
             deps.insert(name.clone(), vec![line]);
             for pattern in &module.aliases {
-                let _ = writeln!(alias, "alias {pattern} {name}");
                 aliases.entry(underscored(pattern)).or_default().push(name.clone());
             }
             for text in &module.softdeps {
@@ -173,7 +171,6 @@ impl Kernel {
         let is_builtin = |line: &str| (stem(line), vec![String::new()]);
         let modinfo = fs::read(self.root.join("modules.builtin.modinfo")).unwrap_or_default();
         Ok(vec![
-            ("modules.alias", alias.into_bytes()),
             ("modules.alias.bin", index(&aliases)),
             ("modules.builtin.alias.bin", index(&builtin_aliases(&modinfo))),
             ("modules.builtin.bin", index(&builtin.lines().map(is_builtin).collect())),

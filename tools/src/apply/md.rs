@@ -88,7 +88,11 @@ pub fn set_read_only(act: &Act, root: &Root, device: &str, read_only: bool) -> a
         return start(act, root, &MdStart { read_only: false, bare: None, ..begun })
             .with_context(|| format!("{device} is stopped, and could not be started for writing"));
     }
-    if read_only { array.quieten("readonly")? } else { array.write("array_state", "active", None)? }
+    if read_only {
+        array.quieten("readonly")?
+    } else {
+        array.write("array_state", "active", None)?
+    }
     Ok(Made::Done)
 }
 
