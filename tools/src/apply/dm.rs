@@ -85,7 +85,9 @@ pub fn remove(_act: &Act, name: &str) -> anyhow::Result<Made> {
 /// RAID of device mapper is kept from resyncing and rebuilding (raid_message in drivers/md/dm-raid.c).
 pub fn freeze(_act: &Act, name: &str) -> anyhow::Result<Made> {
     let table = dm::table(name).with_context(|| format!("read the table of {name}"))?;
-    for target in table.iter().filter(|target| target.kind == "raid") {
+    // Of raid0 there is nothing to resync, and the kernel takes no such message for it.
+    let resyncs = |target: &&Target| target.kind == "raid" && !target.text.starts_with("raid0");
+    for target in table.iter().filter(resyncs) {
         dm::tell(name, target.start, "frozen").with_context(|| format!("freeze {name}"))?;
     }
     Ok(Made::Done)
