@@ -343,6 +343,10 @@ pub fn table_problems(table: &Table) -> Vec<(Severity, String)> {
 /// Where the kernel's partitions are not those of the table.
 fn disagreements(disk: &Device, table: &Table, storage: &Storage) -> Vec<String> {
     let mut texts = Vec::new();
+    // The kernel reads such a label within an MBR's partition only.
+    if table.kind == TableKind::Bsd {
+        return texts;
+    }
     let kernels: Vec<&Device> = storage
         .devices
         .iter()
@@ -364,16 +368,13 @@ fn disagreements(disk: &Device, table: &Table, storage: &Storage) -> Vec<String>
             Some(_) => {}
         }
     }
-    // A disklabel within a partition (BSD) brings devices that the table here does not list.
-    if table.kind != TableKind::Bsd {
-        let known =
-            |device: &&Device| table.partitions.iter().any(|entry| Some(entry.extent.start) == start(device));
-        for device in kernels.iter().filter(|device| !known(device)) {
-            texts.push(format!(
-                "{} is in the kernel and not in the table: the table changed; blockdev --rereadpt {}",
-                device.path, disk.path
-            ));
-        }
+    let known =
+        |device: &&Device| table.partitions.iter().any(|entry| Some(entry.extent.start) == start(device));
+    for device in kernels.iter().filter(|device| !known(device)) {
+        texts.push(format!(
+            "{} is in the kernel and not in the table: the table changed; blockdev --rereadpt {}",
+            device.path, disk.path
+        ));
     }
     texts
 }

@@ -244,6 +244,9 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
         TableKind::Mbr => "MBR",
         TableKind::Bsd => "BSD label",
         TableKind::Mac => "Apple map",
+        TableKind::Sun => "Sun label",
+        TableKind::Sgi => "SGI header",
+        TableKind::Atari => "Atari table",
     });
     let mut fitness = match shown.map(|table| &table.health) {
         Some(Health::Damaged(_)) => Fitness::Damaged,
@@ -366,7 +369,7 @@ fn kind(device: &Device, storage: &Storage) -> String {
     let name = entry(device, storage).and_then(|(kind, entry)| match kind {
         TableKind::Gpt => parttype::gpt(&entry.kind),
         TableKind::Mbr => parttype::mbr(u8::from_str_radix(&entry.kind, 16).ok()?),
-        TableKind::Bsd | TableKind::Mac => None,
+        TableKind::Bsd | TableKind::Mac | TableKind::Sun | TableKind::Sgi | TableKind::Atari => None,
     });
     name.map_or("nothing known".to_string(), |name| format!("nothing known; the table says {name}"))
 }

@@ -91,6 +91,14 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let Some(columns) = columns(&args.output, &disks) else {
         return Ok(Answer::classic(context.name, arguments));
     };
+    // Their geometry and their own columns are the original's to print; a disk that hangs would hold it up.
+    let has_others = disks.iter().any(|disk| {
+        let kind = disk.report().and_then(|report| report.table.as_ref()).map(|table| table.kind);
+        matches!(kind, Some(TableKind::Bsd | TableKind::Sun | TableKind::Sgi))
+    });
+    if has_others && !args.json && context.root.is_live() && disks.len() == names.len() {
+        return Ok(Answer::classic(context.name, arguments));
+    }
     if args.json {
         return Answer::json(1, &Listing::of(&disks, &storage), status);
     }
@@ -170,6 +178,15 @@ fn warnings(disk: &Device, storage: &Storage) -> Vec<String> {
         .collect();
     let sizes = Sizes::of(&disk.block);
     let Some(table) = disk.report().and_then(|report| report.table.as_ref()) else { return texts };
+    if matches!(table.kind, TableKind::Mac | TableKind::Atari) {
+        let count = table.partitions.len();
+        texts.push(format!(
+            "{} has a {} partition table of {count} entries, which fdisk does not list: rescue status",
+            disk.path,
+            table.kind.name()
+        ));
+        return texts;
+    }
     let limit = u64::from(u32::MAX) * sizes.logical;
     if table.kind == TableKind::Mbr && sizes.bytes > limit {
         texts.push(format!(
@@ -181,15 +198,6 @@ fn warnings(disk: &Device, storage: &Storage) -> Vec<String> {
         texts.push(format!("Partition {} does not start on physical sector boundary.", entry.number));
     }
     texts
-}
-
-fn label(kind: TableKind) -> &'static str {
-    match kind {
-        TableKind::Gpt => "gpt",
-        TableKind::Mbr => "dos",
-        TableKind::Bsd => "bsd",
-        TableKind::Mac => "mac",
-    }
 }
 
 fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
@@ -210,8 +218,13 @@ fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
     if sizes.alignment_offset != 0 {
         out += &format!("Alignment offset: {} bytes\n", sizes.alignment_offset);
     }
-    let Some(table_found) = disk.report().and_then(|report| report.table.as_ref()) else { return out };
-    out += &format!("Disklabel type: {}\n", label(table_found.kind));
+    let table_found = disk.report().and_then(|report| report.table.as_ref());
+    let Some(table_found) =
+        table_found.filter(|table| !matches!(table.kind, TableKind::Mac | TableKind::Atari))
+    else {
+        return out;
+    };
+    out += &format!("Disklabel type: {}\n", table_found.kind.name());
     if let Some(id) = &table_found.id {
         out += &format!("Disk identifier: {}\n", Untrusted(id));
     }
@@ -267,13 +280,17 @@ const MBR: &[Field] = &[
     Field::Id,
     Field::Type,
 ];
+/// Of tables whose listing is the original's wherever there is one.
+const OTHER: &[Field] =
+    &[Field::Device, Field::Start, Field::End, Field::Sectors, Field::Size, Field::Id, Field::Name];
 /// Beside those that are shown by default.
 const GPT_MORE: &[Field] = &[Field::TypeUuid, Field::Uuid, Field::Name];
 
 fn default_fields(kind: TableKind) -> &'static [Field] {
     match kind {
         TableKind::Gpt => GPT,
-        TableKind::Mbr | TableKind::Bsd | TableKind::Mac => MBR,
+        TableKind::Mbr => MBR,
+        TableKind::Bsd | TableKind::Mac | TableKind::Sun | TableKind::Sgi | TableKind::Atari => OTHER,
     }
 }
 
@@ -338,7 +355,7 @@ fn type_name(kind: TableKind, entry: &Entry) -> Option<&'static str> {
     match kind {
         TableKind::Gpt => parttype::gpt(&entry.kind),
         TableKind::Mbr => parttype::mbr(u8::from_str_radix(&entry.kind, 16).ok()?),
-        TableKind::Bsd | TableKind::Mac => None,
+        TableKind::Bsd | TableKind::Mac | TableKind::Sun | TableKind::Sgi | TableKind::Atari => None,
     }
 }
 

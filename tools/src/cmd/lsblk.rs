@@ -300,12 +300,8 @@ const FIELDS: &[Field] = &[
     right("PHY-SEC", 7, Kind::Number, |_, node| nonzero(node.device.block.physical_block)),
     left("PKNAME", 0, |view, node| Some(view.kernel_name(&node.parent?.block))),
     read("PTTYPE", 0, |view, node| {
-        Some(match view.table(node.device)?.kind {
-            TableKind::Gpt => "gpt".to_string(),
-            TableKind::Mbr => "dos".to_string(),
-            TableKind::Bsd => "bsd".to_string(),
-            TableKind::Mac => "mac".to_string(),
-        })
+        let kind = view.table(node.device)?.kind;
+        (kind != TableKind::Bsd).then(|| kind.name().to_string())
     }),
     read("PTUUID", 36, |view, node| {
         let id = view.table(node.device)?.id.as_ref()?.to_lowercase();
