@@ -238,7 +238,10 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
             return (join(&[drive, reason.clone()]), Fitness::Unknown);
         }
     };
-    let shown = report.table.as_ref().filter(|_| !is_extended(device, storage));
+    let shown = report.table.as_ref().filter(|table| {
+        let is_boot_sector = table.is_blank() && !report.signatures.is_empty();
+        !is_extended(device, storage) && !is_boot_sector
+    });
     let table = shown.map(|table| match table.kind {
         TableKind::Gpt => "GPT",
         TableKind::Mbr => "MBR",

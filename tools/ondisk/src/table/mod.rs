@@ -54,6 +54,13 @@ pub enum TableKind {
     Atari,
 }
 
+impl Table {
+    /// What a boot sector looks like too: an MBR without partitions.
+    pub fn is_blank(&self) -> bool {
+        self.kind == TableKind::Mbr && self.partitions.is_empty()
+    }
+}
+
 impl TableKind {
     /// libblkid's PTTYPE and fdisk's label type.
     pub fn name(self) -> &'static str {
@@ -95,6 +102,6 @@ pub struct Entry {
     pub attributes: u64,
     /// MBR: active flag.
     pub boot: bool,
-    /// It holds other partitions: MBR's extended one, the whole disk of Sun and SGI.
+    /// MBR: it holds the logical ones.
     pub extended: bool,
 }

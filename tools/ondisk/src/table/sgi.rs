@@ -9,8 +9,6 @@ const MAGIC: u32 = 0x0be5_a941;
 const PARTITIONS: usize = 16;
 const FIRST: usize = 312;
 const CHECKSUM: usize = 504;
-/// The partition that is the whole disk.
-const WHOLE_DISK: u32 = 6;
 /// What a header counts in, bytes.
 const SECTOR: u64 = 512;
 
@@ -42,7 +40,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
             name: None,
             attributes: 0,
             boot: false,
-            extended: kind == WHOLE_DISK,
+            extended: false,
         });
     }
     Some(Table { kind: TableKind::Sgi, id: None, sector: geometry.logical, partitions, health, gpt: None })
@@ -68,9 +66,9 @@ mod tests {
     #[test]
     fn partitions_keep_their_places_in_the_header() {
         let table = probe(&header(), Geometry::default()).unwrap();
-        let seen: Vec<(u32, u64, bool)> =
-            table.partitions.iter().map(|e| (e.number, e.extent.start / 512, e.extended)).collect();
-        assert_eq!((seen, table.health), (vec![(1, 63, false), (11, 0, true)], Health::Sound));
+        let seen: Vec<(u32, u64)> =
+            table.partitions.iter().map(|e| (e.number, e.extent.start / 512)).collect();
+        assert_eq!((seen, table.health), (vec![(1, 63), (11, 0)], Health::Sound));
     }
 
     #[test]

@@ -11,8 +11,6 @@ const MAGIC_AT: usize = 508;
 const SLICES: usize = 8;
 const VTOC_SANITY: u32 = 0x600d_deee;
 const VTOC_VERSION: u32 = 1;
-/// The slice that is the whole disk.
-const WHOLE_DISK: u16 = 5;
 /// What a label counts in, bytes.
 const SECTOR: u64 = 512;
 
@@ -50,7 +48,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
             name: None,
             attributes: flags.into(),
             boot: false,
-            extended: tag == WHOLE_DISK,
+            extended: false,
         });
     }
     let (kind, id, gpt) = (TableKind::Sun, None, None);
@@ -83,12 +81,12 @@ mod tests {
     #[test]
     fn slices_start_at_cylinders() {
         let table = probe(&label(), Geometry::default()).unwrap();
-        let seen: Vec<(u32, u64, &str, bool)> = table
+        let seen: Vec<(u32, u64, &str)> = table
             .partitions
             .iter()
-            .map(|entry| (entry.number, entry.extent.start / 512, entry.kind.as_str(), entry.extended))
+            .map(|entry| (entry.number, entry.extent.start / 512, entry.kind.as_str()))
             .collect();
-        assert_eq!(seen, [(1, 0, "83", false), (2, 400, "82", false), (3, 0, "5", true)]);
+        assert_eq!(seen, [(1, 0, "83"), (2, 400, "82"), (3, 0, "5")]);
     }
 
     #[test]
