@@ -354,7 +354,13 @@ fn disagreements(disk: &Device, table: &Table, storage: &Storage) -> Vec<String>
         .collect();
     let start = |device: &Device| device.block.partition.as_ref().map(|partition| partition.start);
     for entry in &table.partitions {
-        match kernels.iter().find(|device| start(device) == Some(entry.extent.start)) {
+        // What lies within a partition may start where it does.
+        let starts_there = |device: &&&Device| start(device) == Some(entry.extent.start);
+        let has_number = |device: &&&Device| {
+            device.block.partition.as_ref().is_some_and(|partition| partition.number == entry.number)
+        };
+        let mut there = kernels.iter().filter(starts_there);
+        match there.clone().find(has_number).or_else(|| there.next()) {
             None => texts.push(format!(
                 "{}: partition {} is in the table and the kernel has no node for it: blockdev --rereadpt {}",
                 disk.path, entry.number, disk.path
@@ -418,6 +424,7 @@ mod tests {
             attributes: 0,
             boot: false,
             extended: false,
+            within: None,
         }
     }
 

@@ -281,7 +281,8 @@ fn tags(device: &Device, storage: &Storage, args: &Args) -> Vec<(String, String)
         TableKind::Gpt => (entry.kind.to_lowercase(), entry.attributes),
         TableKind::Mac | TableKind::Atari => (entry.kind.clone(), entry.attributes),
     };
-    add("PART_ENTRY_SCHEME", Some(scheme(table).to_string()));
+    let own = entry.within.clone();
+    add("PART_ENTRY_SCHEME", Some(own.unwrap_or_else(|| scheme(table).to_string())));
     add("PART_ENTRY_NAME", name);
     add("PART_ENTRY_UUID", uuid);
     add("PART_ENTRY_TYPE", Some(kind));

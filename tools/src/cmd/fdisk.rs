@@ -194,10 +194,15 @@ fn warnings(disk: &Device, storage: &Storage) -> Vec<String> {
             disk.path, size_long(sizes.bytes), sizes.bytes, sizes.logical
         ));
     }
-    for entry in table.partitions.iter().filter(|entry| !sizes.aligned(entry.extent.start)) {
+    for entry in own(table).filter(|entry| !sizes.aligned(entry.extent.start)) {
         texts.push(format!("Partition {} does not start on physical sector boundary.", entry.number));
     }
     texts
+}
+
+/// Its entries but for those of a table within one of them, which fdisk does not list.
+fn own(table: &Table) -> impl Iterator<Item = &Entry> {
+    table.partitions.iter().filter(|entry| entry.within.is_none())
 }
 
 fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
@@ -228,7 +233,7 @@ fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
     if let Some(id) = &table_found.id {
         out += &format!("Disk identifier: {}\n", Untrusted(id));
     }
-    if table_found.partitions.is_empty() {
+    if own(table_found).next().is_none() {
         return out;
     }
     let fields: Vec<Field> =
@@ -237,11 +242,11 @@ fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
     let row = |entry: &Entry| {
         fields.iter().map(|field| field.cell(disk, table_found, entry, bytes)).collect::<Vec<_>>()
     };
-    let rows: Vec<Vec<String>> = table_found.partitions.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = own(table_found).map(row).collect();
     out.push('\n');
     out += &table(&shown, &rows, true);
-    let misaligned = table_found.partitions.iter().any(|entry| !sizes.aligned(entry.extent.start));
-    let starts: Vec<u64> = table_found.partitions.iter().map(|entry| entry.extent.start).collect();
+    let misaligned = own(table_found).any(|entry| !sizes.aligned(entry.extent.start));
+    let starts: Vec<u64> = own(table_found).map(|entry| entry.extent.start).collect();
     let disordered = !starts.is_sorted();
     // The line above the warnings, which themselves go to stderr.
     if misaligned || disordered {
@@ -449,6 +454,7 @@ mod tests {
             attributes: 0,
             boot: false,
             extended: matches!(kind, "05" | "0f" | "85"),
+            within: None,
         }
     }
 

@@ -307,7 +307,10 @@ const FIELDS: &[Field] = &[
         let id = view.table(node.device)?.id.as_ref()?.to_lowercase();
         (id != "0x00000000").then(|| id.trim_start_matches("0x").to_string())
     }),
-    right("REV", 4, Kind::Text, |_, node| own(node)?.hardware.revision.clone()),
+    // The original knows an NVMe drive's by no name.
+    right("REV", 4, Kind::Text, |_, node| {
+        own(node).filter(|block| block.hardware.scsi_type.is_some())?.hardware.revision.clone()
+    }),
     right("RM", 1, Kind::Bool, |_, node| flag(node.device.block.removable)),
     right("RO", 1, Kind::Bool, |_, node| flag(node.device.block.read_only)),
     right("ROTA", 1, Kind::Bool, |_, node| flag(node.device.block.rotational)),

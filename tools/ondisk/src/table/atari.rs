@@ -117,6 +117,7 @@ fn add(found: &mut Vec<Entry>, number: &mut u32, slot: &Slot, base: u64) {
         attributes: 0,
         boot: false,
         extended: false,
+        within: None,
     });
 }
 

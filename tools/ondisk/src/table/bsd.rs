@@ -4,7 +4,7 @@
 use super::{Entry, Table, TableKind};
 use crate::bytes::{le16, le32};
 use crate::format::{Extent, Geometry, Health};
-use crate::read::ReadAt;
+use crate::read::{ReadAt, Section};
 
 const MAGIC: u32 = 0x8256_4557;
 /// LABELSECTOR and LABELOFFSET of the machines that have one, in bytes.
@@ -12,6 +12,8 @@ const PLACES: [u64; 3] = [512, 64, 128];
 const MOST: usize = 16;
 const FIRST: usize = 148;
 const LENGTH: usize = FIRST + 16 * MOST;
+/// The entry `c`, which is the whole disk or slice.
+const WHOLE: usize = 2;
 /// FS_UNUSED.
 const UNUSED: u8 = 0;
 /// What a label counts in, bytes.
@@ -30,6 +32,29 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
             gpt: None,
         })
     })
+}
+
+/// The label of an MBR's partition: its entries as the kernel lists them (block/partitions/msdos.c), without the
+/// partition itself and without what is not within it. FreeBSD has come to count from the partition's start.
+pub fn within(device: &dyn ReadAt, parent: Extent, name: &str) -> Vec<Entry> {
+    let section = Section::new(device, parent.start, parent.length);
+    let found = PLACES.iter().find_map(|place| {
+        let label = section.bytes(*place, LENGTH).ok()?;
+        let (_, entries) = parse(&label)?;
+        Some((entries, le32(&label, FIRST + 16 * WHOLE + 4)?))
+    });
+    let Some((mut entries, whole)) = found else { return Vec::new() };
+    let base = if name == "freebsd" && whole == 0 { parent.start } else { 0 };
+    for entry in &mut entries {
+        entry.extent.start = entry.extent.start.saturating_add(base);
+        entry.within = Some(name.to_string());
+        entry.name = None;
+    }
+    let end = |extent: &Extent| extent.start.saturating_add(extent.length);
+    entries.retain(|entry| {
+        entry.extent != parent && entry.extent.start >= parent.start && end(&entry.extent) <= end(&parent)
+    });
+    entries
 }
 
 fn parse(label: &[u8]) -> Option<(Health, Vec<Entry>)> {
@@ -58,6 +83,7 @@ fn parse(label: &[u8]) -> Option<(Health, Vec<Entry>)> {
             attributes: 0,
             boot: false,
             extended: false,
+            within: None,
         });
     }
     Some((Health::of_checksum(stored, stored ^ sum), partitions))
@@ -98,6 +124,19 @@ mod tests {
             assert_eq!(seen, [(1, Some("a"), 16), (5, Some("e"), 116)], "{place}");
             assert_eq!(table.health, Health::Sound);
         }
+    }
+
+    #[test]
+    fn entries_within_a_partition_count_from_the_disk_or_the_partition() {
+        let disk = [vec![0; 8 * 512], disk(512), vec![0; 400 * 512]].concat();
+        let parent = Extent { start: 8 * 512, length: 300 * 512 };
+        let starts = |name: &str| {
+            let entries = within(&disk, parent, name);
+            entries.iter().map(|entry| entry.extent.start / 512).collect::<Vec<_>>()
+        };
+        // The second one leads out of the partition.
+        assert_eq!(starts("freebsd"), [24]);
+        assert_eq!(starts("openbsd"), [16]);
     }
 
     #[test]

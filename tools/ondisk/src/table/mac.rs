@@ -45,6 +45,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
             attributes: 0,
             boot: false,
             extended: false,
+            within: None,
         });
     }
     Some(Table { kind: TableKind::Mac, id: None, sector: geometry.logical, partitions, health, gpt: None })

@@ -104,4 +104,7 @@ pub struct Entry {
     pub boot: bool,
     /// MBR: it holds the logical ones.
     pub extended: bool,
+    /// Of a table within a partition of this one: its name, `freebsd`.
+    #[serde(default)]
+    pub within: Option<String>,
 }

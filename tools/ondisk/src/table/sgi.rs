@@ -41,6 +41,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
             attributes: 0,
             boot: false,
             extended: false,
+            within: None,
         });
     }
     Some(Table { kind: TableKind::Sgi, id: None, sector: geometry.logical, partitions, health, gpt: None })

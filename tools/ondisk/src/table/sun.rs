@@ -49,6 +49,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
             attributes: flags.into(),
             boot: false,
             extended: false,
+            within: None,
         });
     }
     let (kind, id, gpt) = (TableKind::Sun, None, None);
