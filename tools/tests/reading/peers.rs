@@ -46,11 +46,14 @@ pub fn path() -> std::ffi::OsString {
 
 /// A peer's program in the C locale, or `None`, said aloud, where `make peers` has not run yet.
 pub fn peer(program: &str) -> Option<Command> {
-    let found = directory().filter(|directory| directory.join(program).exists());
-    let Some(directory) = found else {
+    let Some(directory) = directory() else {
         skipped(&format!("{program} of Debian 13"));
         return None;
     };
+    if !directory.join(program).exists() {
+        eprintln!("skipped: {program} is of no package in the cache");
+        return None;
+    }
     let mut command = Command::new(directory.join(program));
     command.env("LC_ALL", "C");
     Some(command)
