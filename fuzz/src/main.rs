@@ -8,6 +8,7 @@
 
 mod coverage;
 mod mutate;
+mod suite;
 mod targets;
 
 use mutate::Random;

@@ -1,5 +1,6 @@
 //! TARGETS: what is fuzzed, and what an input means to it.
 
+use crate::suite;
 use ondisk::read::{ReadAt, ReadError};
 use ondisk::{Geometry, examine};
 
@@ -36,13 +37,29 @@ pub const TARGETS: &[Target] = &[
         name: "luks",
         run: luks,
         seeds: luks_areas,
-        words: &[b"\"kdf\":{", b"\"type\":", b"\"memory\":", b"\"argon2id\"", b"[[", b"{\"0\":", b"18446744073709551615"],
+        words: &[
+            b"\"kdf\":{",
+            b"\"type\":",
+            b"\"memory\":",
+            b"\"argon2id\"",
+            b"[[",
+            b"{\"0\":",
+            b"18446744073709551615",
+        ],
     },
     Target {
         name: "lvm",
         run: lvm,
         seeds: lvm_texts,
-        words: &[b"segment1 {", b"stripes = [", b"\"pv0\", 0", b"}", b"type = \"", b"extent_count = ", b"VISIBLE"],
+        words: &[
+            b"segment1 {",
+            b"stripes = [",
+            b"\"pv0\", 0",
+            b"}",
+            b"type = \"",
+            b"extent_count = ",
+            b"VISIBLE",
+        ],
     },
 ];
 
@@ -123,6 +140,23 @@ impl Sparse {
         (Sparse { size, pieces }, Geometry { logical, physical: logical })
     }
 
+    /// An image of another size: what lies in its last part stays as far from the end.
+    fn of(image: &suite::Image) -> Vec<u8> {
+        let mut bytes = vec![10]; // 64 MiB
+        for (at, piece) in &image.pieces {
+            let from_end = image.size - at;
+            let is_last = from_end <= LAST && *at > LAST;
+            let (units, flag) = if is_last { (from_end / 2, 0x80) } else { (at / 2, 0) };
+            let Ok(units) = u32::try_from(units) else { continue };
+            let mut place = units.to_le_bytes();
+            place[3] |= flag;
+            bytes.extend(place);
+            bytes.push(piece.len() as u8); // 254 at most
+            bytes.extend_from_slice(piece);
+        }
+        bytes
+    }
+
     fn write(first: u8, pieces: &[(u32, &[u8])]) -> Vec<u8> {
         let mut bytes = vec![first];
         for (at, piece) in pieces {
@@ -162,12 +196,16 @@ impl ReadAt for Sparse {
     }
 }
 
+/// Superblocks that count from the end lie within.
+const LAST: u64 = 512 << 10;
+
 fn disk(input: &[u8]) {
     let (disk, geometry) = Sparse::read(input);
     let _ = examine(&disk, geometry); // any report is one
 }
 
-/// One seed for each place and magic of FORMATS, an MBR with an extended partition, and md's superblocks.
+/// One seed for each place and magic of FORMATS, an MBR with an extended partition, md's superblocks, and the images
+/// of util-linux's suite.
 fn disks() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = ondisk::formats::FORMATS
         .iter()
@@ -189,6 +227,10 @@ fn disks() -> Vec<Vec<u8>> {
     md[144..152].copy_from_slice(&8u64.to_le_bytes());
     seeds.push(Sparse::write(10, &[(4096, &md)]));
     seeds.push(Sparse::write(10, &[(0, &md)]));
+    match suite::images() {
+        Ok(images) => seeds.extend(images.iter().map(Sparse::of)),
+        Err(why) => eprintln!("disk: without real superblocks: {why}"),
+    }
     seeds
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// What a package is for: lines of the lock name one or both.
+/// What a package is for: lines of the lock name one or both, or that it is a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Set {
     /// Its files go into the image.
@@ -13,6 +13,9 @@ pub enum Set {
     /// Its programs run on the build host, through their own loader.
     Host,
 }
+
+/// Before the name of a source package, as Debian's own tools write it.
+pub const SOURCE: &str = "src:";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
@@ -36,10 +39,15 @@ impl Package {
             Set::Host => self.host,
         }
     }
+
+    /// The name of a source package: what its authors released, which only tests look into.
+    pub fn source(&self) -> Option<&str> {
+        self.name.strip_prefix(SOURCE)
+    }
 }
 
 const HEADER: &str = "\
-# Debian packages by hash; moved by `make lock`. Columns: for (guest, host, both), name, version,
+# Debian packages by hash; moved by `make lock`. Columns: for (guest, host, both, source), name, version,
 # architecture, size in bytes, SHA-256, path on the mirror. Security updates lie below debian-security.
 ";
 
@@ -64,10 +72,17 @@ fn package(line: &str) -> Result<Package> {
         "guest" => (true, false),
         "host" => (false, true),
         "both" => (true, true),
-        other => bail!("neither guest, host nor both: {other}"),
+        "source" => (false, false),
+        other => bail!("neither guest, host, both nor source: {other}"),
     };
     ensure!(sha256.len() == 64 && sha256.bytes().all(|c| c.is_ascii_hexdigit()), "not a SHA-256: {sha256}");
-    ensure!(path.ends_with(".deb") && !path.contains(".."), "not a package's path: {path}");
+    let is_source = set == "source";
+    ensure!(
+        is_source == name.starts_with(SOURCE),
+        "a source is called {SOURCE}NAME, and nothing else is: {name}"
+    );
+    let has_its_ending = if is_source { path.contains(".orig.tar.") } else { path.ends_with(".deb") };
+    ensure!(has_its_ending && !path.contains(".."), "not a package's path: {path}");
     Ok(Package {
         name: name.to_string(),
         version: version.to_string(),
@@ -86,7 +101,8 @@ pub fn format(packages: &[Package]) -> String {
         let set = match (p.guest, p.host) {
             (true, true) => "both",
             (true, false) => "guest",
-            _ => "host",
+            (false, true) => "host",
+            (false, false) => "source",
         };
         // A String takes all.
         let _ = writeln!(
@@ -104,9 +120,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let line =
-            format!("both bash 5.2-1 amd64 1500 {} pool/main/b/bash/bash_5.2-1_amd64.deb", "ab".repeat(32));
-        let packages = parse(&line).unwrap();
+        let hash = "ab".repeat(32);
+        let lines = format!(
+            "both bash 5.2-1 amd64 1500 {hash} pool/main/b/bash/bash_5.2-1_amd64.deb\n\
+             source src:bash 5.2-1 source 1500 {hash} pool/main/b/bash/bash_5.2.orig.tar.xz\n"
+        );
+        let packages = parse(&lines).unwrap();
+        assert_eq!(packages.iter().map(Package::source).collect::<Vec<_>>(), [None, Some("bash")]);
         assert_eq!(parse(&format(&packages)).unwrap(), packages);
     }
 
@@ -125,6 +145,8 @@ mod tests {
             "guest x 1 amd64 5 abc pool/x.deb",
             "x",
             &format!("guest x 1 amd64 5 {} ../x.deb", "ab".repeat(32)),
+            &format!("source x 1 source 5 {} pool/x.orig.tar.xz", "ab".repeat(32)),
+            &format!("guest src:x 1 amd64 5 {} pool/x.deb", "ab".repeat(32)),
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -45,7 +45,8 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         What::Lock => {
             let cache = packages::Cache::open(&source)?;
-            let locked = packages::relock(&cache, &build::guest_packages(), manifest::HOST)?;
+            let locked =
+                packages::relock(&cache, &build::guest_packages(), manifest::HOST, manifest::SOURCES)?;
             std::fs::write(source.join("image/packages.lock"), lock::format(&locked))?;
             println!("image/packages.lock: {} packages", locked.len());
         }
@@ -53,6 +54,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let cache = packages::Cache::open(&source)?;
             let locked = lock::read(&source.join("image/packages.lock"))?;
             packages::fetch(&cache, &locked)?;
+            packages::sources(&cache, &locked)?;
             let tree = packages::tree(&cache, &locked, lock::Set::Host)?;
             println!("{}", packages::wrappers(&cache, &tree)?.display());
         }

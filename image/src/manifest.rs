@@ -177,6 +177,14 @@ pub const HOST: &[&str] = &[
     "xz-utils",
 ];
 
+/// Source packages whose own test images the tests look at: never unpacked but by a test, never in the image.
+pub const SOURCES: &[&str] = &[
+    "btrfs-progs", // damaged and hostile pools
+    "dosfstools",  // FATs of every width, with every kind of label
+    "e2fsprogs",   // damaged ext2, 3 and 4
+    "util-linux",  // one image of each format that libblkid knows, and what it says of it
+];
+
 /// Links that Debian's alternatives and other packages would make, as (link, target).
 pub const LINKS: &[(&str, &str)] = &[
     ("usr/bin/vi", "vim.tiny"),

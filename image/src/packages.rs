@@ -1,7 +1,7 @@
 //! Debian packages: from the lock to trees of files. A private apt root verifies the archive with
 //! the keys below image/keys; the host's own sources and package state are left alone.
 
-use crate::lock::{self, Package, Set};
+use crate::lock::{self, Package, SOURCE, Set};
 use crate::say;
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -40,8 +40,9 @@ impl Cache {
         Ok(Cache { root: fs::canonicalize(root)?, source: fs::canonicalize(source)? })
     }
 
-    fn deb(&self, package: &Package) -> PathBuf {
-        self.root.join("debs").join(format!("{}.deb", package.sha256))
+    fn file(&self, package: &Package) -> PathBuf {
+        let ending = if package.source().is_some() { "tar" } else { "deb" };
+        self.root.join("debs").join(format!("{}.{ending}", package.sha256))
     }
 }
 
@@ -81,7 +82,7 @@ fn security(mirror: &str) -> String {
 
 /// Sees that every package of the set is in the cache, by hash.
 pub fn fetch(cache: &Cache, packages: &[Package]) -> Result<()> {
-    let missing: Vec<&Package> = packages.iter().filter(|package| !cache.deb(package).exists()).collect();
+    let missing: Vec<&Package> = packages.iter().filter(|package| !cache.file(package).exists()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -117,7 +118,7 @@ fn bases() -> Result<Vec<String>> {
 }
 
 fn fetch_one(cache: &Cache, package: &Package, bases: &[String]) -> Result<()> {
-    let target = cache.deb(package);
+    let target = cache.file(package);
     let beside = target.with_extension(format!("part{}", std::process::id()));
     let mut last = String::new();
     for base in bases {
@@ -206,7 +207,7 @@ fn unpack(cache: &Cache, packages: &[&Package], root: &Path) -> Result<()> {
     }
     let mut files = BTreeMap::new();
     for package in packages {
-        let deb = cache.deb(package);
+        let deb = cache.file(package);
         run(Command::new("dpkg-deb").arg("--extract").arg(&deb).arg(root))?;
         let listing =
             output(Command::new("sh").arg("-c").arg("dpkg-deb --fsys-tarfile \"$0\" | tar t").arg(&deb))?;
@@ -256,12 +257,28 @@ pub fn wrappers(cache: &Cache, tree: &Tree) -> Result<PathBuf> {
     }
     fs::create_dir_all(&link)?;
     let target = link.join("bin");
-    if fs::read_link(&target).ok().as_deref() != Some(&bin) {
-        let beside = link.join(format!("bin.part{}", std::process::id()));
-        symlink(&bin, &beside)?;
-        fs::rename(&beside, &target)?;
-    }
+    point(&target, &bin)?;
     Ok(target)
+}
+
+/// The released archives of the source packages as `CACHE/host/src/NAME.tar`, however they are packed.
+pub fn sources(cache: &Cache, packages: &[Package]) -> Result<()> {
+    let directory = cache.root.join("host/src");
+    fs::create_dir_all(&directory)?;
+    for (name, package) in packages.iter().filter_map(|package| Some((package.source()?, package))) {
+        point(&directory.join(format!("{name}.tar")), &cache.file(package))?;
+    }
+    Ok(())
+}
+
+/// Makes `link` lead to `target`, at once.
+fn point(link: &Path, target: &Path) -> Result<()> {
+    if fs::read_link(link).ok().as_deref() != Some(target) {
+        let beside = link.with_extension(format!("part{}", std::process::id()));
+        symlink(target, &beside)?;
+        fs::rename(&beside, link)?;
+    }
+    Ok(())
 }
 
 fn wrapper(root: &Path, program: &Path, name: &str) -> String {
@@ -284,8 +301,8 @@ pub fn is_elf(path: &Path) -> bool {
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
 }
 
-/// Resolves both sets against the archive as it is now and returns the new lock.
-pub fn relock(cache: &Cache, guest: &[&str], host: &[&str]) -> Result<Vec<Package>> {
+/// Resolves both sets, and the sources, against the archive as it is now and returns the new lock.
+pub fn relock(cache: &Cache, guest: &[&str], host: &[&str], sources: &[&str]) -> Result<Vec<Package>> {
     let apt = Apt::update(cache)?;
     let (guest, host) = (apt.resolve(guest)?, apt.resolve(host)?);
     let mut all: BTreeMap<String, Package> = BTreeMap::new();
@@ -297,6 +314,10 @@ pub fn relock(cache: &Cache, guest: &[&str], host: &[&str]) -> Result<Vec<Packag
                 Set::Host => entry.host = true,
             }
         }
+    }
+    for name in sources {
+        let package = apt.source(name)?;
+        all.insert(package.name.clone(), package);
     }
     Ok(all.into_values().collect())
 }
@@ -315,8 +336,10 @@ impl Apt {
         }
         let mirror = mirror()?;
         let keys = cache.source.join("image/keys/debian-13.asc");
-        let line =
-            |uri: &str, suite: &str| format!("deb [signed-by={}] {uri} {suite} main\n", keys.display());
+        let line = |uri: &str, suite: &str| {
+            let place = format!("[signed-by={}] {uri} {suite} main", keys.display());
+            format!("deb {place}\ndeb-src {place}\n")
+        };
         let main = line(&mirror, SUITE) + &line(&mirror, &format!("{SUITE}-updates"));
         let with_security = main.clone() + &line(&security(&mirror), &format!("{SUITE}-security"));
         let conf = root.join("apt.conf");
@@ -368,6 +391,46 @@ impl Apt {
         let text = output(self.command("apt-cache").args(["show", "--no-all-versions"]).args(names))?;
         text.split("\n\n").filter(|stanza| !stanza.trim().is_empty()).map(stanza).collect()
     }
+
+    /// What the authors of a source package released, in the newest version.
+    fn source(&self, name: &str) -> Result<Package> {
+        let mut command = self.command("apt-get");
+        command.args(["source", "--tar-only", "--print-uris", "-q", name]);
+        let uris = output(&mut command)?;
+        let records = output(self.command("apt-cache").args(["showsrc", "--only-source", name]))?;
+        let released = |line: &str| {
+            let uri = line.strip_prefix('\'')?.split('\'').next()?;
+            (uri.contains(".orig.tar.") && !uri.ends_with(".asc")).then(|| uri.to_string())
+        };
+        let uri =
+            uris.lines().find_map(released).with_context(|| format!("no release of {name}'s source"))?;
+        records
+            .split("\n\n")
+            .find_map(|record| source_record(record, &uri))
+            .with_context(|| format!("the archive's index of sources does not name {uri}"))
+    }
+}
+
+/// The record of a source package that holds the file behind a URI, as a package.
+fn source_record(record: &str, uri: &str) -> Option<Package> {
+    let field = |name: &str| record.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let (directory, file) = (field("Directory")?, uri.rsplit('/').next()?);
+    let mut sums = record.lines().skip_while(|line| *line != "Checksums-Sha256:").skip(1);
+    let (sha256, size) = sums.by_ref().take_while(|line| line.starts_with(' ')).find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let found = (words.next()?, words.next()?);
+        (words.next()? == file).then_some(found)
+    })?;
+    Some(Package {
+        name: format!("{SOURCE}{}", field("Package")?),
+        version: field("Version")?.to_string(),
+        architecture: "source".to_string(),
+        guest: false,
+        host: false,
+        size: size.parse().ok()?,
+        sha256: sha256.to_string(),
+        path: placed(&format!("{directory}/{file}")),
+    })
 }
 
 fn stanza(text: &str) -> Result<Package> {
@@ -377,9 +440,7 @@ fn stanza(text: &str) -> Result<Package> {
             .map(str::to_string)
             .with_context(|| format!("the archive names no {name} in: {:.60}", text.trim()))
     };
-    let path = field("Filename")?;
-    // The security archive's own pool, told apart by its directory names.
-    let path = if path.starts_with("pool/updates/") { format!("debian-security/{path}") } else { path };
+    let path = placed(&field("Filename")?);
     Ok(Package {
         name: field("Package")?,
         version: field("Version")?,
@@ -390,6 +451,11 @@ fn stanza(text: &str) -> Result<Package> {
         sha256: field("SHA256")?,
         path,
     })
+}
+
+/// A path as the lock keeps it: the security archive's own pool is told apart by its directory names.
+fn placed(path: &str) -> String {
+    if path.starts_with("pool/updates/") { format!("debian-security/{path}") } else { path.to_string() }
 }
 
 /// Runs a program whose failure ends the build with its own words.
@@ -413,14 +479,16 @@ pub fn output(command: &mut Command) -> Result<String> {
 /// As the lock says, or, where a version is gone everywhere and there is no other way, as the
 /// archive has it now: then loudly, and `true`.
 pub fn locked_or_current(cache: &Cache, guest: &[&str], host: &[&str]) -> Result<(Vec<Package>, bool)> {
-    let locked = lock::read(&cache.source.join("image/packages.lock"))?;
+    let mut locked = lock::read(&cache.source.join("image/packages.lock"))?;
+    // No image is made of them.
+    locked.retain(|package| package.source().is_none());
     match fetch(cache, &locked) {
         Ok(()) => Ok((locked, false)),
         Err(error) => {
             eprintln!(
                 "{error:#}\n\n*** UNLOCKED: building from the archive's current packages instead ***\n"
             );
-            let current = relock(cache, guest, host)?;
+            let current = relock(cache, guest, host, &[])?;
             fetch(cache, &current)?;
             Ok((current, true))
         }
@@ -436,6 +504,16 @@ mod tests {
         let text = "Package: x\nVersion: 1\nArchitecture: amd64\nFilename: pool/updates/main/x/x_1.deb\nSize: 5\nSHA256: ab\n";
         assert_eq!(stanza(text).unwrap().path, "debian-security/pool/updates/main/x/x_1.deb");
         assert!(stanza("Package: x\n").is_err());
+    }
+
+    #[test]
+    fn a_source_is_what_its_authors_released() {
+        let record = "Package: x\nVersion: 1.2-3\nFiles:\n md5 8 x_1.2.orig.tar.xz\nChecksums-Sha256:\n ab 7 x_1.2-3.dsc\n \
+                      cd 8 x_1.2.orig.tar.xz\nDirectory: pool/main/x/x\n";
+        let package = source_record(record, "http://mirror/debian/pool/main/x/x/x_1.2.orig.tar.xz").unwrap();
+        assert_eq!((package.name.as_str(), package.sha256.as_str(), package.size), ("src:x", "cd", 8));
+        assert_eq!(package.path, "pool/main/x/x/x_1.2.orig.tar.xz");
+        assert_eq!(source_record(record, "http://mirror/x_1.3.orig.tar.xz"), None);
     }
 
     #[test]

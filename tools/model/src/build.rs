@@ -343,6 +343,10 @@ pub fn table_problems(table: &Table) -> Vec<(Severity, String)> {
 /// Where the kernel's partitions are not those of the table.
 fn disagreements(disk: &Device, table: &Table, storage: &Storage) -> Vec<String> {
     let mut texts = Vec::new();
+    // The kernel reads such a label within an MBR's partition only.
+    if table.kind == TableKind::Bsd {
+        return texts;
+    }
     let kernels: Vec<&Device> = storage
         .devices
         .iter()
@@ -350,7 +354,13 @@ fn disagreements(disk: &Device, table: &Table, storage: &Storage) -> Vec<String>
         .collect();
     let start = |device: &Device| device.block.partition.as_ref().map(|partition| partition.start);
     for entry in &table.partitions {
-        match kernels.iter().find(|device| start(device) == Some(entry.extent.start)) {
+        // What lies within a partition may start where it does.
+        let starts_there = |device: &&&Device| start(device) == Some(entry.extent.start);
+        let has_number = |device: &&&Device| {
+            device.block.partition.as_ref().is_some_and(|partition| partition.number == entry.number)
+        };
+        let mut there = kernels.iter().filter(starts_there);
+        match there.clone().find(has_number).or_else(|| there.next()) {
             None => texts.push(format!(
                 "{}: partition {} is in the table and the kernel has no node for it: blockdev --rereadpt {}",
                 disk.path, entry.number, disk.path
@@ -364,16 +374,13 @@ fn disagreements(disk: &Device, table: &Table, storage: &Storage) -> Vec<String>
             Some(_) => {}
         }
     }
-    // A disklabel within a partition (BSD) brings devices that the table here does not list.
-    if table.kind != TableKind::Bsd {
-        let known =
-            |device: &&Device| table.partitions.iter().any(|entry| Some(entry.extent.start) == start(device));
-        for device in kernels.iter().filter(|device| !known(device)) {
-            texts.push(format!(
-                "{} is in the kernel and not in the table: the table changed; blockdev --rereadpt {}",
-                device.path, disk.path
-            ));
-        }
+    let known =
+        |device: &&Device| table.partitions.iter().any(|entry| Some(entry.extent.start) == start(device));
+    for device in kernels.iter().filter(|device| !known(device)) {
+        texts.push(format!(
+            "{} is in the kernel and not in the table: the table changed; blockdev --rereadpt {}",
+            device.path, disk.path
+        ));
     }
     texts
 }
@@ -417,6 +424,7 @@ mod tests {
             attributes: 0,
             boot: false,
             extended: false,
+            within: None,
         }
     }
 

@@ -352,6 +352,7 @@ fn a_disk_with_partitions_leads_to_them() {
         attributes: 0,
         boot: false,
         extended: false,
+        within: None,
     };
     let table = Table {
         kind: TableKind::Mbr,

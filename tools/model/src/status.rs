@@ -238,12 +238,18 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
             return (join(&[drive, reason.clone()]), Fitness::Unknown);
         }
     };
-    let shown = report.table.as_ref().filter(|_| !is_extended(device, storage));
+    let shown = report.table.as_ref().filter(|table| {
+        let is_boot_sector = table.is_blank() && !report.signatures.is_empty();
+        !is_extended(device, storage) && !is_boot_sector
+    });
     let table = shown.map(|table| match table.kind {
         TableKind::Gpt => "GPT",
         TableKind::Mbr => "MBR",
         TableKind::Bsd => "BSD label",
         TableKind::Mac => "Apple map",
+        TableKind::Sun => "Sun label",
+        TableKind::Sgi => "SGI header",
+        TableKind::Atari => "Atari table",
     });
     let mut fitness = match shown.map(|table| &table.health) {
         Some(Health::Damaged(_)) => Fitness::Damaged,
@@ -366,7 +372,7 @@ fn kind(device: &Device, storage: &Storage) -> String {
     let name = entry(device, storage).and_then(|(kind, entry)| match kind {
         TableKind::Gpt => parttype::gpt(&entry.kind),
         TableKind::Mbr => parttype::mbr(u8::from_str_radix(&entry.kind, 16).ok()?),
-        TableKind::Bsd | TableKind::Mac => None,
+        TableKind::Bsd | TableKind::Mac | TableKind::Sun | TableKind::Sgi | TableKind::Atari => None,
     });
     name.map_or("nothing known".to_string(), |name| format!("nothing known; the table says {name}"))
 }

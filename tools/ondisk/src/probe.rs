@@ -4,7 +4,7 @@
 use crate::format::{DiskReport, Extent, Format, Geometry, Health, Magic, Signature, Usage};
 use crate::formats::{FORMATS, SALVAGE};
 use crate::read::{ReadAt, ReadError, Section};
-use crate::table::{self, Table, TableKind};
+use crate::table::{self, Table};
 use crate::window::{FailedRead, Failures, Recorder, Windows};
 use std::cell::RefCell;
 
@@ -34,13 +34,10 @@ fn look(device: &dyn ReadAt, geometry: Geometry) -> DiskReport {
     let mut report = DiskReport::default();
     report.table = table::probe(device, geometry, &mut report.findings);
     if device.size() > NOTHING {
-        let table = report
-            .table
-            .as_ref()
-            .filter(|table| !table.partitions.is_empty() || table.kind != TableKind::Mbr);
+        let table = report.table.as_ref().filter(|table| !table.is_blank());
         report.signatures = signatures(device, table);
-        // The last two bytes of any boot sector are those of an MBR.
-        if table.is_none() && !report.signatures.is_empty() {
+        // A boot sector before a physical volume is none (libblkid).
+        if table.is_none() && report.signatures.iter().any(|found| found.format.starts_with("LVM")) {
             report.table = None;
         }
     }
@@ -311,16 +308,22 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_sector_before_a_file_system_is_no_table_and_alone_it_is_one() {
+    fn a_boot_sector_hides_no_file_system_and_before_a_physical_volume_it_is_no_table() {
         let mut device = vec![0; 4 << 20];
         device[510..512].copy_from_slice(&[0x55, 0xaa]);
         let report = examine(&device, Geometry::default());
         assert!(report.table.is_some() && report.signatures.is_empty());
-        device[1024] = 1;
-        device[1029] = 3;
-        device[0xff6..0x1000].copy_from_slice(b"SWAPSPACE2");
+        let mut swap = device.clone();
+        swap[1024] = 1;
+        swap[1029] = 3;
+        swap[0xff6..0x1000].copy_from_slice(b"SWAPSPACE2");
+        let report = examine(&swap, Geometry::default());
+        assert!(report.table.unwrap().is_blank() && report.signatures.len() == 1);
+        device[512..520].copy_from_slice(b"LABELONE");
+        device[520] = 1;
+        device[536..568].copy_from_slice(b"LVM2 001abcdefghijklmnopqrstuvwx");
         let report = examine(&device, Geometry::default());
-        assert!(report.table.is_none() && report.signatures.len() == 1);
+        assert!(report.table.is_none() && report.signatures[0].format == "LVM2_member", "{report:?}");
     }
 
     /// Bytes that pass the first look of every probe.

@@ -14,6 +14,8 @@ use ondisk::{Health, Usage};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+mod udev;
+
 /// blkid(8): nothing was found.
 const NOTHING: i32 = 2;
 /// blkid(8), -p: more than one thing was found.
@@ -33,7 +35,7 @@ struct Args {
     /// Accepted and not needed: there is no cache
     #[arg(short = 'c', long, hide = true)]
     cache_file: Option<PathBuf>,
-    /// full (the default), value, export, device or json
+    /// full (the default), value, export, udev, device or json
     #[arg(short = 'o', long, default_value = "full")]
     output: Output,
     /// Show only this tag; repeatable
@@ -71,6 +73,7 @@ enum Output {
     Full,
     Value,
     Export,
+    Udev,
     Device,
     Json,
 }
@@ -167,6 +170,9 @@ fn answer(
             }
             Observed::Skipped { .. } => continue,
         };
+        if args.probe && ambiguous(report) && output == Output::Udev {
+            return Answer::text(texts + &udev::ambivalent(report), AMBIVALENT);
+        }
         if args.probe && ambiguous(report) {
             let text = "ambivalent result (probably more filesystems on the device, use wipefs(8) to see more details)";
             notice(context.name, &format!("{shown}: {text}"));
@@ -187,7 +193,7 @@ fn answer(
         status = contract::exit::YES;
         let wanted = |name: &str| args.match_tag.is_empty() || args.match_tag.iter().any(|tag| tag == name);
         let shown_tags: Vec<(String, String)> = tags.into_iter().filter(|(name, _)| wanted(name)).collect();
-        if !texts.is_empty() && output == Output::Export && !shown_tags.is_empty() {
+        if !texts.is_empty() && matches!(output, Output::Export | Output::Udev) && !shown_tags.is_empty() {
             texts.push('\n');
         }
         // The original's -p ends a line for a device of which nothing was wanted.
@@ -230,13 +236,7 @@ fn tags(device: &Device, storage: &Storage, args: &Args) -> Vec<(String, String)
             add(name, Some(value.clone()).filter(|_| args.probe || known));
         }
         add("TYPE", Some(signature.format.clone()));
-        let usage = match signature.usage {
-            Usage::Filesystem => "filesystem",
-            Usage::Raid => "raid",
-            Usage::Crypto => "crypto",
-            Usage::Other => "other",
-        };
-        add("USAGE", args.probe.then(|| usage.to_string()));
+        add("USAGE", args.probe.then(|| usage(signature.usage).to_string()));
     }
     // The table that shows on a RAID member is the array's.
     let own =
@@ -245,8 +245,14 @@ fn tags(device: &Device, storage: &Storage, args: &Args) -> Vec<(String, String)
         let scheme = scheme(table);
         let id =
             table.id.as_deref().map(str::to_lowercase).filter(|id| scheme != "PMBR" && id != "0x00000000");
+        // The original says nothing of a BSD label by itself, nor of an SGI header with a wrong checksum.
+        let silent = match table.kind {
+            TableKind::Bsd => true,
+            TableKind::Sgi => matches!(table.health, Health::Damaged(_)),
+            TableKind::Gpt | TableKind::Mbr | TableKind::Mac | TableKind::Sun | TableKind::Atari => false,
+        };
         add("PTUUID", id.map(|id| id.trim_start_matches("0x").to_string()));
-        add("PTTYPE", Some(scheme.to_string()));
+        add("PTTYPE", (!silent).then(|| scheme.to_string()));
     }
     if args.probe && args.no_part_details {
         return tags;
@@ -271,9 +277,12 @@ fn tags(device: &Device, storage: &Storage, args: &Args) -> Vec<(String, String)
     }
     let (kind, flags) = match table.kind {
         TableKind::Mbr => (format!("0x{}", entry.kind), if entry.boot { 0x80 } else { 0 }),
-        TableKind::Gpt | TableKind::Bsd | TableKind::Mac => (entry.kind.to_lowercase(), entry.attributes),
+        TableKind::Bsd | TableKind::Sun | TableKind::Sgi => (format!("0x{}", entry.kind), entry.attributes),
+        TableKind::Gpt => (entry.kind.to_lowercase(), entry.attributes),
+        TableKind::Mac | TableKind::Atari => (entry.kind.clone(), entry.attributes),
     };
-    add("PART_ENTRY_SCHEME", Some(scheme(table).to_string()));
+    let own = entry.within.clone();
+    add("PART_ENTRY_SCHEME", Some(own.unwrap_or_else(|| scheme(table).to_string())));
     add("PART_ENTRY_NAME", name);
     add("PART_ENTRY_UUID", uuid);
     add("PART_ENTRY_TYPE", Some(kind));
@@ -285,6 +294,15 @@ fn tags(device: &Device, storage: &Storage, args: &Args) -> Vec<(String, String)
     tags
 }
 
+fn usage(usage: Usage) -> &'static str {
+    match usage {
+        Usage::Filesystem => "filesystem",
+        Usage::Raid => "raid",
+        Usage::Crypto => "crypto",
+        Usage::Other => "other",
+    }
+}
+
 fn scheme(table: &Table) -> &'static str {
     let torn = |health: &Health| matches!(health, Health::Damaged(_));
     // Of a GPT without a sound copy only the protective MBR is left.
@@ -293,10 +311,7 @@ fn scheme(table: &Table) -> &'static str {
             "PMBR"
         }
         TableKind::Mbr if table.partitions.iter().any(|entry| entry.kind == "ee") => "PMBR",
-        TableKind::Gpt => "gpt",
-        TableKind::Mbr => "dos",
-        TableKind::Bsd => "bsd",
-        TableKind::Mac => "mac",
+        kind => kind.name(),
     }
 }
 
@@ -319,6 +334,7 @@ fn text(output: Output, shown: &str, tags: &[(String, String)], raw: bool) -> St
                 lines(&|name, text| format!("{name}={}\n", quoted(text, " \\\"'$`<>")))
             )
         }
+        Output::Udev => lines(&udev::lines),
         Output::Json => {
             let value = |text: &str| match without_raw_bytes(text) {
                 text if text.is_empty() => "null".to_string(),

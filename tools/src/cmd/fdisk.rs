@@ -91,6 +91,14 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let Some(columns) = columns(&args.output, &disks) else {
         return Ok(Answer::classic(context.name, arguments));
     };
+    // Their geometry and their own columns are the original's to print; a disk that hangs would hold it up.
+    let has_others = disks.iter().any(|disk| {
+        let kind = disk.report().and_then(|report| report.table.as_ref()).map(|table| table.kind);
+        matches!(kind, Some(TableKind::Bsd | TableKind::Sun | TableKind::Sgi))
+    });
+    if has_others && !args.json && context.root.is_live() && disks.len() == names.len() {
+        return Ok(Answer::classic(context.name, arguments));
+    }
     if args.json {
         return Answer::json(1, &Listing::of(&disks, &storage), status);
     }
@@ -170,6 +178,15 @@ fn warnings(disk: &Device, storage: &Storage) -> Vec<String> {
         .collect();
     let sizes = Sizes::of(&disk.block);
     let Some(table) = disk.report().and_then(|report| report.table.as_ref()) else { return texts };
+    if matches!(table.kind, TableKind::Mac | TableKind::Atari) {
+        let count = table.partitions.len();
+        texts.push(format!(
+            "{} has a {} partition table of {count} entries, which fdisk does not list: rescue status",
+            disk.path,
+            table.kind.name()
+        ));
+        return texts;
+    }
     let limit = u64::from(u32::MAX) * sizes.logical;
     if table.kind == TableKind::Mbr && sizes.bytes > limit {
         texts.push(format!(
@@ -177,19 +194,15 @@ fn warnings(disk: &Device, storage: &Storage) -> Vec<String> {
             disk.path, size_long(sizes.bytes), sizes.bytes, sizes.logical
         ));
     }
-    for entry in table.partitions.iter().filter(|entry| !sizes.aligned(entry.extent.start)) {
+    for entry in own(table).filter(|entry| !sizes.aligned(entry.extent.start)) {
         texts.push(format!("Partition {} does not start on physical sector boundary.", entry.number));
     }
     texts
 }
 
-fn label(kind: TableKind) -> &'static str {
-    match kind {
-        TableKind::Gpt => "gpt",
-        TableKind::Mbr => "dos",
-        TableKind::Bsd => "bsd",
-        TableKind::Mac => "mac",
-    }
+/// Its entries but for those of a table within one of them, which fdisk does not list.
+fn own(table: &Table) -> impl Iterator<Item = &Entry> {
+    table.partitions.iter().filter(|entry| entry.within.is_none())
 }
 
 fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
@@ -210,12 +223,17 @@ fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
     if sizes.alignment_offset != 0 {
         out += &format!("Alignment offset: {} bytes\n", sizes.alignment_offset);
     }
-    let Some(table_found) = disk.report().and_then(|report| report.table.as_ref()) else { return out };
-    out += &format!("Disklabel type: {}\n", label(table_found.kind));
+    let table_found = disk.report().and_then(|report| report.table.as_ref());
+    let Some(table_found) =
+        table_found.filter(|table| !matches!(table.kind, TableKind::Mac | TableKind::Atari))
+    else {
+        return out;
+    };
+    out += &format!("Disklabel type: {}\n", table_found.kind.name());
     if let Some(id) = &table_found.id {
         out += &format!("Disk identifier: {}\n", Untrusted(id));
     }
-    if table_found.partitions.is_empty() {
+    if own(table_found).next().is_none() {
         return out;
     }
     let fields: Vec<Field> =
@@ -224,11 +242,11 @@ fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
     let row = |entry: &Entry| {
         fields.iter().map(|field| field.cell(disk, table_found, entry, bytes)).collect::<Vec<_>>()
     };
-    let rows: Vec<Vec<String>> = table_found.partitions.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = own(table_found).map(row).collect();
     out.push('\n');
     out += &table(&shown, &rows, true);
-    let misaligned = table_found.partitions.iter().any(|entry| !sizes.aligned(entry.extent.start));
-    let starts: Vec<u64> = table_found.partitions.iter().map(|entry| entry.extent.start).collect();
+    let misaligned = own(table_found).any(|entry| !sizes.aligned(entry.extent.start));
+    let starts: Vec<u64> = own(table_found).map(|entry| entry.extent.start).collect();
     let disordered = !starts.is_sorted();
     // The line above the warnings, which themselves go to stderr.
     if misaligned || disordered {
@@ -267,13 +285,17 @@ const MBR: &[Field] = &[
     Field::Id,
     Field::Type,
 ];
+/// Of tables whose listing is the original's wherever there is one.
+const OTHER: &[Field] =
+    &[Field::Device, Field::Start, Field::End, Field::Sectors, Field::Size, Field::Id, Field::Name];
 /// Beside those that are shown by default.
 const GPT_MORE: &[Field] = &[Field::TypeUuid, Field::Uuid, Field::Name];
 
 fn default_fields(kind: TableKind) -> &'static [Field] {
     match kind {
         TableKind::Gpt => GPT,
-        TableKind::Mbr | TableKind::Bsd | TableKind::Mac => MBR,
+        TableKind::Mbr => MBR,
+        TableKind::Bsd | TableKind::Mac | TableKind::Sun | TableKind::Sgi | TableKind::Atari => OTHER,
     }
 }
 
@@ -338,7 +360,7 @@ fn type_name(kind: TableKind, entry: &Entry) -> Option<&'static str> {
     match kind {
         TableKind::Gpt => parttype::gpt(&entry.kind),
         TableKind::Mbr => parttype::mbr(u8::from_str_radix(&entry.kind, 16).ok()?),
-        TableKind::Bsd | TableKind::Mac => None,
+        TableKind::Bsd | TableKind::Mac | TableKind::Sun | TableKind::Sgi | TableKind::Atari => None,
     }
 }
 
@@ -432,6 +454,7 @@ mod tests {
             attributes: 0,
             boot: false,
             extended: matches!(kind, "05" | "0f" | "85"),
+            within: None,
         }
     }
 

@@ -300,18 +300,17 @@ const FIELDS: &[Field] = &[
     right("PHY-SEC", 7, Kind::Number, |_, node| nonzero(node.device.block.physical_block)),
     left("PKNAME", 0, |view, node| Some(view.kernel_name(&node.parent?.block))),
     read("PTTYPE", 0, |view, node| {
-        Some(match view.table(node.device)?.kind {
-            TableKind::Gpt => "gpt".to_string(),
-            TableKind::Mbr => "dos".to_string(),
-            TableKind::Bsd => "bsd".to_string(),
-            TableKind::Mac => "mac".to_string(),
-        })
+        let kind = view.table(node.device)?.kind;
+        (kind != TableKind::Bsd).then(|| kind.name().to_string())
     }),
     read("PTUUID", 36, |view, node| {
         let id = view.table(node.device)?.id.as_ref()?.to_lowercase();
         (id != "0x00000000").then(|| id.trim_start_matches("0x").to_string())
     }),
-    right("REV", 4, Kind::Text, |_, node| own(node)?.hardware.revision.clone()),
+    // The original knows an NVMe drive's by no name.
+    right("REV", 4, Kind::Text, |_, node| {
+        own(node).filter(|block| block.hardware.scsi_type.is_some())?.hardware.revision.clone()
+    }),
     right("RM", 1, Kind::Bool, |_, node| flag(node.device.block.removable)),
     right("RO", 1, Kind::Bool, |_, node| flag(node.device.block.read_only)),
     right("ROTA", 1, Kind::Bool, |_, node| flag(node.device.block.rotational)),

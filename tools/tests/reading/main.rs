@@ -1,5 +1,5 @@
 //! The reading tools as a person runs them: against what util-linux 2.41 printed for the same captured machine (golden),
-//! and against what it prints now for images that the real tools make (differential).
+//! and against what it prints now for images that the real tools make, and for those of their own suites (differential).
 
 mod capture;
 mod content;
@@ -8,6 +8,7 @@ mod layout;
 mod machine;
 mod peers;
 mod schema;
+mod suites;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

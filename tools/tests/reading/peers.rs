@@ -1,10 +1,10 @@
 //! The peers: util-linux and the makers of file systems and tables, from the build's own package tree.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Where the build puts wrappers for the programs of Debian 13, or where `LIFEBOAT_HOST_TOOLS` says.
-fn directory() -> Option<PathBuf> {
+pub fn directory() -> Option<PathBuf> {
     let named = std::env::var_os("LIFEBOAT_HOST_TOOLS").map(PathBuf::from);
     let path = |name, below| {
         let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
@@ -17,13 +17,43 @@ fn directory() -> Option<PathBuf> {
     named.or(built).filter(|directory| directory.join("fdisk").exists())
 }
 
-/// A peer's program in the C locale, or `None`, said aloud, where `make image` has not run yet.
-pub fn peer(program: &str) -> Option<Command> {
-    let found = directory().filter(|directory| directory.join(program).exists());
-    let Some(directory) = found else {
-        eprintln!("skipped: no {program} of Debian 13 (make image puts it into the cache)");
+fn skipped(what: &str) {
+    assert!(std::env::var_os("CI").is_none(), "in CI a skip is a failure: no {what}");
+    eprintln!("skipped: no {what} (make peers puts it into the cache)");
+}
+
+/// What the authors of a source package released, as far as its paths fit the patterns: its root below `into`. `None`, said
+/// aloud, where `make peers` has not run yet.
+pub fn released(package: &str, patterns: &[&str], into: &Path) -> Option<PathBuf> {
+    let archive = directory().map(|bin| bin.with_file_name("src").join(format!("{package}.tar")));
+    let Some(archive) = archive.filter(|archive| archive.exists()) else {
+        skipped(&format!("source of {package}"));
         return None;
     };
+    let root = into.join(package);
+    std::fs::create_dir_all(&root).unwrap();
+    let mut tar = peer("tar")?;
+    tar.env("PATH", path()).arg("-xf").arg(archive).arg("-C").arg(&root);
+    done(tar.args(["--strip-components=1", "--wildcards"]).args(patterns));
+    Some(root)
+}
+
+/// This host's programs, and behind them the peers'.
+pub fn path() -> std::ffi::OsString {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::env::split_paths(&own).chain(directory())).unwrap()
+}
+
+/// A peer's program in the C locale, or `None`, said aloud, where `make peers` has not run yet.
+pub fn peer(program: &str) -> Option<Command> {
+    let Some(directory) = directory() else {
+        skipped(&format!("{program} of Debian 13"));
+        return None;
+    };
+    if !directory.join(program).exists() {
+        eprintln!("skipped: {program} is of no package in the cache");
+        return None;
+    }
     let mut command = Command::new(directory.join(program));
     command.env("LC_ALL", "C");
     Some(command)

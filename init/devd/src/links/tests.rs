@@ -114,6 +114,7 @@ fn a_sata_disk_and_its_partition_have_the_names_that_udev_gives() {
         attributes: 0,
         boot: false,
         extended: false,
+        within: None,
     };
     let table = Table {
         kind: TableKind::Gpt,

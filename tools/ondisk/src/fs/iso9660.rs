@@ -13,6 +13,8 @@ const BOOT_RECORD: u8 = 0;
 const PRIMARY: u8 = 1;
 const SUPPLEMENTARY: u8 = 2;
 const TERMINATOR: u8 = 0xff;
+/// Bytes of a descriptor in which there are fields.
+const FIELDS: usize = 1016;
 /// High Sierra has eight bytes before each descriptor.
 const HIGH_SIERRA: Magic = Magic { offset: FIRST + 9, bytes: b"CDROM" };
 
@@ -20,7 +22,7 @@ pub const FORMAT: Format = Format {
     name: "iso9660",
     usage: Usage::Filesystem,
     magics: &[Magic { offset: FIRST + 1, bytes: b"CD001" }, HIGH_SIERRA],
-    min_size: FIRST + SECTOR,
+    min_size: FIRST + 8 + FIELDS as u64,
     probe,
 };
 
@@ -62,7 +64,7 @@ fn probe(device: &dyn ReadAt, magic: Option<&Magic>) -> Option<Signature> {
     let (fields, shift) = if is_sierra { (&SIERRA, 8) } else { (&ISO, 0) };
     let (mut boot, mut primary, mut joliet) = (None, None, None);
     for index in 0..DESCRIPTORS {
-        let Ok(descriptor) = device.bytes(FIRST + index * SECTOR + shift, (SECTOR - 8) as usize) else {
+        let Ok(descriptor) = device.bytes(FIRST + index * SECTOR + shift, FIELDS) else {
             break;
         };
         match *descriptor.first()? {

@@ -12,7 +12,7 @@ pub const FORMAT: Format = Format {
     name: "vxfs",
     usage: Usage::Filesystem,
     magics: &[LITTLE, BIG],
-    min_size: (8 << 10) + 44,
+    min_size: (1 << 10) + 44,
     probe,
 };
 

@@ -266,6 +266,7 @@ fn entry(bytes: &[u8], number: u32, sector: u32) -> Option<Entry> {
         attributes,
         boot: false,
         extended: false,
+        within: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! MBR partition tables with their chains of extended boot records. A chain may loop, lead outside
 //! or be torn: each is named, and what was read before still holds.
 
-use super::{Entry, Table, TableKind, finding};
+use super::{Entry, Table, TableKind, bsd, finding};
 use crate::bytes::{le16, le32};
 use crate::format::{Extent, Finding, Geometry, Health, Severity};
 use crate::fs;
@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 const LOGICAL_MAX: usize = 128;
 const PROTECTIVE: u8 = 0xee;
 const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
+/// Kinds whose partition has a BSD label of its own.
+const BSD: [(u8, &str); 3] = [(0xa5, "freebsd"), (0xa6, "openbsd"), (0xa9, "netbsd")];
 
 /// One of the four slots of a record.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
         attributes: 0,
         boot: slot.boot == 0x80,
         extended: slot.is_extended(),
+        within: None,
     };
     let mut partitions: Vec<Entry> = Vec::new();
     let mut health = Health::Unchecked;
@@ -76,6 +79,16 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
                 format!("extended partition: {reason}: later logical partitions are not listed"),
             ));
             health = Health::Damaged(reason);
+        }
+    }
+    // Behind the logical ones, as the kernel numbers them.
+    let mut next = partitions.iter().map(|partition| partition.number + 1).max().unwrap_or(0).max(5);
+    for slot in slots.iter().filter(|slot| slot.is_used()) {
+        let Some((_, name)) = BSD.iter().find(|(kind, _)| *kind == slot.kind) else { continue };
+        let (start, length) = (u64::from(slot.start) * sector, u64::from(slot.count) * sector);
+        for entry in bsd::within(device, Extent { start, length }, name) {
+            partitions.push(Entry { number: next, ..entry });
+            next += 1;
         }
     }
     for partition in &partitions {

@@ -4,12 +4,24 @@ use crate::format::{Extent, Finding, Geometry, Health, Severity};
 use crate::read::ReadAt;
 use serde::{Deserialize, Serialize};
 
+pub mod atari;
+pub mod bsd;
 pub mod gpt;
+pub mod mac;
 pub mod mbr;
+pub mod sgi;
+pub mod sun;
 
-/// The table of the device, if there is one. GPT before MBR, as its protective MBR is one too.
+/// The table of the device, if there is one. GPT before MBR, as its protective MBR is one too; what has no magic
+/// comes last.
 pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding>) -> Option<Table> {
-    gpt::probe(device, geometry, findings).or_else(|| mbr::probe(device, geometry, findings))
+    gpt::probe(device, geometry, findings)
+        .or_else(|| sgi::probe(device, geometry))
+        .or_else(|| sun::probe(device, geometry))
+        .or_else(|| mbr::probe(device, geometry, findings))
+        .or_else(|| mac::probe(device, geometry, findings))
+        .or_else(|| bsd::probe(device, geometry))
+        .or_else(|| atari::probe(device, geometry, findings))
 }
 
 fn finding(severity: Severity, text: impl Into<String>) -> Finding {
@@ -37,6 +49,31 @@ pub enum TableKind {
     Mbr,
     Bsd,
     Mac,
+    Sun,
+    Sgi,
+    Atari,
+}
+
+impl Table {
+    /// What a boot sector looks like too: an MBR without partitions.
+    pub fn is_blank(&self) -> bool {
+        self.kind == TableKind::Mbr && self.partitions.is_empty()
+    }
+}
+
+impl TableKind {
+    /// libblkid's PTTYPE and fdisk's label type.
+    pub fn name(self) -> &'static str {
+        match self {
+            TableKind::Gpt => "gpt",
+            TableKind::Mbr => "dos",
+            TableKind::Bsd => "bsd",
+            TableKind::Mac => "mac",
+            TableKind::Sun => "sun",
+            TableKind::Sgi => "sgi",
+            TableKind::Atari => "atari",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,16 +92,19 @@ pub struct Entry {
     pub number: u32,
     /// Bytes.
     pub extent: Extent,
-    /// GPT: type GUID in upper case; MBR: two hex digits in lower case.
+    /// GPT: type GUID in upper case; MBR, BSD, Sun, SGI: hex digits in lower case; Apple, Atari: hostile text.
     pub kind: String,
     /// GPT: PARTUUID in lower case; MBR: `signature-NN`.
     pub uuid: Option<String>,
-    /// GPT: hostile text.
+    /// GPT, Apple: hostile text; BSD: the letter.
     pub name: Option<String>,
     /// GPT attribute bits; MBR: the boot flag as bit 2 would mislead, so it is apart.
     pub attributes: u64,
     /// MBR: active flag.
     pub boot: bool,
-    /// MBR: CHS fields are not kept; `fdisk -l` prints none of them.
+    /// MBR: it holds the logical ones.
     pub extended: bool,
+    /// Of a table within a partition of this one: its name, `freebsd`.
+    #[serde(default)]
+    pub within: Option<String>,
 }

@@ -1,0 +1,81 @@
+//! SGI's volume header (kernel: block/partitions/sgi.c), big-endian. One whose checksum is wrong is shown as damaged.
+
+use super::{Entry, Table, TableKind};
+use crate::bytes::be32;
+use crate::format::{Extent, Geometry, Health};
+use crate::read::ReadAt;
+
+const MAGIC: u32 = 0x0be5_a941;
+const PARTITIONS: usize = 16;
+const FIRST: usize = 312;
+const CHECKSUM: usize = 504;
+/// What a header counts in, bytes.
+const SECTOR: u64 = 512;
+
+pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
+    let header = device.bytes(0, SECTOR as usize).ok()?;
+    if be32(&header, 0)? != MAGIC {
+        return None;
+    }
+    let stored = be32(&header, CHECKSUM)?;
+    // All words together are zero.
+    let sum = header
+        .chunks_exact(4)
+        .fold(0_u32, |sum, word| sum.wrapping_add(u32::from_be_bytes([word[0], word[1], word[2], word[3]])));
+    let health = Health::of_checksum(stored, stored.wrapping_sub(sum));
+    let mut partitions = Vec::new();
+    for index in 0..PARTITIONS {
+        let at = FIRST + 12 * index;
+        let sectors = be32(&header, at)?;
+        let start = be32(&header, at + 4)?;
+        let kind = be32(&header, at + 8)?;
+        if sectors == 0 {
+            continue;
+        }
+        partitions.push(Entry {
+            number: index as u32 + 1,
+            extent: Extent { start: u64::from(start) * SECTOR, length: u64::from(sectors) * SECTOR },
+            kind: format!("{kind:x}"),
+            uuid: None,
+            name: None,
+            attributes: 0,
+            boot: false,
+            extended: false,
+            within: None,
+        });
+    }
+    Some(Table { kind: TableKind::Sgi, id: None, sector: geometry.logical, partitions, health, gpt: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Vec<u8> {
+        let mut header = vec![0; 512];
+        header[..4].copy_from_slice(&MAGIC.to_be_bytes());
+        for (index, words) in [(0, [1000_u32, 63, 0x83]), (10, [4000, 0, 6])] {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            header[FIRST + 12 * index..FIRST + 12 * index + 12].copy_from_slice(&bytes);
+        }
+        let words = header.chunks(4).map(|word| u32::from_be_bytes(word.try_into().unwrap()));
+        let sum = words.fold(0_u32, u32::wrapping_add);
+        header[CHECKSUM..CHECKSUM + 4].copy_from_slice(&0_u32.wrapping_sub(sum).to_be_bytes());
+        header
+    }
+
+    #[test]
+    fn partitions_keep_their_places_in_the_header() {
+        let table = probe(&header(), Geometry::default()).unwrap();
+        let seen: Vec<(u32, u64)> =
+            table.partitions.iter().map(|e| (e.number, e.extent.start / 512)).collect();
+        assert_eq!((seen, table.health), (vec![(1, 63), (11, 0)], Health::Sound));
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_told() {
+        let mut torn = header();
+        torn[8] = b'x';
+        assert!(matches!(probe(&torn, Geometry::default()).unwrap().health, Health::Damaged(_)));
+    }
+}
