@@ -4,8 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
 MAKEFLAGS += --no-print-directory
 
-# Where a Rust may lie beside the PATH: rustup's, and Ubuntu's packages of one version.
-export PATH := $(PATH):$(HOME)/.cargo/bin$(addprefix :,$(shell ls -d /usr/lib/rust-*/bin 2>/dev/null | sort -rV | head -n 1))
+# Where a Rust may lie beside the PATH: rustup's, and Ubuntu's packages of one version, to which image/setup leads.
+export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/.rust
 # What a person may say, also to the programs below; docs/build.md and docs/boot.md explain each.
 export DISKS SSH_PORT SSH_KEY APPEND MEM QEMU_ACCEL BOOT MIRROR SNAPSHOT CACHE
 # Machines at a time.
