@@ -48,6 +48,7 @@ pub fn build(facts: Facts, observed: &BTreeMap<String, Observed>, consents: &[Co
     for device in &storage.devices {
         storage.problems.extend(problems_of(device, &storage));
     }
+    storage.problems.extend(crate::md::problems(&storage));
     storage.problems.extend(crate::lvm::problems(&storage));
     storage.problems.extend(overlay::problems(&storage));
     storage.problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
@@ -229,6 +230,13 @@ fn problems_of(device: &Device, storage: &Storage) -> Vec<Problem> {
                 format!("{path}: damaged {}: {}{next}", signature.format, Untrusted(reason)),
             );
         }
+    }
+    if report.signatures.is_empty()
+        && report.errors.is_empty()
+        && report.table.is_none()
+        && let Some(name) = crate::status::promised(device, storage)
+    {
+        add(Severity::Warning, format!("{path}: the table says {name}, and no superblock of any is there"));
     }
     if ambiguous(report) {
         let all: Vec<&str> = report.signatures.iter().map(|signature| signature.format.as_str()).collect();
@@ -611,8 +619,30 @@ mod tests {
         let facts = Facts { blocks: vec![sda], ..Facts::default() };
         let storage = build(facts, &BTreeMap::from([("sda".to_string(), seen(report))]), &[]);
         let want = "/dev/sda is linux_raid_member; what it looks like besides (ext4) is left over from before: wipefs /dev/sda lists where each is";
-        assert_eq!(texts(&storage), [want]);
-        assert_eq!(storage.problems[0].severity, Severity::Info);
+        let said: Vec<&Problem> =
+            storage.problems.iter().filter(|problem| problem.device.as_deref() == Some("/dev/sda")).collect();
+        let [one] = said[..] else { panic!("{:?}", storage.problems) };
+        assert_eq!((one.text.as_str(), one.severity), (want, Severity::Info));
+    }
+
+    #[test]
+    fn a_partition_for_raid_without_a_superblock_is_a_problem() {
+        let sda = disk("sda", 1);
+        let sda1 = part(&sda, 1, 20 * MIB, MIB);
+        let raid = Entry { kind: "fd".to_string(), ..entry(1, 20 * MIB, MIB) };
+        let whole = DiskReport { table: Some(table(vec![raid])), ..DiskReport::default() };
+        let said = |found: DiskReport| {
+            let observed =
+                BTreeMap::from([("sda".to_string(), seen(whole.clone())), ("sda1".to_string(), seen(found))]);
+            let facts = Facts { blocks: vec![sda.clone(), sda1.clone()], ..Facts::default() };
+            build(facts, &observed, &[]).problems.into_iter().map(|problem| problem.text).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            said(DiskReport::default()),
+            ["/dev/sda1: the table says Linux raid autodetect, and no superblock of any is there"]
+        );
+        let ext = signature("ext4", Usage::Filesystem, None);
+        assert_eq!(said(DiskReport { signatures: vec![ext], ..DiskReport::default() }), [""; 0]);
     }
 
     #[test]

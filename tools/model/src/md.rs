@@ -7,8 +7,10 @@
 
 pub mod conf;
 mod name;
+mod problems;
 
 pub use name::{Name, Names, places};
+pub use problems::problems;
 
 use crate::consent;
 use crate::overlay;

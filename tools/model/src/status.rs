@@ -367,13 +367,31 @@ fn entry<'a>(device: &Device, storage: &'a Storage) -> Option<(TableKind, &'a En
     Some((table.kind, table.partitions.iter().find(|entry| entry.extent.start == start)?))
 }
 
-/// What its table says that an otherwise silent partition is.
-fn kind(device: &Device, storage: &Storage) -> String {
-    let name = entry(device, storage).and_then(|(kind, entry)| match kind {
+/// Types of partitions that hold a superblock at all times: members of RAID and of LVM.
+const MEMBERS: &[(TableKind, &str)] = &[
+    (TableKind::Gpt, "A19D880F-05FC-4D3B-A006-743F0F84911E"),
+    (TableKind::Gpt, "E6D6D379-F507-44C2-A23C-238F2A3DF928"),
+    (TableKind::Mbr, "fd"),
+    (TableKind::Mbr, "8e"),
+];
+
+/// What the table says that a partition is a member of.
+pub(crate) fn promised(device: &Device, storage: &Storage) -> Option<&'static str> {
+    let (kind, entry) = entry(device, storage)?;
+    MEMBERS.contains(&(kind, entry.kind.as_str())).then(|| type_name(kind, entry)).flatten()
+}
+
+fn type_name(kind: TableKind, entry: &Entry) -> Option<&'static str> {
+    match kind {
         TableKind::Gpt => parttype::gpt(&entry.kind),
         TableKind::Mbr => parttype::mbr(u8::from_str_radix(&entry.kind, 16).ok()?),
         TableKind::Bsd | TableKind::Mac | TableKind::Sun | TableKind::Sgi | TableKind::Atari => None,
-    });
+    }
+}
+
+/// What its table says that an otherwise silent partition is.
+fn kind(device: &Device, storage: &Storage) -> String {
+    let name = entry(device, storage).and_then(|(kind, entry)| type_name(kind, entry));
     name.map_or("nothing known".to_string(), |name| format!("nothing known; the table says {name}"))
 }
 

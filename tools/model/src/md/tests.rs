@@ -205,6 +205,70 @@ fn a_stale_member_is_left_out_and_named() {
 }
 
 #[test]
+fn what_is_wrong_with_an_array_is_a_problem() {
+    let texts = |members: &[Made]| -> Vec<String> {
+        storage(members)
+            .problems
+            .iter()
+            .map(|problem| format!("{:?}: {}", problem.severity, problem.text))
+            .collect()
+    };
+    assert_eq!(texts(&whole(Level::Raid1, 2)), [""; 0]);
+    let mut stale = whole(Level::Raid1, 2);
+    stale[1].superblock.events -= 2;
+    assert_eq!(
+        texts(&stale),
+        [
+            "Warning: array host:2 (raid1) is degraded: 1 of 2 members; /dev/sdb is left out: stale, behind by 2 events"
+        ]
+    );
+    let mut lost = whole(Level::Raid5, 3);
+    lost.truncate(1);
+    assert_eq!(
+        texts(&lost),
+        [
+            "Error: array host:2 (raid5) cannot be started as it is: 1 of 3 members are there and current, and raid5 are \
+          not enough"
+        ]
+    );
+}
+
+#[test]
+fn a_degraded_array_that_runs_is_a_problem_too() {
+    let mut members = whole(Level::Raid1, 2);
+    members[1].superblock.events -= 2;
+    let array = |degraded: u32, action: &str| Md {
+        level: "raid1".to_string(),
+        array_state: "readonly".to_string(),
+        sync_action: Some(action.to_string()),
+        uuid: Some(SET.to_string()),
+        raid_disks: 2,
+        degraded,
+        members: vec![("sda".to_string(), "in_sync".to_string())],
+        ..Md::default()
+    };
+    let with = |md: Md| {
+        let block = Block { name: "md2".to_string(), major: 9, minor: 2, md: Some(md), ..Block::default() };
+        let mut blocks: Vec<Block> = members.iter().map(|made| made.block.clone()).collect();
+        blocks[0].holders = vec!["md2".to_string()];
+        blocks.push(block);
+        let seen = storage(&members);
+        let observed = members.iter().map(|made| {
+            (made.name.clone(), seen.by_path(&format!("/dev/{}", made.name)).unwrap().report.clone())
+        });
+        let storage = build(Facts { blocks, ..Facts::default() }, &observed.collect(), &[]);
+        storage.problems.into_iter().map(|problem| problem.text).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        with(array(1, "idle")),
+        ["/dev/md2 (raid1) is degraded: 1 of 2 members; /dev/sdb carries its superblock and is not in it"]
+    );
+    let rebuilt = with(array(1, "recover"));
+    assert!(rebuilt[0].contains("1 of 2 members, and being rebuilt;"), "{rebuilt:?}");
+    assert_eq!(with(array(0, "idle")), [""; 0]);
+}
+
+#[test]
 fn stale_members_do_not_make_an_array_enough() {
     let mut members = whole(Level::Raid5, 3);
     for stale in [1, 2] {
