@@ -32,7 +32,7 @@ pub const USERLAND: &[Row] = &[
     row("bind9-dnsutils", Only(&["usr/bin/dig", "usr/bin/nslookup"]), "is it DNS"),
     row("bind9-host", Only(&["usr/bin/host"]), "is it DNS"),
     row("bsdutils", Programs, "script, logger, wall"),
-    row("btrfs-progs", Programs, "check and mend btrfs"),
+    row("btrfs-progs", Only(&["usr/bin/btrfs", "usr/bin/btrfsck", "usr/bin/btrfs-find-root", "usr/bin/btrfs-image", "usr/bin/btrfs-select-super", "usr/bin/btrfstune", "usr/sbin/*"]), "check and mend btrfs"),
     row("bzip2", Only(&["usr/bin/bzip2", "usr/bin/bunzip2", "usr/bin/bzcat"]), "archives"),
     row("ca-certificates", Only(&["usr/share/ca-certificates/**"]), "https"),
     row("cifs-utils", Only(&["usr/sbin/mount.cifs", "usr/sbin/mount.smb3"]), "copying away to Windows shares"),
