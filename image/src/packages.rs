@@ -209,8 +209,9 @@ fn unpack(cache: &Cache, packages: &[&Package], root: &Path) -> Result<()> {
     for package in packages {
         let deb = cache.file(package);
         run(Command::new("dpkg-deb").arg("--extract").arg(&deb).arg(root))?;
-        let listing =
-            output(Command::new("sh").arg("-c").arg("dpkg-deb --fsys-tarfile \"$0\" | tar t").arg(&deb))?;
+        // Where the locale is C, tar would write a name that is not ASCII with escapes.
+        let list = "dpkg-deb --fsys-tarfile \"$0\" | tar t --quoting-style=literal";
+        let listing = output(Command::new("sh").arg("-c").arg(list).arg(&deb))?;
         let own = listing
             .lines()
             .filter(|line| !line.ends_with('/'))
