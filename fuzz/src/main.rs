@@ -93,12 +93,11 @@ fn fuzz(target: &Target, share: Duration) -> bool {
             corpus[known - 1].clone()
         };
         coverage::reset();
-        let (outcome, mut took) = timed(target, &input);
+        let at = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| (target.run)(&input)));
         runs += 1;
-        // A machine that does something else makes one run slow, and not each of three.
-        for _ in 0..2 {
-            took = if took > SLOW { took.min(timed(target, &input).1) } else { took };
-        }
+        // What a busy machine put aside for a second is no slow one.
+        let took = if outcome.is_ok() && at.elapsed() > SLOW { busy(target, &input) } else { Duration::ZERO };
         let what = match outcome {
             Err(cause) => {
                 let text = cause.downcast_ref::<String>().map(String::as_str);
@@ -123,11 +122,16 @@ fn fuzz(target: &Target, share: Duration) -> bool {
     true
 }
 
-/// How it ended, and how long it took.
-fn timed(target: &Target, input: &[u8]) -> (std::thread::Result<()>, Duration) {
-    let at = Instant::now();
-    let outcome = catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
-    (outcome, at.elapsed())
+/// How long a processor worked on it.
+fn busy(target: &Target, input: &[u8]) -> Duration {
+    // Documentation/scheduler/sched-stats.rst: nanoseconds on a processor come first.
+    let spent = || fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse().ok();
+    let (before, at) = (spent(), Instant::now());
+    (target.run)(input);
+    match (before, spent()) {
+        (Some(before), Some(after)) => Duration::from_nanos(u64::saturating_sub(after, before)),
+        _ => at.elapsed(),
+    }
 }
 
 fn keep(path: &Path, bytes: &[u8]) {
