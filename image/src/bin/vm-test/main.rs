@@ -22,6 +22,7 @@ mod services;
 mod sessions;
 mod trouble;
 mod volumes;
+mod wrecks;
 
 use anyhow::Result;
 use bench::Bench;
@@ -49,6 +50,7 @@ const TESTS: &[Test] = &[
     sample("volumes_are_opened_and_activated_and_every_byte_stays", volumes::unchanged),
     full("volumes_are_written_to_where_a_person_says_so", volumes::chosen),
     sample("overlays_are_written_and_no_disk_is", overlay::written),
+    sample("wrecks_are_mended_and_edited_on_overlays_alone", wrecks::mended),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("a_second_boot_has_another_host_key", login::two_boots),
