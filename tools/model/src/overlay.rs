@@ -362,7 +362,7 @@ impl Set {
                 continue;
             }
             let parts = || partitions(storage, device);
-            if device.block.md.is_some() && device.block.partition.is_none() {
+            if is_opened(storage, device) && device.block.partition.is_none() {
                 set.arrays.push(device.id.clone());
                 let members = storage.arrays.iter().find(|array| array.device.as_ref() == Some(&device.id));
                 open.extend(members.into_iter().flat_map(|array| &array.members).map(implied));
@@ -394,7 +394,13 @@ impl Set {
 /// The array that this is a partition of.
 fn array_below<'a>(storage: &'a Storage, device: &Device) -> Option<&'a Device> {
     let disk = storage.get(device.parent.as_ref()?)?;
-    disk.block.md.as_ref().map(|_| disk)
+    is_opened(storage, disk).then_some(disk)
+}
+
+/// An array that is overlaid by its members. Firmware RAID runs on as it is, and is overlaid itself: its metadata cannot be
+/// kept on overlays, where the drives' serial numbers are not seen.
+fn is_opened(storage: &Storage, device: &Device) -> bool {
+    device.block.md.is_some() && !md::is_firmware(storage, device)
 }
 
 /// Partitions with a node and something in them.

@@ -163,6 +163,12 @@ pub struct MdBare {
     pub component_size: u64,
     /// How far the members agree; `None`: everywhere.
     pub in_sync: Option<u64>,
+    /// Of the whole array, where it is less than its members make.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// Number of a volume of firmware RAID.
+    #[serde(default)]
+    pub volume: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

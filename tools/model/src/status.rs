@@ -260,6 +260,11 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
             Some(group) => format!("LVM physical volume of {}", group.name),
             None => content::words(signature),
         },
+        Some(Volume::Firmware(firmware)) => {
+            let own = firmware.volumes.iter().filter(|volume| volume.is_here());
+            let volumes: Vec<String> = own.map(|volume| member(&volume.superblock)).collect();
+            join(&[content::words(signature), volumes.join("; ")])
+        }
         Some(Volume::Luks(_)) | None => locked(device, signature, storage),
     };
     let role = role(device, storage).map(str::to_string).unwrap_or_default();

@@ -366,7 +366,14 @@ impl Work<'_> {
                 part: "member",
             })
             .collect();
-        if self.args.rw && read_only {
+        if self.args.rw && read_only && md::is_firmware(storage, device) {
+            // Nothing of it is opened for what cannot come about.
+            let refusal = judgement.refusal.as_ref();
+            let advice = refusal.and_then(|refusal| refusal.advice(judgement, &device.path));
+            let parts = [refusal.map(ToString::to_string), advice];
+            line.state = State::Failed;
+            line.reason = Some(parts.into_iter().flatten().collect::<Vec<_>>().join(": "));
+        } else if self.args.rw && read_only {
             let outcome = consent::writable(storage, &device.id, self.typed).map_err(Into::into).and_then(
                 |mut steps| {
                     steps.push(Step::MdSetReadOnly { device: device.path.clone(), read_only: false });

@@ -158,11 +158,11 @@ fn copy(ssh: &Ssh, array: &str) -> Result<()> {
 }
 
 /// A set's disks, plugged in and guarded.
-fn plug(bench: &Bench, vm: &mut Vm<'_>, name: &str) -> Result<Vec<Disk>> {
+pub fn plug(bench: &Bench, vm: &mut Vm<'_>, name: &str) -> Result<Vec<Disk>> {
     plug_in(bench, vm, name, set(bench, name, Bus::VirtioScsi)?)
 }
 
-fn plug_in(bench: &Bench, vm: &mut Vm<'_>, name: &str, disks: Vec<Disk>) -> Result<Vec<Disk>> {
+pub fn plug_in(bench: &Bench, vm: &mut Vm<'_>, name: &str, disks: Vec<Disk>) -> Result<Vec<Disk>> {
     let mark = vm.events.mark();
     for disk in &disks {
         vm.plug(disk)?;
@@ -176,7 +176,7 @@ fn plug_in(bench: &Bench, vm: &mut Vm<'_>, name: &str, disks: Vec<Disk>) -> Resu
     Ok(disks)
 }
 
-fn hashes(disks: &[Disk]) -> Result<Vec<String>> {
+pub fn hashes(disks: &[Disk]) -> Result<Vec<String>> {
     let files = disks.iter().filter_map(|disk| match &disk.backing {
         Backing::Raw(path) => Some(digest(path)),
         Backing::Qcow2(_) | Backing::Hung(_) => None,
@@ -276,7 +276,7 @@ pub fn asked(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn unplug(vm: &mut Vm<'_>, ssh: &Ssh, disks: &[Disk]) -> Result<()> {
+pub fn unplug(vm: &mut Vm<'_>, ssh: &Ssh, disks: &[Disk]) -> Result<()> {
     ssh.run("umount /mnt 2> /dev/null; mdadm --stop --scan")?;
     disks.iter().try_for_each(|disk| vm.unplug(disk))
 }

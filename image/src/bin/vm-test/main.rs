@@ -12,6 +12,7 @@ mod bench;
 mod boot;
 mod capture;
 mod disks;
+mod firmware;
 mod login;
 mod names;
 mod network;
@@ -52,6 +53,7 @@ const TESTS: &[Test] = &[
     sample("overlays_are_written_and_no_disk_is", overlay::written),
     sample("wrecks_are_mended_and_edited_on_overlays_alone", wrecks::mended),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
+    sample("firmware_raid_is_read_and_not_written", firmware::read),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_console_is_the_root_of_trust", login::trust),
