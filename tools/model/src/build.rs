@@ -1,6 +1,7 @@
 //! Facts and reports to Storage. Cannot fail: what went wrong with one device is a Problem in the
 //! graph, and the others are there all the same.
 
+use crate::bcache;
 use crate::content;
 use crate::md;
 use crate::overlay;
@@ -51,6 +52,7 @@ pub fn build(facts: Facts, observed: &BTreeMap<String, Observed>, consents: &[Co
         storage.problems.extend(problems_of(device, &storage));
     }
     storage.problems.extend(crate::lvm::problems(&storage));
+    storage.problems.extend(bcache::problems(&storage));
     storage.problems.extend(overlay::problems(&storage));
     storage.problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     storage
@@ -312,7 +314,7 @@ fn leftovers(report: &DiskReport) -> Vec<&Signature> {
     let holds_it_at_its_start = match &first.volume {
         Some(Volume::Md(superblock)) => superblock.data_offset == 0,
         Some(Volume::Firmware(_)) => true,
-        Some(Volume::Lvm(_) | Volume::Luks(_)) | None => false,
+        Some(Volume::Lvm(_) | Volume::Luks(_) | Volume::Bcache(_)) | None => false,
     };
     let shown = rest.iter().filter(|_| is_outer(first) && !holds_it_at_its_start);
     shown.collect()

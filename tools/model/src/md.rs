@@ -284,7 +284,7 @@ pub fn superblock(device: &Device) -> Option<(&Superblock, &Health)> {
     let signature = device.signature()?;
     match signature.volume.as_ref()? {
         Volume::Md(superblock) => Some((superblock, &signature.health)),
-        Volume::Lvm(_) | Volume::Luks(_) | Volume::Firmware(_) => None,
+        Volume::Lvm(_) | Volume::Luks(_) | Volume::Firmware(_) | Volume::Bcache(_) => None,
     }
 }
 
@@ -304,7 +304,7 @@ fn firmware_volume<'a>(device: &'a Device, array: &str) -> Option<&'a FirmwareVo
 pub fn firmware_volumes(device: &Device) -> &[FirmwareVolume] {
     match device.signature().and_then(|signature| signature.volume.as_ref()) {
         Some(Volume::Firmware(firmware)) => &firmware.volumes,
-        Some(Volume::Md(_) | Volume::Lvm(_) | Volume::Luks(_)) | None => &[],
+        Some(Volume::Md(_) | Volume::Lvm(_) | Volume::Luks(_) | Volume::Bcache(_)) | None => &[],
     }
 }
 

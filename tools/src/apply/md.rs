@@ -303,7 +303,7 @@ fn as_they_were(root: &Root, start: &MdStart) -> anyhow::Result<()> {
             Some(Volume::Firmware(found)) => found.volumes.iter().any(|volume| {
                 volume.superblock.array.to_string() == start.uuid && volume.superblock.events == member.events
             }),
-            Some(Volume::Lvm(_) | Volume::Luks(_)) | None => false,
+            Some(Volume::Lvm(_) | Volume::Luks(_) | Volume::Bcache(_)) | None => false,
         });
         ensure!(same, "{} was written since it was looked at: try again", member.path);
     }

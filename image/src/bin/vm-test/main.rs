@@ -8,6 +8,7 @@
 //! `N passed, N failed`.
 
 mod arrays;
+mod bcache;
 mod bench;
 mod boot;
 mod capture;
@@ -53,6 +54,7 @@ const TESTS: &[Test] = &[
     sample("overlays_are_written_and_no_disk_is", overlay::written),
     sample("wrecks_are_mended_and_edited_on_overlays_alone", wrecks::mended),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
+    sample("what_bcache_caches_is_read_and_not_written", bcache::read),
     sample("firmware_raid_is_read_and_not_written", firmware::read),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("a_second_boot_has_another_host_key", login::two_boots),

@@ -37,4 +37,5 @@ pub enum Volume {
     Lvm(lvm::PhysicalVolume),
     Luks(luks::Luks),
     Firmware(firmware::Firmware),
+    Bcache(bcache::Bcache),
 }
