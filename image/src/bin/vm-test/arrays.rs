@@ -58,6 +58,7 @@ const CASES: &[Case] = &[
         &["2 of 3 members", "was being written", "mdadm --assemble --force /dev/md51 /dev/sda /dev/sdb"],
     ),
     told("raid5-journal", "md53", &["raid5", "[3/3] [UUU]", "dm-"], &["it has a journal"]),
+    told("raid5-ppl-bad", "md55", &["raid5", "[3/3] [UUU]", "dm-"], &["it has a partial parity log"]),
     told("raid5-reshape", "md52", &["raid5", "[4/4] [UUUU]", "dm-"], &["it was being reshaped"]),
 ];
 

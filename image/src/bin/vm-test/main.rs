@@ -18,6 +18,7 @@ mod login;
 mod names;
 mod network;
 mod overlay;
+mod pending;
 mod programs;
 mod runner;
 mod services;
@@ -55,6 +56,7 @@ const TESTS: &[Test] = &[
     sample("wrecks_are_mended_and_edited_on_overlays_alone", wrecks::mended),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
     sample("what_bcache_caches_is_read_and_not_written", bcache::read),
+    full("what_lvm_had_begun_is_read_and_not_gone_on_with", pending::read),
     sample("firmware_raid_is_read_and_not_written", firmware::read),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("a_second_boot_has_another_host_key", login::two_boots),
