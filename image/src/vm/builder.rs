@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Programs of the tree, with what each is there for.
 const PROGRAMS: &[(&str, &str)] = &[
+    ("usr/bin/btrfs", "where btrfs has put a file"),
+    ("usr/bin/btrfs-map-logical", "the same on the disk"),
     ("usr/bin/busybox", "the shell and the everyday commands"),
     ("usr/bin/kmod", "modprobe, also for what the kernel asks for"),
     ("usr/bin/ntfs-3g", "writing into ntfs"),
@@ -27,15 +29,21 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("usr/sbin/dmsetup", "LVM and LUKS, when something goes wrong"),
     ("usr/sbin/lvm", "LVM"),
     ("usr/sbin/mdadm", "arrays"),
+    ("usr/sbin/mdmon", "arrays of firmware RAID"),
     ("usr/sbin/mke2fs", "ext4"),
     ("usr/sbin/mkfs.btrfs", "btrfs"),
+    ("usr/sbin/mkfs.f2fs", "f2fs"),
     ("usr/sbin/mkfs.fat", "the EFI system partition"),
     ("usr/sbin/mkfs.xfs", "xfs"),
     ("usr/sbin/mkntfs", "ntfs"),
     ("usr/sbin/mkswap", "swap"),
     ("usr/sbin/sfdisk", "MBR"),
     ("usr/sbin/sgdisk", "GPT"),
+    ("usr/sbin/xfs_db", "damaging xfs in a known way"),
 ];
+
+/// Programs that are not in the image, from the tree of the build's own tools. Their libraries are in the image.
+const TOOLS: &[(&str, &str)] = &[("usr/sbin/make-bcache", "bcache")];
 
 /// Other names of those programs.
 const LINKS: &[(&str, &str)] = &[
@@ -53,13 +61,19 @@ const MODULES: &[&str] = &[
     "crypto",
     "drivers/block/virtio_blk.ko.xz",
     "drivers/md",
+    "drivers/scsi/scsi_common.ko.xz",
+    "drivers/scsi/scsi_mod.ko.xz",
+    "drivers/scsi/sd_mod.ko.xz",
+    "drivers/scsi/virtio_scsi.ko.xz",
     "fs/btrfs",
     "fs/ext4",
+    "fs/f2fs",
     "fs/fat",
     "fs/fuse",
     "fs/jbd2",
     "fs/mbcache.ko.xz",
     "fs/nls",
+    "fs/ntfs3",
     "fs/xfs",
     "lib",
 ];
@@ -75,10 +89,17 @@ $bb mount -t devtmpfs dev /dev
 $bb --install -s /bb
 export PATH=/usr/sbin:/usr/bin:/bb LC_ALL=C
 ln -sf /proc/mounts /etc/mtab
-/usr/sbin/modprobe -a virtio_blk md_mod raid0 raid1 raid10 raid456 dm_mod dm_crypt ext4 xfs btrfs vfat fuse
+/usr/sbin/modprobe -a virtio_blk virtio_scsi sd_mod md_mod raid0 raid1 raid10 raid456 dm_mod dm_crypt ext4 xfs btrfs vfat f2fs ntfs3 fuse
+mkdir -p /run/disk /run/mdadm
 for disk in /sys/block/vd*; do
-    mkdir -p /run/disk
     ln -s /dev/${disk##*/} /run/disk/$(cat $disk/serial)
+done
+# Drives are there a moment after their driver.
+for drive in $(cat /proc/cmdline); do
+    case $drive in drive=*) until cat /sys/block/sd*/device/vpd_pg80 | grep -q ${drive#*=}; do :; done ;; esac
+done
+for disk in /sys/block/sd*; do
+    [ ! -e $disk ] || ln -s /dev/${disk##*/} /run/disk/$(tail -c +5 $disk/device/vpd_pg80)
 done
 tr -d '\000' < $(readlink /run/disk/script) > /run/script
 sh /run/script
@@ -101,6 +122,15 @@ pub struct Order<'a> {
     pub script: &'a str,
     /// The machine is killed where the script ends, with everything still mounted.
     pub killed: bool,
+    /// Their serial numbers, where these are to be those of SCSI drives.
+    pub drives: Option<Vec<String>>,
+}
+
+impl Order<'_> {
+    fn serial(&self, number: usize, disk: usize) -> String {
+        let drive = self.drives.as_ref().and_then(|drives| drives.get(disk).cloned());
+        drive.unwrap_or_else(|| format!("s{number}d{disk}"))
+    }
 }
 
 impl Builder {
@@ -113,15 +143,17 @@ impl Builder {
             .context("read the kernel's version")?
             .to_string();
         let mut hash = Sha256::new();
-        hash.update(format!("{version}{PROGRAMS:?}{LINKS:?}{MODULES:?}{INIT}"));
-        for (program, _) in PROGRAMS {
+        let tools = programs::tools_root()?;
+        hash.update(format!("{version}{PROGRAMS:?}{TOOLS:?}{LINKS:?}{MODULES:?}{INIT}"));
+        let all = PROGRAMS.iter().map(|row| (&root, row)).chain(TOOLS.iter().map(|row| (&tools, row)));
+        for (root, (program, _)) in all {
             let path = root.join(program);
             hash.update(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
         }
         let key = packages::hex(&hash.finalize())[..16].to_string();
         let initrd = programs::cache()?.join(format!("vm/builder-{key}.cpio"));
         if !initrd.exists() {
-            assemble(&root, &version, &initrd).context("assemble the builder's initramfs")?;
+            assemble(&root, &tools, &version, &initrd).context("assemble the builder's initramfs")?;
         }
         Ok(Builder { kernel, initrd, key })
     }
@@ -140,17 +172,20 @@ impl Builder {
         text.push_str(&"\n".repeat(512 - text.len() % 512));
         fs::write(&script, text).with_context(|| format!("write {}", script.display()))?;
 
+        let drives = orders.iter().filter_map(|order| order.drives.as_ref()).flatten();
+        let drives: String = drives.map(|serial| format!(" drive={serial}")).collect();
         let boot = Boot::Kernel {
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
-            append: "console=ttyS0 quiet panic=-1".into(),
+            append: format!("console=ttyS0 quiet panic=-1{drives}"),
         };
         let mut machine = Machine::new(boot).memory(1024).disk(Disk::raw(&script, Bus::VirtioBlk, "script"));
         // A fixed clock, since superblocks hold times.
         machine.clock = "2026-01-01T00:00:00".into();
         for (number, order) in orders.iter().enumerate() {
             for (disk, path) in order.disks.iter().enumerate() {
-                machine = machine.disk(Disk::raw(path, Bus::VirtioBlk, &format!("s{number}d{disk}")));
+                let bus = if order.drives.is_some() { Bus::VirtioScsi } else { Bus::VirtioBlk };
+                machine = machine.disk(Disk::raw(path, bus, &order.serial(number, disk)));
             }
         }
         let mut vm = machine.start(lab)?;
@@ -181,7 +216,7 @@ impl Builder {
 fn part(number: usize, order: &Order) -> String {
     let nodes: String = ('A'..='Z')
         .zip(0..order.disks.len())
-        .map(|(letter, disk)| format!("{letter}=$(readlink /run/disk/s{number}d{disk})\n"))
+        .map(|(letter, disk)| format!("{letter}=$(readlink /run/disk/{})\n", order.serial(number, disk)))
         .collect();
     let (name, body) = (order.name, order.script);
     let end = if order.killed { "kill'; sleep 3600" } else { "ok'" };
@@ -203,7 +238,7 @@ fn only(directory: &Path, prefix: &str) -> Result<PathBuf> {
     found.pop().with_context(|| format!("find {prefix}* in {}", directory.display()))
 }
 
-fn assemble(root: &Path, version: &str, initrd: &Path) -> Result<()> {
+fn assemble(root: &Path, tools: &Path, version: &str, initrd: &Path) -> Result<()> {
     let parent = initrd.parent().context("name the cache")?;
     fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
     let stage = tempfile::Builder::new().prefix("builder-").tempdir_in(parent).context("make a directory")?;
@@ -217,6 +252,13 @@ fn assemble(root: &Path, version: &str, initrd: &Path) -> Result<()> {
     let programs: BTreeSet<String> = PROGRAMS.iter().map(|(program, _)| program.to_string()).collect();
     for file in programs.union(&libraries::closure(root, &programs)?) {
         copy_file(&root.join(file), &stage.join(file))?;
+    }
+    let programs: BTreeSet<String> = TOOLS.iter().map(|(program, _)| program.to_string()).collect();
+    for file in programs.union(&libraries::closure(tools, &programs)?) {
+        let to = stage.join(file);
+        if !to.exists() {
+            copy_file(&tools.join(file), &to)?;
+        }
     }
     let modules = format!("usr/lib/modules/{version}");
     for part in MODULES {
@@ -267,6 +309,7 @@ mod tests {
     #[test]
     fn programs_and_modules_are_sorted_and_unique() {
         assert!(PROGRAMS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(TOOLS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(MODULES.windows(2).all(|pair| pair[0] < pair[1]));
     }
 }

@@ -60,6 +60,13 @@ pub fn debian_root() -> Result<PathBuf> {
     Ok(packages::tree(&cache, &locked, Set::Guest)?.root)
 }
 
+/// The tree of the build's own tools, which is not in the image.
+pub fn tools_root() -> Result<PathBuf> {
+    let cache = Cache::open(&source())?;
+    let (locked, _) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
+    Ok(packages::tree(&cache, &locked, Set::Host)?.root)
+}
+
 /// A program of a tree, by its own loader: `NAME ARGS...` with `argv[0]` as given, which
 /// decides what a multi-call program does.
 pub fn debian<S: AsRef<OsStr>>(root: &Path, program: &str, args: impl IntoIterator<Item = S>) -> Command {

@@ -4,6 +4,7 @@
 
 pub mod act;
 pub mod ask;
+pub mod bcache;
 pub mod call;
 pub mod capture;
 pub mod consents;

@@ -7,6 +7,7 @@ use std::io;
 const NEW_ARRAY: &str = "/sys/module/md_mod/parameters/new_array";
 /// What is written here by anyone, and so by a worker.
 const ATTRIBUTES: &[&str] = &[
+    "array_size",
     "array_state",
     "bitmap/location",
     "chunk_size",

@@ -1,7 +1,9 @@
 //! Facts and reports to Storage. Cannot fail: what went wrong with one device is a Problem in the
 //! graph, and the others are there all the same.
 
+use crate::bcache;
 use crate::content;
+use crate::md;
 use crate::overlay;
 use crate::storage::{Array, Device, Id, Observed, Problem, Storage};
 use crate::text::Untrusted;
@@ -26,6 +28,7 @@ pub fn build(facts: Facts, observed: &BTreeMap<String, Observed>, consents: &[Co
             (None, Some(seen)) => seen.clone(),
             (None, None) => Observed::Skipped { reason: "not looked at".to_string() },
         };
+        let report = recognised(report, block);
         let parent = block.partition.as_ref().and_then(|partition| ids.get(&partition.disk).cloned());
         storage.devices.push(Device {
             id: id(block),
@@ -50,9 +53,23 @@ pub fn build(facts: Facts, observed: &BTreeMap<String, Observed>, consents: &[Co
     }
     storage.problems.extend(crate::md::problems(&storage));
     storage.problems.extend(crate::lvm::problems(&storage));
+    storage.problems.extend(bcache::problems(&storage));
     storage.problems.extend(overlay::problems(&storage));
     storage.problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     storage
+}
+
+/// Firmware RAID tells its drives apart by what they say of themselves.
+fn recognised(mut report: Observed, block: &Block) -> Observed {
+    if let Observed::Examined { report } = &mut report {
+        let volumes = report.signatures.iter_mut().filter_map(|signature| signature.volume.as_mut());
+        for volume in volumes {
+            if let Volume::Firmware(firmware) = volume {
+                firmware.recognise(block.hardware.serial.as_deref().unwrap_or_default());
+            }
+        }
+    }
+    report
 }
 
 /// Partitions that are in a disk's table and not in the kernel: refused by it, or of an image file.
@@ -152,21 +169,23 @@ fn arrays(storage: &mut Storage) {
     let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
     // A set is made of overlays alone or of none.
     let overlaid: BTreeSet<String> =
-        storage.devices.iter().filter(|device| overlay::is_overlay(device)).filter_map(array_of).collect();
+        storage.devices.iter().filter(|device| overlay::is_overlay(device)).flat_map(md::arrays_of).collect();
     let is_out = |device: &Device, uuid: &String| {
         overlaid.contains(uuid) && !overlay::is_overlay(device) || overlay::across(storage, device).is_some()
     };
     for device in &storage.devices {
-        if let Some(uuid) = array_of(device).filter(|uuid| !is_out(device, uuid)) {
+        for uuid in md::arrays_of(device).into_iter().filter(|uuid| !is_out(device, uuid)) {
             let empty = || Array { uuid: uuid.clone(), members: Vec::new(), device: None };
             arrays.entry(uuid.clone()).or_insert_with(empty).members.push(device.id.clone());
         }
     }
     for device in &storage.devices {
-        let Some(md) = &device.block.md else { continue };
+        let Some(md) = device.block.md.as_ref().filter(|md| !md::is_container(md)) else { continue };
         let member = |name: &String| storage.devices.iter().find(|device| device.block.name == *name);
         let members: Vec<&Device> = md.members.iter().filter_map(|(name, _)| member(name)).collect();
-        let uuid = members.iter().find_map(|member| array_of(member)).or_else(|| md.uuid.clone());
+        let is_it =
+            |member: &&Device| md::arrays_of(member).into_iter().find(|uuid| md::is_array(md, member, uuid));
+        let uuid = members.iter().find_map(is_it).or_else(|| md.uuid.clone());
         // An array whose members all hang is still one, under its kernel name.
         let uuid = uuid.unwrap_or_else(|| device.block.name.clone());
         let ids = || members.iter().map(|member| member.id.clone()).collect();
@@ -175,13 +194,6 @@ fn arrays(storage: &mut Storage) {
         array.device = Some(device.id.clone());
     }
     storage.arrays = arrays.into_values().collect();
-}
-
-fn array_of(device: &Device) -> Option<String> {
-    match device.signature()?.volume.as_ref()? {
-        Volume::Md(superblock) => Some(superblock.array.to_string()),
-        Volume::Lvm(_) | Volume::Luks(_) => None,
-    }
 }
 
 fn problem(device: Option<&Device>, severity: Severity, text: String) -> Problem {
@@ -309,7 +321,8 @@ fn leftovers(report: &DiskReport) -> Vec<&Signature> {
     let [first, rest @ ..] = &report.signatures[..] else { return Vec::new() };
     let holds_it_at_its_start = match &first.volume {
         Some(Volume::Md(superblock)) => superblock.data_offset == 0,
-        Some(Volume::Lvm(_) | Volume::Luks(_)) | None => false,
+        Some(Volume::Firmware(_)) => true,
+        Some(Volume::Lvm(_) | Volume::Luks(_) | Volume::Bcache(_)) | None => false,
     };
     let shown = rest.iter().filter(|_| is_outer(first) && !holds_it_at_its_start);
     shown.collect()

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bcache;
 pub mod build;
 pub mod consent;
 pub mod content;

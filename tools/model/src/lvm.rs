@@ -253,7 +253,7 @@ pub fn physical_volume(device: &Device) -> Option<(&PhysicalVolume, &Health)> {
     let signature = device.signature()?;
     match signature.volume.as_ref()? {
         Volume::Lvm(volume) => Some((volume, &signature.health)),
-        Volume::Md(_) | Volume::Luks(_) => None,
+        Volume::Md(_) | Volume::Luks(_) | Volume::Firmware(_) | Volume::Bcache(_) => None,
     }
 }
 

@@ -20,6 +20,7 @@ use crate::text::Untrusted;
 use contract::facts::Md;
 use ondisk::Health;
 use ondisk::volume::Volume;
+use ondisk::volume::firmware::{FirmwareVolume, STRANGER};
 use ondisk::volume::mdraid::{Bitmap, Level, Metadata, Role, Superblock};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -153,6 +154,8 @@ pub enum Why {
     Failed,
     /// A journal that the set has no use for.
     NoJournal,
+    /// Of firmware RAID, which knows its drives by these.
+    Stranger,
 }
 
 impl fmt::Display for Why {
@@ -174,6 +177,9 @@ impl fmt::Display for Why {
             Why::Unfinished => f.write_str("it was a spare that was being taken in, and is not in sync"),
             Why::Failed => f.write_str("its superblock says that it failed"),
             Why::NoJournal => f.write_str("it is a journal, and the array has none"),
+            Why::Stranger => {
+                f.write_str("its metadata does not name a drive with its serial number: it is a copy of one")
+            }
         }
     }
 }
@@ -212,6 +218,8 @@ pub enum Refusal {
     DirtyDegraded { present: u32, wanted: u32 },
     #[error("mdadm.conf says to ignore it")]
     Ignored,
+    #[error("{0}: of firmware RAID, only mdadm can go on with that")]
+    Firmware(String),
 }
 
 /// `/dev/sda1, /dev/sdb1 and /dev/sdc1`
@@ -256,6 +264,7 @@ impl Refusal {
             Refusal::Twins(paths) => Some(format!("rescue assemble --with {}", paths.first()?)),
             Refusal::Split(halves) => Some(format!("rescue assemble --with {}", halves.first()?.first()?)),
             Refusal::Ignored => Some(format!("rescue assemble {}", judgement.uuid)),
+            Refusal::Firmware(_) => Some(by_mdadm(&used)),
             Refusal::NoMember
             | Refusal::OnlySpares
             | Refusal::Level(_)
@@ -265,13 +274,68 @@ impl Refusal {
     }
 }
 
+/// Firmware RAID that is written: with a process of mdadm's, which keeps its metadata, and without the firmware whose word mdadm
+/// would ask for.
+fn by_mdadm(members: &[&str]) -> String {
+    let all = members.join(" ");
+    format!("rescue writable {all} && IMSM_NO_PLATFORM=1 mdadm --assemble --scan")
+}
+
 /// The superblock that makes a device a member, and whether it is sound.
 pub fn superblock(device: &Device) -> Option<(&Superblock, &Health)> {
     let signature = device.signature()?;
     match signature.volume.as_ref()? {
         Volume::Md(superblock) => Some((superblock, &signature.health)),
-        Volume::Lvm(_) | Volume::Luks(_) => None,
+        Volume::Lvm(_) | Volume::Luks(_) | Volume::Firmware(_) | Volume::Bcache(_) => None,
     }
+}
+
+/// What makes a device a member of one array: its superblock, or what it says of a volume of firmware RAID.
+fn superblock_of<'a>(device: &'a Device, array: &str) -> Option<(&'a Superblock, &'a Health)> {
+    match firmware_volume(device, array) {
+        Some(volume) => Some((&volume.superblock, &device.signature()?.health)),
+        None => superblock(device),
+    }
+}
+
+fn firmware_volume<'a>(device: &'a Device, array: &str) -> Option<&'a FirmwareVolume> {
+    firmware_volumes(device).iter().find(|volume| volume.superblock.array.to_string() == array)
+}
+
+/// The volumes of firmware RAID of which a drive tells.
+pub fn firmware_volumes(device: &Device) -> &[FirmwareVolume] {
+    match device.signature().and_then(|signature| signature.volume.as_ref()) {
+        Some(Volume::Firmware(firmware)) => &firmware.volumes,
+        Some(Volume::Md(_) | Volume::Lvm(_) | Volume::Luks(_) | Volume::Bcache(_)) | None => &[],
+    }
+}
+
+/// The UUIDs of arrays that a device is a member of. One member of firmware RAID may have a part in several.
+pub fn arrays_of(device: &Device) -> Vec<String> {
+    let own = superblock(device).map(|(superblock, _)| superblock.array.to_string());
+    let volumes = firmware_volumes(device).iter().filter(|volume| volume.is_here());
+    own.into_iter().chain(volumes.map(|volume| volume.superblock.array.to_string())).collect()
+}
+
+/// What a running array says that tells which of its members' arrays it is.
+pub fn is_array(md: &Md, member: &Device, array: &str) -> bool {
+    let Some(volume) = firmware_volume(member, array) else { return true };
+    // `external:lifeboat.0` is ours, `external:/md127/0` and `external:-md127/0` mdadm's.
+    let number = md.metadata_version.as_deref().and_then(|text| text.rsplit(['.', '/']).next()?.parse().ok());
+    number == Some(volume.number)
+}
+
+/// The device by which mdadm holds the drives of firmware RAID together: no array.
+pub fn is_container(md: &Md) -> bool {
+    matches!(md.metadata_version.as_deref(), Some("external:imsm" | "external:ddf"))
+}
+
+/// Whether a running array is a volume of firmware RAID. Its members are written by it alone, for as long as nobody writes to
+/// it: and that nobody can, since its metadata is not kept meanwhile.
+pub fn is_firmware(storage: &Storage, device: &Device) -> bool {
+    let array = storage.arrays.iter().find(|array| array.device.as_ref() == Some(&device.id));
+    let mut members = array.into_iter().flat_map(|array| &array.members).filter_map(|id| storage.get(id));
+    members.any(|member| !firmware_volumes(member).is_empty())
 }
 
 /// Whether the kernel runs it: not one that somebody left half assembled.
@@ -307,6 +371,8 @@ pub fn metadata_name(metadata: Metadata) -> &'static str {
         Metadata::V1_0 => "1.0",
         Metadata::V1_1 => "1.1",
         Metadata::V1_2 => "1.2",
+        Metadata::Imsm => "imsm",
+        Metadata::Ddf => "ddf",
     }
 }
 
@@ -394,7 +460,7 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
     devices.sort_by(|a, b| (&a.path, &a.id).cmp(&(&b.path, &b.id)));
     devices.dedup_by(|a, b| a.id == b.id);
     for device in devices {
-        let Some((superblock, health)) = superblock(device) else { continue };
+        let Some((superblock, health)) = superblock_of(device, &array.uuid) else { continue };
         let candidate = Candidate { device, superblock };
         seen = seen.or(Some(candidate));
         match unusable(storage, &candidate, health) {
@@ -423,7 +489,10 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
     left_out.extend(set.left_out);
     let mut used = set.used;
 
-    let refusal = unsupported(leader.superblock, as_copy)
+    let of_firmware = firmware_volume(leader.device, &array.uuid);
+    let refusal = of_firmware
+        .and_then(|volume| only_mdadm(volume, wishes.writable))
+        .or_else(|| unsupported(leader.superblock, as_copy))
         .or_else(|| one_of_each(&mut used, &mut left_out, picked))
         .or_else(|| if chosen { None } else { split(&leader, &used, &left_out, &sound, as_copy) });
     let mut members: Vec<Member> = used.iter().filter_map(member).collect();
@@ -438,7 +507,11 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
     let present = u32::try_from(count(true)).unwrap_or(u32::MAX);
     let missing = (0..).zip(&available).filter(|(_, there)| !**there).map(|(slot, _)| slot).collect();
     let touched = writes_when_read(&leader, &used);
-    let writes = if as_copy { writes(leader.superblock, &used, touched, wishes.writable) } else { None };
+    let writes = if as_copy && of_firmware.is_none() {
+        writes(leader.superblock, &used, touched, wishes.writable)
+    } else {
+        None
+    };
     // As on the disks or as a copy: by its superblocks, with what the kernel replays.
     let replayed = wishes.writable || is_copy || writes.is_some();
     let refusal = refusal
@@ -455,7 +528,7 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
         missing,
         members,
         left_out,
-        bare: touched && !replayed,
+        bare: of_firmware.is_some() || touched && !replayed,
         dirty,
         writes,
         refusal,
@@ -501,7 +574,12 @@ fn unusable(storage: &Storage, candidate: &Candidate<'_>, health: &Health) -> Op
     if !device.node {
         return Some(Why::NoNode);
     }
-    let upper = device.upper.iter().find_map(|id| storage.get(id));
+    if superblock.number == STRANGER {
+        return Some(Why::Stranger);
+    }
+    // Volumes of firmware RAID share their drives.
+    let shares = |upper: &&Device| !(is_external(superblock) && upper.block.md.is_some());
+    let upper = device.upper.iter().filter_map(|id| storage.get(id)).find(shares);
     if let Some(upper) = upper {
         return Some(Why::InUse(upper.path.clone()));
     }
@@ -513,17 +591,32 @@ fn unusable(storage: &Storage, candidate: &Candidate<'_>, health: &Health) -> Op
     let room = match superblock.metadata {
         Metadata::V0_90 | Metadata::V1_0 => superblock.offset,
         Metadata::V1_1 | Metadata::V1_2 => device.block.size.saturating_sub(superblock.data_offset),
+        Metadata::Imsm | Metadata::Ddf => superblock.offset.saturating_sub(superblock.data_offset),
     };
     let striped_freely = matches!(superblock.level, Level::Linear | Level::Raid0);
     let needed = match superblock.metadata {
         Metadata::V0_90 if striped_freely => 0,
         Metadata::V0_90 => superblock.component_size,
-        Metadata::V1_0 | Metadata::V1_1 | Metadata::V1_2 => superblock.data_size,
+        Metadata::V1_0 | Metadata::V1_1 | Metadata::V1_2 | Metadata::Imsm | Metadata::Ddf => {
+            superblock.data_size
+        }
     };
     if room < needed {
         return Some(Why::Short);
     }
     (superblock.role == Role::Faulty).then_some(Why::Failed)
+}
+
+fn is_external(superblock: &Superblock) -> bool {
+    matches!(superblock.metadata, Metadata::Imsm | Metadata::Ddf)
+}
+
+/// What is not done to a volume of firmware RAID here.
+fn only_mdadm(volume: &FirmwareVolume, writable: bool) -> Option<Refusal> {
+    let odd = volume.odd.clone();
+    let reshaped = volume.superblock.reshape.map(|_| "it was being reshaped".to_string());
+    let written = writable.then(|| "somebody has to keep its metadata while it is written".to_string());
+    odd.or(reshaped).or(written).map(Refusal::Firmware)
 }
 
 struct Set<'a> {
@@ -811,8 +904,12 @@ pub fn assemble(
     // Only what is read needs to be there.
     let wanted =
         |member: &&Member| !judgement.bare || matches!(member.part, Part::InSync(_) | Part::Replacement(_));
-    let mut members: Vec<MdMember> =
-        judgement.members.iter().filter(wanted).filter_map(|member| of_plan(storage, member)).collect();
+    let mut members: Vec<MdMember> = judgement
+        .members
+        .iter()
+        .filter(wanted)
+        .filter_map(|member| of_plan(storage, judgement, member))
+        .collect();
     // The kernel puts what is added in front, and takes the bitmap from the first (md.c: bind_rdev_to_array).
     members.sort_by_key(|member| (member.slot.is_some(), member.events));
     steps.push(Step::MdStart(MdStart {
@@ -828,9 +925,9 @@ pub fn assemble(
     Ok(steps)
 }
 
-fn of_plan(storage: &Storage, member: &Member) -> Option<MdMember> {
+fn of_plan(storage: &Storage, judgement: &Judgement, member: &Member) -> Option<MdMember> {
     let device = storage.get(&member.id)?;
-    let (superblock, _) = superblock(device)?;
+    let (superblock, _) = superblock_of(device, &judgement.uuid)?;
     Some(MdMember {
         path: member.path.clone(),
         major: device.block.major,
@@ -846,22 +943,26 @@ fn of_plan(storage: &Storage, member: &Member) -> Option<MdMember> {
 fn bare(storage: &Storage, judgement: &Judgement) -> Option<MdBare> {
     let freshest = judgement.members.iter().filter(|member| member.part.slot().is_some());
     let freshest = freshest.max_by_key(|member| member.events)?;
-    let (superblock, _) = superblock(storage.get(&freshest.id)?)?;
+    let device = storage.get(&freshest.id)?;
+    let (superblock, _) = superblock_of(device, &judgement.uuid)?;
+    let volume = firmware_volume(device, &judgement.uuid);
     Some(MdBare {
         level: level_name(superblock.level),
         raid_disks: superblock.raid_disks,
         layout: superblock.layout,
         chunk: superblock.chunk,
         component_size: superblock.component_size,
+        size: volume.and_then(|volume| volume.size),
+        volume: volume.map(|volume| volume.number),
         in_sync: judgement.dirty.then_some(if superblock.clean { 0 } else { superblock.resync_offset }),
     })
 }
 
-/// Firmware RAID, whose metadata is not md's own: what it is called, and its members. Only mdadm assembles it, since somebody
-/// has to write its metadata while it runs.
+/// Firmware RAID of which nothing can be started here: what it is called, and its members.
 pub fn external(storage: &Storage) -> BTreeMap<&'static str, Vec<&str>> {
     let mut found: BTreeMap<&'static str, Vec<&str>> = BTreeMap::new();
-    for device in storage.devices.iter().filter(|device| device.upper.is_empty()) {
+    let is_alone = |device: &&Device| device.upper.is_empty() && arrays_of(device).is_empty();
+    for device in storage.devices.iter().filter(is_alone) {
         let kind = match device.signature().map(|signature| signature.format.as_str()) {
             Some("isw_raid_member") => "Intel firmware RAID",
             Some("ddf_raid_member") => "DDF firmware RAID",

@@ -818,7 +818,8 @@ fn arrays(storage: &Storage, id: &Id, seen: &mut Vec<Id>, steps: &mut Vec<Step>)
         return;
     }
     seen.push(id.clone());
-    let Some(device) = storage.get(id) else { return };
+    // What is written to an overlay reaches nothing below it.
+    let Some(device) = storage.get(id).filter(|device| !overlay::is_overlay(device)) else { return };
     for below in device.lower.iter().chain(&device.parent) {
         arrays(storage, below, seen, steps);
     }

@@ -759,3 +759,17 @@ fn a_dirty_journal_under_the_guard_is_replayed_in_memory_unless_it_is_left_alone
         assert!(notices.contains(notice) && notice.is_empty() == notices.is_empty(), "{label}: {notices}");
     }
 }
+
+#[test]
+fn what_an_overlay_is_of_is_not_made_writable_for_it() {
+    let disk = block("sda", 1);
+    let md = Md { array_state: "readonly".to_string(), ..Md::default() };
+    let array = Block { md: Some(md), ..made("md0", 2, &["sda"]) };
+    let uuid = format!("{}seq:2", contract::facts::OVERLAY_UUID);
+    let dm = Dm { name: "over-md0".to_string(), uuid, ..Dm::default() };
+    let over = Block { dm: Some(dm), read_only: false, ..made("dm-0", 3, &["md0"]) };
+    let storage = storage(vec![disk, array, over], vec![]);
+    let opened = |path| opens(&storage, &storage.by_path(path).unwrap().id, "fsck");
+    assert_eq!(opened("/dev/dm-0"), Ok(vec![]));
+    assert!(opened("/dev/md0").is_err(), "its overlay stands on it");
+}

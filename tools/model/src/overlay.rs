@@ -11,6 +11,7 @@
 //! file system: a block that is written whole is not copied from the original first, and scattered small writes, as the
 //! replay of a journal makes them, take no more memory than they are.
 
+use crate::bcache;
 use crate::build::is_extended;
 use crate::consent;
 use crate::md::{self, Judgement, Name, Wishes};
@@ -362,7 +363,7 @@ impl Set {
                 continue;
             }
             let parts = || partitions(storage, device);
-            if device.block.md.is_some() && device.block.partition.is_none() {
+            if is_opened(storage, device) && device.block.partition.is_none() {
                 set.arrays.push(device.id.clone());
                 let members = storage.arrays.iter().find(|array| array.device.as_ref() == Some(&device.id));
                 open.extend(members.into_iter().flat_map(|array| &array.members).map(implied));
@@ -394,7 +395,13 @@ impl Set {
 /// The array that this is a partition of.
 fn array_below<'a>(storage: &'a Storage, device: &Device) -> Option<&'a Device> {
     let disk = storage.get(device.parent.as_ref()?)?;
-    disk.block.md.as_ref().map(|_| disk)
+    is_opened(storage, disk).then_some(disk)
+}
+
+/// An array that is overlaid by its members. Firmware RAID runs on as it is, and is overlaid itself: its metadata cannot be
+/// kept on overlays, where the drives' serial numbers are not seen.
+fn is_opened(storage: &Storage, device: &Device) -> bool {
+    device.block.md.is_some() && !md::is_firmware(storage, device)
 }
 
 /// Partitions with a node and something in them.
@@ -859,12 +866,13 @@ pub fn left_by_assembly(storage: &Storage, gone: &BTreeSet<String>) -> Plan {
 fn set_of(storage: &Storage, overlay: &Device) -> Vec<Id> {
     let array = storage.arrays.iter().find(|array| array.members.contains(&overlay.id));
     let group = storage.volumes.iter().find(|group| group.members.contains(&overlay.id));
+    let cached = bcache::set_of(storage, &overlay.id);
     let pool = |device: &Device| device.signature().and_then(|signature| signature.uuid.clone());
     let is_in = |other: &&Device| {
         let in_pool = is_btrfs(overlay) && is_btrfs(other) && pool(overlay) == pool(other);
         let in_array = array.is_some_and(|array| array.members.contains(&other.id));
         let in_group = group.is_some_and(|group| group.members.contains(&other.id));
-        is_overlay(other) && (in_pool || in_array || in_group)
+        is_overlay(other) && (in_pool || in_array || in_group || cached.contains(&other.id))
     };
     storage.devices.iter().filter(is_in).map(|other| other.id.clone()).collect()
 }

@@ -62,6 +62,18 @@ pub enum Step {
         /// `/dev/mapper/vg-root`
         device: String,
     },
+    /// Show a device of bcache's to the kernel, which starts what is complete, and writes to it.
+    BcacheRegister {
+        device: String,
+    },
+    /// Keep one that runs from writing back and from caching, and its device from being written. Named by what it is on.
+    BcacheHold {
+        device: String,
+    },
+    /// Let go of one, or of a cache.
+    BcacheStop {
+        device: String,
+    },
     /// A file that is all hole, for root alone.
     SparseFile {
         path: String,
@@ -163,6 +175,12 @@ pub struct MdBare {
     pub component_size: u64,
     /// How far the members agree; `None`: everywhere.
     pub in_sync: Option<u64>,
+    /// Of the whole array, where it is less than its members make.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// Number of a volume of firmware RAID.
+    #[serde(default)]
+    pub volume: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -227,6 +245,9 @@ impl Step {
             Step::DmRemove { name } => format!("dmsetup remove --retry {}", word(name)),
             Step::DmFreeze { name } => format!("dmsetup message {} 0 frozen", word(name)),
             Step::DmReadOnly { device } => format!("blockdev --setro {}", word(device)),
+            Step::BcacheRegister { device } => format!("echo {} > /sys/fs/bcache/register", word(device)),
+            Step::BcacheHold { device } => set_bcache(device, "writeback_running", "0"),
+            Step::BcacheStop { device } => set_bcache(device, "stop", "1"),
             Step::SparseFile { path, size } => format!("truncate -s {size} {}", word(path)),
             Step::RemoveFile { path } => format!("rm -f {}", word(path)),
             Step::BtrfsForget { device } => format!("btrfs device scan --forget {}", word(device)),
@@ -280,6 +301,7 @@ impl Step {
                 Some(Step::MdSetReadOnly { device, read_only: !read_only })
             }
             Step::DmCreate { name, .. } => Some(Step::DmRemove { name }),
+            Step::BcacheRegister { device } => Some(Step::BcacheStop { device }),
             Step::SparseFile { path, .. } => Some(Step::RemoveFile { path }),
             Step::BtrfsScan { device } => Some(Step::BtrfsForget { device }),
             Step::Mount { target, flags, .. } if !changes_what_is_there(&flags) => {
@@ -296,6 +318,8 @@ impl Step {
             | Step::DmRemove { .. }
             | Step::DmFreeze { .. }
             | Step::DmReadOnly { .. }
+            | Step::BcacheHold { .. }
+            | Step::BcacheStop { .. }
             | Step::RemoveFile { .. }
             | Step::BtrfsForget { .. }
             | Step::Loop { .. }
@@ -305,6 +329,11 @@ impl Step {
             | Step::Run { .. } => None,
         }
     }
+}
+
+/// A mapped device has another name there.
+fn set_bcache(device: &str, attribute: &str, text: &str) -> String {
+    format!("echo {text} > /sys/class/block/$(basename $(readlink -f {}))/bcache/{attribute}", word(device))
 }
 
 /// A mount(2) that attaches nothing new, which umount would take back.

@@ -1,5 +1,6 @@
 //! The whole picture on one screen: what there is, what is wrong with it, and what to type next.
 
+use crate::bcache;
 use crate::build::{ambiguous, is_extended};
 use crate::content;
 use crate::luks;
@@ -266,6 +267,12 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
             Some(group) => format!("LVM physical volume of {}", group.name),
             None => content::words(signature),
         },
+        Some(Volume::Firmware(firmware)) => {
+            let own = firmware.volumes.iter().filter(|volume| volume.is_here());
+            let volumes: Vec<String> = own.map(|volume| member(&volume.superblock)).collect();
+            join(&[content::words(signature), volumes.join("; ")])
+        }
+        Some(Volume::Bcache(bcache)) => bcache::words(bcache),
         Some(Volume::Luks(_)) | None => locked(device, signature, storage),
     };
     let role = role(device, storage).map(str::to_string).unwrap_or_default();
@@ -340,7 +347,10 @@ fn drive(device: &Device, storage: &Storage) -> String {
         return format!("loop over {file}");
     }
     if let Some(dm) = &block.dm {
-        let kind = dm.uuid.split('-').next().unwrap_or_default().to_lowercase();
+        let kind = match dm.uuid.starts_with(bcache::MAP_UUID) {
+            true => "bcache".to_string(),
+            false => dm.uuid.split('-').next().unwrap_or_default().to_lowercase(),
+        };
         return if overlay::is_for_reading(storage, device) { kind + COPY } else { kind };
     }
     let parts = [&hardware.transport, &hardware.vendor, &hardware.model, &hardware.serial];
@@ -482,6 +492,9 @@ fn next(storage: &Storage) -> Next {
         |group: &VolumeGroup| !lvm::judge(storage, group, &lvm::Wishes::default()).to_activate().is_empty();
     if storage.volumes.iter().any(waits) {
         return next("rescue assemble".to_string(), "activates the volume groups that were found, read-only");
+    }
+    if bcache::found(storage).iter().any(|one| one.device.is_none() && one.start.is_ok()) {
+        return next("rescue assemble".to_string(), "starts what bcache caches, read-only");
     }
     let free: Vec<&Device> = storage
         .devices

@@ -67,6 +67,45 @@ pub fn md5(bytes: &[u8]) -> [u8; 16] {
     out
 }
 
+/// FIPS 180-4. mdadm's UUIDs of firmware RAID are made with it; nothing trusts it here.
+pub fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let mut state = [0x6745_2301_u32, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
+    let mut padded = bytes.to_vec();
+    padded.push(0x80);
+    padded.resize(padded.len().next_multiple_of(64) + if padded.len() % 64 > 56 { 64 } else { 0 }, 0);
+    let length = padded.len();
+    padded[length - 8..].copy_from_slice(&(bytes.len() as u64 * 8).to_be_bytes());
+    for block in padded.chunks_exact(64) {
+        let mut words: Vec<u32> = block
+            .chunks_exact(4)
+            .map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]))
+            .collect();
+        for i in 16..80 {
+            words.push((words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16]).rotate_left(1));
+        }
+        let [mut a, mut b, mut c, mut d, mut e] = state;
+        for (i, word) in words.iter().enumerate() {
+            let (mixed, constant) = match i / 20 {
+                0 => ((b & c) | (!b & d), 0x5a82_7999),
+                1 => (b ^ c ^ d, 0x6ed9_eba1),
+                2 => ((b & c) | (b & d) | (c & d), 0x8f1b_bcdc),
+                _ => (b ^ c ^ d, 0xca62_c1d6_u32),
+            };
+            let sum = a.rotate_left(5).wrapping_add(mixed).wrapping_add(e);
+            let sum = sum.wrapping_add(constant).wrapping_add(*word);
+            (a, b, c, d, e) = (sum, a, b.rotate_left(30), c, d);
+        }
+        for (sum, part) in state.iter_mut().zip([a, b, c, d, e]) {
+            *sum = sum.wrapping_add(part);
+        }
+    }
+    let mut hash = [0; 20];
+    for (bytes, word) in hash.chunks_exact_mut(4).zip(state) {
+        bytes.copy_from_slice(&word.to_be_bytes());
+    }
+    hash
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +119,13 @@ mod tests {
         assert_eq!(hex(md5(b"")), "d41d8cd98f00b204e9800998ecf8427e");
         assert_eq!(hex(md5(b"message digest")), "f96b697d7cb7938d525a2f31aaf161d0");
         assert_eq!(hex(md5(&b"1234567890".repeat(8))), "57edf4a22be3c955ac49da2e2107b67a");
+        let hash = sha1(b"abc").map(|byte| format!("{byte:02x}")).concat();
+        assert_eq!(hash, "a9993e364706816aba3e25717850c26c9cd0d89d");
+        let hash = sha1(&b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"[..]);
+        assert_eq!(
+            hash.map(|byte| format!("{byte:02x}")).concat(),
+            "84983e441c3bd26ebaae4aa1f95129e5e54670f1"
+        );
         assert_eq!(crc64_we(b"123456789"), 0x62ec_59e3_f1a4_f00a);
     }
 }

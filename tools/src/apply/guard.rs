@@ -73,9 +73,10 @@ fn guard_again(root: &Root, path: &str, disk: Option<&str>, consent: &Consent) -
     set(root, &paths, Some(consent.diskseq), true)
 }
 
-/// A mapped device, which has no guard of its own: it goes with its map, and so does its flag.
+/// A mapped device or bcache's, which has no guard of its own: it goes with what made it, and so does its flag.
 pub fn map_read_only(_act: &Act, root: &Root, device: &str) -> anyhow::Result<Made> {
-    ensure!(device.starts_with("/dev/mapper/"), "{device} is no mapped device");
+    let is_virtual = ["/dev/mapper/", "/dev/bcache"].iter().any(|start| device.starts_with(start));
+    ensure!(is_virtual, "{device} is no mapped device");
     set(root, &[device], None, true)?;
     Ok(Made::Done)
 }

@@ -82,8 +82,11 @@ pub fn set_read_only(act: &Act, root: &Root, device: &str, read_only: bool) -> a
     if is_read_only == read_only && state != "read-auto" {
         return Ok(Made::Done);
     }
-    if !read_only && md::attribute(root, array.name, "metadata_version").as_deref() == Some(BARE) {
+    let metadata = md::attribute(root, array.name, "metadata_version").unwrap_or_default();
+    if !read_only && metadata.starts_with(BARE) {
         let begun = started(root, device)?;
+        let is_firmware = begun.bare.as_ref().is_some_and(|bare| bare.volume.is_some());
+        ensure!(!is_firmware, "{device} is firmware RAID, which only mdadm keeps while it is written");
         array.take_down()?;
         return start(act, root, &MdStart { read_only: false, bare: None, ..begun })
             .with_context(|| format!("{device} is stopped, and could not be started for writing"));
@@ -152,8 +155,10 @@ impl<'a> Array<'a> {
     /// Tells the kernel what the superblocks say, in the order in which mdadm does (sysfs.c: sysfs_set_array).
     fn describe(&self, bare: &MdBare) -> anyhow::Result<()> {
         let in_sync = bare.in_sync.map_or("none".to_string(), |bytes| (bytes / SECTOR).to_string());
+        // By the number the graph tells volumes of firmware RAID apart that share their members.
+        let metadata = bare.volume.map_or(BARE.to_string(), |number| format!("{BARE}.{number}"));
         let attributes = [
-            ("metadata_version", BARE.to_string()),
+            ("metadata_version", metadata),
             ("level", bare.level.clone()),
             ("raid_disks", bare.raid_disks.to_string()),
             ("chunk_size", bare.chunk.to_string()),
@@ -161,7 +166,8 @@ impl<'a> Array<'a> {
             ("component_size", (bare.component_size / KIB).to_string()),
             ("resync_start", in_sync),
         ];
-        attributes.iter().try_for_each(|(attribute, text)| self.write(attribute, text, None))
+        attributes.iter().try_for_each(|(attribute, text)| self.write(attribute, text, None))?;
+        bare.size.map_or(Ok(()), |size| self.write("array_size", &(size / KIB).to_string(), None))
     }
 
     fn add(&self, member: &MdMember, bare: bool) -> anyhow::Result<()> {
@@ -294,7 +300,10 @@ fn as_they_were(root: &Root, start: &MdStart) -> anyhow::Result<()> {
         };
         let same = report.signatures.first().is_some_and(|signature| match &signature.volume {
             Some(Volume::Md(found)) => found.array.to_string() == start.uuid && found.events == member.events,
-            Some(Volume::Lvm(_) | Volume::Luks(_)) | None => false,
+            Some(Volume::Firmware(found)) => found.volumes.iter().any(|volume| {
+                volume.superblock.array.to_string() == start.uuid && volume.superblock.events == member.events
+            }),
+            Some(Volume::Lvm(_) | Volume::Luks(_) | Volume::Bcache(_)) | None => false,
         });
         ensure!(same, "{} was written since it was looked at: try again", member.path);
     }

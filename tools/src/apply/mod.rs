@@ -4,6 +4,7 @@
 //!
 //! One file per kind of step; each is a function of `&host::Act`, which only this module begins.
 
+mod bcache;
 pub mod call;
 mod dm;
 mod guard;
@@ -180,6 +181,9 @@ impl Door {
             Step::DmRemove { name } => (dm::remove(&act, name), Some(act)),
             Step::DmFreeze { name } => (dm::freeze(&act, name), Some(act)),
             Step::DmReadOnly { device } => (guard::map_read_only(&act, &self.root, device), Some(act)),
+            Step::BcacheRegister { device } => (bcache::register(&act, &self.root, device), Some(act)),
+            Step::BcacheHold { device } => (bcache::hold(&act, &self.root, device), Some(act)),
+            Step::BcacheStop { device } => (bcache::stop(&act, &self.root, device), Some(act)),
             Step::SparseFile { path, size } => (overlay::sparse_file(&act, path, *size), Some(act)),
             Step::RemoveFile { path } => (overlay::remove_file(&act, path), Some(act)),
             Step::BtrfsForget { device } => (overlay::forget(&act, device), Some(act)),

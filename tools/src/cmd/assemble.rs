@@ -1,9 +1,11 @@
 //! `rescue assemble`: the arrays that the disks hold, started, and the volume groups upon them. Each by itself: one that
 //! is refused never keeps another from being started. What is decided is in `model::md` and `model::lvm`.
 
+mod caches;
 pub mod copy;
 mod stop;
 
+use self::caches::{CacheLine, Caches};
 use super::volumes::{self, GroupLine, Groups};
 use super::writable::drive;
 use crate::apply::{self, Door};
@@ -41,7 +43,7 @@ use std::path::{Path, PathBuf};
 /// lines with a UUID is used; what is wrong in it is named with its line.
 ///
 /// What the kernel writes to as it starts, even to be read (a journal, a reshape under way; RAID, mirrors,
-/// thin pools and caches of LVM), is started as a copy in memory: its members get overlays, as those of rescue
+/// thin pools and caches of LVM; bcache with data in its cache alone), is started as a copy in memory: its members get overlays, as those of rescue
 /// overlay, that --stop drops again. What is written goes there, and a reshape stays where it is. Of two groups with one name, and of a
 /// group that belongs to another system, each is started when it is named, by its UUID.
 ///
@@ -157,6 +159,7 @@ impl State {
 struct Report {
     arrays: Vec<Line>,
     groups: Vec<GroupLine>,
+    caches: Vec<CacheLine>,
     next: Option<String>,
 }
 
@@ -183,11 +186,22 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let with = args.with.iter().map(|text| chosen(&storage, text)).collect::<anyhow::Result<Vec<Id>>>()?;
     let wishes = lvm::Wishes { writable: args.rw, named: false, partial: args.partial, with: &with };
     let mut groups = Groups::new(context, &typed, args.dry_run, wishes, &args.arrays);
+    let mut caches = Caches {
+        context,
+        typed: &typed,
+        dry_run: args.dry_run,
+        writable: args.rw,
+        asked: &args.arrays,
+        lines: BTreeMap::new(),
+    };
     // Each copy is started in a pass of its own.
     for _ in 0..PASSES + storage.arrays.len() + storage.volumes.len() {
         // Arrays first: a group may stand on them, and its PVs are seen on their members until they run.
         let with = overlay::and_overlays(&storage, &with);
         let mut started = work.pass(&storage, &mut names, &with);
+        if started == 0 {
+            started = caches.pass(&storage);
+        }
         if started == 0 {
             started = groups.pass(&storage);
         }
@@ -196,7 +210,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         }
         storage = Scan::begin(context).examine(|_| true);
     }
-    work.finish(&storage, groups)
+    work.finish(&storage, groups, caches)
 }
 
 /// The names that an mdadm.conf gives: of the file that a person names, which has to be there, else of this system.
@@ -366,7 +380,14 @@ impl Work<'_> {
                 part: "member",
             })
             .collect();
-        if self.args.rw && read_only {
+        if self.args.rw && read_only && md::is_firmware(storage, device) {
+            // Nothing of it is opened for what cannot come about.
+            let refusal = judgement.refusal.as_ref();
+            let advice = refusal.and_then(|refusal| refusal.advice(judgement, &device.path));
+            let parts = [refusal.map(ToString::to_string), advice];
+            line.state = State::Failed;
+            line.reason = Some(parts.into_iter().flatten().collect::<Vec<_>>().join(": "));
+        } else if self.args.rw && read_only {
             let outcome = consent::writable(storage, &device.id, self.typed).map_err(Into::into).and_then(
                 |mut steps| {
                     steps.push(Step::MdSetReadOnly { device: device.path.clone(), read_only: false });
@@ -537,7 +558,7 @@ impl Work<'_> {
     }
 
     /// What was not found, the notices, and the answer.
-    fn finish(self, storage: &Storage, groups: Groups<'_>) -> anyhow::Result<Answer> {
+    fn finish(self, storage: &Storage, groups: Groups<'_>, caches: Caches<'_>) -> anyhow::Result<Answer> {
         let name = self.context.name;
         let mut unknown = 0;
         for text in &self.args.arrays {
@@ -547,7 +568,8 @@ impl Work<'_> {
                     self.means(storage, array, &md::judge(storage, array, &Wishes::default()), text)
                 })
             };
-            if !self.lines.values().any(meant) && !groups.is_known(storage, text) {
+            let known = groups.is_known(storage, text) || caches.is_known(storage, text);
+            if !self.lines.values().any(meant) && !known {
                 notice(name, &format!("{}: no array and no volume group that was found", Untrusted(text)));
                 unknown += 1;
             }
@@ -573,7 +595,9 @@ impl Work<'_> {
                 notice(name, &text);
             }
         }
-        if lines.is_empty() && groups.is_empty() && unknown == 0 {
+        caches.tell();
+        let caches: Vec<CacheLine> = caches.lines.into_values().collect();
+        if lines.is_empty() && groups.is_empty() && caches.is_empty() && unknown == 0 {
             let hint =
                 if unread.is_empty() { String::new() } else { format!("; not read: {}", unread.join(" ")) };
             notice(name, &format!("no disk holds a member of an array, nor of a volume group{hint}"));
@@ -581,27 +605,30 @@ impl Work<'_> {
         let counted = groups.iter().map(GroupLine::counted);
         let (of_groups, well_of_groups) =
             counted.fold((0, 0), |sum, counted| (sum.0 + counted.0, sum.1 + counted.1));
-        let well = lines.iter().filter(|line| line.state.is_well()).count() + well_of_groups;
+        let well_caches = caches.iter().filter(|line| line.state.is_well()).count();
+        let well_lines = lines.iter().filter(|line| line.state.is_well()).count();
+        let well = well_lines + well_caches + well_of_groups;
         let empty_groups = groups.iter().filter(|group| group.counted().0 == 0).count();
-        let all = lines.len() + unknown + of_groups + empty_groups;
+        let all = lines.len() + caches.len() + unknown + of_groups + empty_groups;
         let exit = volumes::status_of(all, well + empty_groups);
         let next = status(storage).next.command;
         let next = (next != "rescue assemble" && well > 0 && !self.args.dry_run).then_some(next);
         if self.args.json {
-            return Answer::json(1, &Report { arrays: lines, groups, next }, exit);
+            return Answer::json(1, &Report { arrays: lines, groups, caches, next }, exit);
         }
         if self.args.dry_run {
             let steps = lines.iter().flat_map(|line| &line.steps);
+            let steps = steps.chain(caches.iter().flat_map(|line| &line.steps));
             let steps = steps.chain(groups.iter().flat_map(|group| &group.steps));
             // The store of overlays, and a module, are there once.
             let mut told = BTreeSet::new();
             let text = steps.filter(|text| told.insert(*text)).map(|text| format!("{text}\n"));
             return Ok(Answer::text(text.collect::<String>(), exit));
         }
-        let (arrays, groups) = (screen(&lines), volumes::screen(&groups));
-        let between = if arrays.is_empty() || groups.is_empty() { "" } else { "\n" };
+        let screens = [screen(&lines), caches::screen(caches.iter()), volumes::screen(&groups)];
+        let screens: Vec<String> = screens.into_iter().filter(|screen| !screen.is_empty()).collect();
         let next = next.map(|next| format!("Next: {}\n", Untrusted(&next))).unwrap_or_default();
-        Ok(Answer::text(arrays + between + &groups + &next, exit))
+        Ok(Answer::text(screens.join("\n") + &next, exit))
     }
 }
 

@@ -161,7 +161,8 @@ fn build_dropbear(tree: &Tree, tools: &Path, version: &str, key: &str, target: &
             .arg(&system),
     )?;
     let script = DROPBEAR.replace("@VERSION@", version).replace("@KEY@", key);
-    let order = Order { name: "peer", disks: vec![system, result.clone()], script: &script, killed: false };
+    let disks = vec![system, result.clone()];
+    let order = Order { name: "peer", disks, script: &script, killed: false, drives: None };
     if let Err(error) = Builder::new()?.make_within(&lab, &[order], PATIENCE) {
         return Err(error.context(lab.reports()));
     }

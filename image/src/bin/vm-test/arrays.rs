@@ -58,6 +58,7 @@ const CASES: &[Case] = &[
         &["2 of 3 members", "was being written", "mdadm --assemble --force /dev/md51 /dev/sda /dev/sdb"],
     ),
     told("raid5-journal", "md53", &["raid5", "[3/3] [UUU]", "dm-"], &["it has a journal"]),
+    told("raid5-ppl-bad", "md55", &["raid5", "[3/3] [UUU]", "dm-"], &["it has a partial parity log"]),
     told("raid5-reshape", "md52", &["raid5", "[4/4] [UUUU]", "dm-"], &["it was being reshaped"]),
 ];
 
@@ -158,11 +159,11 @@ fn copy(ssh: &Ssh, array: &str) -> Result<()> {
 }
 
 /// A set's disks, plugged in and guarded.
-fn plug(bench: &Bench, vm: &mut Vm<'_>, name: &str) -> Result<Vec<Disk>> {
+pub fn plug(bench: &Bench, vm: &mut Vm<'_>, name: &str) -> Result<Vec<Disk>> {
     plug_in(bench, vm, name, set(bench, name, Bus::VirtioScsi)?)
 }
 
-fn plug_in(bench: &Bench, vm: &mut Vm<'_>, name: &str, disks: Vec<Disk>) -> Result<Vec<Disk>> {
+pub fn plug_in(bench: &Bench, vm: &mut Vm<'_>, name: &str, disks: Vec<Disk>) -> Result<Vec<Disk>> {
     let mark = vm.events.mark();
     for disk in &disks {
         vm.plug(disk)?;
@@ -176,7 +177,7 @@ fn plug_in(bench: &Bench, vm: &mut Vm<'_>, name: &str, disks: Vec<Disk>) -> Resu
     Ok(disks)
 }
 
-fn hashes(disks: &[Disk]) -> Result<Vec<String>> {
+pub fn hashes(disks: &[Disk]) -> Result<Vec<String>> {
     let files = disks.iter().filter_map(|disk| match &disk.backing {
         Backing::Raw(path) => Some(digest(path)),
         Backing::Qcow2(_) | Backing::Hung(_) => None,
@@ -276,7 +277,7 @@ pub fn asked(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn unplug(vm: &mut Vm<'_>, ssh: &Ssh, disks: &[Disk]) -> Result<()> {
+pub fn unplug(vm: &mut Vm<'_>, ssh: &Ssh, disks: &[Disk]) -> Result<()> {
     ssh.run("umount /mnt 2> /dev/null; mdadm --stop --scan")?;
     disks.iter().try_for_each(|disk| vm.unplug(disk))
 }

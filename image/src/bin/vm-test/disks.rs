@@ -11,13 +11,8 @@ use std::path::PathBuf;
 /// Copies of a set for one machine, with their disks on one bus.
 pub fn set(bench: &Bench, name: &str, bus: Bus) -> Result<Vec<Disk>> {
     let fixture = fixtures::ensure(&[name])?.remove(0);
-    // SCSI has room for twenty characters.
-    let serial = |number: usize| {
-        let name: String = name.replace('.', "").chars().take(17).collect();
-        format!("{name}-{number}").to_uppercase()
-    };
-    let copies = fixture.copy_to(&bench.dir)?;
-    Ok(copies.into_iter().enumerate().map(|(number, path)| Disk::raw(path, bus, &serial(number))).collect())
+    let copies = fixture.copy_to(&bench.dir)?.into_iter().enumerate();
+    Ok(copies.map(|(number, path)| Disk::raw(path, bus, &fixtures::serial(name, number))).collect())
 }
 
 /// Disks of a machine, with the SHA-256 that each had before it ran.

@@ -8,20 +8,24 @@
 //! `N passed, N failed`.
 
 mod arrays;
+mod bcache;
 mod bench;
 mod boot;
 mod capture;
 mod disks;
+mod firmware;
 mod login;
 mod names;
 mod network;
 mod overlay;
+mod pending;
 mod programs;
 mod runner;
 mod services;
 mod sessions;
 mod trouble;
 mod volumes;
+mod wrecks;
 
 use anyhow::Result;
 use bench::Bench;
@@ -49,7 +53,11 @@ const TESTS: &[Test] = &[
     sample("volumes_are_opened_and_activated_and_every_byte_stays", volumes::unchanged),
     full("volumes_are_written_to_where_a_person_says_so", volumes::chosen),
     sample("overlays_are_written_and_no_disk_is", overlay::written),
+    sample("wrecks_are_mended_and_edited_on_overlays_alone", wrecks::mended),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
+    sample("what_bcache_caches_is_read_and_not_written", bcache::read),
+    full("what_lvm_had_begun_is_read_and_not_gone_on_with", pending::read),
+    sample("firmware_raid_is_read_and_not_written", firmware::read),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_console_is_the_root_of_trust", login::trust),

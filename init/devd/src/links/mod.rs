@@ -143,7 +143,7 @@ fn claims_of(drives: &BTreeMap<&str, (&Block, Vec<String>)>, reports: &Reports, 
             .as_ref()?
         {
             Volume::Md(superblock) => Some(superblock),
-            Volume::Lvm(_) | Volume::Luks(_) => None,
+            Volume::Lvm(_) | Volume::Luks(_) | Volume::Firmware(_) | Volume::Bcache(_) => None,
         });
         if let Some(superblock) = superblock {
             if !superblock.name.is_empty() {

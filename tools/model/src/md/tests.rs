@@ -1,6 +1,7 @@
 use super::*;
 use crate::build::build;
 use contract::facts::{Block, Facts, Mount};
+use ondisk::volume::firmware::Firmware;
 use ondisk::volume::mdraid::{Bitmap, Reshape};
 use ondisk::{DiskReport, Signature, Usage, Uuid};
 use proptest::prelude::*;
@@ -542,11 +543,87 @@ fn a_replacement_stands_beside_what_it_replaces() {
 }
 
 #[test]
-fn firmware_raid_is_mdadms() {
+fn firmware_raid_that_is_not_understood_is_mdadms() {
     let mut storage = storage(&whole(Level::Raid1, 2));
     let Observed::Examined { report } = &mut storage.devices[1].report else { panic!("not examined") };
     report.signatures[0].format = "isw_raid_member".to_string();
+    report.signatures[0].volume = None;
     assert_eq!(external(&storage), BTreeMap::from([("Intel firmware RAID", vec!["/dev/sdb"])]));
+}
+
+/// Drives that say of themselves that they are numbers of one set with two volumes, whose superblocks are those of `made`.
+fn firmware(made: &[Made], serials: &[&str]) -> Storage {
+    let mut storage = storage(made);
+    let mut drives = storage.devices.iter_mut().filter(|device| device.report().is_some());
+    for serial in serials {
+        let device = drives.next().unwrap();
+        device.block.hardware.serial = Some((*serial).to_string());
+        let Observed::Examined { report } = &mut device.report else { panic!("not examined") };
+        let signature = &mut report.signatures[0];
+        let Some(Volume::Md(superblock)) = signature.volume.take() else { panic!("no superblock") };
+        let volume = |number: u8| {
+            let superblock = Superblock {
+                metadata: Metadata::Imsm,
+                array: Uuid([number; 16]),
+                offset: 1 << 40,
+                ..superblock.clone()
+            };
+            let number = u32::from(number);
+            FirmwareVolume { number, size: Some(4096), rebuilding: Vec::new(), odd: None, superblock }
+        };
+        let serials = vec!["A".to_string(), "B".to_string()];
+        let mut firmware = Firmware { serials, volumes: vec![volume(0), volume(1)] };
+        firmware.recognise(serial);
+        signature.volume = Some(Volume::Firmware(firmware));
+    }
+    storage
+}
+
+fn of_firmware(storage: &Storage, number: u8) -> Array {
+    let members = storage.devices.iter().filter(|device| !arrays_of(device).is_empty());
+    let members = members.map(|device| device.id.clone()).collect();
+    Array { uuid: Uuid([number; 16]).to_string(), members, device: None }
+}
+
+#[test]
+fn each_volume_of_firmware_raid_is_read_past_its_metadata() {
+    let storage = firmware(&whole(Level::Raid1, 2), &["A", "B"]);
+    assert_eq!(arrays_of(&storage.devices[0]).len(), 2);
+    for number in [0, 1] {
+        let judgement = judge(&storage, &of_firmware(&storage, number), &Wishes::default());
+        assert_eq!((&judgement.refusal, judgement.bare, judgement.writes), (&None, true, None));
+        assert_eq!(judgement.present, 2);
+        let bare = bare(&storage, &judgement).unwrap();
+        assert_eq!((bare.volume, bare.size), (Some(number.into()), Some(4096)));
+    }
+}
+
+#[test]
+fn a_drive_that_its_firmware_does_not_know_is_left_out() {
+    let storage = firmware(&whole(Level::Raid1, 2), &["A", "copied"]);
+    let judgement = judge(&storage, &of_firmware(&storage, 0), &Wishes::default());
+    assert_eq!((judgement.refusal, judgement.missing), (None, vec![1]));
+    assert_eq!(judgement.left_out.iter().map(|left| &left.why).collect::<Vec<_>>(), [&Why::Stranger]);
+}
+
+#[test]
+fn what_only_mdadm_can_do_with_firmware_raid_is_mdadms() {
+    let mut storage = firmware(&whole(Level::Raid1, 2), &["A", "B"]);
+    let writable = Wishes { writable: true, with: &[] };
+    let judgement = judge(&storage, &of_firmware(&storage, 0), &writable);
+    let refusal = judgement.refusal.as_ref().unwrap();
+    assert!(
+        refusal.advice(&judgement, "/dev/md127").unwrap().ends_with("mdadm --assemble --scan"),
+        "{refusal}"
+    );
+    for device in &mut storage.devices {
+        let Observed::Examined { report } = &mut device.report else { continue };
+        let Some(Volume::Firmware(firmware)) = &mut report.signatures[0].volume else { continue };
+        firmware.volumes[0].odd = Some("it has a journal".to_string());
+    }
+    let judgement = judge(&storage, &of_firmware(&storage, 0), &Wishes::default());
+    assert_eq!(judgement.refusal, Some(Refusal::Firmware("it has a journal".to_string())));
+    assert_eq!(judge(&storage, &of_firmware(&storage, 1), &Wishes::default()).refusal, None);
 }
 
 #[test]

@@ -1,11 +1,39 @@
-//! Members of firmware RAID by the SNIA's DDF: a header in the device's last sector, or 257 before the end.
+//! Members of firmware RAID by the SNIA's DDF: a header in the device's last sector, or 257 before the end, which leads
+//! to two copies of all else. Drives and virtual disks are listed on every member; how a virtual disk is made of
+//! drives stands on those alone (mdadm: super-ddf.c).
 
-use crate::bytes::{be32, be64, le32, le64, utf8};
-use crate::format::{Format, Magic, Signature, Usage};
+use super::Volume;
+use super::firmware::{Firmware, FirmwareVolume, made_up};
+use super::mdraid::{Level, Metadata, Role, Superblock};
+use crate::bytes::{be16, be32, be64, le32, le64, utf8};
+use crate::checksum::crc32_le;
+use crate::format::{Format, Health, Magic, Signature, Usage};
 use crate::read::ReadAt;
 
 const MAGIC: u32 = 0xde11_de11;
 const SECTOR: u64 = 512;
+const PHYSICAL: u32 = 0x2222_2222;
+const DRIVE: u32 = 0x3333_3333;
+const VIRTUAL: u32 = 0xdddd_dddd;
+const CONFIGURATION: u32 = 0xeeee_eeee;
+/// Most of one section that is read: 4,095 drives take half of this.
+const SECTION_MAX: u64 = 1 << 20;
+/// struct phys_disk_entry and struct virtual_entry, and what comes before their first.
+const ENTRY: usize = 64;
+/// Of an entry that is not in use.
+const NO_DRIVE: u32 = u32::MAX;
+// phys_disk_entry.state
+const ONLINE: u16 = 1;
+const FAILED: u16 = 2;
+const REBUILDING: u16 = 4;
+// virtual_entry
+const MORPHING: u8 = 8;
+const INCONSISTENT: u8 = 16;
+const INITIALIZED: u8 = 2;
+/// struct vd_config, before the drives' numbers.
+const ELEMENTS: usize = 512;
+/// LSI's firmware makes new GUIDs of volumes at every boot.
+const FORGETFUL: &[u8] = b"LSI     ";
 
 pub const FORMAT: Format =
     Format { name: "ddf_raid_member", usage: Usage::Raid, magics: &[], min_size: 0x30000, probe };
@@ -27,7 +55,219 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
         let guid = utf8(header.get(8..32)?);
         found.set_uuid_text(guid.trim_end_matches(crate::bytes::is_space).to_string());
         found.set_version(utf8(header.get(32..40)?));
+        // The byte order of the standard; what else there was, mdadm does not read either.
+        if big && primary != 0 {
+            match Copy::active(device, &header).and_then(|copy| volumes(device, &copy, at)) {
+                Some(firmware) => {
+                    found.health = Health::Sound;
+                    found.volume = Some(Volume::Firmware(firmware));
+                }
+                None => {
+                    found.health = Health::Damaged("its lists of drives and volumes are torn".to_string())
+                }
+            }
+        }
         Some(found)
+    })
+}
+
+/// One of the two copies.
+struct Copy {
+    header: Vec<u8>,
+    /// Bytes.
+    start: u64,
+    seq: u32,
+}
+
+impl Copy {
+    /// The newer one; of two that are as new, the first (super-ddf.c: load_ddf_headers).
+    fn active(device: &dyn ReadAt, anchor: &[u8]) -> Option<Copy> {
+        let read = |lba: u64, kind: u8| {
+            let start = lba.checked_mul(SECTOR)?;
+            let header = device.bytes(start, SECTOR as usize).ok()?;
+            let same = header.get(8..40)? == anchor.get(8..40)? && *header.get(112)? == kind;
+            let (seq, open) = (be32(&header, 40)?, *header.get(48)? != 0);
+            let sound = be32(&header, 0)? == MAGIC && checked(&header) && same;
+            sound.then_some((open, Copy { header: header.to_vec(), start, seq }))
+        };
+        let primary = read(be64(anchor, 96)?, 1);
+        let secondary = Some(be64(anchor, 104)?).filter(|lba| *lba != u64::MAX).and_then(|lba| read(lba, 2));
+        match (primary, secondary) {
+            // One that is open was being written.
+            (Some((true, _)), Some((false, second))) => Some(second),
+            (Some((first_open, first)), Some((second_open, second))) => {
+                let newer = second.seq > first.seq && first_open == second_open;
+                Some(if newer { second } else { first })
+            }
+            (Some((_, one)), None) | (None, Some((_, one))) => Some(one),
+            (None, None) => None,
+        }
+    }
+
+    /// By the place of its offset in the header; whole, checked unless it is a list of records.
+    fn section(&self, device: &dyn ReadAt, field: usize) -> Option<Vec<u8>> {
+        let start = u64::from(be32(&self.header, field)?).checked_mul(SECTOR)?;
+        let length = u64::from(be32(&self.header, field + 4)?).checked_mul(SECTOR)?;
+        if length == 0 || length > SECTION_MAX {
+            return None;
+        }
+        device.bytes(self.start.checked_add(start)?, length as usize).ok().map(|bytes| bytes.to_vec())
+    }
+
+    fn list(&self, device: &dyn ReadAt, field: usize, magic: u32) -> Option<Vec<u8>> {
+        self.section(device, field).filter(|list| be32(list, 0) == Some(magic) && checked(list))
+    }
+}
+
+/// The sum is in the second word, and counted as all ones; of the CRC neither end is inverted.
+fn checked(bytes: &[u8]) -> bool {
+    let Some(sum) = be32(bytes, 4) else { return false };
+    let mut counted = bytes.to_vec();
+    counted[4..8].fill(0xff);
+    crc32_le(0, &counted) == sum
+}
+
+fn volumes(device: &dyn ReadAt, copy: &Copy, at: u64) -> Option<Firmware> {
+    let header = &copy.header;
+    let record = usize::from(be16(header, 134)?).checked_mul(SECTOR as usize)?;
+    let elements = usize::from(be16(header, 136)?);
+    let controller = copy.section(device, 192)?;
+    let physical = copy.list(device, 200, PHYSICAL)?;
+    let virtual_disks = copy.list(device, 208, VIRTUAL)?;
+    let configurations = copy.section(device, 216)?;
+    let drive = copy.list(device, 224, DRIVE)?;
+    let own = be32(&drive, 32)?;
+    let mut drives: Vec<(u32, u16)> = physical
+        .get(ENTRY..)?
+        .chunks_exact(ENTRY)
+        .map_while(|entry| Some((be32(entry, 24)?, be16(entry, 30)?)))
+        .collect();
+    let used = drives.iter().rposition(|(reference, _)| *reference != NO_DRIVE);
+    drives.truncate(used.map_or(0, |last| last + 1));
+    let number = drives.iter().position(|(reference, _)| *reference == own);
+    let number = number.and_then(|number| u32::try_from(number).ok())?;
+    let mut firmware = Firmware::default();
+    // Records that are not in use hold all ones.
+    for record in configurations.chunks_exact(record.max(SECTOR as usize)) {
+        if be32(record, 0)? != CONFIGURATION || !checked(record) {
+            continue;
+        }
+        let guid = record.get(8..32)?;
+        let entries = virtual_disks.get(ENTRY..)?.chunks_exact(ENTRY);
+        let Some((place, entry)) = entries.enumerate().find(|(_, entry)| entry.get(..24) == Some(guid))
+        else {
+            continue;
+        };
+        let Some(mut volume) = volume(record, entry, &drives, elements) else { continue };
+        let name = entry.get(48..64)?;
+        let uuid = match controller.get(8..16)? == FORGETFUL {
+            true => {
+                let place = u16::try_from(place).ok()?.to_le_bytes();
+                made_up(&[header.get(8..32)?, name, &place])
+            }
+            false => made_up(&[guid]),
+        };
+        volume.number = u32::try_from(place).ok()?;
+        volume.superblock.array = uuid;
+        volume.superblock.offset = at;
+        volume.superblock.events = copy.seq.into();
+        let own = volume.superblock.roles.get(number as usize);
+        let offset = match own {
+            Some(Role::Active(slot)) => be64(record, ELEMENTS + 4 * elements + 8 * *slot as usize)?,
+            _ => 0,
+        };
+        volume.superblock.data_offset = offset.saturating_mul(SECTOR);
+        volume.belongs_to(number);
+        firmware.volumes.push(volume);
+    }
+    Some(firmware)
+}
+
+/// struct vd_config, and what the list of virtual disks says of it.
+fn volume(record: &[u8], entry: &[u8], drives: &[(u32, u16)], elements: usize) -> Option<FirmwareVolume> {
+    let timestamp = be32(record, 32)?;
+    let members = be16(record, 64)?;
+    let chunk_shift = *record.get(66)?;
+    let level = *record.get(67)?;
+    let qualifier = *record.get(68)?;
+    let secondary = *record.get(69)?;
+    let blocks = be64(record, 72)?;
+    let state = *entry.get(32)?;
+    let initialized = *entry.get(33)? & 3 == INITIALIZED;
+    if usize::from(members) > elements {
+        return None;
+    }
+    let (md_level, layout) = kind(level, qualifier, members).unwrap_or((Level::Other(level.into()), 0));
+    let mut roles = vec![Role::Spare; drives.len()];
+    let mut rebuilding = Vec::new();
+    for slot in 0..members {
+        let reference = be32(record, ELEMENTS + 4 * usize::from(slot))?;
+        let Some(place) = drives.iter().position(|(other, _)| *other == reference) else { continue };
+        let state = drives[place].1 & (ONLINE | FAILED | REBUILDING);
+        roles[place] = if state & FAILED != 0 { Role::Faulty } else { Role::Active(slot.into()) };
+        if state != ONLINE {
+            rebuilding.push(u32::try_from(place).ok()?);
+        }
+    }
+    let size = blocks.saturating_mul(SECTOR);
+    let superblock = Superblock {
+        metadata: Metadata::Ddf,
+        offset: 0,
+        array: crate::format::Uuid([0; 16]),
+        member: None,
+        name: utf8(entry.get(48..64)?).trim_end_matches(crate::bytes::is_space).to_string(),
+        preferred_minor: None,
+        level: md_level,
+        layout,
+        chunk: if md_level == Level::Raid1 { 0 } else { SECTOR << chunk_shift.min(24) },
+        raid_disks: members.into(),
+        component_size: size,
+        data_offset: 0,
+        data_size: size,
+        number: 0,
+        role: Role::Spare,
+        roles,
+        events: 0,
+        created: 0,
+        // Counted from 1980.
+        updated: u64::from(timestamp) + 315_532_800,
+        clean: state & INCONSISTENT == 0 && initialized,
+        resync_offset: 0,
+        recovery_offset: None,
+        bitmap: false,
+        bitmap_log: None,
+        journal: false,
+        ppl: false,
+        reshape: None,
+        bad_blocks: false,
+        feature_map: 0,
+    };
+    let odd = match (secondary, state & MORPHING != 0) {
+        (0 | 1, false) => None,
+        (_, true) => Some("it was being reshaped".to_string()),
+        (_, false) => Some("it is made of arrays".to_string()),
+    };
+    Some(FirmwareVolume { number: 0, size: None, rebuilding, odd, superblock })
+}
+
+/// The kernel's level and layout (super-ddf.c: layout_ddf2md).
+fn kind(level: u8, qualifier: u8, members: u16) -> Option<(Level, u32)> {
+    Some(match (level, qualifier) {
+        (0x00, 0) => (Level::Raid0, 0),
+        (0x01, 0) if members == 2 => (Level::Raid1, 0),
+        (0x01, 1) if members == 3 => (Level::Raid1, 0),
+        (0x11, 0) => (Level::Raid10, 0x102),
+        (0x11, 1) => (Level::Raid10, 0x201),
+        (0x04, 1) => (Level::Raid4, 0),
+        (0x05, 2) => (Level::Raid5, 0),
+        (0x05, 0) => (Level::Raid5, 1),
+        (0x05, 3) => (Level::Raid5, 2),
+        // ALGORITHM_ROTATING_N_RESTART, _ZERO_RESTART, _N_CONTINUE
+        (0x06, 2) => (Level::Raid6, 9),
+        (0x06, 1) => (Level::Raid6, 8),
+        (0x06, 3) => (Level::Raid6, 10),
+        (0x1f, _) => (Level::Linear, 0),
+        _ => return None,
     })
 }
 
@@ -50,5 +290,114 @@ mod tests {
             (found.uuid.as_deref(), found.version.as_deref()),
             (Some("LSI     1234567890abcdef"), Some("01.02.00"))
         );
+    }
+
+    const GUID: &[u8] = b"a virtual disk's number!";
+
+    /// A structure with its magic and its sum.
+    fn summed(magic: u32, mut bytes: Vec<u8>) -> Vec<u8> {
+        bytes[..4].copy_from_slice(&magic.to_be_bytes());
+        bytes[4..8].fill(0xff);
+        let sum = crc32_le(0, &bytes);
+        bytes[4..8].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    }
+
+    fn put(bytes: &mut [u8], at: usize, number: u64, length: usize) {
+        bytes[at..at + length].copy_from_slice(&number.to_be_bytes()[8 - length..]);
+    }
+
+    /// The second of three drives with a RAID5, whose third is being rebuilt; 1 MiB.
+    fn drive() -> Vec<u8> {
+        let mut anchor = vec![0xff; 512];
+        anchor[8..32].copy_from_slice(b"Linux-MD of this machine");
+        anchor[32..40].copy_from_slice(b"01.02.00");
+        put(&mut anchor, 40, 6, 4); // seq
+        anchor[48] = 0;
+        put(&mut anchor, 96, 1000, 8);
+        put(&mut anchor, 134, 2, 2); // sectors of a record
+        put(&mut anchor, 136, 16, 2); // drives of one
+        let mut at = 1;
+        let sections =
+            [(192, 1), (200, 2), (208, 2), (216, 4), (224, 1)].map(|(field, length): (usize, u64)| {
+                put(&mut anchor, field, at, 4);
+                put(&mut anchor, field + 4, length, 4);
+                at += length;
+                vec![0xff; (length * SECTOR) as usize]
+            });
+        let [mut controller, mut physical, mut virtual_disks, mut configurations, mut own] = sections;
+        controller[8..16].copy_from_slice(b"Linux-MD");
+        for (place, (reference, state)) in
+            [(11, ONLINE), (12, ONLINE), (13, ONLINE | REBUILDING)].iter().enumerate()
+        {
+            put(&mut physical, ENTRY * (place + 1) + 24, *reference, 4);
+            put(&mut physical, ENTRY * (place + 1) + 30, u64::from(*state), 2);
+        }
+        let entry = &mut virtual_disks[2 * ENTRY..3 * ENTRY];
+        entry[..24].copy_from_slice(GUID);
+        (entry[32], entry[33]) = (0, INITIALIZED);
+        entry[48..64].copy_from_slice(b"parity          ");
+        let record = &mut configurations[1024..];
+        record[8..32].copy_from_slice(GUID);
+        put(record, 64, 3, 2);
+        record[66..70].copy_from_slice(&[7, 5, 3, 1]);
+        put(record, 72, 800, 8);
+        for (slot, reference) in [13, 12, 11].iter().enumerate() {
+            put(record, ELEMENTS + 4 * slot, *reference, 4);
+            put(record, ELEMENTS + 64 + 8 * slot, 10 + slot as u64, 8);
+        }
+        let record = summed(CONFIGURATION, record.to_vec());
+        configurations[1024..].copy_from_slice(&record);
+        put(&mut own, 32, 12, 4);
+        let mut device = vec![0; 1 << 20];
+        let end = device.len() - 512;
+        anchor[112] = 0;
+        device[end..].copy_from_slice(&summed(MAGIC, anchor.clone()));
+        anchor[112] = 1;
+        let lists = [
+            summed(MAGIC, anchor),
+            controller,
+            summed(PHYSICAL, physical),
+            summed(VIRTUAL, virtual_disks),
+            configurations,
+            summed(DRIVE, own),
+        ];
+        let lists = lists.concat();
+        device[512_000..512_000 + lists.len()].copy_from_slice(&lists);
+        device
+    }
+
+    #[test]
+    fn a_virtual_disk_is_an_array_as_the_kernel_counts_it() {
+        let found = probe(&drive(), None).unwrap();
+        let Some(Volume::Firmware(firmware)) = found.volume else { panic!("{found:?}") };
+        let [volume] = &firmware.volumes[..] else { panic!("{firmware:?}") };
+        let superblock = &volume.superblock;
+        assert_eq!((found.health, volume.number, volume.odd.as_ref()), (Health::Sound, 1, None));
+        assert_eq!((superblock.level, superblock.layout, superblock.chunk), (Level::Raid5, 2, 64 << 10));
+        assert_eq!((superblock.number, superblock.role), (1, Role::Active(1)));
+        assert_eq!(superblock.roles, [Role::Active(2), Role::Active(1), Role::Active(0)]);
+        assert_eq!((superblock.data_offset, superblock.data_size), (11 * 512, 800 * 512));
+        assert_eq!((&volume.rebuilding[..], superblock.clean, superblock.events), (&[2][..], true, 6));
+        assert_eq!(superblock.name, "parity");
+    }
+
+    #[test]
+    fn torn_lists_are_told_and_make_no_array() {
+        for at in [512_000 + 512 * 2 + 100, 512_000 + 512 * 4 + 100, 512_000 + 40] {
+            let mut device = drive();
+            device[at] ^= 1;
+            let found = probe(&device, None).unwrap();
+            assert!(matches!(found.health, Health::Damaged(_)) && found.volume.is_none(), "{at}: {found:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_set_panics(at in 0_usize..7000, byte: u8) {
+            let mut device = drive();
+            device[512_000 + at] = byte;
+            let _ = probe(&device, None).map(|found| found.volume);
+        }
     }
 }

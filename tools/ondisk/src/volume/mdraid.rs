@@ -292,7 +292,7 @@ fn version_1(device: &dyn ReadAt, metadata: Metadata, offset: u64) -> Option<Sig
         Metadata::V0_90 => "0.90",
         Metadata::V1_0 => "1.0",
         Metadata::V1_1 => "1.1",
-        Metadata::V1_2 => "1.2",
+        Metadata::V1_2 | Metadata::Imsm | Metadata::Ddf => "1.2",
     };
     Some(signature(superblock, version.to_string(), (!name.is_empty()).then_some(name), health))
 }
@@ -359,6 +359,10 @@ pub enum Metadata {
     V1_0,
     V1_1,
     V1_2,
+    /// Intel's firmware.
+    Imsm,
+    /// Firmware by the SNIA's standard.
+    Ddf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ pub mod ddf;
 pub mod dm;
 pub mod drbd;
 pub mod drbdmanage;
+pub mod firmware;
 pub mod fvault;
 pub mod highpoint;
 pub mod isw;
@@ -35,4 +36,6 @@ pub enum Volume {
     Md(mdraid::Superblock),
     Lvm(lvm::PhysicalVolume),
     Luks(luks::Luks),
+    Firmware(firmware::Firmware),
+    Bcache(bcache::Bcache),
 }

@@ -8,10 +8,11 @@ use crate::report::{Answer, notice};
 use crate::scan::Scan;
 use crate::tool::Context;
 use contract::exit;
+use contract::facts::{Block, OVERLAY_UUID};
 use model::plan::Step;
 use model::storage::{Device, Id, Storage};
 use model::text::Untrusted;
-use model::{consent, lvm, overlay};
+use model::{bcache, consent, lvm, overlay};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The running arrays, active volumes and opened devices that were named, or all; those on top of others first.
@@ -22,14 +23,17 @@ pub fn run(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer
     let mut below: BTreeSet<Id> = BTreeSet::new();
     // A cache on RAID is five deep by itself.
     for _ in 0..2 * PASSES {
-        let storage = Scan::begin(context).examine(|_| false);
+        // Which caches belong to what they cache is seen on their overlays.
+        let is_overlay =
+            |block: &Block| block.dm.as_ref().is_some_and(|dm| dm.uuid.starts_with(OVERLAY_UUID));
+        let storage = Scan::begin(context).examine(is_overlay);
         let asked = |device: &&Device| {
             let is_array = device.block.md.as_ref().is_some_and(|md| md.array_state != "clear");
             let named = |text: &String| {
                 super::device(&storage, text).is_some_and(|found| found.id == device.id)
                     || lvm::is_called(device, text)
             };
-            (is_array || volumes::is_mapped(device))
+            (is_array || volumes::is_mapped(device) || bcache::is_started(&storage, device))
                 && device.block.partition.is_none()
                 && !stopped.contains(&lvm::path(device))
                 && (args.arrays.is_empty() || args.arrays.iter().any(named))
@@ -39,7 +43,8 @@ pub fn run(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer
         for device in devices {
             let path = lvm::path(device);
             let stop = Step::MdStop { device: device.path.clone() };
-            let steps = [volumes::removal(device).unwrap_or(stop)];
+            let steps = bcache::removal(&storage, device)
+                .unwrap_or_else(|| vec![volumes::removal(device).unwrap_or(stop)]);
             let outcome = match user(&storage, device, &stopped) {
                 Some(user) => Err(anyhow::anyhow!("{path} is in use by {user}")),
                 None if args.dry_run => {
