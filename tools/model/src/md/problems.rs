@@ -1,6 +1,6 @@
 //! What is wrong with arrays, for the first lines of `rescue status`: what the owner of a broken server came for.
 
-use super::{Judgement, Refusal, Wishes, is_running, judge, level_name, list, running, superblock};
+use super::{Judgement, Refusal, Wishes, arrays_of, is_container, is_running, judge, level_name, list, running};
 use crate::storage::{Array, Device, Problem, Storage};
 use crate::text::Untrusted;
 use contract::facts::Md;
@@ -32,7 +32,7 @@ fn of_set(judgement: &Judgement) -> Option<Problem> {
 }
 
 fn of_running(storage: &Storage, device: &Device, md: &Md) -> Option<Problem> {
-    if !is_running(md) || md.degraded == 0 {
+    if !is_running(md) || is_container(md) || md.degraded == 0 {
         return None;
     }
     let present = md.raid_disks.saturating_sub(md.degraded);
@@ -58,7 +58,7 @@ fn of_running(storage: &Storage, device: &Device, md: &Md) -> Option<Problem> {
 fn outside_of(storage: &Storage, array: &Array, md: &Md) -> Vec<String> {
     let is_in = |device: &Device| md.members.iter().any(|(name, _)| *name == device.block.name);
     let members = array.members.iter().filter_map(|id| storage.get(id));
-    let free = members.filter(|device| superblock(device).is_some() && device.upper.is_empty());
+    let free = members.filter(|device| arrays_of(device).contains(&array.uuid) && device.upper.is_empty());
     let mut paths: Vec<String> =
         free.filter(|device| !is_in(device)).map(|device| device.path.clone()).collect();
     paths.sort();
