@@ -20,7 +20,7 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
 # What `cargo test` said last, for the sum in the last line.
 UNITS := target/units.log
 
-.PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-ssh attack identity lock fuzz interop
+.PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh attack identity lock fuzz interop
 .PHONY: repro clean
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -74,6 +74,10 @@ lock: builder ## move image/packages.lock to what Debian's archive has now
 
 bench: image ## sizes, seconds and memory beside two peers built from Debian's packages; ROUNDS=N
 	@$(CARGO) run --locked --quiet -p image --bin bench -- --rounds $(ROUNDS)
+
+bench-tools: image ## lsblk, blkid and fdisk beside util-linux's, on 4, 100 and 1000 devices; ROUNDS=N
+	@$(CARGO) build --locked --quiet --profile image -p tools --bin rescue
+	@$(CARGO) run --locked --quiet -p image --bin bench-tools -- --rounds $(ROUNDS)
 
 fuzz: patched ## hostile bytes at every parser for FUZZ_SECONDS
 	@cd fuzz && $(CARGO) run --locked --release -- --seconds $(FUZZ_SECONDS)

@@ -11,13 +11,13 @@ use contract::guard;
 use contract::guard::Consent;
 use contract::wire::{DevdRequest, WorkerRequest};
 use host::Root;
-use host::sysfs::Node;
+use host::sysfs::{Node, Parts};
 use host::workers::{Job, Outcome, Pool, SELF};
-use model::build::{build, refused};
+use model::build::{Kernels, build_of};
 use model::storage::{Observed, Storage};
 use ondisk::window::Failing;
 use ondisk::{DiskReport, Extent, Geometry, ReadAt, ReadError, Section};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -38,8 +38,11 @@ pub struct Scan {
     pub facts: Facts,
     consents: Vec<Consent>,
     deadline: Duration,
+    tables_alone: bool,
     /// By kernel name: what a person wants looked at in the middle of a device.
     windows: Vec<(String, Extent)>,
+    /// Kernel names by path and by `major:minor`, once somebody named a device.
+    known: HashMap<String, String>,
 }
 
 /// One device to examine.
@@ -70,19 +73,31 @@ pub fn settle(context: &Context, patience: Duration) {
 impl Scan {
     /// The kernel's facts; no device is touched.
     pub fn begin(context: &Context) -> Scan {
+        Scan::begin_with(context, Parts::ALL)
+    }
+
+    /// For a listing that shows these facts of each device and no other.
+    pub fn begin_with(context: &Context, parts: Parts) -> Scan {
         let root = context.root.clone();
         Scan {
-            facts: host::sysfs::facts(&root),
+            facts: host::sysfs::facts_with(&root, parts),
             consents: host::consents::read(&root),
             root,
             deadline: DEADLINE,
+            tables_alone: false,
             windows: Vec::new(),
+            known: HashMap::new(),
         }
     }
 
     /// With another deadline for each device.
     pub fn within(self, deadline: Duration) -> Scan {
         Scan { deadline, ..self }
+    }
+
+    /// For whoever asks for partition tables and nothing else.
+    pub fn tables_alone(self) -> Scan {
+        Scan { tables_alone: true, ..self }
     }
 
     /// With a window of one device examined too: it is among the report's sections.
@@ -95,19 +110,25 @@ impl Scan {
     /// which is taken into the facts.
     pub fn resolve(&mut self, path: &Path) -> anyhow::Result<String> {
         let shown = path.display().to_string();
-        if let Some(block) = self.facts.blocks.iter().find(|block| block.path() == shown) {
-            return Ok(block.name.clone());
+        if self.known.is_empty() {
+            for block in &self.facts.blocks {
+                self.known.insert(block.path(), block.name.clone());
+                self.known.insert(format!("{}:{}", block.major, block.minor), block.name.clone());
+            }
+        }
+        if let Some(name) = self.known.get(&shown) {
+            return Ok(name.clone());
         }
         match host::sysfs::node(path).with_context(|| format!("cannot open {shown}"))? {
             Node::Block { major, minor } => {
-                let known =
-                    self.facts.blocks.iter().find(|block| (block.major, block.minor) == (major, minor));
-                let block = known
+                let known = self.known.get(&format!("{major}:{minor}"));
+                let name = known
                     .with_context(|| format!("{shown} is {major}:{minor}, which sysfs does not list"))?;
-                Ok(block.name.clone())
+                Ok(name.clone())
             }
             Node::File { size } => {
                 self.facts.blocks.push(Block { name: shown.clone(), size, ..Block::default() });
+                self.known.insert(shown.clone(), shown.clone());
                 Ok(shown)
             }
             Node::Other => anyhow::bail!("{shown} is neither a block device nor an image file"),
@@ -125,8 +146,10 @@ impl Scan {
     }
 
     fn with(self, capture: Option<&mut Capture>, wanted: impl Fn(&Block) -> bool) -> Storage {
-        let mut examiner = Examiner::new(&self.root, self.deadline, capture);
+        let mut examiner =
+            Examiner { tables_alone: self.tables_alone, ..Examiner::new(&self.root, self.deadline, capture) };
         let mut observed = BTreeMap::new();
+        let kernels = Kernels::of(&self.facts.blocks);
         for of_virtual in [false, true] {
             let hung = hung(&self.facts, &observed);
             let mut asks = Vec::new();
@@ -135,15 +158,18 @@ impl Scan {
             {
                 match skipped(block, &self.facts, &hung) {
                     Some(reason) => drop(observed.insert(block.name.clone(), Observed::Skipped { reason })),
-                    None => asks.push(ask(block, &self.windows)),
+                    None => asks.push((block, ask(block, &self.windows))),
                 }
             }
-            examiner.examine(&asks, &mut observed);
-            let again: Vec<Ask> =
-                asks.iter().filter_map(|ask| with_sections(ask, &self.facts, &observed)).collect();
+            examiner.examine(asks.iter().map(|(_, ask)| ask), &mut observed);
+            let again: Vec<Ask> = asks
+                .iter()
+                .filter(|_| !self.tables_alone)
+                .filter_map(|(block, ask)| with_sections(block, ask, &kernels, &observed))
+                .collect();
             examiner.examine(&again, &mut observed);
         }
-        build(self.facts, &observed, &self.consents)
+        build_of(self.facts, observed, &self.consents)
     }
 }
 
@@ -162,10 +188,15 @@ fn ask(block: &Block, windows: &[(String, Extent)]) -> Ask {
 }
 
 /// The same once more, with the partitions that the first answer named and the kernel does not have.
-fn with_sections(ask: &Ask, facts: &Facts, observed: &BTreeMap<String, Observed>) -> Option<Ask> {
+fn with_sections(
+    block: &Block,
+    ask: &Ask,
+    kernels: &Kernels,
+    observed: &BTreeMap<String, Observed>,
+) -> Option<Ask> {
     let Some(Observed::Examined { report }) = observed.get(&ask.name) else { return None };
-    let disk = facts.blocks.iter().find(|block| block.name == ask.name && block.partition.is_none())?;
-    let entries = refused(disk, report.table.as_ref()?, &facts.blocks);
+    let table = report.table.as_ref().filter(|_| block.partition.is_none())?;
+    let entries = kernels.refused(block, table);
     let refused: Vec<Extent> = entries.filter(|entry| !entry.extended).map(|entry| entry.extent).collect();
     let sections = [&ask.sections[..], &refused].concat();
     (!refused.is_empty()).then(|| Ask { sections, ..ask.clone() })
@@ -181,6 +212,10 @@ fn hung(facts: &Facts, observed: &BTreeMap<String, Observed>) -> BTreeSet<String
         facts.blocks.iter().filter(|block| own(block)).map(|block| block.name.clone()).collect();
     loop {
         let before = names.len();
+        // In nearly every machine.
+        if before == 0 {
+            return names;
+        }
         for block in &facts.blocks {
             let disk = block.partition.as_ref().map(|partition| &partition.disk);
             if block.slaves.iter().chain(disk).any(|below| names.contains(below)) {
@@ -217,6 +252,7 @@ struct Examiner<'a> {
     root: &'a Root,
     pool: Pool,
     deadline: Duration,
+    tables_alone: bool,
     /// Of a captured machine.
     manifest: Manifest,
     /// What is read is kept there.
@@ -226,17 +262,23 @@ struct Examiner<'a> {
 impl<'a> Examiner<'a> {
     fn new(root: &'a Root, deadline: Duration, capture: Option<&'a mut Capture>) -> Examiner<'a> {
         let manifest = if root.is_live() { Manifest::default() } else { capture::manifest(root) };
-        Examiner { root, pool: Pool::of(root.clone(), SELF), deadline, manifest, capture }
+        let pool = Pool::of(root.clone(), SELF);
+        Examiner { root, pool, deadline, tables_alone: false, manifest, capture }
     }
 
-    fn examine(&mut self, asks: &[Ask], observed: &mut BTreeMap<String, Observed>) {
+    fn examine<'b>(
+        &mut self,
+        asks: impl IntoIterator<Item = &'b Ask>,
+        observed: &mut BTreeMap<String, Observed>,
+    ) {
         let (here, away): (Vec<&Ask>, Vec<&Ask>) =
-            asks.iter().partition(|ask| is_file(ask) || !self.root.is_live());
+            asks.into_iter().partition(|ask| is_file(ask) || !self.root.is_live());
         for ask in here {
             let seen = self.read_here(ask);
             observed.insert(ask.name.clone(), seen);
         }
-        let jobs: Vec<Job> = away.iter().map(|ask| job(ask, self.capture.as_deref())).collect();
+        let job = |ask: &&Ask| job(ask, self.capture.as_deref(), self.tables_alone);
+        let jobs: Vec<Job> = away.iter().map(job).collect();
         if self.capture.is_some() {
             let outcomes = self.pool.run::<Shot>(&jobs, self.deadline);
             for (ask, outcome) in away.iter().zip(outcomes) {
@@ -270,6 +312,10 @@ impl<'a> Examiner<'a> {
         let failed = captured.map(|device| &device.failed[..]).unwrap_or_default();
         let device = Failing { source: &image, failed };
         let Some(capture) = &self.capture else {
+            if self.tables_alone {
+                let report = Box::new(ondisk::examine_table(&device, ask.geometry));
+                return Observed::Examined { report };
+            }
             let report = examine(&device, ask.geometry, &ask.sections);
             return Observed::Examined { report: Box::new(report) };
         };
@@ -302,11 +348,12 @@ fn is_file(ask: &Ask) -> bool {
     ask.name == ask.path
 }
 
-fn job(ask: &Ask, capture: Option<&Capture>) -> Job {
+fn job(ask: &Ask, capture: Option<&Capture>, table_alone: bool) -> Job {
     let extent = |extent: &Extent| guard::Extent { start: extent.start, length: extent.length };
     let (path, logical_block, size) = (ask.path.clone(), ask.geometry.logical, ask.size);
     let sections = ask.sections.iter().map(extent).collect();
     let request = match capture {
+        None if table_alone => WorkerRequest::ExamineTable { path, logical_block, size },
         None => WorkerRequest::Examine { path, logical_block, size, sections },
         Some(capture) => {
             let into = capture.unfinished(&ask.name).to_string_lossy().into_owned();

@@ -28,6 +28,8 @@ pub enum Backing {
     Qcow2(PathBuf),
     /// A disk of so many bytes that answers no read or write within the hour.
     Hung(u64),
+    /// A disk of so many bytes that answers every read with an error.
+    Failing(u64),
 }
 
 /// One disk of a machine.
@@ -58,6 +60,10 @@ impl Disk {
         Disk { backing: Backing::Hung(size), ..Disk::raw("", bus, serial) }
     }
 
+    pub fn failing(size: u64, bus: Bus, serial: &str) -> Disk {
+        Disk { backing: Backing::Failing(size), ..Disk::raw("", bus, serial) }
+    }
+
     pub fn throttled(self) -> Disk {
         Disk { throttled: true, ..self }
     }
@@ -80,6 +86,15 @@ impl Disk {
                 "driver": "null-co", "node-name": top(self.throttled), "size": size, "read-zeroes": true,
                 "latency-ns": 3_600_000_000_000u64,
             })],
+            Backing::Failing(size) => vec![
+                json!({
+                    "driver": "null-co", "node-name": format!("{serial}-file"), "size": size, "read-zeroes": true,
+                }),
+                json!({
+                    "driver": "blkdebug", "node-name": top(self.throttled), "image": format!("{serial}-file"),
+                    "inject-error": [{ "event": "none", "iotype": "read", "errno": 5 }],
+                }),
+            ],
         };
         if self.throttled {
             nodes.push(json!({
@@ -122,7 +137,9 @@ impl Disk {
             set("physical_block_size", json!(self.logical_block.max(512)));
         }
         // Else QEMU reads the first sector to guess it, before anything else, and hangs itself.
-        if let (Backing::Hung(size), true) = (&self.backing, self.bus != Bus::Nvme && self.bus != Bus::Usb) {
+        if let (Backing::Hung(size) | Backing::Failing(size), true) =
+            (&self.backing, self.bus != Bus::Nvme && self.bus != Bus::Usb)
+        {
             set("cyls", json!((size / (16 * 63 * 512)).clamp(1, 16_383)));
             set("heads", json!(16));
             set("secs", json!(63));

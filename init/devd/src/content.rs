@@ -164,6 +164,9 @@ fn above(facts: &Facts, hung: &BTreeSet<String>) -> BTreeSet<String> {
     let mut names = hung.clone();
     loop {
         let before = names.len();
+        if before == 0 {
+            return names;
+        }
         for block in &facts.blocks {
             let disk = block.partition.as_ref().map(|partition| &partition.disk);
             if block.slaves.iter().chain(disk).any(|below| names.contains(below)) {

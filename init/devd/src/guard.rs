@@ -7,17 +7,19 @@
 
 use contract::facts::{Block, Facts};
 use contract::guard::{Consent, Wanted, guarded, wanted};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The own flag of each device as it was set last, by kernel name. A device that appears has none.
 pub type Own = BTreeMap<String, bool>;
 
 /// The flags to set, by name.
 pub fn corrections(facts: &Facts, own: &Own, consents: &[Consent]) -> Vec<(String, bool)> {
+    let disks = facts.blocks.iter().filter(|block| block.partition.is_none() && block.read_only);
+    let read_only_disks: BTreeSet<&str> = disks.map(|disk| disk.name.as_str()).collect();
     let correction = |block: &Block| {
         let read_only = wanted(guarded(block)?, consents) == Wanted::ReadOnly;
         let disk = block.partition.as_ref().map(|partition| &partition.disk);
-        let hidden_by = |disk: &String| facts.blocks.iter().any(|b| b.name == *disk && b.read_only);
+        let hidden_by = |disk: &String| read_only_disks.contains(disk.as_str());
         let set_last = own.get(&block.name).copied();
         let is_set = match disk.is_some_and(hidden_by) {
             true => set_last,

@@ -11,7 +11,7 @@ mod loader;
 use anyhow::{Context as _, Result};
 use content::Contents;
 use contract::event::{DESCRIPTOR, Event};
-use contract::facts::{Block, Facts};
+use contract::facts::{Block, Facts, Hardware};
 use contract::guard::{Consent, guarded};
 use contract::wire::{DevdRequest, Reply, WorkerRequest};
 use contract::{cmdline, paths, state};
@@ -41,6 +41,11 @@ const NETWORK_FIRST: Duration = Duration::from_secs(2);
 const READERS_NICE: i32 = 10;
 /// How long nothing may happen before the devices of power-on count as handled.
 const QUIET: Duration = Duration::from_millis(300);
+/// A look at all devices that takes longer is one of many devices, ...
+const LONG: Duration = Duration::from_millis(50);
+/// ... and devices that nobody is to be protected from (loop, dm, md) then wait for the next one until so many times
+/// as long has passed: a thousand that come one after the other are seen a few dozen at a time.
+const PAUSE: u32 = 3;
 /// Looked at again while something is pending.
 const TICK: Duration = Duration::from_millis(100);
 /// How often a disk that hangs is looked at: whether the worker that waits for it has ended.
@@ -101,6 +106,10 @@ struct Devd {
     unread: bool,
     /// Nobody waits for the first login any more.
     may_read: bool,
+    /// Something changed since the last look, ...
+    to_look: bool,
+    /// ... before which there is no other, unless a drive came.
+    rested: Instant,
     began: Instant,
     /// Names that two devices claim.
     doubled: Vec<String>,
@@ -150,6 +159,8 @@ impl Devd {
             reading: false,
             unread: true,
             may_read: false,
+            to_look: false,
+            rested: Instant::now(),
             began: Instant::now(),
             doubled: Vec::new(),
             layers_seen: 0,
@@ -185,6 +196,8 @@ impl Devd {
                 true => Some(TICK),
                 false => hangs.then_some(COMES_BACK),
             };
+            let rest = self.to_look.then(|| self.rested.saturating_duration_since(Instant::now()));
+            let timeout = rest.into_iter().chain(timeout).min();
             let timeout = timeout.and_then(|time| Timespec::try_from(time).ok());
             let mut fds = [
                 PollFd::new(&self.uevents, PollFlags::IN),
@@ -199,21 +212,22 @@ impl Devd {
                 Err(error) => return Err(error.into()),
             };
             let [events, question, files, woken, writes] = fds.map(|fd| !fd.revents().is_empty());
-            let mut look = (events && self.hear()?) || (nothing && hangs && !busy);
+            let mut now = events && self.hear()?;
             if files && self.consents_changed() {
                 self.failed.retain(|_, (_, hung)| *hung);
-                look = true;
+                now = true;
             }
             if woken {
                 // Its bytes mean nothing; all that is asked for is this turn.
                 let _ = self.woken.read(&mut [0; 256]);
             }
-            look |= self.collect();
-            look |= writes && self.contents.take_writes();
+            self.to_look |= self.collect();
+            self.to_look |= writes && self.contents.take_writes();
+            self.to_look |= nothing && hangs && !busy;
             if question {
-                look |= self.accept();
+                now |= self.accept();
             }
-            if look {
+            if now || (self.to_look && self.rested <= Instant::now()) {
                 self.look();
             }
             self.answer();
@@ -233,7 +247,8 @@ impl Devd {
 
     /// Nothing is under way.
     fn is_idle(&self) -> bool {
-        self.loader.is_quiet() && self.asked.is_empty() && !self.reading && !(self.unread && self.may_read)
+        let reads = self.reading || (self.unread && self.may_read);
+        self.loader.is_quiet() && self.asked.is_empty() && !reads && !self.to_look
     }
 
     /// Asks for the modules of network cards; where there are none yet, of everything.
@@ -270,19 +285,19 @@ impl Devd {
         }
     }
 
-    /// Whether block devices came, went or changed.
+    /// Notes which block devices came, went or changed; whether one of them was a drive.
     fn hear(&mut self) -> Result<bool> {
-        let mut blocks = false;
+        let mut drives = false;
         loop {
             match uevent::receive(&self.uevents) {
-                Ok(Some(event)) => blocks |= self.heard(&event),
-                Ok(None) => return Ok(blocks),
+                Ok(Some(event)) => drives |= self.heard(&event),
+                Ok(None) => return Ok(drives),
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
                     host::log!("uevents were lost: looking at everything again");
                     self.plug_in();
                     self.own.clear();
                     self.contents.forget_all();
-                    blocks = true;
+                    drives = true;
                 }
                 Err(error) => return Err(error).context("hear the kernel's uevents"),
             }
@@ -320,7 +335,10 @@ impl Devd {
         {
             self.forget(diskseq);
         }
-        true
+        self.to_look = true;
+        let path = event.path.strip_prefix("/devices/").map(str::to_string);
+        let hardware = Hardware { path, ..Hardware::default() };
+        !Block { name, hardware, ..Block::default() }.is_virtual()
     }
 
     /// A disk is gone: nothing that was said of it holds for another one.
@@ -337,13 +355,22 @@ impl Devd {
     /// Looks at every block device: brings the flags in line with the consents, then the links with
     /// what is known, and has read what is not.
     fn look(&mut self) {
+        let began = Instant::now();
+        self.look_at_all();
+        let took = began.elapsed();
+        self.to_look = false;
+        self.rested = Instant::now() + if took > LONG { took * PAUSE } else { Duration::ZERO };
+    }
+
+    fn look_at_all(&mut self) {
         let facts = host::sysfs::facts(&self.root);
         self.consents = host::consents::read(&self.root);
         self.note_disks(&facts.blocks);
         // A disk that came back after all is looked at anew.
+        let seqs: BTreeMap<&str, Option<u64>> =
+            facts.blocks.iter().map(|block| (block.name.as_str(), block.diskseq)).collect();
         let still = |name: &String| {
-            let block = facts.blocks.iter().find(|block| block.name == *name);
-            let seq = block.and_then(|block| block.diskseq);
+            let seq = seqs.get(name.as_str()).copied().flatten();
             seq.is_none_or(|seq| facts.hung.iter().any(|(hung, _)| *hung == seq))
         };
         self.failed.retain(|name, (_, hung)| !*hung || still(name));
@@ -360,11 +387,13 @@ impl Devd {
             return BTreeSet::new();
         }
         let wrong = guard::corrections(facts, &self.own, &self.consents);
+        let by_name: BTreeMap<&str, &Block> =
+            facts.blocks.iter().map(|block| (block.name.as_str(), block)).collect();
         let jobs: Vec<(String, bool, Job)> = wrong
             .iter()
             .filter(|(name, _)| !self.asked.contains(name) && !self.failed.contains_key(name))
             .filter_map(|(name, read_only)| {
-                let block = facts.blocks.iter().find(|block| block.name == *name)?;
+                let block = by_name.get(name.as_str())?;
                 let (path, read_only) = (block.path(), *read_only);
                 let request = WorkerRequest::SetReadOnly { path: path.clone(), read_only };
                 Some((name.clone(), read_only, Job { diskseq: block.diskseq, path, request }))

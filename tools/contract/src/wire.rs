@@ -49,6 +49,8 @@ pub enum WorkerRequest {
     /// Read the device (O_DIRECT where it can be) and report what is on it: the reply's value is an
     /// `ondisk::DiskReport`. With `sections`, partitions that have no node are read through the disk.
     Examine { path: String, logical_block: u32, size: u64, sections: Vec<Extent> },
+    /// As `Examine`, the partition table alone.
+    ExamineTable { path: String, logical_block: u32, size: u64 },
     /// As `Examine`, and the bytes that were read for it, `limit` of them at most and without secrets, into a new sparse
     /// file as long as the device.
     Capture { path: String, logical_block: u32, size: u64, sections: Vec<Extent>, limit: u64, into: String },

@@ -7,19 +7,20 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Read at once and kept: superblocks stand close together at both ends of a device.
-const CHUNK: usize = 64 << 10;
-/// Chunks kept.
-const KEPT: usize = 32;
+/// Most that is read at once.
+const MOST: usize = 64 << 10;
 /// Alignment that O_DIRECT asks for on every drive there is.
 const ALIGN: usize = 4096;
+
+thread_local! {
+    /// Where the kernel puts what it reads. One for all devices: fresh memory costs as much as the reading.
+    static SPACE: RefCell<Vec<u8>> = RefCell::new(vec![0; MOST + ALIGN]);
+}
 
 #[derive(Debug)]
 pub struct Device {
     fd: OwnedFd,
     size: u64,
-    /// (start, bytes), the one used last at the end.
-    chunks: RefCell<Vec<(u64, Vec<u8>)>>,
 }
 
 impl Device {
@@ -30,60 +31,57 @@ impl Device {
             Err(rustix::io::Errno::INVAL) => rustix::fs::open(path, flags, Mode::empty())?,
             other => other?,
         };
-        Ok(Device { fd, size, chunks: RefCell::new(Vec::new()) })
+        Ok(Device { fd, size })
     }
 
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Fills `buffer` from `offset`, which lie within the device.
+    /// Fills `buffer` from `offset`, which lie within the device. Nothing is kept: whoever looks at a place twice
+    /// keeps it.
     pub fn read_at(&self, mut offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
         while !buffer.is_empty() {
-            let start = offset - offset % CHUNK as u64;
-            let within = (offset - start) as usize;
-            let taken = self.with_chunk(start, |chunk| {
-                let available = chunk.get(within..).unwrap_or_default();
-                let taken = available.len().min(buffer.len());
-                buffer[..taken].copy_from_slice(&available[..taken]);
-                taken
+            let taken = self.with(offset, buffer.len(), |bytes| {
+                buffer[..bytes.len()].copy_from_slice(bytes);
+                bytes.len()
             })?;
-            if taken == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
             offset += taken as u64;
             buffer = &mut buffer[taken..];
         }
         Ok(())
     }
 
-    fn with_chunk<T>(&self, start: u64, use_it: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
-        let mut chunks = self.chunks.borrow_mut();
-        match chunks.iter().position(|(known, _)| *known == start) {
-            Some(index) => {
-                let chunk = chunks.remove(index);
-                chunks.push(chunk);
-            }
-            None => {
-                let chunk = self.read_chunk(start)?;
-                if chunks.len() >= KEPT {
-                    chunks.remove(0);
-                }
-                chunks.push((start, chunk));
-            }
+    /// The same, without filling it with zeros first.
+    pub fn bytes(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut all = Vec::with_capacity(length);
+        while all.len() < length {
+            self.with(offset + all.len() as u64, length - all.len(), |bytes| all.extend_from_slice(bytes))?;
         }
-        Ok(use_it(&chunks[chunks.len() - 1].1)) // pushed just now
+        Ok(all)
     }
 
-    fn read_chunk(&self, start: u64) -> io::Result<Vec<u8>> {
-        let wanted = CHUNK.min(usize::try_from(self.size.saturating_sub(start)).unwrap_or(CHUNK));
-        let mut space = vec![0; CHUNK + ALIGN];
-        let skip = space.as_ptr().align_offset(ALIGN);
-        let buffer = &mut space[skip..skip + CHUNK];
+    /// Hands over what there is at `offset`, `length` bytes at most and one at least.
+    fn with<T>(&self, offset: u64, length: usize, take: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+        let within = (offset % ALIGN as u64) as usize;
+        let wanted = (within + length).next_multiple_of(ALIGN).min(MOST);
+        SPACE.with_borrow_mut(|space| {
+            let skip = space.as_ptr().align_offset(ALIGN);
+            let space = &mut space[skip..skip + wanted];
+            let filled = self.fill(space, offset - within as u64, within + length)?;
+            match space[..filled.min(within + length)].get(within..) {
+                None | Some([]) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(bytes) => Ok(take(bytes)),
+            }
+        })
+    }
+
+    /// Reads until there are `enough` bytes or no more; how many there are.
+    fn fill(&self, space: &mut [u8], start: u64, enough: usize) -> io::Result<usize> {
         let mut filled = 0;
-        while filled < wanted {
-            // The length asked for stays a multiple of a sector; the last chunk is short by itself.
-            match rustix::io::pread(&self.fd, &mut buffer[filled..], start + filled as u64) {
+        while filled < space.len().min(enough) {
+            // The length asked for stays a multiple of a sector; the device's end makes it short by itself.
+            match rustix::io::pread(&self.fd, &mut space[filled..], start + filled as u64) {
                 Ok(0) => break,
                 Ok(length) => filled += length,
                 Err(rustix::io::Errno::INTR) => {}
@@ -93,7 +91,7 @@ impl Device {
                 break;
             }
         }
-        Ok(buffer[..filled.min(wanted)].to_vec())
+        Ok(filled)
     }
 }
 
@@ -110,8 +108,10 @@ mod tests {
         for (offset, length) in [(0, 10), (65_530, 20), (0, 200_000), (199_990, 10)] {
             let mut buffer = vec![0; length];
             device.read_at(offset, &mut buffer).unwrap();
-            assert_eq!(buffer, &bytes[offset as usize..offset as usize + length]);
+            let want = &bytes[offset as usize..offset as usize + length];
+            assert_eq!((&buffer[..], &device.bytes(offset, length).unwrap()[..]), (want, want));
         }
         assert!(device.read_at(199_995, &mut [0; 10]).is_err());
+        assert!(device.bytes(199_995, 10).is_err());
     }
 }

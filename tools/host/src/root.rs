@@ -2,11 +2,12 @@
 //! an openat2(2) that cannot leave it (RESOLVE_IN_ROOT) and follows no magic link, so that a found
 //! system's absolute symbolic links and a captured machine's tree behave as if they were `/`.
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, ResolveFlags};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ const LIKELY: u64 = 64 << 10;
 /// Most entries of one directory; /sys/class/block of a machine with thousands of LUNs fits.
 pub const MAX_ENTRIES: usize = 65_536;
 
+/// A file of sysfs is a page at most, and comes in one piece.
+const PAGE: usize = 4096;
 /// Tries of one look-up against renames and mounts; each is a few microseconds.
 const TRIES: u32 = 1000;
 
@@ -142,6 +145,13 @@ impl Root {
         Ok(bytes)
     }
 
+    /// A directory of many small files, held open: what lies in it is then found by its name alone.
+    pub fn enter(&self, path: impl Into<PathBuf>) -> io::Result<Entered<'_>> {
+        let path = path.into();
+        let directory = self.open_at(&path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        Ok(Entered { root: self, path, directory })
+    }
+
     /// As [`Root::read`], as text; see [`crate::text`] for bytes that are none.
     pub fn read_text(&self, path: impl AsRef<Path>) -> io::Result<String> {
         Ok(crate::text::text(&self.read(path)?))
@@ -163,17 +173,7 @@ impl Root {
     pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<OsString>> {
         let path = path.as_ref();
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(fd)? {
-            let name = entry?.file_name().to_bytes().to_vec();
-            if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name));
-            }
-            if names.len() > MAX_ENTRIES {
-                return Err(io::Error::other("more than 65,536 entries"));
-            }
-        }
-        names.sort();
+        let names = names_in(fd)?;
         self.note(path, || Seen::Directory);
         if self.tape.is_some() {
             // A listing without its names would be another one.
@@ -211,6 +211,102 @@ impl Root {
     }
 }
 
+/// A directory below a root; see [`Root::enter`].
+pub struct Entered<'a> {
+    root: &'a Root,
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+impl Entered<'_> {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens what lies in or below the directory itself. A link that leads out of it is the root's to follow.
+    fn open(&self, name: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let opened = if self.root.tape.is_none() {
+            let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+            rustix::fs::openat2(&self.directory, name, flags, Mode::empty(), resolve)
+        } else {
+            Err(rustix::io::Errno::XDEV)
+        };
+        match opened {
+            Err(rustix::io::Errno::XDEV | rustix::io::Errno::AGAIN) => {
+                self.root.open_at(self.path.join(name), flags)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// An attribute of sysfs; of a captured machine, a regular file that stands for one.
+    pub fn read(&self, name: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        let name = name.as_ref();
+        if self.root.tape.is_some() {
+            return self.root.read(self.path.join(name));
+        }
+        let fd = self.open(name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        // All files of the kernel's own are.
+        if !self.root.live
+            && FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::RegularFile
+        {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let mut page = [0; PAGE];
+        let mut length = rustix::io::read(&fd, &mut page)?;
+        let mut bytes = page[..length].to_vec();
+        // Only of a binary attribute, or of a file in its place, there may be more.
+        while length == PAGE && bytes.len() < MAX_FILE as usize {
+            length = rustix::io::read(&fd, &mut page)?;
+            bytes.extend_from_slice(&page[..length]);
+        }
+        Ok(bytes)
+    }
+
+    /// As [`Root::list`].
+    pub fn list(&self, name: impl AsRef<Path>) -> io::Result<Vec<OsString>> {
+        let name = name.as_ref();
+        if self.root.tape.is_some() {
+            return self.root.list(self.path.join(name));
+        }
+        names_in(self.open(name, OFlags::RDONLY | OFlags::DIRECTORY)?)
+    }
+
+    /// What a symbolic link in it says, unresolved.
+    pub fn link(&self, name: &str) -> io::Result<PathBuf> {
+        if self.root.tape.is_some() {
+            return self.root.link(self.path.join(name));
+        }
+        let target = rustix::fs::readlinkat(&self.directory, name, Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    /// The names in it, as a hint what there is to ask for: no tape takes note of them. Once: the directory is at its
+    /// end then.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        names_in(&self.directory)
+    }
+}
+
+/// Sorted, without `.` and `..`.
+fn names_in(directory: impl AsFd) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    let mut buffer = [MaybeUninit::uninit(); 2 * PAGE];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+        if names.len() > MAX_ENTRIES {
+            return Err(io::Error::other("more than 65,536 entries"));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,16 +326,35 @@ mod tests {
     }
 
     #[test]
+    fn an_entered_directory_shows_what_its_paths_show_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("devices/one/queue")).unwrap();
+        std::fs::create_dir_all(dir.path().join("devices/above")).unwrap();
+        std::fs::write(dir.path().join("devices/one/queue/size"), "512\n").unwrap();
+        std::fs::write(dir.path().join("devices/above/model"), "M1\n").unwrap();
+        std::fs::write(dir.path().join("long"), "x".repeat(3 * PAGE)).unwrap();
+        std::os::unix::fs::symlink("../above", dir.path().join("devices/one/device")).unwrap();
+        std::os::unix::fs::symlink("/long", dir.path().join("devices/one/absolute")).unwrap();
+        std::os::unix::fs::symlink("../../../../../../etc/hostname", dir.path().join("devices/one/escape"))
+            .unwrap();
+        // As the running system, and as a captured one.
+        for root in [Root::open(dir.path(), true).unwrap(), Root::at(dir.path()).unwrap()] {
+            let one = root.enter("/devices/one").unwrap();
+            assert_eq!(one.read("queue/size").unwrap(), b"512\n");
+            assert_eq!(one.read("device/model").unwrap(), b"M1\n", "behind a link that leads out");
+            assert_eq!(one.read("../above/model").unwrap(), b"M1\n");
+            assert_eq!(one.read("absolute").unwrap().len(), 3 * PAGE);
+            assert!(one.read("escape").is_err() && one.read("queue").is_err());
+            assert_eq!(one.names().unwrap(), ["absolute", "device", "escape", "queue"]);
+            assert_eq!(one.list("queue").unwrap(), ["size"]);
+            assert_eq!(one.link("device").unwrap(), Path::new("../above"));
+        }
+    }
+
+    #[test]
     fn a_fifo_is_refused_and_does_not_block() {
         let dir = tempfile::tempdir().unwrap();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            dir.path().join("fifo"),
-            rustix::fs::FileType::Fifo,
-            Mode::RUSR,
-            0,
-        )
-        .unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert!(Root::at(dir.path()).unwrap().read("fifo").is_err());
     }
 

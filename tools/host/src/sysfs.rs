@@ -4,11 +4,13 @@
 //! Attributes are those of Documentation/ABI/stable/sysfs-block and testing/sysfs-block-dm; where a
 //! drive's serial number and transport are found follows what lsblk(8) shows.
 
+use crate::root::Entered;
 use crate::{Root, proc, workers};
 use contract::facts::{Block, Dm, Facts, Hardware, Md, OVERLAY_UUID, Partition};
 use contract::paths;
 use rustix::fs::FileType;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,10 +20,35 @@ const BTRFS: &str = "/sys/fs/btrfs";
 /// The unit of `size` and `start` in sysfs, whatever the drive's sectors are.
 const SECTOR: u64 = 512;
 
+/// What is asked of each device beside its name, number, size and place. With a thousand of them the reading of
+/// attributes is most of what a listing does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Read-only, removable, rotational.
+    pub flags: bool,
+    /// Blocks but for the logical one, and alignment.
+    pub sizes: bool,
+    /// What stands on it.
+    pub holders: bool,
+    /// What the drive says of itself; its path is always there.
+    pub hardware: bool,
+}
+
+impl Parts {
+    pub const ALL: Parts = Parts { flags: true, sizes: true, holders: true, hardware: true };
+    pub const NONE: Parts = Parts { flags: false, sizes: false, holders: false, hardware: false };
+}
+
 /// What the kernel says of all its block devices, mounts and swaps at this moment.
 pub fn facts(root: &Root) -> Facts {
+    facts_with(root, Parts::ALL)
+}
+
+/// The same without what nobody asked for, which is as if the kernel had not said it.
+pub fn facts_with(root: &Root, parts: Parts) -> Facts {
     let mut facts =
         Facts { mounts: proc::mounts(root), swaps: proc::swaps(root), hung: hung(root), ..Facts::default() };
+    let class = root.enter(CLASS).ok();
     let names = match root.list(CLASS) {
         Ok(names) => names,
         Err(error) => {
@@ -30,7 +57,7 @@ pub fn facts(root: &Root) -> Facts {
         }
     };
     for name in names.iter().filter_map(|name| name.to_str()) {
-        match block(root, name) {
+        match block(root, class.as_ref(), name, parts) {
             Some(block) => facts.blocks.push(block),
             // A leg of a multipath NVMe namespace has no node of its own, and no number.
             None if root.line(format!("{CLASS}/{name}/hidden")).as_deref() == Some("1") => {}
@@ -38,15 +65,20 @@ pub fn facts(root: &Root) -> Facts {
             None => facts.problems.push(format!("{name}: no device number in sysfs")),
         }
     }
-    let seqs: HashMap<String, Option<u64>> =
-        facts.blocks.iter().map(|block| (block.name.clone(), block.diskseq)).collect();
-    for block in &mut facts.blocks {
-        if let Some(partition) = &block.partition {
-            block.diskseq = seqs.get(&partition.disk).copied().flatten();
+    let (mut partitions, disks): (Vec<Block>, Vec<Block>) =
+        facts.blocks.into_iter().partition(|block| block.partition.is_some());
+    let by_name: HashMap<&str, &Block> = disks.iter().map(|disk| (disk.name.as_str(), disk)).collect();
+    for block in &mut partitions {
+        let disk = block.partition.as_ref().and_then(|partition| by_name.get(partition.disk.as_str()));
+        if let Some(disk) = disk {
+            inherit(block, disk);
         }
     }
-    let order = proc::partitions(root);
-    facts.blocks.sort_by(|a, b| position(a, &order).cmp(&position(b, &order)));
+    facts.blocks = disks;
+    facts.blocks.append(&mut partitions);
+    let order: HashMap<String, usize> =
+        proc::partitions(root).into_iter().enumerate().map(|(place, name)| (name, place)).collect();
+    facts.blocks.sort_by_cached_key(|block| position(block, &order));
     facts
 }
 
@@ -100,21 +132,23 @@ pub fn btrfs_devices(root: &Root, blocks: &[Block], source: &str) -> Vec<String>
 
 /// Disks as /proc/partitions has them, those that it leaves out (no medium) behind them, each
 /// followed by its partitions by number.
-fn position<'a>(block: &'a Block, order: &[String]) -> (usize, Vec<(u64, &'a str)>, u32) {
+fn position(block: &Block, order: &HashMap<String, usize>) -> (usize, Vec<(u64, String)>, u32) {
     let disk = block.partition.as_ref().map_or(&block.name, |partition| &partition.disk);
-    let place = order.iter().position(|name| name == disk).unwrap_or(usize::MAX);
+    let place = order.get(disk).copied().unwrap_or(usize::MAX);
     (place, natural(disk), block.partition.as_ref().map_or(0, |partition| partition.number))
 }
 
 /// `sdb` before `sdaa`, `md9` before `md127`: letters by their length first, digits by their value.
-fn natural(name: &str) -> Vec<(u64, &str)> {
+fn natural(name: &str) -> Vec<(u64, String)> {
     let digits = |c: char| c.is_ascii_digit();
     let mut chunks = Vec::new();
     let mut rest = name;
     while let Some(first) = rest.chars().next() {
         let end = rest.find(|c| digits(c) != digits(first)).unwrap_or(rest.len());
         let (chunk, tail) = rest.split_at(end);
-        chunks.push(chunk.parse().map_or((chunk.len() as u64, chunk), |number| (number, "")));
+        chunks.push(
+            chunk.parse().map_or_else(|_| (chunk.len() as u64, chunk.to_string()), |n| (n, String::new())),
+        );
         rest = tail;
     }
     chunks
@@ -127,41 +161,40 @@ fn hung(root: &Root) -> Vec<(u64, String)> {
     seqs.filter_map(|seq| Some((seq, workers::hung(root, seq)?))).collect()
 }
 
-fn block(root: &Root, name: &str) -> Option<Block> {
-    let at = Attributes { root, directory: Path::new(CLASS).join(name) };
+fn block(root: &Root, class: Option<&Entered<'_>>, name: &str, parts: Parts) -> Option<Block> {
+    // ../../devices/pci0000:00/.../block/sda/sda1
+    let path = class.and_then(|class| class.link(name).ok()).and_then(|link| below_devices(&link));
+    let at = Attributes::of(root, Path::new(CLASS).join(name))?;
     let (major, minor) = at.line("dev").and_then(|dev| {
         let (major, minor) = dev.split_once(':')?;
         Some((major.parse().ok()?, minor.parse().ok()?))
     })?;
-    // ../../devices/pci0000:00/.../block/sda/sda1
-    let path = root.link(&at.directory).ok().and_then(|link| below_devices(&link));
     let partition = at.number("partition").map(|number| Partition {
         disk: path.as_deref().and_then(|path| nth_last(path, 1)).unwrap_or_default(),
         number,
         start: at.number::<u64>("start").unwrap_or(0).saturating_mul(SECTOR),
     });
-    // The queue belongs to the disk; `..` is resolved by the kernel, after the link.
-    let queue = if partition.is_some() { "../queue" } else { "queue" };
-    let removable = if partition.is_some() { "../removable" } else { "removable" };
-    let queued = |attribute: &str| at.number(format!("{queue}/{attribute}")).unwrap_or(0);
+    let flag = |name: &str| parts.flags && at.flag(name);
+    let size = |name: &str| if parts.sizes { at.number(name).unwrap_or(0) } else { 0 };
     Some(Block {
         name: name.to_string(),
         major,
         minor,
         diskseq: at.number("diskseq"),
         size: at.number::<u64>("size").unwrap_or(0).saturating_mul(SECTOR),
-        read_only: at.flag("ro"),
-        removable: at.flag(removable),
-        rotational: queued("rotational") == 1,
-        logical_block: queued("logical_block_size"),
-        physical_block: queued("physical_block_size"),
-        minimum_io: queued("minimum_io_size"),
-        optimal_io: queued("optimal_io_size"),
-        alignment_offset: at.number("alignment_offset").unwrap_or(0),
+        read_only: flag("ro"),
+        removable: flag("removable"),
+        rotational: flag("queue/rotational"),
+        logical_block: at.number("queue/logical_block_size").unwrap_or(0),
+        physical_block: size("queue/physical_block_size"),
+        minimum_io: size("queue/minimum_io_size"),
+        optimal_io: size("queue/optimal_io_size"),
+        alignment_offset: parts.sizes.then(|| at.number("alignment_offset")).flatten().unwrap_or(0),
         hidden: at.flag("hidden"),
-        slaves: at.names("slaves"),
-        holders: at.names("holders"),
-        hardware: if partition.is_some() {
+        // What has a driver's device, or a file, behind it stands on no other.
+        slaves: if at.has("device") || at.has("loop") { Vec::new() } else { at.names("slaves") },
+        holders: if parts.holders { at.names("holders") } else { Vec::new() },
+        hardware: if partition.is_some() || !parts.hardware {
             Hardware { transport: transport_by_name(name), path, ..Hardware::default() }
         } else {
             hardware(&at, name, path)
@@ -178,15 +211,25 @@ fn block(root: &Root, name: &str) -> Option<Block> {
     })
 }
 
+/// What a partition has from its disk.
+fn inherit(partition: &mut Block, disk: &Block) {
+    let Block {
+        diskseq, removable, rotational, logical_block, physical_block, minimum_io, optimal_io, ..
+    } = disk;
+    (partition.diskseq, partition.removable, partition.rotational) = (*diskseq, *removable, *rotational);
+    (partition.logical_block, partition.physical_block) = (*logical_block, *physical_block);
+    (partition.minimum_io, partition.optimal_io) = (*minimum_io, *optimal_io);
+}
+
 fn hardware(at: &Attributes<'_>, name: &str, path: Option<String>) -> Hardware {
-    let device = at.root.link(at.directory.join("device")).ok();
+    let device = at.link("device");
     let hctl = device.as_deref().and_then(last).filter(|name| is_hctl(name));
     // The unit serial number page of SCSI has it where there is no plain attribute.
     let serial = ["device/serial", "serial"].iter().find_map(|name| at.padded(name));
     Hardware {
         model: at.padded("device/model"),
         vendor: at.padded("device/vendor"),
-        serial: serial.or_else(|| vpd_serial(&at.bytes("device/vpd_pg80")?)),
+        serial: serial.or_else(|| vpd_serial(&at.read("device/vpd_pg80")?)),
         wwid: at.line("wwid").or_else(|| at.line("device/wwid")),
         revision: at.line("device/rev").or_else(|| at.line("device/firmware_rev")),
         transport: hctl
@@ -210,9 +253,9 @@ fn scsi_transport(at: &Attributes<'_>, hctl: &str, path: &str) -> Option<String>
     } else if is("fc") {
         let symbolic = at.root.line(format!("/sys/class/fc_host/host{host}/symbolic_name"))?;
         if symbolic.contains(" over ") { "fcoe" } else { "fc" }
-    } else if is("sas") || at.root.exists(at.directory.join("device/sas_device")) {
+    } else if is("sas") || at.exists("device/sas_device") {
         "sas"
-    } else if at.root.exists(at.directory.join("device/ieee1394_id")) {
+    } else if at.exists("device/ieee1394_id") {
         "sbp"
     } else if is("iscsi") {
         "iscsi"
@@ -276,30 +319,60 @@ fn snapshot(at: &Attributes<'_>) -> Option<String> {
     Some(targets.into_iter().next()?.text)
 }
 
-/// The attributes below one directory.
+/// The attributes below one directory. What is not in it is not asked for: of a few dozen that a device may
+/// have, most have few, and to look for one takes as long as to read it.
 struct Attributes<'a> {
     root: &'a Root,
-    directory: PathBuf,
+    directory: Entered<'a>,
+    names: HashSet<OsString>,
 }
 
-impl Attributes<'_> {
+impl<'a> Attributes<'a> {
+    fn of(root: &'a Root, directory: PathBuf) -> Option<Attributes<'a>> {
+        let directory = root.enter(directory).ok()?;
+        let names = directory.names().ok()?.into_iter().collect();
+        Some(Attributes { root, directory, names })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.may_have(Path::new(name))
+    }
+
+    fn may_have(&self, name: &Path) -> bool {
+        name.iter().next().is_some_and(|first| self.names.contains(first))
+    }
+
+    fn read(&self, name: impl AsRef<Path>) -> Option<Vec<u8>> {
+        self.may_have(name.as_ref()).then(|| self.directory.read(name).ok())?
+    }
+
+    fn text(&self, name: impl AsRef<Path>) -> Option<String> {
+        Some(crate::text::text(&self.read(name)?))
+    }
+
     fn line(&self, name: impl AsRef<Path>) -> Option<String> {
-        self.root.line(self.directory.join(name))
+        let text = self.text(name)?;
+        let line = text.trim();
+        (!line.is_empty()).then(|| line.to_string())
     }
 
     /// With the blanks that the drive pads its fields with, which fdisk(8) and lsblk(8) print too.
     fn padded(&self, name: &str) -> Option<String> {
-        let text = self.root.read_text(self.directory.join(name)).ok()?;
+        let text = self.text(name)?;
         let line = text.trim_end_matches('\n');
         (!line.trim().is_empty()).then(|| line.to_string())
     }
 
-    fn bytes(&self, name: &str) -> Option<Vec<u8>> {
-        self.root.read(self.directory.join(name)).ok()
+    fn link(&self, name: &str) -> Option<PathBuf> {
+        self.may_have(Path::new(name)).then(|| self.directory.link(name).ok())?
+    }
+
+    fn exists(&self, name: &str) -> bool {
+        self.may_have(Path::new(name)) && self.root.exists(self.directory.path().join(name))
     }
 
     fn number<T: std::str::FromStr>(&self, name: impl AsRef<Path>) -> Option<T> {
-        self.root.number(self.directory.join(name))
+        self.line(name)?.parse().ok()
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -307,7 +380,10 @@ impl Attributes<'_> {
     }
 
     fn names(&self, directory: &str) -> Vec<String> {
-        let names = self.root.list(self.directory.join(directory)).unwrap_or_default();
+        if !self.may_have(Path::new(directory)) {
+            return Vec::new();
+        }
+        let names = self.directory.list(directory).unwrap_or_default();
         names.into_iter().filter_map(|name| name.into_string().ok()).collect()
     }
 }

@@ -8,6 +8,8 @@ use contract::wire::{MAX_MESSAGE, MAX_WORKERS, Reply, WorkerRequest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -19,6 +21,12 @@ pub const PROGRAM: &[&str] = &["/lifeboat/bin/rescue", "worker"];
 
 /// This very program, for one that has the verb `worker`.
 pub const SELF: &[&str] = &["/proc/self/exe", "worker"];
+
+/// Workers are started as they are needed, since to start one takes as long as looking at a dozen disks that
+/// answer at once: the first, one more for so many requests that wait, as long as there are processors, ...
+const EACH: usize = 64;
+/// ... and twice as many whenever none has answered for so long.
+const SLOW: Duration = Duration::from_millis(20);
 
 /// One request about one device.
 #[derive(Clone, Debug)]
@@ -45,6 +53,8 @@ pub struct Pool {
     idle: Vec<Worker>,
     /// Abandoned ones, to be reaped when the kernel lets them go.
     abandoned: Vec<Child>,
+    /// Disks that are noted below /run/lifeboat/hung.
+    noted: BTreeSet<u64>,
 }
 
 struct Worker {
@@ -71,6 +81,7 @@ impl Pool {
             root,
             idle: Vec::new(),
             abandoned: Vec::new(),
+            noted: BTreeSet::new(),
         }
     }
 
@@ -78,12 +89,15 @@ impl Pool {
     /// The outcomes are in the jobs' order.
     pub fn run<T: DeserializeOwned>(&mut self, jobs: &[Job], time: Duration) -> Vec<Outcome<T>> {
         self.abandoned.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        self.noted = noted(&self.root);
         let mut outcomes: Vec<Option<Outcome<T>>> = jobs.iter().map(|_| None).collect();
-        let mut waiting: Vec<usize> = (0..jobs.len()).rev().collect();
+        let mut waiting: VecDeque<usize> = (0..jobs.len()).collect();
         let mut busy: Vec<Busy> = Vec::new();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut wanted = (jobs.len() / EACH).clamp(1, processors).min(MAX_WORKERS);
         while !waiting.is_empty() || !busy.is_empty() {
-            while busy.len() < MAX_WORKERS
-                && let Some(job) = waiting.pop()
+            while busy.len() < wanted
+                && let Some(job) = waiting.pop_front()
             {
                 let diskseq = jobs[job].diskseq;
                 let hangs = busy.iter().any(|other| diskseq.is_some() && jobs[other.job].diskseq == diskseq);
@@ -91,7 +105,7 @@ impl Pool {
                     outcomes[job] = Some(Outcome::Hung(why));
                 } else if hangs && waiting.iter().any(|other| jobs[*other].diskseq != diskseq) {
                     // One request to one disk at a time, while others wait: a hung disk costs one worker.
-                    waiting.insert(0, job);
+                    waiting.push_back(job);
                     break;
                 } else {
                     match self.begin(&jobs[job], job, time) {
@@ -103,12 +117,17 @@ impl Pool {
                     }
                 }
             }
-            for (done, result) in await_some(&mut busy) {
+            let may_grow = !waiting.is_empty() && wanted < MAX_WORKERS;
+            let done = await_some(&mut busy, may_grow.then_some(SLOW));
+            if done.is_empty() && may_grow {
+                wanted = (wanted * 2).min(MAX_WORKERS);
+            }
+            for (done, result) in done {
                 let job = &jobs[done.job];
                 outcomes[done.job] = Some(match result {
                     Ok(reply) => {
                         self.idle.push(done.worker);
-                        outcome(reply)
+                        outcome(&reply)
                     }
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                         let why = format!("{} did not answer within {} s", job.path, time.as_secs());
@@ -158,7 +177,7 @@ impl Pool {
     }
 
     fn remembered(&self, diskseq: Option<u64>) -> Option<String> {
-        let why = hung(&self.root, diskseq?);
+        let why = hung(&self.root, diskseq.filter(|seq| self.noted.contains(seq))?);
         if why.is_none() {
             // It came back after all, or never hung.
             let _ = std::fs::remove_file(format!("{}/{}", paths::HUNG, diskseq?));
@@ -166,8 +185,9 @@ impl Pool {
         why
     }
 
-    fn remember(&self, job: &Job, pid: u32) {
+    fn remember(&mut self, job: &Job, pid: u32) {
         let Some(diskseq) = job.diskseq else { return };
+        self.noted.insert(diskseq);
         let path = format!("{}/{diskseq}", paths::HUNG);
         if let Err(error) = std::fs::write(&path, format!("{pid} {}\n", job.path)) {
             crate::log!("write {path}: {error}");
@@ -186,6 +206,12 @@ impl Drop for Pool {
     }
 }
 
+/// Disks of which somebody noted that they hang.
+fn noted(root: &Root) -> BTreeSet<u64> {
+    let names = root.list(paths::HUNG).unwrap_or_default();
+    names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect()
+}
+
 /// Why a disk is not to be touched: an abandoned worker of it still lives.
 pub fn hung(root: &Root, diskseq: u64) -> Option<String> {
     let text = root.line(format!("{}/{diskseq}", paths::HUNG))?;
@@ -194,25 +220,57 @@ pub fn hung(root: &Root, diskseq: u64) -> Option<String> {
     alive.then(|| format!("{path} hangs: process {pid} has been waiting for it"))
 }
 
-fn outcome<T: DeserializeOwned>(reply: Vec<u8>) -> Outcome<T> {
-    match serde_json::from_slice::<Reply>(&reply) {
-        Ok(Reply::Value { value }) => match serde_json::from_value(value) {
+/// [`Reply`] as it is read here: straight into what was asked for, without a tree of JSON in between.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Answer<T> {
+    answer: Kind,
+    #[serde(default = "Option::default")]
+    value: Option<T>,
+    #[serde(default)]
+    error: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    Done,
+    Failed,
+    Value,
+}
+
+/// The same as it is written.
+#[derive(Serialize)]
+struct Value<'a, T> {
+    answer: &'static str,
+    value: &'a T,
+}
+
+/// A worker's reply with a value.
+pub fn value<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&Value { answer: "value", value })
+}
+
+fn outcome<T: DeserializeOwned>(reply: &[u8]) -> Outcome<T> {
+    let answer = match serde_json::from_slice::<Answer<T>>(reply) {
+        Ok(answer) => answer,
+        Err(error) => return Outcome::Failed(format!("a worker's answer is not understood: {error}")),
+    };
+    match answer.answer {
+        Kind::Failed => Outcome::Failed(answer.error),
+        // Of a request that has no value to answer with.
+        Kind::Done | Kind::Value => match answer.value.map_or_else(|| serde_json::from_str("null"), Ok) {
             Ok(value) => Outcome::Done(value),
             Err(error) => Outcome::Failed(format!("a worker's answer is not understood: {error}")),
         },
-        Ok(Reply::Done) => match serde_json::from_value(serde_json::Value::Null) {
-            Ok(value) => Outcome::Done(value),
-            Err(error) => Outcome::Failed(format!("a worker's answer is not understood: {error}")),
-        },
-        Ok(Reply::Failed { error }) => Outcome::Failed(error),
-        Err(error) => Outcome::Failed(format!("a worker's answer is not understood: {error}")),
     }
 }
 
-/// Waits until at least one of the busy ones has answered, ended or missed its deadline.
-fn await_some(busy: &mut Vec<Busy>) -> Vec<(Busy, io::Result<Vec<u8>>)> {
+/// Waits until at least one of the busy ones has answered, ended or missed its deadline; no longer than `most`.
+fn await_some(busy: &mut Vec<Busy>, most: Option<Duration>) -> Vec<(Busy, io::Result<Vec<u8>>)> {
     let Some(first) = busy.iter().map(|one| one.deadline).min() else { return Vec::new() };
     let left = first.saturating_duration_since(Instant::now());
+    let left = most.map_or(left, |most| most.min(left));
     let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
     let mut fds: Vec<PollFd<'_>> =
         busy.iter().map(|one| PollFd::new(&one.worker.socket, PollFlags::IN)).collect();
@@ -254,8 +312,7 @@ fn advance(busy: &mut Busy) -> io::Result<Option<Vec<u8>>> {
 pub fn send(mut socket: impl Write, message: &[u8]) -> io::Result<()> {
     let length = u32::try_from(message.len()).ok().filter(|length| *length as usize <= MAX_MESSAGE);
     let length = length.ok_or(io::Error::new(io::ErrorKind::InvalidData, "a message above the limit"))?;
-    socket.write_all(&length.to_le_bytes())?;
-    socket.write_all(message)
+    socket.write_all(&[&length.to_le_bytes(), message].concat())
 }
 
 /// Receives one message; `None` at the end of the peer.
@@ -275,15 +332,17 @@ pub fn receive(mut socket: impl Read) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// The worker's end: answers every request until the pool closes the socket, which is stdin.
-pub fn serve(mut answer: impl FnMut(WorkerRequest) -> Reply) -> io::Result<()> {
+/// The replies are those of [`value`], or a [`Reply`] as JSON.
+pub fn serve(mut answer: impl FnMut(WorkerRequest) -> io::Result<Vec<u8>>) -> io::Result<()> {
     let stdin: OwnedFd = crate::sys::inherited(0).try_clone_to_owned()?;
     let socket = UnixStream::from(stdin);
     while let Some(message) = receive(&socket)? {
-        let reply = match serde_json::from_slice(&message) {
-            Ok(request) => answer(request),
-            Err(error) => Reply::Failed { error: format!("request not understood: {error}") },
+        let mut bytes = match serde_json::from_slice(&message) {
+            Ok(request) => answer(request)?,
+            Err(error) => {
+                serde_json::to_vec(&Reply::Failed { error: format!("request not understood: {error}") })?
+            }
         };
-        let mut bytes = serde_json::to_vec(&reply)?;
         if bytes.len() > MAX_MESSAGE {
             bytes =
                 serde_json::to_vec(&Reply::Failed { error: "the report is above the limit".to_string() })?;
@@ -317,6 +376,42 @@ mod tests {
         let (mut pool, _directory) = pool(FIVE);
         let outcomes = pool.run::<u32>(&[job("a")], Duration::from_secs(30));
         assert_eq!(outcomes, [Outcome::Done(5)]);
+    }
+
+    #[test]
+    fn workers_are_started_as_they_are_needed() {
+        let directory = tempfile::tempdir().unwrap();
+        let started = |body: &str, jobs: usize| {
+            let log = directory.path().join("log");
+            std::fs::write(&log, "").unwrap();
+            let script = format!("echo >> {}; {body}", log.display());
+            let root = Root::at(directory.path()).unwrap();
+            let jobs: Vec<Job> = (0..jobs).map(|number| job(&number.to_string())).collect();
+            let outcomes =
+                Pool::of(root, &["/bin/sh", "-c", &script]).run::<u32>(&jobs, Duration::from_secs(60));
+            assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Done(5)), "{outcomes:?}");
+            std::fs::read_to_string(log).unwrap().lines().count()
+        };
+        // The request's length is its first byte, since it is short.
+        let length = r"$(head -c 4 | od -An -tu1 | { read -r a b; echo $a; })";
+        let reply = r#"printf '\034\000\000\000{"answer":"value","value":5}' >&0"#;
+        let answer = format!("n={length}; [ $n ] || exit; head -c $n > /dev/null");
+        assert_eq!(started(&format!("while :; do {answer}; {reply}; done"), 1), 1);
+        // Every one takes its time, so that one worker after the other would take eight times as long.
+        assert!(started(&format!("while :; do {answer}; sleep 0.3; {reply}; done"), 8) > 3);
+    }
+
+    #[test]
+    fn a_reply_is_read_as_what_was_asked_for() {
+        let done = serde_json::to_vec(&Reply::Done).unwrap();
+        let failed = serde_json::to_vec(&Reply::Failed { error: "no".to_string() }).unwrap();
+        let generic = serde_json::to_vec(&Reply::Value { value: serde_json::json!([1, 2]) }).unwrap();
+        assert_eq!(outcome::<()>(&done), Outcome::Done(()));
+        assert_eq!(outcome::<()>(&failed), Outcome::Failed("no".to_string()));
+        assert_eq!(outcome::<Vec<u8>>(&value(&[1, 2]).unwrap()), Outcome::Done(vec![1, 2]));
+        assert_eq!(outcome::<Vec<u8>>(&generic), Outcome::Done(vec![1, 2]));
+        assert!(matches!(outcome::<Vec<u8>>(&done), Outcome::Failed(_)));
+        assert!(matches!(outcome::<Vec<u8>>(b"{}"), Outcome::Failed(_)));
     }
 
     #[test]

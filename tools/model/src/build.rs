@@ -17,40 +17,46 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The graph of one moment. `observed` is by kernel name (the path, for an image file); a device without one
 /// was not looked at.
 pub fn build(facts: Facts, observed: &BTreeMap<String, Observed>, consents: &[Consent]) -> Storage {
-    let mut storage = Storage { mounts: facts.mounts, swaps: facts.swaps, ..Storage::default() };
-    let ids: BTreeMap<String, Id> =
-        facts.blocks.iter().map(|block| (block.name.clone(), id(block))).collect();
+    build_of(facts, observed.clone(), consents)
+}
+
+/// The same, without a copy of what was seen.
+pub fn build_of(facts: Facts, mut observed: BTreeMap<String, Observed>, consents: &[Consent]) -> Storage {
+    let Facts { blocks, mounts, swaps, hung, problems } = facts;
+    let mut storage = Storage { mounts, swaps, ..Storage::default() };
+    let ids: BTreeMap<String, Id> = blocks.iter().map(|block| (block.name.clone(), id(block))).collect();
     let find = |names: &[String]| names.iter().filter_map(|name| ids.get(name).cloned()).collect::<Vec<_>>();
-    let hung = |block: &Block| facts.hung.iter().find(|(seq, _)| Some(*seq) == block.diskseq);
-    for block in &facts.blocks {
-        let report = match (hung(block), observed.get(&block.name)) {
+    for block in blocks {
+        let hangs = hung.iter().find(|(seq, _)| Some(*seq) == block.diskseq);
+        let report = match (hangs, observed.remove(&block.name)) {
             (Some((_, reason)), _) => Observed::Hung { reason: reason.clone() },
-            (None, Some(seen)) => seen.clone(),
+            (None, Some(seen)) => seen,
             (None, None) => Observed::Skipped { reason: "not looked at".to_string() },
         };
-        let report = recognised(report, block);
+        let report = recognised(report, &block);
         let parent = block.partition.as_ref().and_then(|partition| ids.get(&partition.disk).cloned());
         storage.devices.push(Device {
-            id: id(block),
+            id: id(&block),
             path: block.path(),
             node: block.major != 0,
             parent,
             lower: find(&block.slaves),
             upper: find(&block.holders),
             report,
-            guard: guard(block, consents),
-            block: block.clone(),
+            guard: guard(&block, consents),
+            block,
         });
     }
     refused_partitions(&mut storage);
     arrays(&mut storage);
     storage.volumes = crate::lvm::groups(&storage.devices);
-    let mut problems =
-        facts.problems.into_iter().map(|text| problem(None, Severity::Warning, text)).collect();
+    let mut problems = problems.into_iter().map(|text| problem(None, Severity::Warning, text)).collect();
     storage.problems.append(&mut problems);
-    for device in &storage.devices {
-        storage.problems.extend(problems_of(device, &storage));
-    }
+    let parts = parts(&storage);
+    let own = |device: &Device| parts.get(&device.id).map_or(&[][..], Vec::as_slice);
+    let of_devices: Vec<Problem> =
+        storage.devices.iter().flat_map(|device| problems_of(device, own(device), &storage)).collect();
+    storage.problems.extend(of_devices);
     storage.problems.extend(crate::md::problems(&storage));
     storage.problems.extend(crate::lvm::problems(&storage));
     storage.problems.extend(bcache::problems(&storage));
@@ -72,19 +78,39 @@ fn recognised(mut report: Observed, block: &Block) -> Observed {
     report
 }
 
-/// Partitions that are in a disk's table and not in the kernel: refused by it, or of an image file.
-pub fn refused<'a>(
-    disk: &'a Block,
-    table: &'a Table,
-    blocks: &'a [Block],
-) -> impl Iterator<Item = &'a Entry> {
-    table.partitions.iter().filter(move |entry| {
+/// The partitions of each disk that has some.
+pub fn parts(storage: &Storage) -> BTreeMap<&Id, Vec<&Device>> {
+    let mut parts: BTreeMap<&Id, Vec<&Device>> = BTreeMap::new();
+    for device in &storage.devices {
+        if let Some(parent) = &device.parent {
+            parts.entry(parent).or_default().push(device);
+        }
+    }
+    parts
+}
+
+/// The partitions that the kernel has: where they start, by disk.
+#[derive(Debug, Default)]
+pub struct Kernels(BTreeMap<String, BTreeSet<u64>>);
+
+impl Kernels {
+    pub fn of<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Kernels {
+        let mut kernels = Kernels::default();
+        for partition in blocks.into_iter().filter_map(|block| block.partition.as_ref()) {
+            kernels.0.entry(partition.disk.clone()).or_default().insert(partition.start);
+        }
+        kernels
+    }
+
+    /// Partitions that are in a disk's table and not in the kernel: refused by it, or of an image file.
+    pub fn refused<'a>(&self, disk: &Block, table: &'a Table) -> impl Iterator<Item = &'a Entry> {
+        let starts = self.0.get(&disk.name);
         // Of an extended partition the kernel shows two sectors, so the start alone decides.
-        !blocks
+        table
+            .partitions
             .iter()
-            .filter_map(|block| block.partition.as_ref())
-            .any(|partition| partition.disk == disk.name && partition.start == entry.extent.start)
-    })
+            .filter(move |entry| !starts.is_some_and(|starts| starts.contains(&entry.extent.start)))
+    }
 }
 
 fn id(block: &Block) -> Id {
@@ -109,7 +135,7 @@ pub fn partition_name(disk: &str, number: u32) -> String {
 
 /// Adds a device for each refused partition, behind its disk and the disk's other partitions.
 fn refused_partitions(storage: &mut Storage) {
-    let blocks: Vec<Block> = storage.devices.iter().map(|device| device.block.clone()).collect();
+    let kernels = Kernels::of(storage.devices.iter().map(|device| &device.block));
     let mut i = 0;
     while i < storage.devices.len() {
         let disk = &storage.devices[i];
@@ -117,7 +143,7 @@ fn refused_partitions(storage: &mut Storage) {
             Some(report) if disk.parent.is_none() => {
                 let table = report.table.iter();
                 table
-                    .flat_map(|table| refused(&disk.block, table, &blocks))
+                    .flat_map(|table| kernels.refused(&disk.block, table))
                     .map(|entry| refused_device(disk, report, entry))
                     .collect()
             }
@@ -179,9 +205,11 @@ fn arrays(storage: &mut Storage) {
             arrays.entry(uuid.clone()).or_insert_with(empty).members.push(device.id.clone());
         }
     }
+    let by_name: BTreeMap<&str, &Device> =
+        storage.devices.iter().map(|device| (device.block.name.as_str(), device)).collect();
     for device in &storage.devices {
         let Some(md) = device.block.md.as_ref().filter(|md| !md::is_container(md)) else { continue };
-        let member = |name: &String| storage.devices.iter().find(|device| device.block.name == *name);
+        let member = |name: &String| by_name.get(name.as_str()).copied();
         let members: Vec<&Device> = md.members.iter().filter_map(|(name, _)| member(name)).collect();
         let is_it =
             |member: &&Device| md::arrays_of(member).into_iter().find(|uuid| md::is_array(md, member, uuid));
@@ -200,7 +228,8 @@ fn problem(device: Option<&Device>, severity: Severity, text: String) -> Problem
     Problem { device: device.map(|device| device.path.clone()), severity, text }
 }
 
-fn problems_of(device: &Device, storage: &Storage) -> Vec<Problem> {
+/// `parts`: its partitions.
+fn problems_of(device: &Device, parts: &[&Device], storage: &Storage) -> Vec<Problem> {
     let path = &device.path;
     let report = match &device.report {
         // Once for the disk, not for each partition.
@@ -267,7 +296,7 @@ fn problems_of(device: &Device, storage: &Storage) -> Vec<Problem> {
             add(severity, format!("{path}: {text}"));
         }
         if device.node && device.parent.is_none() {
-            for text in disagreements(device, table, storage) {
+            for text in disagreements(device, table, parts) {
                 add(Severity::Warning, text);
             }
         }
@@ -362,17 +391,13 @@ pub fn table_problems(table: &Table) -> Vec<(Severity, String)> {
 }
 
 /// Where the kernel's partitions are not those of the table.
-fn disagreements(disk: &Device, table: &Table, storage: &Storage) -> Vec<String> {
+fn disagreements(disk: &Device, table: &Table, parts: &[&Device]) -> Vec<String> {
     let mut texts = Vec::new();
     // The kernel reads such a label within an MBR's partition only.
     if table.kind == TableKind::Bsd {
         return texts;
     }
-    let kernels: Vec<&Device> = storage
-        .devices
-        .iter()
-        .filter(|device| device.node && device.parent.as_ref() == Some(&disk.id))
-        .collect();
+    let kernels: Vec<&Device> = parts.iter().copied().filter(|device| device.node).collect();
     let start = |device: &Device| device.block.partition.as_ref().map(|partition| partition.start);
     for entry in &table.partitions {
         // What lies within a partition may start where it does.

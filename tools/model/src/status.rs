@@ -168,7 +168,7 @@ pub struct Next {
 pub fn status(storage: &Storage) -> Status {
     let mut drives: Vec<&Device> = storage.devices.iter().filter(|device| is_drive(&device.block)).collect();
     // The kernel lists them as they were found, which differs from boot to boot.
-    drives.sort_by(|a, b| by_name(a, b));
+    drives.sort_by_cached_key(|device| by_name(device));
     let volumes = storage.devices.iter().filter(|device| is_volume(&device.block));
     let writable = drives.iter().filter(|device| guard(device, storage) == Guard::Writable);
     Status {
@@ -186,13 +186,10 @@ pub fn status(storage: &Storage) -> Status {
 }
 
 /// `sdb` before `sdaa`, and each disk before its partitions by number.
-fn by_name(a: &Device, b: &Device) -> std::cmp::Ordering {
-    let key = |device: &Device| {
-        let partition = device.block.partition.clone();
-        let disk = partition.as_ref().map_or_else(|| device.block.name.clone(), |part| part.disk.clone());
-        (disk.len(), disk, partition.map_or(0, |part| part.number))
-    };
-    key(a).cmp(&key(b))
+fn by_name(device: &Device) -> (usize, String, u32) {
+    let partition = device.block.partition.as_ref();
+    let disk = partition.map_or(&device.block.name, |partition| &partition.disk);
+    (disk.len(), disk.clone(), partition.map_or(0, |partition| partition.number))
 }
 
 /// A disk or partition with something behind it: no empty drive bay.

@@ -7,6 +7,8 @@ use contract::facts::{Block, Mount, Swap};
 use contract::guard::Wanted;
 use ondisk::DiskReport;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// Key of a device in the graph, never its kernel name: `seq:7` for a disk with diskseq 7,
 /// `seq:7@1048576` for its partition at that byte, `dev:9:127` for a device without one, and
@@ -25,6 +27,25 @@ pub struct Storage {
     pub swaps: Vec<Swap>,
     /// What went wrong, with the device it is about: a result, not an error.
     pub problems: Vec<Problem>,
+    #[serde(skip)]
+    pub(crate) places: Places,
+}
+
+/// Where each device stands in the graph: noted when first asked for. A place that no longer holds is noticed, so
+/// that whoever changes the devices needs to tell nobody.
+#[derive(Debug, Default)]
+pub(crate) struct Places(OnceLock<BTreeMap<Id, usize>>);
+
+impl Clone for Places {
+    fn clone(&self) -> Places {
+        Places::default()
+    }
+}
+
+impl PartialEq for Places {
+    fn eq(&self, _: &Places) -> bool {
+        true // follows from the devices
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,13 +116,28 @@ pub struct Problem {
 
 impl Storage {
     pub fn get(&self, id: &Id) -> Option<&Device> {
-        self.devices.iter().find(|device| device.id == *id)
+        let note =
+            || self.devices.iter().enumerate().map(|(place, device)| (device.id.clone(), place)).collect();
+        let noted = self.places.0.get_or_init(note).get(id).and_then(|place| self.devices.get(*place));
+        let holds = noted.filter(|device| device.id == *id);
+        holds.or_else(|| self.devices.iter().find(|device| device.id == *id))
     }
 
     /// By `/dev` path as the kernel names it.
     pub fn by_path(&self, path: &str) -> Option<&Device> {
         self.devices.iter().find(|device| device.path == path)
     }
+}
+
+/// The problems of each device that has some, by its path.
+pub fn by_device(storage: &Storage) -> BTreeMap<&str, Vec<&Problem>> {
+    let mut problems: BTreeMap<&str, Vec<&Problem>> = BTreeMap::new();
+    for problem in &storage.problems {
+        if let Some(path) = &problem.device {
+            problems.entry(path).or_default().push(problem);
+        }
+    }
+    problems
 }
 
 impl Device {
@@ -115,5 +151,32 @@ impl Device {
     /// The most likely signature.
     pub fn signature(&self) -> Option<&ondisk::Signature> {
         self.report()?.signatures.first()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::build;
+    use contract::facts::Facts;
+
+    #[test]
+    fn a_device_is_found_where_it_stands_now() {
+        let block = |name: &str, seq| Block {
+            name: name.to_string(),
+            major: 8,
+            diskseq: Some(seq),
+            ..Block::default()
+        };
+        let facts = Facts { blocks: vec![block("sda", 1), block("sdb", 2)], ..Facts::default() };
+        let mut storage = build(facts, &BTreeMap::new(), &[]);
+        let path = |storage: &Storage, id: &str| {
+            storage.get(&Id(id.to_string())).map(|device| device.path.clone()).unwrap_or_default()
+        };
+        assert_eq!(path(&storage, "seq:2"), "/dev/sdb");
+        storage.devices.swap(0, 1);
+        assert_eq!(path(&storage, "seq:2"), "/dev/sdb");
+        storage.devices[0].id = Id("seq:3".to_string());
+        assert_eq!((path(&storage, "seq:2").as_str(), path(&storage, "seq:3").as_str()), ("", "/dev/sdb"));
     }
 }

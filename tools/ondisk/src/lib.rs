@@ -16,6 +16,6 @@ pub mod volume;
 pub mod window;
 
 pub use format::{DiskReport, Extent, Finding, Format, Geometry, Health, Severity, Signature, Usage, Uuid};
-pub use probe::{Record, examine, examine_recorded, examine_sections};
+pub use probe::{Record, examine, examine_recorded, examine_sections, examine_table};
 pub use read::{ReadAt, ReadError, Section};
 pub use window::{FailedRead, Windows};

@@ -8,19 +8,34 @@ use crate::table::{self, Table};
 use crate::window::{FailedRead, Failures, Recorder, Windows};
 use std::cell::RefCell;
 
-/// Kept in memory over all probes. Superblocks of nearly all formats lie in the first of them.
+/// Read at once at either end, where superblocks of nearly all formats lie, and kept over all probes.
 const CHUNK: u64 = 64 << 10;
-/// Chunks kept: a probe that walks further (btrfs's mirrors, udf) pushes the oldest out.
-const KEPT: usize = 24;
-
-/// Blocks in which a chunk is read that cannot be read as a whole: as small as a bad sector is.
+/// The same where only the table is looked for: a GPT of 128 entries, or its copy.
+const TABLE: u64 = 20 << 10;
+/// Elsewhere no more than was asked for is read, in whole blocks; as small as a bad sector is, too.
 const PIECE: u64 = 4 << 10;
-/// Most of them kept.
+/// Chunks kept, most of them a block: a probe that walks further (btrfs's mirrors, udf) pushes the oldest out.
+const KEPT: usize = 64;
+/// Blocks kept of chunks that cannot be read as a whole.
 const PIECES: usize = 64;
 /// A floppy's size, up to which libblkid looks for no RAID member and takes the first that it finds.
 const TINY: u64 = 1440 << 10;
 /// A device of no more than two sectors is an extended partition.
 const NOTHING: u64 = 1024;
+
+/// The table alone, where that can be told without the rest: a look at two places. Never fails.
+pub fn examine_table(device: &dyn ReadAt, geometry: Geometry) -> DiskReport {
+    let cached = Cached { end: TABLE, ..Cached::new(device) };
+    let mut report = DiskReport::default();
+    report.table = table::probe(&cached, geometry, &mut report.findings);
+    let is_doubtful = |table: &Table| table.is_blank() && device.size() > NOTHING;
+    // An empty one may as well be a boot sector.
+    if report.table.as_ref().is_some_and(is_doubtful) {
+        return examine(device, geometry);
+    }
+    report.errors = cached.errors.into_inner();
+    report
+}
 
 /// All that is on the device. Never fails.
 pub fn examine(device: &dyn ReadAt, geometry: Geometry) -> DiskReport {
@@ -143,8 +158,13 @@ fn is_overwritten(signature: &Signature, table: Option<&Table>) -> bool {
     cleared != 0 && signature.magic_offset < 2 * CHUNK && table.is_some()
 }
 
+/// Longer than any magic that a row has.
+const MAGIC: usize = 64;
+
 fn has(device: &dyn ReadAt, magic: &Magic) -> bool {
-    device.bytes(magic.offset, magic.bytes.len()).is_ok_and(|bytes| bytes == magic.bytes)
+    let mut buffer = [0; MAGIC];
+    let Some(bytes) = buffer.get_mut(..magic.bytes.len()) else { return false };
+    device.read_at(magic.offset, bytes).is_ok() && bytes == magic.bytes
 }
 
 /// The row of a format by its name.
@@ -152,12 +172,18 @@ pub fn format(name: &str) -> Option<&'static Format> {
     FORMATS.iter().copied().find(|format| format.name == name)
 }
 
-/// Where it starts, and its bytes or why there are none.
-type Chunk = (u64, Result<Vec<u8>, ReadError>);
+/// A stretch of the device, and its bytes or why there are none.
+struct Chunk {
+    start: u64,
+    length: u64,
+    bytes: Result<Vec<u8>, ReadError>,
+}
 
-/// Whole chunks of the device, and what went wrong reading them.
+/// What was read of the device, and what went wrong reading it.
 struct Cached<'a> {
     device: &'a dyn ReadAt,
+    /// How much is read at once at either end.
+    end: u64,
     chunks: RefCell<Vec<Chunk>>,
     /// Of chunks that cannot be read as a whole.
     pieces: RefCell<Vec<Chunk>>,
@@ -167,38 +193,67 @@ struct Cached<'a> {
 impl<'a> Cached<'a> {
     fn new(device: &'a dyn ReadAt) -> Cached<'a> {
         let (chunks, pieces, errors) = Default::default();
-        Cached { device, chunks, pieces, errors }
+        Cached { device, end: CHUNK, chunks, pieces, errors }
     }
 
-    /// Copies what the block at `start` has of `buf`, which begins at `at`; how many bytes that were.
-    fn copy(
-        &self,
-        kept: &RefCell<Vec<Chunk>>,
-        (most, size): (usize, u64),
-        at: u64,
-        buf: &mut [u8],
-    ) -> Result<usize, ReadError> {
-        let start = at - at % size;
-        let mut kept = kept.borrow_mut();
-        let index = match kept.iter().position(|(known, _)| *known == start) {
-            Some(index) => index,
-            None => {
-                if kept.len() >= most {
-                    drop(kept.remove(0));
-                }
-                let length = size.min(self.size().saturating_sub(start));
-                let bytes = self.device.bytes(start, length as usize); // CHUNK at most
-                if let Err(error) = &bytes
-                    && size == CHUNK
-                {
-                    self.errors.borrow_mut().push(error.to_string());
-                }
-                kept.push((start, bytes));
-                kept.len() - 1
+    /// Where to begin and how much to read for so many bytes at `at`.
+    fn around(&self, at: u64, length: u64) -> (u64, u64) {
+        let size = self.size();
+        let tail = size.saturating_sub(self.end);
+        let tail = tail - tail % PIECE;
+        if at < self.end || size <= self.end {
+            (0, size.min(self.end))
+        } else if at >= tail {
+            (tail, size - tail)
+        } else {
+            let start = at - at % PIECE;
+            let end = at.saturating_add(length).next_multiple_of(PIECE);
+            (start, end.min(start + CHUNK).min(tail.max(start + PIECE)).min(size) - start)
+        }
+    }
+
+    /// Copies what there is at `at` of `buf`, from what is kept or from what is read for it; how many bytes that were.
+    fn copy(&self, at: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
+        let mut chunks = self.chunks.borrow_mut();
+        let chunk = find(&mut chunks, KEPT, at, || {
+            let chunk = Chunk::read(self.device, self.around(at, buf.len() as u64));
+            self.errors.borrow_mut().extend(chunk.bytes.as_ref().err().map(ToString::to_string));
+            chunk
+        });
+        match &chunk.bytes {
+            // A bad sector takes only its own block with it.
+            Err(ReadError::Device { .. }) if chunk.length > PIECE => {
+                let start = at - at % PIECE;
+                let extent = (start, PIECE.min(self.size().saturating_sub(start)));
+                let mut pieces = self.pieces.borrow_mut();
+                find(&mut pieces, PIECES, at, || Chunk::read(self.device, extent)).copy(at, buf)
             }
-        };
-        let bytes = kept[index].1.as_ref().map_err(Clone::clone)?;
-        let rest = bytes.get((at - start) as usize..).unwrap_or_default();
+            _ => chunk.copy(at, buf),
+        }
+    }
+}
+
+/// The chunk that holds `at`; where there is none it is read, and the oldest of `most` makes room.
+fn find(chunks: &mut Vec<Chunk>, most: usize, at: u64, read: impl FnOnce() -> Chunk) -> &Chunk {
+    let holds = |chunk: &Chunk| (chunk.start..chunk.start + chunk.length).contains(&at);
+    let index = chunks.iter().position(holds).unwrap_or_else(|| {
+        if chunks.len() >= most {
+            drop(chunks.remove(0));
+        }
+        chunks.push(read());
+        chunks.len() - 1
+    });
+    &chunks[index]
+}
+
+impl Chunk {
+    fn read(device: &dyn ReadAt, (start, length): (u64, u64)) -> Chunk {
+        Chunk { start, length, bytes: device.bytes(start, length as usize) } // at most a CHUNK and a PIECE
+    }
+
+    fn copy(&self, at: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
+        let bytes = self.bytes.as_ref().map_err(Clone::clone)?;
+        let rest = bytes.get((at - self.start) as usize..).unwrap_or_default();
         let taken = rest.len().min(buf.len());
         buf[..taken].copy_from_slice(&rest[..taken]);
         Ok(taken)
@@ -222,12 +277,7 @@ impl ReadAt for Cached<'_> {
         let mut done = 0;
         while done < buf.len() {
             let at = offset + done as u64;
-            let rest = &mut buf[done..];
-            // A bad sector takes only its own block with it.
-            let taken = match self.copy(&self.chunks, (KEPT, CHUNK), at, rest) {
-                Err(ReadError::Device { .. }) => self.copy(&self.pieces, (PIECES, PIECE), at, rest)?,
-                other => other?,
-            };
+            let taken = self.copy(at, &mut buf[done..])?;
             if taken == 0 {
                 return Err(past);
             }
@@ -267,6 +317,65 @@ mod tests {
         }
         let report = examine(&Bad, Geometry::default());
         assert_eq!(report.errors.len(), 1, "{:?}", report.errors);
+    }
+
+    /// Where a device was read, and how much at once.
+    struct Seen<'a>(&'a [u8], RefCell<Vec<(u64, usize)>>);
+
+    impl ReadAt for Seen<'_> {
+        fn size(&self) -> u64 {
+            self.0.len() as u64
+        }
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+            self.1.borrow_mut().push((offset, buf.len()));
+            self.0.read_at(offset, buf)
+        }
+    }
+
+    #[test]
+    fn every_magic_fits() {
+        assert!(FORMATS.iter().flat_map(|format| format.magics).all(|magic| magic.bytes.len() <= MAGIC));
+    }
+
+    #[test]
+    fn both_ends_are_read_at_once_and_nothing_is_read_twice() {
+        let bytes = vec![0; 8 << 20];
+        let device = Seen(&bytes, RefCell::default());
+        assert_eq!(examine(&device, Geometry::default()), DiskReport::default());
+        let mut seen = device.1.into_inner();
+        assert!(
+            seen.contains(&(0, 64 << 10)) && seen.contains(&((8 << 20) - (64 << 10), 64 << 10)),
+            "{seen:?}"
+        );
+        seen.sort();
+        assert!(seen.windows(2).all(|pair| pair[0].0 + pair[0].1 as u64 <= pair[1].0), "{seen:?}");
+        let all: usize = seen.iter().map(|(_, length)| length).sum();
+        assert!(all < 256 << 10, "{all} bytes: {seen:?}");
+    }
+
+    #[test]
+    fn a_table_alone_is_the_same_and_is_found_at_the_ends() {
+        let mut mbr = vec![0; 8 << 20];
+        mbr[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let empty = mbr.clone();
+        mbr[446 + 4] = 0x83;
+        mbr[446 + 8..446 + 16].copy_from_slice(&[0, 8, 0, 0, 0, 8, 0, 0]);
+        let mut swap = empty.clone();
+        swap[1024] = 1;
+        swap[1029] = 3;
+        swap[0xff6..0x1000].copy_from_slice(b"SWAPSPACE2");
+        for (label, bytes, most) in [
+            ("no table", vec![0; 8 << 20], 2),
+            ("one partition", mbr, 2),
+            ("an empty one", empty, 100),
+            ("a boot sector before a file system", swap, 100),
+        ] {
+            let device = Seen(&bytes, RefCell::default());
+            let report = examine_table(&device, Geometry::default());
+            let whole = examine(&bytes, Geometry::default());
+            assert_eq!((&report.table, &report.findings), (&whole.table, &whole.findings), "{label}");
+            assert!(device.1.borrow().len() <= most, "{label}: {:?}", device.1);
+        }
     }
 
     #[test]

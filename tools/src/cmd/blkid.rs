@@ -5,12 +5,14 @@ use crate::report::{Answer, notice};
 use crate::scan::Scan;
 use crate::tool::{Context, classic};
 use contract::facts::Block;
+use host::sysfs::Parts;
 use model::build::ambiguous;
-use model::storage::{Device, Observed, Storage};
+use model::storage::{Device, Observed, Problem, Storage, by_device};
 use model::text::{Untrusted, without_raw_bytes};
 use ondisk::bytes::raw_byte;
 use ondisk::table::{Table, TableKind};
 use ondisk::{Health, Usage};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -96,9 +98,11 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         return Ok(Answer::classic(context.name, arguments));
     }
     let context = context.at(args.sysroot.as_deref())?;
-    let mut scan = Scan::begin(&context);
+    let mut scan = Scan::begin_with(&context, Parts::NONE);
     let names: Vec<String> = if args.devices.is_empty() {
-        let listed = scan.facts.blocks.iter().filter(|block| is_listed(block, &scan.facts.blocks));
+        let partitions = scan.facts.blocks.iter().filter_map(|block| block.partition.as_ref());
+        let divided: BTreeSet<&str> = partitions.map(|partition| partition.disk.as_str()).collect();
+        let listed = scan.facts.blocks.iter().filter(|block| is_listed(block, &divided));
         listed.map(|block| block.name.clone()).collect()
     } else {
         let mut names = Vec::new();
@@ -108,35 +112,32 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
                 Err(error) => notice(context.name, &format!("{error:#}")),
             }
         }
-        let disks =
-            names.iter().filter_map(|(name, _)| disk_of(name, &scan.facts.blocks)).collect::<Vec<_>>();
-        let storage = scan.examine(|block| {
-            names.iter().any(|(name, _)| *name == block.name) || disks.contains(&block.name)
-        });
+        let given: BTreeSet<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+        let partitions = scan.facts.blocks.iter().filter(|block| given.contains(block.name.as_str()));
+        // Its table says a partition's UUID and name.
+        let disks: BTreeSet<String> =
+            partitions.filter_map(|block| Some(block.partition.as_ref()?.disk.clone())).collect();
+        let storage =
+            scan.examine(|block| given.contains(block.name.as_str()) || disks.contains(&block.name));
         return Ok(answer(&context, &args, &storage, &names, token.as_ref()));
     };
     let storage = scan.examine(|block| block.major != RAM_DISK);
+    let by_name = by_name(&storage);
     let shown = |name: &String| {
-        let device = storage.devices.iter().find(|device| device.block.name == *name);
-        (name.clone(), device.map(path).unwrap_or_default())
+        (name.clone(), by_name.get(name.as_str()).map(|device| path(device)).unwrap_or_default())
     };
     let names: Vec<(String, String)> = names.iter().map(shown).collect();
     Ok(answer(&context, &args, &storage, &names, token.as_ref()))
 }
 
 /// Whatever can hold something: not a disk that has partitions, nor an extended partition's two sectors.
-fn is_listed(block: &Block, blocks: &[Block]) -> bool {
-    let has_partitions = blocks
-        .iter()
-        .filter_map(|other| other.partition.as_ref())
-        .any(|partition| partition.disk == block.name);
-    block.size > 1024 && block.major != RAM_DISK && !has_partitions && !block.hidden
+fn is_listed(block: &Block, divided: &BTreeSet<&str>) -> bool {
+    block.size > 1024 && block.major != RAM_DISK && !divided.contains(block.name.as_str()) && !block.hidden
 }
 
-/// Its table says a partition's UUID and name.
-fn disk_of(name: &str, blocks: &[Block]) -> Option<String> {
-    let block = blocks.iter().find(|block| block.name == name)?;
-    Some(block.partition.as_ref()?.disk.clone())
+/// Devices by kernel name.
+fn by_name(storage: &Storage) -> BTreeMap<&str, &Device> {
+    storage.devices.iter().map(|device| (device.block.name.as_str(), device)).collect()
 }
 
 fn path(device: &Device) -> String {
@@ -156,8 +157,9 @@ fn answer(
     let output = if lookup { Output::Device } else { args.output };
     let mut texts = String::new();
     let mut status = NOTHING;
+    let (by_name, all_problems) = (by_name(storage), by_device(storage));
     for (name, shown) in names {
-        let Some(device) = storage.devices.iter().find(|device| device.block.name == *name) else { continue };
+        let Some(device) = by_name.get(name.as_str()) else { continue };
         let report = match &device.report {
             Observed::Examined { report } => report,
             Observed::Hung { reason } | Observed::Failed { reason } => {
@@ -178,7 +180,8 @@ fn answer(
             notice(context.name, &format!("{shown}: {text}"));
             return Answer::text(texts, AMBIVALENT);
         }
-        for text in problems(device, shown, storage) {
+        let problems = all_problems.get(device.path.as_str()).map_or(&[][..], Vec::as_slice);
+        for text in told(device, shown, problems) {
             notice(context.name, &text);
         }
         let tags = if ambiguous(report) { Vec::new() } else { tags(device, storage, args) };
@@ -210,14 +213,13 @@ fn answer(
 }
 
 /// Damage and ambiguity, which the original keeps to itself.
-fn problems(device: &Device, shown: &str, storage: &Storage) -> Vec<String> {
+fn told(device: &Device, shown: &str, problems: &[&Problem]) -> Vec<String> {
     let is_content = device.report().is_some_and(|report| {
         ambiguous(report)
             || report.signatures.iter().any(|signature| matches!(signature.health, Health::Damaged(_)))
     });
-    let of_device = storage.problems.iter().filter(|problem| problem.device.as_deref() == Some(&device.path));
     // The same problem names the kernel's path, which may not be what was typed.
-    of_device.filter(|_| is_content).map(|problem| problem.text.replace(&device.path, shown)).collect()
+    problems.iter().filter(|_| is_content).map(|problem| problem.text.replace(&device.path, shown)).collect()
 }
 
 /// What only -p prints, besides whatever has `_ID` in its name.

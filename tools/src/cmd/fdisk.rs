@@ -6,12 +6,14 @@ use crate::scan::Scan;
 use crate::tool::{Context, classic};
 use contract::exit;
 use contract::facts::Block;
+use host::sysfs::Parts;
 use model::build::partition_name;
 use model::parttype;
-use model::storage::{Device, Observed, Storage};
+use model::storage::{Device, Observed, Problem, Storage, by_device};
 use model::text::{Column, Untrusted, size, size_long, table};
 use ondisk::table::{Entry, Table, TableKind};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -51,7 +53,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Err(answer) => return Ok(answer),
     };
     let context = &context.at(args.sysroot.as_deref())?;
-    let mut scan = Scan::begin(context);
+    let mut scan = Scan::begin_with(context, Parts { sizes: true, hardware: true, ..Parts::NONE });
     let mut status = exit::YES;
     let names: Vec<String> = if args.devices.is_empty() {
         scan.facts.blocks.iter().filter(|block| is_listed(block)).map(|block| block.name.clone()).collect()
@@ -68,15 +70,15 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         }
         names
     };
-    let storage = scan.examine(|block| names.contains(&block.name));
+    let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    // Ours has the problems of what lies there, too.
+    let scan = if args.json { scan } else { scan.tables_alone() };
+    let storage = scan.examine(|block| wanted.contains(block.name.as_str()));
+    let by_name: BTreeMap<&str, &Device> =
+        storage.devices.iter().map(|device| (device.block.name.as_str(), device)).collect();
     let mut disks = Vec::new();
     for name in &names {
-        match storage
-            .devices
-            .iter()
-            .find(|device| device.block.name == *name)
-            .map(|device| (device, &device.report))
-        {
+        match by_name.get(name.as_str()).map(|device| (*device, &device.report)) {
             Some((device, Observed::Examined { .. })) => disks.push(device),
             Some((
                 device,
@@ -102,8 +104,10 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     if args.json {
         return Answer::json(1, &Listing::of(&disks, &storage), status);
     }
+    let problems = by_device(&storage);
     for disk in &disks {
-        warnings(disk, &storage).iter().for_each(|text| notice(context.name, text));
+        let own = problems.get(disk.path.as_str()).map_or(&[][..], Vec::as_slice);
+        warnings(disk, own).iter().for_each(|text| notice(context.name, text));
     }
     let texts: Vec<String> = disks.iter().map(|disk| text(disk, &columns, args.bytes)).collect();
     Ok(Answer::text(texts.join("\n\n"), status))
@@ -169,13 +173,8 @@ fn path(device: &Device) -> String {
 }
 
 /// What fdisk, and we, have to say about a disk beside the listing.
-fn warnings(disk: &Device, storage: &Storage) -> Vec<String> {
-    let mut texts: Vec<String> = storage
-        .problems
-        .iter()
-        .filter(|problem| problem.device.as_ref() == Some(&disk.path))
-        .map(|problem| problem.text.clone())
-        .collect();
+fn warnings(disk: &Device, problems: &[&Problem]) -> Vec<String> {
+    let mut texts: Vec<String> = problems.iter().map(|problem| problem.text.clone()).collect();
     let sizes = Sizes::of(&disk.block);
     let Some(table) = disk.report().and_then(|report| report.table.as_ref()) else { return texts };
     if matches!(table.kind, TableKind::Mac | TableKind::Atari) {
@@ -560,7 +559,7 @@ mod tests {
         assert_eq!(text(&disk(block.clone(), None), &[], false), want);
         let table = table(TableKind::Mbr, "0x00000001", vec![entry(1, 2049, 8, "83")]);
         let disk = disk(block, Some(table));
-        let said = warnings(&disk, &Storage::default());
+        let said = warnings(&disk, &[]);
         assert!(said[0].starts_with("The size of /dev/sda is 4 TiB"), "{said:?}");
         assert_eq!(said[1], "Partition 1 does not start on physical sector boundary.");
     }

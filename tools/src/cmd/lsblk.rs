@@ -4,8 +4,10 @@
 use crate::report::{Answer, Output, notice};
 use crate::scan::Scan;
 use crate::tool::{Context, classic};
-use contract::facts::Block;
+use contract::facts::{Block, Mount};
 use host::proc::Space;
+use host::sysfs::Parts;
+use model::build::parts;
 use model::parttype;
 use model::storage::{Device, Id, Storage};
 use model::text::{Column, bytes_of, size, steers, table, without_raw_bytes};
@@ -85,7 +87,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     };
     let Some(fields) = fields(&args) else { return Ok(Answer::classic(context.name, arguments)) };
     let context = context.at(args.sysroot.as_deref())?;
-    let mut scan = Scan::begin(&context);
+    let mut scan = Scan::begin_with(&context, parts_of(&fields, &args));
     let mut names = BTreeSet::new();
     for path in &args.devices {
         match scan.resolve(path) {
@@ -103,22 +105,25 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     };
     let reads = fields.iter().any(|field| field.reads);
     let storage = scan.examine(|block| reads && (args.all || block.major != RAM_DISK));
+    let mounts = Mounts::of(&storage);
     let view = View {
         storage: &storage,
         space: if context.root.is_live() && fields.iter().any(|field| field.asks) {
-            space(&storage)
+            space(&storage, &mounts)
         } else {
             BTreeMap::new()
         },
+        mounts,
         bytes: args.bytes,
         paths: args.paths,
         aligned: !args.raw && !args.pairs && !args.json,
         utf8: context.terminal.utf8,
     };
     let roots = roots(&storage, &args, &names);
+    let parts = parts(&storage);
     let mut nodes: Vec<Node<'_>> = roots
         .iter()
-        .map(|device| Node::of(device, parent_disk(&storage, device), &storage, &args, 0))
+        .map(|device| Node::of(device, parent_disk(&storage, device), &storage, &parts, &args, 0))
         .collect();
     nodes.sort_by_key(|node| (node.device.block.major, node.device.block.minor));
     let text = if args.json {
@@ -133,14 +138,45 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
 }
 
 /// Room on what is mounted, by mount point.
-fn space(storage: &Storage) -> BTreeMap<String, Space> {
-    let of_device = |mount: &&contract::facts::Mount| {
-        storage.devices.iter().any(|device| device.node && is_mount_of(device, mount))
-    };
-    let mounts = storage.mounts.iter().filter(of_device);
-    mounts
-        .filter_map(|mount| Some((mount.target.clone(), host::proc::space(Path::new(&mount.target)).ok()?)))
+fn space(storage: &Storage, mounts: &Mounts<'_>) -> BTreeMap<String, Space> {
+    let nodes = storage.devices.iter().filter(|device| device.node);
+    let targets: BTreeSet<&str> =
+        nodes.flat_map(|device| mounts.on(device)).map(|mount| mount.target.as_str()).collect();
+    targets
+        .into_iter()
+        .filter_map(|target| Some((target.to_string(), host::proc::space(Path::new(target)).ok()?)))
         .collect()
+}
+
+/// Mounts by what is mounted. btrfs has a device number of its own in mountinfo, so the source counts too.
+struct Mounts<'a> {
+    all: &'a [Mount],
+    by_number: BTreeMap<(u32, u32), Vec<usize>>,
+    by_source: BTreeMap<&'a str, Vec<usize>>,
+}
+
+impl<'a> Mounts<'a> {
+    fn of(storage: &'a Storage) -> Mounts<'a> {
+        let (mut by_number, mut by_source) =
+            (BTreeMap::<_, Vec<usize>>::new(), BTreeMap::<_, Vec<usize>>::new());
+        for (place, mount) in storage.mounts.iter().enumerate() {
+            by_number.entry((mount.major, mount.minor)).or_default().push(place);
+            by_source.entry(mount.source.as_str()).or_default().push(place);
+        }
+        Mounts { all: &storage.mounts, by_number, by_source }
+    }
+
+    /// Those of one device, the latest first.
+    fn on(&self, device: &Device) -> impl Iterator<Item = &'a Mount> {
+        let block = &device.block;
+        let mapped = block.dm.as_ref().map(|_| path(block));
+        let sources = [Some(device.path.as_str()), mapped.as_deref()];
+        let by_source = sources.into_iter().flatten().filter_map(|source| self.by_source.get(source));
+        let by_number = self.by_number.get(&(block.major, block.minor));
+        let places: BTreeSet<usize> = by_number.into_iter().chain(by_source).flatten().copied().collect();
+        let all = self.all;
+        places.into_iter().rev().map(move |place| &all[place]) // places in this very list
+    }
 }
 
 fn roots<'a>(storage: &'a Storage, args: &Args, names: &BTreeSet<String>) -> Vec<&'a Device> {
@@ -182,17 +218,18 @@ impl<'a> Node<'a> {
         device: &'a Device,
         parent: Option<&'a Device>,
         storage: &'a Storage,
+        parts: &BTreeMap<&'a Id, Vec<&'a Device>>,
         args: &Args,
         depth: usize,
     ) -> Node<'a> {
         let ids = |ids: &'a [Id]| ids.iter().filter_map(|id| storage.get(id));
-        let partitions =
-            storage.devices.iter().filter(|part| part.node && part.parent.as_ref() == Some(&device.id));
+        let partitions = parts.get(&device.id).into_iter().flatten().copied();
         let mut children: Vec<Node<'a>> = partitions
+            .filter(|part| part.node)
             .chain(ids(&device.upper))
             .filter(|_| !args.nodeps && !args.scsi && depth < DEEPEST)
             .filter(|child| is_shown(&child.block, args))
-            .map(|child| Node::of(child, Some(device), storage, args, depth + 1))
+            .map(|child| Node::of(child, Some(device), storage, parts, args, depth + 1))
             .collect();
         children.sort_by_key(|node| (node.device.block.major, node.device.block.minor));
         Node { device, parent, children }
@@ -351,9 +388,23 @@ fn fields(args: &Args) -> Option<Vec<&'static Field>> {
     args.output.iter().map(|name| find(name)).collect()
 }
 
+/// What the columns show of a device beside its name, number, size and place.
+fn parts_of(fields: &[&Field], args: &Args) -> Parts {
+    let any = |names: &[&str]| fields.iter().any(|field| names.contains(&field.name));
+    Parts {
+        flags: any(&["RM", "RO", "ROTA"]),
+        sizes: any(&["ALIGNMENT", "MIN-IO", "OPT-IO", "PHY-SEC"]),
+        // Of the tree.
+        holders: !args.nodeps,
+        hardware: args.scsi
+            || any(&["HCTL", "MODEL", "REV", "SERIAL", "STATE", "TRAN", "TYPE", "VENDOR", "WWN"]),
+    }
+}
+
 /// What makes texts of devices.
 struct View<'a> {
     storage: &'a Storage,
+    mounts: Mounts<'a>,
     space: BTreeMap<String, Space>,
     bytes: bool,
     paths: bool,
@@ -397,13 +448,13 @@ impl View<'_> {
 
     /// Mount points and the file systems' roots, the latest first, then swap.
     fn targets(&self, device: &Device) -> Vec<(&str, &str)> {
-        let mounts = self.storage.mounts.iter().rev().filter(|mount| is_mount_of(device, mount));
         let is_swap = self
             .storage
             .swaps
             .iter()
             .any(|swap| swap.path == device.path || swap.path == path(&device.block));
-        mounts
+        self.mounts
+            .on(device)
             .map(|mount| (mount.target.as_str(), mount.root.as_str()))
             .chain(is_swap.then_some(("[SWAP]", "/")))
             .collect()
@@ -451,13 +502,6 @@ impl View<'_> {
 /// The name that a person uses: mapped devices by theirs.
 fn path(block: &Block) -> String {
     block.dm.as_ref().map_or_else(|| block.path(), |dm| format!("/dev/mapper/{}", dm.name))
-}
-
-/// btrfs has a device number of its own in mountinfo, so the source counts too.
-fn is_mount_of(device: &Device, mount: &contract::facts::Mount) -> bool {
-    (mount.major, mount.minor) == (device.block.major, device.block.minor)
-        || mount.source == device.path
-        || mount.source == path(&device.block)
 }
 
 /// The hardware of a drive itself.

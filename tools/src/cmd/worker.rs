@@ -14,40 +14,47 @@ use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+/// Chunks of one device, and what is made of them.
+const KEPT: i32 = 512 << 10;
+
 pub fn run(context: &Context, _arguments: &[OsString]) -> anyhow::Result<Answer> {
+    host::sys::memory::keep(KEPT);
     host::workers::serve(|request| {
         // Hostile bytes that make a parser panic are an answer about that disk, no more.
-        catch_unwind(AssertUnwindSafe(|| answer(&context.root, &request)))
-            .unwrap_or_else(|_| {
-                Ok(Reply::Failed { error: "the parser failed on what is on this device".to_string() })
-            })
-            .unwrap_or_else(|error| Reply::Failed { error: format!("{error:#}") })
+        let done = catch_unwind(AssertUnwindSafe(|| answer(&context.root, &request)))
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the parser failed on what is on this device")));
+        done.or_else(|error| Ok(serde_json::to_vec(&Reply::Failed { error: format!("{error:#}") })?))
     })
     .context("serve the pool")?;
     Ok(Answer::exit(contract::exit::YES))
 }
 
-fn answer(root: &Root, request: &WorkerRequest) -> anyhow::Result<Reply> {
+/// The reply, as JSON.
+fn answer(root: &Root, request: &WorkerRequest) -> anyhow::Result<Vec<u8>> {
     match request {
         WorkerRequest::SetReadOnly { path, read_only } => {
             host::sys::block::set_read_only(Path::new(path), *read_only)
                 .with_context(|| format!("set the read-only flag of {path}"))?;
-            Ok(Reply::Done)
+            Ok(serde_json::to_vec(&Reply::Done)?)
         }
         WorkerRequest::SetMd { array, attribute, text } => {
             host::md::write(root, array, attribute, text)
                 .with_context(|| format!("write {text} to {attribute} of {array}"))?;
-            Ok(Reply::Done)
+            Ok(serde_json::to_vec(&Reply::Done)?)
         }
         WorkerRequest::Examine { path, logical_block, size, sections } => {
             let report = examine(&open(path, *size)?, geometry(*logical_block), &extents(sections));
-            Ok(Reply::Value { value: serde_json::to_value(report)? })
+            Ok(host::workers::value(&report)?)
+        }
+        WorkerRequest::ExamineTable { path, logical_block, size } => {
+            let report = ondisk::examine_table(&open(path, *size)?, geometry(*logical_block));
+            Ok(host::workers::value(&report)?)
         }
         WorkerRequest::Capture { path, logical_block, size, sections, limit, into } => {
             let device = open(path, *size)?;
             let sections = extents(sections);
             let shot = shoot(&device, geometry(*logical_block), &sections, *limit, Path::new(into))?;
-            Ok(Reply::Value { value: serde_json::to_value(shot)? })
+            Ok(host::workers::value(&shot)?)
         }
     }
 }
@@ -73,14 +80,25 @@ impl ondisk::ReadAt for Read {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ondisk::ReadError> {
-        let length = buf.len() as u64;
-        if offset.checked_add(length).is_none_or(|end| end > self.0.size()) {
-            return Err(ondisk::ReadError::PastEnd { offset, length, size: self.0.size() });
+        self.look(offset, buf.len(), |device| device.read_at(offset, buf))
+    }
+
+    fn bytes(&self, offset: u64, length: usize) -> Result<Vec<u8>, ondisk::ReadError> {
+        self.look(offset, length, |device| device.bytes(offset, length))
+    }
+}
+
+impl Read {
+    fn look<T>(
+        &self,
+        offset: u64,
+        length: usize,
+        read: impl FnOnce(&Device) -> std::io::Result<T>,
+    ) -> Result<T, ondisk::ReadError> {
+        let (length, size) = (length as u64, self.0.size());
+        if offset.checked_add(length).is_none_or(|end| end > size) {
+            return Err(ondisk::ReadError::PastEnd { offset, length, size });
         }
-        self.0.read_at(offset, buf).map_err(|error| ondisk::ReadError::Device {
-            offset,
-            length,
-            error: error.to_string(),
-        })
+        read(&self.0).map_err(|error| ondisk::ReadError::Device { offset, length, error: error.to_string() })
     }
 }

@@ -113,3 +113,31 @@ fn a_disk_without_an_answer_is_named_and_what_stands_on_it_is_not_touched() {
     let status = text(&rescue(&["status", "--sysroot", directory.path().to_str().unwrap()], "C"));
     assert!(!status.contains("hangs"), "{status}");
 }
+
+/// Only what a column shows is read of each device.
+#[test]
+fn a_column_alone_shows_what_it_shows_among_all() {
+    const COLUMNS: &str = "ALIGNMENT DISK-SEQ FSTYPE FSVER HCTL KNAME LABEL LOG-SEC MAJ:MIN MIN-IO MODEL MOUNTPOINT NAME \
+        OPT-IO PARTUUID PATH PHY-SEC PKNAME PTTYPE REV RM RO ROTA SERIAL SIZE START STATE TRAN TYPE UUID VENDOR WWN";
+    let directory = tempfile::tempdir().unwrap();
+    lay_out("mixed", directory.path());
+    let sysroot = directory.path().to_str().unwrap();
+    let list = |columns: &str| text(&rescue(&["lsblk", "--sysroot", sysroot, "-P", "-o", columns], "C"));
+    let all: Vec<&str> = COLUMNS.split_whitespace().collect();
+    let whole = list(&all.join(","));
+    for column in all {
+        // No value has quotes.
+        let key = format!("{column}=\"");
+        let cell = |line: &str| {
+            let start =
+                line.find(&format!(" {key}")).map(|at| at + 1).or(line.starts_with(&key).then_some(0));
+            let rest = &line[start.unwrap_or_else(|| panic!("{key} in {line}")) + key.len()..];
+            rest[..rest.find('"').unwrap()].to_string()
+        };
+        let among_all: Vec<String> = whole.lines().map(cell).collect();
+        let alone: Vec<String> = list(column).lines().map(cell).collect();
+        assert_eq!(alone, among_all, "{column}");
+        let told = ["HCTL", "MODEL", "RM", "RO", "ROTA", "STATE", "TRAN", "TYPE", "VENDOR"].contains(&column);
+        assert!(!told || alone.iter().any(|cell| !cell.is_empty()), "{column} is empty");
+    }
+}

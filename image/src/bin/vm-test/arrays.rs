@@ -180,7 +180,7 @@ pub fn plug_in(bench: &Bench, vm: &mut Vm<'_>, name: &str, disks: Vec<Disk>) -> 
 pub fn hashes(disks: &[Disk]) -> Result<Vec<String>> {
     let files = disks.iter().filter_map(|disk| match &disk.backing {
         Backing::Raw(path) => Some(digest(path)),
-        Backing::Qcow2(_) | Backing::Hung(_) => None,
+        Backing::Qcow2(_) | Backing::Hung(_) | Backing::Failing(_) => None,
     });
     files.collect()
 }

@@ -79,6 +79,7 @@ const TESTS: &[Test] = &[
     sample("two_networks_answer_each_by_its_own_gateway", network::two),
     sample("without_network_and_disk_the_console_still_works", network::none),
     sample("a_hung_disk_holds_up_nothing_but_itself", trouble::hung),
+    sample("a_slow_disk_and_a_failing_one_are_named_in_time", trouble::slow_and_failing),
     full("a_hung_virtio_disk_and_scsi_disk_together", trouble::hung_both),
     sample("a_serial_console_that_nobody_reads_holds_up_nothing", trouble::unread),
     sample("damaged_disks_are_named_and_hurt_nobody", trouble::damaged),

@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, holds};
 use crate::disks::set;
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use contract::event::Event;
 use image::vm::{Bus, Disk, qemu};
 use std::time::Duration;
@@ -54,6 +54,74 @@ fn with_hung(bench: &Bench, hung: &[(&str, Bus)]) -> Result<()> {
         // The driver's probe waits for the disk, the kernel for the driver, and PID 1 for neither. QEMU
         // would wait too, so the kernel's last line is what counts.
         vm.console.wait_for("sysrq: Resetting", 0, qemu::SOON * 3).map(drop)
+    });
+    Ok(())
+}
+
+/// What `rescue status --help` says that it waits at most, and what all the rest may take in an emulated machine.
+const STATED: f64 = 10.0;
+const REST: f64 = 3.0;
+
+pub fn slow_and_failing(bench: &Bench) -> Result<()> {
+    let good = set(bench, "hetzner", Bus::Ahci)?;
+    let slow = set(bench, "random", Bus::VirtioBlk)?.remove(0).throttled();
+    let failing = Disk::failing(GIB, Bus::VirtioBlk, "FAILING-0");
+    let mut vm =
+        bench.machine()?.disks(good).disk(slow.clone()).disk(failing).append("edd=off").start(bench)?;
+    let ssh = vm.login()?.patience(VERB);
+    vm.settled_after(0)?;
+    // Its first line is how long it took there, without the way.
+    let status = |words: &str| -> Result<(f64, String)> {
+        let line = format!(
+            "bash -c 'b=$EPOCHREALTIME; s=$({words}); e=$EPOCHREALTIME; echo $((${{e/./}} - ${{b/./}})); echo \"$s\"'"
+        );
+        let text = ssh.ok(&line)?;
+        let (micros, rest) = text.split_once('\n').unwrap_or_default();
+        let seconds = micros.parse::<f64>().with_context(|| format!("read the time in:\n{text}"))? / 1e6;
+        Ok((seconds, rest.to_string()))
+    };
+    let good = ["md", "sda", "sdb"];
+    bench.check("with a disk that fails alone, rescue status is there at once and names it", || {
+        let (seconds, text) = status("rescue status")?;
+        ensure!(seconds < REST, "take {seconds} s:\n{text}");
+        holds(&text, &[&good[..], &["/dev/vdb has read errors"]].concat())
+    });
+    vm.throttle(&slow, Some(1))?;
+    bench.check(
+        "with one of one request a second beside it, within the stated deadline, and both are named",
+        || {
+            let (seconds, text) = status("rescue status")?;
+            ensure!(seconds < STATED + REST, "take {seconds} s:\n{text}");
+            holds(
+                &text,
+                &[&good[..], &["/dev/vdb has read errors", "/dev/vda did not answer within 10 s"]].concat(),
+            )
+        },
+    );
+    bench.check("as JSON, too, and what is on the others is complete", || {
+        let (seconds, text) = status("rescue status --json")?;
+        ensure!(seconds < STATED + REST, "take {seconds} s:\n{text}");
+        let picture: serde_json::Value = serde_json::from_str(&text).context("read the JSON")?;
+        let drives = picture["drives"].as_array().context("find the drives")?;
+        let health = |path: &str| {
+            drives
+                .iter()
+                .find(|line| line["path"] == path)
+                .map_or("absent", |line| line["health"].as_str().unwrap_or_default())
+        };
+        ensure!(health("/dev/vda") == "hung", "see /dev/vda hung: {text}");
+        let of_ahci = drives
+            .iter()
+            .filter(|line| line["path"].as_str().is_some_and(|path| path.starts_with("/dev/sd")));
+        let known = of_ahci.filter(|line| line["health"] != "hung" && line["health"] != "unknown").count();
+        ensure!(known == 10, "see both sound disks and their eight partitions, not {known}: {text}");
+        Ok(())
+    });
+    vm.throttle(&slow, None)?;
+    bench.check("once it answers again, it is seen as it is", || {
+        // The one that was given up has to end first.
+        let line = "for i in $(seq 100); do rescue status | grep -q \"vda did not\\|vda hangs\" || exit 0; done; exit 1";
+        ssh.ok(line).map(drop)
     });
     Ok(())
 }

@@ -89,7 +89,9 @@ struct Order<'a>(BTreeMap<&'a str, (std::cmp::Reverse<usize>, bool, &'a str)>);
 
 impl<'a> Order<'a> {
     fn of(facts: &'a Facts) -> Order<'a> {
-        let find = |name: &str| facts.blocks.iter().find(|block| block.name == name);
+        let by_name: BTreeMap<&str, &Block> =
+            facts.blocks.iter().map(|block| (block.name.as_str(), block)).collect();
+        let find = |name: &str| by_name.get(name).copied();
         // Above any real stack: the kernel refuses loops, a captured machine need not.
         const DEEPEST: usize = 16;
         fn depth<'b>(block: &Block, find: &impl Fn(&str) -> Option<&'b Block>, left: usize) -> usize {

@@ -8,6 +8,7 @@ pub mod btrfs;
 pub mod dm;
 pub mod kmod;
 pub mod loopdev;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod packet;

@@ -1,6 +1,8 @@
 //! What is wrong with arrays, for the first lines of `rescue status`: what the owner of a broken server came for.
 
-use super::{Judgement, Refusal, Wishes, arrays_of, is_container, is_running, judge, level_name, list, running};
+use super::{
+    Judgement, Refusal, Wishes, arrays_of, is_container, is_running, judge, level_name, list, running,
+};
 use crate::storage::{Array, Device, Problem, Storage};
 use crate::text::Untrusted;
 use contract::facts::Md;
