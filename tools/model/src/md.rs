@@ -218,7 +218,7 @@ pub enum Refusal {
     DirtyDegraded { present: u32, wanted: u32 },
     #[error("mdadm.conf says to ignore it")]
     Ignored,
-    #[error("{0}: of firmware RAID, only mdadm can go on with that")]
+    #[error("{0}: only mdadm starts such firmware RAID")]
     Firmware(String),
 }
 
@@ -615,7 +615,7 @@ fn is_external(superblock: &Superblock) -> bool {
 fn only_mdadm(volume: &FirmwareVolume, writable: bool) -> Option<Refusal> {
     let odd = volume.odd.clone();
     let reshaped = volume.superblock.reshape.map(|_| "it was being reshaped".to_string());
-    let written = writable.then(|| "somebody has to keep its metadata while it is written".to_string());
+    let written = writable.then(|| "its metadata has to be kept while it is written".to_string());
     odd.or(reshaped).or(written).map(Refusal::Firmware)
 }
 
