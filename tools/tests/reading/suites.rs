@@ -32,6 +32,7 @@ const SCRIPTS: &[(&str, usize)] = &[
 /// Subtests in which ours does not print what util-linux expects, and why.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("blkid/low-probe-befs", CUT),
+    ("blkid/low-probe-ddf-raid", CUT),
     ("blkid/low-probe-ext4", CUT),
     ("blkid/low-probe-fat16_noheads", CUT),
     ("blkid/low-probe-luks2", CUT),
