@@ -19,3 +19,4 @@ pub mod plan;
 pub mod status;
 pub mod storage;
 pub mod text;
+pub mod undo;

@@ -13,6 +13,7 @@ mod module;
 pub mod mount;
 mod overlay;
 mod run;
+pub mod undo;
 
 use crate::report::{notice, without_errno};
 use crate::tool::Context;
@@ -20,6 +21,7 @@ use anyhow::Context as _;
 use contract::ledger::{Mark, Record};
 use host::{Act, Root};
 use model::plan::{DmTarget, Input, MADE, Step};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 
@@ -46,6 +48,8 @@ pub struct Door {
     made: Option<String>,
     /// Loop devices, which go when nobody has them open: until what stands on them is mounted.
     held: Vec<(String, File)>,
+    /// Devices, by kernel name, that were saved, or could not be.
+    saved: BTreeSet<String>,
     /// What programs that are called for it read: in no step, and so in no ledger.
     secret: Vec<u8>,
 }
@@ -77,6 +81,7 @@ impl Door {
             next,
             made: None,
             held: Vec::new(),
+            saved: BTreeSet::new(),
             secret: Vec::new(),
         })
     }
@@ -89,6 +94,7 @@ impl Door {
 
     /// Makes the steps in order; when one fails, takes back those before it, and says why.
     pub fn make_all(&mut self, steps: &[Step]) -> anyhow::Result<Vec<Made>> {
+        self.save(steps)?;
         let mut made: Vec<(Step, Made)> = Vec::new();
         for step in steps {
             match self.make(step) {
@@ -116,6 +122,7 @@ impl Door {
     /// Makes one step.
     pub fn make(&mut self, step: &Step) -> anyhow::Result<Made> {
         let step = self.with_made(step);
+        self.save(std::slice::from_ref(&step))?;
         let act = self.act()?;
         let mut record = Record {
             id: self.next,
@@ -189,6 +196,9 @@ impl Door {
                 self.held.retain(|(held, _)| held != device);
                 (loopdev::detach(&act, device), Some(act))
             }
+            Step::PutBack { path, from, window, sha256, on } => {
+                (undo::put_back(&act, &self.root, path, (from, *window, sha256), on), Some(act))
+            }
             Step::MakeDirectory { path } => {
                 let made = std::fs::create_dir_all(path).with_context(|| format!("create {path}"));
                 (made.map(|()| Made::Done), Some(act))
@@ -218,6 +228,14 @@ impl Door {
         if let Err(error) = marked {
             notice(self.name, &format!("{error:#}"));
         }
+        outcome
+    }
+
+    /// Before a step writes, what it writes to is saved: here, so that no verb can forget it.
+    fn save(&mut self, steps: &[Step]) -> anyhow::Result<()> {
+        let act = self.act()?;
+        let outcome = undo::save(&act, &self.root, (self.name, &self.verb), steps, &mut self.saved);
+        self.act = Some(act);
         outcome
     }
 

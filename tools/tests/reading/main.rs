@@ -9,6 +9,7 @@ mod machine;
 mod peers;
 mod schema;
 mod suites;
+mod undo;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
