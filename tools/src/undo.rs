@@ -358,7 +358,7 @@ mod tests {
         device
     }
 
-    fn saved(store: &Store, path: &str, device: &Vec<u8>) -> (PathBuf, Saved) {
+    fn saved(store: &Store, path: &str, device: &dyn ReadAt) -> (PathBuf, Saved) {
         let into = store.unfinished().unwrap();
         let file = into.join(path.trim_start_matches("/dev/"));
         let kept = keep(device, Geometry::default(), &[], EACH, &file).unwrap();
@@ -372,7 +372,7 @@ mod tests {
     fn a_command_is_one_entry_that_holds_what_was_there_before_its_first_step() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::at(&directory.path().join("undo"));
-        let take = |by: &str, path: &str, device: &Vec<u8>| {
+        let take = |by: &str, path: &str, device: &dyn ReadAt| {
             let (into, one) = saved(&store, path, device);
             store.take(&into, by, 5.0, vec![one], Vec::new()).unwrap()
         };

@@ -158,7 +158,7 @@ fn copy(ssh: &Ssh, array: &str) -> Result<()> {
 }
 
 /// A set's disks, plugged in and guarded.
-fn plug(bench: &Bench, vm: &mut Vm<'_>, name: &str) -> Result<Vec<Disk>> {
+pub fn plug(bench: &Bench, vm: &mut Vm<'_>, name: &str) -> Result<Vec<Disk>> {
     plug_in(bench, vm, name, set(bench, name, Bus::VirtioScsi)?)
 }
 
@@ -276,7 +276,7 @@ pub fn asked(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn unplug(vm: &mut Vm<'_>, ssh: &Ssh, disks: &[Disk]) -> Result<()> {
+pub fn unplug(vm: &mut Vm<'_>, ssh: &Ssh, disks: &[Disk]) -> Result<()> {
     ssh.run("umount /mnt 2> /dev/null; mdadm --stop --scan")?;
     disks.iter().try_for_each(|disk| vm.unplug(disk))
 }

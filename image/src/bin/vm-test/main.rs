@@ -21,6 +21,7 @@ mod runner;
 mod services;
 mod sessions;
 mod trouble;
+mod undo;
 mod volumes;
 
 use anyhow::Result;
@@ -51,6 +52,7 @@ const TESTS: &[Test] = &[
     sample("overlays_are_written_and_no_disk_is", overlay::written),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
+    sample("what_a_command_wrote_is_put_back", undo::put_back),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_console_is_the_root_of_trust", login::trust),
     sample("without_a_key_the_console_shows_a_password", login::password),
