@@ -168,3 +168,28 @@ fn a_gpt_behind_an_mbr_that_the_kernel_uses_is_not_the_table() {
     write(&image, 446 + 16 + 8, &[1, 0, 0, 0, 63, 0, 0, 0]);
     assert_eq!(probed(&image).table.unwrap().kind.name(), "gpt");
 }
+
+#[test]
+fn a_hibernated_windows_is_known_where_ntfs3_says_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let make: &[&[&str]] = &[&["mkntfs", "-q", "-F", "-f", "IMG"]];
+    let header = |magic: &[u8]| [magic, &vec![0; 8192][..]].concat();
+    let cases: [(&str, &[u8], usize, bool); 4] = [
+        ("a system that is asleep", &header(b"hibr"), 0, true),
+        ("one that is awake", &header(b"wake"), 0, false),
+        ("a volume besides its own", b"hibr", 0, true),
+        ("in a directory that does not fit into its record", &header(b"HIBR"), 200, true),
+    ];
+    for (label, content, others, want) in cases {
+        let Some(image) = made(directory.path(), "ntfs", 32, make) else { return };
+        let file = directory.path().join("content");
+        fs::write(&file, content).unwrap();
+        let names = (0..others).map(|number| format!("file {number}"));
+        for name in names.chain(["hiberfil.sys".to_string()]) {
+            done(peer("ntfscp").unwrap().args(["-q", "-f"]).arg(&image).arg(&file).arg(name));
+        }
+        let report = probed(&image);
+        let told = report.signatures[0].notes.iter().any(|note| note == ondisk::fs::ntfs::HIBERNATED);
+        assert_eq!(told, want, "{label}: {report:?}");
+    }
+}
