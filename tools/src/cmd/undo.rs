@@ -33,11 +33,13 @@ use std::path::Path;
 /// system that is there now is left as it is, unless --file-systems says otherwise; fsck it then.
 ///
 ///     # rescue undo
-///     N  SINCE BOOT  COMMAND               DEVICES
-///     1  12 min      rescue writable sda   /dev/sda, /dev/sda1
+///     N  SINCE BOOT  COMMAND                   DEVICES
+///     1  0:12:07     rescue writable /dev/sda  /dev/sda, /dev/sda1
 ///     Next: rescue undo 1 --dry-run
 ///     # rescue undo 1
-///     /dev/sda  gpt table  0+17408  put back
+///     /dev/sda   gpt table     0+17408           put back
+///     /dev/sda   gpt table     536854016+16896   put back
+///     /dev/sda1  LVM metadata  7.0K              as it was
 ///     Next: blockdev --rereadpt /dev/sda
 #[derive(clap::Parser)]
 #[command(name = "rescue undo", disable_version_flag = true, verbatim_doc_comment)]
