@@ -32,6 +32,8 @@ pub const MOUNTS: &[Mount] = &[
     // Lock, ledger, consents and state on a file system of their own: a full root stops no verb.
     Mount { target: paths::RUN,       fstype: "tmpfs",    flags: SAFE,                      data: "mode=0755,size=16m",               when: None },
     Mount { target: paths::LOG,       fstype: "tmpfs",    flags: SAFE,                      data: "mode=0755,size=8m",                when: None },
+    // Holds keys of LUKS. When it is full, no more is saved, and the commands say so.
+    Mount { target: paths::UNDO,      fstype: "tmpfs",    flags: SAFE,                      data: "mode=0700,size=64m",               when: None },
     Mount { target: "/tmp",           fstype: "tmpfs",    flags: F::NOSUID.union(F::NODEV), data: "mode=1777,size=50%",               when: None },
     Mount { target: "/sys/fs/cgroup", fstype: "cgroup2",  flags: SAFE,                      data: "",                                 when: Some("/sys/fs/cgroup") },
     Mount { target: "/sys/firmware/efi/efivars", fstype: "efivarfs", flags: SAFE.union(F::RDONLY), data: "",                          when: Some("/sys/firmware/efi/efivars") },

@@ -64,7 +64,7 @@ pub fn shoot(
     })
 }
 
-fn write_sparse(path: &Path, windows: &Windows) -> io::Result<()> {
+pub fn write_sparse(path: &Path, windows: &Windows) -> io::Result<()> {
     let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.set_len(windows.size())?;
     for (start, bytes) in windows.pieces().filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0)) {

@@ -9,6 +9,7 @@ mod cmd;
 mod report;
 mod scan;
 mod tool;
+mod undo;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

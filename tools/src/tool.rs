@@ -30,6 +30,7 @@ const ROWS: &[(&str, Run)] = &[
     ("protect", cmd::writable::protect),
     ("status", cmd::status::run),
     ("umount", cmd::umount::run),
+    ("undo", cmd::undo::run),
     ("worker", cmd::worker::run),
     ("writable", cmd::writable::run),
 ];

@@ -30,6 +30,8 @@ pub const LEDGER: &str = "/run/lifeboat/ledger";
 pub const HUNG: &str = "/run/lifeboat/hung";
 /// A tmpfs of its own with a total size: the stores of overlays, one sparse file each.
 pub const OVERLAY: &str = "/run/lifeboat/overlay";
+/// A tmpfs of its own with a total size, for root alone: what stood on devices before a command wrote to them.
+pub const UNDO: &str = "/run/lifeboat/undo";
 /// The host key of this boot, mode 0600, kept over restarts of the listener.
 pub const HOST_KEY: &str = "/run/lifeboat/sshd/host_ed25519";
 /// The one-time password, mode 0600, for the consoles alone; absent when a key was given.

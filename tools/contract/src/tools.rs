@@ -28,6 +28,7 @@ pub const TOOLS: &[Tool] = &[
     t("protect", false, "put the write guard back on a device"),
     t("status", false, "the whole picture on one screen"),
     t("umount", true, "unmount"),
+    t("undo", false, "tables, headers and superblocks as they were before a command wrote"),
     t("worker", false, "internal: examines disks for the others"),
     t("writable", false, "take the write guard off a device"),
 ];

@@ -54,6 +54,12 @@ pub enum WorkerRequest {
     /// As `Examine`, and the bytes that were read for it, `limit` of them at most and without secrets, into a new sparse
     /// file as long as the device.
     Capture { path: String, logical_block: u32, size: u64, sections: Vec<Extent>, limit: u64, into: String },
+    /// As `Examine`, and the whole sectors that hold what was read for it, those of `windows` and the keys of LUKS, with
+    /// their secrets, `limit` bytes of them at most, into a new sparse file as long as the device.
+    Save { path: String, logical_block: u32, size: u64, windows: Vec<Extent>, limit: u64, into: String },
+    /// Write a window of a file that `Save` made back to where it was, past the page cache, and wait until the
+    /// device has it.
+    PutBack { path: String, size: u64, from: String, window: Extent },
     /// BLKROSET.
     SetReadOnly { path: String, read_only: bool },
     /// Write an attribute of an md array: the kernel reads its members, or writes to them, as it does.

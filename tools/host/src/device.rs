@@ -95,9 +95,51 @@ impl Device {
     }
 }
 
+/// Written at once.
+const WRITTEN: usize = 1 << 20;
+
+/// Writes whole sectors past the page cache, and waits until the device has them. What others have of them in the
+/// page cache is dropped by the kernel. Falls back to the page cache where O_DIRECT is refused.
+pub fn write(path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(path, flags | OFlags::DIRECT, Mode::empty()) {
+        Err(rustix::io::Errno::INVAL) => rustix::fs::open(path, flags, Mode::empty())?,
+        other => other?,
+    };
+    let mut space = vec![0; WRITTEN + ALIGN];
+    let skip = space.as_ptr().align_offset(ALIGN);
+    let mut at = offset;
+    for part in bytes.chunks(WRITTEN) {
+        let buffer = &mut space[skip..skip + part.len()];
+        buffer.copy_from_slice(part);
+        let mut done = 0;
+        while done < buffer.len() {
+            match rustix::io::pwrite(&fd, &buffer[done..], at + done as u64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => done += length,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        at += part.len() as u64;
+    }
+    Ok(rustix::fs::fdatasync(&fd)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_beside_it_changes() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut bytes = vec![7; 3 << 20];
+        std::fs::write(file.path(), &bytes).unwrap();
+        let fresh: Vec<u8> = (0..(2 << 20) + 512_u32).map(|n| (n % 253) as u8).collect();
+        write(file.path(), 512, &fresh).unwrap();
+        bytes[512..512 + fresh.len()].copy_from_slice(&fresh);
+        assert!(std::fs::read(file.path()).unwrap() == bytes);
+    }
 
     #[test]
     fn bytes_are_those_of_the_device_across_chunks_and_at_its_end() {

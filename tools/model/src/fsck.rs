@@ -3,14 +3,14 @@
 
 use crate::build::ambiguous;
 use crate::consent;
-use crate::foreign::{self, Checker, Wish};
+use crate::foreign::{self, Checker, Wish, exit};
 use crate::fstype;
 use crate::mount::{Refusal as MountRefusal, opens, part, shown};
 use crate::plan::Step;
 use crate::storage::{Device, Observed, Storage};
 use crate::text::Untrusted;
 use contract::facts::{Mount, Swap};
-use ondisk::{DiskReport, Usage};
+use ondisk::{DiskReport, Signature, Usage};
 
 /// A command line, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -308,6 +308,62 @@ fn probed(path: &str, report: Option<&DiskReport>, subject: Subject<'_>) -> Resu
     }
 }
 
+/// How a check ended, in fsck(8)'s bits, and what a person has to know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub bits: i32,
+    pub lines: Vec<String>,
+}
+
+/// A checker's status, read together with what the probe saw before it and, where it wrote, sees now: e2fsck -n and
+/// fsck.exfat end with 0 over what waits to be replayed or was never unmounted, e2fsck -p with 0 after it took inodes away,
+/// xfs_repair -L with 0 after the last changes are gone, and xfs_repair -n with 1 because of its log alone.
+pub fn verdict(
+    checker: &Checker,
+    (status, writes, wish): (i32, bool, &Wish),
+    before: Option<&Signature>,
+    after: Option<&Signature>,
+    path: &str,
+) -> Verdict {
+    let mut lines: Vec<String> = (checker.advice)(status, writes, path).into_iter().collect();
+    if let Some(bits) = foreign::by_signal(status) {
+        return Verdict { bits, lines };
+    }
+    let mut bits = (checker.status)(status, writes);
+    let program = checker.program;
+    let was_dirty = before.is_some_and(|before| before.dirty);
+    fn due(signature: Option<&Signature>) -> Option<&str> {
+        signature?.is_due()
+    }
+    let drops_log = program == "xfs_repair" && wish.more.iter().any(|word| word == "-L");
+    match (due(if writes { after } else { before }), due(before)) {
+        _ if bits & !(exit::CORRECTED | exit::UNCORRECTED) != 0 => {}
+        (Some(why), _) if bits & exit::UNCORRECTED == 0 => {
+            bits |= exit::UNCORRECTED;
+            lines.push(match writes {
+                true => format!("{path}: {program} ended with {status}, and {why} all the same"),
+                false => format!(
+                    "{path}: {why}, which {program} looked past: what it says is not the last state; rescue overlay {path} lets it be mended in memory"
+                ),
+            });
+        }
+        (Some(_), _) if !writes && program == "xfs_repair" && was_dirty => lines.push(format!(
+            "{path}: its log has to be replayed first, and what was found may be no more than that: mount -o ro {path} /mnt shows it replayed in memory"
+        )),
+        (None, Some(_)) if writes && drops_log && was_dirty => {
+            bits |= exit::CORRECTED;
+            lines.push(format!("{path}: its log was thrown away: the last changes are lost, and files may be in lost+found"));
+        }
+        (None, Some(why)) if writes && bits == exit::SOUND => {
+            lines.push(format!(
+                "{path}: before, {why}; {program} ended with 0 and changed it: what it printed says whether anything was taken away"
+            ));
+        }
+        _ => {}
+    }
+    Verdict { bits, lines }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,6 +410,61 @@ mod tests {
         for line in ["", "-A", "-AR -t noopts=_netdev", "-t ext4,xfs /dev/sda1", "-t noext4 /dev/sda1", "-?"]
         {
             assert_eq!(command(line), None, "{line}");
+        }
+    }
+
+    /// Each as the real program ends (util-linux 2.41's peers of Debian 13): the trap, and what is made of it.
+    #[test]
+    fn a_status_is_read_together_with_what_the_probe_knows() {
+        let sound = Signature { health: Health::Sound, ..Signature::new("any", Usage::Filesystem, 0) };
+        let dirty = Signature { dirty: true, ..sound.clone() };
+        let noted = Signature {
+            notes: vec!["it was not unmounted cleanly: fsck is due".to_string()],
+            ..sound.clone()
+        };
+        // (program, flags, status, before, after, bits, in the line)
+        let cases = [
+            ("e2fsck", "-n", 0, &sound, &sound, exit::SOUND, ""),
+            (
+                "e2fsck",
+                "-n",
+                0,
+                &dirty,
+                &dirty,
+                exit::UNCORRECTED,
+                "a journal or log waits to be replayed, which e2fsck looked past",
+            ),
+            ("e2fsck", "-n", 4, &dirty, &dirty, exit::UNCORRECTED, ""),
+            ("e2fsck", "-p", 0, &dirty, &sound, exit::SOUND, "whether anything was taken away"),
+            ("e2fsck", "-p", 1, &dirty, &sound, exit::CORRECTED, ""),
+            ("e2fsck", "-p", 8, &dirty, &dirty, exit::TROUBLE, ""),
+            ("e2fsck", "-p", 128 + 11, &dirty, &dirty, exit::TROUBLE, ""),
+            ("fsck.exfat", "-n", 0, &noted, &noted, exit::UNCORRECTED, "not unmounted cleanly"),
+            (
+                "fsck.exfat",
+                "-y",
+                0,
+                &noted,
+                &noted,
+                exit::UNCORRECTED,
+                "ended with 0, and it was not unmounted",
+            ),
+            ("fsck.exfat", "-y", 0, &sound, &sound, exit::SOUND, ""),
+            ("xfs_repair", "-n", 1, &dirty, &dirty, exit::UNCORRECTED, "may be no more than that"),
+            ("xfs_repair", "-n", 1, &sound, &sound, exit::UNCORRECTED, ""),
+            ("xfs_repair", "-L", 0, &dirty, &sound, exit::CORRECTED, "last changes are lost"),
+            ("xfs_repair", "-L", 4, &dirty, &sound, exit::CORRECTED, "last changes are lost"),
+            ("xfs_repair", "-L", 0, &sound, &sound, exit::SOUND, ""),
+        ];
+        for (program, flags, status, before, after, bits, line) in cases {
+            let label = format!("{program} {flags} {status}");
+            let wish = command(&format!("{flags} /dev/sda")).unwrap().wish;
+            let checker = foreign::checker(program).unwrap();
+            let writes = (checker.writes)(&wish);
+            let verdict = verdict(checker, (status, writes, &wish), Some(before), Some(after), "/dev/sda");
+            assert_eq!(verdict.bits, bits, "{label}: {verdict:?}");
+            let said = verdict.lines.join("\n");
+            assert!(said.contains(line) && said.is_empty() == line.is_empty(), "{label}: {said}");
         }
     }
 

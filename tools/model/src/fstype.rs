@@ -95,7 +95,7 @@ impl FsType {
 /// no checker.
 ///
 /// ntfs is the kernel's ntfs3: it needs no process that can be killed, and refuses to write to a volume
-/// that Windows left dirty or hibernated; `-t ntfs-3g` is the other one.
+/// that Windows left dirty; one that is hibernated `mount::plan` refuses. `-t ntfs-3g` is the other one.
 pub const FSTYPES: &[FsType] = &[
     virtual_("9p"),
     virtual_("autofs"),

@@ -20,3 +20,4 @@ pub mod plan;
 pub mod status;
 pub mod storage;
 pub mod text;
+pub mod undo;

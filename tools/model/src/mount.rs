@@ -13,7 +13,7 @@ use crate::storage::{Device, Id, Observed, Storage};
 use crate::text::{Untrusted, size};
 use contract::facts::Mount;
 use contract::guard::Wanted;
-use ondisk::{DiskReport, Usage};
+use ondisk::{DiskReport, Signature, Usage};
 use std::collections::BTreeMap;
 
 /// mount(8): the exit statuses.
@@ -456,6 +456,10 @@ pub enum Refusal {
         path: String,
         format: String,
     },
+    /// A Windows that goes on with what it remembers of it.
+    Hibernated {
+        path: String,
+    },
     Ambiguous {
         path: String,
         formats: Vec<String>,
@@ -535,6 +539,10 @@ impl std::fmt::Display for Refusal {
                 "swsuspend" => write!(f, "{path} is swap space with a system that was hibernated into it"),
                 format => write!(f, "{path} is {}, which is no file system", Untrusted(format)),
             },
+            Refusal::Hibernated { path } => write!(
+                f,
+                "Windows is hibernated on {path}, and what is written now would destroy it when it goes on: mount -o ro {path}, or start Windows and shut it down (shutdown /s /t 0); mount -t ntfs-3g -o remove_hiberfile {path} throws its session away"
+            ),
             Refusal::Ambiguous { path, formats } => write!(
                 f,
                 "{path} looks like {}: -t TYPE says which, and wipefs {path} lists where each is",
@@ -670,6 +678,10 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
     let row = fstype::row(&plan.fstype);
     let writes = row.is_none_or(|row| row.writes);
     let read_only = options.read_only() || !writes;
+    // ntfs3 does not look; ntfs-3g does, and has an option of its own for that.
+    if !read_only && matches!(plan.fstype.as_str(), "ntfs" | "ntfs3") && is_hibernated(request) {
+        return Err(Refusal::Hibernated { path: request.source.name() });
+    }
     let mut flags: Vec<String> = options.flags.iter().map(|flag| (*flag).to_string()).collect();
     let mut data = options.data.clone();
     let through = if read_only { Through::of(storage, able, request, row) } else { Through::Nothing };
@@ -744,6 +756,20 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
     }
     plan.mounts.extend(spread(options, request.target));
     Ok(plan)
+}
+
+fn is_hibernated(request: &Request<'_>) -> bool {
+    let report = match request.source {
+        Source::Device(device) => request.window.or(device.report()),
+        Source::File { report, .. } => Some(request.window.unwrap_or(report)),
+        Source::Word(_) => None,
+    };
+    let first = report.and_then(|report| report.signatures.first());
+    first.is_some_and(sleeps)
+}
+
+fn sleeps(found: &Signature) -> bool {
+    found.notes.iter().any(|note| note == ondisk::fs::ntfs::HIBERNATED)
 }
 
 /// Nothing that a disk says brings the rescue down, unless a person asks for that, or has asked for it in the options
@@ -1118,6 +1144,9 @@ pub fn remount(
         let unreplayed = |word: &str| UNREPLAYED.iter().any(|known| word.contains(known));
         if was_read_only && mount.super_options.split(',').any(unreplayed) {
             return Err(Refusal::Unreplayed { source: shown(device), target: mount.target.clone() });
+        }
+        if was_read_only && mount.fstype == "ntfs3" && device.signature().is_some_and(sleeps) {
+            return Err(Refusal::Hibernated { path: shown(device) });
         }
         plan.opens = opens_all(storage, device, &siblings(storage, device)?, by)?;
     }

@@ -711,7 +711,7 @@ fn a_dirty_journal_under_the_guard_is_replayed_in_memory_unless_it_is_left_alone
             mkdir: false,
             by: "mount",
         };
-        let known = ["ext4", "xfs", "ntfs3", "vfat"].map(str::to_string);
+        let known = ["ext4", "xfs", "f2fs", "ntfs3", "vfat"].map(str::to_string);
         let able = Able { known: &known, helper: &|_| false, memory: Some(memory) };
         let plan = plan(&storage, &able, &request).unwrap();
         (plan.mounts.last().unwrap().text(), plan.notices.join("\n"))
@@ -734,6 +734,8 @@ fn a_dirty_journal_under_the_guard_is_replayed_in_memory_unless_it_is_left_alone
             "replayed in memory",
         ),
         (dirty("xfs"), "ro", gib, format!("mount -t xfs -o ro {through}"), "-o norecovery shows that"),
+        // Read-only, f2fs hides even what was fsynced.
+        (dirty("f2fs"), "ro", gib, format!("mount -t f2fs -o ro {through}"), "replayed in memory"),
         (
             dirty("ext4"),
             "ro,noload",
@@ -772,4 +774,30 @@ fn what_an_overlay_is_of_is_not_made_writable_for_it() {
     let opened = |path| opens(&storage, &storage.by_path(path).unwrap().id, "fsck");
     assert_eq!(opened("/dev/dm-0"), Ok(vec![]));
     assert!(opened("/dev/md0").is_err(), "its overlay stands on it");
+}
+
+#[test]
+fn a_hibernated_windows_is_read_and_never_written() {
+    let notes = vec![ondisk::fs::ntfs::HIBERNATED.to_string()];
+    let storage = one_disk(Signature { notes, ..fs("ntfs") });
+    for (types, options, is_refused) in [
+        (None, "", true),
+        (Some("ntfs3"), "noatime", true),
+        (None, "ro", false),
+        (Some("ntfs-3g"), "remove_hiberfile", false),
+    ] {
+        let outcome = steps(&storage, "/dev/sda1", types, options);
+        let told = outcome.as_ref().err().map(|refusal| refusal.to_string()).unwrap_or_default();
+        assert_eq!(
+            told.contains("Windows is hibernated on /dev/sda1"),
+            is_refused,
+            "{types:?} {options}: {outcome:?}"
+        );
+        assert_eq!(outcome.is_err(), is_refused, "{types:?} {options}: {outcome:?}");
+    }
+    let mount = Mount { fstype: "ntfs3".to_string(), ..mounted("ro,relatime", "ro") };
+    for (options, is_refused) in [("remount,rw", true), ("remount,noexec", false)] {
+        let options = Options::parse([options]).unwrap();
+        assert_eq!(remount(&storage, &mount, &options, true, "mount").is_err(), is_refused);
+    }
 }

@@ -2,7 +2,7 @@
 //! one door through which they are made; `--dry-run` prints them.
 
 use crate::text::{bytes_of, steers};
-use contract::guard::Consent;
+use contract::guard::{Consent, Extent};
 use serde::{Deserialize, Serialize};
 
 /// One change, with everything that is needed to make it and nothing to decide.
@@ -104,6 +104,17 @@ pub enum Step {
     },
     MakeDirectory {
         path: String,
+    },
+    /// Write a window of a saved device back to where it was.
+    PutBack {
+        path: String,
+        /// The file that it was saved in, with every byte where it was on the device.
+        from: String,
+        window: Extent,
+        /// Of what was saved, in hexadecimal digits.
+        sha256: String,
+        /// What was seen of the device; applying looks again.
+        on: DmLower,
     },
     /// mount(2). Sources that a step before it makes (a loop device) are named by [`MADE`].
     Mount {
@@ -267,6 +278,15 @@ impl Step {
             }
             Step::LoopRemove { device } => format!("losetup --detach {}", word(device)),
             Step::MakeDirectory { path } => format!("mkdir -p {}", word(path)),
+            Step::PutBack { path, from, window: Extent { start, length }, .. } => {
+                let (from, path) = (word(from), word(path));
+                // Bytes, wherever no sector of 512 is cut.
+                let unit = if start % 512 == 0 && length % 512 == 0 { 512 } else { 1 };
+                let (start, count) = (start / unit, length / unit);
+                format!(
+                    "dd if={from} of={path} bs={unit} skip={start} seek={start} count={count} conv=notrunc,fsync"
+                )
+            }
             Step::Mount { source, target, fstype, flags, data } => {
                 let mut text = "mount".to_string();
                 if !fstype.is_empty() {
@@ -325,6 +345,8 @@ impl Step {
             | Step::Loop { .. }
             | Step::LoopRemove { .. }
             | Step::MakeDirectory { .. }
+            // What stood there was saved before: `rescue undo` takes it back too.
+            | Step::PutBack { .. }
             | Step::Umount { .. }
             | Step::Run { .. } => None,
         }

@@ -209,6 +209,16 @@ impl Signature {
         self.tag("FSLASTBLOCK", blocks.to_string());
     }
 
+    /// Why it wants to be checked or replayed, as far as it says so itself.
+    pub fn is_due(&self) -> Option<&str> {
+        if self.dirty {
+            return Some("a journal or log waits to be replayed");
+        }
+        // The words of the formats' own flags.
+        let is = |note: &&String| note.ends_with(": fsck is due") || note.starts_with("it is marked for ");
+        self.notes.iter().find(is).map(|note| note.strip_suffix(": fsck is due").unwrap_or(note))
+    }
+
     pub fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
     }

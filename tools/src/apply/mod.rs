@@ -14,6 +14,7 @@ mod module;
 pub mod mount;
 mod overlay;
 mod run;
+pub mod undo;
 
 use crate::report::{notice, without_errno};
 use crate::tool::Context;
@@ -21,6 +22,7 @@ use anyhow::Context as _;
 use contract::ledger::{Mark, Record};
 use host::{Act, Root};
 use model::plan::{DmTarget, Input, MADE, Step};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 
@@ -47,6 +49,8 @@ pub struct Door {
     made: Option<String>,
     /// Loop devices, which go when nobody has them open: until what stands on them is mounted.
     held: Vec<(String, File)>,
+    /// Devices, by kernel name, that were saved, or could not be.
+    saved: BTreeSet<String>,
     /// What programs that are called for it read: in no step, and so in no ledger.
     secret: Vec<u8>,
 }
@@ -78,6 +82,7 @@ impl Door {
             next,
             made: None,
             held: Vec::new(),
+            saved: BTreeSet::new(),
             secret: Vec::new(),
         })
     }
@@ -90,6 +95,7 @@ impl Door {
 
     /// Makes the steps in order; when one fails, takes back those before it, and says why.
     pub fn make_all(&mut self, steps: &[Step]) -> anyhow::Result<Vec<Made>> {
+        self.save(steps)?;
         let mut made: Vec<(Step, Made)> = Vec::new();
         for step in steps {
             match self.make(step) {
@@ -117,6 +123,7 @@ impl Door {
     /// Makes one step.
     pub fn make(&mut self, step: &Step) -> anyhow::Result<Made> {
         let step = self.with_made(step);
+        self.save(std::slice::from_ref(&step))?;
         let act = self.act()?;
         let mut record = Record {
             id: self.next,
@@ -193,6 +200,9 @@ impl Door {
                 self.held.retain(|(held, _)| held != device);
                 (loopdev::detach(&act, device), Some(act))
             }
+            Step::PutBack { path, from, window, sha256, on } => {
+                (undo::put_back(&act, &self.root, path, (from, *window, sha256), on), Some(act))
+            }
             Step::MakeDirectory { path } => {
                 let made = std::fs::create_dir_all(path).with_context(|| format!("create {path}"));
                 (made.map(|()| Made::Done), Some(act))
@@ -222,6 +232,14 @@ impl Door {
         if let Err(error) = marked {
             notice(self.name, &format!("{error:#}"));
         }
+        outcome
+    }
+
+    /// Before a step writes, what it writes to is saved: here, so that no verb can forget it.
+    fn save(&mut self, steps: &[Step]) -> anyhow::Result<()> {
+        let act = self.act()?;
+        let outcome = undo::save(&act, &self.root, (self.name, &self.verb), steps, &mut self.saved);
+        self.act = Some(act);
         outcome
     }
 

@@ -9,7 +9,7 @@ use crate::tool::Context;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use model::foreign::{by_signal, exit};
-use model::fsck::{Command, Refusal, Subject, mounted, parse, plan};
+use model::fsck::{Command, Refusal, Subject, Verdict, mounted, parse, plan, verdict};
 use model::mount::{Tag, by_tag};
 use model::plan::Step;
 use model::storage::{Device, Storage};
@@ -108,10 +108,16 @@ fn one(context: &Context, command: &Command, word: &str, typed: &str) -> anyhow:
         notice(context.name, &plan.run.text());
     }
     let Made::Status(status) = door.make(&plan.run)? else { return Ok((String::new(), exit::TROUBLE)) };
-    if let Some(advice) = (plan.checker.advice)(status, plan.writes, word) {
-        notice(context.name, &advice);
-    }
-    let bits = by_signal(status).unwrap_or_else(|| (plan.checker.status)(status, plan.writes));
+    let before = device.signature();
+    // What it made of it; where it only looked, nothing changed.
+    let again = if plan.writes { look(context, word).ok() } else { None };
+    let again = again
+        .as_ref()
+        .and_then(|(storage, name)| storage.devices.iter().find(|device| device.block.name == *name));
+    let asked = (status, plan.writes, &command.wish);
+    let Verdict { bits, lines } =
+        verdict(plan.checker, asked, before, again.and_then(Device::signature), word);
+    lines.iter().for_each(|line| notice(context.name, line));
     if by_signal(status) == Some(exit::TROUBLE) {
         let signal = status - 128;
         notice(context.name, &format!("{word}: {} was ended by signal {signal}", plan.checker.program));

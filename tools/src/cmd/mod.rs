@@ -12,6 +12,7 @@ pub mod open;
 pub mod overlay;
 pub mod status;
 pub mod umount;
+pub mod undo;
 pub mod volumes;
 pub mod worker;
 pub mod writable;

@@ -5,12 +5,15 @@ use crate::capture::shoot;
 use crate::report::Answer;
 use crate::scan::examine;
 use crate::tool::Context;
-use anyhow::Context as _;
+use crate::undo::{EACH, keep};
+use anyhow::{Context as _, ensure};
 use contract::wire::{Reply, WorkerRequest};
 use host::Root;
 use host::device::Device;
 use ondisk::{Extent, Geometry};
 use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -55,6 +58,21 @@ fn answer(root: &Root, request: &WorkerRequest) -> anyhow::Result<Vec<u8>> {
             let sections = extents(sections);
             let shot = shoot(&device, geometry(*logical_block), &sections, *limit, Path::new(into))?;
             Ok(host::workers::value(&shot)?)
+        }
+        WorkerRequest::Save { path, logical_block, size, windows, limit, into } => {
+            let device = open(path, *size)?;
+            let kept = keep(&device, geometry(*logical_block), &extents(windows), *limit, Path::new(into))?;
+            Ok(host::workers::value(&kept)?)
+        }
+        WorkerRequest::PutBack { path, size, from, window } => {
+            let end = window.start.checked_add(window.length).filter(|end| end <= size);
+            ensure!(end.is_some() && window.length <= EACH, "there is no such window in {path}");
+            let mut bytes = vec![0; window.length as usize]; // EACH at most
+            let file = File::open(from).with_context(|| format!("open {from}"))?;
+            file.read_exact_at(&mut bytes, window.start).with_context(|| format!("read {from}"))?;
+            host::device::write(Path::new(path), window.start, &bytes)
+                .with_context(|| format!("write {path}"))?;
+            Ok(serde_json::to_vec(&Reply::Done)?)
         }
     }
 }

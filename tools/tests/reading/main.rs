@@ -9,6 +9,8 @@ mod machine;
 mod peers;
 mod schema;
 mod suites;
+mod traps;
+mod undo;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

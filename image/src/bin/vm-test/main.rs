@@ -24,6 +24,7 @@ mod runner;
 mod services;
 mod sessions;
 mod trouble;
+mod undo;
 mod volumes;
 mod wrecks;
 
@@ -59,6 +60,7 @@ const TESTS: &[Test] = &[
     full("what_lvm_had_begun_is_read_and_not_gone_on_with", pending::read),
     sample("firmware_raid_is_read_and_not_written", firmware::read),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
+    sample("what_a_command_wrote_is_put_back", undo::put_back),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_console_is_the_root_of_trust", login::trust),
     sample("without_a_key_the_console_shows_a_password", login::password),

@@ -13,6 +13,7 @@ pub mod ext;
 pub mod f2fs;
 pub mod gfs;
 pub mod hfs;
+mod hiberfil;
 pub mod hpfs;
 pub mod iso9660;
 pub mod jfs;

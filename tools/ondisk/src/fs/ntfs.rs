@@ -3,6 +3,7 @@
 
 use crate::bytes::{Utf16, le16, le32, le64, utf16};
 use crate::format::{Format, Health, Magic, Signature, Usage};
+use crate::fs::hiberfil::{Place, is_hibernated};
 use crate::read::ReadAt;
 use crate::volume::bitlocker;
 
@@ -17,6 +18,8 @@ const ATTRIBUTE_NAME: u32 = 0x60;
 const ATTRIBUTE_INFORMATION: u32 = 0x70;
 const ATTRIBUTE_END: u32 = u32::MAX;
 const DIRTY: u16 = 1;
+/// The note of a volume that must not be written.
+pub const HIBERNATED: &str = "Windows is hibernated on it, and goes on with what it remembers of it";
 
 pub const FORMAT: Format = Format {
     name: "ntfs",
@@ -153,6 +156,11 @@ impl Boot {
         found.set_length(size, device);
         if flags.is_some_and(|flags| flags & DIRTY != 0) {
             found.note("it is marked for a check: chkdsk in Windows, or ntfsfix");
+        }
+        let place = self.mft.checked_mul(cluster.into());
+        let place = place.map(|mft| Place { cluster: cluster.into(), record: self.record.into(), mft });
+        if place.is_some_and(|place| is_hibernated(device, place)) {
+            found.note(HIBERNATED);
         }
         found
     }

@@ -15,13 +15,31 @@ pub mod sun;
 /// The table of the device, if there is one. GPT before MBR, as its protective MBR is one too; what has no magic
 /// comes last.
 pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding>) -> Option<Table> {
-    gpt::probe(device, geometry, findings)
+    mbr_before_gpt(device, geometry, findings)
+        .or_else(|| gpt::probe(device, geometry, findings))
         .or_else(|| sgi::probe(device, geometry))
         .or_else(|| sun::probe(device, geometry))
         .or_else(|| mbr::probe(device, geometry, findings))
         .or_else(|| mac::probe(device, geometry, findings))
         .or_else(|| bsd::probe(device, geometry))
         .or_else(|| atari::probe(device, geometry, findings))
+}
+
+/// An MBR that has partitions of its own and does not say GPT is what the kernel uses (block/partitions/efi.c:
+/// is_pmbr_valid) although a sound GPT lies behind it, as on the sticks that some ISO images make.
+fn mbr_before_gpt(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding>) -> Option<Table> {
+    if mbr::is_protective(device) {
+        return None;
+    }
+    let mut told = Vec::new();
+    let table = mbr::probe(device, geometry, &mut told).filter(|table| !table.is_blank())?;
+    gpt::probe(device, geometry, &mut Vec::new())?;
+    findings.extend(told);
+    findings.push(finding(
+        Severity::Info,
+        "a GPT lies behind the MBR, which has partitions of its own and does not say GPT: the kernel uses the MBR, and so is it shown; gdisk shows the other",
+    ));
+    Some(table)
 }
 
 fn finding(severity: Severity, text: impl Into<String>) -> Finding {

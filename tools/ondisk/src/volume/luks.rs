@@ -376,6 +376,34 @@ fn keys_1(device: &dyn ReadAt) -> Vec<Edit> {
         .collect()
 }
 
+/// Most of a key's area that is taken for one.
+const AREA_MAX: u64 = 4 << 20;
+
+/// Where the keys of the slots in use lie, which no probe reads, and without which a header opens nothing.
+pub fn key_areas(device: &dyn ReadAt) -> Vec<Extent> {
+    let first = Header::read(device, 0, PRIMARY).map(|header| (0, header));
+    let second = |at: u64| Some((at, Header::read(device, at, SECONDARY)?));
+    let mut headers = first.into_iter().chain(SECONDARIES.into_iter().filter_map(second));
+    let Some((at, header)) =
+        headers.find(|(at, header)| header.fault(device, *at).is_ok() || header.version == 1)
+    else {
+        return Vec::new();
+    };
+    let areas = if header.version == 1 { areas_1(device) } else { header.areas_2(device, at) };
+    areas.into_iter().map(|area| Extent { length: area.length.min(AREA_MAX), ..area }).collect()
+}
+
+fn areas_1(device: &dyn ReadAt) -> Vec<Extent> {
+    let Ok(bytes) = device.bytes(0, 1024) else { return Vec::new() };
+    let word = |at| be32(&bytes, at).unwrap_or(0);
+    let slots = (0..SLOTS_1).map(|number| 208 + number * SLOT_1).filter(|at| word(*at) == ENABLED);
+    let area = |at: usize| Extent {
+        start: u64::from(word(at + 40)) * 512,
+        length: u64::from(word(at + 44)).saturating_mul(word(108).into()),
+    };
+    slots.map(area).collect()
+}
+
 /// The JSON without what only a token's owner reads; `None` where it has none of that.
 fn without_tokens(json: &[u8]) -> Option<Result<Vec<u8>, serde_json::Error>> {
     let end = json.iter().position(|byte| *byte == 0).unwrap_or(json.len());
@@ -472,6 +500,20 @@ impl Header {
             // cryptsetup lets one choose another hash; nobody does.
             _ => None,
         }
+    }
+
+    /// `keyslots.N.area` of the JSON area.
+    fn areas_2(&self, device: &dyn ReadAt, at: u64) -> Vec<Extent> {
+        let bytes = device.bytes(at, self.size.min(HEADER_MAX) as usize).unwrap_or_default();
+        let json = bytes.get(JSON..).unwrap_or_default();
+        let end = json.iter().position(|byte| *byte == 0).unwrap_or(json.len());
+        let area: serde_json::Value = serde_json::from_slice(&json[..end]).unwrap_or_default();
+        let slots = area.get("keyslots").and_then(serde_json::Value::as_object);
+        let extent = |slot: &serde_json::Value| {
+            let number = |key: &str| slot.pointer(key)?.as_str()?.parse::<u64>().ok();
+            Some(Extent { start: number("/area/offset")?, length: number("/area/size")? })
+        };
+        slots.into_iter().flat_map(|slots| slots.values()).take(ENTRIES).filter_map(extent).collect()
     }
 
     fn conceal(&self, device: &dyn ReadAt, at: u64, edits: &mut Vec<Edit>) {

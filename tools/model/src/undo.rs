@@ -1,0 +1,388 @@
+//! Undo of our own: which devices a step is going to write to, so that their tables, headers and superblocks are saved
+//! before; what of the saved bytes is theirs, and may be put back; and whether a device is the one that was saved.
+//!
+//! What lies in a partition, in an array or in a volume is content, which has moved on since: it is never put back,
+//! although the probes read a little of it. A file system's own superblock is, where nothing else is there now, or where a
+//! person says so: an older one does not fit the tree that a newer one left.
+
+use crate::plan::Step;
+use contract::facts::{Block, Facts, OVERLAY_UUID};
+use contract::guard;
+use ondisk::volume::Volume;
+use ondisk::volume::bcache::{Bcache, Part};
+use ondisk::{DiskReport, Extent, Signature, Usage};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a window of a device is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Table,
+    /// Of a member, a physical volume, a locked device.
+    Header,
+    FileSystem,
+    /// Of what stands on the device.
+    Content,
+}
+
+/// What a device is, and where what says so lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub kind: Kind,
+    /// `md superblock`, `gpt table`, `ext4`
+    pub what: String,
+    own: Vec<Extent>,
+}
+
+/// Where there is no telling how long a header is.
+const BLOCK: u64 = 4096;
+/// A GPT is the first 34 and the last 33 sectors, which is where a table comes where none is.
+const TABLE_SECTORS: u64 = 34;
+/// The headers of LUKS where they do not say where the data begins (cryptsetup's default).
+const LUKS_HEADERS: u64 = 16 << 20;
+
+pub fn layout(report: &DiskReport, size: u64, sector: u64) -> Layout {
+    let first = report.signatures.first();
+    let is_outer = |found: &&Signature| {
+        matches!(found.usage, Usage::Raid | Usage::Crypto) || matches!(found.volume, Some(Volume::Bcache(_)))
+    };
+    if let Some(outer) = first.filter(is_outer) {
+        let (what, own) = header(outer, size);
+        return Layout { kind: Kind::Header, what, own };
+    }
+    if let Some(table) = report.table.as_ref().filter(|table| !table.is_blank()) {
+        let entries = table.partitions.iter().filter(|entry| !entry.extended);
+        let holes: Vec<Extent> = entries.map(|entry| entry.extent).collect();
+        let what = format!("{} table", table.kind.name());
+        return Layout { kind: Kind::Table, what, own: without(size, &holes) };
+    }
+    if let Some(first) = first {
+        let own = vec![Extent { start: 0, length: size }];
+        return Layout { kind: Kind::FileSystem, what: first.format.clone(), own };
+    }
+    let length = TABLE_SECTORS.saturating_mul(sector).min(size);
+    let own = vec![Extent { start: 0, length }, Extent { start: size - length, length }];
+    Layout { kind: Kind::Table, what: "no table".to_string(), own }
+}
+
+fn header(found: &Signature, size: u64) -> (String, Vec<Extent>) {
+    let before = |end: u64| Extent { start: 0, length: end.min(size) };
+    match &found.volume {
+        Some(Volume::Md(member)) => {
+            let data = Extent { start: member.data_offset, length: member.data_size };
+            ("md superblock".to_string(), without(size, &[data]))
+        }
+        Some(Volume::Lvm(pv)) => {
+            let own = pv.group.iter().flat_map(|group| &group.pvs).find(|own| own.uuid == pv.uuid);
+            let areas = pv.areas.iter().map(|area| area.extent);
+            // One that no group has has no data: its label and the areas are all.
+            let begin = own.map_or(BLOCK, |own| own.pe_start);
+            ("LVM metadata".to_string(), std::iter::once(before(begin)).chain(areas).collect())
+        }
+        Some(Volume::Luks(luks)) => {
+            let begins = luks.segments.iter().map(|segment| segment.offset).min().unwrap_or(LUKS_HEADERS);
+            // A header that is apart from its data.
+            let begins = if begins == 0 { LUKS_HEADERS } else { begins };
+            ("LUKS header".to_string(), vec![before(begins)])
+        }
+        Some(Volume::Firmware(firmware)) => {
+            let member = firmware.volumes.iter().filter(|volume| volume.is_here());
+            let data = member.map(|volume| &volume.superblock);
+            let data = data.map(|data| Extent { start: data.data_offset, length: data.data_size });
+            ("firmware RAID metadata".to_string(), without(size, &data.collect::<Vec<_>>()))
+        }
+        Some(Volume::Bcache(Bcache { part: Part::Backing { data_offset, .. }, .. })) => {
+            ("bcache superblock".to_string(), vec![before(*data_offset)])
+        }
+        Some(Volume::Bcache(_)) | None => {
+            let start = found.magic_offset - found.magic_offset % BLOCK;
+            (format!("{} header", found.format), vec![Extent { start, length: BLOCK }])
+        }
+    }
+}
+
+/// A device of that size without these parts of it, which may overlap, and lie beyond its end.
+fn without(size: u64, holes: &[Extent]) -> Vec<Extent> {
+    let mut holes: Vec<Extent> = holes.to_vec();
+    holes.sort();
+    let (mut left, mut at) = (Vec::new(), 0);
+    for hole in holes {
+        let start = hole.start.min(size);
+        if start > at {
+            left.push(Extent { start: at, length: start - at });
+        }
+        at = at.max(hole.start.saturating_add(hole.length).min(size));
+    }
+    if at < size {
+        left.push(Extent { start: at, length: size - at });
+    }
+    left
+}
+
+impl Layout {
+    /// Cuts what was read, whole sectors, into what is the device's own and what is not.
+    pub fn cut(&self, windows: &[Extent], sector: u64) -> Vec<(Extent, Kind)> {
+        let sector = sector.max(1);
+        let inward = |own: &Extent| {
+            let start = own.start.checked_next_multiple_of(sector)?;
+            let end = own.start.saturating_add(own.length);
+            (end - end % sector).checked_sub(start).map(|length| Extent { start, length })
+        };
+        let own: Vec<Extent> = self.own.iter().filter_map(inward).collect();
+        let mut cut = Vec::new();
+        for window in windows {
+            let end = window.start.saturating_add(window.length);
+            let mut at = window.start;
+            while at < end {
+                let inside = own.iter().find(|own| (own.start..own.start + own.length).contains(&at));
+                let next = own.iter().map(|own| own.start).filter(|start| *start > at).min();
+                let stop = inside.map_or(next.unwrap_or(end), |own| own.start + own.length).min(end);
+                let kind = if inside.is_some() { self.kind } else { Kind::Content };
+                cut.push((Extent { start: at, length: stop - at }, kind));
+                at = stop;
+            }
+        }
+        cut
+    }
+}
+
+/// Whether a step may write to a device that is saved.
+pub fn writes(step: &Step) -> bool {
+    match step {
+        Step::SetWritable { .. } | Step::Run { .. } | Step::Call { .. } | Step::PutBack { .. } => true,
+        Step::MdSetReadOnly { read_only, .. } => !read_only,
+        Step::MdStart(start) => !start.read_only,
+        Step::Mount { flags, .. } => !flags.iter().any(|flag| attaches_for_reading(flag)),
+        Step::SetGuarded { .. }
+        | Step::Module { .. }
+        | Step::MdStop { .. }
+        | Step::MdFreeze { .. }
+        | Step::DmCreate { .. }
+        | Step::DmRemove { .. }
+        | Step::DmFreeze { .. }
+        | Step::DmReadOnly { .. }
+        | Step::BcacheRegister { .. }
+        | Step::BcacheHold { .. }
+        | Step::BcacheStop { .. }
+        | Step::SparseFile { .. }
+        | Step::RemoveFile { .. }
+        | Step::BtrfsForget { .. }
+        | Step::BtrfsScan { .. }
+        | Step::Loop { .. }
+        | Step::LoopRemove { .. }
+        | Step::MakeDirectory { .. }
+        | Step::Umount { .. } => false,
+    }
+}
+
+/// The devices, by kernel name, that a step may write to, with windows that it writes to by name; in the kernel's order.
+/// `resolve` gives the kernel name for a path.
+///
+/// Not what runs from overlays, whose disks stay as they are, nor loop devices: their files are a person's own to copy.
+pub fn concerned(
+    facts: &Facts,
+    steps: &[Step],
+    resolve: &dyn Fn(&str) -> Option<String>,
+) -> Vec<(String, Vec<Extent>)> {
+    let known: BTreeMap<&str, &Block> =
+        facts.blocks.iter().map(|block| (block.name.as_str(), block)).collect();
+    let mut found: BTreeMap<String, Vec<Extent>> = BTreeMap::new();
+    for step in steps.iter().filter(|step| writes(step)) {
+        let named: Vec<&str> = match step {
+            Step::SetWritable { path, .. } => vec![path],
+            Step::MdSetReadOnly { device, .. } => vec![device],
+            Step::MdStart(start) => start.members.iter().map(|member| member.path.as_str()).collect(),
+            Step::Mount { source, .. } => vec![source],
+            Step::Run { argv } | Step::Call { argv, .. } => {
+                argv.iter().map(String::as_str).filter(|word| word.starts_with("/dev/")).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut begin: Vec<String> = named.into_iter().filter_map(resolve).collect();
+        if matches!(step, Step::Run { .. } | Step::Call { .. }) {
+            // Whoever only looks leaves the guard on.
+            begin.retain(|name| known.get(name.as_str()).is_some_and(|block| !block.read_only));
+        }
+        if let Step::PutBack { path, window, .. } = step
+            && let Some(name) = resolve(path)
+        {
+            let window = Extent { start: window.start, length: window.length };
+            found.entry(name).or_default().push(window);
+        }
+        for name in begin {
+            let whole = matches!(step, Step::SetWritable { .. });
+            for name in below(&known, &name, whole) {
+                found.entry(name).or_default();
+            }
+        }
+    }
+    let order = |name: &str| facts.blocks.iter().position(|block| block.name == name);
+    let mut found: Vec<_> = found.into_iter().collect();
+    found.sort_by_key(|(name, _)| order(name));
+    found
+}
+
+fn attaches_for_reading(flag: &str) -> bool {
+    matches!(flag, "ro" | "bind" | "rbind" | "move")
+        || ["private", "shared", "slave", "unbindable"].iter().any(|spread| flag.ends_with(spread))
+}
+
+/// A device, and all that it stands on. With a whole disk its partitions too, where `whole` says so.
+fn below(known: &BTreeMap<&str, &Block>, name: &str, whole: bool) -> Vec<String> {
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut open = vec![name.to_string()];
+    while let Some(name) = open.pop() {
+        let Some(block) = known.get(name.as_str()) else { continue };
+        if block.dm.as_ref().is_some_and(|dm| dm.uuid.starts_with(OVERLAY_UUID)) {
+            return Vec::new();
+        }
+        if seen.insert(name.clone()) {
+            open.extend(block.slaves.iter().cloned());
+            open.extend(block.partition.iter().map(|partition| partition.disk.clone()));
+        }
+    }
+    let is_disk = known.get(name).is_some_and(|block| block.partition.is_none());
+    if whole && is_disk {
+        let is_part = |block: &&&Block| block.partition.as_ref().is_some_and(|part| part.disk == name);
+        seen.extend(known.values().filter(is_part).map(|block| block.name.clone()));
+    }
+    seen.retain(|name| known.get(name.as_str()).is_some_and(|block| is_kept(block, known)));
+    seen.into_iter().collect()
+}
+
+fn is_kept(block: &Block, known: &BTreeMap<&str, &Block>) -> bool {
+    let disk = block.partition.as_ref().and_then(|partition| known.get(partition.disk.as_str()));
+    let disk = disk.copied().unwrap_or(block);
+    let is_made = disk.md.is_some() || disk.dm.is_some();
+    block.size > 0 && block.major != 0 && (is_made || guard::guarded(disk).is_some())
+}
+
+/// By what a device is known again, also when it was pulled out and comes back under another name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Identity {
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Of a partition: its disk's size, and where it begins.
+    pub within: Option<(u64, u64)>,
+    /// Of the whole disk, as all that follows.
+    pub diskseq: Option<u64>,
+    pub model: Option<String>,
+    pub serial: Option<String>,
+    pub wwid: Option<String>,
+    /// Of an array, or a mapped device.
+    pub uuid: Option<String>,
+}
+
+pub fn identity(facts: &Facts, block: &Block) -> Identity {
+    let partition = block.partition.as_ref();
+    let disk = partition.and_then(|part| facts.blocks.iter().find(|disk| disk.name == part.disk));
+    let whole = disk.unwrap_or(block);
+    let trimmed = |text: &Option<String>| {
+        text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_string)
+    };
+    let of_md = whole.md.as_ref().and_then(|md| md.uuid.clone());
+    Identity {
+        path: block.path(),
+        size: block.size,
+        within: partition.map(|partition| (whole.size, partition.start)),
+        diskseq: block.diskseq,
+        model: trimmed(&whole.hardware.model),
+        serial: trimmed(&whole.hardware.serial),
+        wwid: trimmed(&whole.hardware.wwid),
+        uuid: of_md.or_else(|| whole.dm.as_ref().map(|dm| dm.uuid.clone()).filter(|uuid| !uuid.is_empty())),
+    }
+}
+
+/// Why nothing is put back on a device: one line that names it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0} is gone")]
+    Gone(String),
+    #[error("{path} is another device now: {now}, and {then} was saved")]
+    Another { path: String, now: String, then: String },
+    #[error("{path} is in use: {by}")]
+    InUse { path: String, by: String },
+}
+
+/// The device that was saved, where it is still there.
+pub fn find<'a>(facts: &'a Facts, saved: &Identity) -> Result<&'a Block, Refusal> {
+    let all =
+        || facts.blocks.iter().filter(|block| block.major != 0).map(|block| (block, identity(facts, block)));
+    if let Some((block, _)) = all().find(|(_, one)| is_same(one, saved)) {
+        return Ok(block);
+    }
+    match all().find(|(_, one)| one.path == saved.path) {
+        None => Err(Refusal::Gone(saved.path.clone())),
+        Some((_, one)) => {
+            let (mut now, mut then) = (shown(&one), shown(saved));
+            if now == then {
+                // Of a drive without a serial number, nothing tells one from its successor but the kernel's count.
+                let count = |one: &Identity| {
+                    one.diskseq.map_or(String::new(), |number| format!(", the kernel's disk {number}"))
+                };
+                (now, then) = (now + &count(&one), then + &count(saved));
+            }
+            Err(Refusal::Another { path: saved.path.clone(), now, then })
+        }
+    }
+}
+
+fn is_same(one: &Identity, saved: &Identity) -> bool {
+    if (one.size, one.within) != (saved.size, saved.within) {
+        return false;
+    }
+    if saved.uuid.is_some() || one.uuid.is_some() {
+        return one.uuid == saved.uuid;
+    }
+    let numbers = |one: &Identity| (one.serial.clone(), one.wwid.clone());
+    let has_number = saved.serial.is_some() || saved.wwid.is_some();
+    numbers(one) == numbers(saved) && (has_number || (one.diskseq.is_some() && one.diskseq == saved.diskseq))
+}
+
+fn shown(one: &Identity) -> String {
+    let (model, serial) = (one.model.iter(), one.serial.iter().map(|serial| format!("serial {serial}")));
+    let uuid = one.uuid.iter().cloned();
+    let place = one.within.map(|(_, start)| format!("from byte {start}"));
+    let words = model.cloned().chain(serial).chain(uuid).chain(place);
+    words.chain([format!("{} bytes", one.size)]).collect::<Vec<_>>().join(", ")
+}
+
+/// Who uses a device, or a partition of it. What is mounted for reading only is in use too: it would be changed behind the
+/// kernel's back.
+pub fn in_use(facts: &Facts, block: &Block) -> Result<(), Refusal> {
+    let is_part = |one: &&Block| {
+        one.name == block.name || one.partition.as_ref().is_some_and(|partition| partition.disk == block.name)
+    };
+    for one in facts.blocks.iter().filter(is_part) {
+        let path = one.path();
+        let refuse = |by: String| Err(Refusal::InUse { path: path.clone(), by });
+        if let Some(mount) = facts
+            .mounts
+            .iter()
+            .find(|mount| (mount.major, mount.minor) == (one.major, one.minor) || mount.source == path)
+        {
+            return refuse(format!("umount {}", mount.target));
+        }
+        if facts.swaps.iter().any(|swap| swap.path == path) {
+            return refuse(format!("swapoff {path}"));
+        }
+        let holder =
+            one.holders.iter().find_map(|name| facts.blocks.iter().find(|block| block.name == *name));
+        if let Some(holder) = holder {
+            return refuse(match &holder.dm {
+                Some(dm) if dm.uuid.starts_with(OVERLAY_UUID) => format!("rescue overlay --drop {path}"),
+                Some(dm) if dm.uuid.starts_with("CRYPT-") => format!("rescue close {}", dm.name),
+                Some(dm) => format!("rescue assemble --stop /dev/mapper/{}", dm.name),
+                None => format!("rescue assemble --stop {}", holder.path()),
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "undo_tests.rs"]
+mod tests;

@@ -1,0 +1,354 @@
+use super::*;
+use crate::plan::{DmLower, Input};
+use contract::facts::{Dm, Hardware, Md, Mount, Partition, Swap};
+use contract::guard::Consent;
+use ondisk::Health;
+use ondisk::table::{Entry, Table, TableKind};
+
+fn disk(name: &str, minor: u32, serial: &str) -> Block {
+    Block {
+        name: name.to_string(),
+        major: 8,
+        minor,
+        diskseq: Some(u64::from(minor) + 1),
+        size: 1 << 30,
+        logical_block: 512,
+        read_only: true,
+        hardware: Hardware {
+            serial: Some(serial.to_string()),
+            path: Some(format!("pci/{name}")),
+            ..Hardware::default()
+        },
+        ..Block::default()
+    }
+}
+
+fn part(disk: &Block, number: u32) -> Block {
+    Block {
+        name: format!("{}{number}", disk.name),
+        minor: disk.minor + number,
+        size: 1 << 20,
+        partition: Some(Partition { disk: disk.name.clone(), number, start: u64::from(number) << 20 }),
+        ..disk.clone()
+    }
+}
+
+fn made(name: &str, minor: u32, slaves: &[&str]) -> Block {
+    let slaves = slaves.iter().map(|name| name.to_string()).collect();
+    let path = Some(format!("virtual/block/{name}"));
+    let hardware = Hardware { path, ..Hardware::default() };
+    Block { name: name.to_string(), major: 9, minor, size: 1 << 20, slaves, hardware, ..Block::default() }
+}
+
+/// sda1 and sdb1 are md0; sda2 is opened as dm-0; sdb2 is seen through the overlay dm-1.
+fn machine() -> Facts {
+    let (sda, sdb) = (disk("sda", 0, "A"), disk("sdb", 16, "B"));
+    let dm = |uuid: &str| Some(Dm { name: "x".to_string(), uuid: uuid.to_string(), suspended: false });
+    let md0 = Block {
+        md: Some(Md { uuid: Some("11:22".to_string()), ..Md::default() }),
+        ..made("md0", 0, &["sda1", "sdb1"])
+    };
+    let opened = Block { dm: dm("CRYPT-LUKS2-x"), ..made("dm-0", 1, &["sda2"]) };
+    let overlay = Block { dm: dm("LIFEBOAT-OVERLAY-x"), ..made("dm-1", 2, &["sdb2"]) };
+    let looped = Block { loop_file: Some("/root/a".to_string()), ..made("loop0", 3, &[]) };
+    let (sda1, sda2, sdb1, sdb2) = (part(&sda, 1), part(&sda, 2), part(&sdb, 1), part(&sdb, 2));
+    let blocks = vec![sda, sda1, sda2, sdb, sdb1, sdb2, looped, md0, opened, overlay];
+    Facts { blocks, ..Facts::default() }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_string).collect()
+}
+
+fn mount(source: &str, flags: &str) -> Step {
+    let (target, fstype, data) = ("/mnt".to_string(), "ext4".to_string(), String::new());
+    Step::Mount { source: source.to_string(), target, fstype, flags: words(flags), data }
+}
+
+#[test]
+fn what_a_step_writes_to_is_saved_and_nothing_else() {
+    let writable = |path: &str| Step::SetWritable {
+        path: path.to_string(),
+        disk: None,
+        consent: Consent { diskseq: 1, extent: None, by: String::new() },
+    };
+    let start = |read_only| {
+        let member = crate::plan::MdMember {
+            path: "/dev/sdb1".to_string(),
+            major: 8,
+            minor: 17,
+            slot: None,
+            diskseq: None,
+            events: 0,
+            data_offset: 0,
+            data_size: 0,
+        };
+        Step::MdStart(crate::plan::MdStart {
+            device: "/dev/md1".to_string(),
+            minor: 1,
+            link: None,
+            uuid: String::new(),
+            members: vec![member],
+            read_only,
+            metadata: "1.2".to_string(),
+            bare: None,
+        })
+    };
+    let call = |text: &str| Step::Call { argv: words(text), input: Input::Nothing };
+    let on = DmLower { path: String::new(), major: 0, minor: 0, diskseq: None, size: 0 };
+    let cases = [
+        ("a partition, with the table it stands in", writable("/dev/sda1"), "sda sda1"),
+        ("a disk, with all its partitions", writable("/dev/sda"), "sda sda1 sda2"),
+        ("an array, with its members", mount("/dev/md0", ""), "sda sda1 sdb sdb1 md0"),
+        ("what is mounted for reading", mount("/dev/md0", "ro nosuid"), ""),
+        ("a bind", mount("/dev/sda1", "rbind"), ""),
+        ("another way to spread", mount("/dev/sda1", "rslave"), ""),
+        ("no device", mount("tmpfs", ""), ""),
+        ("what runs from an overlay", mount("/dev/dm-1", ""), ""),
+        ("a file", mount("/dev/loop0", ""), ""),
+        ("members of an array that is started for writing", start(false), "sdb sdb1"),
+        ("members of one that is started for reading", start(true), ""),
+        (
+            "a running array that is made writable",
+            Step::MdSetReadOnly { device: "/dev/md0".to_string(), read_only: false },
+            "sda sda1 sdb sdb1 md0",
+        ),
+        (
+            "one that is made read-only",
+            Step::MdSetReadOnly { device: "/dev/md0".to_string(), read_only: true },
+            "",
+        ),
+        ("a program over what is guarded", call("cryptsetup open /dev/sda2 x"), ""),
+        (
+            "a program over what can be written",
+            Step::Run { argv: words("e2fsck -y /dev/dm-0") },
+            "sda sda2 dm-0",
+        ),
+        (
+            "what is put back",
+            Step::PutBack {
+                path: "/dev/sda2".to_string(),
+                from: String::new(),
+                window: guard::Extent { start: 512, length: 512 },
+                sha256: String::new(),
+                on,
+            },
+            "sda2",
+        ),
+    ];
+    let facts = machine();
+    let resolve =
+        |path: &str| facts.blocks.iter().find(|block| block.path() == path).map(|block| block.name.clone());
+    for (label, step, want) in cases {
+        let found = concerned(&facts, std::slice::from_ref(&step), &resolve);
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names.join(" "), want, "{label}");
+        assert!(want.is_empty() || writes(&step), "{label}");
+    }
+}
+
+fn extent(start: u64, length: u64) -> Extent {
+    Extent { start, length }
+}
+
+fn entry(start: u64, length: u64, extended: bool) -> Entry {
+    Entry {
+        number: 1,
+        extent: extent(start, length),
+        kind: String::new(),
+        uuid: None,
+        name: None,
+        attributes: 0,
+        boot: false,
+        extended,
+        within: None,
+    }
+}
+
+#[test]
+fn of_a_disk_the_table_is_put_back_and_no_byte_of_a_partition() {
+    let table = Table {
+        kind: TableKind::Mbr,
+        id: None,
+        sector: 512,
+        // The second begins in the middle of a sector; the last two overlap, and one is longer than the disk.
+        partitions: vec![
+            entry(4096, 4096, false),
+            entry(16_384, 16_384, true),
+            entry(20_480 + 100, 4096, false),
+            entry(40_960, 8192, false),
+            entry(45_056, u64::MAX, false),
+        ],
+        health: Health::Unchecked,
+        gpt: None,
+    };
+    let report = DiskReport { table: Some(table), ..DiskReport::default() };
+    let layout = layout(&report, 1 << 20, 512);
+    assert_eq!(layout.what, "dos table");
+    let cut = layout.cut(&[extent(0, 8192), extent(16_384, 8192), extent(40_448, 1024)], 512);
+    let want = [
+        (extent(0, 4096), Kind::Table),
+        (extent(4096, 4096), Kind::Content),
+        (extent(16_384, 4096), Kind::Table),
+        (extent(20_480, 4096), Kind::Content),
+        (extent(40_448, 512), Kind::Table),
+        (extent(40_960, 512), Kind::Content),
+    ];
+    assert_eq!(cut, want);
+}
+
+#[test]
+fn where_nothing_is_a_table_may_come_and_is_taken_back() {
+    let layout = layout(&DiskReport::default(), 1 << 20, 512);
+    let cut = layout.cut(&[extent(0, 512), extent(65_536, 512), extent((1 << 20) - 512, 512)], 512);
+    assert_eq!(
+        cut.iter().map(|(_, kind)| *kind).collect::<Vec<_>>(),
+        [Kind::Table, Kind::Content, Kind::Table]
+    );
+    assert_eq!(
+        super::layout(&DiskReport::default(), 1024, 4096).cut(&[extent(0, 1024)], 512)[0].1,
+        Kind::Table
+    );
+}
+
+#[test]
+fn a_signature_without_more_words_owns_its_block_alone() {
+    let signature = Signature::new("bcache", Usage::Raid, 4096 + 24);
+    let report = DiskReport { signatures: vec![signature], ..DiskReport::default() };
+    let cut = layout(&report, 1 << 20, 512).cut(&[extent(0, 16_384)], 512);
+    let want = [
+        (extent(0, 4096), Kind::Content),
+        (extent(4096, 4096), Kind::Header),
+        (extent(8192, 8192), Kind::Content),
+    ];
+    assert_eq!(cut, want);
+}
+
+#[test]
+fn a_device_is_known_again_by_what_it_is_and_not_by_its_name() {
+    let facts = machine();
+    let at = |facts: &Facts, name: &str| {
+        identity(facts, facts.blocks.iter().find(|block| block.name == name).unwrap())
+    };
+    let saved = at(&facts, "sda1");
+    let change = |with: &dyn Fn(&mut Block)| {
+        let mut facts = machine();
+        facts.blocks.iter_mut().for_each(with);
+        find(&facts, &saved).map(|block| block.name.clone())
+    };
+    assert_eq!(change(&|_| {}).unwrap(), "sda1");
+    // It was pulled out, and came back with another number of the kernel's under another name.
+    let renamed = change(&|block| {
+        block.name = block.name.replace("sda", "sdz");
+        block.diskseq = Some(99);
+        if let Some(partition) = &mut block.partition {
+            partition.disk = partition.disk.replace("sda", "sdz");
+        }
+    });
+    assert_eq!(renamed.unwrap(), "sdz1");
+    for (label, outcome, want) in [
+        ("another serial", change(&|block| block.hardware.serial = Some("C".to_string())), "serial C"),
+        (
+            "another size",
+            change(&|block| {
+                if block.name == "sda1" {
+                    block.size = 7
+                }
+            }),
+            "7 bytes",
+        ),
+        (
+            "another disk's size",
+            change(&|block| {
+                if block.name == "sda" {
+                    block.size = 7
+                }
+            }),
+            "another device",
+        ),
+        (
+            "another place",
+            change(&|block| {
+                if let Some(partition) = &mut block.partition {
+                    partition.start += 512
+                }
+            }),
+            "from byte",
+        ),
+    ] {
+        let refusal = outcome.unwrap_err().to_string();
+        assert!(refusal.contains(want), "{label}: {refusal}");
+    }
+    let mut gone = machine();
+    gone.blocks.retain(|block| !block.name.starts_with("sda"));
+    assert_eq!(find(&gone, &saved), Err(Refusal::Gone("/dev/sda1".to_string())));
+    let without = |diskseq: u64| {
+        let mut facts = machine();
+        for block in &mut facts.blocks {
+            block.hardware.serial = None;
+            block.diskseq = Some(diskseq);
+        }
+        facts
+    };
+    let saved = at(&without(5), "sda");
+    assert!(find(&without(5), &saved).is_ok());
+    let refusal = find(&without(6), &saved).unwrap_err().to_string();
+    assert!(refusal.contains("disk 6") && refusal.contains("disk 5"), "{refusal}");
+}
+
+#[test]
+fn what_is_in_use_is_refused_with_what_ends_that() {
+    let block =
+        |facts: &Facts, name: &str| facts.blocks.iter().find(|block| block.name == name).unwrap().clone();
+    let refused =
+        |facts: &Facts, name: &str| in_use(facts, &block(facts, name)).map_err(|error| error.to_string());
+    let mut facts = machine();
+    assert_eq!(refused(&facts, "sda"), Ok(()));
+    let hold = |facts: &mut Facts, name: &str, holder: &str| {
+        let block = facts.blocks.iter_mut().find(|block| block.name == name).unwrap();
+        block.holders = vec![holder.to_string()];
+    };
+    hold(&mut facts, "sda1", "md0");
+    hold(&mut facts, "sda2", "dm-0");
+    hold(&mut facts, "sdb2", "dm-1");
+    let minor = block(&facts, "sdb1").minor;
+    facts.mounts = vec![Mount { major: 8, minor, target: "/mnt".to_string(), ..Mount::default() }];
+    for (name, want) in [
+        ("sda1", "/dev/sda1 is in use: rescue assemble --stop /dev/md0"),
+        ("sda", "/dev/sda1 is in use: rescue assemble --stop /dev/md0"),
+        ("sda2", "/dev/sda2 is in use: rescue close x"),
+        ("sdb2", "/dev/sdb2 is in use: rescue overlay --drop /dev/sdb2"),
+        ("sdb1", "/dev/sdb1 is in use: umount /mnt"),
+    ] {
+        assert_eq!(refused(&facts, name), Err(want.to_string()));
+    }
+    facts.swaps = vec![Swap { path: "/dev/md0".to_string(), size: 0, used: 0, priority: 0 }];
+    assert_eq!(refused(&facts, "md0"), Err("/dev/md0 is in use: swapoff /dev/md0".to_string()));
+}
+
+proptest::proptest! {
+    /// Whatever a disk says: nothing is lost, nothing counted twice, and what is put back lies in whole sectors outside
+    /// every partition.
+    #[test]
+    fn cuts_cover_what_was_read_exactly(
+        holes in proptest::collection::vec((0u64..5000, 0u64..5000), 0..6),
+        windows in proptest::collection::vec((0u64..8, 1u64..4), 0..4),
+    ) {
+        let partitions = holes.iter().map(|(start, length)| entry(*start, *length, false)).collect::<Vec<_>>();
+        let table = Table {
+            kind: TableKind::Gpt, id: None, sector: 512, partitions, health: Health::Sound, gpt: None,
+        };
+        let report = DiskReport { table: Some(table), ..DiskReport::default() };
+        let windows: Vec<Extent> = windows.iter().map(|(at, count)| extent(at * 512, count * 512)).collect();
+        let cut = layout(&report, 8192, 512).cut(&windows, 512);
+        let sum = |extents: &[Extent]| extents.iter().map(|one| one.length).sum::<u64>();
+        let parts: Vec<Extent> = cut.iter().map(|(part, _)| *part).collect();
+        proptest::prop_assert_eq!(sum(&parts), sum(&windows));
+        for (part, _) in cut.iter().filter(|(_, kind)| *kind == Kind::Table) {
+            proptest::prop_assert!(part.start % 512 == 0 && part.length % 512 == 0);
+            for (start, length) in &holes {
+                proptest::prop_assert!(*length == 0 || part.start + part.length <= *start || start + length <= part.start);
+            }
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! `rescue undo`: what commands that write saved before (`apply::undo`), and putting it back.
+
+use crate::apply::undo::{DEADLINE, job};
+use crate::apply::{self, Door};
+use crate::report::{Answer, notice, without_errno};
+use crate::scan::Scan;
+use crate::tool::{Context, verb};
+use crate::undo::{Entry, Kept, Saved, Store, Window, digest, remove};
+use anyhow::{Context as _, bail, ensure};
+use contract::facts::Block;
+use contract::{exit, guard, paths};
+use host::workers::{Outcome, Pool, SELF};
+use model::consent;
+use model::plan::{DmLower, Step};
+use model::text::{Untrusted, size};
+use model::undo::{Kind, find, in_use};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+
+/// What tables, headers and superblocks were before a command wrote to their devices, and puts them back.
+///
+/// Every command of ours that may write (mount, fsck, rescue assemble --rw, rescue open --rw, rescue
+/// writable) saves them first, below /run/lifeboat/undo: of each device the partition table, or the
+/// superblocks of RAID, LVM and file systems, or the header of LUKS with its keys; in memory, 64 MiB in all.
+/// What was saved first is kept; when the room is used up, commands say that nothing is saved, and go
+/// on: --forget N makes room.
+///
+/// Without N: what is saved. N --dry-run: which windows differ now, and the steps. N: puts those back,
+/// after what is there now was saved too, so that an undo can be undone. A device that is in use, or is
+/// another one than was saved, is refused. What was in files is not undone: the superblock of a file
+/// system that is there now is left as it is, unless --file-systems says otherwise; fsck it then.
+///
+///     # rescue undo
+///     N  SINCE BOOT  COMMAND                   DEVICES
+///     1  0:12:07     rescue writable /dev/sda  /dev/sda, /dev/sda1
+///     Next: rescue undo 1 --dry-run
+///     # rescue undo 1
+///     /dev/sda   gpt table     0+17408           put back
+///     /dev/sda   gpt table     536854016+16896   put back
+///     /dev/sda1  LVM metadata  7.0K              as it was
+///     Next: blockdev --rereadpt /dev/sda
+#[derive(clap::Parser)]
+#[command(name = "rescue undo", disable_version_flag = true, verbatim_doc_comment)]
+struct Args {
+    /// As JSON, schema 1: what is saved; with N and --dry-run, what differs
+    #[arg(long)]
+    json: bool,
+    /// Show what differs now and what would be done, and do nothing
+    #[arg(long, requires = "number")]
+    dry_run: bool,
+    /// Put back superblocks of file systems that are there now, too
+    #[arg(long, requires = "number")]
+    file_systems: bool,
+    /// Throw away what was saved as N
+    #[arg(long, value_name = "N", conflicts_with = "number")]
+    forget: Option<u64>,
+    #[arg(value_name = "N")]
+    number: Option<u64>,
+    /// Of these devices alone
+    #[arg(value_name = "DEVICE")]
+    devices: Vec<String>,
+}
+
+pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> {
+    let args: Args = match verb(context, arguments)? {
+        Ok(args) => args,
+        Err(answer) => return Ok(answer),
+    };
+    let store = Store::at(Path::new(paths::UNDO));
+    if let Some(number) = args.forget {
+        let (place, _) = entry(&store, number)?;
+        remove(&place).with_context(|| format!("remove {}", place.display()))?;
+        return Ok(Answer::exit(exit::YES));
+    }
+    match args.number {
+        None => list(&store, args.json),
+        Some(number) => {
+            ensure!(
+                args.dry_run || !args.json,
+                "--json shows what differs: rescue undo {number} --dry-run --json"
+            );
+            let (place, entry) = entry(&store, number)?;
+            undo(context, &args, (&place, &entry), &apply::typed(context.name, arguments))
+        }
+    }
+}
+
+fn entry(store: &Store, number: u64) -> anyhow::Result<(std::path::PathBuf, Entry)> {
+    let found = store.entries().into_iter().find(|(_, entry)| entry.number == number);
+    found.with_context(|| format!("nothing is saved as {number}: rescue undo lists what is"))
+}
+
+fn list(store: &Store, json: bool) -> anyhow::Result<Answer> {
+    #[derive(Serialize)]
+    struct List {
+        entries: Vec<Entry>,
+    }
+    let entries: Vec<Entry> = store.entries().into_iter().map(|(_, entry)| entry).collect();
+    let status = if entries.is_empty() { exit::NO } else { exit::YES };
+    if json {
+        return Answer::json(1, &List { entries }, status);
+    }
+    let Some(last) = entries.last() else {
+        return Ok(Answer::text(
+            "Nothing is saved: no command has written to a device.\n".to_string(),
+            status,
+        ));
+    };
+    let row = |entry: &Entry| {
+        let devices: Vec<&str> = entry.devices.iter().map(|one| one.identity.path.as_str()).collect();
+        let missed = entry.missed.iter().map(|one| format!("without {}", one.path));
+        let devices: Vec<String> = devices.into_iter().map(str::to_string).chain(missed).collect();
+        [entry.number.to_string(), clock(entry.at), entry.by.clone(), devices.join(", ")]
+    };
+    let head = ["N", "SINCE BOOT", "COMMAND", "DEVICES"].map(str::to_string);
+    let rows: Vec<[String; 4]> = std::iter::once(head).chain(entries.iter().map(row)).collect();
+    Ok(Answer::text(format!("{}Next: rescue undo {} --dry-run\n", columns(&rows), last.number), status))
+}
+
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// Left-aligned, two blanks between them.
+fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| std::array::from_fn(|i| Untrusted(&row[i]).to_string())).collect();
+    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// What a saved window is on the device now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Now {
+    Same,
+    Differs,
+    /// Differs, and is not put back: a file system is there.
+    Left,
+    Unreadable,
+}
+
+impl Now {
+    fn words(self, done: bool) -> &'static str {
+        match self {
+            Now::Same => "as it was",
+            Now::Differs if done => "put back",
+            Now::Differs => "differs",
+            Now::Left => "differs, and is left: a file system is there now (--file-systems)",
+            Now::Unreadable => "cannot be read now, and is left",
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Compared {
+    path: String,
+    /// Where it is now.
+    now: String,
+    what: String,
+    windows: Vec<State>,
+    #[serde(skip)]
+    on: Option<DmLower>,
+    #[serde(skip)]
+    file: String,
+}
+
+#[derive(Debug, Serialize)]
+struct State {
+    #[serde(flatten)]
+    window: Window,
+    now: Now,
+}
+
+#[derive(Serialize)]
+struct Report {
+    number: u64,
+    devices: Vec<Compared>,
+    refused: Vec<String>,
+}
+
+fn undo(
+    context: &Context,
+    args: &Args,
+    (place, entry): (&Path, &Entry),
+    typed: &str,
+) -> anyhow::Result<Answer> {
+    let facts = host::sysfs::facts(&context.root);
+    let is_asked = |saved: &&Saved| args.devices.is_empty() || args.devices.contains(&saved.identity.path);
+    let asked: Vec<&Saved> = entry.devices.iter().filter(is_asked).collect();
+    let unknown =
+        args.devices.iter().find(|path| !entry.devices.iter().any(|one| one.identity.path == **path));
+    if let Some(unknown) = unknown {
+        bail!("{unknown} is not saved as {}", entry.number);
+    }
+    let (mut refused, mut found) = (Vec::new(), Vec::new());
+    for saved in asked {
+        match find(&facts, &saved.identity).and_then(|block| in_use(&facts, block).map(|()| block)) {
+            Ok(block) => found.push((block, saved)),
+            Err(refusal) => refused.push(refusal.to_string()),
+        }
+    }
+    let mut compared = Vec::new();
+    for outcome in compare(context, place, &found, args.file_systems)? {
+        match outcome {
+            Ok(one) => compared.push(one),
+            Err(why) => refused.push(why),
+        }
+    }
+    let (steps, opened) = steps(context, &mut compared, &mut refused, typed);
+    if !args.json {
+        refused.iter().for_each(|why| notice(context.name, why));
+    }
+    let exit = match (refused.is_empty(), compared.is_empty()) {
+        (true, _) => exit::YES,
+        (false, true) => exit::TROUBLE,
+        (false, false) => exit::PARTLY,
+    };
+    if args.json {
+        return Answer::json(1, &Report { number: entry.number, devices: compared, refused }, exit);
+    }
+    if !args.dry_run && !steps.is_empty() {
+        let mut door = Door::open(context, typed)?;
+        let made = door.make_all(&steps);
+        // Nothing that follows needs the device writable.
+        for step in opened.iter().rev().filter_map(Step::inverse) {
+            if let Err(error) = door.make(&step) {
+                notice(context.name, &format!("{error:#}"));
+            }
+        }
+        made.context("it is put back in part: rescue undo lists what was there before")?;
+    }
+    let mut text = shown(&compared, !args.dry_run);
+    if args.dry_run {
+        text += &apply::shown(&steps);
+    } else if let Some(next) = next(&compared) {
+        text += &format!("Next: {next}\n");
+    }
+    Ok(Answer::text(text, exit))
+}
+
+/// Reads the windows that could be put back, as they are now.
+fn compare(
+    context: &Context,
+    place: &Path,
+    found: &[(&Block, &Saved)],
+    file_systems: bool,
+) -> anyhow::Result<Vec<Result<Compared, String>>> {
+    let store = Store::at(Path::new(paths::UNDO));
+    let into = store.unfinished()?;
+    let own =
+        |saved: &Saved| saved.windows.iter().filter(|w| w.kind != Kind::Content).cloned().collect::<Vec<_>>();
+    let jobs: Vec<_> = found
+        .iter()
+        .map(|(block, saved)| {
+            let windows: Vec<ondisk::Extent> = own(saved).iter().map(Window::extent).collect();
+            job(block, &windows, &into)
+        })
+        .collect();
+    let outcomes = Pool::of(context.root.clone(), SELF).run::<Kept>(&jobs, DEADLINE);
+    let mut compared = Vec::new();
+    for ((block, saved), outcome) in found.iter().zip(outcomes) {
+        let path = block.path();
+        compared.push(match outcome {
+            Outcome::Done(kept) => File::open(into.join(&block.name))
+                .map(|file| compared_to(block, saved, place, &file, &kept, file_systems))
+                .map_err(|error| without_errno(&format!("{path}: {error}"))),
+            Outcome::Failed(why) => Err(without_errno(&format!("{path}: {why}"))),
+            Outcome::Hung(why) => Err(why),
+        });
+    }
+    remove(&into).with_context(|| format!("remove {}", into.display()))?;
+    Ok(compared)
+}
+
+fn compared_to(
+    block: &Block,
+    saved: &Saved,
+    place: &Path,
+    file: &File,
+    kept: &Kept,
+    file_systems: bool,
+) -> Compared {
+    // Where nothing is left, nothing is lost.
+    let may = file_systems || kept.report.signatures.is_empty();
+    let state = |window: &Window| {
+        let extent = window.extent();
+        let is_read = kept
+            .windows
+            .iter()
+            .any(|one| one.start <= extent.start && extent.start + extent.length <= one.start + one.length);
+        let now = match digest(file, extent) {
+            Ok(sum) if is_read && sum == window.sha256 => Now::Same,
+            Ok(_) if is_read && (window.kind != Kind::FileSystem || may) => Now::Differs,
+            Ok(_) if is_read => Now::Left,
+            Ok(_) | Err(_) => Now::Unreadable,
+        };
+        State { window: window.clone(), now }
+    };
+    let on = DmLower {
+        path: block.path(),
+        major: block.major,
+        minor: block.minor,
+        diskseq: block.diskseq,
+        size: block.size,
+    };
+    Compared {
+        path: saved.identity.path.clone(),
+        now: block.path(),
+        what: saved.what.clone(),
+        windows: saved.windows.iter().filter(|window| window.kind != Kind::Content).map(state).collect(),
+        on: Some(on),
+        file: place.join(&saved.file).to_string_lossy().into_owned(),
+    }
+}
+
+/// What puts back all that differs, and of these steps those that take the guard off. A device that cannot be made
+/// writable is taken out.
+fn steps(
+    context: &Context,
+    compared: &mut Vec<Compared>,
+    refused: &mut Vec<String>,
+    typed: &str,
+) -> (Vec<Step>, Vec<Step>) {
+    let storage = Scan::begin(context).examine(|_| false);
+    let (mut opens, mut writes): (Vec<Step>, Vec<Step>) = (Vec::new(), Vec::new());
+    compared.retain(|one| {
+        let differing: Vec<&State> = one.windows.iter().filter(|state| state.now == Now::Differs).collect();
+        let (Some(on), false) = (&one.on, differing.is_empty()) else { return true };
+        let Some(device) = storage.by_path(&one.now) else {
+            refused.push(format!("{} is gone", one.now));
+            return false;
+        };
+        match consent::all_writable(&storage, &device.id, typed) {
+            Ok(steps) => {
+                for step in steps {
+                    if !opens.contains(&step) {
+                        opens.push(step);
+                    }
+                }
+            }
+            Err(refusal) => {
+                refused.push(refusal.to_string());
+                return false;
+            }
+        }
+        writes.extend(differing.into_iter().map(|state| Step::PutBack {
+            path: one.now.clone(),
+            from: one.file.clone(),
+            window: guard::Extent { start: state.window.start, length: state.window.length },
+            sha256: state.window.sha256.clone(),
+            on: on.clone(),
+        }));
+        true
+    });
+    (opens.iter().cloned().chain(writes).collect(), opens)
+}
+
+fn shown(compared: &[Compared], done: bool) -> String {
+    let mut rows = Vec::new();
+    for one in compared {
+        let differing = one.windows.iter().filter(|state| state.now != Now::Same);
+        let differing: Vec<&State> = differing.collect();
+        let path =
+            if one.now == one.path { one.path.clone() } else { format!("{} (was {})", one.now, one.path) };
+        if differing.is_empty() {
+            let saved: u64 = one.windows.iter().map(|state| state.window.length).sum();
+            rows.push([path, one.what.clone(), size(saved), Now::Same.words(done).to_string()]);
+            continue;
+        }
+        rows.extend(differing.into_iter().map(|state| {
+            let place = format!("{}+{}", state.window.start, state.window.length);
+            [path.clone(), one.what.clone(), place, state.now.words(done).to_string()]
+        }));
+    }
+    columns(&rows)
+}
+
+/// The kernel knows nothing of a table that was put back.
+fn next(compared: &[Compared]) -> Option<String> {
+    let is_table = |one: &&Compared| {
+        one.windows.iter().any(|state| state.now == Now::Differs && state.window.kind == Kind::Table)
+    };
+    let paths: Vec<&str> = compared.iter().filter(is_table).map(|one| one.now.as_str()).collect();
+    (!paths.is_empty()).then(|| format!("blockdev --rereadpt {}", paths.join(" ")))
+}
