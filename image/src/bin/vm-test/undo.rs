@@ -48,13 +48,7 @@ pub fn put_back(bench: &Bench) -> Result<()> {
         let answer = ssh.ok("rescue undo 1 --dry-run")?;
         holds(
             &answer,
-            &[
-                "/dev/sda  md superblock",
-                "0+",
-                "differs",
-                "rescue writable /dev/sda",
-                "dd if=/run/lifeboat",
-            ],
+            &["/dev/sda  md superblock", "0+", "differs", "rescue writable /dev/sda", "dd if=/run/lifeboat"],
         )?;
         ensure!(before == self::heads(&disks)?, "see that nothing was written");
         Ok(())
