@@ -80,7 +80,7 @@ pub fn slow_and_failing(bench: &Bench) -> Result<()> {
         let seconds = micros.parse::<f64>().with_context(|| format!("read the time in:\n{text}"))? / 1e6;
         Ok((seconds, rest.to_string()))
     };
-    let good = ["md", "sda", "sdb"];
+    let good = ["rescue:2 raid1, 2 of 2 members", "sda4", "sdb4"];
     bench.check("with a disk that fails alone, rescue status is there at once and names it", || {
         let (seconds, text) = status("rescue status")?;
         ensure!(seconds < REST, "take {seconds} s:\n{text}");

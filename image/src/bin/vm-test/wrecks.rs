@@ -36,7 +36,7 @@ const KINDS: &[Kind] = &[
     },
     Kind { name: "vfat", partition: 4, mend: &[("fsck -y DEV", 1), ("fsck -y DEV", 0)] },
     // The mark that Windows shall check it stays, unless a person takes it off.
-    Kind { name: "ntfs", partition: 5, mend: &[("fsck -y DEV", 0), ("fsck -y -d DEV", 0)] },
+    Kind { name: "ntfs", partition: 5, mend: &[("fsck -y DEV", 4), ("fsck -y -d DEV", 0)] },
     Kind { name: "f2fs", partition: 6, mend: &[("fsck -y DEV", 0), ("fsck -f -y DEV", 0)] },
 ];
 
@@ -54,6 +54,9 @@ const STACKS: &[Stack] = &[
     Stack { name: "LVM", original: |kind| format!("/dev/wrecks/{}", kind.name), array: false },
     Stack { name: "LUKS", original: |kind| format!("/dev/mapper/open-{}", kind.name), array: false },
 ];
+
+/// The disk with the locked ones.
+const LOCKED: usize = 4;
 
 /// Which disk the kernel finds first is not known.
 fn partition(disk: usize, kind: &Kind) -> String {
@@ -75,8 +78,8 @@ pub fn mended(bench: &Bench) -> Result<()> {
         || {
             ssh.ok("rescue assemble")?;
             for kind in KINDS {
-                let (name, partition) = (kind.name, kind.partition);
-                ssh.ok(&format!("echo lifeboat | rescue open --name open-{name} /dev/vde{partition}"))?;
+                let (name, locked) = (kind.name, partition(LOCKED, kind));
+                ssh.ok(&format!("echo lifeboat | rescue open --name open-{name} {locked}"))?;
             }
             Ok(())
         },
