@@ -2,6 +2,7 @@
 //! wants looked at. Real disks and partitions first; what is built on them afterwards, and not
 //! at all above a disk that hangs.
 
+use crate::cmd;
 use crate::capture::{self, Capture, Manifest, Shot, State};
 use crate::report::without_errno;
 use crate::tool::Context;
@@ -12,7 +13,7 @@ use contract::guard::Consent;
 use contract::wire::{DevdRequest, WorkerRequest};
 use host::Root;
 use host::sysfs::{Node, Parts};
-use host::workers::{Job, Outcome, Pool, SELF};
+use host::workers::{Job, Outcome, Pool};
 use model::build::{Kernels, build_of};
 use model::storage::{Observed, Storage};
 use ondisk::window::Failing;
@@ -262,7 +263,7 @@ struct Examiner<'a> {
 impl<'a> Examiner<'a> {
     fn new(root: &'a Root, deadline: Duration, capture: Option<&'a mut Capture>) -> Examiner<'a> {
         let manifest = if root.is_live() { Manifest::default() } else { capture::manifest(root) };
-        let pool = Pool::of(root.clone(), SELF);
+        let pool = Pool::of_copies(root.clone(), cmd::worker::work);
         Examiner { root, pool, deadline, tables_alone: false, manifest, capture }
     }
 

@@ -136,7 +136,8 @@ impl Root {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         // One byte more, to see the end without growing. What proc and sysfs say of a length is no promise.
-        let mut bytes = Vec::with_capacity(metadata.len().min(LIKELY) as usize + 1);
+        let likely = metadata.len().clamp(PAGE as u64, LIKELY);
+        let mut bytes = Vec::with_capacity(likely as usize + 1);
         file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_FILE {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));

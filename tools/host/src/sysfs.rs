@@ -32,11 +32,14 @@ pub struct Parts {
     pub holders: bool,
     /// What the drive says of itself; its path is always there.
     pub hardware: bool,
+    /// Beside the devices: what is mounted, and swaps.
+    pub mounts: bool,
 }
 
 impl Parts {
-    pub const ALL: Parts = Parts { flags: true, sizes: true, holders: true, hardware: true };
-    pub const NONE: Parts = Parts { flags: false, sizes: false, holders: false, hardware: false };
+    pub const ALL: Parts = Parts { flags: true, sizes: true, holders: true, hardware: true, mounts: true };
+    pub const NONE: Parts =
+        Parts { flags: false, sizes: false, holders: false, hardware: false, mounts: false };
 }
 
 /// What the kernel says of all its block devices, mounts and swaps at this moment.
@@ -46,8 +49,10 @@ pub fn facts(root: &Root) -> Facts {
 
 /// The same without what nobody asked for, which is as if the kernel had not said it.
 pub fn facts_with(root: &Root, parts: Parts) -> Facts {
-    let mut facts =
-        Facts { mounts: proc::mounts(root), swaps: proc::swaps(root), hung: hung(root), ..Facts::default() };
+    let mut facts = Facts { hung: hung(root), ..Facts::default() };
+    if parts.mounts {
+        (facts.mounts, facts.swaps) = (proc::mounts(root), proc::swaps(root));
+    }
     let class = root.enter(CLASS).ok();
     let names = match root.list(CLASS) {
         Ok(names) => names,

@@ -3,6 +3,7 @@
 //! not touched again while that process lives. One good disk is never held up by a bad one.
 
 use crate::Root;
+use crate::sys::process;
 use contract::paths;
 use contract::wire::{MAX_MESSAGE, MAX_WORKERS, Reply, WorkerRequest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,7 +14,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What is run as a worker, unless a test says otherwise.
@@ -47,18 +48,26 @@ pub enum Outcome<T> {
     Hung(String),
 }
 
+/// How a worker comes to be.
+#[derive(Clone, Debug)]
+enum Start {
+    Program(Vec<String>),
+    /// A copy of this process, which costs less than starting a program.
+    Copy(fn()),
+}
+
 pub struct Pool {
-    argv: Vec<String>,
+    start: Start,
     root: Root,
     idle: Vec<Worker>,
     /// Abandoned ones, to be reaped when the kernel lets them go.
-    abandoned: Vec<Child>,
+    abandoned: Vec<i32>,
     /// Disks that are noted below /run/lifeboat/hung.
     noted: BTreeSet<u64>,
 }
 
 struct Worker {
-    child: Child,
+    pid: i32,
     socket: UnixStream,
 }
 
@@ -76,25 +85,31 @@ impl Pool {
     }
 
     pub fn of(root: Root, argv: &[&str]) -> Pool {
-        Pool {
-            argv: argv.iter().map(|word| word.to_string()).collect(),
-            root,
-            idle: Vec::new(),
-            abandoned: Vec::new(),
-            noted: BTreeSet::new(),
-        }
+        Pool::started(root, Start::Program(argv.iter().map(|word| word.to_string()).collect()))
+    }
+
+    /// Of copies of this process that do `work`, which serves on descriptor 0 as [`serve`] does. For a process without
+    /// threads, which a copy would lack.
+    pub fn of_copies(root: Root, work: fn()) -> Pool {
+        Pool::started(root, Start::Copy(work))
+    }
+
+    fn started(root: Root, start: Start) -> Pool {
+        Pool { start, root, idle: Vec::new(), abandoned: Vec::new(), noted: BTreeSet::new() }
     }
 
     /// Runs all jobs, at most [`MAX_WORKERS`] at once, each with the same time from when it begins.
     /// The outcomes are in the jobs' order.
     pub fn run<T: DeserializeOwned>(&mut self, jobs: &[Job], time: Duration) -> Vec<Outcome<T>> {
-        self.abandoned.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        self.abandoned.retain(|pid| !process::has_ended(*pid));
         self.noted = noted(&self.root);
         let mut outcomes: Vec<Option<Outcome<T>>> = jobs.iter().map(|_| None).collect();
         let mut waiting: VecDeque<usize> = (0..jobs.len()).collect();
         let mut busy: Vec<Busy> = Vec::new();
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut wanted = (jobs.len() / EACH).clamp(1, processors).min(MAX_WORKERS);
+        let mut wanted = (jobs.len() / EACH).clamp(1, MAX_WORKERS);
+        if wanted > 1 {
+            wanted = wanted.min(std::thread::available_parallelism().map_or(1, usize::from));
+        }
         while !waiting.is_empty() || !busy.is_empty() {
             while busy.len() < wanted
                 && let Some(job) = waiting.pop_front()
@@ -131,12 +146,12 @@ impl Pool {
                     }
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                         let why = format!("{} did not answer within {} s", job.path, time.as_secs());
-                        self.remember(job, done.worker.child.id());
-                        self.abandoned.push(done.worker.child);
+                        self.remember(job, done.worker.pid);
+                        self.abandoned.push(done.worker.pid);
                         Outcome::Hung(why)
                     }
                     Err(error) => {
-                        self.abandoned.push(done.worker.child);
+                        self.abandoned.push(done.worker.pid);
                         Outcome::Failed(format!("the worker for {} ended: {error}", job.path))
                     }
                 });
@@ -162,18 +177,24 @@ impl Pool {
     fn spawn(&self) -> io::Result<Worker> {
         let (near, far) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        let [program, arguments @ ..] = &self.argv[..] else {
-            return Err(io::ErrorKind::InvalidInput.into());
+        let pid = match &self.start {
+            Start::Copy(work) => process::copy(&far, *work)?,
+            Start::Program(argv) => {
+                let [program, arguments @ ..] = &argv[..] else {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                };
+                let child = Command::new(program)
+                    .args(arguments)
+                    .env_clear()
+                    .stdin(Stdio::from(far))
+                    .stdout(Stdio::null())
+                    // One that is abandoned would keep a session open whose pipe it holds.
+                    .stderr(Stdio::null())
+                    .spawn()?;
+                child.id().cast_signed()
+            }
         };
-        let child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .stdin(Stdio::from(far))
-            .stdout(Stdio::null())
-            // One that is abandoned would keep a session open whose pipe it holds.
-            .stderr(Stdio::null())
-            .spawn()?;
-        Ok(Worker { child, socket: near.into() })
+        Ok(Worker { pid, socket: near.into() })
     }
 
     fn remembered(&self, diskseq: Option<u64>) -> Option<String> {
@@ -185,7 +206,7 @@ impl Pool {
         why
     }
 
-    fn remember(&mut self, job: &Job, pid: u32) {
+    fn remember(&mut self, job: &Job, pid: i32) {
         let Some(diskseq) = job.diskseq else { return };
         self.noted.insert(diskseq);
         let path = format!("{}/{diskseq}", paths::HUNG);
@@ -198,10 +219,10 @@ impl Pool {
 impl Drop for Pool {
     /// Idle workers end when their socket does; none is waited for.
     fn drop(&mut self) {
-        for mut worker in self.idle.drain(..) {
-            drop(worker.socket);
+        for Worker { pid, socket } in self.idle.drain(..) {
+            drop(socket);
             // At once or never: it holds no disk.
-            let _ = worker.child.wait();
+            let _ = process::wait_for(pid);
         }
     }
 }
@@ -421,8 +442,8 @@ mod tests {
         let outcomes = pool.run::<u32>(&[job("/dev/sda"), job("/dev/sdb")], Duration::from_millis(300));
         assert!(began.elapsed() < Duration::from_secs(20));
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Hung(_))), "{outcomes:?}");
-        for child in &mut pool.abandoned {
-            child.kill().unwrap();
+        for pid in &pool.abandoned {
+            process::signal(*pid, rustix::process::Signal::KILL).unwrap();
         }
     }
 

@@ -396,6 +396,7 @@ fn parts_of(fields: &[&Field], args: &Args) -> Parts {
         sizes: any(&["ALIGNMENT", "MIN-IO", "OPT-IO", "PHY-SEC"]),
         // Of the tree.
         holders: !args.nodeps,
+        mounts: any(&["FSAVAIL", "FSSIZE", "FSUSE%", "FSUSED", "MOUNTPOINT", "MOUNTPOINTS"]),
         hardware: args.scsi
             || any(&["HCTL", "MODEL", "REV", "SERIAL", "STATE", "TRAN", "TYPE", "VENDOR", "WWN"]),
     }

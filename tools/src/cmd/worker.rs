@@ -21,15 +21,26 @@ use std::path::Path;
 const KEPT: i32 = 512 << 10;
 
 pub fn run(context: &Context, _arguments: &[OsString]) -> anyhow::Result<Answer> {
+    serve(&context.root).context("serve the pool")?;
+    Ok(Answer::exit(contract::exit::YES))
+}
+
+/// The same in a copy of a tool.
+pub fn work() {
+    if let Ok(root) = Root::live() {
+        // That the pool is gone is the end of it, and there is nobody to tell.
+        let _ = serve(&root);
+    }
+}
+
+fn serve(root: &Root) -> std::io::Result<()> {
     host::sys::memory::keep(KEPT);
     host::workers::serve(|request| {
         // Hostile bytes that make a parser panic are an answer about that disk, no more.
-        let done = catch_unwind(AssertUnwindSafe(|| answer(&context.root, &request)))
+        let done = catch_unwind(AssertUnwindSafe(|| answer(root, &request)))
             .unwrap_or_else(|_| Err(anyhow::anyhow!("the parser failed on what is on this device")));
         done.or_else(|error| Ok(serde_json::to_vec(&Reply::Failed { error: format!("{error:#}") })?))
     })
-    .context("serve the pool")?;
-    Ok(Answer::exit(contract::exit::YES))
 }
 
 /// The reply, as JSON.

@@ -130,6 +130,44 @@ pub fn null() -> io::Result<File> {
     File::options().read(true).write(true).open("/dev/null")
 }
 
+/// Whether this process has no second thread at this moment (proc_pid_task(5)).
+pub fn has_one_thread() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
+}
+
+/// fork(2): a copy of this process that does `work` and ends. Of its descriptors it has `socket` as 0, /dev/null as 1 and
+/// 2, and no other: whatever it waits for, it holds nothing of ours open.
+pub fn copy(socket: &OwnedFd, work: fn()) -> io::Result<i32> {
+    if !has_one_thread() {
+        return Err(io::Error::other("a process with threads cannot be copied"));
+    }
+    let null = null()?;
+    // SAFETY: there is no other thread that could hold a lock, so the copy may do what this process may.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            // SAFETY: the numbers are those of open descriptors. What this process knows of the others is never used
+            // again in the copy, which returns to nobody.
+            let is_set = unsafe {
+                libc::dup2(socket.as_raw_fd(), 0) == 0
+                    && libc::dup2(null.as_raw_fd(), 1) == 1
+                    && libc::dup2(null.as_raw_fd(), 2) == 2
+                    && libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) == 0
+            };
+            let done = is_set && std::panic::catch_unwind(work).is_ok();
+            // SAFETY: ends the process, and nothing of it runs before: what is buffered is the original's to write.
+            unsafe { libc::_exit(i32::from(!done)) }
+        }
+        pid => Ok(pid),
+    }
+}
+
+/// Whether a child has ended, without waiting for it; it is reaped then. One that is no child (any more) has.
+pub fn has_ended(pid: i32) -> bool {
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return true };
+    !matches!(rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG), Ok(None))
+}
+
 /// Starts a child; it is reaped by [`reap`]. The program is a path: it is looked for nowhere.
 ///
 /// Errors: what fork or execve said.
