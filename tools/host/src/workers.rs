@@ -88,8 +88,8 @@ impl Pool {
         Pool::started(root, Start::Program(argv.iter().map(|word| word.to_string()).collect()))
     }
 
-    /// Of copies of this process that do `work`, which serves on descriptor 0 as [`serve`] does. For a process without
-    /// threads, which a copy would lack.
+    /// Of copies of this process that do `work`, which serves on descriptor 0 as [`serve`] does; for as long as it has
+    /// no second thread, which a copy would lack: then [`SELF`] is started.
     pub fn of_copies(root: Root, work: fn()) -> Pool {
         Pool::started(root, Start::Copy(work))
     }
@@ -177,23 +177,26 @@ impl Pool {
     fn spawn(&self) -> io::Result<Worker> {
         let (near, far) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        let pid = match &self.start {
-            Start::Copy(work) => process::copy(&far, *work)?,
-            Start::Program(argv) => {
-                let [program, arguments @ ..] = &argv[..] else {
-                    return Err(io::ErrorKind::InvalidInput.into());
-                };
-                let child = Command::new(program)
-                    .args(arguments)
-                    .env_clear()
-                    .stdin(Stdio::from(far))
-                    .stdout(Stdio::null())
-                    // One that is abandoned would keep a session open whose pipe it holds.
-                    .stderr(Stdio::null())
-                    .spawn()?;
-                child.id().cast_signed()
+        let argv: Vec<&str> = match &self.start {
+            Start::Copy(work) if process::has_one_thread() => {
+                return Ok(Worker { pid: process::copy(&far, *work)?, socket: near.into() });
             }
+            // A call that hangs (host::call) has left a thread behind, which a copy would lack.
+            Start::Copy(_) => SELF.to_vec(),
+            Start::Program(argv) => argv.iter().map(String::as_str).collect(),
         };
+        let [program, arguments @ ..] = &argv[..] else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::from(far))
+            .stdout(Stdio::null())
+            // One that is abandoned would keep a session open whose pipe it holds.
+            .stderr(Stdio::null())
+            .spawn()?;
+        let pid = child.id().cast_signed();
         Ok(Worker { pid, socket: near.into() })
     }
 
