@@ -430,6 +430,8 @@ mod tests {
 
     #[test]
     fn an_interrupt_is_the_foreground_programs_and_not_ours() {
+        // SAFETY: no handler. A shell's background jobs begin with it ignored, and what they start would too.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
         let sh = |script: &str| foreground(OsStr::new("sh"), &["-c", script].map(OsStr::new)).unwrap();
         assert_eq!(sh("exit 5"), Ended::Status(5));
         assert_eq!(sh("kill -INT $$; exit 5"), Ended::Signal(libc::SIGINT));
