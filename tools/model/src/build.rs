@@ -196,8 +196,11 @@ fn arrays(storage: &mut Storage) {
     // A set is made of overlays alone or of none.
     let overlaid: BTreeSet<String> =
         storage.devices.iter().filter(|device| overlay::is_overlay(device)).flat_map(md::arrays_of).collect();
+    let has_overlays = storage.devices.iter().any(overlay::is_overlay);
     let is_out = |device: &Device, uuid: &String| {
-        overlaid.contains(uuid) && !overlay::is_overlay(device) || overlay::across(storage, device).is_some()
+        has_overlays
+            && (overlaid.contains(uuid) && !overlay::is_overlay(device)
+                || overlay::across(storage, device).is_some())
     };
     for device in &storage.devices {
         for uuid in md::arrays_of(device).into_iter().filter(|uuid| !is_out(device, uuid)) {

@@ -10,8 +10,8 @@ use std::cell::RefCell;
 
 /// Read at once at either end, where superblocks of nearly all formats lie, and kept over all probes.
 const CHUNK: u64 = 64 << 10;
-/// The same where only the table is looked for: a GPT of 128 entries, or its copy.
-const TABLE: u64 = 20 << 10;
+/// The same where only the table is looked for: headers of a GPT in sectors of 512 and of 4096 bytes.
+const TABLE: u64 = 8 << 10;
 /// Elsewhere no more than was asked for is read, in whole blocks; as small as a bad sector is, too.
 const PIECE: u64 = 4 << 10;
 /// Chunks kept, most of them a block: a probe that walks further (btrfs's mirrors, udf) pushes the oldest out.

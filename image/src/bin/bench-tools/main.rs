@@ -10,7 +10,7 @@ use clap::Parser;
 use figures::{Figures, Run};
 use image::vm::ssh::Ssh;
 use image::vm::{Lab, Vm};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -39,6 +39,9 @@ struct Arguments {
     /// Measure those in the machine, too, in the place of the image's own
     #[arg(long)]
     replace: bool,
+    /// No machine: what was captured before, one directory for each number of devices
+    #[arg(long)]
+    captured: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -54,19 +57,27 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.rounds > 0 && !arguments.devices.is_empty(), "measure nothing");
     ensure!(arguments.rescue.exists(), "find {}: `make bench-tools` builds it", arguments.rescue.display());
+    if let Some(directory) = &arguments.captured {
+        return replay(directory, arguments);
+    }
     let lab = Lab::new("bench-tools", &arguments.image)?;
     let vm = lab.machine()?.memory(MEMORY).start(&lab)?;
     let measured = live(&vm, &lab, arguments);
     drop(vm);
     let (live, devd) = measured.with_context(|| lab.reports())?;
     print!("{}\n{devd}\n", live.table("loop devices of one machine, emulated")?);
-    let mut replayed = Figures::default();
+    replay(&lab.dir, arguments)?;
+    std::fs::remove_dir_all(&lab.dir).context("remove the machine's directory")
+}
+
+fn replay(directory: &Path, arguments: &Arguments) -> Result<()> {
+    let mut figures = Figures::default();
     for devices in &arguments.devices {
-        captured::measure(&lab.path(&devices.to_string()), *devices, arguments, &mut replayed)
+        captured::measure(&directory.join(devices.to_string()), *devices, arguments, &mut figures)
             .with_context(|| format!("measure on the capture of {devices} devices"))?;
     }
-    print!("{}", replayed.table("the same machine, captured, on this host")?);
-    std::fs::remove_dir_all(&lab.dir).context("remove the machine's directory")
+    print!("{}", figures.table("the same machine, captured, on this host")?);
+    Ok(())
 }
 
 /// The figures of the tools, and a table of what devd took.
