@@ -2,8 +2,8 @@
 //! wants looked at. Real disks and partitions first; what is built on them afterwards, and not
 //! at all above a disk that hangs.
 
-use crate::cmd;
 use crate::capture::{self, Capture, Manifest, Shot, State};
+use crate::cmd;
 use crate::report::without_errno;
 use crate::tool::Context;
 use anyhow::Context as _;
