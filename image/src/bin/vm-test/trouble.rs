@@ -13,13 +13,13 @@ const GIB: u64 = 1 << 30;
 const VERB: Duration = Duration::from_secs(90);
 
 pub fn hung(bench: &Bench) -> Result<()> {
-    with_hung(bench, &[("vda", Bus::VirtioBlk)])
+    with_hung(bench, &[("/dev/vd", Bus::VirtioBlk)])
 }
 
 pub fn hung_both(bench: &Bench) -> Result<()> {
     // Not NVMe: when the guest resets a controller, QEMU itself waits for the requests that never end, and
-    // the whole machine stands still. Which of the SCSI names the disk gets is a matter of luck.
-    with_hung(bench, &[("vda", Bus::VirtioBlk), ("/dev/sd", Bus::VirtioScsi)])
+    // the whole machine stands still. Which of the names of its bus a disk gets is a matter of luck.
+    with_hung(bench, &[("/dev/vd", Bus::VirtioBlk), ("/dev/sd", Bus::VirtioScsi)])
 }
 
 fn with_hung(bench: &Bench, hung: &[(&str, Bus)]) -> Result<()> {
