@@ -15,11 +15,13 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The farm is in it.
+/// The images of the loop devices are in it.
 const MEMORY: u32 = 2048;
 /// Of one step in the machine: making a thousand file systems, or measuring.
 const PATIENCE: Duration = Duration::from_secs(1800);
-const FARM: &str = include_str!("farm.sh");
+/// Where devices.sh keeps the images, and the capture is made.
+const IMAGES: &str = "/run/images";
+const SCRIPT: &str = include_str!("devices.sh");
 
 #[derive(Parser)]
 #[command(name = "bench-tools", about = "Measure lsblk, blkid and fdisk beside util-linux's")]
@@ -84,23 +86,23 @@ fn replay(directory: &Path, arguments: &Arguments) -> Result<()> {
 fn live(vm: &Vm, lab: &Lab, arguments: &Arguments) -> Result<(Figures, String)> {
     let ssh = vm.login()?.patience(PATIENCE);
     vm.settled_after(0)?;
-    let fed = ssh.feed("cat > /tmp/farm.sh", FARM.as_bytes())?;
+    let fed = ssh.feed("cat > /tmp/devices.sh", SCRIPT.as_bytes())?;
     ensure!(fed.status == 0, "copy the script: {fed:?}");
     if arguments.replace {
         ssh.ok("mkdir /tmp/ours && ln -s rescue /tmp/ours/lsblk && ln -s rescue /tmp/ours/blkid && ln -s rescue /tmp/ours/fdisk")?;
         ssh.scp(arguments.rescue.to_str().context("name our tools")?, ":/tmp/ours/rescue")?;
     }
-    let farm = |line: &str| ssh.ok(&format!("bash -c '. /tmp/farm.sh; {line}'"));
+    let script = |line: &str| ssh.ok(&format!("bash -c '. /tmp/devices.sh; {line}'"));
     let mut figures = Figures::default();
     let mut table = "| devices | attached in, s | devd quiet after, s | CPU seconds of devd | a login before, s | logins meanwhile, s |\n|---|---|---|---|---|---|\n".to_string();
     for devices in &arguments.devices {
-        farm(&format!("files {devices}"))?;
+        script(&format!("files {devices}"))?;
         let ticks = |text: String| text.trim().parse::<f64>().with_context(|| format!("read {text:?}"));
-        let before = ticks(farm("quiet 60")?)?;
+        let before = ticks(script("quiet 60")?)?;
         let alone = login(&ssh)?;
         let (attached, meanwhile) = attach(&ssh, *devices)?;
         let began = Instant::now();
-        let after = ticks(farm("quiet 300")?)?;
+        let after = ticks(script("quiet 300")?)?;
         let most = meanwhile.iter().copied().fold(0.0, f64::max);
         table += &format!(
             "| {devices} | {attached:.1} | {:.0} | {:.2} | {alone:.2} | {} up to {most:.2} |\n",
@@ -109,16 +111,16 @@ fn live(vm: &Vm, lab: &Lab, arguments: &Arguments) -> Result<(Figures, String)> 
             meanwhile.len(),
         );
         eprintln!("{devices} devices are there; measuring");
-        let text = farm(&format!("measure {}", arguments.rounds))?;
+        let text = script(&format!("measure {}", arguments.rounds))?;
         for line in text.lines() {
             figures.add(*devices, Run::parse(line).with_context(|| format!("read {line:?}"))?);
         }
         ssh.ok(&format!(
-            "mkdir /farm/capture && rescue capture /farm/capture > /dev/null; tar -C /farm/capture -cSzf /farm/{devices}.tar.gz . && rm -r /farm/capture"
+            "cd {IMAGES} && mkdir capture && rescue capture {IMAGES}/capture > /dev/null; tar -C capture -cSzf {devices}.tar.gz . && rm -r capture"
         ))?;
         let archive = lab.path(&format!("{devices}.tar.gz"));
-        ssh.scp(&format!(":/farm/{devices}.tar.gz"), archive.to_str().context("name the capture")?)?;
-        ssh.ok(&format!("rm /farm/{devices}.tar.gz"))?;
+        ssh.scp(&format!(":{IMAGES}/{devices}.tar.gz"), archive.to_str().context("name the capture")?)?;
+        ssh.ok(&format!("rm {IMAGES}/{devices}.tar.gz"))?;
         captured::unpack(&archive, &lab.path(&devices.to_string()))?;
     }
     Ok((figures, table))
@@ -143,7 +145,7 @@ fn attach(ssh: &Ssh, devices: usize) -> Result<(f64, Vec<f64>)> {
             Ok(seconds)
         });
         let began = Instant::now();
-        let attached = ssh.ok(&format!("bash -c '. /tmp/farm.sh; attach {devices}'"));
+        let attached = ssh.ok(&format!("bash -c '. /tmp/devices.sh; attach {devices}'"));
         let seconds = began.elapsed().as_secs_f64();
         done.store(true, Ordering::Relaxed);
         let logins: Result<Vec<f64>> = logins.join().unwrap_or_else(|_| anyhow::bail!("log in: a panic"));

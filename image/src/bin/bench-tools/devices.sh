@@ -1,13 +1,13 @@
-# Sourced by bash in the machine: a farm of loop devices, and how a tool is measured.
-farm=/farm
+# Sourced by bash in the machine: many loop devices, and how a tool is measured.
+images=/run/images
 PATH=/tmp/ours:$PATH
 # `files N`: images for N devices. Of every eight loop devices the first has a GPT with two partitions, so eight are ten devices.
 files() {
-    mkdir -p $farm
-    mountpoint -q $farm || mount -t tmpfs -o size=80% none $farm
+    mkdir -p $images
+    mountpoint -q $images || mount -t tmpfs -o size=80% none $images
     local i
     for ((i = 0; i < $(loops "$1"); i++)); do
-        file=$farm/$i
+        file=$images/$i
         [ -e $file ] && continue
         case $((i % 8)) in
         0)
@@ -28,7 +28,7 @@ loops() { if [ "$1" -lt 10 ]; then echo "$1"; else echo $(($1 * 8 / 10)); fi; }
 attach() {
     local i last=$(loops "$1")
     for ((i = $(cat /tmp/attached 2> /dev/null || echo 0); i < last; i++)); do
-        losetup -P -f $farm/$i || exit
+        losetup -P -f $images/$i || exit
     done
     echo $last > /tmp/attached
 }
