@@ -464,17 +464,7 @@ mod tests {
     }
 
     fn entry(number: u32, start: u64, length: u64) -> Entry {
-        Entry {
-            number,
-            extent: Extent { start, length },
-            kind: "83".to_string(),
-            uuid: None,
-            name: None,
-            attributes: 0,
-            boot: false,
-            extended: false,
-            within: None,
-        }
+        Entry::new(number, Extent { start, length }, "83".to_string())
     }
 
     fn signature(format: &str, usage: Usage, volume: Option<Volume>) -> Signature {
@@ -483,35 +473,14 @@ mod tests {
 
     fn member(array: u8, data_offset: u64) -> Signature {
         let superblock = Superblock {
-            metadata: Metadata::V1_2,
             offset: 4096,
             array: Uuid([array; 16]),
-            member: None,
-            name: String::new(),
-            preferred_minor: None,
-            level: Level::Raid1,
-            layout: 0,
-            chunk: 0,
             raid_disks: 2,
-            component_size: 0,
             data_offset,
-            data_size: 0,
-            number: 0,
             role: Role::Active(0),
-            roles: Vec::new(),
             events: 1,
-            created: 0,
-            updated: 0,
             clean: true,
-            resync_offset: 0,
-            recovery_offset: None,
-            bitmap: false,
-            bitmap_log: None,
-            journal: false,
-            ppl: false,
-            reshape: None,
-            bad_blocks: false,
-            feature_map: 0,
+            ..Superblock::blank(Metadata::V1_2, Level::Raid1)
         };
         signature("linux_raid_member", Usage::Raid, Some(Volume::Md(superblock)))
     }

@@ -343,16 +343,11 @@ fn types_after_t_choose_and_never_override_what_was_found() {
 fn a_disk_with_partitions_leads_to_them() {
     let sda = block("sda", 1);
     let sda1 = part(&sda, 1);
+    let extent = Extent { start: 10 * MIB, length: 10 * MIB };
     let entry = Entry {
-        number: 1,
-        extent: Extent { start: 10 * MIB, length: 10 * MIB },
-        kind: "83".to_string(),
         uuid: Some("0B1EED00-01".to_string()),
         name: Some("first".to_string()),
-        attributes: 0,
-        boot: false,
-        extended: false,
-        within: None,
+        ..Entry::new(1, extent, "83".to_string())
     };
     let table = Table {
         kind: TableKind::Mbr,

@@ -156,35 +156,19 @@ fn btrfs(member: &str) -> Signature {
 
 fn member(slot: u32) -> Signature {
     let superblock = Superblock {
-        metadata: Metadata::V1_2,
         array: ondisk::Uuid([7; 16]),
         number: slot,
         role: Role::Active(slot),
         roles: vec![Role::Active(0), Role::Active(1)],
-        level: Level::Raid1,
         raid_disks: 2,
         member: Some(ondisk::Uuid([u8::try_from(slot).unwrap(); 16])),
         events: 4,
-        clean: false,
         offset: 4096,
         data_offset: MIB,
         data_size: GIB - MIB,
         component_size: GIB - MIB,
-        layout: 0,
-        chunk: 0,
         name: "rescue:0".to_string(),
-        preferred_minor: None,
-        recovery_offset: None,
-        reshape: None,
-        feature_map: 0,
-        created: 0,
-        resync_offset: 0,
-        bitmap: false,
-        bitmap_log: None,
-        bad_blocks: false,
-        journal: false,
-        ppl: false,
-        updated: 0,
+        ..Superblock::blank(Metadata::V1_2, Level::Raid1)
     };
     Signature { volume: Some(Volume::Md(superblock)), ..signature("linux_raid_member", Usage::Raid) }
 }

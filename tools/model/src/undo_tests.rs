@@ -152,17 +152,7 @@ fn extent(start: u64, length: u64) -> Extent {
 }
 
 fn entry(start: u64, length: u64, extended: bool) -> Entry {
-    Entry {
-        number: 1,
-        extent: extent(start, length),
-        kind: String::new(),
-        uuid: None,
-        name: None,
-        attributes: 0,
-        boot: false,
-        extended,
-        within: None,
-    }
+    Entry { extended, ..Entry::new(1, extent(start, length), String::new()) }
 }
 
 #[test]

@@ -444,17 +444,8 @@ mod tests {
     use ondisk::{DiskReport, Extent, Health};
 
     fn entry(number: u32, start: u64, sectors: u64, kind: &str) -> Entry {
-        Entry {
-            number,
-            extent: Extent { start: start * 512, length: sectors * 512 },
-            kind: kind.to_string(),
-            uuid: None,
-            name: None,
-            attributes: 0,
-            boot: false,
-            extended: matches!(kind, "05" | "0f" | "85"),
-            within: None,
-        }
+        let extent = Extent { start: start * 512, length: sectors * 512 };
+        Entry { extended: matches!(kind, "05" | "0f" | "85"), ..Entry::new(number, extent, kind.to_string()) }
     }
 
     fn disk(block: Block, table: Option<Table>) -> Device {

@@ -105,16 +105,11 @@ fn a_sata_disk_and_its_partition_have_the_names_that_udev_gives() {
     fs::write(device, page).unwrap();
     let sda = disk("sda", SATA, 9);
     let sda1 = partition(&sda, 1, MIB);
+    let extent = Extent { start: MIB, length: 10 * MIB };
     let entry = Entry {
-        number: 1,
-        extent: Extent { start: MIB, length: 10 * MIB },
-        kind: "0FC63DAF-8483-4772-8E79-3D69D8477DE4".to_string(),
         uuid: Some("0a1b2c3d-0000-4000-8000-000000000001".to_string()),
         name: Some("my root/disk".to_string()),
-        attributes: 0,
-        boot: false,
-        extended: false,
-        within: None,
+        ..Entry::new(1, extent, "0FC63DAF-8483-4772-8E79-3D69D8477DE4".to_string())
     };
     let table = Table {
         kind: TableKind::Gpt,

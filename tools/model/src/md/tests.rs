@@ -21,13 +21,10 @@ fn made(number: u32, level: Level, disks: u32) -> Made {
     let letter = char::from(b'a' + u8::try_from(number).unwrap());
     let name = format!("sd{letter}");
     let superblock = Superblock {
-        metadata: Metadata::V1_2,
         offset: 4096,
         array: SET,
         member: Some(Uuid([u8::try_from(number).unwrap() + 1; 16])),
         name: "host:2".to_string(),
-        preferred_minor: None,
-        level,
         layout: if level == Level::Raid10 { 0x102 } else { 2 },
         chunk: 64 << 10,
         raid_disks: disks,
@@ -38,18 +35,9 @@ fn made(number: u32, level: Level, disks: u32) -> Made {
         role: Role::Active(number),
         roles: (0..disks).map(Role::Active).collect(),
         events: 100,
-        created: 0,
-        updated: 0,
         clean: true,
         resync_offset: u64::MAX,
-        recovery_offset: None,
-        bitmap: false,
-        bitmap_log: None,
-        journal: false,
-        ppl: false,
-        reshape: None,
-        bad_blocks: false,
-        feature_map: 0,
+        ..Superblock::blank(Metadata::V1_2, level)
     };
     let block = Block {
         name: name.clone(),

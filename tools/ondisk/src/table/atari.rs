@@ -108,17 +108,8 @@ fn add(found: &mut Vec<Entry>, number: &mut u32, slot: &Slot, base: u64) {
     if found.iter().any(|entry| entry.extent.start == start) {
         return;
     }
-    found.push(Entry {
-        number: *number,
-        extent: Extent { start, length: u64::from(slot.count) * SECTOR },
-        kind: String::from_utf8_lossy(&slot.id).into_owned(),
-        uuid: None,
-        name: None,
-        attributes: 0,
-        boot: false,
-        extended: false,
-        within: None,
-    });
+    let extent = Extent { start, length: u64::from(slot.count) * SECTOR };
+    found.push(Entry::new(*number, extent, String::from_utf8_lossy(&slot.id).into_owned()));
 }
 
 /// The data partitions of a chain of root sectors, and why it could not be followed to its end.

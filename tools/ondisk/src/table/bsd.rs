@@ -74,17 +74,9 @@ fn parse(label: &[u8]) -> Option<(Health, Vec<Entry>)> {
         if kind == UNUSED || sectors == 0 {
             continue;
         }
-        partitions.push(Entry {
-            number: index as u32 + 1,
-            extent: Extent { start: u64::from(start) * SECTOR, length: u64::from(sectors) * SECTOR },
-            kind: format!("{kind:x}"),
-            uuid: None,
-            name: Some(char::from(b'a' + index as u8).to_string()), // below MOST
-            attributes: 0,
-            boot: false,
-            extended: false,
-            within: None,
-        });
+        let extent = Extent { start: u64::from(start) * SECTOR, length: u64::from(sectors) * SECTOR };
+        let name = Some(char::from(b'a' + index as u8).to_string()); // below MOST
+        partitions.push(Entry { name, ..Entry::new(index as u32 + 1, extent, format!("{kind:x}")) });
     }
     Some((Health::of_checksum(stored, stored ^ sum), partitions))
 }

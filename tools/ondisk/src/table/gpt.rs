@@ -254,19 +254,13 @@ fn entry(bytes: &[u8], number: u32, sector: u32) -> Option<Entry> {
         bytes.get(56..128)?.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
     let end = name.iter().position(|unit| *unit == 0).unwrap_or(name.len());
     let sectors = last.checked_sub(first).map_or(0, |difference| difference.saturating_add(1));
+    let extent =
+        Extent { start: first.saturating_mul(sector.into()), length: sectors.saturating_mul(sector.into()) };
     Some(Entry {
-        number,
-        extent: Extent {
-            start: first.saturating_mul(sector.into()),
-            length: sectors.saturating_mul(sector.into()),
-        },
-        kind: kind.to_string().to_uppercase(),
         uuid: Some(uuid.to_string()),
         name: (end > 0).then(|| String::from_utf16_lossy(&name[..end])),
         attributes,
-        boot: false,
-        extended: false,
-        within: None,
+        ..Entry::new(number, extent, kind.to_string().to_uppercase())
     })
 }
 

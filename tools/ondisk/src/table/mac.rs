@@ -36,17 +36,9 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
         let blocks = be32(&bytes, 12)?;
         let name = utf8(bytes.get(16..48)?);
         let kind = utf8(bytes.get(48..80)?);
-        partitions.push(Entry {
-            number,
-            extent: Extent { start: u64::from(start) * block, length: u64::from(blocks) * block },
-            kind,
-            uuid: None,
-            name: Some(name).filter(|name| !name.is_empty()),
-            attributes: 0,
-            boot: false,
-            extended: false,
-            within: None,
-        });
+        let extent = Extent { start: u64::from(start) * block, length: u64::from(blocks) * block };
+        let name = Some(name).filter(|name| !name.is_empty());
+        partitions.push(Entry { name, ..Entry::new(number, extent, kind) });
     }
     Some(Table { kind: TableKind::Mac, id: None, sector: geometry.logical, partitions, health, gpt: None })
 }

@@ -52,16 +52,14 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
     }
     let signature = le32(&bytes, 440)?;
     let sector = u64::from(geometry.logical);
-    let entry = |number: u32, slot: Slot, start: u64| Entry {
-        number,
-        extent: Extent { start: start * sector, length: u64::from(slot.count) * sector },
-        kind: format!("{:x}", slot.kind),
-        uuid: Some(format!("{signature:08x}-{number:02x}")),
-        name: None,
-        attributes: 0,
-        boot: slot.boot == 0x80,
-        extended: slot.is_extended(),
-        within: None,
+    let entry = |number: u32, slot: Slot, start: u64| {
+        let extent = Extent { start: start * sector, length: u64::from(slot.count) * sector };
+        Entry {
+            uuid: Some(format!("{signature:08x}-{number:02x}")),
+            boot: slot.boot == 0x80,
+            extended: slot.is_extended(),
+            ..Entry::new(number, extent, format!("{:x}", slot.kind))
+        }
     };
     let mut partitions: Vec<Entry> = Vec::new();
     let mut health = Health::Unchecked;

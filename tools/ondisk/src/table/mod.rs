@@ -126,3 +126,20 @@ pub struct Entry {
     #[serde(default)]
     pub within: Option<String>,
 }
+
+impl Entry {
+    /// Of a table that says no more of a partition than this.
+    pub fn new(number: u32, extent: Extent, kind: String) -> Entry {
+        Entry {
+            number,
+            extent,
+            kind,
+            uuid: None,
+            name: None,
+            attributes: 0,
+            boot: false,
+            extended: false,
+            within: None,
+        }
+    }
+}

@@ -32,17 +32,8 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
         if sectors == 0 {
             continue;
         }
-        partitions.push(Entry {
-            number: index as u32 + 1,
-            extent: Extent { start: u64::from(start) * SECTOR, length: u64::from(sectors) * SECTOR },
-            kind: format!("{kind:x}"),
-            uuid: None,
-            name: None,
-            attributes: 0,
-            boot: false,
-            extended: false,
-            within: None,
-        });
+        let extent = Extent { start: u64::from(start) * SECTOR, length: u64::from(sectors) * SECTOR };
+        partitions.push(Entry::new(index as u32 + 1, extent, format!("{kind:x}")));
     }
     Some(Table { kind: TableKind::Sgi, id: None, sector: geometry.logical, partitions, health, gpt: None })
 }

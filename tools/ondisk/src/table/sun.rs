@@ -40,17 +40,9 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
         if sectors == 0 {
             continue;
         }
-        partitions.push(Entry {
-            number: index as u32 + 1,
-            extent: Extent { start: u64::from(start) * cylinder, length: u64::from(sectors) * SECTOR },
-            kind: format!("{tag:x}"),
-            uuid: None,
-            name: None,
-            attributes: flags.into(),
-            boot: false,
-            extended: false,
-            within: None,
-        });
+        let extent = Extent { start: u64::from(start) * cylinder, length: u64::from(sectors) * SECTOR };
+        let entry = Entry::new(index as u32 + 1, extent, format!("{tag:x}"));
+        partitions.push(Entry { attributes: flags.into(), ..entry });
     }
     let (kind, id, gpt) = (TableKind::Sun, None, None);
     Some(Table { kind, id, sector: geometry.logical, partitions, health: Health::Sound, gpt })

@@ -211,36 +211,17 @@ fn volume(record: &[u8], entry: &[u8], drives: &[(u32, u16)], elements: usize) -
     }
     let size = blocks.saturating_mul(SECTOR);
     let superblock = Superblock {
-        metadata: Metadata::Ddf,
-        offset: 0,
-        array: crate::format::Uuid([0; 16]),
-        member: None,
         name: utf8(entry.get(48..64)?).trim_end_matches(crate::bytes::is_space).to_string(),
-        preferred_minor: None,
-        level: md_level,
         layout,
         chunk: if md_level == Level::Raid1 { 0 } else { SECTOR << chunk_shift.min(24) },
         raid_disks: members.into(),
         component_size: size,
-        data_offset: 0,
         data_size: size,
-        number: 0,
-        role: Role::Spare,
         roles,
-        events: 0,
-        created: 0,
         // Counted from 1980.
         updated: u64::from(timestamp) + 315_532_800,
         clean: state & INCONSISTENT == 0 && initialized,
-        resync_offset: 0,
-        recovery_offset: None,
-        bitmap: false,
-        bitmap_log: None,
-        journal: false,
-        ppl: false,
-        reshape: None,
-        bad_blocks: false,
-        feature_map: 0,
+        ..Superblock::blank(Metadata::Ddf, md_level)
     };
     let odd = match (secondary, state & MORPHING != 0) {
         (0 | 1, false) => None,

@@ -156,13 +156,7 @@ fn volume(device: &[u8], failed: &[bool], sector: u64) -> Option<(FirmwareVolume
     // Its parity was never made.
     let unborn = map.state == UNINITIALIZED || migrating && migration == INIT;
     let superblock = Superblock {
-        metadata: Metadata::Imsm,
-        offset: 0,
-        array: crate::format::Uuid([0; 16]),
-        member: None,
         name,
-        preferred_minor: None,
-        level,
         layout: if level == Level::Raid10 { 0x102 } else { 0 },
         chunk: if level == Level::Raid1 { 0 } else { u64::from(map.strip) * sector },
         raid_disks: u32::try_from(members).ok()?,
@@ -170,21 +164,10 @@ fn volume(device: &[u8], failed: &[bool], sector: u64) -> Option<(FirmwareVolume
         data_offset: map.start.saturating_mul(sector),
         data_size: component,
         number: STRANGER,
-        role: Role::Spare,
         roles,
-        events: 0,
-        created: 0,
-        updated: 0,
         clean: !dirty && !unborn,
-        resync_offset: 0,
-        recovery_offset: None,
-        bitmap: false,
-        bitmap_log: None,
-        journal: false,
-        ppl: false,
         reshape: growing,
-        bad_blocks: false,
-        feature_map: 0,
+        ..Superblock::blank(Metadata::Imsm, level)
     };
     let odd = JOURNAL_DRIVE.contains(&write_hole).then(|| "it has a journal".to_string());
     let volume = FirmwareVolume {

@@ -443,6 +443,43 @@ pub struct Superblock {
     pub feature_map: u32,
 }
 
+impl Superblock {
+    /// One that says nothing yet.
+    pub fn blank(metadata: Metadata, level: Level) -> Superblock {
+        Superblock {
+            metadata,
+            offset: 0,
+            array: Uuid([0; 16]),
+            member: None,
+            name: String::new(),
+            preferred_minor: None,
+            level,
+            layout: 0,
+            chunk: 0,
+            raid_disks: 0,
+            component_size: 0,
+            data_offset: 0,
+            data_size: 0,
+            number: 0,
+            role: Role::Spare,
+            roles: Vec::new(),
+            events: 0,
+            created: 0,
+            updated: 0,
+            clean: false,
+            resync_offset: 0,
+            recovery_offset: None,
+            bitmap: false,
+            bitmap_log: None,
+            journal: false,
+            ppl: false,
+            reshape: None,
+            bad_blocks: false,
+            feature_map: 0,
+        }
+    }
+}
+
 /// The write-intent bitmap of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bitmap {
