@@ -151,13 +151,13 @@ impl Saved {
         let layout = layout(&kept.report, identity.size, sector);
         let opened = File::open(file)?;
         let mut windows = Vec::new();
-        let holds = |extent: &Extent| kept.windows.iter().any(|window| covers(window, extent));
+        let holds = |extent: &Extent| kept.windows.iter().any(|window| window.covers(extent));
         let asked: Vec<_> = asked.iter().filter(|(extent, _)| holds(extent)).collect();
         for (extent, kind) in &asked {
             windows.push((*extent, *kind));
         }
         let known: Vec<Extent> = asked.iter().map(|(extent, _)| *extent).collect();
-        let rest: Vec<Extent> = kept.windows.iter().flat_map(|window| minus(*window, &known)).collect();
+        let rest: Vec<Extent> = kept.windows.iter().flat_map(|window| window.without(&known)).collect();
         windows.extend(layout.cut(&rest, sector));
         windows.sort_by_key(|(extent, _)| *extent);
         let windows = windows.into_iter().map(|(Extent { start, length }, kind)| {
@@ -178,32 +178,6 @@ impl Saved {
     fn is_as(&self, other: &Saved) -> bool {
         self.identity == other.identity && self.windows == other.windows && self.failed == other.failed
     }
-}
-
-fn covers(outer: &Extent, inner: &Extent) -> bool {
-    let end = |extent: &Extent| extent.start.saturating_add(extent.length);
-    outer.start <= inner.start && end(inner) <= end(outer)
-}
-
-fn minus(window: Extent, known: &[Extent]) -> Vec<Extent> {
-    let mut left = vec![window];
-    for hole in known {
-        let end = hole.start.saturating_add(hole.length);
-        let cut = |part: Extent| {
-            let stop = part.start.saturating_add(part.length);
-            let before =
-                Extent { start: part.start, length: hole.start.clamp(part.start, stop) - part.start };
-            let from = end.clamp(part.start, stop);
-            [before, Extent { start: from, length: stop - from }]
-        };
-        let apart = |part: &Extent| part.start.saturating_add(part.length) <= hole.start || end <= part.start;
-        left = left
-            .into_iter()
-            .flat_map(|part| if apart(&part) { vec![part] } else { cut(part).to_vec() })
-            .collect();
-        left.retain(|part| part.length > 0);
-    }
-    left
 }
 
 /// SHA-256 of a window of a file, in hexadecimal digits.

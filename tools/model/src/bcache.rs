@@ -147,11 +147,11 @@ fn startable(
     }
     // The kernel tells members of a set by their own UUIDs.
     let own = |device: &Device| device.signature().and_then(|signature| signature.uuid.clone());
-    let of_set = storage.devices.iter().filter(|other| is_candidate(storage, other));
-    let of_set: Vec<(&Device, &Bcache, bool)> = of_set
-        .filter_map(|other| superblock(other).map(|(bcache, sound)| (other, bcache, sound)))
-        .filter(|(_, other, _)| other.set == bcache.set)
-        .collect();
+    let others = storage.devices.iter();
+    let others = others.filter_map(|other| superblock(other).map(|(bcache, sound)| (other, bcache, sound)));
+    let of_set = others.filter(|(_, other, _)| other.set == bcache.set);
+    let of_set: Vec<(&Device, &Bcache, bool)> =
+        of_set.filter(|(other, ..)| is_candidate(storage, other)).collect();
     let caches: Vec<&(&Device, &Bcache, bool)> =
         of_set.iter().filter(|(_, bcache, _)| bcache.part == Part::Cache).collect();
     for (one, ..) in caches.iter().copied().chain([&(device, bcache, true)]) {
@@ -198,13 +198,7 @@ pub fn plain(storage: &Storage, backing: &Backing, data_offset: u64) -> Option<(
         kind: "linear".to_string(),
         text: format!("{} {}", device.path, data_offset / SECTOR),
     };
-    let lower = DmLower {
-        path: device.path.clone(),
-        major: block.major,
-        minor: block.minor,
-        diskseq: block.diskseq,
-        size: block.size,
-    };
+    let lower = DmLower::of(device.path.clone(), block);
     let step = Step::DmCreate {
         name: name.clone(),
         uuid: format!("{MAP_UUID}{}", device.id.0),

@@ -574,13 +574,7 @@ fn one(original: &Device, name: &str, purpose: Purpose, limit: u64) -> Vec<Step>
         kind: "snapshot".to_string(),
         text: format!("{} {MADE} PO {CHUNK}", original.path),
     };
-    let lower = DmLower {
-        path: original.path.clone(),
-        major: block.major,
-        minor: block.minor,
-        diskseq: block.diskseq,
-        size: block.size,
-    };
+    let lower = DmLower::of(original.path.clone(), block);
     let forget = is_btrfs(original).then(|| Step::BtrfsForget { device: original.path.clone() });
     let steps = [
         Step::SparseFile { path: file.clone(), size: store_size(block.size, limit) },

@@ -2,6 +2,7 @@
 //! one door through which they are made; `--dry-run` prints them.
 
 use crate::text::{bytes_of, steers};
+use contract::facts::Block;
 use contract::guard::{Consent, Extent};
 use serde::{Deserialize, Serialize};
 
@@ -226,6 +227,17 @@ pub struct DmLower {
     pub diskseq: Option<u64>,
     /// Bytes.
     pub size: u64,
+}
+
+impl DmLower {
+    pub fn of(path: String, block: &Block) -> DmLower {
+        DmLower { path, major: block.major, minor: block.minor, diskseq: block.diskseq, size: block.size }
+    }
+
+    /// Whether that is still the same device.
+    pub fn is(&self, block: &Block) -> bool {
+        *self == DmLower::of(self.path.clone(), block)
+    }
 }
 
 impl Step {

@@ -43,6 +43,7 @@ const TABLE_SECTORS: u64 = 34;
 const LUKS_HEADERS: u64 = 16 << 20;
 
 pub fn layout(report: &DiskReport, size: u64, sector: u64) -> Layout {
+    let whole = Extent { start: 0, length: size };
     let first = report.signatures.first();
     let is_outer = |found: &&Signature| {
         matches!(found.usage, Usage::Raid | Usage::Crypto) || matches!(found.volume, Some(Volume::Bcache(_)))
@@ -55,11 +56,10 @@ pub fn layout(report: &DiskReport, size: u64, sector: u64) -> Layout {
         let entries = table.partitions.iter().filter(|entry| !entry.extended);
         let holes: Vec<Extent> = entries.map(|entry| entry.extent).collect();
         let what = format!("{} table", table.kind.name());
-        return Layout { kind: Kind::Table, what, own: without(size, &holes) };
+        return Layout { kind: Kind::Table, what, own: whole.without(&holes) };
     }
     if let Some(first) = first {
-        let own = vec![Extent { start: 0, length: size }];
-        return Layout { kind: Kind::FileSystem, what: first.format.clone(), own };
+        return Layout { kind: Kind::FileSystem, what: first.format.clone(), own: vec![whole] };
     }
     let length = TABLE_SECTORS.saturating_mul(sector).min(size);
     let own = vec![Extent { start: 0, length }, Extent { start: size - length, length }];
@@ -67,11 +67,12 @@ pub fn layout(report: &DiskReport, size: u64, sector: u64) -> Layout {
 }
 
 fn header(found: &Signature, size: u64) -> (String, Vec<Extent>) {
+    let whole = Extent { start: 0, length: size };
     let before = |end: u64| Extent { start: 0, length: end.min(size) };
     match &found.volume {
         Some(Volume::Md(member)) => {
             let data = Extent { start: member.data_offset, length: member.data_size };
-            ("md superblock".to_string(), without(size, &[data]))
+            ("md superblock".to_string(), whole.without(&[data]))
         }
         Some(Volume::Lvm(pv)) => {
             let own = pv.group.iter().flat_map(|group| &group.pvs).find(|own| own.uuid == pv.uuid);
@@ -90,7 +91,7 @@ fn header(found: &Signature, size: u64) -> (String, Vec<Extent>) {
             let member = firmware.volumes.iter().filter(|volume| volume.is_here());
             let data = member.map(|volume| &volume.superblock);
             let data = data.map(|data| Extent { start: data.data_offset, length: data.data_size });
-            ("firmware RAID metadata".to_string(), without(size, &data.collect::<Vec<_>>()))
+            ("firmware RAID metadata".to_string(), whole.without(&data.collect::<Vec<_>>()))
         }
         Some(Volume::Bcache(Bcache { part: Part::Backing { data_offset, .. }, .. })) => {
             ("bcache superblock".to_string(), vec![before(*data_offset)])
@@ -102,37 +103,19 @@ fn header(found: &Signature, size: u64) -> (String, Vec<Extent>) {
     }
 }
 
-/// A device of that size without these parts of it, which may overlap, and lie beyond its end.
-fn without(size: u64, holes: &[Extent]) -> Vec<Extent> {
-    let mut holes: Vec<Extent> = holes.to_vec();
-    holes.sort();
-    let (mut left, mut at) = (Vec::new(), 0);
-    for hole in holes {
-        let start = hole.start.min(size);
-        if start > at {
-            left.push(Extent { start: at, length: start - at });
-        }
-        at = at.max(hole.start.saturating_add(hole.length).min(size));
-    }
-    if at < size {
-        left.push(Extent { start: at, length: size - at });
-    }
-    left
-}
-
 impl Layout {
     /// Cuts what was read, whole sectors, into what is the device's own and what is not.
     pub fn cut(&self, windows: &[Extent], sector: u64) -> Vec<(Extent, Kind)> {
         let sector = sector.max(1);
         let inward = |own: &Extent| {
             let start = own.start.checked_next_multiple_of(sector)?;
-            let end = own.start.saturating_add(own.length);
+            let end = own.end();
             (end - end % sector).checked_sub(start).map(|length| Extent { start, length })
         };
         let own: Vec<Extent> = self.own.iter().filter_map(inward).collect();
         let mut cut = Vec::new();
         for window in windows {
-            let end = window.start.saturating_add(window.length);
+            let end = window.end();
             let mut at = window.start;
             while at < end {
                 let inside = own.iter().find(|own| (own.start..own.start + own.length).contains(&at));

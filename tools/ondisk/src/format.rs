@@ -72,6 +72,35 @@ pub struct Extent {
     pub length: u64,
 }
 
+impl Extent {
+    /// Where what comes behind it begins.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(self.length)
+    }
+
+    pub fn covers(&self, inner: &Extent) -> bool {
+        self.start <= inner.start && inner.end() <= self.end()
+    }
+
+    /// What is left of it without these, which may overlap, and lie beyond it.
+    pub fn without(&self, holes: &[Extent]) -> Vec<Extent> {
+        let mut holes: Vec<Extent> = holes.to_vec();
+        holes.sort();
+        let (mut left, mut at, end) = (Vec::new(), self.start, self.end());
+        for hole in holes {
+            let start = hole.start.min(end);
+            if start > at {
+                left.push(Extent { start: at, length: start - at });
+            }
+            at = at.max(hole.end().min(end));
+        }
+        if at < end {
+            left.push(Extent { start: at, length: end - at });
+        }
+        left
+    }
+}
+
 /// One thing found on a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Signature {

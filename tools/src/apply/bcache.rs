@@ -1,34 +1,30 @@
 //! bcache, to which only overlays are ever shown: it writes to what it registers, and an overlay that fills fails instead
 //! of hanging.
 
+use super::common::{patiently, the_kernel_says};
 use super::{Made, guard};
 use anyhow::{Context as _, bail, ensure};
 use host::bcache;
 use host::kmsg::Kmsg;
 use host::{Act, Root};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Its threads end one after the other, and then its device goes.
 const PATIENCE: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(50);
-/// Most lines of the kernel's that are repeated.
-const TELLING: usize = 3;
 
 pub fn register(act: &Act, root: &Root, device: &str) -> anyhow::Result<Made> {
     let name = name(device)?;
     ensure!(!bcache::is_registered(root, &name), "{device} is registered already");
     let mut said = Kmsg::now().ok();
     let written = bcache::register(act, root, device).with_context(|| format!("show {device} to bcache"));
-    let lines = said.as_mut().map(Kmsg::lines).unwrap_or_default();
-    let mut lines: Vec<String> = lines.into_iter().filter(|line| line.contains("bcache")).collect();
-    lines.drain(..lines.len().saturating_sub(TELLING));
+    let says = the_kernel_says(said.as_mut(), |line| line.contains("bcache"));
     // A cache whose journal cannot be read is let go of again, and the write succeeds.
     match written {
         Ok(()) if bcache::is_registered(root, &name) => Ok(Made::Done),
-        Ok(()) => bail!("bcache did not take {device}; the kernel says: {}", lines.join("; ")),
-        Err(error) if lines.is_empty() => Err(error),
-        Err(error) => bail!("{error:#}; the kernel says: {}", lines.join("; ")),
+        Ok(()) => bail!("bcache did not take {device}{says}"),
+        Err(error) if says.is_empty() => Err(error),
+        Err(error) => bail!("{error:#}{says}"),
     }
 }
 
@@ -49,11 +45,12 @@ pub fn stop(act: &Act, root: &Root, device: &str) -> anyhow::Result<Made> {
         return Ok(Made::Done);
     }
     bcache::stop(act, root, &name).with_context(|| format!("stop bcache on {device}"))?;
-    let until = Instant::now() + PATIENCE;
-    while bcache::is_registered(root, &name) {
-        ensure!(Instant::now() < until, "bcache does not let go of {device}: lsof shows who uses it");
-        std::thread::sleep(PAUSE);
-    }
+    let left = || match bcache::is_registered(root, &name) {
+        true => Err(()),
+        false => Ok(()),
+    };
+    let is_gone = patiently(PATIENCE, |()| true, left).is_ok();
+    ensure!(is_gone, "bcache does not let go of {device}: lsof shows who uses it");
     Ok(Made::Done)
 }
 

@@ -4,17 +4,17 @@
 //! uses it; devd, which makes the same link of every mapped device, comes a moment later.
 
 use super::Made;
+use super::common::{as_they_were, patiently};
 use anyhow::{Context as _, bail, ensure};
 use host::sys::dm::{self, Target};
 use host::{Act, Root};
 use model::plan::{DmLower, DmTarget};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Whoever looks at a device that is about to go (devd's workers) has it open for moments.
 const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(50);
 
 pub fn create(
     _act: &Act,
@@ -26,7 +26,7 @@ pub fn create(
     on: &[DmLower],
 ) -> anyhow::Result<Made> {
     ensure!(!name.is_empty() && !name.contains('/'), "{name:?} is no name of a mapped device");
-    as_they_were(root, on)?;
+    as_they_were(root, on, "rescue status")?;
     let numbers = match dm::create(name, uuid) {
         Ok(numbers) => numbers,
         Err(error) if error.kind() == ErrorKind::ResourceBusy => {
@@ -55,18 +55,11 @@ pub fn create(
 }
 
 pub fn remove(_act: &Act, name: &str) -> anyhow::Result<Made> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match dm::remove(name) {
-            Ok(()) => break,
-            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < until => {
-                std::thread::sleep(PAUSE);
-            }
-            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-                bail!("{} is in use: lsof {0} shows by whom", place(name).display())
-            }
-            Err(error) => return Err(error).with_context(|| format!("remove the mapped device {name}")),
+    match patiently(PATIENCE, is_busy, || dm::remove(name)) {
+        Err(error) if is_busy(&error) => {
+            bail!("{} is in use: lsof {0} shows by whom", place(name).display())
         }
+        removed => removed.with_context(|| format!("remove the mapped device {name}"))?,
     }
     // A node of libdevmapper's, or a link; devd may have been faster.
     forget(&place(name))?;
@@ -80,6 +73,10 @@ pub fn remove(_act: &Act, name: &str) -> anyhow::Result<Made> {
         }
     }
     Ok(Made::Done)
+}
+
+fn is_busy(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::ResourceBusy
 }
 
 /// RAID of device mapper is kept from resyncing and rebuilding (raid_message in drivers/md/dm-raid.c).
@@ -119,17 +116,4 @@ fn link(name: &str, minor: u32) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other.with_context(|| format!("link {} to {target}", place.display())),
     }
-}
-
-/// Another disk may have come under the same name since the plan was made.
-fn as_they_were(root: &Root, on: &[DmLower]) -> anyhow::Result<()> {
-    let facts = host::sysfs::facts(root);
-    for lower in on {
-        let block = facts.blocks.iter().find(|block| block.path() == lower.path);
-        let block = block.with_context(|| format!("{} is gone", lower.path))?;
-        let same = (block.major, block.minor, block.diskseq, block.size)
-            == (lower.major, lower.minor, lower.diskseq, lower.size);
-        ensure!(same, "{} is not what it was a moment ago: look again with rescue status", lower.path);
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 //! deadline; whatever does not end as it should is taken apart again.
 
 use super::Made;
+use super::common::{ask, patiently, the_kernel_says};
 use crate::report::{notice, without_errno};
 use anyhow::{Context as _, bail, ensure};
 use contract::facts::Block;
@@ -26,7 +27,6 @@ const GOING: Duration = Duration::from_secs(2);
 /// Time for whoever has a written array open to close it: devd looks at one as soon as a writer closed it, and the kernel
 /// refuses for as long (drivers/md/md.c: mddev_set_closing_and_sync_blockdev). mdadm waits as long.
 const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(50);
 /// The `metadata_version` of an array that is read past its superblocks. External: should somebody make it writable by
 /// hand, a write would wait for ever rather than be made behind their backs.
 const BARE: &str = "external:lifeboat";
@@ -206,14 +206,11 @@ impl<'a> Array<'a> {
 
     /// Ends writing: to a state that the kernel allows only while nobody has the array open.
     fn quieten(&self, state: &str) -> anyhow::Result<()> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match self.write("array_state", state, None) {
-                Err(error) if error.is::<Busy>() && Instant::now() < until => std::thread::sleep(PAUSE),
-                Err(error) => return Err(error),
-                Ok(()) => return Ok(()),
-            }
-        }
+        patiently(
+            PATIENCE,
+            |error: &anyhow::Error| error.is::<Busy>(),
+            || self.write("array_state", state, None),
+        )
     }
 
     /// Writes an attribute by a worker, and says in a person's words why it could not.
@@ -225,7 +222,7 @@ impl<'a> Array<'a> {
         };
         let path = member.map_or(self.device, |member| &member.path).to_string();
         let job = Job { diskseq: member.and_then(|member| member.diskseq), path, request };
-        match one::<()>(self.root, job) {
+        match ask::<()>(self.root, job, DEADLINE) {
             Outcome::Done(()) => Ok(()),
             Outcome::Failed(why) => Err(explained(&without_errno(&why), self.device)),
             Outcome::Hung(why) => bail!("{why}"),
@@ -237,13 +234,8 @@ impl<'a> Array<'a> {
         let facts = host::sysfs::facts(root);
         let Some(block) = facts.blocks.iter().find(|block| block.path() == self.device) else { return };
         // Whoever looks next says what is wrong with it.
-        let _ = one::<DiskReport>(root, examine(block));
+        let _ = ask::<DiskReport>(root, examine(block), DEADLINE);
     }
-}
-
-fn one<T: serde::de::DeserializeOwned>(root: &Root, job: Job) -> Outcome<T> {
-    let outcome = Pool::of(root.clone(), SELF).run::<T>(&[job], DEADLINE).pop();
-    outcome.unwrap_or_else(|| Outcome::Failed("not asked".to_string()))
 }
 
 fn examine(block: &Block) -> Job {
@@ -310,15 +302,10 @@ fn as_they_were(root: &Root, start: &MdStart) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Most lines of the kernel's that are repeated.
-const TELLING: usize = 3;
-
 /// With what the kernel said about it, but for the lines that only say that it failed.
 fn with_reason(error: anyhow::Error, said: Option<&mut Kmsg>) -> anyhow::Error {
-    let lines = said.map(Kmsg::lines).unwrap_or_default();
-    let mut lines: Vec<String> = lines.into_iter().filter(|line| is_reason(line)).collect();
-    lines.drain(..lines.len().saturating_sub(TELLING));
-    if lines.is_empty() { error } else { anyhow::anyhow!("{error:#}; the kernel says: {}", lines.join("; ")) }
+    let says = the_kernel_says(said, is_reason);
+    if says.is_empty() { error } else { anyhow::anyhow!("{error:#}{says}") }
 }
 
 fn is_reason(line: &str) -> bool {

@@ -6,6 +6,7 @@
 
 mod bcache;
 pub mod call;
+mod common;
 mod dm;
 mod guard;
 mod loopdev;

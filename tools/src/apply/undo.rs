@@ -2,6 +2,7 @@
 //! that cannot be saved is named, and stops nobody but an undo, which has to be undone itself.
 
 use super::Made;
+use super::common::{as_they_were, ask};
 use crate::report::{notice, without_errno};
 use crate::undo::{EACH, Kept, Missed, Saved, Store, digest, remove};
 use anyhow::{Context as _, bail, ensure};
@@ -178,23 +179,18 @@ pub fn put_back(
     (from, window, sha256): (&str, Extent, &str),
     on: &DmLower,
 ) -> anyhow::Result<Made> {
-    let facts = host::sysfs::facts(root);
-    let block = facts.blocks.iter().find(|block| block.path() == path);
-    let block = block.with_context(|| format!("{path} is gone"))?;
-    let same =
-        (block.major, block.minor, block.diskseq, block.size) == (on.major, on.minor, on.diskseq, on.size);
-    ensure!(same, "{path} is not what it was a moment ago: look again with rescue undo");
+    ensure!(on.path == path, "{path} is to be written, and {} was looked at", on.path);
+    as_they_were(root, std::slice::from_ref(on), "rescue undo")?;
     let file = File::open(from).with_context(|| format!("open {from}"))?;
     let extent = ondisk::Extent { start: window.start, length: window.length };
     let sum = digest(&file, extent).with_context(|| format!("read {from}"))?;
     ensure!(sum == sha256, "{from} is not what was saved");
     let request =
-        WorkerRequest::PutBack { path: path.to_string(), size: block.size, from: from.to_string(), window };
-    let job = Job { diskseq: block.diskseq, path: path.to_string(), request };
-    match Pool::of(root.clone(), SELF).run::<()>(&[job], DEADLINE).pop() {
-        Some(Outcome::Done(())) => Ok(Made::Done),
-        Some(Outcome::Failed(why)) => bail!("{}", without_errno(&why)),
-        Some(Outcome::Hung(why)) => bail!("{why}"),
-        None => bail!("{path} was not asked"),
+        WorkerRequest::PutBack { path: path.to_string(), size: on.size, from: from.to_string(), window };
+    let job = Job { diskseq: on.diskseq, path: path.to_string(), request };
+    match ask::<()>(root, job, DEADLINE) {
+        Outcome::Done(()) => Ok(Made::Done),
+        Outcome::Failed(why) => bail!("{}", without_errno(&why)),
+        Outcome::Hung(why) => bail!("{why}"),
     }
 }

@@ -293,10 +293,7 @@ fn compared_to(
     let may = file_systems || kept.report.signatures.is_empty();
     let state = |window: &Window| {
         let extent = window.extent();
-        let is_read = kept
-            .windows
-            .iter()
-            .any(|one| one.start <= extent.start && extent.start + extent.length <= one.start + one.length);
+        let is_read = kept.windows.iter().any(|one| one.covers(&extent));
         let now = match digest(file, extent) {
             Ok(sum) if is_read && sum == window.sha256 => Now::Same,
             Ok(_) if is_read && (window.kind != Kind::FileSystem || may) => Now::Differs,
@@ -305,19 +302,12 @@ fn compared_to(
         };
         State { window: window.clone(), now }
     };
-    let on = DmLower {
-        path: block.path(),
-        major: block.major,
-        minor: block.minor,
-        diskseq: block.diskseq,
-        size: block.size,
-    };
     Compared {
         path: saved.identity.path.clone(),
         now: block.path(),
         what: saved.what.clone(),
         windows: saved.windows.iter().filter(|window| window.kind != Kind::Content).map(state).collect(),
-        on: Some(on),
+        on: Some(DmLower::of(block.path(), block)),
         file: place.join(&saved.file).to_string_lossy().into_owned(),
     }
 }
