@@ -147,6 +147,17 @@ pub enum State {
 }
 
 impl State {
+    /// For a screen; `otherwise`: what is neither running nor to be started.
+    pub fn words(self, read_only: bool, copy: bool, otherwise: &str) -> String {
+        let mode = if read_only { "read-only" } else { "read-write" };
+        let copy = if copy { " copy" } else { "" };
+        match self {
+            State::Started | State::ToStart => format!("{mode}{copy}"),
+            State::Running => format!("{mode}{copy}, as before"),
+            State::Refused | State::Failed => otherwise.to_string(),
+        }
+    }
+
     pub fn is_well(self) -> bool {
         match self {
             State::Started | State::Running | State::ToStart => true,
@@ -693,13 +704,7 @@ fn screen(lines: &[Line]) -> String {
     let rows: Vec<Vec<String>> = lines
         .iter()
         .map(|line| {
-            let mode = if line.read_only { "read-only" } else { "read-write" };
-            let copy = if line.copy { " copy" } else { "" };
-            let state = match line.state {
-                State::Started | State::ToStart => format!("{mode}{copy}"),
-                State::Running => format!("{mode}{copy}, as before"),
-                State::Refused | State::Failed => "not started".to_string(),
-            };
+            let state = line.state.words(line.read_only, line.copy, "not started");
             vec![
                 line.device.as_ref().map_or("-".to_string(), |device| Untrusted(device).to_string()),
                 Untrusted(&line.level).to_string(),

@@ -477,13 +477,7 @@ pub fn screen(lines: &[GroupLine]) -> String {
     for line in lines {
         let group = if line.name.is_empty() { &line.uuid } else { &line.name };
         for volume in &line.volumes {
-            let mode = if volume.read_only { "read-only" } else { "read-write" };
-            let copy = if volume.copy { " copy" } else { "" };
-            let state = match volume.state {
-                State::Started | State::ToStart => format!("{mode}{copy}"),
-                State::Running => format!("{mode}{copy}, as before"),
-                State::Refused | State::Failed => "not active".to_string(),
-            };
+            let state = volume.state.words(volume.read_only, volume.copy, "not active");
             let name = if line.name.is_empty() { group.clone() } else { volume.path.clone() };
             let pvs = format!("{}/{}", line.present, line.wanted);
             let [name, kind] = [&name, &volume.kind].map(|text| Untrusted(text).to_string());

@@ -185,13 +185,7 @@ fn means(storage: &Storage, backing: &Backing, text: &str) -> bool {
 pub fn screen<'a>(lines: impl Iterator<Item = &'a CacheLine>) -> String {
     let rows: Vec<Vec<String>> = lines
         .map(|line| {
-            let mode = if line.read_only { "read-only" } else { "read-write" };
-            let copy = if line.copy { " copy" } else { "" };
-            let state = match line.state {
-                State::Started | State::ToStart => format!("{mode}{copy}"),
-                State::Running => format!("{mode}{copy}, as before"),
-                State::Refused | State::Failed => "not started".to_string(),
-            };
+            let state = line.state.words(line.read_only, line.copy, "not started");
             let device = line.device.as_deref().unwrap_or("-");
             vec![Untrusted(device).to_string(), Untrusted(&line.backing).to_string(), state]
         })
