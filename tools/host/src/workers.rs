@@ -177,11 +177,13 @@ impl Pool {
     fn spawn(&self) -> io::Result<Worker> {
         let (near, far) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        if let Start::Copy(work) = &self.start
+            && let Some(pid) = process::copy(&far, *work)?
+        {
+            return Ok(Worker { pid, socket: near.into() });
+        }
         let argv: Vec<&str> = match &self.start {
-            Start::Copy(work) if process::has_one_thread() => {
-                return Ok(Worker { pid: process::copy(&far, *work)?, socket: near.into() });
-            }
-            // A call that hangs (host::call) has left a thread behind, which a copy would lack.
+            // A call that hangs (host::call) has left a thread behind.
             Start::Copy(_) => SELF.to_vec(),
             Start::Program(argv) => argv.iter().map(String::as_str).collect(),
         };

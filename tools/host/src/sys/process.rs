@@ -130,16 +130,12 @@ pub fn null() -> io::Result<File> {
     File::options().read(true).write(true).open("/dev/null")
 }
 
-/// Whether this process has no second thread at this moment (proc_pid_task(5)).
-pub fn has_one_thread() -> bool {
-    std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
-}
-
 /// fork(2): a copy of this process that does `work` and ends. Of its descriptors it has `socket` as 0, /dev/null as 1 and
-/// 2, and no other: whatever it waits for, it holds nothing of ours open.
-pub fn copy(socket: &OwnedFd, work: fn()) -> io::Result<i32> {
-    if !has_one_thread() {
-        return Err(io::Error::other("a process with threads cannot be copied"));
+/// 2, and no other: whatever it waits for, it holds nothing of ours open. `None`: there is, or may be, a second thread,
+/// which a copy would lack (proc_pid_task(5)).
+pub fn copy(socket: &OwnedFd, work: fn()) -> io::Result<Option<i32>> {
+    if !std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1) {
+        return Ok(None);
     }
     let null = null()?;
     // SAFETY: there is no other thread that could hold a lock, so the copy may do what this process may.
@@ -158,7 +154,7 @@ pub fn copy(socket: &OwnedFd, work: fn()) -> io::Result<i32> {
             // SAFETY: ends the process, and nothing of it runs before: what is buffered is the original's to write.
             unsafe { libc::_exit(i32::from(!done)) }
         }
-        pid => Ok(pid),
+        pid => Ok(Some(pid)),
     }
 }
 
