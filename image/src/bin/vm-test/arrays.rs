@@ -120,12 +120,7 @@ pub fn hotplug(bench: &Bench) -> Result<()> {
             ensure!(!left.contains("over-") && !left.contains("lifeboat/overlay"), "find no overlay: {left}");
             Ok(())
         });
-        // Whatever happened: the next set finds an empty machine.
-        unplug(&mut vm, &ssh, &disks)?;
-        bench.check(&format!("every byte of {set} is what it was"), || {
-            ensure!(hashes(&disks)? == before, "keep the SHA-256 of each disk");
-            Ok(())
-        });
+        take_away(bench, &mut vm, &ssh, (set, &disks, &before))?;
     }
     Ok(())
 }
@@ -274,6 +269,30 @@ pub fn asked(bench: &Bench) -> Result<()> {
         holds(&answer.stderr, &["no current member for slot 1 of 3; it may be on /dev/vd"])?;
         holds(&ssh.ok("cat /proc/mdstat")?, &["md41 : active (read-only)", "[3/2] [U_U]"])
     });
+    Ok(())
+}
+
+/// Whatever happened: the next set finds an empty machine, and this one is as it was.
+pub fn take_away(
+    bench: &Bench,
+    vm: &mut Vm<'_>,
+    ssh: &Ssh,
+    (label, disks, before): (&str, &[Disk], &[String]),
+) -> Result<()> {
+    unplug(vm, ssh, disks)?;
+    bench.check(&format!("every byte of {label} is what it was"), || {
+        ensure!(hashes(disks)? == before, "keep the SHA-256 of each disk");
+        Ok(())
+    });
+    Ok(())
+}
+
+/// What the builder put into a file system with /known, /random and its SHA-256 in /sum is all there.
+pub fn is_whole(ssh: &Ssh, device: &str, known: &str) -> Result<()> {
+    let read = "cat /mnt/known /mnt/sum && sha256sum < /mnt/random";
+    let text = ssh.ok(&format!("mount -o ro {device} /mnt && {read}; umount /mnt"))?;
+    let lines: Vec<&str> = text.lines().collect();
+    ensure!(lines.len() == 3 && lines[0] == known && lines[1] == lines[2], "read what was written: {text}");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! What bcache caches: read without its cache where that holds nothing of it, from overlays of both where it does, and
 //! not at all where it does and is gone. Fixtures: `image/src/fixtures/bcache.rs`.
 
-use crate::arrays::{hashes, plug_in, unplug};
+use crate::arrays::{hashes, is_whole, plug_in, take_away};
 use crate::bench::{Bench, holds};
 use crate::disks::set;
 use anyhow::{Result, ensure};
@@ -30,20 +30,7 @@ fn with(bench: &Bench, vm: &mut Vm<'_>, ssh: &Ssh, name: &str, case: fn(&Bench, 
         ensure!(left.trim_end().ends_with('0'), "see no set: {left}");
         Ok(())
     });
-    unplug(vm, ssh, &disks)?;
-    bench.check(&format!("every byte of {name} is what it was"), || {
-        ensure!(hashes(&disks)? == before, "keep the SHA-256 of each disk");
-        Ok(())
-    });
-    Ok(())
-}
-
-fn sums(ssh: &Ssh, device: &str, known: &str) -> Result<()> {
-    let read = "cat /mnt/known /mnt/sum && sha256sum < /mnt/random";
-    let text = ssh.ok(&format!("mount -o ro {device} /mnt && {read}; umount /mnt"))?;
-    let lines: Vec<&str> = text.lines().collect();
-    ensure!(lines.len() == 3 && lines[0] == known && lines[1] == lines[2], "read what was written: {text}");
-    Ok(())
+    take_away(bench, vm, ssh, (name, &disks, &before))
 }
 
 fn clean(bench: &Bench, ssh: &Ssh) {
@@ -53,7 +40,7 @@ fn clean(bench: &Bench, ssh: &Ssh) {
         holds(&text, &["/dev/mapper/bcache-sda", "/dev/sda", "read-only", "Next: mount -o ro"])?;
         ensure!(ssh.ok("blockdev --getro /dev/mapper/bcache-sda")?.trim() == "1", "see it read-only");
         ensure!(ssh.run("grep -q ^bcache /proc/modules")?.status != 0, "do without the module");
-        sums(ssh, "/dev/mapper/bcache-sda", "11")?;
+        is_whole(ssh, "/dev/mapper/bcache-sda", "11")?;
         holds(&ssh.ok("rescue assemble")?, &["as before"])
     });
 }
@@ -69,7 +56,7 @@ fn dirty(bench: &Bench, ssh: &Ssh) {
     });
     bench.check("it shows what was written, and nothing is written back", || {
         let device = ssh.ok("ls -d /dev/bcache[0-9]*")?;
-        sums(ssh, device.trim(), "22")?;
+        is_whole(ssh, device.trim(), "22")?;
         let held = ssh.ok("cat /sys/block/bcache*/bcache/writeback_running /sys/block/bcache*/ro")?;
         ensure!(held.split_whitespace().eq(["0", "1"]), "see it held: {held}");
         let refused = ssh.run(&format!("mount -o rw {} /mnt", device.trim()))?;

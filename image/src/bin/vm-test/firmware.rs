@@ -1,7 +1,7 @@
 //! Firmware RAID of the two kinds that mdadm knows: its volumes are started to be read, by our own reading of its metadata and
 //! without mdadm's process that would write it. Fixtures: `image/src/fixtures/firmware.rs`.
 
-use crate::arrays::{hashes, plug_in, unplug};
+use crate::arrays::{hashes, is_whole, plug_in, take_away};
 use crate::bench::{Bench, holds};
 use crate::disks::set;
 use anyhow::{Context as _, Result, ensure};
@@ -89,7 +89,7 @@ pub fn read(bench: &Bench) -> Result<()> {
         });
         for (volume, _) in case.volumes {
             bench.check(&format!("{volume} of {label} is read, every byte of it as it was written"), || {
-                sums(&ssh, &format!("/dev/md/{volume}"), volume)
+                is_whole(&ssh, &format!("/dev/md/{volume}"), volume)
             });
         }
         bench.check(&format!("{label} is written on an overlay alone"), || copy(&ssh, case.volumes[0].0));
@@ -108,20 +108,8 @@ pub fn read(bench: &Bench) -> Result<()> {
             ensure!(ssh.run("pidof mdmon")?.status != 0, "find no mdmon");
             Ok(())
         });
-        unplug(&mut vm, &ssh, &disks)?;
-        bench.check(&format!("every byte of {label} is what it was"), || {
-            ensure!(hashes(&disks)? == before, "keep the SHA-256 of each disk");
-            Ok(())
-        });
+        take_away(bench, &mut vm, &ssh, (&label, &disks, &before))?;
     }
-    Ok(())
-}
-
-fn sums(ssh: &Ssh, device: &str, volume: &str) -> Result<()> {
-    let read = "cat /mnt/known /mnt/sum && sha256sum < /mnt/random";
-    let text = ssh.ok(&format!("mount -o ro {device} /mnt && {read}; umount /mnt"))?;
-    let lines: Vec<&str> = text.lines().collect();
-    ensure!(lines.len() == 3 && lines[0] == volume && lines[1] == lines[2], "read what was written: {text}");
     Ok(())
 }
 
@@ -133,6 +121,6 @@ fn copy(ssh: &Ssh, volume: &str) -> Result<()> {
     let path = made.split_whitespace().find(|word| word.starts_with("/dev/mapper/over-md"));
     let path = path.with_context(|| format!("find the overlay: {made}"))?;
     ssh.ok(&format!("fsck -f -y {path} && mount {path} /mnt && touch /mnt/new && umount /mnt"))?;
-    sums(ssh, path, volume)?;
+    is_whole(ssh, path, volume)?;
     ssh.ok("rescue overlay --drop").map(drop)
 }

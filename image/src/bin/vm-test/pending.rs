@@ -1,7 +1,7 @@
 //! What LVM had begun when its machine stopped, and goes on with as soon as it is activated: a volume that is being moved, and a
 //! snapshot that is being merged. Both are read from copies in memory, where it may go on.
 
-use crate::arrays::{hashes, plug_in, unplug};
+use crate::arrays::{hashes, plug_in, take_away};
 use crate::bench::{Bench, holds};
 use crate::disks::set;
 use anyhow::{Result, ensure};
@@ -46,11 +46,7 @@ pub fn read(bench: &Bench) -> Result<()> {
             ensure!(left.trim() == "control", "see nothing left: {left}");
             Ok(())
         });
-        unplug(&mut vm, &ssh, &disks)?;
-        bench.check(&format!("every byte of {name} is what it was"), || {
-            ensure!(hashes(&disks)? == before, "keep the SHA-256 of each disk");
-            Ok(())
-        });
+        take_away(bench, &mut vm, &ssh, (name, &disks, &before))?;
     }
     Ok(())
 }
