@@ -15,8 +15,10 @@
 
 use host::Root;
 use host::modules::{Index, Probes};
+use host::sysfs;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, PipeWriter, Write};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -34,6 +36,9 @@ const RETRIES: &[Duration] = &[
     Duration::from_millis(250),
     Duration::from_secs(1),
 ];
+/// How long the next device of a bus waits for the one before it: drives are named in the order in which they are found,
+/// as the kernel does it by itself, and one that hangs keeps the others only for so long.
+const TURN: Duration = Duration::from_millis(250);
 /// Bytes; there may be a thousand of them.
 const BINDER_STACK: usize = 64 << 10;
 
@@ -56,6 +61,8 @@ struct State {
     queue: VecDeque<String>,
     /// Devices that wait for a module, and those that are being bound.
     binds: BTreeMap<Device, Bind>,
+    /// By bus: tells, by its end, that the last device of it was looked at.
+    turns: BTreeMap<String, Receiver<()>>,
     /// Asked for by name: not held back for its firmware.
     at_once: BTreeSet<String>,
     /// Aliases and names that were handled with this index; devices share them.
@@ -167,21 +174,30 @@ impl Loader {
         }
     }
 
-    /// Binds the devices that waited for an alias, each on a thread of its own: a disk that hangs holds
-    /// its driver for as long as it likes.
+    /// Binds the devices that waited for an alias, one after the other and each on a thread of its own: a disk that
+    /// hangs holds its driver for as long as it likes.
     fn bind_all(&self, alias: &str) {
         let mut state = self.state();
         let waiting = state.binds.iter_mut().filter(|(_, bind)| bind.alias == alias && bind.since.is_none());
-        let ready: Vec<Device> = waiting
+        let mut ready: Vec<Device> = waiting
             .map(|(device, bind)| {
                 bind.since = Some(Instant::now());
                 device.clone()
             })
             .collect();
+        ready.sort_by_cached_key(|device| (device.bus.clone(), sysfs::natural(&device.name)));
+        let turn = |device: &Device| {
+            let (looked_at, next) = mpsc::channel::<()>();
+            (looked_at, state.turns.insert(device.bus.clone(), next))
+        };
+        let turns: Vec<_> = ready.iter().map(turn).collect();
         drop(state);
-        for device in ready {
+        for (device, (looked_at, before)) in ready.into_iter().zip(turns) {
             let own = self.clone();
             let work = move || {
+                // Nothing is ever sent: it ends, or the time does.
+                let _ = before.map(|before| before.recv_timeout(TURN));
+                let mut looked_at = Some(looked_at);
                 let path = format!("/sys/bus/{}/drivers_probe", device.bus);
                 loop {
                     for pause in RETRIES {
@@ -193,6 +209,7 @@ impl Loader {
                             _ => break,
                         }
                     }
+                    drop(looked_at.take());
                     let mut state = own.state();
                     match state.binds.get_mut(&device).filter(|bind| bind.again) {
                         Some(bind) => (bind.since, bind.again) = (Some(Instant::now()), false),
@@ -430,6 +447,27 @@ mod tests {
                 std::thread::yield_now();
             }
         }
+    }
+
+    #[test]
+    fn devices_of_a_bus_are_bound_in_the_order_in_which_people_count() {
+        let (directory, loader) = machine();
+        let path = directory.path().join("sys/bus/virtio/drivers_probe");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        // Open on both sides: nobody waits for the other.
+        let mut read = fs::File::options().read(true).write(true).open(&path).unwrap();
+        let wanted = ["virtio1", "virtio2", "virtio9", "virtio10", "virtio11"];
+        for name in wanted.iter().rev() {
+            let bind = Bind { alias: "virtio:d2".to_string(), since: None, again: false };
+            let device = Device { bus: "virtio".to_string(), name: name.to_string() };
+            loader.state().binds.insert(device, bind);
+        }
+        loader.bind_all("virtio:d2");
+        let mut bytes = vec![0; wanted.concat().len()];
+        io::Read::read_exact(&mut read, &mut bytes).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), wanted.concat());
     }
 
     #[test]

@@ -144,7 +144,7 @@ fn position(block: &Block, order: &HashMap<String, usize>) -> (usize, Vec<(u64, 
 }
 
 /// `sdb` before `sdaa`, `md9` before `md127`: letters by their length first, digits by their value.
-fn natural(name: &str) -> Vec<(u64, String)> {
+pub fn natural(name: &str) -> Vec<(u64, String)> {
     let digits = |c: char| c.is_ascii_digit();
     let mut chunks = Vec::new();
     let mut rest = name;
