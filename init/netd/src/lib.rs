@@ -1,13 +1,17 @@
-//! The network bring-up: DHCPv4 on every wired NIC with carrier, all at once, renewed for as long as
-//! the machine is up. One thread, one wait. What it configured stays when it dies: addresses have
-//! their lease's lifetime in the kernel, and its next life takes up the leases that it wrote down.
-//! IPv6 is left to the kernel (router advertisements); its addresses are reported.
+//! The network bring-up. What is asked of the network is a plan (tools/network), by the boot parameters and by whoever asks
+//! later: interfaces are made and joined (links), addresses stated or leased (dhcp) on every wired NIC at once, and every
+//! address answers by its own gateway (routing). IPv6 by routers is the kernel's; netd mirrors its routers, and hears
+//! their name servers.
 //!
-//! An interface that belongs to another one is left to whoever made it so. Not yet: static, VLAN and
-//! bond configurations.
+//! One thread, one wait. What it configured stays when it dies: it is in the kernel, leases have their lifetime there,
+//! and its next life takes up the leases that it wrote down and compares the rest with its plan.
+//!
+//! Of an interface that is not in the plan and no card, and of a port of another one, it leaves everything as it is.
 
 mod arp;
 mod dhcp;
+mod links;
+mod loading;
 mod nics;
 mod params;
 mod routing;
@@ -21,30 +25,38 @@ use dhcp::machine::{Action, Client, Held, step};
 use dhcp::message::{CLIENT_PORT, SERVER_PORT, broadcast_packet, decode_packet};
 use host::Root;
 use host::sys::{netlink, packet};
+use links::{Adopted, Seen, Step};
+use loading::Loading;
+use network::{Ipv6, Plan};
 use nics::Nic;
-use params::Wishes;
-use routing::{Leased, Routing};
-use rtnl::Said;
+use routing::{Routing, Uplink};
+use rtnl::{Change, Given, RouterOption, Said};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Leases by MAC, for the next life of this process.
+/// Leases by MAC or name, for the next life of this process.
 const LEASES: &str = "/run/lifeboat/state/netd-leases.json";
 /// Largest packet of a link.
 const PACKET: usize = 65_536;
 /// Errnos of answers that mean "it is so already".
 const SO_ALREADY: &[i32] = &[3, 17, 99]; // ESRCH, EEXIST, EADDRNOTAVAIL
-/// What bringing up a link is called, before its name.
-const RAISE: &str = "bring up ";
-/// Between tries of that.
+/// Until a step that was refused is tried again: its firmware may come with a layer.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long an interface that was named is waited for, before its entry may be done with another one.
+const LATE: Duration = Duration::from_secs(10);
+/// How long answers to the probe of a stated address are listened for.
+const PROBE: Duration = Duration::from_secs(3);
+/// Descriptors that are waited for beside those of the links.
+const OWN: usize = 3;
 /// Problems kept in the state file.
 const PROBLEMS: usize = 16;
+/// Name servers and domains of one link's routers.
+const MOST_ADVERTISED: usize = 16;
 
 /// The service.
 pub fn main() -> ExitCode {
@@ -57,20 +69,43 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What a request to the kernel was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Dumps, one after the other: addresses mean something once the links are known.
+    Links,
+    Addresses,
+    Routers,
+    Step(Step),
+    /// Anything else, in words that complete "failed to".
+    Other(String),
+}
+
 struct Netd {
     root: Root,
-    wishes: Wishes,
+    plan: Plan,
+    adopted: Adopted,
     netlink: OwnedFd,
     control: OwnedFd,
+    loading: Loading,
     sequence: u32,
     /// What was asked, for the answer that says no.
-    asked: BTreeMap<u32, String>,
+    asked: BTreeMap<u32, Asked>,
+    /// Steps that were refused or had no effect, and when they are tried again.
+    refused: BTreeMap<Step, Duration>,
     nics: BTreeMap<u32, Nic>,
+    /// Interfaces that were brought up once.
+    raised: BTreeSet<u32>,
     /// Links that were named since all were asked for.
     listed: BTreeSet<u32>,
+    /// The interfaces that there were at the start are known.
+    is_counted: bool,
     applied: Routing,
     leases: BTreeMap<String, Held>,
-    leased: u64,
+    /// Links that got an address so far.
+    counted: u64,
+    /// When [`LATE`] is over.
+    late: Duration,
     problems: Vec<String>,
     published: Option<state::Netd>,
     resolver: String,
@@ -80,24 +115,35 @@ struct Netd {
 impl Netd {
     fn start() -> Result<Netd> {
         let root = Root::live()?;
-        let wishes = params::read(&host::params::read(&root));
-        let groups = rtnl::GROUP_LINK | rtnl::GROUP_IPV4_ADDRESS | rtnl::GROUP_IPV6_ADDRESS;
+        let plan = params::read(&host::params::read(&root));
+        let groups = rtnl::GROUP_LINK
+            | rtnl::GROUP_IPV4_ADDRESS
+            | rtnl::GROUP_IPV6_ADDRESS
+            | rtnl::GROUP_IPV6_ROUTE
+            | rtnl::GROUP_IPV6_FLAGS
+            | rtnl::GROUP_ROUTER_OPTION;
         let netlink = netlink::socket(groups).context("open a route netlink socket")?;
         let control = host::ask::listen("netd").context("listen for questions")?;
         let leases = std::fs::read(LEASES).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let mut netd = Netd {
             root,
-            problems: wishes.problems.clone(),
-            wishes,
+            problems: plan.problems.clone(),
+            plan,
+            adopted: Adopted::new(),
             netlink,
             control,
+            loading: Loading::new().context("make a pipe")?,
             sequence: 0,
             asked: BTreeMap::new(),
+            refused: BTreeMap::new(),
             nics: BTreeMap::new(),
+            raised: BTreeSet::new(),
             listed: BTreeSet::new(),
+            is_counted: false,
             applied: Routing::default(),
             leases: leases.unwrap_or_default(),
-            leased: 0,
+            counted: 0,
+            late: now() + LATE,
             published: None,
             resolver: String::new(),
             hostname: String::new(),
@@ -106,14 +152,16 @@ impl Netd {
             host::events::tell(&Event::warning(problem));
         }
         // lo is always the first.
-        netd.ask("bring up lo", |sequence| rtnl::link_up(sequence, 1, None));
+        netd.ask(Asked::Other("bring up lo".to_string()), |sequence| {
+            rtnl::change_link(sequence, 1, &Change::Up)
+        });
         netd.list_links();
         Ok(netd)
     }
 
     fn list_links(&mut self) {
         self.listed.clear();
-        self.ask("list the links", rtnl::dump_links);
+        self.ask(Asked::Links, rtnl::dump_links);
     }
 
     fn run(&mut self) -> Result<()> {
@@ -124,16 +172,11 @@ impl Netd {
                 host::events::tell(&Event::Ready { service: "netd".to_string() });
                 ready = true;
             }
-            let wake = |nic: &Nic| {
-                let client = nic.client.as_ref().map(|client| client.wake());
-                client.into_iter().chain(nic.retry).min()
-            };
-            let due = self.nics.values().filter_map(wake).min();
-            let timeout = due.filter(|due| *due < Duration::MAX).map(|due| due.saturating_sub(now()));
+            let timeout = self.due().map(|due| due.saturating_sub(now()));
             let timeout = timeout
                 .map(|t| Timespec { tv_sec: t.as_secs().cast_signed(), tv_nsec: t.subsec_nanos().into() });
-            let mut fds =
-                vec![PollFd::new(&self.netlink, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
+            let own: [&OwnedFd; OWN] = [&self.netlink, &self.control, &self.loading.waker];
+            let mut fds: Vec<PollFd<'_>> = own.into_iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
             let of = |socket: fn(&Nic) -> &Option<OwnedFd>| {
                 self.nics.iter().filter_map(move |(index, nic)| Some((*index, socket(nic).as_ref()?)))
             };
@@ -156,36 +199,64 @@ impl Netd {
             if woken[1] {
                 self.answer();
             }
+            for problem in self.loading.heard(now()) {
+                self.problem(problem);
+            }
             for (position, (index, is_arp)) in sockets.into_iter().enumerate() {
-                if woken[position + 2] {
+                if woken[position + OWN] {
                     if is_arp { self.receive_arp(index) } else { self.receive(index) }
                 }
             }
-            let due: Vec<u32> = self
-                .nics
-                .iter()
-                .filter(|(_, nic)| nic.client.as_ref().is_some_and(|client| client.wake() <= now()))
-                .map(|(index, _)| *index)
-                .collect();
-            let is_due = |nic: &Nic| nic.retry.is_some_and(|time| time <= now());
-            let again: Vec<u32> =
-                self.nics.iter().filter(|(_, nic)| is_due(nic)).map(|(index, _)| *index).collect();
-            for index in again {
-                self.raise(index);
+            self.tick();
+        }
+    }
+
+    /// When there is something to do without being woken.
+    fn due(&self) -> Option<Duration> {
+        let now = now();
+        let client = |nic: &Nic| nic.client.as_ref().map(|client| client.wake());
+        let probe = |nic: &Nic| nic.probing.map(|(_, until)| until);
+        let ends = |nic: &Nic| {
+            let ends = nic.servers.iter().map(|(_, end)| end).chain(nic.search.iter().map(|(_, end)| end));
+            ends.filter(|end| **end > now).min().copied()
+        };
+        let of_nics = self.nics.values().flat_map(|nic| [client(nic), probe(nic), ends(nic)]).flatten();
+        let late = Some(self.late).filter(|late| *late > now);
+        let refused = self.refused.values().copied();
+        let due = of_nics.chain(late).chain(refused).chain(self.loading.due()).min();
+        due.filter(|due| *due < Duration::MAX)
+    }
+
+    /// What is due now.
+    fn tick(&mut self) {
+        let now = now();
+        self.refused.retain(|_, time| *time > now);
+        for nic in self.nics.values_mut() {
+            if nic.probing.is_some_and(|(_, until)| until <= now) {
+                nic.probing = None;
+                nic.arp =
+                    nic.arp.take().filter(|_| nic.client.as_ref().is_some_and(|c| c.probing().is_some()));
             }
-            for index in due {
-                self.step(index, dhcp::machine::Event::Timer);
-            }
+        }
+        let is_due = |nic: &Nic| nic.client.as_ref().is_some_and(|client| client.wake() <= now);
+        let due: Vec<u32> =
+            self.nics.iter().filter(|(_, nic)| is_due(nic)).map(|(index, _)| *index).collect();
+        for index in due {
+            self.step(index, dhcp::machine::Event::Timer);
         }
     }
 
     /// Sends a request to the kernel; its answer comes by [`Netd::hear`].
-    fn ask(&mut self, what: &str, message: impl FnOnce(u32) -> Vec<u8>) {
+    fn ask(&mut self, what: Asked, message: impl FnOnce(u32) -> Vec<u8>) {
         self.sequence += 1;
         match netlink::send(&self.netlink, &message(self.sequence)) {
-            Ok(()) => drop(self.asked.insert(self.sequence, what.to_string())),
-            Err(error) => self.problem(format!("{what}: {error}")),
+            Ok(()) => drop(self.asked.insert(self.sequence, what)),
+            Err(error) => self.problem(format!("{}: {error}", words(&what))),
         }
+    }
+
+    fn other(&mut self, what: String, message: impl FnOnce(u32) -> Vec<u8>) {
+        self.ask(Asked::Other(what), message);
     }
 
     fn problem(&mut self, text: String) {
@@ -210,6 +281,7 @@ impl Netd {
                 Ok(None) => return Ok(()),
                 // Events were lost: look at everything again.
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                    self.asked.clear();
                     self.list_links();
                 }
                 Err(error) => return Err(error).context("hear the kernel"),
@@ -224,95 +296,327 @@ impl Netd {
                 self.link(link);
             }
             Said::LinkGone(index) => {
+                self.raised.remove(&index);
+                self.adopted.retain(|_, adopted| *adopted != index);
                 if let Some(nic) = self.nics.remove(&index) {
                     host::log!("{} is gone", nic.link.name);
                 }
             }
-            Said::Address(address) => {
-                if let Some(nic) = self.nics.get_mut(&address.link) {
-                    nic.addresses.retain(|(known, _)| *known != address.address);
-                    if address.global && address.address.is_ipv6() {
-                        nic.addresses.push((address.address, address.prefix));
-                    }
-                }
-            }
+            Said::Address(address) => self.address(address),
             Said::AddressGone(address) => {
                 if let Some(nic) = self.nics.get_mut(&address.link) {
                     nic.addresses.retain(|(known, _)| *known != address.address);
                 }
             }
-            Said::Answer { sequence, errno } => match self.asked.remove(&sequence) {
-                // A dump of one kind at a time: addresses mean something once the links are known.
-                Some(what) if what == "list the links" => {
-                    // Those whose going was lost.
-                    let listed = std::mem::take(&mut self.listed);
-                    self.nics.retain(|index, _| listed.contains(index));
-                    self.ask("list the addresses", rtnl::dump_addresses)
+            Said::Advertised(index, advertised) => {
+                if let Some(nic) = self.nics.get_mut(&index) {
+                    nic.advertised = advertised;
                 }
-                Some(what) if errno != 0 && !SO_ALREADY.contains(&errno) => {
-                    let raised = what.strip_prefix(RAISE);
-                    let nic = self.nics.values_mut().find(|nic| raised == Some(nic.link.name.as_str()));
-                    if let Some(nic) = nic {
-                        nic.retry = Some(now() + RETRY); // its firmware may come with a layer
+            }
+            Said::RouterOption(index, option) => self.router_option(index, option),
+            Said::Router(index, router) => {
+                if let Some(nic) = self.nics.get_mut(&index)
+                    && !nic.routers.contains(&router)
+                    && nic.routers.len() < MOST_ADVERTISED
+                {
+                    nic.routers.push(router);
+                }
+            }
+            Said::RouterGone(index, router) => {
+                if let Some(nic) = self.nics.get_mut(&index) {
+                    nic.routers.retain(|known| *known != router);
+                }
+            }
+            Said::Answer { sequence, errno } => self.answered(sequence, errno),
+        }
+    }
+
+    fn answered(&mut self, sequence: u32, errno: i32) {
+        match self.asked.remove(&sequence) {
+            Some(Asked::Links) => {
+                // Those whose going was lost.
+                let listed = std::mem::take(&mut self.listed);
+                self.nics.retain(|index, _| listed.contains(index));
+                self.is_counted = true;
+                self.ask(Asked::Addresses, rtnl::dump_addresses);
+            }
+            Some(Asked::Addresses) => self.ask(Asked::Routers, rtnl::dump_ipv6_routes),
+            Some(what) if errno != 0 && !SO_ALREADY.contains(&errno) => {
+                if let Asked::Step(step) = &what {
+                    if let Step::Change { link, change: Change::Up, .. } = step {
+                        self.raised.remove(link);
                     }
-                    self.problem(format!("{what}: {}", std::io::Error::from_raw_os_error(errno)));
+                    self.refused.insert(step.clone(), now() + RETRY);
                 }
-                _ => {}
-            },
+                self.problem(format!("{}: {}", words(&what), std::io::Error::from_raw_os_error(errno)));
+            }
+            Some(Asked::Routers | Asked::Step(_) | Asked::Other(_)) | None => {}
         }
     }
 
     fn link(&mut self, link: rtnl::Link) {
         let index = link.index;
-        let had_carrier = self.nics.get(&index).is_some_and(|nic| nic.link.carrier);
+        let (had_carrier, was_up) =
+            self.nics.get(&index).map_or((false, false), |nic| (nic.link.carrier, nic.link.up));
         match self.nics.get_mut(&index) {
             Some(nic) => nic.link = link,
             None => {
-                let Some(nic) = Nic::new(link, &self.root, &self.wishes) else { return };
-                host::log!("{} ({}, {})", nic.link.name, nic.mac_text(), nic.driver);
+                let Some(nic) = Nic::new(link, &self.root) else { return };
+                let driver = if nic.driver.is_empty() { &nic.link.kind } else { &nic.driver };
+                host::log!("{} ({}, {driver})", nic.link.name, nic.mac());
                 self.nics.insert(index, nic);
             }
         }
         let nic = &self.nics[&index]; // found or inserted above
-        if nic.link.enslaved {
-            return self.leave(index);
-        }
-        if !nic.wanted {
-            return;
-        }
-        if !nic.link.up {
-            if !nic.raised {
-                self.raise(index);
+        let (up, carrier) = (nic.link.up, nic.link.carrier);
+        if was_up && !up {
+            // The kernel drops IPv6 addresses and all routes with it.
+            if let Some(nic) = self.nics.get_mut(&index) {
+                nic.given.retain(|given| given.address.is_ipv4());
+                nic.routers.clear();
             }
-            return;
         }
-        let (carrier, asking) = (nic.link.carrier, nic.client.is_some());
-        if carrier && !asking {
-            self.begin(index);
-        } else if carrier && !had_carrier {
+        if up && !was_up {
+            self.applied.routes.retain(|route| route.link != index);
+        }
+        let nic = &self.nics[&index];
+        if nic.client.is_some() && carrier && !had_carrier {
             // A cable was plugged: it may be another network.
             self.step(index, dhcp::machine::Event::Renew);
         }
     }
 
-    fn raise(&mut self, index: u32) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        (nic.raised, nic.retry) = (true, None);
-        let what = format!("{RAISE}{}", nic.link.name);
-        self.ask(&what, |sequence| rtnl::link_up(sequence, index, None));
+    fn address(&mut self, address: rtnl::Address) {
+        let Some(nic) = self.nics.get_mut(&address.link) else { return };
+        let known = nic.addresses.iter().any(|(known, _)| *known == address.address);
+        nic.addresses.retain(|(known, _)| *known != address.address);
+        if !address.global {
+            return;
+        }
+        nic.addresses.push((address.address, address.prefix));
+        // A lease's is told with its server when it is given.
+        let is_leased = nic.configured.is_some_and(|(leased, _)| IpAddr::V4(leased) == address.address);
+        if !known && !is_leased && nic.is_ours() && !address.address.is_loopback() {
+            if nic.order.is_none() {
+                nic.order = Some(self.counted);
+                self.counted += 1;
+            }
+            let name = nic.link.name.clone();
+            host::log!("{name}: {}/{}", address.address, address.prefix);
+            host::events::tell(&Event::Address {
+                interface: name,
+                address: address.address.to_string(),
+                gateway: None,
+            });
+        }
     }
 
-    /// Another interface has this one, and so its address.
+    /// Name servers and domains, until their time is over; a lifetime of 0 ends them (RFC 8106 section 5).
+    fn router_option(&mut self, index: u32, option: RouterOption) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        let end = |seconds: u32| match seconds {
+            u32::MAX => Duration::MAX,
+            seconds => now() + Duration::from_secs(seconds.into()),
+        };
+        match option {
+            RouterOption::Servers(servers, seconds) => {
+                nic.servers.retain(|(known, _)| !servers.contains(known));
+                if seconds > 0 {
+                    nic.servers.extend(servers.into_iter().map(|server| (server, end(seconds))));
+                    nic.servers.truncate(MOST_ADVERTISED);
+                }
+            }
+            RouterOption::Search(search, seconds) => {
+                nic.search.retain(|(known, _)| !search.contains(known));
+                if seconds > 0 {
+                    nic.search.extend(search.into_iter().map(|domain| (domain, end(seconds))));
+                    nic.search.truncate(MOST_ADVERTISED);
+                }
+            }
+        }
+    }
+
+    /// Interfaces as the plan has them: what is to be made is made, and each gets its role.
+    fn arrange(&mut self) {
+        let is_late = now() >= self.late;
+        let seen: Vec<Seen<'_>> = self.nics.values().map(Nic::seen).collect();
+        let mut adopted = std::mem::take(&mut self.adopted);
+        let lines = links::adopt(&self.plan, &seen, &mut adopted, is_late);
+        let roles: Vec<(u32, Option<links::Role>)> =
+            seen.iter().map(|one| (one.link.index, links::role(&self.plan, one, &adopted))).collect();
+        let is_refused = |step: &Step| self.refused.contains_key(step);
+        let steps = links::steps(&self.plan, &seen, &adopted, &self.raised, self.loading.here(), &is_refused);
+        self.adopted = adopted;
+        for line in lines {
+            self.problem(line);
+        }
+        for (index, role) in roles {
+            let Some(nic) = self.nics.get_mut(&index) else { continue };
+            let before = std::mem::replace(&mut nic.role, role);
+            if before.is_some() && role.is_none() {
+                self.leave(index);
+            }
+            self.heed_routers(index);
+        }
+        // One round at a time: what the kernel says of the last one is not heard yet.
+        if self.asked.values().any(|asked| matches!(asked, Asked::Step(_) | Asked::Links)) {
+            return;
+        }
+        for step in steps {
+            self.carry_out(step);
+        }
+    }
+
+    fn carry_out(&mut self, step: Step) {
+        match &step {
+            Step::Module(name) => self.loading.load(&self.root, name, now()),
+            Step::Options { bond, options } => self.set_options(bond, options),
+            Step::MakeVlan { name, below, id } => {
+                self.ask(Asked::Step(step.clone()), |sequence| rtnl::make_vlan(sequence, name, *below, *id));
+            }
+            Step::MakeBond { name } => {
+                self.ask(Asked::Step(step.clone()), |sequence| rtnl::make_bond(sequence, name));
+            }
+            Step::MakeBridge { name, stp } => {
+                self.ask(Asked::Step(step.clone()), |sequence| rtnl::make_bridge(sequence, name, *stp));
+            }
+            Step::Change { link, change, .. } => {
+                match change {
+                    Change::Up => drop(self.raised.insert(*link)),
+                    Change::Down => drop(self.raised.remove(link)),
+                    Change::Mtu(_)
+                    | Change::Mac(_)
+                    | Change::Name(_)
+                    | Change::Master(_)
+                    | Change::AltName(_) => {}
+                }
+                // What the kernel takes and does not show is not asked for again and again.
+                if !matches!(change, Change::Up | Change::Down) {
+                    self.refused.insert(step.clone(), now() + RETRY);
+                }
+                host::log!("{}", words(&Asked::Step(step.clone())));
+                self.ask(Asked::Step(step.clone()), |sequence| rtnl::change_link(sequence, *link, change));
+            }
+        }
+    }
+
+    /// The driver takes the mode first, and only without ports (Documentation/networking/bonding.rst).
+    fn set_options(&mut self, bond: &str, options: &[(String, String)]) {
+        let (mode, rest): (Vec<_>, Vec<_>) = options.iter().partition(|(name, _)| name == "mode");
+        for (name, value) in mode.into_iter().chain(rest) {
+            // A list is added to, one at a time.
+            let values: Vec<String> = match name.as_str() {
+                "arp_ip_target" | "ns_ip6_target" => value.split(',').map(|one| format!("+{one}")).collect(),
+                _ => vec![value.clone()],
+            };
+            for value in values {
+                let path = format!("/sys/class/net/{bond}/bonding/{name}");
+                if let Err(error) = std::fs::write(&path, &value) {
+                    self.problem(format!("set {name} of {bond} to {value}: {error}"));
+                }
+            }
+        }
+    }
+
+    /// Tells the kernel whether what routers say counts on a link, before it can hear one.
+    fn heed_routers(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        if nic.role.is_none() {
+            return;
+        }
+        let heeds = nic.methods().ipv6 >= Ipv6::Auto;
+        if nic.heeds_routers == Some(heeds) {
+            return;
+        }
+        nic.heeds_routers = Some(heeds);
+        let name = nic.link.name.clone();
+        // Routes of advertisements (RFC 4191) are not taken by default.
+        let settings: &[(&str, &str)] = match heeds {
+            true => &[("accept_ra", "2"), ("accept_ra_rt_info_max_plen", "128")],
+            false => &[("accept_ra", "0")],
+        };
+        for (setting, value) in settings {
+            let path = format!("/proc/sys/net/ipv6/conf/{name}/{setting}");
+            if let Err(error) = std::fs::write(&path, value) {
+                host::log!("{path}: {error}"); // a kernel without IPv6
+            }
+        }
+    }
+
+    /// Another interface has this one, or nothing is asked of it any more.
     fn leave(&mut self, index: u32) {
         let Some(nic) = self.nics.get_mut(&index) else { return };
-        (nic.client, nic.socket, nic.udp, nic.arp) = (None, None, None, None);
-        let Some((address, prefix)) = nic.configured.take() else { return };
+        (nic.client, nic.socket, nic.udp, nic.arp, nic.probing) = (None, None, None, None, None);
         let name = nic.link.name.clone();
-        host::log!("{name} belongs to another interface now: {address} is taken from it");
-        self.ask(&format!("take {address} from {name}"), |sequence| {
-            rtnl::remove_address(sequence, index, address, prefix)
+        let leased = nic.configured.take().map(|(address, prefix)| (IpAddr::V4(address), prefix));
+        let given = std::mem::take(&mut nic.given).into_iter().map(|given| (given.address, given.prefix));
+        for (address, prefix) in leased.into_iter().chain(given) {
+            host::log!("{name} is not configured any more: {address} is taken from it");
+            self.other(format!("take {address} from {name}"), |sequence| {
+                rtnl::remove_address(sequence, index, address, prefix)
+            });
+            host::events::tell(&Event::AddressLost { interface: name.clone(), address: address.to_string() });
+        }
+    }
+
+    /// Addresses: stated ones are given, and DHCP begins.
+    fn address_links(&mut self) {
+        let indices: Vec<u32> = self.nics.keys().copied().collect();
+        let has_lease = self.nics.values().any(|nic| nic.configured.is_some());
+        for index in indices {
+            if !self.nics.get(&index).is_some_and(|nic| nic.role.is_some() && nic.link.up) {
+                continue;
+            }
+            self.give(index);
+            let Some(nic) = self.nics.get_mut(&index) else { continue };
+            let is_named = nic.role.is_some_and(|role| role.entry.is_some());
+            let is_done = self.plan.single && has_lease && !is_named && nic.configured.is_none();
+            let wants = nic.methods().dhcp4 && !is_done;
+            if wants && nic.link.carrier && nic.client.is_none() {
+                self.begin(index);
+            } else if !wants && nic.client.is_some() {
+                self.leave(index);
+            }
+        }
+    }
+
+    /// The stated addresses of a link that it does not have yet.
+    fn give(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        let missing: Vec<network::Address> =
+            nic.stated(&self.plan).iter().filter(|stated| !nic.given.contains(stated)).copied().collect();
+        let (name, mac, carrier) = (nic.link.name.clone(), nic.mac(), nic.link.carrier);
+        for stated in missing {
+            let network::Address { address, prefix, peer } = stated;
+            let Some(nic) = self.nics.get_mut(&index) else { return };
+            nic.given.push(stated);
+            let given = Given { address, prefix, peer, seconds: u32::MAX };
+            self.other(format!("give {name} {stated}"), |sequence| {
+                rtnl::add_address(sequence, index, &given)
+            });
+            if let IpAddr::V4(own) = address
+                && carrier
+            {
+                self.claim(index, &name, mac.0, own);
+            }
+        }
+    }
+
+    /// Asks whether somebody has a stated address, and tells the link that it is here. It is used in any case: a person
+    /// said so, and IPv6 looks by itself.
+    fn claim(&mut self, index: u32, name: &str, mac: [u8; 6], address: Ipv4Addr) {
+        let opened = packet::open_arp(index).and_then(|socket| {
+            packet::broadcast_arp(&socket, index, &arp::probe(mac, address))?;
+            packet::broadcast_arp(&socket, index, &arp::announce(mac, address))?;
+            Ok(socket)
         });
-        host::events::tell(&Event::AddressLost { interface: name, address: address.to_string() });
+        match (opened, self.nics.get_mut(&index)) {
+            (Ok(socket), Some(nic)) => {
+                (nic.arp, nic.probing) = (Some(socket), Some((address, now() + PROBE)))
+            }
+            (Err(error), _) => host::log!("{name}: probe {address}: {error}"),
+            (Ok(_), None) => {}
+        }
     }
 
     /// Starts DHCP on a link, with the lease of an earlier life if there is one.
@@ -325,13 +629,10 @@ impl Netd {
                 return self.problem(format!("{name}: open a packet socket: {error}"));
             }
         }
-        let held = self
-            .leases
-            .get(&nic.mac_text())
-            .filter(|held| held.expires().is_none_or(|end| end > now()))
-            .cloned();
+        let held =
+            self.leases.get(&nic.key()).filter(|held| held.expires().is_none_or(|end| end > now())).cloned();
         let adopted = held.is_some();
-        nic.client = Some(Client::new(nic.mac, self.wishes.hostname.clone(), held, random(), now()));
+        nic.client = Some(Client::new(nic.mac().0, self.plan.hostname.clone(), held, random(), now()));
         if adopted {
             self.configure(index);
         }
@@ -364,17 +665,24 @@ impl Netd {
         let mut buffer = [0; 128];
         loop {
             let Some(nic) = self.nics.get_mut(&index) else { return };
-            let Some((socket, address)) = nic.arp.as_ref().zip(nic.client.as_ref().and_then(Client::probing))
-            else {
-                return;
-            };
+            let Some(socket) = &nic.arp else { return };
             let length = match packet::receive(socket, &mut buffer) {
                 Ok(Some(length)) => length.min(buffer.len()),
                 Ok(None) => return,
                 Err(error) => return host::log!("{}: receive ARP: {error}", nic.link.name),
             };
-            if let Some(mac) = arp::claims(&buffer[..length], nic.mac, address) {
+            let claims = |address| arp::claims(&buffer[..length], nic.mac().0, address);
+            let offered = nic.client.as_ref().and_then(Client::probing).and_then(claims);
+            let stated = nic.probing.and_then(|(address, _)| Some((claims(address)?, address)));
+            let name = nic.link.name.clone();
+            if let Some(mac) = offered {
                 self.step(index, dhcp::machine::Event::Conflict(mac));
+            }
+            if let Some((mac, address)) = stated {
+                let mac = network::Mac(mac);
+                self.problem(format!(
+                    "{name}: {mac} has {address} already, which was asked for here: used all the same; if this machine cannot be reached, that is why"
+                ));
             }
         }
     }
@@ -383,7 +691,7 @@ impl Netd {
         let Some(nic) = self.nics.get_mut(&index) else { return };
         let Some(client) = &nic.client else { return };
         let (next, actions) = step(client, event, now(), random());
-        if next.probing().is_none() {
+        if next.probing().is_none() && nic.probing.is_none() {
             nic.arp = None;
         }
         nic.client = Some(next);
@@ -400,7 +708,9 @@ impl Netd {
             Action::Warn(text) => self.problem(format!("{name}: {text}")),
             Action::Probe(address) => match packet::open_arp(index) {
                 Ok(socket) => {
-                    if let Err(error) = packet::broadcast_arp(&socket, index, &arp::probe(nic.mac, address)) {
+                    if let Err(error) =
+                        packet::broadcast_arp(&socket, index, &arp::probe(nic.mac().0, address))
+                    {
                         host::log!("{name}: probe {address}: {error}");
                     }
                     nic.arp = Some(socket);
@@ -427,8 +737,8 @@ impl Netd {
             Action::Remove(address) => {
                 nic.udp = None;
                 let prefix = nic.configured.take().map_or(32, |(_, prefix)| prefix);
-                self.ask(&format!("take {address} from {name}"), |sequence| {
-                    rtnl::remove_address(sequence, index, address, prefix)
+                self.other(format!("take {address} from {name}"), |sequence| {
+                    rtnl::remove_address(sequence, index, IpAddr::V4(address), prefix)
                 });
                 host::events::tell(&Event::AddressLost { interface: name, address: address.to_string() });
             }
@@ -443,17 +753,24 @@ impl Netd {
         let seconds =
             held.expires().map_or(u32::MAX, |end| end.saturating_sub(now()).as_secs().max(1) as u32);
         let news = nic.configured != Some((lease.address, lease.prefix));
+        // A person's word about the MTU counts more than the server's.
+        let entry = nic.role.and_then(|role| self.plan.links.get(role.entry?));
+        let is_sized = entry.is_some_and(|link| link.mtu.is_some());
         nic.configured = Some((lease.address, lease.prefix));
         if nic.order.is_none() {
-            nic.order = Some(self.leased);
-            self.leased += 1;
+            nic.order = Some(self.counted);
+            self.counted += 1;
         }
         let (address, prefix, mtu) = (lease.address, lease.prefix, lease.mtu);
-        self.ask(&format!("give {name} {address}/{prefix}"), |sequence| {
-            rtnl::add_address(sequence, index, address, prefix, seconds)
+        let given = Given { address: IpAddr::V4(address), prefix, peer: None, seconds };
+        self.other(format!("give {name} {address}/{prefix}"), |sequence| {
+            rtnl::add_address(sequence, index, &given)
         });
-        if mtu.is_some() {
-            self.ask(&format!("set the MTU of {name}"), |sequence| rtnl::link_up(sequence, index, mtu));
+        if let Some(mtu) = mtu.filter(|_| !is_sized) {
+            let change = Change::Mtu(mtu.into());
+            self.other(format!("set the MTU of {name} to {mtu}"), |sequence| {
+                rtnl::change_link(sequence, index, &change)
+            });
         }
         if news {
             host::log!("{name}: {address}/{prefix} from {}, {} s", lease.server, lease.seconds);
@@ -475,24 +792,28 @@ impl Netd {
 
     /// Brings kernel, resolver, host name, lease file and state file in line with what is known now.
     fn settle(&mut self) {
-        let wanted = routing::plan(&self.leased());
+        if self.is_counted {
+            self.arrange();
+            self.address_links();
+        }
+        let wanted = routing::plan(&self.uplinks(), &self.plan.routes);
         if wanted != self.applied {
             let before = std::mem::replace(&mut self.applied, wanted.clone());
             for rule in before.rules.iter().filter(|rule| !wanted.rules.contains(rule)) {
-                self.ask("remove a rule", |sequence| rtnl::remove_rule(sequence, *rule));
+                self.other("remove a rule".to_string(), |sequence| rtnl::remove_rule(sequence, *rule));
             }
             for route in before.routes.iter().filter(|route| !wanted.routes.contains(route)) {
-                self.ask("remove a route", |sequence| rtnl::remove_route(sequence, route));
+                self.other("remove a route".to_string(), |sequence| rtnl::remove_route(sequence, route));
             }
             for route in wanted.routes.iter().filter(|route| !before.routes.contains(route)) {
                 let what = format!(
                     "add the route to {}/{} of table {}",
                     route.destination, route.prefix, route.table
                 );
-                self.ask(&what, |sequence| rtnl::add_route(sequence, route));
+                self.other(what, |sequence| rtnl::add_route(sequence, route));
             }
             for rule in wanted.rules.iter().filter(|rule| !before.rules.contains(rule)) {
-                self.ask(&format!("add the rule for {}", rule.from), |sequence| {
+                self.other(format!("add the rule for {}", rule.from), |sequence| {
                     rtnl::add_rule(sequence, *rule)
                 });
             }
@@ -503,38 +824,25 @@ impl Netd {
         self.publish();
     }
 
-    fn leased(&self) -> Vec<Leased<'_>> {
-        let leased = self.nics.iter().filter_map(|(index, nic)| {
-            let lease = nic.client.as_ref()?.lease()?;
-            nic.configured?;
-            Some(Leased {
-                link: *index,
-                lease,
-                booted_from: self.wishes.boot_mac == Some(nic.mac),
-                bmc: nic.bmc,
-                carrier: nic.link.carrier,
-                order: nic.order.unwrap_or(u64::MAX),
-            })
-        });
-        leased.collect()
+    fn is_preferred(&self, nic: &Nic) -> bool {
+        links::is_preferred(&self.plan, &nic.seen())
+    }
+
+    fn uplinks(&self) -> Vec<Uplink> {
+        let of = |nic: &Nic| nic.role.and_then(|_| nic.uplink(&self.plan, self.is_preferred(nic)));
+        self.nics.values().filter_map(of).collect()
     }
 
     fn resolve(&mut self) {
-        let mut servers: Vec<IpAddr> = self.wishes.nameservers.clone();
-        let mut search: Vec<String> = Vec::new();
-        for leased in routing::ranked(&self.leased()) {
-            servers.extend(leased.lease.nameservers.iter().map(|server| IpAddr::V4(*server)));
-            search.extend(leased.lease.search.iter().cloned());
+        let uplinks = self.uplinks();
+        let (mut servers, mut search) = (self.plan.nameservers.clone(), self.plan.search.clone());
+        for uplink in routing::ranked(&uplinks) {
+            let own = self.nics.get(&uplink.link).map(|nic| nic.resolvers(&self.plan, now()));
+            let (more, domains) = own.unwrap_or_default();
+            servers.extend(more);
+            search.extend(domains);
         }
-        let mut seen = Vec::new();
-        servers.retain(|server| {
-            !seen.contains(server) && {
-                seen.push(*server);
-                true
-            }
-        });
-        let mut known = BTreeSet::new();
-        search.retain(|domain| known.insert(domain.clone()));
+        let (servers, search) = (unique(servers), unique(search));
         let mut text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
         if !search.is_empty() {
             text += &format!("search {}\n", search.join(" "));
@@ -550,15 +858,15 @@ impl Netd {
     }
 
     fn name(&mut self) {
-        let leased = self.leased();
-        let leased = routing::ranked(&leased).into_iter().find_map(|leased| leased.lease.hostname.clone());
-        let first = self
-            .nics
-            .values()
-            .next()
-            .map(|nic| format!("lifeboat-{:02x}{:02x}{:02x}", nic.mac[3], nic.mac[4], nic.mac[5]));
-        let name =
-            self.wishes.hostname.clone().or(leased).or(first).unwrap_or_else(|| "lifeboat".to_string());
+        let uplinks = self.uplinks();
+        let leased = routing::ranked(&uplinks).into_iter().find_map(|uplink| {
+            self.nics.get(&uplink.link)?.client.as_ref().and_then(Client::lease)?.hostname.clone()
+        });
+        let first = self.nics.values().find(|nic| nic.wired).map(|nic| {
+            let mac = nic.link.permanent.unwrap_or(nic.mac()).0;
+            format!("lifeboat-{:02x}{:02x}{:02x}", mac[3], mac[4], mac[5])
+        });
+        let name = self.plan.hostname.clone().or(leased).or(first).unwrap_or_else(|| "lifeboat".to_string());
         if name != self.hostname {
             if let Err(error) = rustix::system::sethostname(name.as_bytes()) {
                 self.problem(format!("set the host name {name}: {error}"));
@@ -569,9 +877,9 @@ impl Netd {
 
     /// Leases for the next life.
     fn remember(&mut self) {
-        let held = |nic: &Nic| Some((nic.mac_text(), nic.client.as_ref()?.held.clone()?));
+        let held = |nic: &Nic| Some((nic.key(), nic.client.as_ref()?.held.clone()?));
         let leases: BTreeMap<String, Held> = self.nics.values().filter_map(held).collect();
-        if leases != self.leases && !self.nics.is_empty() {
+        if leases != self.leases && self.is_counted && !self.nics.is_empty() {
             let written = serde_json::to_vec(&leases)
                 .map_err(std::io::Error::other)
                 .and_then(|bytes| host::statefile::replace(Path::new(LEASES), &bytes, 0o600));
@@ -583,9 +891,10 @@ impl Netd {
     }
 
     fn publish(&mut self) {
+        let ours = self.nics.values().filter(|nic| nic.is_ours());
         let state = state::Netd {
             hostname: self.hostname.clone(),
-            links: self.nics.values().map(|nic| nic.state(&self.wishes)).collect(),
+            links: ours.map(|nic| nic.state(&self.plan, self.is_preferred(nic))).collect(),
             nameservers: self
                 .resolver
                 .lines()
@@ -637,6 +946,43 @@ impl Netd {
             host::log!("answer a question: {error}");
         }
     }
+}
+
+/// In words that complete "failed to".
+fn words(what: &Asked) -> String {
+    match what {
+        Asked::Links => "list the links".to_string(),
+        Asked::Addresses => "list the addresses".to_string(),
+        Asked::Routers => "list the IPv6 routes".to_string(),
+        Asked::Other(text) => text.clone(),
+        Asked::Step(step) => match step {
+            Step::Module(name) => format!("load the module {name}"),
+            Step::MakeVlan { name, id, .. } => format!("make {name}, VLAN {id}"),
+            Step::MakeBond { name } => format!("make the bond {name}"),
+            Step::MakeBridge { name, .. } => format!("make the bridge {name}"),
+            Step::Options { bond, .. } => format!("set the options of {bond}"),
+            Step::Change { name, change, .. } => match change {
+                Change::Up => format!("bring up {name}"),
+                Change::Down => format!("take down {name}"),
+                Change::Mtu(mtu) => format!("set the MTU of {name} to {mtu}"),
+                Change::Mac(mac) => format!("give {name} the MAC {mac}"),
+                Change::Name(new) => format!("rename {name} to {new}"),
+                Change::Master(_) => format!("make {name} a port"),
+                Change::AltName(new) => format!("call {name} {new} too"),
+            },
+        },
+    }
+}
+
+/// The first of each.
+fn unique<T: PartialEq>(items: Vec<T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for item in items {
+        if !found.contains(&item) {
+            found.push(item);
+        }
+    }
+    found
 }
 
 /// Since boot, suspended time included.

@@ -8,7 +8,7 @@
 //! Left out on the generous side: a word that cannot be used is a problem and the rest counts, and a NIC that no
 //! word names still gets DHCP, since a rescue without a network is lost.
 
-use crate::words::{address, is_host, is_host_address, is_interface, is_within, network, prefix};
+use crate::words::{address, is_host, is_host_address, is_interface, is_within, masked, network, prefix};
 use crate::{Address, BondOption, Ipv6, Kind, Link, MOST_PER_LINK, Mac, Methods, Plan, Route, Selector};
 use contract::cmdline::{self, Word};
 use std::net::IpAddr;
@@ -684,19 +684,6 @@ fn route(plan: &mut Plan, value: &str) {
                 Some(link) => add(&mut link.routes, route),
                 None => add(&mut plan.routes, route),
             }
-        }
-    }
-}
-
-fn masked(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::from((u32::from(v4) & mask).to_be_bytes())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::from((u128::from(v6) & mask).to_be_bytes())
         }
     }
 }
