@@ -10,21 +10,23 @@
 
 mod arp;
 mod dhcp;
+mod dhcp6;
+mod four;
 mod links;
 mod loading;
 mod nics;
 mod params;
 mod routing;
 mod rtnl;
+mod six;
 
 use anyhow::{Context as _, Result};
 use contract::event::Event;
 use contract::wire::{NetdRequest, Reply};
 use contract::{paths, state};
-use dhcp::machine::{Action, Client, Held, step};
-use dhcp::message::{CLIENT_PORT, SERVER_PORT, broadcast_packet, decode_packet};
+use dhcp::machine::{Client, Held};
 use host::Root;
-use host::sys::{netlink, packet};
+use host::sys::netlink;
 use links::{Adopted, Seen, Step};
 use loading::Loading;
 use network::{Ipv6, Plan};
@@ -32,14 +34,15 @@ use nics::Nic;
 use routing::{Routing, Uplink};
 use rtnl::{Change, Given, RouterOption, Said};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Leases by MAC or name, for the next life of this process.
+/// Leases, for the next life of this process.
 const LEASES: &str = "/run/lifeboat/state/netd-leases.json";
 /// Largest packet of a link.
 const PACKET: usize = 65_536;
@@ -51,6 +54,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_secs(10);
 /// How long answers to the probe of a stated address are listened for.
 const PROBE: Duration = Duration::from_secs(3);
+/// DHCPv6 says nothing of who else is on the link: routers do (RFC 8415 section 18.2.10.1).
+const SIX_PREFIX: u8 = 128;
 /// Descriptors that are waited for beside those of the links.
 const OWN: usize = 3;
 /// Problems kept in the state file.
@@ -67,6 +72,31 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a socket of a link hears.
+#[derive(Clone, Copy)]
+enum Heard {
+    Dhcp,
+    Dhcp6,
+    Arp,
+}
+
+/// The open sockets of a link.
+fn heard(nic: &Nic) -> Vec<(Heard, &OwnedFd)> {
+    let all = [(Heard::Dhcp, &nic.socket), (Heard::Dhcp6, &nic.six_socket), (Heard::Arp, &nic.arp)];
+    all.into_iter().filter_map(|(kind, socket)| Some((kind, socket.as_ref()?))).collect()
+}
+
+/// What is written down.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Leases {
+    /// By MAC or name.
+    four: BTreeMap<String, Held>,
+    six: BTreeMap<String, dhcp6::machine::Held>,
+    /// This machine's DUID.
+    identifier: Vec<u8>,
 }
 
 /// What a request to the kernel was about.
@@ -101,7 +131,7 @@ struct Netd {
     /// The interfaces that there were at the start are known.
     is_counted: bool,
     applied: Routing,
-    leases: BTreeMap<String, Held>,
+    leases: Leases,
     /// Links that got an address so far.
     counted: u64,
     /// When [`LATE`] is over.
@@ -177,17 +207,11 @@ impl Netd {
                 .map(|t| Timespec { tv_sec: t.as_secs().cast_signed(), tv_nsec: t.subsec_nanos().into() });
             let own: [&OwnedFd; OWN] = [&self.netlink, &self.control, &self.loading.waker];
             let mut fds: Vec<PollFd<'_>> = own.into_iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-            let of = |socket: fn(&Nic) -> &Option<OwnedFd>| {
-                self.nics.iter().filter_map(move |(index, nic)| Some((*index, socket(nic).as_ref()?)))
-            };
-            let (dhcp, arp): (Vec<_>, Vec<_>) =
-                (of(|nic| &nic.socket).collect(), of(|nic| &nic.arp).collect());
-            fds.extend(dhcp.iter().chain(&arp).map(|(_, socket)| PollFd::new(*socket, PollFlags::IN)));
-            let sockets: Vec<(u32, bool)> = dhcp
-                .iter()
-                .map(|(index, _)| (*index, false))
-                .chain(arp.iter().map(|(index, _)| (*index, true)))
-                .collect();
+            let of_nic = |(index, nic)| heard(nic).into_iter().map(move |(kind, fd)| (index, kind, fd));
+            let sockets: Vec<(&u32, Heard, &OwnedFd)> = self.nics.iter().flat_map(of_nic).collect();
+            fds.extend(sockets.iter().map(|(.., socket)| PollFd::new(*socket, PollFlags::IN)));
+            let sockets: Vec<(u32, Heard)> =
+                sockets.into_iter().map(|(index, kind, _)| (*index, kind)).collect();
             match poll(&mut fds, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -202,9 +226,12 @@ impl Netd {
             for problem in self.loading.heard(now()) {
                 self.problem(problem);
             }
-            for (position, (index, is_arp)) in sockets.into_iter().enumerate() {
-                if woken[position + OWN] {
-                    if is_arp { self.receive_arp(index) } else { self.receive(index) }
+            for (position, (index, kind)) in sockets.into_iter().enumerate() {
+                match kind {
+                    _ if !woken[position + OWN] => {}
+                    Heard::Dhcp => self.receive(index),
+                    Heard::Dhcp6 => self.receive_six(index),
+                    Heard::Arp => self.receive_arp(index),
                 }
             }
             self.tick();
@@ -220,7 +247,12 @@ impl Netd {
             let ends = nic.servers.iter().map(|(_, end)| end).chain(nic.search.iter().map(|(_, end)| end));
             ends.filter(|end| **end > now).min().copied()
         };
-        let of_nics = self.nics.values().flat_map(|nic| [client(nic), probe(nic), ends(nic)]).flatten();
+        let six = |nic: &Nic| {
+            let waiting = nic.six_due().filter(|due| *due > now);
+            nic.six.as_ref().map(|six| six.wake()).into_iter().chain(waiting).min()
+        };
+        let of_nic = |nic: &Nic| [client(nic), six(nic), probe(nic), ends(nic)];
+        let of_nics = self.nics.values().flat_map(of_nic).flatten();
         let late = Some(self.late).filter(|late| *late > now);
         let refused = self.refused.values().copied();
         let due = of_nics.chain(late).chain(refused).chain(self.loading.due()).min();
@@ -243,6 +275,12 @@ impl Netd {
             self.nics.iter().filter(|(_, nic)| is_due(nic)).map(|(index, _)| *index).collect();
         for index in due {
             self.step(index, dhcp::machine::Event::Timer);
+        }
+        let is_due = |nic: &Nic| nic.six.as_ref().is_some_and(|six| six.wake() <= now);
+        let due: Vec<u32> =
+            self.nics.iter().filter(|(_, nic)| is_due(nic)).map(|(index, _)| *index).collect();
+        for index in due {
+            self.step_six(index, dhcp6::machine::Event::Timer);
         }
     }
 
@@ -384,12 +422,22 @@ impl Netd {
             // A cable was plugged: it may be another network.
             self.step(index, dhcp::machine::Event::Renew);
         }
+        if carrier && !had_carrier && self.nics[&index].six.is_some() {
+            self.step_six(index, dhcp6::machine::Event::Replugged);
+        }
     }
 
     fn address(&mut self, address: rtnl::Address) {
         let Some(nic) = self.nics.get_mut(&address.link) else { return };
         let known = nic.addresses.iter().any(|(known, _)| *known == address.address);
         nic.addresses.retain(|(known, _)| *known != address.address);
+        if address.local && address.address.is_ipv6() && nic.six_since.is_none() {
+            nic.six_since = Some(now());
+        }
+        if let (IpAddr::V6(own), true) = (address.address, address.duplicate) {
+            self.duplicate(address.link, own);
+            return;
+        }
         if !address.global {
             return;
         }
@@ -409,6 +457,18 @@ impl Netd {
                 gateway: None,
             });
         }
+    }
+
+    /// Another machine of the link has an address that this one was given.
+    fn duplicate(&mut self, index: u32, address: Ipv6Addr) {
+        let Some(nic) = self.nics.get(&index) else { return };
+        let name = nic.link.name.clone();
+        if nic.given.iter().any(|given| given.address == IpAddr::V6(address)) {
+            self.problem(format!(
+                "{name}: another machine has {address} already, which was asked for here: the kernel does not use it"
+            ));
+        }
+        self.step_six(index, dhcp6::machine::Event::Duplicate(address));
     }
 
     /// Name servers and domains, until their time is over; a lifetime of 0 ends them (RFC 8106 section 5).
@@ -547,10 +607,14 @@ impl Netd {
     fn leave(&mut self, index: u32) {
         let Some(nic) = self.nics.get_mut(&index) else { return };
         (nic.client, nic.socket, nic.udp, nic.arp, nic.probing) = (None, None, None, None, None);
+        nic.six_socket = None;
+        let six =
+            nic.six.take().and_then(|six| six.held).map(|held| held.lease.addresses).unwrap_or_default();
+        let six = six.into_iter().map(|(address, _)| (IpAddr::V6(address), SIX_PREFIX));
         let name = nic.link.name.clone();
         let leased = nic.configured.take().map(|(address, prefix)| (IpAddr::V4(address), prefix));
         let given = std::mem::take(&mut nic.given).into_iter().map(|given| (given.address, given.prefix));
-        for (address, prefix) in leased.into_iter().chain(given) {
+        for (address, prefix) in leased.into_iter().chain(six).chain(given) {
             host::log!("{name} is not configured any more: {address} is taken from it");
             self.other(format!("take {address} from {name}"), |sequence| {
                 rtnl::remove_address(sequence, index, address, prefix)
@@ -577,6 +641,7 @@ impl Netd {
             } else if !wants && nic.client.is_some() {
                 self.leave(index);
             }
+            self.ask_six(index);
         }
     }
 
@@ -598,194 +663,6 @@ impl Netd {
                 && carrier
             {
                 self.claim(index, &name, mac.0, own);
-            }
-        }
-    }
-
-    /// Asks whether somebody has a stated address, and tells the link that it is here. It is used in any case: a person
-    /// said so, and IPv6 looks by itself.
-    fn claim(&mut self, index: u32, name: &str, mac: [u8; 6], address: Ipv4Addr) {
-        let opened = packet::open_arp(index).and_then(|socket| {
-            packet::broadcast_arp(&socket, index, &arp::probe(mac, address))?;
-            packet::broadcast_arp(&socket, index, &arp::announce(mac, address))?;
-            Ok(socket)
-        });
-        match (opened, self.nics.get_mut(&index)) {
-            (Ok(socket), Some(nic)) => {
-                (nic.arp, nic.probing) = (Some(socket), Some((address, now() + PROBE)))
-            }
-            (Err(error), _) => host::log!("{name}: probe {address}: {error}"),
-            (Ok(_), None) => {}
-        }
-    }
-
-    /// Starts DHCP on a link, with the lease of an earlier life if there is one.
-    fn begin(&mut self, index: u32) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        match packet::open(index, CLIENT_PORT) {
-            Ok(socket) => nic.socket = Some(socket),
-            Err(error) => {
-                let name = nic.link.name.clone();
-                return self.problem(format!("{name}: open a packet socket: {error}"));
-            }
-        }
-        let held =
-            self.leases.get(&nic.key()).filter(|held| held.expires().is_none_or(|end| end > now())).cloned();
-        let adopted = held.is_some();
-        nic.client = Some(Client::new(nic.mac().0, self.plan.hostname.clone(), held, random(), now()));
-        if adopted {
-            self.configure(index);
-        }
-        self.step(index, dhcp::machine::Event::Timer);
-    }
-
-    fn receive(&mut self, index: u32) {
-        let mut buffer = vec![0; PACKET];
-        loop {
-            let Some(nic) = self.nics.get_mut(&index) else { return };
-            let (Some(socket), Some(client)) = (&nic.socket, &nic.client) else { return };
-            let length = match packet::receive(socket, &mut buffer) {
-                Ok(Some(length)) => length,
-                Ok(None) => return,
-                Err(error) => return host::log!("{}: receive: {error}", nic.link.name), // a link that went down
-            };
-            match decode_packet(&buffer[..length], client.xid(), client.mac) {
-                Ok(Some(message)) => self.step(index, dhcp::machine::Event::Received(message)),
-                Ok(None) => {}
-                Err(reason) => {
-                    let name = nic.link.name.clone();
-                    self.problem(format!("{name}: {reason}"));
-                }
-            }
-        }
-    }
-
-    /// Answers to the probe of an offered address.
-    fn receive_arp(&mut self, index: u32) {
-        let mut buffer = [0; 128];
-        loop {
-            let Some(nic) = self.nics.get_mut(&index) else { return };
-            let Some(socket) = &nic.arp else { return };
-            let length = match packet::receive(socket, &mut buffer) {
-                Ok(Some(length)) => length.min(buffer.len()),
-                Ok(None) => return,
-                Err(error) => return host::log!("{}: receive ARP: {error}", nic.link.name),
-            };
-            let claims = |address| arp::claims(&buffer[..length], nic.mac().0, address);
-            let offered = nic.client.as_ref().and_then(Client::probing).and_then(claims);
-            let stated = nic.probing.and_then(|(address, _)| Some((claims(address)?, address)));
-            let name = nic.link.name.clone();
-            if let Some(mac) = offered {
-                self.step(index, dhcp::machine::Event::Conflict(mac));
-            }
-            if let Some((mac, address)) = stated {
-                let mac = network::Mac(mac);
-                self.problem(format!(
-                    "{name}: {mac} has {address} already, which was asked for here: used all the same; if this machine cannot be reached, that is why"
-                ));
-            }
-        }
-    }
-
-    fn step(&mut self, index: u32, event: dhcp::machine::Event) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        let Some(client) = &nic.client else { return };
-        let (next, actions) = step(client, event, now(), random());
-        if next.probing().is_none() && nic.probing.is_none() {
-            nic.arp = None;
-        }
-        nic.client = Some(next);
-        for action in actions {
-            self.act(index, action);
-        }
-    }
-
-    fn act(&mut self, index: u32, action: Action) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        let name = nic.link.name.clone();
-        match action {
-            Action::Say(text) => host::log!("{name}: {text}"),
-            Action::Warn(text) => self.problem(format!("{name}: {text}")),
-            Action::Probe(address) => match packet::open_arp(index) {
-                Ok(socket) => {
-                    if let Err(error) =
-                        packet::broadcast_arp(&socket, index, &arp::probe(nic.mac().0, address))
-                    {
-                        host::log!("{name}: probe {address}: {error}");
-                    }
-                    nic.arp = Some(socket);
-                }
-                // Without the probe the address is used as any client uses it.
-                Err(error) => host::log!("{name}: open an ARP socket: {error}"),
-            },
-            Action::Broadcast(message) => {
-                let packet = broadcast_packet(&message.encode(), message.client);
-                let sent = nic.socket.as_ref().map(|socket| packet::broadcast(socket, index, &packet));
-                if let Some(Err(error)) = sent {
-                    host::log!("{name}: send: {error}"); // retransmitted anyway
-                }
-            }
-            Action::Unicast(server, message) => {
-                let sent = nic.udp.as_ref().map(|udp| {
-                    packet::send_udp(udp, SocketAddrV4::new(server, SERVER_PORT), &message.encode())
-                });
-                if let Some(Err(error)) = sent {
-                    host::log!("{name}: send to {server}: {error}");
-                }
-            }
-            Action::Configure => self.configure(index),
-            Action::Remove(address) => {
-                nic.udp = None;
-                let prefix = nic.configured.take().map_or(32, |(_, prefix)| prefix);
-                self.other(format!("take {address} from {name}"), |sequence| {
-                    rtnl::remove_address(sequence, index, IpAddr::V4(address), prefix)
-                });
-                host::events::tell(&Event::AddressLost { interface: name, address: address.to_string() });
-            }
-        }
-    }
-
-    /// Puts the lease of a link into the kernel and writes it down.
-    fn configure(&mut self, index: u32) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        let Some(held) = nic.client.as_ref().and_then(|client| client.held.clone()) else { return };
-        let (name, lease) = (nic.link.name.clone(), &held.lease);
-        let seconds =
-            held.expires().map_or(u32::MAX, |end| end.saturating_sub(now()).as_secs().max(1) as u32);
-        let news = nic.configured != Some((lease.address, lease.prefix));
-        // A person's word about the MTU counts more than the server's.
-        let entry = nic.role.and_then(|role| self.plan.links.get(role.entry?));
-        let is_sized = entry.is_some_and(|link| link.mtu.is_some());
-        nic.configured = Some((lease.address, lease.prefix));
-        if nic.order.is_none() {
-            nic.order = Some(self.counted);
-            self.counted += 1;
-        }
-        let (address, prefix, mtu) = (lease.address, lease.prefix, lease.mtu);
-        let given = Given { address: IpAddr::V4(address), prefix, peer: None, seconds };
-        self.other(format!("give {name} {address}/{prefix}"), |sequence| {
-            rtnl::add_address(sequence, index, &given)
-        });
-        if let Some(mtu) = mtu.filter(|_| !is_sized) {
-            let change = Change::Mtu(mtu.into());
-            self.other(format!("set the MTU of {name} to {mtu}"), |sequence| {
-                rtnl::change_link(sequence, index, &change)
-            });
-        }
-        if news {
-            host::log!("{name}: {address}/{prefix} from {}, {} s", lease.server, lease.seconds);
-            host::events::tell(&Event::Address {
-                interface: name.clone(),
-                address: address.to_string(),
-                gateway: lease.gateway.map(|gateway| gateway.to_string()),
-            });
-            match packet::udp(&name, address, CLIENT_PORT) {
-                Ok(udp) => {
-                    if let Some(nic) = self.nics.get_mut(&index) {
-                        nic.udp = Some(udp);
-                    }
-                }
-                Err(error) => self.problem(format!("{name}: open the renewal socket: {error}")),
             }
         }
     }
@@ -877,8 +754,13 @@ impl Netd {
 
     /// Leases for the next life.
     fn remember(&mut self) {
-        let held = |nic: &Nic| Some((nic.key(), nic.client.as_ref()?.held.clone()?));
-        let leases: BTreeMap<String, Held> = self.nics.values().filter_map(held).collect();
+        let four = |nic: &Nic| Some((nic.key(), nic.client.as_ref()?.held.clone()?));
+        let six = |nic: &Nic| Some((nic.key(), nic.six.as_ref()?.held.clone()?));
+        let leases = Leases {
+            four: self.nics.values().filter_map(four).collect(),
+            six: self.nics.values().filter_map(six).collect(),
+            identifier: self.leases.identifier.clone(),
+        };
         if leases != self.leases && self.is_counted && !self.nics.is_empty() {
             let written = serde_json::to_vec(&leases)
                 .map_err(std::io::Error::other)

@@ -41,11 +41,11 @@ impl Loading {
     }
 
     pub fn load(&mut self, root: &Root, name: &'static str, now: Duration) {
-        if root.exists(format!("/sys/module/{name}")) {
-            self.here.insert(name);
+        if self.here.contains(name) || self.asked.get(name).is_some_and(|time| *time > now) {
             return;
         }
-        if self.here.contains(name) || self.asked.get(name).is_some_and(|time| *time > now) {
+        if host::modules::is_loaded(root, name) {
+            self.here.insert(name);
             return;
         }
         self.asked.insert(name, Duration::MAX);

@@ -1,12 +1,13 @@
 //! One interface and what netd knows of it.
 
 use crate::dhcp::machine::Client;
+use crate::dhcp6;
 use crate::links::{Role, Seen};
 use crate::routing::Uplink;
 use crate::rtnl::{Advertised, Link};
 use contract::state;
 use host::Root;
-use network::{Mac, Methods, Plan, Route};
+use network::{Ipv6, Mac, Methods, Plan, Route};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use std::time::Duration;
 const ETHERNET: u16 = 1;
 /// Drivers of the NICs that a BMC shows over USB.
 const BMC_DRIVERS: &[&str] = &["cdc_ether", "cdc_eem", "cdc_ncm", "cdc_subset", "rndis_host"];
+/// How long routers are waited for, before DHCPv6 is asked instead (`either6`).
+const EITHER: Duration = Duration::from_secs(8);
 /// Set by tests: interfaces without a device (veth) are wired NICs too.
 const VIRTUAL: &str = "LIFEBOAT_NETD_VIRTUAL";
 
@@ -33,6 +36,11 @@ pub struct Nic {
     pub socket: Option<OwnedFd>,
     /// Sends renewals.
     pub udp: Option<OwnedFd>,
+    /// DHCPv6 and its socket.
+    pub six: Option<dhcp6::machine::Client>,
+    pub six_socket: Option<OwnedFd>,
+    /// Since when it has a link that IPv6 can be asked by.
+    pub six_since: Option<Duration>,
     /// Open while an address is probed.
     pub arp: Option<OwnedFd>,
     /// A stated address that is being probed, and until when.
@@ -74,6 +82,9 @@ impl Nic {
             client: None,
             socket: None,
             udp: None,
+            six: None,
+            six_socket: None,
+            six_since: None,
             arp: None,
             probing: None,
             configured: None,
@@ -117,6 +128,27 @@ impl Nic {
     /// Shown and named to people: a card, or what a plan made.
     pub fn is_ours(&self) -> bool {
         self.wired || self.role.is_some()
+    }
+
+    /// Whether DHCPv6 is to be asked, and for addresses too: as the plan says, or as routers do.
+    pub fn wants_six(&self, now: Duration) -> Option<bool> {
+        let since = self.six_since?;
+        let Advertised { managed, other, .. } = self.advertised;
+        let has_address = self.addresses.iter().any(|(address, _)| address.is_ipv6());
+        match self.methods().ipv6 {
+            Ipv6::Off | Ipv6::LinkLocal => None,
+            Ipv6::Dhcp => Some(true),
+            Ipv6::Either if !has_address && now >= since + EITHER => Some(true),
+            // What was begun goes on.
+            Ipv6::Either if self.six.as_ref().is_some_and(|six| six.wants_addresses()) => Some(true),
+            Ipv6::Auto | Ipv6::Either => (managed || other).then_some(managed),
+        }
+    }
+
+    /// When [`Nic::wants_six`] may change without a word from anybody.
+    pub fn six_due(&self) -> Option<Duration> {
+        let is_waiting = self.methods().ipv6 == Ipv6::Either && self.six.is_none();
+        self.six_since.filter(|_| is_waiting).map(|since| since + EITHER)
     }
 
     /// What routing has to know; `None` without an address.
@@ -224,6 +256,9 @@ impl Nic {
                 (_, _, false) => "no carrier",
                 (Some(client), ..) if client.lease().is_some() || others.is_empty() => client.state(),
                 (..) if !others.is_empty() => "configured",
+                (None, ..) if self.six.is_some() => {
+                    self.six.as_ref().map_or("asking", dhcp6::machine::Client::state)
+                }
                 (..) => "asking",
             }
             .to_string(),

@@ -40,8 +40,8 @@ const IFF_UP: u32 = 1;
 const IFF_LOWER_UP: u32 = 0x10000;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-const TENTATIVE_OR_FAILED: u32 = 0x40 | 0x08;
-const PERMANENT: u32 = 0x80;
+const IFA_F_TENTATIVE: u32 = 0x40;
+const IFA_F_DADFAILED: u32 = 0x08;
 const RT_TABLE_MAIN: u32 = 254;
 const RT_TABLE_COMPAT: u8 = 252;
 const RTPROT_STATIC: u8 = 4;
@@ -85,8 +85,10 @@ pub struct Address {
     pub prefix: u8,
     /// Usable by others: global, and past duplicate detection.
     pub global: bool,
-    /// Nobody but whoever gave it takes it away: no router's word.
-    pub permanent: bool,
+    /// The same for the link alone (RFC 4291 section 2.5.6).
+    pub local: bool,
+    /// Another machine of the link has it (RFC 4862 section 5.4).
+    pub duplicate: bool,
 }
 
 /// What routers say of a link (RFC 4861 section 4.2).
@@ -519,12 +521,14 @@ fn address(body: &[u8]) -> Option<Address> {
     let bytes = attributes.get(2).or_else(|| attributes.get(1))?;
     let address = ip(body[0], bytes)?;
     let flags = attributes.number(8).unwrap_or(body[2].into()); // IFA_FLAGS
+    let is_usable = flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0;
     Some(Address {
         link: u32_at(body, 4),
         address,
         prefix: body[1],
-        global: body[3] == 0 && flags & TENTATIVE_OR_FAILED == 0,
-        permanent: flags & PERMANENT != 0,
+        global: body[3] == 0 && is_usable,
+        local: body[3] == SCOPE_LINK && is_usable,
+        duplicate: flags & IFA_F_DADFAILED != 0,
     })
 }
 
@@ -569,7 +573,7 @@ fn router_option(body: &[u8]) -> Option<(u32, RouterOption)> {
 /// Servers and domains of one option.
 const MOST: usize = 32;
 
-fn domains(mut bytes: &[u8]) -> Vec<String> {
+pub fn domains(mut bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     let mut labels: Vec<String> = Vec::new();
     while let Some((&length, rest)) = bytes.split_first() {
