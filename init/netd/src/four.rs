@@ -27,7 +27,8 @@ impl Netd {
             .filter(|held| held.expires().is_none_or(|end| end > now()))
             .cloned();
         let adopted = held.is_some();
-        nic.client = Some(Client::new(nic.mac().0, self.plan.hostname.clone(), held, random(), now()));
+        nic.client =
+            Some(Client::new(nic.mac().0, self.plans.current.hostname.clone(), held, random(), now()));
         if adopted {
             self.configure(index);
         }
@@ -122,7 +123,7 @@ impl Netd {
             held.expires().map_or(u32::MAX, |end| end.saturating_sub(now()).as_secs().max(1) as u32);
         let news = nic.configured != Some((lease.address, lease.prefix));
         // A person's word about the MTU counts more than the server's.
-        let entry = nic.role.and_then(|role| self.plan.links.get(role.entry?));
+        let entry = nic.role.and_then(|role| self.plans.current.links.get(role.entry?));
         let is_sized = entry.is_some_and(|link| link.mtu.is_some());
         nic.configured = Some((lease.address, lease.prefix));
         if nic.order.is_none() {

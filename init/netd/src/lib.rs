@@ -16,6 +16,7 @@ mod links;
 mod loading;
 mod nics;
 mod params;
+mod plans;
 mod routing;
 mod rtnl;
 mod six;
@@ -29,8 +30,9 @@ use host::Root;
 use host::sys::netlink;
 use links::{Adopted, Seen, Step};
 use loading::Loading;
-use network::{Ipv6, Plan};
+use network::Ipv6;
 use nics::Nic;
+use plans::Plans;
 use routing::{Routing, Uplink};
 use rtnl::{Change, Given, RouterOption, Said};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -113,7 +115,7 @@ enum Asked {
 
 struct Netd {
     root: Root,
-    plan: Plan,
+    plans: Plans,
     adopted: Adopted,
     netlink: OwnedFd,
     control: OwnedFd,
@@ -145,7 +147,7 @@ struct Netd {
 impl Netd {
     fn start() -> Result<Netd> {
         let root = Root::live()?;
-        let plan = params::read(&host::params::read(&root));
+        let plans = Plans::start(params::read(&host::params::read(&root)));
         let groups = rtnl::GROUP_LINK
             | rtnl::GROUP_IPV4_ADDRESS
             | rtnl::GROUP_IPV6_ADDRESS
@@ -157,8 +159,8 @@ impl Netd {
         let leases = std::fs::read(LEASES).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let mut netd = Netd {
             root,
-            problems: plan.problems.clone(),
-            plan,
+            problems: plans.current.problems.clone(),
+            plans,
             adopted: Adopted::new(),
             netlink,
             control,
@@ -255,7 +257,7 @@ impl Netd {
         let of_nics = self.nics.values().flat_map(of_nic).flatten();
         let late = Some(self.late).filter(|late| *late > now);
         let refused = self.refused.values().copied();
-        let due = of_nics.chain(late).chain(refused).chain(self.loading.due()).min();
+        let due = of_nics.chain(self.plans.due()).chain(late).chain(refused).chain(self.loading.due()).min();
         due.filter(|due| *due < Duration::MAX)
     }
 
@@ -263,6 +265,9 @@ impl Netd {
     fn tick(&mut self) {
         let now = now();
         self.refused.retain(|_, time| *time > now);
+        if self.plans.due().is_some_and(|end| end <= now) {
+            self.revert("nobody kept what was tried");
+        }
         for nic in self.nics.values_mut() {
             if nic.probing.is_some_and(|(_, until)| until <= now) {
                 nic.probing = None;
@@ -282,6 +287,28 @@ impl Netd {
         for index in due {
             self.step_six(index, dhcp6::machine::Event::Timer);
         }
+    }
+
+    /// Everything is looked at again by another plan.
+    fn replan(&mut self) {
+        self.adopted.clear();
+        self.refused.clear();
+        self.late = now() + LATE;
+        if let Err(error) = self.plans.save() {
+            self.problem(format!("write down the plan: {error}"));
+        }
+        for problem in self.plans.current.problems.clone() {
+            self.problem(problem);
+        }
+    }
+
+    fn revert(&mut self, why: &str) -> bool {
+        if !self.plans.revert() {
+            return false;
+        }
+        host::log!("{why}: the network is as it was asked for before");
+        self.replan();
+        true
     }
 
     /// Sends a request to the kernel; its answer comes by [`Netd::hear`].
@@ -501,11 +528,22 @@ impl Netd {
         let is_late = now() >= self.late;
         let seen: Vec<Seen<'_>> = self.nics.values().map(Nic::seen).collect();
         let mut adopted = std::mem::take(&mut self.adopted);
-        let lines = links::adopt(&self.plan, &seen, &mut adopted, is_late);
-        let roles: Vec<(u32, Option<links::Role>)> =
-            seen.iter().map(|one| (one.link.index, links::role(&self.plan, one, &adopted))).collect();
+        let lines = links::adopt(&self.plans.current, &seen, &mut adopted, is_late);
+        let roles: Vec<(u32, Option<links::Role>)> = seen
+            .iter()
+            .map(|one| (one.link.index, links::role(&self.plans.current, one, &adopted)))
+            .collect();
         let is_refused = |step: &Step| self.refused.contains_key(step);
-        let steps = links::steps(&self.plan, &seen, &adopted, &self.raised, self.loading.here(), &is_refused);
+        let steps = links::steps(
+            &self.plans.current,
+            &seen,
+            &adopted,
+            &self.raised,
+            self.loading.here(),
+            &is_refused,
+        );
+        let steps: Vec<Step> =
+            links::leftovers(&self.plans.current, &seen, &self.plans.made).into_iter().chain(steps).collect();
         self.adopted = adopted;
         for line in lines {
             self.problem(line);
@@ -533,6 +571,9 @@ impl Netd {
             Step::Options { bond, options } => self.set_options(bond, options),
             Step::MakeVlan { name, below, id } => {
                 self.ask(Asked::Step(step.clone()), |sequence| rtnl::make_vlan(sequence, name, *below, *id));
+            }
+            Step::Unmake { link, .. } => {
+                self.ask(Asked::Step(step.clone()), |sequence| rtnl::unmake_link(sequence, *link));
             }
             Step::MakeBond { name } => {
                 self.ask(Asked::Step(step.clone()), |sequence| rtnl::make_bond(sequence, name));
@@ -605,17 +646,32 @@ impl Netd {
 
     /// Another interface has this one, or nothing is asked of it any more.
     fn leave(&mut self, index: u32) {
+        self.end_four(index);
+        self.end_six(index);
+        let given = self.nics.get_mut(&index).map(|nic| std::mem::take(&mut nic.given)).unwrap_or_default();
+        self.take_away(index, given.into_iter().map(|given| (given.address, given.prefix)));
+    }
+
+    fn end_four(&mut self, index: u32) {
         let Some(nic) = self.nics.get_mut(&index) else { return };
         (nic.client, nic.socket, nic.udp, nic.arp, nic.probing) = (None, None, None, None, None);
-        nic.six_socket = None;
-        let six =
-            nic.six.take().and_then(|six| six.held).map(|held| held.lease.addresses).unwrap_or_default();
-        let six = six.into_iter().map(|(address, _)| (IpAddr::V6(address), SIX_PREFIX));
-        let name = nic.link.name.clone();
         let leased = nic.configured.take().map(|(address, prefix)| (IpAddr::V4(address), prefix));
-        let given = std::mem::take(&mut nic.given).into_iter().map(|given| (given.address, given.prefix));
-        for (address, prefix) in leased.into_iter().chain(six).chain(given) {
-            host::log!("{name} is not configured any more: {address} is taken from it");
+        self.take_away(index, leased.into_iter());
+    }
+
+    fn end_six(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        nic.six_socket = None;
+        let held = nic.six.take().and_then(|six| six.held).map(|held| held.lease.addresses);
+        let leased = held.unwrap_or_default().into_iter();
+        self.take_away(index, leased.map(|(address, _)| (IpAddr::V6(address), SIX_PREFIX)));
+    }
+
+    fn take_away(&mut self, index: u32, addresses: impl Iterator<Item = (IpAddr, u8)>) {
+        let Some(nic) = self.nics.get(&index) else { return };
+        let name = nic.link.name.clone();
+        for (address, prefix) in addresses {
+            host::log!("{address} is not asked for on {name} any more");
             self.other(format!("take {address} from {name}"), |sequence| {
                 rtnl::remove_address(sequence, index, address, prefix)
             });
@@ -634,22 +690,32 @@ impl Netd {
             self.give(index);
             let Some(nic) = self.nics.get_mut(&index) else { continue };
             let is_named = nic.role.is_some_and(|role| role.entry.is_some());
-            let is_done = self.plan.single && has_lease && !is_named && nic.configured.is_none();
+            let is_done = self.plans.current.single && has_lease && !is_named && nic.configured.is_none();
             let wants = nic.methods().dhcp4 && !is_done;
             if wants && nic.link.carrier && nic.client.is_none() {
                 self.begin(index);
             } else if !wants && nic.client.is_some() {
-                self.leave(index);
+                self.end_four(index);
             }
             self.ask_six(index);
         }
     }
 
-    /// The stated addresses of a link that it does not have yet.
+    /// The stated addresses of a link that it does not have yet; those that are not asked for any more go.
     fn give(&mut self, index: u32) {
         let Some(nic) = self.nics.get_mut(&index) else { return };
-        let missing: Vec<network::Address> =
-            nic.stated(&self.plan).iter().filter(|stated| !nic.given.contains(stated)).copied().collect();
+        let stated = nic.stated(&self.plans.current);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut nic.given).into_iter().partition(|given| stated.contains(given));
+        nic.given = kept;
+        self.take_away(index, gone.into_iter().map(|gone| (gone.address, gone.prefix)));
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        let missing: Vec<network::Address> = nic
+            .stated(&self.plans.current)
+            .iter()
+            .filter(|stated| !nic.given.contains(stated))
+            .copied()
+            .collect();
         let (name, mac, carrier) = (nic.link.name.clone(), nic.mac(), nic.link.carrier);
         for stated in missing {
             let network::Address { address, prefix, peer } = stated;
@@ -673,7 +739,7 @@ impl Netd {
             self.arrange();
             self.address_links();
         }
-        let wanted = routing::plan(&self.uplinks(), &self.plan.routes);
+        let wanted = routing::plan(&self.uplinks(), &self.plans.current.routes);
         if wanted != self.applied {
             let before = std::mem::replace(&mut self.applied, wanted.clone());
             for rule in before.rules.iter().filter(|rule| !wanted.rules.contains(rule)) {
@@ -702,19 +768,20 @@ impl Netd {
     }
 
     fn is_preferred(&self, nic: &Nic) -> bool {
-        links::is_preferred(&self.plan, &nic.seen())
+        links::is_preferred(&self.plans.current, &nic.seen())
     }
 
     fn uplinks(&self) -> Vec<Uplink> {
-        let of = |nic: &Nic| nic.role.and_then(|_| nic.uplink(&self.plan, self.is_preferred(nic)));
+        let of = |nic: &Nic| nic.role.and_then(|_| nic.uplink(&self.plans.current, self.is_preferred(nic)));
         self.nics.values().filter_map(of).collect()
     }
 
     fn resolve(&mut self) {
         let uplinks = self.uplinks();
-        let (mut servers, mut search) = (self.plan.nameservers.clone(), self.plan.search.clone());
+        let (mut servers, mut search) =
+            (self.plans.current.nameservers.clone(), self.plans.current.search.clone());
         for uplink in routing::ranked(&uplinks) {
-            let own = self.nics.get(&uplink.link).map(|nic| nic.resolvers(&self.plan, now()));
+            let own = self.nics.get(&uplink.link).map(|nic| nic.resolvers(&self.plans.current, now()));
             let (more, domains) = own.unwrap_or_default();
             servers.extend(more);
             search.extend(domains);
@@ -743,7 +810,14 @@ impl Netd {
             let mac = nic.link.permanent.unwrap_or(nic.mac()).0;
             format!("lifeboat-{:02x}{:02x}{:02x}", mac[3], mac[4], mac[5])
         });
-        let name = self.plan.hostname.clone().or(leased).or(first).unwrap_or_else(|| "lifeboat".to_string());
+        let name = self
+            .plans
+            .current
+            .hostname
+            .clone()
+            .or(leased)
+            .or(first)
+            .unwrap_or_else(|| "lifeboat".to_string());
         if name != self.hostname {
             if let Err(error) = rustix::system::sethostname(name.as_bytes()) {
                 self.problem(format!("set the host name {name}: {error}"));
@@ -776,7 +850,7 @@ impl Netd {
         let ours = self.nics.values().filter(|nic| nic.is_ours());
         let state = state::Netd {
             hostname: self.hostname.clone(),
-            links: ours.map(|nic| nic.state(&self.plan, self.is_preferred(nic))).collect(),
+            links: ours.map(|nic| nic.state(&self.plans.current, self.is_preferred(nic))).collect(),
             nameservers: self
                 .resolver
                 .lines()
@@ -822,6 +896,30 @@ impl Netd {
                     None => Reply::Failed { error: format!("no wired interface {interface}") },
                 }
             }
+            Ok(NetdRequest::Plan) => match serde_json::to_value(&self.plans) {
+                Ok(value) => Reply::Value { value },
+                Err(error) => Reply::Failed { error: error.to_string() },
+            },
+            Ok(NetdRequest::Apply { plan, trial }) => match serde_json::from_value(plan) {
+                Ok(plan) => {
+                    let end = trial.map(|seconds| now() + Duration::from_secs(seconds.into()));
+                    self.plans.apply(plan, end);
+                    self.replan();
+                    Reply::Done
+                }
+                Err(error) => Reply::Failed { error: format!("read the plan: {error}") },
+            },
+            Ok(NetdRequest::Keep) => match self.plans.trial.take() {
+                Some(_) => {
+                    self.replan();
+                    Reply::Done
+                }
+                None => Reply::Failed { error: "nothing is being tried".to_string() },
+            },
+            Ok(NetdRequest::Revert) => match self.revert("asked for") {
+                true => Reply::Done,
+                false => Reply::Failed { error: "nothing is being tried".to_string() },
+            },
             Err(error) => Reply::Failed { error: error.to_string() },
         };
         if let Err(error) = host::ask::reply(&connection, &reply) {
@@ -841,6 +939,7 @@ fn words(what: &Asked) -> String {
             Step::Module(name) => format!("load the module {name}"),
             Step::MakeVlan { name, id, .. } => format!("make {name}, VLAN {id}"),
             Step::MakeBond { name } => format!("make the bond {name}"),
+            Step::Unmake { name, .. } => format!("take {name} away"),
             Step::MakeBridge { name, .. } => format!("make the bridge {name}"),
             Step::Options { bond, .. } => format!("set the options of {bond}"),
             Step::Change { name, change, .. } => match change {

@@ -51,6 +51,11 @@ pub enum Step {
         name: String,
         stp: bool,
     },
+    /// Takes away what a plan made that is not carried out any more.
+    Unmake {
+        link: u32,
+        name: String,
+    },
     /// (option, value) of the bonding driver, before there are ports.
     Options {
         bond: String,
@@ -178,6 +183,24 @@ fn is_below(plan: &Plan, seen: &Seen<'_>) -> bool {
         Kind::Vlan { link, .. } => seen.is_called(link),
         Kind::Bond { ports, .. } | Kind::Bridge { ports, .. } => ports.iter().any(|port| seen.is(port)),
     })
+}
+
+/// The names of what a plan makes.
+pub fn made(plan: &Plan) -> impl Iterator<Item = &String> {
+    plan.links
+        .iter()
+        .filter(|link| link.kind != Kind::Physical)
+        .filter_map(|link| link.selector.name.as_ref())
+}
+
+/// What earlier plans made and this one does not. A VLAN goes with what it stands on, so the later ones come first.
+pub fn leftovers(plan: &Plan, seen: &[Seen<'_>], once_made: &BTreeSet<String>) -> Vec<Step> {
+    let is_left = |one: &&Seen<'_>| {
+        let name = &one.link.name;
+        !one.link.kind.is_empty() && once_made.contains(name) && !made(plan).any(|own| own == name)
+    };
+    let unmake = |one: &Seen<'_>| Step::Unmake { link: one.link.index, name: one.link.name.clone() };
+    seen.iter().rev().filter(is_left).map(unmake).collect()
 }
 
 /// What is to be done now, in order. `raised`: interfaces that were brought up once; whoever takes one down after that
@@ -361,6 +384,7 @@ mod tests {
             Step::MakeBridge { name, .. } => {
                 links.push(Link { kind: "bridge".to_string(), ..nic(next, name) })
             }
+            Step::Unmake { link, .. } => links.retain(|one| one.index != *link),
             Step::Options { bond, .. } => {
                 let bond = links.iter().find(|link| link.name == *bond).unwrap().index;
                 assert!(
@@ -412,6 +436,7 @@ mod tests {
                     }
                     Step::MakeVlan { name, below, id } => format!("make {name}: {id} on {below}"),
                     Step::MakeBond { name } | Step::MakeBridge { name, .. } => format!("make {name}"),
+                    Step::Unmake { name, .. } => format!("unmake {name}"),
                     Step::Options { bond, options } => format!("{bond}: {}", options[0].1),
                     Step::Change { name, change, link } => {
                         if *change == Change::Up {
@@ -469,6 +494,18 @@ mod tests {
         assert_eq!((links[0].mtu, links[0].mac), (1400, Some(Mac([2, 0, 0, 0, 0, 0x99]))));
         assert_eq!(done.len(), 5, "{done:?}");
         assert!(links[0].up);
+    }
+
+    #[test]
+    fn what_an_earlier_plan_made_is_taken_away_and_nothing_else() {
+        let mut links = vec![nic(2, "eth0"), nic(3, "eth1")];
+        run("bond=bond0:eth0,eth1 vlan=bond0.7:bond0", &mut links);
+        links.push(Link { kind: "bridge".to_string(), ..nic(9, "docker0") });
+        let once_made: BTreeSet<String> = ["bond0", "bond0.7"].map(String::from).into();
+        let left = leftovers(&dracut::read(&words("bond=bond0:eth0,eth1")), &seen(&links), &once_made);
+        assert!(matches!(&left[..], [Step::Unmake { name, .. }] if name == "bond0.7"), "{left:?}");
+        let left = leftovers(&dracut::read(&words("ip=dhcp")), &seen(&links), &once_made);
+        assert!(matches!(&left[..], [Step::Unmake { name, .. }, _] if name == "bond0.7"), "{left:?}");
     }
 
     #[test]

@@ -269,6 +269,10 @@ pub fn make_bridge(sequence: u32, name: &str, stp: bool) -> Vec<u8> {
     })
 }
 
+pub fn unmake_link(sequence: u32, link: u32) -> Vec<u8> {
+    Message::link(RTM_DELLINK, 0, sequence, link, 0, 0).finish()
+}
+
 fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),

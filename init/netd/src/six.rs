@@ -12,6 +12,9 @@ impl Netd {
     /// DHCPv6 where the plan or a router wants it.
     pub fn ask_six(&mut self, index: u32) {
         let Some(nic) = self.nics.get(&index).filter(|nic| nic.link.carrier) else { return };
+        if nic.six.is_some() && nic.methods().ipv6 < network::Ipv6::Auto {
+            return self.end_six(index);
+        }
         let Some(addresses) = nic.wants_six(now()) else { return };
         // Who asks for addresses is told the rest as well.
         if nic.six.as_ref().is_some_and(|six| six.wants_addresses() || !addresses) {

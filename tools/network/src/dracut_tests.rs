@@ -249,6 +249,18 @@ fn each_form_of_each_parameter_is_the_plan_that_its_manual_describes() {
 }
 
 #[test]
+fn a_newer_plan_stands_in_the_place_of_what_it_speaks_of_alone() {
+    let plan = |line: &str| read(&words(line));
+    let mut old =
+        plan("ip=eth0:dhcp ip=192.0.2.7:::24::eth1:off nameserver=192.0.2.53 ifname=lan0:02:00:00:00:00:01");
+    old.replace_by(plan("ip=198.51.100.7:::24::eth1:off ip=lan0:off"));
+    assert_eq!(
+        old.to_string(),
+        "eth0: DHCP, IPv6 from routers\neth1: no DHCP, 198.51.100.7/24\nlan0: no DHCP\nDNS 192.0.2.53\n"
+    );
+}
+
+#[test]
 fn the_tables_are_sorted() {
     assert!(BOND_OPTIONS.is_sorted());
 }

@@ -213,6 +213,32 @@ impl Plan {
         }
     }
 
+    /// Takes over what a newer plan says: its entries stand in the place of those about the same interfaces, its lists in
+    /// that of ours where it has any. Problems are those of the newer one.
+    pub fn replace_by(&mut self, newer: Plan) {
+        let is_same = |old: &Link, new: &Link| {
+            old.selector == new.selector || old.is_called(&new.selector) || new.is_called(&old.selector)
+        };
+        self.links.retain(|old| !newer.links.iter().any(|new| is_same(old, new)));
+        self.links.extend(newer.links);
+        self.links.truncate(MOST_LINKS);
+        fn put<T>(old: &mut Vec<T>, new: Vec<T>) {
+            if !new.is_empty() {
+                *old = new;
+            }
+        }
+        put(&mut self.nameservers, newer.nameservers);
+        put(&mut self.search, newer.search);
+        put(&mut self.ntp, newer.ntp);
+        put(&mut self.routes, newer.routes);
+        self.others = newer.others.or(self.others);
+        self.preferred = newer.preferred.or(self.preferred.take());
+        self.hostname = newer.hostname.or(self.hostname.take());
+        self.single |= newer.single;
+        self.own_nameservers_only |= newer.own_nameservers_only;
+        self.problems = newer.problems;
+    }
+
     /// Whether any entry makes the network by itself, without a server's or router's help.
     pub fn is_static(&self) -> bool {
         self.links.iter().any(|link| !link.addresses.is_empty())
