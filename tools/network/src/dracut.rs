@@ -8,6 +8,7 @@
 //! Left out on the generous side: a word that cannot be used is a problem and the rest counts, and a NIC that no
 //! word names still gets DHCP, since a rescue without a network is lost.
 
+use crate::stack::{below, without_loops};
 use crate::words::{address, is_host, is_host_address, is_interface, is_within, network, prefix};
 use crate::{Address, BondOption, Ipv6, Kind, Link, MOST_PER_LINK, Mac, Methods, Plan, Route, Selector};
 use contract::cmdline::{self, Word};
@@ -16,9 +17,9 @@ use std::net::IpAddr;
 /// What stands for the NIC of `BOOTIF=` where an interface is named (systemd-network-generator(8)).
 const BOOTED_FROM: &str = "BOOTIF";
 /// VLAN identifiers that IEEE 802.1Q allows.
-const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
+pub(crate) const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
 /// Bytes; less than IPv4 must carry (RFC 791), more than any driver takes, is a slip.
-const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
+pub(crate) const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
 
 /// Options of the bonding driver that a plan may set, sorted (drivers/net/bonding/bond_options.c).
 const BOND_OPTIONS: &[&str] = &[
@@ -410,7 +411,7 @@ fn bare(text: &str) -> String {
 }
 
 /// Once, and not without end.
-fn add<T: PartialEq>(to: &mut Vec<T>, item: T) {
+pub(crate) fn add<T: PartialEq>(to: &mut Vec<T>, item: T) {
     if !to.contains(&item) && to.len() < MOST_PER_LINK {
         to.push(item);
     }
@@ -688,7 +689,7 @@ fn route(plan: &mut Plan, value: &str) {
     }
 }
 
-fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+pub(crate) fn masked(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
@@ -698,38 +699,6 @@ fn masked(address: IpAddr, prefix: u8) -> IpAddr {
             let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
             IpAddr::from((u128::from(v6) & mask).to_be_bytes())
         }
-    }
-}
-
-/// What another interface stands on, by name.
-fn below(kind: &Kind) -> Vec<&str> {
-    match kind {
-        Kind::Physical => Vec::new(),
-        Kind::Vlan { link, .. } => vec![link],
-        Kind::Bond { ports, .. } | Kind::Bridge { ports, .. } => {
-            ports.iter().filter_map(|port| port.name.as_deref()).collect()
-        }
-    }
-}
-
-/// What is made must not stand on itself, in however many steps.
-fn without_loops(plan: &mut Plan) {
-    let is_looped = |start: &Link| {
-        let Some(own) = start.selector.name.as_deref() else { return false };
-        let mut wave = below(&start.kind);
-        for _ in 0..plan.links.len() {
-            if wave.contains(&own) {
-                return true;
-            }
-            let is_in = |link: &&Link| link.selector.name.as_deref().is_some_and(|name| wave.contains(&name));
-            wave = plan.links.iter().filter(is_in).flat_map(|link| below(&link.kind)).collect();
-        }
-        false
-    };
-    let (looped, sound): (Vec<Link>, Vec<Link>) = plan.links.iter().cloned().partition(is_looped);
-    plan.links = sound;
-    for link in looped {
-        plan.problem(format!("{} stands on itself ({}): left out", link.selector, link.from.join(" ")));
     }
 }
 

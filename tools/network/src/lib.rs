@@ -5,9 +5,15 @@
 //! A source that says something impossible loses that word, not the network: what could not be used is in
 //! [`Plan::problems`], a line each that names the word and what was done instead.
 
+pub mod cloud;
 pub mod dracut;
+pub mod netplan;
+pub mod openstack;
+pub mod source;
+mod stack;
 mod text;
 mod words;
+pub mod yaml;
 
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
