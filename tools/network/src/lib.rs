@@ -7,7 +7,9 @@
 
 pub mod cloud;
 pub mod dracut;
+mod ini;
 pub mod netplan;
+pub mod networkd;
 pub mod openstack;
 pub mod source;
 mod stack;
