@@ -7,6 +7,7 @@
 
 pub mod cloud;
 pub mod dracut;
+pub mod ifupdown;
 mod ini;
 pub mod netplan;
 pub mod networkd;
