@@ -542,6 +542,18 @@ pub(crate) fn with_monitor(mut options: Vec<BondOption>) -> Vec<BondOption> {
     options
 }
 
+/// The bond's mode that is equal to a team's runner (teamd.conf(5)).
+pub(crate) fn team_mode(runner: &str) -> Option<&'static str> {
+    match runner {
+        "" | "activebackup" => Some("active-backup"),
+        "roundrobin" => Some("balance-rr"),
+        "broadcast" => Some("broadcast"),
+        "lacp" => Some("802.3ad"),
+        "loadbalance" => Some("balance-xor"),
+        _ => None,
+    }
+}
+
 /// `<name>:<ports>[:<runner>]`: the bond that does the same.
 fn team(plan: &mut Plan, value: &str) {
     let fields = fields(value);
@@ -549,21 +561,14 @@ fn team(plan: &mut Plan, value: &str) {
         return plan.problem(format!("team={}: not NAME:PORTS[:RUNNER]", shown(value)));
     };
     let runner = rest.first().copied().unwrap_or_default();
-    let mode = match runner {
-        "" | "activebackup" => "active-backup",
-        "roundrobin" => "balance-rr",
-        "broadcast" => "broadcast",
-        "lacp" => "802.3ad",
-        "loadbalance" => "balance-xor",
-        _ => {
-            plan.problem(format!(
-                "team={}: no bond is equal to the runner {}: active-backup is used",
-                shown(value),
-                shown(runner)
-            ));
-            "active-backup"
-        }
-    };
+    let mode = team_mode(runner).unwrap_or_else(|| {
+        plan.problem(format!(
+            "team={}: no bond is equal to the runner {}: active-backup is used",
+            shown(value),
+            shown(runner)
+        ));
+        "active-backup"
+    });
     match ports(plan, port_names) {
         Ok(ports) if is_interface(name) && !ports.is_empty() => {
             let options = vec![BondOption { name: "mode".to_string(), value: mode.to_string() }];

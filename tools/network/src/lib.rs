@@ -9,6 +9,7 @@ pub mod cloud;
 pub mod dracut;
 pub mod ifupdown;
 mod ini;
+pub mod keyfile;
 pub mod netplan;
 pub mod networkd;
 pub mod openstack;

@@ -2,9 +2,10 @@
 //! such as an address with a length, a route, an option of a bond. A word that cannot be used is told in
 //! [`Plan::problems`], behind the file that has it, and the rest counts.
 
-use crate::dracut::{MTUS, VLANS, add, bond_option, masked, with_monitor};
+use crate::dracut::{MTUS, VLANS, add, bond_option, masked, team_mode, with_monitor};
 use crate::stack::{below, without_loops};
 use crate::words::{address, bits, is_host, is_host_address, is_interface, network, prefix};
+use crate::yaml::{self, Node};
 use crate::{
     Address, BondOption, Kind, Link, MOST_LINKS, MOST_PER_LINK, Mac, Methods, Plan, Route, Selector,
 };
@@ -279,6 +280,18 @@ pub(crate) fn bond(ports: Vec<Selector>, options: Vec<BondOption>) -> Kind {
     // Zero is how some say that they want none.
     once.retain(|option| !(matches!(option.name.as_str(), "miimon" | "arp_interval") && option.value == "0"));
     Kind::Bond { ports: few(ports), options: with_monitor(once) }
+}
+
+/// The bond that does what a team does, of teamd's configuration, which is JSON (teamd.conf(5)).
+pub(crate) fn team(at: &mut At, ports: Vec<Selector>, config: &str) -> Kind {
+    let config = yaml::parse(config).unwrap_or_default();
+    let runner = config.get("runner").and_then(|runner| runner.get("name")).and_then(Node::text);
+    let mode = team_mode(runner.unwrap_or_default()).unwrap_or_else(|| {
+        let runner = shown(runner.unwrap_or_default());
+        at.tell(&format!("no bond is equal to the runner {runner}: active-backup is used"));
+        "active-backup"
+    });
+    Kind::Bond { ports, options: option("mode", mode).into_iter().collect() }
 }
 
 pub(crate) fn few(mut ports: Vec<Selector>) -> Vec<Selector> {
