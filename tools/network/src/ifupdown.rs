@@ -446,7 +446,7 @@ fn command(at: &mut At, text: &str, own: &str, link: &mut Link) {
 
 /// `ip [-4|-6] route add NETWORK [via GATEWAY] [dev DEVICE] [metric N] [src ADDRESS] [onlink]`, `ip addr add ADDRESS/LENGTH
 /// dev DEVICE`, `ip link set DEVICE up`.
-fn by_ip(words: &[&str], own: &str, link: &mut Link) -> Option<()> {
+pub(crate) fn by_ip(words: &[&str], own: &str, link: &mut Link) -> Option<()> {
     let mut words: Vec<&str> = words.to_vec();
     words.retain(|word| !matches!(*word, "-4" | "-6" | "-f" | "-family" | "inet" | "inet6" | "unicast"));
     if words.first().is_some_and(|word| word.starts_with('-')) {

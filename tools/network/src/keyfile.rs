@@ -36,21 +36,8 @@ pub fn files(files: &dyn Files, plan: &mut Plan) -> Vec<File> {
     let has_name =
         |found: &[File], name: &str| found.iter().any(|file| file.path.rsplit('/').next() == Some(name));
     for directory in DIRECTORIES {
-        // The suffix is younger than the directory; what editors and packages leave behind is none.
-        let is_wanted = |name: &str| {
-            let is_left = [
-                ".bak",
-                ".rpmnew",
-                ".rpmsave",
-                ".rpmorig",
-                ".dpkg-old",
-                ".dpkg-new",
-                ".dpkg-dist",
-                ".swp",
-                "~",
-            ];
-            !name.starts_with('.') && !is_left.iter().any(|end| name.ends_with(end))
-        };
+        // The suffix is younger than the directory.
+        let is_wanted = |name: &str| !source::is_left_behind(name);
         for file in File::all(files, directory, &is_wanted, plan) {
             let name = file.path.rsplit('/').next().unwrap_or_default();
             if !has_name(&found, name) && found.len() < source::MOST_FILES {

@@ -5,8 +5,10 @@
 //! A source that says something impossible loses that word, not the network: what could not be used is in
 //! [`Plan::problems`], a line each that names the word and what was done instead.
 
+mod assign;
 pub mod cloud;
 pub mod dracut;
+pub mod ifcfg;
 pub mod ifupdown;
 mod ini;
 pub mod keyfile;
@@ -16,6 +18,7 @@ pub mod openstack;
 pub mod source;
 mod stack;
 mod text;
+pub mod wicked;
 mod words;
 pub mod yaml;
 

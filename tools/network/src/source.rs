@@ -4,7 +4,7 @@
 
 use crate::dracut::{MTUS, VLANS, add, bond_option, masked, team_mode, with_monitor};
 use crate::stack::{below, without_loops};
-use crate::words::{address, bits, is_host, is_host_address, is_interface, network, prefix};
+use crate::words::{address, bits, is_host, is_host_address, is_interface, is_within, network, prefix};
 use crate::yaml::{self, Node};
 use crate::{
     Address, BondOption, Kind, Link, MOST_LINKS, MOST_PER_LINK, Mac, Methods, Plan, Route, Selector,
@@ -315,6 +315,39 @@ pub(crate) fn milliseconds(text: &str, per: u64) -> Result<String, String> {
     match number.zip(factor).map(|(number, factor)| number * factor).filter(|time| *time <= 3_600_000) {
         Some(time) => Ok(time.to_string()),
         None => Err(format!("{} is not a time", shown(text))),
+    }
+}
+
+/// What packages and editors leave beside a file is none.
+pub(crate) fn is_left_behind(name: &str) -> bool {
+    const ENDS: &[&str] = &[
+        ".bak",
+        ".dpkg-dist",
+        ".dpkg-new",
+        ".dpkg-old",
+        ".old",
+        ".orig",
+        ".rpmnew",
+        ".rpmorig",
+        ".rpmsave",
+        ".scpmbackup",
+        ".swp",
+        "~",
+    ];
+    name.starts_with('.') || ENDS.iter().any(|end| name.ends_with(end))
+}
+
+/// A route of which the link is not said: the one of which it is known that the gateway is there, where one is.
+pub(crate) fn place(plan: &mut Plan, route: Route) {
+    let has = |link: &&mut Link| {
+        let nets = &link.addresses;
+        route
+            .gateway
+            .is_some_and(|gateway| nets.iter().any(|own| is_within(gateway, own.address, own.prefix)))
+    };
+    match plan.links.iter_mut().find(has) {
+        Some(link) => link.add_route(route),
+        None => add(&mut plan.routes, route),
     }
 }
 
