@@ -1,5 +1,5 @@
 use super::*;
-use crate::source::testing::check;
+use crate::disk::check;
 use proptest::prelude::*;
 
 /// The examples of cloud-init's documentation, and what hosters write.

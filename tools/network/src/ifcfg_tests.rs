@@ -1,5 +1,5 @@
 use super::*;
-use crate::source::testing::{Disk, check};
+use crate::disk::{Disk, check};
 use proptest::prelude::*;
 
 /// The examples of RHEL 6 to 8's manuals and installers, and of hosters. Short names are below the directory.

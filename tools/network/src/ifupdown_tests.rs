@@ -1,5 +1,5 @@
 use super::*;
-use crate::source::testing::{Disk, check};
+use crate::disk::{Disk, check};
 use proptest::prelude::*;
 
 /// The examples of interfaces(5), of Debian's wiki and installer, of hosters and of Proxmox.

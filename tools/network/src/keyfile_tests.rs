@@ -1,5 +1,5 @@
 use super::*;
-use crate::source::testing::{Disk, check};
+use crate::disk::{Disk, check};
 use proptest::prelude::*;
 
 /// The examples of nm-settings-keyfile(5), of Fedora's and RHEL's installer, and what nmcli and nmtui write.

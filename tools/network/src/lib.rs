@@ -6,12 +6,15 @@
 //! [`Plan::problems`], a line each that names the word and what was done instead.
 
 mod assign;
+pub mod borrow;
 pub mod cloud;
+pub mod disk;
 pub mod dracut;
 pub mod ifcfg;
 pub mod ifupdown;
 mod ini;
 pub mod keyfile;
+mod names;
 pub mod netplan;
 pub mod networkd;
 pub mod openstack;

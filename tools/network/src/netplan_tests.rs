@@ -1,5 +1,5 @@
 use super::*;
-use crate::source::testing::{Disk, check};
+use crate::disk::{Disk, check};
 use proptest::prelude::*;
 
 /// The examples of netplan's documentation, of Ubuntu's installer, of cloud images and hosters.

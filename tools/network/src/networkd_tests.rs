@@ -1,5 +1,5 @@
 use super::*;
-use crate::source::testing::{Disk, check};
+use crate::disk::{Disk, check};
 use proptest::prelude::*;
 
 /// The examples of systemd.network(5) and systemd.netdev(5), of Arch's and Fedora's images, of installers.

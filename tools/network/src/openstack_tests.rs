@@ -1,5 +1,5 @@
 use super::*;
-use crate::source::testing::check;
+use crate::disk::check;
 use proptest::prelude::*;
 
 /// The examples of nova's and ironic's documentation, and of cloud-init's tests, shortened.
