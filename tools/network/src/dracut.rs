@@ -8,8 +8,7 @@
 //! Left out on the generous side: a word that cannot be used is a problem and the rest counts, and a NIC that no
 //! word names still gets DHCP, since a rescue without a network is lost.
 
-use crate::stack::{below, without_loops};
-use crate::words::{address, is_host, is_host_address, is_interface, is_within, network, prefix};
+use crate::words::{address, is_host, is_host_address, is_interface, is_within, masked, network, prefix};
 use crate::{Address, BondOption, Ipv6, Kind, Link, MOST_PER_LINK, Mac, Methods, Plan, Route, Selector};
 use contract::cmdline::{self, Word};
 use std::net::IpAddr;
@@ -100,7 +99,7 @@ pub fn read(words: &[Word]) -> Plan {
         }
     }
     plan.own_nameservers_only = cmdline::last(words, "rd.peerdns") == Some("0");
-    without_loops(&mut plan);
+    crate::stack::without_loops(&mut plan);
     with_defaults(&mut plan);
     plan
 }
@@ -694,24 +693,16 @@ fn route(plan: &mut Plan, value: &str) {
     }
 }
 
-pub(crate) fn masked(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::from((u32::from(v4) & mask).to_be_bytes())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::from((u128::from(v6) & mask).to_be_bytes())
-        }
-    }
-}
-
 /// An interface of which no `ip=` speaks gets what any NIC gets, unless another one has it as a port.
 fn with_defaults(plan: &mut Plan) {
     let has_ports = |link: &&Link| matches!(link.kind, Kind::Bond { .. } | Kind::Bridge { .. });
-    let ports: Vec<String> =
-        plan.links.iter().filter(has_ports).flat_map(|link| below(&link.kind)).map(str::to_string).collect();
+    let ports: Vec<String> = plan
+        .links
+        .iter()
+        .filter(has_ports)
+        .flat_map(|link| crate::stack::below(&link.kind))
+        .map(str::to_string)
+        .collect();
     let default = plan.others.unwrap_or(Methods::DEFAULT);
     for link in &mut plan.links {
         let is_port = link.selector.name.as_ref().is_some_and(|name| ports.contains(name));

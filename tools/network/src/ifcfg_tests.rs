@@ -86,6 +86,9 @@ fn each_example_is_the_plan_that_rhel_would_carry_out() {
 }
 
 proptest! {
+    // The words of these are many; `make fuzz` goes further.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_files_panic(
         lines in prop::collection::vec("(== ifcfg-[ab]\n|== route-[ab]\n|== ifcfg-a:1\n|== /etc/sysconfig/network\n|DEVICE=[ab]\n|TYPE=(Bond|Vlan|Bridge|Team|Ethernet)\n|MASTER=[ab]\n|BRIDGE=[ab]\n|PHYSDEV=[ab]\n|VLAN_ID=[0-9]\n|IPADDR[0-9]?=(192.0.2.7|::1)\n|GATEWAY=(192.0.2.1|fe80::1)\n|ADDRESS0=(default|::)\n|HWADDR=52:54:00:12:34:56\n|(default|10.0.0.0/8) via (::1|192.0.2.1) (dev|metric) [a7]\n|BONDING_OPTS=mode=1\n)", 0..40)

@@ -118,6 +118,9 @@ fn the_tables_are_sorted() {
 }
 
 proptest! {
+    // The words of these are many; `make fuzz` goes further.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_text_panics(
         lines in prop::collection::vec("(auto|iface|source|source-directory|address|netmask|gateway|pointopoint|up|bond-slaves|bond-master|bridge_ports|vlan-raw-device|hwaddress|dns-search|up ip route add|up route add|up ip addr add) (a|b|eth0.5|/etc/network/\\*|/\\*/\\*/\\*|192.0.2.7|192.0.2.7/24|::1|default|via|dev|peer|gw|netmask) ?(inet|inet6|via|dev|gw|peer|static|)? ?(static|dhcp|auto|::1|192.0.2.1|a)?", 0..30)

@@ -98,6 +98,9 @@ fn a_profile_of_etc_stands_for_one_of_usr() {
 }
 
 proptest! {
+    // The words of these are many; `make fuzz` goes further.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_files_panic(
         lines in prop::collection::vec("(== [abc]\n|\\[connection\\]\n|\\[ipv4\\]\n|\\[vlan\\]\n|\\[bond\\]\n|type=(ethernet|vlan|bond|bridge|team)\n|id=[abc7]\n|uuid=[abc]\n|interface-name=[abc]\n|master=[abc]\nslave-type=bond\n|parent=[abc]\n|method=(auto|manual)\n|address1=(192.0.2.7/24,192.0.2.1|::1|,|)\n|route1=(default|10.0.0.0/8),[:1-9]*,7\n|mode=1\n|config=[{}\\[\"]{0,5}\n)", 0..40)

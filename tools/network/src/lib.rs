@@ -27,6 +27,7 @@ pub mod yaml;
 
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+pub use words::{is_within, masked};
 
 /// Caps for hostile input: no machine has as many.
 pub const MOST_LINKS: usize = 256;

@@ -134,6 +134,9 @@ fn a_machine_of_ten_thousand_interfaces_is_no_machine() {
 }
 
 proptest! {
+    // The words of these are many; `make fuzz` goes further.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_text_panics(
         keys in prop::collection::vec(("(ethernets|bonds|vlans|bridges)", "[ab]", "(match|interfaces|link|id|addresses|routes|parameters|nameservers|mtu|set-name|gateway4|link-local)", "(a|b|7|\\[a, b\\]|\\[192.0.2.7/24\\]|\\{macaddress: \"52:54:00:12:34:56\"\\}|\\{mode: 1\\}|\\[\\{to: default, via: ::1\\}\\]|\\[\\[\\]\\])"), 0..12)

@@ -119,6 +119,9 @@ fn the_tables_are_sorted() {
 }
 
 proptest! {
+    // The words of these are many; `make fuzz` goes further.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_files_panic(
         lines in prop::collection::vec("(Name|MACAddress|Driver|DHCP|Address|Gateway|VLAN|Bond|Bridge|Kind|Id|Mode|Destination|DNS|MTUBytes)=(a|b|\\*|yes|vlan|bond|bridge|7|192.0.2.7/24|::1|52:54:00:12:34:56|)", 0..30),

@@ -2,9 +2,11 @@
 //! such as an address with a length, a route, an option of a bond. A word that cannot be used is told in
 //! [`Plan::problems`], behind the file that has it, and the rest counts.
 
-use crate::dracut::{MTUS, VLANS, add, bond_option, masked, team_mode, with_monitor};
+use crate::dracut::{MTUS, VLANS, add, bond_option, team_mode, with_monitor};
 use crate::stack::{below, without_loops};
-use crate::words::{address, bits, is_host, is_host_address, is_interface, is_within, network, prefix};
+use crate::words::{
+    address, bits, is_host, is_host_address, is_interface, is_within, masked, network, prefix,
+};
 use crate::yaml::{self, Node};
 use crate::{
     Address, BondOption, Kind, Link, MOST_LINKS, MOST_PER_LINK, Mac, Methods, Plan, Route, Selector,

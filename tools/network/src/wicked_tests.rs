@@ -49,6 +49,9 @@ fn each_example_is_the_plan_that_wicked_would_carry_out() {
 }
 
 proptest! {
+    // The words of these are many; `make fuzz` goes further.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_files_panic(
         lines in prop::collection::vec("(== ifcfg-[ab]\n|== routes\n|== ifroute-a\n|== config\n|STARTMODE=auto\n|BOOTPROTO=(dhcp|none)\n|ETHERDEVICE=[ab]\n|VLAN_ID=[0-9]\n|IPADDR_?[0-9]?=(192.0.2.7|::1/64)\n|BONDING_MASTER=yes\n|BONDING_SLAVE[01]=[ab]\n|BRIDGE=yes\n|BRIDGE_PORTS='a b'\n|(default|10.0.0.0/8|-) (::1|192.0.2.1|-) - [ab-]\n)", 0..40)

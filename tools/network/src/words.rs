@@ -109,6 +109,20 @@ pub fn is_within(address: IpAddr, of: IpAddr, prefix: u8) -> bool {
     }
 }
 
+/// The network that an address lies in.
+pub fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::from((u32::from(v4) & mask).to_be_bytes())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::from((u128::from(v6) & mask).to_be_bytes())
+        }
+    }
+}
+
 /// A shell's pattern: `*`, `?`, `[a-c]`, `[!x]`. Both are short (an interface's name), so the simple way will do.
 pub fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
