@@ -16,9 +16,9 @@ use std::net::IpAddr;
 /// What stands for the NIC of `BOOTIF=` where an interface is named (systemd-network-generator(8)).
 const BOOTED_FROM: &str = "BOOTIF";
 /// VLAN identifiers that IEEE 802.1Q allows.
-const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
+pub(crate) const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
 /// Bytes; less than IPv4 must carry (RFC 791), more than any driver takes, is a slip.
-const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
+pub(crate) const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
 
 /// Options of the bonding driver that a plan may set, sorted (drivers/net/bonding/bond_options.c).
 const BOND_OPTIONS: &[&str] = &[
@@ -99,7 +99,7 @@ pub fn read(words: &[Word]) -> Plan {
         }
     }
     plan.own_nameservers_only = cmdline::last(words, "rd.peerdns") == Some("0");
-    without_loops(&mut plan);
+    crate::stack::without_loops(&mut plan);
     with_defaults(&mut plan);
     plan
 }
@@ -410,7 +410,7 @@ fn bare(text: &str) -> String {
 }
 
 /// Once, and not without end.
-fn add<T: PartialEq>(to: &mut Vec<T>, item: T) {
+pub(crate) fn add<T: PartialEq>(to: &mut Vec<T>, item: T) {
     if !to.contains(&item) && to.len() < MOST_PER_LINK {
         to.push(item);
     }
@@ -541,6 +541,18 @@ pub(crate) fn with_monitor(mut options: Vec<BondOption>) -> Vec<BondOption> {
     options
 }
 
+/// The bond's mode that is equal to a team's runner (teamd.conf(5)).
+pub(crate) fn team_mode(runner: &str) -> Option<&'static str> {
+    match runner {
+        "" | "activebackup" => Some("active-backup"),
+        "roundrobin" => Some("balance-rr"),
+        "broadcast" => Some("broadcast"),
+        "lacp" => Some("802.3ad"),
+        "loadbalance" => Some("balance-xor"),
+        _ => None,
+    }
+}
+
 /// `<name>:<ports>[:<runner>]`: the bond that does the same.
 fn team(plan: &mut Plan, value: &str) {
     let fields = fields(value);
@@ -548,21 +560,14 @@ fn team(plan: &mut Plan, value: &str) {
         return plan.problem(format!("team={}: not NAME:PORTS[:RUNNER]", shown(value)));
     };
     let runner = rest.first().copied().unwrap_or_default();
-    let mode = match runner {
-        "" | "activebackup" => "active-backup",
-        "roundrobin" => "balance-rr",
-        "broadcast" => "broadcast",
-        "lacp" => "802.3ad",
-        "loadbalance" => "balance-xor",
-        _ => {
-            plan.problem(format!(
-                "team={}: no bond is equal to the runner {}: active-backup is used",
-                shown(value),
-                shown(runner)
-            ));
-            "active-backup"
-        }
-    };
+    let mode = team_mode(runner).unwrap_or_else(|| {
+        plan.problem(format!(
+            "team={}: no bond is equal to the runner {}: active-backup is used",
+            shown(value),
+            shown(runner)
+        ));
+        "active-backup"
+    });
     match ports(plan, port_names) {
         Ok(ports) if is_interface(name) && !ports.is_empty() => {
             let options = vec![BondOption { name: "mode".to_string(), value: mode.to_string() }];
@@ -688,43 +693,16 @@ fn route(plan: &mut Plan, value: &str) {
     }
 }
 
-/// What another interface stands on, by name.
-fn below(kind: &Kind) -> Vec<&str> {
-    match kind {
-        Kind::Physical => Vec::new(),
-        Kind::Vlan { link, .. } => vec![link],
-        Kind::Bond { ports, .. } | Kind::Bridge { ports, .. } => {
-            ports.iter().filter_map(|port| port.name.as_deref()).collect()
-        }
-    }
-}
-
-/// What is made must not stand on itself, in however many steps.
-fn without_loops(plan: &mut Plan) {
-    let is_looped = |start: &Link| {
-        let Some(own) = start.selector.name.as_deref() else { return false };
-        let mut wave = below(&start.kind);
-        for _ in 0..plan.links.len() {
-            if wave.contains(&own) {
-                return true;
-            }
-            let is_in = |link: &&Link| link.selector.name.as_deref().is_some_and(|name| wave.contains(&name));
-            wave = plan.links.iter().filter(is_in).flat_map(|link| below(&link.kind)).collect();
-        }
-        false
-    };
-    let (looped, sound): (Vec<Link>, Vec<Link>) = plan.links.iter().cloned().partition(is_looped);
-    plan.links = sound;
-    for link in looped {
-        plan.problem(format!("{} stands on itself ({}): left out", link.selector, link.from.join(" ")));
-    }
-}
-
 /// An interface of which no `ip=` speaks gets what any NIC gets, unless another one has it as a port.
 fn with_defaults(plan: &mut Plan) {
     let has_ports = |link: &&Link| matches!(link.kind, Kind::Bond { .. } | Kind::Bridge { .. });
-    let ports: Vec<String> =
-        plan.links.iter().filter(has_ports).flat_map(|link| below(&link.kind)).map(str::to_string).collect();
+    let ports: Vec<String> = plan
+        .links
+        .iter()
+        .filter(has_ports)
+        .flat_map(|link| crate::stack::below(&link.kind))
+        .map(str::to_string)
+        .collect();
     let default = plan.others.unwrap_or(Methods::DEFAULT);
     for link in &mut plan.links {
         let is_port = link.selector.name.as_ref().is_some_and(|name| ports.contains(name));

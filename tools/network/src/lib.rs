@@ -5,9 +5,25 @@
 //! A source that says something impossible loses that word, not the network: what could not be used is in
 //! [`Plan::problems`], a line each that names the word and what was done instead.
 
+mod assign;
+pub mod borrow;
+pub mod cloud;
+pub mod disk;
 pub mod dracut;
+pub mod ifcfg;
+pub mod ifupdown;
+mod ini;
+pub mod keyfile;
+mod names;
+pub mod netplan;
+pub mod networkd;
+pub mod openstack;
+pub mod source;
+mod stack;
 mod text;
+pub mod wicked;
 mod words;
+pub mod yaml;
 
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
