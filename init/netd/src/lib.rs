@@ -9,12 +9,14 @@
 //! Of an interface that is not in the plan and no card, and of a port of another one, it leaves everything as it is.
 
 mod arp;
+mod clock;
 mod dhcp;
 mod dhcp6;
 mod four;
 mod links;
 mod loading;
 mod nics;
+mod ntp;
 mod params;
 mod plans;
 mod routing;
@@ -22,6 +24,7 @@ mod rtnl;
 mod six;
 
 use anyhow::{Context as _, Result};
+use clock::Clock;
 use contract::event::Event;
 use contract::wire::{NetdRequest, Reply};
 use contract::{paths, state};
@@ -82,6 +85,8 @@ enum Heard {
     Dhcp,
     Dhcp6,
     Arp,
+    /// Of no link.
+    Time,
 }
 
 /// The open sockets of a link.
@@ -120,6 +125,7 @@ struct Netd {
     netlink: OwnedFd,
     control: OwnedFd,
     loading: Loading,
+    clock: Clock,
     sequence: u32,
     /// What was asked, for the answer that says no.
     asked: BTreeMap<u32, Asked>,
@@ -157,8 +163,10 @@ impl Netd {
         let netlink = netlink::socket(groups).context("open a route netlink socket")?;
         let control = host::ask::listen("netd").context("listen for questions")?;
         let leases = std::fs::read(LEASES).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let (clock, wrong_clock) = Clock::start(&root);
         let mut netd = Netd {
             root,
+            clock,
             problems: plans.current.problems.clone(),
             plans,
             adopted: Adopted::new(),
@@ -182,6 +190,9 @@ impl Netd {
         };
         for problem in netd.problems.clone() {
             host::events::tell(&Event::warning(problem));
+        }
+        if let Some(line) = wrong_clock {
+            netd.problem(line);
         }
         // lo is always the first.
         netd.ask(Asked::Other("bring up lo".to_string()), |sequence| {
@@ -210,7 +221,9 @@ impl Netd {
             let own: [&OwnedFd; OWN] = [&self.netlink, &self.control, &self.loading.waker];
             let mut fds: Vec<PollFd<'_>> = own.into_iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
             let of_nic = |(index, nic)| heard(nic).into_iter().map(move |(kind, fd)| (index, kind, fd));
-            let sockets: Vec<(&u32, Heard, &OwnedFd)> = self.nics.iter().flat_map(of_nic).collect();
+            let clock = self.clock.socket().map(|socket| (&0, Heard::Time, socket));
+            let sockets: Vec<(&u32, Heard, &OwnedFd)> =
+                self.nics.iter().flat_map(of_nic).chain(clock).collect();
             fds.extend(sockets.iter().map(|(.., socket)| PollFd::new(*socket, PollFlags::IN)));
             let sockets: Vec<(u32, Heard)> =
                 sockets.into_iter().map(|(index, kind, _)| (*index, kind)).collect();
@@ -234,6 +247,7 @@ impl Netd {
                     Heard::Dhcp => self.receive(index),
                     Heard::Dhcp6 => self.receive_six(index),
                     Heard::Arp => self.receive_arp(index),
+                    Heard::Time => self.receive_time(),
                 }
             }
             self.tick();
@@ -257,7 +271,14 @@ impl Netd {
         let of_nics = self.nics.values().flat_map(of_nic).flatten();
         let late = Some(self.late).filter(|late| *late > now);
         let refused = self.refused.values().copied();
-        let due = of_nics.chain(self.plans.due()).chain(late).chain(refused).chain(self.loading.due()).min();
+        let clock = self.clock.due().filter(|_| !self.time_servers().is_empty());
+        let due = of_nics
+            .chain(self.plans.due())
+            .chain(clock)
+            .chain(late)
+            .chain(refused)
+            .chain(self.loading.due())
+            .min();
         due.filter(|due| *due < Duration::MAX)
     }
 
@@ -762,6 +783,7 @@ impl Netd {
             }
         }
         self.resolve();
+        self.keep_time();
         self.name();
         self.remember();
         self.publish();
@@ -799,6 +821,21 @@ impl Netd {
             }
             self.resolver = text;
         }
+    }
+
+    /// Best first. Names are not looked up: an address is asked for where one is said.
+    fn time_servers(&self) -> Vec<IpAddr> {
+        let plan = &self.plans.current;
+        let stated = plan.ntp.iter().chain(plan.links.iter().flat_map(|link| &link.ntp));
+        let mut servers: Vec<IpAddr> = stated.filter_map(|server| server.parse().ok()).collect();
+        for uplink in routing::ranked(&self.uplinks()) {
+            let Some(nic) = self.nics.get(&uplink.link) else { continue };
+            let four = nic.client.as_ref().and_then(Client::lease).map(|lease| &lease.ntp);
+            servers.extend(four.into_iter().flatten().map(|server| IpAddr::V4(*server)));
+            let six = nic.six.as_ref().and_then(|six| six.lease()).map(|lease| &lease.ntp);
+            servers.extend(six.into_iter().flatten().map(|server| IpAddr::V6(*server)));
+        }
+        unique(servers)
     }
 
     fn name(&mut self) {
@@ -966,6 +1003,19 @@ fn unique<T: PartialEq>(items: Vec<T>) -> Vec<T> {
     found
 }
 
+/// A day in the Gregorian calendar, of seconds since 1970.
+fn calendar(seconds: u64) -> String {
+    // Days from the era's civil date (Howard Hinnant, chrono-compatible low-level date algorithms).
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let of_month = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    format!("{:04}-{month:02}-{of_month:02}", year + era * 400 + u64::from(month <= 2))
+}
+
 /// Since boot, suspended time included.
 fn now() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -978,5 +1028,20 @@ fn random() -> u32 {
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
         Ok(4) => u32::from_ne_bytes(bytes),
         _ => now().subsec_nanos(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for (seconds, want) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (1_795_651_199, "2026-11-25"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(super::calendar(seconds), want);
+        }
     }
 }
