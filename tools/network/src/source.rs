@@ -18,6 +18,8 @@ use std::net::{IpAddr, Ipv6Addr};
 pub const MOST_BYTES: usize = 1 << 20;
 /// Files of one kind.
 pub const MOST_FILES: usize = 512;
+/// Bytes of all files of one kind.
+pub const MOST_TOGETHER: usize = 4 << 20;
 
 /// The files of a system, below its root. Paths begin with a slash; no symbolic link may lead out of the root.
 pub trait Files {
@@ -63,7 +65,30 @@ impl File {
         names.retain(|name| is_wanted(name));
         names.sort();
         names.truncate(MOST_FILES);
-        names.iter().filter_map(|name| File::read(files, &format!("{directory}/{name}"), plan)).collect()
+        let mut room = Room::default();
+        names
+            .iter()
+            .filter_map(|name| File::read(files, &format!("{directory}/{name}"), plan))
+            .filter(|file| room.has(file))
+            .collect()
+    }
+}
+
+/// What is left of [`MOST_TOGETHER`].
+pub(crate) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Room {
+        Room(MOST_TOGETHER)
+    }
+}
+
+impl Room {
+    /// Whether a file has a place besides those before it; it is left out silently then, for no configuration comes near.
+    pub fn has(&mut self, file: &File) -> bool {
+        let left = self.0.checked_sub(file.text.len());
+        self.0 = left.unwrap_or(0);
+        left.is_some()
     }
 }
 
