@@ -104,7 +104,7 @@ fn include(files: &dyn Files, path: &str, depth: u32, all: &mut Read, plan: &mut
                 let from = more.iter().skip_while(|word| **word != "inherits").skip(1);
                 let options = from.map(|name| ("inherits".to_string(), name.to_string())).collect();
                 open = Some(Stanza {
-                    file: path.to_string(),
+                    file: file.path.clone(),
                     name: name.to_string(),
                     family,
                     method: method.unwrap_or_default(),

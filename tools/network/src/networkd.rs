@@ -235,7 +235,7 @@ pub(crate) fn units(files: &dyn Files, suffix: &str, plan: &mut Plan) -> Vec<Uni
                 sections.extend(ini::sections(&file.text, true));
             }
         }
-        units.push(Unit { path, sections });
+        units.push(Unit { path: file.path, sections });
     }
     units
 }
