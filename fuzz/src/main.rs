@@ -8,6 +8,7 @@
 
 mod coverage;
 mod mutate;
+mod plans;
 mod suite;
 mod targets;
 

@@ -4,7 +4,7 @@
 //! Nothing is executed. Of commands (`up`, `post-up`, `pre-up`) those that add a route or an address are read, the others are
 //! told. Interfaces that nothing brings up at boot are left out, unless another one stands on them.
 
-use crate::source::{self, At, File, Files, MOST_FILES, at, finished, put, shown};
+use crate::source::{self, At, File, Files, MOST_FILES, Room, at, finished, put, shown};
 use crate::words::{glob, network};
 use crate::{Address, BondOption, Ipv6, Kind, Link, MOST_LINKS, MOST_PER_LINK, Mac, Plan, Route, Selector};
 use std::collections::{BTreeSet, HashSet};
@@ -60,6 +60,7 @@ struct Read {
     seen: HashSet<String>,
     lines: usize,
     listings: usize,
+    room: Room,
 }
 
 /// The plan of /etc/network/interfaces and what it names.
@@ -75,12 +76,12 @@ fn include(files: &dyn Files, path: &str, depth: u32, all: &mut Read, plan: &mut
     if depth > MOST_DEPTH || all.seen.len() >= MOST_FILES || !all.seen.insert(path.to_string()) {
         return;
     }
-    let Some(file) = File::read(files, path, plan) else { return };
+    let Some(file) = File::read(files, path, plan).filter(|file| all.room.has(file)) else { return };
     let mut open: Option<Stanza> = None;
     for line in lines(&file.text) {
         all.lines += 1;
-        if all.lines > MOST_LINES {
-            at(plan, path, "").tell("too many lines: the rest is left out");
+        if all.lines > MOST_LINES || all.stanzas.len() > 4 * MOST_LINKS {
+            at(plan, path, "").tell("too long: the rest is left out");
             break;
         }
         let (key, rest) = line.split_once(char::is_whitespace).unwrap_or((&line, ""));
@@ -103,7 +104,7 @@ fn include(files: &dyn Files, path: &str, depth: u32, all: &mut Read, plan: &mut
                 let from = more.iter().skip_while(|word| **word != "inherits").skip(1);
                 let options = from.map(|name| ("inherits".to_string(), name.to_string())).collect();
                 open = Some(Stanza {
-                    file: path.to_string(),
+                    file: file.path.clone(),
                     name: name.to_string(),
                     family,
                     method: method.unwrap_or_default(),
@@ -140,7 +141,8 @@ fn include(files: &dyn Files, path: &str, depth: u32, all: &mut Read, plan: &mut
             }
             _ if begins => {}
             _ => {
-                if let Some(stanza) = &mut open {
+                if let Some(stanza) = open.as_mut().filter(|stanza| stanza.options.len() < 4 * MOST_PER_LINK)
+                {
                     stanza.options.push((key.to_string(), rest.to_string()));
                 }
             }
@@ -301,6 +303,7 @@ fn stanza(at: &mut At, stanza: &Stanza, link: &mut Link) {
         ("inet" | "inet6", "static" | "manual") | ("", _) => {}
         (family, method) => at.tell(&format!("iface {} {} is not read", shown(family), shown(method))),
     }
+    let (mask, metric, peer) = (option("netmask"), option("metric"), option("pointopoint"));
     let mut last: Option<Address> = None;
     let mut added = 0;
     for (key, value) in &stanza.options {
@@ -308,15 +311,11 @@ fn stanza(at: &mut At, stanza: &Stanza, link: &mut Link) {
         let first = words().next().unwrap_or_default();
         match dashed(key).as_str() {
             "address" => {
-                if let Some(own) = at.or_tell(source::own(first, option("netmask"))) {
+                if let Some(own) = at.or_tell(source::own(first, mask)) {
                     link.add_address(own);
                     last = Some(own);
                     added += 1;
-                    if source::has_no_net(&own)
-                        && !first.contains('/')
-                        && option("netmask").is_none()
-                        && option("pointopoint").is_none()
-                    {
+                    if source::has_no_net(&own) && !first.contains('/') && mask.is_none() && peer.is_none() {
                         at.tell(&format!("no netmask: {}/{} is taken", own.address, own.prefix));
                     }
                 }
@@ -324,7 +323,7 @@ fn stanza(at: &mut At, stanza: &Stanza, link: &mut Link) {
             "gateway" => {
                 for text in words().filter(|text| *text != "none") {
                     if let Some(gateway) = at.or_tell(source::gateway(text)) {
-                        let metric = option("metric").and_then(|metric| metric.parse().ok());
+                        let metric = metric.and_then(|metric| metric.parse().ok());
                         link.add_route(Route { metric, ..Route::default_by(gateway) });
                     }
                 }

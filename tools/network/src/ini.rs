@@ -1,5 +1,8 @@
 //! Files of `[Section]`s with `Key=value` lines: systemd's (systemd.syntax(7)) and GLib's key files.
 
+/// Lines of one file; more is no configuration.
+const MOST_LINES: usize = 16_384;
+
 /// One section as it is written; a name may come several times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Section {
@@ -12,7 +15,7 @@ pub(crate) struct Section {
 pub(crate) fn sections(text: &str, continued: bool) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut before = String::new();
-    for line in text.lines() {
+    for line in text.lines().take(MOST_LINES) {
         let line = line.trim();
         if line.starts_with(['#', ';']) {
             continue;

@@ -3,7 +3,7 @@
 
 use crate::source::{File, Files, put};
 use crate::stack::below;
-use crate::{Kind, Link, Mac, Plan, Selector, networkd};
+use crate::{Kind, Link, MOST_LINKS, Mac, Plan, Selector, networkd};
 
 const RULES: &str = "/etc/udev/rules.d";
 
@@ -11,10 +11,11 @@ const RULES: &str = "/etc/udev/rules.d";
 pub(crate) fn of(files: &dyn Files, plan: &mut Plan) -> Vec<Link> {
     let mut names = networkd::renames(files, plan);
     for file in File::all(files, RULES, &|name| name.ends_with(".rules"), plan) {
-        for (mac, name) in file.text.lines().filter_map(rule) {
+        for (mac, name) in file.text.lines().filter_map(rule).take(MOST_LINKS) {
             names.push(Link { rename: Some(name), ..Link::of(Selector::mac(mac), &file.path) });
         }
     }
+    names.truncate(4 * MOST_LINKS);
     names
 }
 

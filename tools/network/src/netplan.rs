@@ -4,7 +4,7 @@
 //! Not read, and told: Wi-Fi, tunnels, VRFs, Open vSwitch, tables of routes besides the main one. Left aside silently:
 //! what is of no use in a rescue (`optional`, `wakeonlan`, offloads, `renderer`, DHCP's overrides).
 
-use crate::source::{self, At, File, Files, at, finished, put, shown};
+use crate::source::{self, At, File, Files, Room, at, finished, put, shown};
 use crate::yaml::{self, Node};
 use crate::{Ipv6, Kind, Link, MOST_LINKS, MOST_PER_LINK, Methods, Plan, Route, Selector};
 use std::collections::{HashMap, HashSet};
@@ -65,10 +65,9 @@ pub fn files(files: &dyn Files, plan: &mut Plan) -> Vec<File> {
         }
     }
     names.sort();
-    names
-        .iter()
-        .filter_map(|(name, directory)| File::read(files, &format!("{directory}/{name}"), plan))
-        .collect()
+    let mut room = Room::default();
+    let read = |(name, directory): &(String, &str)| File::read(files, &format!("{directory}/{name}"), plan);
+    names.iter().filter_map(read).filter(|file| room.has(file)).collect()
 }
 
 /// The plan of files in the order in which netplan reads them.
@@ -143,7 +142,8 @@ pub(crate) fn describe(plan: &mut Plan, network: &Node, place: &str, from: &dyn 
     let mut links: Vec<(String, Vec<Link>)> = Vec::new();
     for (id, node) in all("ethernets") {
         let at = &mut at(plan, place, id);
-        let found = selectors(at, id, node);
+        let mut found = selectors(at, id, node);
+        found.truncate(MOST_LINKS.saturating_sub(links.iter().map(|(_, links)| links.len()).sum()));
         let mut link = common(at, node);
         link.from = from(id);
         link.rename =

@@ -85,6 +85,10 @@ const CASES: &[(&str, &str)] = &[
         "network: {bonds: {b: {interfaces: [c]}, c: {interfaces: [b], parameters: {mode: fast, colour: red}}}}",
         "! netplan.yaml, c: the bonding driver has no mode fast\n! netplan.yaml, c: a bond's parameter colour is not known\n! b stands on itself (netplan.yaml): left out\n! c stands on itself (netplan.yaml): left out\n",
     ),
+    (
+        "network: {ethernets: {a: {match: {name: \"x\\e[2J\"}, dhcp4: true}, eno1: {dhcp4: true}}, bridges: {br0: {interfaces: [eno1, \"a b\"]}}, vlans: {v: {id: 7, link: \"c/d\"}}}",
+        "br0: bridge of eno1 with STP, IPv6 from routers\n! x\\u{1b}[2J is not an interface's name: left out\n! a b is not an interface's name: left out\n! c/d is not an interface's name: left out\n",
+    ),
     ("network: [\n", "! netplan.yaml: line 1: unclosed bracket '[': left out\n"),
     ("network: 7\n", ""),
     ("[]", ""),

@@ -5,7 +5,7 @@
 //! the three. Left aside silently: files about Wi-Fi, containers, loopback.
 
 use crate::ini::{self, Section};
-use crate::source::{self, At, File, Files, MOST_FILES, at, finished, put, shown};
+use crate::source::{self, At, File, Files, MOST_FILES, Room, at, finished, put, shown};
 use crate::words::glob;
 use crate::{
     Address, BondOption, Ipv6, Kind, Link, MOST_LINKS, MOST_PER_LINK, Methods, Plan, Route, Selector,
@@ -89,7 +89,12 @@ pub fn read(files: &dyn Files) -> Plan {
     made.truncate(MOST_LINKS);
     let mut networks: Vec<Network> =
         units(files, ".network", &mut plan).iter().filter_map(|unit| network(&mut plan, unit)).collect();
-    networks.truncate(MOST_LINKS);
+    let mut room = MOST_LINKS;
+    for network in &mut networks {
+        network.selectors.truncate(room);
+        room -= network.selectors.len();
+    }
+    networks.retain(|network| !network.selectors.is_empty());
 
     // The first file in their order is a link's.
     let owner: Vec<Option<usize>> = made
@@ -204,10 +209,13 @@ pub(crate) fn units(files: &dyn Files, suffix: &str, plan: &mut Plan) -> Vec<Uni
     let listed: Vec<(&str, Vec<String>)> =
         DIRECTORIES.iter().map(|directory| (*directory, files.list(directory))).collect();
     let mut units = Vec::new();
+    let mut room = Room::default();
     for (directory, name) in firsts(&listed, suffix) {
         let path = format!("{directory}/{name}");
         // An empty file, or a link to /dev/null, says that there is to be none.
-        let Some(file) = File::read(files, &path, plan).filter(|file| !file.text.is_empty()) else {
+        let Some(file) =
+            File::read(files, &path, plan).filter(|file| !file.text.is_empty() && room.has(file))
+        else {
             continue;
         };
         let mut sections = ini::sections(&file.text, true);
@@ -221,11 +229,13 @@ pub(crate) fn units(files: &dyn Files, suffix: &str, plan: &mut Plan) -> Vec<Uni
         let beside: Vec<(&str, Vec<String>)> =
             beside.iter().map(|(directory, names)| (directory.as_str(), names.clone())).collect();
         for (directory, name) in firsts(&beside, ".conf") {
-            if let Some(file) = File::read(files, &format!("{directory}/{name}"), plan) {
+            if let Some(file) =
+                File::read(files, &format!("{directory}/{name}"), plan).filter(|file| room.has(file))
+            {
                 sections.extend(ini::sections(&file.text, true));
             }
         }
-        units.push(Unit { path, sections });
+        units.push(Unit { path: file.path, sections });
     }
     units
 }

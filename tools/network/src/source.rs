@@ -18,6 +18,8 @@ use std::net::{IpAddr, Ipv6Addr};
 pub const MOST_BYTES: usize = 1 << 20;
 /// Files of one kind.
 pub const MOST_FILES: usize = 512;
+/// Bytes of all files of one kind.
+pub const MOST_TOGETHER: usize = 4 << 20;
 
 /// The files of a system, below its root. Paths begin with a slash; no symbolic link may lead out of the root.
 pub trait Files {
@@ -49,7 +51,15 @@ impl File {
             return None;
         }
         let text = String::from_utf8_lossy(&bytes);
-        Some(File { path: path.to_string(), text: text.trim_start_matches('\u{feff}').to_string() })
+        // For people; what a hostile name has in it must not steer their terminal.
+        let plain = |c: char| match c {
+            '\'' | '"' | '\\' => c.to_string(),
+            c => c.escape_debug().to_string(),
+        };
+        Some(File {
+            path: path.chars().map(plain).collect(),
+            text: text.trim_start_matches('\u{feff}').to_string(),
+        })
     }
 
     /// The files of a directory whose names are wanted, in the order of the names.
@@ -63,7 +73,30 @@ impl File {
         names.retain(|name| is_wanted(name));
         names.sort();
         names.truncate(MOST_FILES);
-        names.iter().filter_map(|name| File::read(files, &format!("{directory}/{name}"), plan)).collect()
+        let mut room = Room::default();
+        names
+            .iter()
+            .filter_map(|name| File::read(files, &format!("{directory}/{name}"), plan))
+            .filter(|file| room.has(file))
+            .collect()
+    }
+}
+
+/// What is left of [`MOST_TOGETHER`].
+pub(crate) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Room {
+        Room(MOST_TOGETHER)
+    }
+}
+
+impl Room {
+    /// Whether a file has a place besides those before it; it is left out silently then, for no configuration comes near.
+    pub fn has(&mut self, file: &File) -> bool {
+        let left = self.0.checked_sub(file.text.len());
+        self.0 = left.unwrap_or(0);
+        left.is_some()
     }
 }
 
@@ -365,6 +398,7 @@ pub(crate) fn put(plan: &mut Plan, link: Link) {
 /// What all sources end with: a port of another one has no addresses of its own and needs no entry unless that
 /// says something, and nothing stands on itself.
 pub(crate) fn finished(mut plan: Plan) -> Plan {
+    without_odd_names(&mut plan);
     let has_ports = |link: &&Link| matches!(link.kind, Kind::Bond { .. } | Kind::Bridge { .. });
     let made = plan.links.iter().filter(has_ports);
     let by_name: HashSet<String> =
@@ -381,6 +415,39 @@ pub(crate) fn finished(mut plan: Plan) -> Plan {
     });
     without_loops(&mut plan);
     plan
+}
+
+/// Names that no interface can have, which some formats have in places where they were not looked at.
+fn without_odd_names(plan: &mut Plan) {
+    let is_pattern = |text: &String| {
+        (1..=64).contains(&text.chars().count())
+            && !text.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control())
+    };
+    let is_good = |selector: &Selector| {
+        selector.name.as_ref().is_none_or(is_pattern) && selector.driver.as_ref().is_none_or(is_pattern)
+    };
+    let mut problems = Vec::new();
+    plan.links.retain_mut(|link| {
+        let odd = match &mut link.kind {
+            Kind::Physical => None,
+            Kind::Vlan { link, .. } => Some(link.clone()).filter(|name| !is_interface(name)),
+            Kind::Bond { ports, .. } | Kind::Bridge { ports, .. } => {
+                ports.retain(|port| {
+                    if !is_good(port) {
+                        problems.push(shown(&port.to_string()));
+                    }
+                    is_good(port)
+                });
+                None
+            }
+        };
+        let odd = odd.or_else(|| Some(link.selector.to_string()).filter(|_| !is_good(&link.selector)));
+        problems.extend(odd.as_deref().map(shown));
+        odd.is_none()
+    });
+    for name in problems.into_iter().take(MOST_PER_LINK) {
+        plan.problem(format!("{name} is not an interface's name: left out"));
+    }
 }
 
 fn ports(kind: &Kind) -> &[Selector] {

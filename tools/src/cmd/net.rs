@@ -1,15 +1,16 @@
 //! `rescue net`: the network as netd has it, whether the next hops answer, and other plans for it, which netd carries out.
 
-use crate::report::{Answer, HandOver, Output, notice};
+mod systems;
+
+use crate::report::{Answer, HandOver, Output};
+use crate::scan::Scan;
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail, ensure};
 use contract::cmdline::Word;
 use contract::exit;
 use contract::state;
 use contract::wire::{NetdRequest, Reply};
-use host::Root;
 use model::text::{Column, Untrusted, table};
-use network::source::Files;
 use network::{Methods, Plan};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -73,9 +74,9 @@ enum Verb {
     Borrow {
         #[command(flatten)]
         how: How,
-        /// Where the system is mounted
-        #[arg(long, value_name = "DIR", default_value = "/mnt")]
-        root: PathBuf,
+        /// Where the system is mounted, where several are
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
     },
     /// What was tried stays
     Keep,
@@ -121,7 +122,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Some(Verb::Plan) => plan(args.json),
         Some(Verb::Set { how, words }) => set(&how, &words),
         Some(Verb::Dhcp { how, interface }) => dhcp(&how, &interface),
-        Some(Verb::Borrow { how, root }) => borrow(context, &how, &root),
+        Some(Verb::Borrow { how, root }) => borrow(context, &how, root.as_deref()),
         Some(Verb::Keep) => {
             done(ask(&NetdRequest::Keep)?)?;
             Ok(Answer::text("the network stays as it is now\n".to_string(), exit::YES))
@@ -392,7 +393,8 @@ fn set(how: &How, words: &[String]) -> anyhow::Result<Answer> {
     if let Some(problem) = plan.problems.first() {
         bail!("{}", Untrusted(problem));
     }
-    apply(how, plan, String::new())
+    let text = shown(&plan);
+    apply(how, plan, text)
 }
 
 fn dhcp(how: &How, interface: &str) -> anyhow::Result<Answer> {
@@ -407,53 +409,37 @@ fn dhcp(how: &How, interface: &str) -> anyhow::Result<Answer> {
         return Ok(Answer::text(format!("{} is asked for anew\n", Untrusted(&link.name)), exit::YES));
     }
     let words = contract::cmdline::words(&format!("ip={}:dhcp", link.name));
-    apply(how, network::dracut::read(&words), String::new())
+    let plan = network::dracut::read(&words);
+    let text = shown(&plan);
+    apply(how, plan, text)
 }
 
-/// A root file system that is mounted, as the sources of plans read it: no symbolic link leads out of it.
-struct Installed(Root);
-
-impl Files for Installed {
-    fn read(&self, path: &str) -> Option<Vec<u8>> {
-        self.0.read(path).ok()
-    }
-
-    fn list(&self, directory: &str) -> Vec<String> {
-        let names = self.0.list(directory).unwrap_or_default();
-        let mut names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
-        names.sort();
-        names
-    }
-
-    fn link(&self, path: &str) -> Option<String> {
-        Some(self.0.link(path).ok()?.to_string_lossy().into_owned())
-    }
-}
-
-fn borrow(context: &Context, how: &How, root: &Path) -> anyhow::Result<Answer> {
-    let files = Root::at(root).with_context(|| format!("open {}", root.display()))?;
-    ensure!(
-        files.exists("/etc"),
-        "no system is mounted at {}: mount -o ro DEVICE {} first (rescue status shows which), or --root DIR",
-        root.display(),
-        root.display()
-    );
-    let borrowed = network::borrow::borrow(&Installed(files)).with_context(|| {
-        format!("the system at {} describes no network that is known here (netplan, ifupdown, systemd-networkd, wicked, NetworkManager, ifcfg)", root.display())
-    })?;
-    for problem in &borrowed.plan.problems {
-        notice(context.name, &Untrusted(problem).to_string());
-    }
-    let not_started = if borrowed.is_started { "" } else { ", which the system does not start at boot" };
-    let files: Vec<String> = borrowed.files.iter().map(|file| Untrusted(file).to_string()).collect();
-    let head = format!("{}{not_started}: {}\n", borrowed.kind, files.join(" "));
+/// Of the one system that is mounted, or of the one at `root`.
+fn borrow(context: &Context, how: &How, root: Option<&Path>) -> anyhow::Result<Answer> {
+    let system = match root {
+        Some(root) => {
+            let directory = root.to_str().context("the directory's name is no text")?;
+            let directory = directory.trim_end_matches('/');
+            systems::system(&context.root, directory, "--root")
+                .with_context(|| format!("there is no installed system at {}", Untrusted(directory)))?
+        }
+        None => {
+            let scan = Scan::begin(context);
+            let storage = scan.examine(|_| true);
+            systems::chosen(systems::mounted(&context.root, &storage.mounts), &storage)?
+        }
+    };
+    let head = system.shown();
+    let borrowed =
+        system.borrowed.with_context(|| format!("no file describes an interface in {}", head.trim_end()))?;
     let mut plan = borrowed.plan;
+    // They were said in `head`.
     plan.problems.clear();
     apply(how, plan, head)
 }
 
-fn apply(how: &How, plan: Plan, head: String) -> anyhow::Result<Answer> {
-    let mut text = head + &shown(&plan);
+/// `text`: the plan as it is shown first.
+fn apply(how: &How, plan: Plan, mut text: String) -> anyhow::Result<Answer> {
     if how.dry_run {
         return Ok(Answer::text(text, exit::YES));
     }
