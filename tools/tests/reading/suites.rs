@@ -48,13 +48,7 @@ const STEERS: &str = "a control character in a label is not let onto a terminal"
 const HANDED_OVER: &[(&str, &str)] = &[
     ("-u=cylinders", "listing in cylinders, of a geometry that is given"),
     ("--hint", "a session of a disc that was written in several: nothing that a server's disks have"),
-    ("NAME,DISC-ALN,DISC-GRAN,DISC-MAX,DISC-ZERO", QUEUE),
-    ("NAME,RA,WSAME", QUEUE),
-    ("NAME,RO,RM,HOTPLUG,RAND,STATE,ROTA,TYPE,PKNAME,SCHED", QUEUE),
-    ("NAME,SIZE,ALIGNMENT,MIN-IO,OPT-IO,PHY-SEC,LOG-SEC,RQ-SIZE", QUEUE),
-    ("NAME,ZONED", QUEUE),
 ];
-const QUEUE: &str = "columns of lsblk about the kernel's queues";
 
 /// The scripts want a build tree with the programs: ours in it, handing over as in the image. `$LOG` says what was
 /// handed over, and of every table that fdisk makes whether ours lists it in the same words.
