@@ -3,7 +3,7 @@
 //! its device as it did.
 
 use crate::root::{Seen, Tape};
-use crate::{Root, consents, sysfs};
+use crate::{Root, consents, shown, sysfs};
 use contract::facts::Facts;
 use contract::state::Sshd;
 use contract::{paths, redact};
@@ -39,6 +39,7 @@ pub fn machine(root: &Root) -> (Facts, BTreeMap<PathBuf, Entry>) {
     let taped = root.taped(&tape);
     let facts = sysfs::facts(&taped);
     consents::read(&taped);
+    shown::keep(&taped, &facts.blocks);
     let states: Vec<String> = SERVICES.iter().map(|service| paths::state(service)).collect();
     for path in ALSO.iter().copied().chain(states.iter().map(String::as_str)) {
         // What is not there is not there in the capture either.
@@ -50,7 +51,12 @@ pub fn machine(root: &Root) -> (Facts, BTreeMap<PathBuf, Entry>) {
             *bytes = without_secrets(path, std::mem::take(bytes));
         }
     }
+    let nodes = shown::Shown::of(root, false);
     for block in &facts.blocks {
+        if let (Some(node), Some(path)) = (nodes.node(block), &block.hardware.path) {
+            let path = Path::new("sys/devices").join(path).join(shown::NODE);
+            tree.insert(path, Entry::File(shown::node_text(&node).into_bytes()));
+        }
         if let (Some(text), Some(path)) = (&block.snapshot, &block.hardware.path) {
             let path = Path::new("sys/devices").join(path).join(sysfs::SNAPSHOT);
             tree.insert(path, Entry::File(format!("{text}\n").into_bytes()));

@@ -4,7 +4,8 @@
 use rustix::fs::{Mode, OFlags};
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::num::NonZero;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// Most that is read at once.
@@ -32,6 +33,12 @@ impl Device {
             other => other?,
         };
         Ok(Device { fd, size })
+    }
+
+    /// Heads, and sectors of a track, as the kernel has made them up for the drive.
+    pub fn geometry(&self) -> Option<(NonZero<u32>, NonZero<u32>)> {
+        let (heads, sectors) = crate::sys::block::geometry(self.fd.as_fd()).ok()?;
+        Some((NonZero::new(heads.into())?, NonZero::new(sectors.into())?))
     }
 
     pub fn size(&self) -> u64 {

@@ -26,6 +26,7 @@ pub mod params;
 pub mod proc;
 pub mod root;
 pub mod shell;
+pub mod shown;
 pub mod statefile;
 pub mod sys;
 pub mod sysfs;

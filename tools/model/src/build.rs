@@ -493,6 +493,7 @@ mod tests {
             partitions: entries,
             health: Health::Sound,
             gpt: None,
+            label: None,
         }
     }
 

@@ -7,6 +7,7 @@ pub mod bcache;
 pub mod build;
 pub mod consent;
 pub mod content;
+pub mod disklabel;
 pub mod foreign;
 pub mod fsck;
 pub mod fstype;

@@ -392,6 +392,9 @@ fn kinds() -> Group {
         lv("fast_cvol", false, Kind::Linear, vec![pv(0, 11)]),
         lv("on_raid", true, Kind::Linear, vec![of("raid1")]),
         lv("circle", true, Kind::Linear, vec![of("nothing")]),
+        lv("vpool", true, Kind::VdoPool, vec![of("vpool_vdata")]),
+        lv("vpool_vdata", false, Kind::Linear, vec![pv(0, 12)]),
+        lv("deduplicated", true, Kind::Vdo, vec![of("vpool")]),
     ];
     group
 }
@@ -415,6 +418,7 @@ fn what_the_kernel_writes_to_as_it_starts_is_read_as_a_copy() {
         ("merged", "a snapshot is being merged"),
         ("thin", "it is in a thin pool"),
         ("cached", "it has a cache"),
+        ("deduplicated", "it is VDO"),
         ("circle", "its description contradicts itself"),
     ];
     for (name, want) in cases {
@@ -429,7 +433,12 @@ fn what_the_kernel_writes_to_as_it_starts_is_read_as_a_copy() {
     assert!(writes.is_some_and(|why| why.contains("pvmove")), "{writes:?}");
     let kind = |name: &str| judgement.volumes.iter().find(|lv| lv.name == name).unwrap().kind.clone();
     assert_eq!((kind("snap").as_str(), kind("raid1").as_str()), ("snapshot of origin", "raid1"));
-    assert!(!judgement.volumes.iter().any(|lv| ["pool", "snapshot0", "store"].contains(&lv.name.as_str())));
+    assert!(
+        !judgement
+            .volumes
+            .iter()
+            .any(|lv| ["pool", "snapshot0", "store", "vpool"].contains(&lv.name.as_str()))
+    );
 }
 
 #[test]

@@ -177,9 +177,10 @@ impl fmt::Display for Why {
             Why::Unfinished => f.write_str("it was a spare that was being taken in, and is not in sync"),
             Why::Failed => f.write_str("its superblock says that it failed"),
             Why::NoJournal => f.write_str("it is a journal, and the array has none"),
-            Why::Stranger => {
-                f.write_str("its metadata does not name a drive with its serial number: it is a copy of one")
-            }
+            Why::Stranger => f.write_str(
+                "its metadata does not name a drive with its serial number: it is a copy of one, \
+                     and can be chosen (--with) where that one alone is gone",
+            ),
         }
     }
 }
@@ -459,8 +460,11 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
     let mut devices: Vec<&Device> = array.members.iter().filter_map(|id| storage.get(id)).collect();
     devices.sort_by(|a, b| (&a.path, &a.id).cmp(&(&b.path, &b.id)));
     devices.dedup_by(|a, b| a.id == b.id);
+    let stand_in = stand_in(&devices, array, wishes);
     for device in devices {
-        let Some((superblock, health)) = superblock_of(device, &array.uuid) else { continue };
+        let Some((own, health)) = superblock_of(device, &array.uuid) else { continue };
+        let adopted = stand_in.as_ref().filter(|(id, _)| **id == device.id);
+        let superblock = adopted.map_or(own, |(_, volume)| &volume.superblock);
         let candidate = Candidate { device, superblock };
         seen = seen.or(Some(candidate));
         match unusable(storage, &candidate, health) {
@@ -537,6 +541,33 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
 
 fn left(candidate: &Candidate<'_>, why: Why) -> LeftOut {
     LeftOut { id: candidate.device.id.clone(), path: candidate.device.path.clone(), why }
+}
+
+/// A copy of a drive of firmware RAID that a person has chosen, in the place of the one drive that is not there. Of which drive
+/// it is a copy its metadata does not say, so that it is none while they all are there, or more than one is gone.
+fn stand_in<'a>(
+    devices: &[&'a Device],
+    array: &Array,
+    wishes: &Wishes<'_>,
+) -> Option<(&'a Id, FirmwareVolume)> {
+    let volumes: Vec<(&Device, &FirmwareVolume)> =
+        devices.iter().filter_map(|device| Some((*device, firmware_volume(device, &array.uuid)?))).collect();
+    let is_stranger = |volume: &FirmwareVolume| volume.superblock.number == STRANGER;
+    let mut chosen =
+        volumes.iter().filter(|(device, volume)| is_stranger(volume) && wishes.with.contains(&device.id));
+    let (device, volume) = chosen.next()?;
+    let is_here = |number: u32| volumes.iter().any(|(_, volume)| volume.superblock.number == number);
+    let slots = (0..).zip(&volume.superblock.roles);
+    let mut gone = slots
+        .filter(|(number, role)| matches!(role, Role::Active(_)) && !is_here(*number))
+        .map(|(number, _)| number);
+    let number = gone.next()?;
+    if chosen.next().is_some() || gone.next().is_some() {
+        return None;
+    }
+    let mut volume = (*volume).clone();
+    volume.belongs_to(number);
+    Some((&device.id, volume))
 }
 
 /// Nothing can be told but what one superblock says, if there is one.

@@ -356,6 +356,7 @@ fn a_disk_with_partitions_leads_to_them() {
         partitions: vec![entry],
         health: Health::Sound,
         gpt: None,
+        label: None,
     };
     let seen = DiskReport { table: Some(table), ..DiskReport::default() };
     let storage = storage(vec![sda, sda1], vec![("sda", seen)]);

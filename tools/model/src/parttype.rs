@@ -7,6 +7,85 @@ pub fn gpt(guid: &str) -> Option<&'static str> {
     Some(GPT[i].1)
 }
 
+/// A Sun slice's tag.
+pub fn sun(tag: u32) -> Option<&'static str> {
+    named(SUN, tag)
+}
+
+/// An SGI partition's type.
+pub fn sgi(code: u32) -> Option<&'static str> {
+    named(SGI, code)
+}
+
+/// What a BSD slice holds.
+pub fn bsd(code: u32) -> Option<&'static str> {
+    named(BSD, code)
+}
+
+fn named(names: &'static [(u32, &str)], code: u32) -> Option<&'static str> {
+    names.iter().find(|(known, _)| *known == code).map(|(_, name)| *name)
+}
+
+const SUN: &[(u32, &str)] = &[
+    (0x00, "Unassigned"),
+    (0x01, "Boot"),
+    (0x02, "SunOS root"),
+    (0x03, "SunOS swap"),
+    (0x04, "SunOS usr"),
+    (0x05, "Whole disk"),
+    (0x06, "SunOS stand"),
+    (0x07, "SunOS var"),
+    (0x08, "SunOS home"),
+    (0x09, "SunOS alt sectors"),
+    (0x0a, "SunOS cachefs"),
+    (0x0b, "SunOS reserved"),
+    (0x82, "Linux swap"),
+    (0x83, "Linux native"),
+    (0x8e, "Linux LVM"),
+    (0xfd, "Linux raid autodetect"),
+];
+
+const SGI: &[(u32, &str)] = &[
+    (0x00, "SGI volhdr"),
+    (0x01, "SGI trkrepl"),
+    (0x02, "SGI secrepl"),
+    (0x03, "SGI raw"),
+    (0x04, "SGI bsd"),
+    (0x05, "SGI sysv"),
+    (0x06, "SGI volume"),
+    (0x07, "SGI efs"),
+    (0x08, "SGI lvol"),
+    (0x09, "SGI rlvol"),
+    (0x0a, "SGI xfs"),
+    (0x0b, "SGI xfslog"),
+    (0x0c, "SGI xlv"),
+    (0x0d, "SGI xvm"),
+    (0x82, "Linux swap"),
+    (0x83, "Linux native"),
+    (0x8e, "Linux LVM"),
+    (0xfd, "Linux RAID"),
+];
+
+const BSD: &[(u32, &str)] = &[
+    (0, "unused"),
+    (1, "swap"),
+    (2, "Version 6"),
+    (3, "Version 7"),
+    (4, "System V"),
+    (5, "4.1BSD"),
+    (6, "Eighth Edition"),
+    (7, "4.2BSD"),
+    (8, "MS-DOS"),
+    (9, "4.4LFS"),
+    (10, "unknown"),
+    (11, "HPFS"),
+    (12, "ISO-9660"),
+    (13, "boot"),
+    (14, "ADOS"),
+    (15, "HFS"),
+    (16, "AdvFS"),
+];
+
 /// By type byte.
 pub fn mbr(code: u8) -> Option<&'static str> {
     let i = MBR.binary_search_by(|(known, _)| known.cmp(&code)).ok()?;
@@ -350,6 +429,7 @@ mod tests {
     fn tables_are_sorted_and_unique() {
         assert!(GPT.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(MBR.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!([SUN, SGI, BSD].iter().all(|names| names.windows(2).all(|pair| pair[0].0 < pair[1].0)));
     }
 
     #[test]

@@ -171,6 +171,7 @@ fn of_a_disk_the_table_is_put_back_and_no_byte_of_a_partition() {
         ],
         health: Health::Unchecked,
         gpt: None,
+        label: None,
     };
     let report = DiskReport { table: Some(table), ..DiskReport::default() };
     let layout = layout(&report, 1 << 20, 512);
@@ -326,7 +327,7 @@ proptest::proptest! {
     ) {
         let partitions = holes.iter().map(|(start, length)| entry(*start, *length, false)).collect::<Vec<_>>();
         let table = Table {
-            kind: TableKind::Gpt, id: None, sector: 512, partitions, health: Health::Sound, gpt: None,
+            kind: TableKind::Gpt, id: None, sector: 512, partitions, health: Health::Sound, gpt: None, label: None,
         };
         let report = DiskReport { table: Some(table), ..DiskReport::default() };
         let windows: Vec<Extent> = windows.iter().map(|(at, count)| extent(at * 512, count * 512)).collect();

@@ -103,6 +103,8 @@ pub const SALVAGE: &[fn(&dyn ReadAt) -> Option<Signature>] = &[
     fs::ntfs::salvage,
     fs::vfat::salvage,
     fs::jfs::salvage,
+    fs::hfs::salvage,
+    fs::apfs::salvage,
 ];
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! `fdisk -l`: what util-linux's prints for the same disks, and `--json`. Everything else that fdisk does is the
-//! original's.
+//! `fdisk -l` and `-x`: what util-linux's prints for the same disks, and `--json`. Everything else that fdisk does is
+//! the original's.
 
 use crate::report::{Answer, notice};
 use crate::scan::Scan;
@@ -8,10 +8,11 @@ use contract::exit;
 use contract::facts::Block;
 use host::sysfs::Parts;
 use model::build::partition_name;
+use model::disklabel;
 use model::parttype;
 use model::storage::{Device, Observed, Problem, Storage, by_device};
 use model::text::{Column, Untrusted, size, size_long, table};
-use ondisk::table::{Entry, Table, TableKind};
+use ondisk::table::{Chs, Entry, Items, Slice, Table, TableKind};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 
 /// List partition tables: of the disks or image files given, else of all disks.
 /// Reads only, and waits at most 10 seconds for a disk that does not answer.
-/// Without -l, and with any option that is not here, the original fdisk runs.
+/// Without -l or -x, and with any option that is not here, the original fdisk runs.
 ///
 ///     # fdisk -l /dev/sda
 ///     Disk /dev/sda: 10 GiB, 10737418240 bytes, 20971520 sectors
@@ -27,8 +28,11 @@ use std::path::PathBuf;
 #[command(name = "fdisk", disable_version_flag = true, verbatim_doc_comment)]
 struct Args {
     /// List the tables
-    #[arg(short = 'l', long, required = true)]
+    #[arg(short = 'l', long, required_unless_present = "list_details")]
     list: bool,
+    /// With all that they say
+    #[arg(short = 'x', long)]
+    list_details: bool,
     /// Columns to print, separated by commas
     #[arg(short = 'o', long, value_delimiter = ',')]
     output: Vec<String>,
@@ -93,23 +97,16 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let Some(columns) = columns(&args.output, &disks) else {
         return Ok(Answer::classic(context.name, arguments));
     };
-    // Their geometry and their own columns are the original's to print; a disk that hangs would hold it up.
-    let has_others = disks.iter().any(|disk| {
-        let kind = disk.report().and_then(|report| report.table.as_ref()).map(|table| table.kind);
-        matches!(kind, Some(TableKind::Bsd | TableKind::Sun | TableKind::Sgi))
-    });
-    if has_others && !args.json && context.root.is_live() && disks.len() == names.len() {
-        return Ok(Answer::classic(context.name, arguments));
-    }
     if args.json {
         return Answer::json(1, &Listing::of(&disks, &storage), status);
     }
+    let look = Look { bytes: args.bytes, details: args.list_details };
     let problems = by_device(&storage);
     for disk in &disks {
         let own = problems.get(disk.path.as_str()).map_or(&[][..], Vec::as_slice);
         warnings(disk, own).iter().for_each(|text| notice(context.name, text));
     }
-    let texts: Vec<String> = disks.iter().map(|disk| text(disk, &columns, args.bytes)).collect();
+    let texts: Vec<String> = disks.iter().map(|disk| text(disk, &columns, &look)).collect();
     Ok(Answer::text(texts.join("\n\n"), status))
 }
 
@@ -193,19 +190,25 @@ fn warnings(disk: &Device, problems: &[&Problem]) -> Vec<String> {
             disk.path, size_long(sizes.bytes), sizes.bytes, sizes.logical
         ));
     }
-    for entry in own(table).filter(|entry| !sizes.aligned(entry.extent.start)) {
-        texts.push(format!("Partition {} does not start on physical sector boundary.", entry.number));
+    texts.extend(disklabel::warnings(table));
+    for row in rows(table, &sizes).iter().filter(|row| !row.is_aligned) {
+        texts.push(format!("Partition {} does not start on physical sector boundary.", row.number));
     }
     texts
 }
 
-/// Its entries but for those of a table within one of them, which fdisk does not list.
-fn own(table: &Table) -> impl Iterator<Item = &Entry> {
-    table.partitions.iter().filter(|entry| entry.within.is_none())
+/// How much is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    bytes: bool,
+    /// `-x`.
+    details: bool,
 }
 
-fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
+fn text(disk: &Device, columns: &[Field], look: &Look) -> String {
     let sizes = Sizes::of(&disk.block);
+    let found = disk.report().and_then(|report| report.table.as_ref());
+    let found = found.filter(|table| !matches!(table.kind, TableKind::Mac | TableKind::Atari));
     let mut out = format!(
         "Disk {}: {}, {} bytes, {} sectors\n",
         Untrusted(&path(disk)),
@@ -216,37 +219,39 @@ fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
     if let Some(model) = &disk.block.hardware.model {
         out += &format!("Disk model: {}\n", Untrusted(model));
     }
+    if let Some(label) = found.and_then(|table| table.label.as_ref()) {
+        let Chs { cylinders, heads, sectors } = disklabel::geometry(label, sizes.sectors);
+        out += &format!("Geometry: {heads} heads, {sectors} sectors/track, {cylinders} cylinders\n");
+    }
     out += &format!("Units: sectors of 1 * {0} = {0} bytes\n", sizes.logical);
     out += &format!("Sector size (logical/physical): {} bytes / {} bytes\n", sizes.logical, sizes.physical);
     out += &format!("I/O size (minimum/optimal): {} bytes / {} bytes\n", sizes.minimum_io, sizes.optimal_io);
     if sizes.alignment_offset != 0 {
         out += &format!("Alignment offset: {} bytes\n", sizes.alignment_offset);
     }
-    let table_found = disk.report().and_then(|report| report.table.as_ref());
-    let Some(table_found) =
-        table_found.filter(|table| !matches!(table.kind, TableKind::Mac | TableKind::Atari))
-    else {
-        return out;
-    };
-    out += &format!("Disklabel type: {}\n", table_found.kind.name());
-    if let Some(id) = &table_found.id {
+    let Some(found) = found else { return out };
+    out += &format!("Disklabel type: {}\n", found.kind.name());
+    if look.details {
+        let items = disklabel::items(found);
+        items.iter().for_each(|(name, value)| out += &format!("{name}: {value}\n"));
+    } else if let Some(id) = &found.id {
         out += &format!("Disk identifier: {}\n", Untrusted(id));
     }
-    if own(table_found).next().is_none() {
+    let rows = rows(found, &sizes);
+    if rows.is_empty() {
         return out;
     }
-    let fields: Vec<Field> =
-        if columns.is_empty() { default_fields(table_found.kind).to_vec() } else { columns.to_vec() };
-    let shown: Vec<Column<'_>> = fields.iter().map(|field| field.column()).collect();
-    let row = |entry: &Entry| {
-        fields.iter().map(|field| field.cell(disk, table_found, entry, bytes)).collect::<Vec<_>>()
+    let fields: Vec<Field> = match columns {
+        [] => shown(found.kind, look.details),
+        _ => columns.to_vec(),
     };
-    let rows: Vec<Vec<String>> = own(table_found).map(row).collect();
+    let titles: Vec<Column<'_>> = fields.iter().map(|field| field.column(found.kind)).collect();
+    let cells = |row: &Row<'_>| fields.iter().map(|field| field.cell(disk, found.kind, row, look)).collect();
+    let lines: Vec<Vec<String>> = rows.iter().map(cells).collect();
     out.push('\n');
-    out += &table(&shown, &rows, true);
-    let misaligned = own(table_found).any(|entry| !sizes.aligned(entry.extent.start));
-    let starts: Vec<u64> = own(table_found).map(|entry| entry.extent.start).collect();
-    let disordered = !starts.is_sorted();
+    out += &table(&titles, &lines, true);
+    let misaligned = rows.iter().any(|row| !row.is_aligned);
+    let disordered = !rows.iter().filter(|row| !row.is_whole).map(|row| row.start).is_sorted();
     // The line above the warnings, which themselves go to stderr.
     if misaligned || disordered {
         out.push('\n');
@@ -256,6 +261,99 @@ fn text(disk: &Device, columns: &[Field], bytes: bool) -> String {
     }
     out
 }
+
+/// A partition as fdisk shows it.
+struct Row<'a> {
+    number: u32,
+    /// In the sectors of the table, or of the disk where the table is of a kind that knows no other.
+    start: u64,
+    sectors: u64,
+    bytes: u64,
+    is_aligned: bool,
+    /// It is the whole disk's, so that its start says nothing of the order.
+    is_whole: bool,
+    code: String,
+    type_name: Option<&'static str>,
+    attributes: String,
+    entry: Option<&'a Entry>,
+    slice: Option<&'a Slice>,
+}
+
+/// Those of the table itself: fdisk does not list a table that lies within one of them.
+fn rows<'a>(table: &'a Table, sizes: &Sizes) -> Vec<Row<'a>> {
+    if let Some(label) = &table.label {
+        return label.slices.iter().map(|slice| row_of_slice(slice, &label.items, sizes)).collect();
+    }
+    let own = table.partitions.iter().filter(|entry| entry.within.is_none());
+    own.map(|entry| row_of_entry(table, entry, sizes)).collect()
+}
+
+fn row_of_entry<'a>(table: &Table, entry: &'a Entry, sizes: &Sizes) -> Row<'a> {
+    let sector = u64::from(table.sector.max(1));
+    let code = match (table.kind, entry.kind.trim_start_matches('0')) {
+        (_, "") => "0".to_string(),
+        (TableKind::Gpt, _) => Untrusted(&entry.kind).to_string(),
+        (_, kind) => Untrusted(kind).to_string(),
+    };
+    let attributes = match table.kind {
+        TableKind::Gpt => disklabel::attributes(entry.attributes),
+        _ if entry.boot_byte != 0 => format!("{:02x}", entry.boot_byte),
+        _ => String::new(),
+    };
+    Row {
+        number: entry.number,
+        start: entry.extent.start / sector,
+        sectors: entry.extent.length / sector,
+        bytes: entry.extent.length,
+        is_aligned: sizes.aligned(entry.extent.start),
+        is_whole: false,
+        code,
+        type_name: type_name(table.kind, entry),
+        attributes,
+        entry: Some(entry),
+        slice: None,
+    }
+}
+
+fn row_of_slice<'a>(slice: &'a Slice, items: &Items, sizes: &Sizes) -> Row<'a> {
+    let flag = |bit: u16, letter: char| if slice.flags & bit != 0 { letter } else { ' ' };
+    let (type_name, is_whole, attributes) = match items {
+        Items::Bsd { .. } => (parttype::bsd(slice.code), false, String::new()),
+        Items::Sun { .. } => {
+            let flags = format!("{}{}", flag(SUN_UNMOUNTABLE, 'u'), flag(SUN_READ_ONLY, 'r'));
+            let flags = if flags.trim().is_empty() { String::new() } else { flags };
+            (parttype::sun(slice.code), slice.code == SUN_WHOLE, flags)
+        }
+        Items::Sgi { root, swap, .. } => {
+            let is = |index: &u16| u32::from(*index) + 1 == slice.number;
+            let word = if is(swap) { "swap" } else { "boot" };
+            let used = if is(swap) || is(root) { word } else { "" };
+            (parttype::sgi(slice.code), slice.code == SGI_WHOLE, used.to_string())
+        }
+    };
+    Row {
+        number: slice.number,
+        start: slice.start,
+        sectors: slice.sectors,
+        bytes: slice.sectors.saturating_mul(sizes.logical),
+        is_aligned: sizes.aligned(slice.start.saturating_mul(sizes.logical)),
+        is_whole,
+        code: format!("{:x}", slice.code),
+        type_name,
+        attributes,
+        entry: None,
+        slice: Some(slice),
+    }
+}
+
+/// Tags of the slice that is the whole disk, and what a Sun slice's flags say.
+const SUN_WHOLE: u32 = 5;
+const SGI_WHOLE: u32 = 6;
+const SUN_UNMOUNTABLE: u16 = 0x01;
+const SUN_READ_ONLY: u16 = 0x10;
+/// Kinds of BSD slices whose fragments are shown.
+const BSD_UNUSED: u32 = 0;
+const BSD_FFS: u32 = 7;
 
 /// A column of the listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,52 +369,118 @@ enum Field {
     TypeUuid,
     Uuid,
     Name,
+    Attrs,
+    StartChs,
+    EndChs,
+    Fsize,
+    Bsize,
+    Cpg,
 }
 
-const GPT: &[Field] = &[Field::Device, Field::Start, Field::End, Field::Sectors, Field::Size, Field::Type];
-const MBR: &[Field] = &[
-    Field::Device,
-    Field::Boot,
-    Field::Start,
-    Field::End,
-    Field::Sectors,
-    Field::Size,
-    Field::Id,
-    Field::Type,
-];
-/// Of tables whose listing is the original's wherever there is one.
-const OTHER: &[Field] =
-    &[Field::Device, Field::Start, Field::End, Field::Sectors, Field::Size, Field::Id, Field::Name];
-/// Beside those that are shown by default.
-const GPT_MORE: &[Field] = &[Field::TypeUuid, Field::Uuid, Field::Name];
+/// In which listing a column stands by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum In {
+    Both,
+    /// Of `-l`.
+    Short,
+    /// Of `-x`.
+    Details,
+}
 
-fn default_fields(kind: TableKind) -> &'static [Field] {
+const GPT: &[(Field, In)] = &[
+    (Field::Device, In::Both),
+    (Field::Start, In::Both),
+    (Field::End, In::Both),
+    (Field::Sectors, In::Both),
+    (Field::Size, In::Short),
+    (Field::Type, In::Short),
+    (Field::TypeUuid, In::Details),
+    (Field::Uuid, In::Details),
+    (Field::Name, In::Details),
+    (Field::Attrs, In::Details),
+];
+const MBR: &[(Field, In)] = &[
+    (Field::Device, In::Both),
+    (Field::Boot, In::Both),
+    (Field::Start, In::Both),
+    (Field::End, In::Both),
+    (Field::Sectors, In::Both),
+    (Field::Size, In::Short),
+    (Field::Id, In::Both),
+    (Field::Type, In::Both),
+    (Field::StartChs, In::Details),
+    (Field::EndChs, In::Details),
+    (Field::Attrs, In::Details),
+];
+const SUN: &[(Field, In)] = &[
+    (Field::Device, In::Both),
+    (Field::Start, In::Both),
+    (Field::End, In::Both),
+    (Field::Sectors, In::Both),
+    (Field::Size, In::Both),
+    (Field::Id, In::Both),
+    (Field::Type, In::Both),
+    (Field::Attrs, In::Both),
+];
+const SGI: &[(Field, In)] = &[
+    (Field::Device, In::Both),
+    (Field::Start, In::Both),
+    (Field::End, In::Both),
+    (Field::Sectors, In::Both),
+    (Field::Size, In::Short),
+    (Field::Id, In::Both),
+    (Field::Type, In::Short),
+    (Field::Attrs, In::Both),
+];
+const BSD: &[(Field, In)] = &[
+    (Field::Device, In::Both),
+    (Field::Start, In::Both),
+    (Field::End, In::Both),
+    (Field::Sectors, In::Both),
+    (Field::Size, In::Both),
+    (Field::Type, In::Both),
+    (Field::Fsize, In::Both),
+    (Field::Bsize, In::Both),
+    (Field::Cpg, In::Both),
+];
+
+fn fields_of(kind: TableKind) -> &'static [(Field, In)] {
     match kind {
         TableKind::Gpt => GPT,
         TableKind::Mbr => MBR,
-        TableKind::Bsd | TableKind::Mac | TableKind::Sun | TableKind::Sgi | TableKind::Atari => OTHER,
+        TableKind::Sun => SUN,
+        TableKind::Sgi => SGI,
+        TableKind::Bsd => BSD,
+        // fdisk does not list them, nor is one asked for columns.
+        TableKind::Mac | TableKind::Atari => &[],
     }
+}
+
+/// Where none was asked for.
+fn shown(kind: TableKind, details: bool) -> Vec<Field> {
+    let other = if details { In::Short } else { In::Details };
+    fields_of(kind).iter().filter(|(_, place)| *place != other).map(|(field, _)| *field).collect()
 }
 
 /// The fields of `-o`; `None` where one is not ours or a table has no such field, which is the original's to
 /// say.
 fn columns(names: &[String], disks: &[&Device]) -> Option<Vec<Field>> {
-    let all = || GPT.iter().chain(MBR).chain(GPT_MORE);
-    let fields: Vec<Field> = names
-        .iter()
-        .map(|name| all().find(|field| field.column().title.eq_ignore_ascii_case(name)).copied())
-        .collect::<Option<_>>()?;
-    let kinds = disks.iter().filter_map(|disk| Some(disk.report()?.table.as_ref()?.kind));
-    let has = |kind: TableKind, field: &Field| {
-        default_fields(kind).contains(field) || (kind == TableKind::Gpt && GPT_MORE.contains(field))
+    let kinds = || disks.iter().filter_map(|disk| Some(disk.report()?.table.as_ref()?.kind));
+    let is = |kind: TableKind, field: Field, name: &str| field.column(kind).title.eq_ignore_ascii_case(name);
+    let find = |kind: TableKind, name: &str| {
+        fields_of(kind).iter().find(|(field, _)| is(kind, *field, name)).map(|(field, _)| *field)
     };
-    let fit = kinds.into_iter().all(|kind| fields.iter().all(|field| has(kind, field)));
+    // Of one disk without a table any will do: it lists nothing.
+    let kind = kinds().next().unwrap_or(TableKind::Gpt);
+    let fields: Vec<Field> = names.iter().map(|name| find(kind, name)).collect::<Option<_>>()?;
+    let fit = kinds().all(|kind| names.iter().all(|name| find(kind, name).is_some()));
     fit.then_some(fields)
 }
 
 impl Field {
-    fn column(self) -> Column<'static> {
+    fn column(self, kind: TableKind) -> Column<'static> {
         let (title, right, width) = match self {
+            Field::Device if kind == TableKind::Bsd => ("Slice", false, 1),
             Field::Device => ("Device", false, 10),
             Field::Boot => ("Boot", false, 1),
             Field::Start => ("Start", true, 5),
@@ -324,33 +488,57 @@ impl Field {
             Field::Sectors => ("Sectors", true, 5),
             Field::Size => ("Size", true, 5),
             Field::Id => ("Id", true, 2),
+            Field::Type if kind == TableKind::Bsd => ("Type", false, 8),
             Field::Type => ("Type", false, 0),
             Field::TypeUuid => ("Type-UUID", false, 36),
             Field::Uuid => ("UUID", false, 36),
             Field::Name => ("Name", false, 0),
+            Field::Attrs if kind == TableKind::Sun => ("Flags", true, 0),
+            Field::Attrs if kind == TableKind::Gpt => ("Attrs", false, 0),
+            Field::Attrs if kind == TableKind::Mbr => ("Attrs", true, 2),
+            Field::Attrs => ("Attrs", true, 0),
+            Field::StartChs => ("Start-C/H/S", true, 1),
+            Field::EndChs => ("End-C/H/S", true, 1),
+            Field::Fsize => ("Fsize", true, 5),
+            Field::Bsize => ("Bsize", true, 5),
+            Field::Cpg => ("Cpg", true, 5),
         };
         Column { title, right, width }
     }
 
-    fn cell(self, disk: &Device, table: &Table, entry: &Entry, bytes: bool) -> String {
-        let sector = u64::from(table.sector.max(1));
-        let (start, sectors) = (entry.extent.start / sector, entry.extent.length / sector);
+    fn cell(self, disk: &Device, kind: TableKind, row: &Row<'_>, look: &Look) -> String {
+        let of_entry =
+            |take: fn(&Entry) -> Option<&str>| row.entry.and_then(take).unwrap_or_default().to_string();
+        let chs = |place: usize| {
+            let chs = row.entry.and_then(|entry| entry.chs).map(|both| both[place]);
+            chs.map(|chs| format!("{}/{}/{}", chs.cylinders, chs.heads, chs.sectors)).unwrap_or_default()
+        };
+        // They mean something for these kinds alone.
+        let number = |kinds: &[u32], take: fn(&Slice) -> u32| {
+            row.slice.filter(|slice| kinds.contains(&slice.code)).map_or(0, take).to_string()
+        };
         match self {
-            Field::Device => Untrusted(&partition_name(&path(disk), entry.number)).to_string(),
-            Field::Boot => if entry.boot { "*" } else { "" }.to_string(),
-            Field::Start => start.to_string(),
-            Field::End => start.saturating_add(sectors.saturating_sub(1)).to_string(),
-            Field::Sectors => sectors.to_string(),
-            Field::Size if bytes => entry.extent.length.to_string(),
-            Field::Size => size(entry.extent.length),
-            Field::Id => match entry.kind.trim_start_matches('0') {
-                "" => "0".to_string(),
-                kind => Untrusted(kind).to_string(),
-            },
-            Field::Type => type_name(table.kind, entry).unwrap_or("unknown").to_string(),
-            Field::TypeUuid => Untrusted(&entry.kind).to_string(),
-            Field::Uuid => Untrusted(&entry.uuid.as_deref().unwrap_or_default().to_uppercase()).to_string(),
-            Field::Name => Untrusted(entry.name.as_deref().unwrap_or_default()).to_string(),
+            Field::Device if kind == TableKind::Bsd => {
+                let letter = u8::try_from(row.number).ok().and_then(|number| (b'a' - 1).checked_add(number));
+                letter.map_or(String::new(), |letter| char::from(letter).to_string())
+            }
+            Field::Device => Untrusted(&partition_name(&path(disk), row.number)).to_string(),
+            Field::Boot => if row.entry.is_some_and(|entry| entry.boot) { "*" } else { "" }.to_string(),
+            Field::Start => row.start.to_string(),
+            Field::End => row.start.saturating_add(row.sectors.saturating_sub(1)).to_string(),
+            Field::Sectors => row.sectors.to_string(),
+            Field::Size if look.bytes || look.details => row.bytes.to_string(),
+            Field::Size => size(row.bytes),
+            Field::Id | Field::TypeUuid => row.code.clone(),
+            Field::Type => row.type_name.unwrap_or("unknown").to_string(),
+            Field::Uuid => Untrusted(&of_entry(|entry| entry.uuid.as_deref()).to_uppercase()).to_string(),
+            Field::Name => Untrusted(&of_entry(|entry| entry.name.as_deref())).to_string(),
+            Field::Attrs => row.attributes.clone(),
+            Field::StartChs => chs(0),
+            Field::EndChs => chs(1),
+            Field::Fsize => number(&[BSD_UNUSED, BSD_FFS], |slice| slice.fragment),
+            Field::Bsize => number(&[BSD_UNUSED, BSD_FFS], |slice| slice.block),
+            Field::Cpg => number(&[BSD_FFS], |slice| slice.cylinders_a_group.into()),
         }
     }
 }
@@ -359,7 +547,10 @@ fn type_name(kind: TableKind, entry: &Entry) -> Option<&'static str> {
     match kind {
         TableKind::Gpt => parttype::gpt(&entry.kind),
         TableKind::Mbr => parttype::mbr(u8::from_str_radix(&entry.kind, 16).ok()?),
-        TableKind::Bsd | TableKind::Mac | TableKind::Sun | TableKind::Sgi | TableKind::Atari => None,
+        TableKind::Bsd => parttype::bsd(u32::from_str_radix(&entry.kind, 16).ok()?),
+        TableKind::Sun => parttype::sun(u32::from_str_radix(&entry.kind, 16).ok()?),
+        TableKind::Sgi => parttype::sgi(u32::from_str_radix(&entry.kind, 16).ok()?),
+        TableKind::Mac | TableKind::Atari => None,
     }
 }
 
@@ -472,10 +663,21 @@ mod tests {
             first_usable: 34,
             last_usable: 204_766,
             entries: 128,
+            entry_size: 128,
+            entries_start: 2,
+            alternative: 204_799,
             primary: Health::Sound,
             backup: Health::Sound,
         });
-        Table { kind, id: Some(id.to_string()), sector: 512, partitions, health: Health::Sound, gpt }
+        Table {
+            kind,
+            id: Some(id.to_string()),
+            sector: 512,
+            partitions,
+            health: Health::Sound,
+            gpt,
+            label: None,
+        }
     }
 
     const MIB: u64 = 1 << 20;
@@ -521,8 +723,41 @@ mod tests {
             (disk(file("odd.img", 1_234_567), None), include_str!("../../tests/expected/fdisk-bare.txt")),
         ];
         for (disk, want) in &cases {
-            assert_eq!(text(disk, &[], false), *want);
+            assert_eq!(text(disk, &[], &Look::default()), *want);
         }
+    }
+
+    /// `printf 's\nw\n' | fdisk sun.img` of 50 MiB, then `fdisk -x sun.img`, util-linux 2.41.5, 2026-11-26.
+    #[test]
+    fn a_sun_label_is_listed_with_its_geometry_and_all_that_it_says() {
+        let items = Items::Sun {
+            id: "Linux cyl 6 alt 0 hd 255 sec 63".to_string(),
+            version: 1,
+            volume: String::new(),
+            slices: 8,
+            sanity: 0x600d_deee,
+            rpm: 5400,
+            physical_cylinders: 6,
+            extra_sectors: 0,
+            interleave: 1,
+            alternate_cylinders: 0,
+        };
+        let slice = |number, start, sectors, code, flags| Slice {
+            number,
+            start,
+            sectors,
+            code,
+            flags,
+            ..Slice::default()
+        };
+        let slices =
+            vec![slice(1, 0, 64260, 0x83, 0), slice(2, 64260, 32130, 0x82, 1), slice(3, 0, 96390, 5, 0)];
+        let geometry = Chs { cylinders: 6, heads: 255, sectors: 63 };
+        let label = ondisk::table::Label::of(Some(geometry), items, slices);
+        let table = Table { label: Some(label), id: None, ..table(TableKind::Sun, "", Vec::new()) };
+        let disk = disk(file("sun.img", 50 * MIB), Some(table));
+        let look = Look { details: true, ..Look::default() };
+        assert_eq!(text(&disk, &[], &look), include_str!("../../tests/expected/fdisk-sun.txt"));
     }
 
     #[test]
@@ -547,7 +782,7 @@ mod tests {
             Units: sectors of 1 * 512 = 512 bytes\n\
             Sector size (logical/physical): 512 bytes / 4096 bytes\n\
             I/O size (minimum/optimal): 4096 bytes / 4096 bytes\n";
-        assert_eq!(text(&disk(block.clone(), None), &[], false), want);
+        assert_eq!(text(&disk(block.clone(), None), &[], &Look::default()), want);
         let table = table(TableKind::Mbr, "0x00000001", vec![entry(1, 2049, 8, "83")]);
         let disk = disk(block, Some(table));
         let said = warnings(&disk, &[]);

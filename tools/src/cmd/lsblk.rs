@@ -6,6 +6,7 @@ use crate::scan::Scan;
 use crate::tool::{Context, classic};
 use contract::facts::{Block, Mount};
 use host::proc::Space;
+use host::shown::Shown;
 use host::sysfs::Parts;
 use model::build::parts;
 use model::parttype;
@@ -41,6 +42,9 @@ struct Args {
     /// Sizes in bytes
     #[arg(short = 'b', long)]
     bytes: bool,
+    /// About discarding: NAME,DISC-ALN,DISC-GRAN,DISC-MAX,DISC-ZERO
+    #[arg(short = 'D', long)]
+    discard: bool,
     /// Devices alone, not what is built on them
     #[arg(short = 'd', long)]
     nodeps: bool,
@@ -56,12 +60,21 @@ struct Args {
     /// A list, each device once
     #[arg(short = 'l', long, conflicts_with_all = ["raw", "pairs"])]
     list: bool,
+    /// About nodes: NAME,SIZE,OWNER,GROUP,MODE
+    #[arg(short = 'm', long)]
+    perms: bool,
     /// No titles
     #[arg(short = 'n', long)]
     noheadings: bool,
-    /// Columns, separated by commas
-    #[arg(short = 'o', long, value_delimiter = ',', conflicts_with = "fs")]
+    /// NVMe drives alone, with their hardware
+    #[arg(short = 'N', long)]
+    nvme: bool,
+    /// Columns, separated by commas; behind a + beside those that are there anyway
+    #[arg(short = 'o', long, value_delimiter = ',')]
     output: Vec<String>,
+    /// All columns
+    #[arg(short = 'O', long)]
+    output_all: bool,
     /// Full paths
     #[arg(short = 'p', long)]
     paths: bool,
@@ -72,8 +85,17 @@ struct Args {
     #[arg(short = 'r', long)]
     raw: bool,
     /// SCSI devices alone, with their hardware
-    #[arg(short = 'S', long, conflicts_with_all = ["fs", "output"])]
+    #[arg(short = 'S', long)]
     scsi: bool,
+    /// About blocks and queues: NAME,ALIGNMENT,MIN-IO,OPT-IO,PHY-SEC,LOG-SEC,ROTA,SCHED,RQ-SIZE,RA,WSAME
+    #[arg(short = 't', long)]
+    topology: bool,
+    /// Virtio disks alone, with their queues
+    #[arg(short = 'v', long)]
+    virtio: bool,
+    /// About zones: NAME,ZONED,ZONE-SZ,ZONE-NR,ZONE-AMAX,ZONE-OMAX,ZONE-APP,ZONE-WGRAN
+    #[arg(short = 'z', long)]
+    zoned: bool,
     /// The machine captured in this directory
     #[arg(long)]
     sysroot: Option<PathBuf>,
@@ -114,6 +136,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
             BTreeMap::new()
         },
         mounts,
+        shown: Shown::of(&context.root, fields.iter().any(|field| ["ID", "ID-LINK"].contains(&field.name))),
         bytes: args.bytes,
         paths: args.paths,
         aligned: !args.raw && !args.pairs && !args.json,
@@ -190,8 +213,19 @@ fn roots<'a>(storage: &'a Storage, args: &Args, names: &BTreeSet<String>) -> Vec
             && block.partition.is_none()
             && block.slaves.is_empty()
     };
-    let scsi = |device: &&Device| !args.scsi || device.block.hardware.hctl.is_some();
-    storage.devices.iter().filter(|device| device.node).filter(listed).filter(scsi).collect()
+    let is_of_a_kind = |device: &&Device| {
+        let hardware = &device.block.hardware;
+        let by = |transport: &str| hardware.transport.as_deref() == Some(transport);
+        (!args.scsi || hardware.hctl.is_some())
+            && (!args.nvme || by("nvme"))
+            && (!args.virtio || by("virtio"))
+    };
+    storage.devices.iter().filter(|device| device.node).filter(listed).filter(is_of_a_kind).collect()
+}
+
+/// -S, -N and -v show no more than the drives.
+fn is_flat(args: &Args) -> bool {
+    args.nodeps || args.scsi || args.nvme || args.virtio
 }
 
 fn is_shown(block: &Block, args: &Args) -> bool {
@@ -227,7 +261,7 @@ impl<'a> Node<'a> {
         let mut children: Vec<Node<'a>> = partitions
             .filter(|part| part.node)
             .chain(ids(&device.upper))
-            .filter(|_| !args.nodeps && !args.scsi && depth < DEEPEST)
+            .filter(|_| !is_flat(args) && depth < DEEPEST)
             .filter(|child| is_shown(&child.block, args))
             .map(|child| Node::of(child, Some(device), storage, parts, args, depth + 1))
             .collect();
@@ -286,27 +320,52 @@ const fn room(name: &'static str, width: usize, kind: Kind, value: Value) -> Fie
 
 /// Sorted by name; widths and sides are util-linux's.
 const FIELDS: &[Field] = &[
-    right("ALIGNMENT", 6, Kind::Number, |_, node| Some(node.device.block.alignment_offset.to_string())),
+    right("ALIGNMENT", 6, Kind::Number, |view, node| view.shown.line(&node.device.block, "alignment_offset")),
+    right("DAX", 1, Kind::Bool, |view, node| view.queue(node, "dax")),
+    right("DISC-ALN", 6, Kind::Number, |view, node| view.if_discarding(node, "discard_alignment")),
+    right("DISC-GRAN", 6, Kind::Size, |view, node| match view.queue(node, "discard_granularity") {
+        None if view.bytes => None,
+        text => Some(view.size(text.and_then(|text| text.parse().ok()).unwrap_or(0))),
+    }),
+    right("DISC-MAX", 6, Kind::Size, |view, node| view.queue_bytes(node, "discard_max_bytes")),
+    right("DISC-ZERO", 1, Kind::Bool, |view, node| view.if_discarding(node, "queue/discard_zeroes_data")),
     right("DISK-SEQ", 1, Kind::Number, |_, node| node.device.block.diskseq.map(|seq| seq.to_string())),
     room("FSAVAIL", 5, Kind::Size, |view, node| view.room(node, |space| space.available)),
+    Field { kind: Kind::List, ..left("FSROOTS", 0, |view, node| view.file_system_roots(node)) },
     room("FSSIZE", 5, Kind::Size, |view, node| view.room(node, |space| space.size)),
     read("FSTYPE", 0, |_, node| Some(node.device.signature()?.format.clone())),
     room("FSUSE%", 3, Kind::Text, |view, node| view.use_percent(node)),
     room("FSUSED", 5, Kind::Size, |view, node| view.room(node, |space| space.used)),
     read("FSVER", 0, |_, node| node.device.signature()?.version.clone()),
+    left("GROUP", 0, |view, node| Some(view.shown.node(&node.device.block)?.group)),
     left("HCTL", 10, |_, node| node.device.block.hardware.hctl.clone()),
+    right("HOTPLUG", 1, Kind::Bool, |view, node| flag(view.shown.is_hot_plugged(&node.device.block))),
+    left("ID", 0, |view, node| {
+        let link = view.shown.link(&node.device.block)?;
+        let behind = link.split_once('-').map(|(_, behind)| behind).filter(|behind| !behind.is_empty());
+        Some(behind.unwrap_or(link).to_string())
+    }),
+    left("ID-LINK", 0, |view, node| view.shown.link(&node.device.block).map(str::to_string)),
     left("KNAME", 0, |view, node| Some(view.kernel_name(&node.device.block))),
     read("LABEL", 0, |_, node| node.device.signature()?.label.clone()),
     right("LOG-SEC", 7, Kind::Number, |_, node| nonzero(node.device.block.logical_block)),
+    left("MAJ", 3, |_, node| Some(node.device.block.major.to_string())),
     left("MAJ:MIN", 6, |view, node| view.numbers(node)),
+    left("MIN", 3, |_, node| Some(node.device.block.minor.to_string())),
     right("MIN-IO", 6, Kind::Number, |_, node| nonzero(node.device.block.minimum_io)),
+    left("MODE", 10, |view, node| Some(mode(view.shown.node(&node.device.block)?.mode))),
     left("MODEL", 0, |_, node| own(node)?.hardware.model.clone()),
     left("MOUNTPOINT", 0, |view, node| view.mount_point(node)),
     Field { kind: Kind::List, ..left("MOUNTPOINTS", 0, |view, node| view.mount_points(node)) },
+    right("MQ", 3, Kind::Text, |view, node| match view.shown.queues(&node.device.block) {
+        0 => Some("1".to_string()),
+        queues => Some(format!("{queues:>3}")),
+    }),
     left("NAME", 0, |view, node| Some(view.name(&node.device.block))),
     right("OPT-IO", 6, Kind::Number, |_, node| {
         nonzero(node.device.block.minimum_io).map(|_| node.device.block.optimal_io.to_string())
     }),
+    left("OWNER", 0, |view, node| Some(view.shown.node(&node.device.block)?.owner)),
     read("PARTFLAGS", 36, |view, node| match view.entry(node.device)? {
         (TableKind::Mbr, entry) => entry.boot.then(|| "0x80".to_string()),
         (_, entry) => (entry.attributes != 0).then(|| format!("{:#x}", entry.attributes)),
@@ -344,13 +403,20 @@ const FIELDS: &[Field] = &[
         let id = view.table(node.device)?.id.as_ref()?.to_lowercase();
         (id != "0x00000000").then(|| id.trim_start_matches("0x").to_string())
     }),
+    right("RA", 3, Kind::Number, |view, node| view.queue(node, "read_ahead_kb")),
+    right("RAND", 1, Kind::Bool, |view, node| view.queue(node, "add_random")),
     // The original knows an NVMe drive's by no name.
     right("REV", 4, Kind::Text, |_, node| {
         own(node).filter(|block| block.hardware.scsi_type.is_some())?.hardware.revision.clone()
     }),
     right("RM", 1, Kind::Bool, |_, node| flag(node.device.block.removable)),
     right("RO", 1, Kind::Bool, |_, node| flag(node.device.block.read_only)),
-    right("ROTA", 1, Kind::Bool, |_, node| flag(node.device.block.rotational)),
+    right("ROTA", 1, Kind::Bool, |view, node| view.queue(node, "rotational")),
+    right("RQ-SIZE", 5, Kind::Number, |view, node| view.queue(node, "nr_requests")),
+    left("SCHED", 0, |view, node| {
+        let text = view.queue(node, "scheduler")?;
+        Some(text.split_once('[')?.1.split_once(']')?.0.to_string())
+    }),
     left("SERIAL", 0, |_, node| own(node)?.hardware.serial.clone()),
     right("SIZE", 5, Kind::Size, |view, node| Some(view.size(node.device.block.size))),
     right("START", 5, Kind::Number, |_, node| {
@@ -360,44 +426,88 @@ const FIELDS: &[Field] = &[
         Some(dm) => Some(if dm.suspended { "suspended" } else { "running" }.to_string()),
         None => node.device.block.hardware.state.clone(),
     }),
+    left("SUBSYSTEMS", 0, |view, node| view.shown.subsystems(&node.device.block)),
     left("TRAN", 6, |_, node| node.device.block.hardware.transport.clone()),
     left("TYPE", 4, |_, node| Some(kind(&node.device.block))),
     read("UUID", 36, |_, node| node.device.signature()?.uuid.clone()),
     left("VENDOR", 0, |_, node| own(node)?.hardware.vendor.clone()),
+    right("WSAME", 6, Kind::Size, |view, node| {
+        view.queue_bytes(node, "write_same_max_bytes").or_else(|| Some("0".to_string()))
+    }),
     left("WWN", 18, |_, node| {
         let wwid = own(node)?.hardware.wwid.as_ref()?;
         Some(wwid.strip_prefix("naa.").map_or(wwid.clone(), |number| format!("0x{number}")))
     }),
+    right("ZONE-AMAX", 10, Kind::Number, |view, node| view.queue_or_0(node, "max_active_zones")),
+    right("ZONE-APP", 11, Kind::Size, |view, node| view.queue_bytes(node, "zone_append_max_bytes")),
+    right("ZONE-NR", 8, Kind::Number, |view, node| view.queue(node, "nr_zones")),
+    right("ZONE-OMAX", 10, Kind::Number, |view, node| view.queue_or_0(node, "max_open_zones")),
+    right("ZONE-SZ", 9, Kind::Size, |view, node| {
+        let sectors = view.shown.number(&node.device.block, "queue/chunk_sectors")?;
+        Some(view.size(sectors.saturating_mul(512)))
+    }),
+    right("ZONE-WGRAN", 10, Kind::Size, |view, node| view.queue_bytes(node, "zone_write_granularity")),
+    left("ZONED", 0, |view, node| view.queue(node, "zoned")),
 ];
 
 const DEFAULT: &str = "NAME,MAJ:MIN,RM,SIZE,RO,TYPE,MOUNTPOINTS";
 const FILE_SYSTEMS: &str = "NAME,FSTYPE,FSVER,LABEL,UUID,FSAVAIL,FSUSE%,MOUNTPOINTS";
 const SCSI: &str = "NAME,HCTL,TYPE,VENDOR,MODEL,REV,SERIAL,TRAN";
+const NVME: &str = "NAME,TYPE,MODEL,SERIAL,REV,TRAN,RQ-SIZE,MQ";
+const VIRTIO: &str = "NAME,TYPE,TRAN,SIZE,RQ-SIZE,MQ";
+const DISCARD: &str = "NAME,DISC-ALN,DISC-GRAN,DISC-MAX,DISC-ZERO";
+const PERMISSIONS: &str = "NAME,SIZE,OWNER,GROUP,MODE";
+const TOPOLOGY: &str = "NAME,ALIGNMENT,MIN-IO,OPT-IO,PHY-SEC,LOG-SEC,ROTA,SCHED,RQ-SIZE,RA,WSAME";
+const ZONES: &str = "NAME,ZONED,ZONE-SZ,ZONE-NR,ZONE-AMAX,ZONE-OMAX,ZONE-APP,ZONE-WGRAN";
+/// In util-linux's order.
+const ALL: &str = "ALIGNMENT,ID-LINK,ID,DISC-ALN,DAX,DISC-GRAN,DISK-SEQ,DISC-MAX,DISC-ZERO,FSAVAIL,FSROOTS,FSSIZE,FSTYPE,\
+    FSUSED,FSUSE%,FSVER,GROUP,HCTL,HOTPLUG,KNAME,LABEL,LOG-SEC,MAJ:MIN,MAJ,MIN,MIN-IO,MODE,MODEL,MQ,NAME,OPT-IO,OWNER,\
+    PARTFLAGS,PARTLABEL,PARTN,PARTTYPE,PARTTYPENAME,PARTUUID,PATH,PHY-SEC,PKNAME,PTTYPE,PTUUID,RA,RAND,REV,RM,RO,ROTA,\
+    RQ-SIZE,SCHED,SERIAL,SIZE,START,STATE,SUBSYSTEMS,MOUNTPOINT,MOUNTPOINTS,TRAN,TYPE,UUID,VENDOR,WSAME,WWN,ZONED,\
+    ZONE-SZ,ZONE-WGRAN,ZONE-APP,ZONE-NR,ZONE-OMAX,ZONE-AMAX";
 
-/// `None` for a column that is not ours.
+/// `None` for a column that is not ours, and where the order of several options decides.
 fn fields(args: &Args) -> Option<Vec<&'static Field>> {
-    let preset = match (args.fs, args.scsi) {
-        (true, _) => FILE_SYSTEMS,
-        (false, true) => SCSI,
-        (false, false) => DEFAULT,
-    };
-    let find = |name: &str| FIELDS.iter().find(|field| field.name.eq_ignore_ascii_case(name));
-    if args.output.is_empty() {
-        return preset.split(',').map(find).collect();
+    let presets = [
+        (args.fs, FILE_SYSTEMS),
+        (args.scsi, SCSI),
+        (args.nvme, NVME),
+        (args.virtio, VIRTIO),
+        (args.discard, DISCARD),
+        (args.perms, PERMISSIONS),
+        (args.topology, TOPOLOGY),
+        (args.zoned, ZONES),
+        (args.output_all, ALL),
+    ];
+    let mut asked = presets.iter().filter(|(is_asked, _)| *is_asked).map(|(_, names)| *names);
+    let (preset, another) = (asked.next().unwrap_or(DEFAULT), asked.next());
+    if another.is_some() {
+        return None;
     }
-    args.output.iter().map(|name| find(name)).collect()
+    let find = |name: &str| FIELDS.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+    let names: Vec<&str> = args.output.iter().map(String::as_str).collect();
+    let names: Vec<&str> = match names.split_first() {
+        None => preset.split(',').collect(),
+        Some((first, others)) => match first.strip_prefix('+') {
+            Some(first) => preset.split(',').chain([first]).chain(others.iter().copied()).collect(),
+            None => names,
+        },
+    };
+    names.into_iter().map(find).collect()
 }
 
 /// What the columns show of a device beside its name, number, size and place.
 fn parts_of(fields: &[&Field], args: &Args) -> Parts {
     let any = |names: &[&str]| fields.iter().any(|field| names.contains(&field.name));
     Parts {
-        flags: any(&["RM", "RO", "ROTA"]),
-        sizes: any(&["ALIGNMENT", "MIN-IO", "OPT-IO", "PHY-SEC"]),
+        flags: any(&["RM", "RO"]),
+        sizes: any(&["MIN-IO", "OPT-IO", "PHY-SEC"]),
         // Of the tree.
-        holders: !args.nodeps,
-        mounts: any(&["FSAVAIL", "FSSIZE", "FSUSE%", "FSUSED", "MOUNTPOINT", "MOUNTPOINTS"]),
+        holders: !is_flat(args),
+        mounts: any(&["FSAVAIL", "FSROOTS", "FSSIZE", "FSUSE%", "FSUSED", "MOUNTPOINT", "MOUNTPOINTS"]),
         hardware: args.scsi
+            || args.nvme
+            || args.virtio
             || any(&["HCTL", "MODEL", "REV", "SERIAL", "STATE", "TRAN", "TYPE", "VENDOR", "WWN"]),
     }
 }
@@ -406,6 +516,7 @@ fn parts_of(fields: &[&Field], args: &Args) -> Parts {
 struct View<'a> {
     storage: &'a Storage,
     mounts: Mounts<'a>,
+    shown: Shown<'a>,
     space: BTreeMap<String, Space>,
     bytes: bool,
     paths: bool,
@@ -493,6 +604,32 @@ impl View<'_> {
         Some(format!("{percent}%"))
     }
 
+    fn file_system_roots(&self, node: &Node<'_>) -> Option<String> {
+        let roots: Vec<&str> = self.mounts.on(node.device).map(|mount| mount.root.as_str()).collect();
+        (!roots.is_empty()).then(|| roots.join("\0"))
+    }
+
+    /// An attribute of the queue.
+    fn queue(&self, node: &Node<'_>, attribute: &str) -> Option<String> {
+        self.shown.line(&node.device.block, &format!("queue/{attribute}"))
+    }
+
+    fn queue_or_0(&self, node: &Node<'_>, attribute: &str) -> Option<String> {
+        self.queue(node, attribute).or_else(|| Some("0".to_string()))
+    }
+
+    fn queue_bytes(&self, node: &Node<'_>, attribute: &str) -> Option<String> {
+        Some(self.size(self.queue(node, attribute)?.parse().ok()?))
+    }
+
+    /// What means something for a device that discards alone.
+    fn if_discarding(&self, node: &Node<'_>, attribute: &str) -> Option<String> {
+        let block = &node.device.block;
+        let granularity = self.shown.number(block, "queue/discard_granularity").unwrap_or(0);
+        let text = if granularity > 0 { self.shown.line(block, attribute) } else { None };
+        text.or_else(|| Some("0".to_string()))
+    }
+
     /// Each of a column's values, as they are: hostile.
     fn cell(&self, field: &Field, node: &Node<'_>) -> Vec<String> {
         let text = (field.value)(self, node);
@@ -517,6 +654,34 @@ fn nonzero(number: u32) -> Option<String> {
 
 fn flag(set: bool) -> Option<String> {
     Some(u8::from(set).to_string())
+}
+
+/// As ls(1) shows it.
+fn mode(mode: u32) -> String {
+    let kind = match mode & 0o170_000 {
+        0o060_000 => 'b',
+        0o020_000 => 'c',
+        0o040_000 => 'd',
+        0o120_000 => 'l',
+        0o010_000 => 'p',
+        0o140_000 => 's',
+        0o100_000 => '-',
+        _ => '?',
+    };
+    let mut out = kind.to_string();
+    // Set-user, set-group and sticky are shown in the place of who may execute.
+    for (shift, bit, set) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let may = |of: u32| mode >> shift & of != 0;
+        out.push(if may(4) { 'r' } else { '-' });
+        out.push(if may(2) { 'w' } else { '-' });
+        out.push(match (may(1), mode & bit != 0) {
+            (true, false) => 'x',
+            (false, false) => '-',
+            (true, true) => set,
+            (false, true) => set.to_ascii_uppercase(),
+        });
+    }
+    out
 }
 
 fn kind(block: &Block) -> String {
@@ -716,6 +881,7 @@ fn json_field(node: &Node<'_>, view: &View<'_>, field: &Field, pad: &str) -> Str
             let lines: Vec<String> = text.split('\0').map(quoted).collect();
             format!("[\n{pad}       {}\n{pad}   ]", lines.join(", "))
         }
+        (Kind::Bool, None) => "false".to_string(),
         (_, None) => "null".to_string(),
         (Kind::Number, Some(text)) => text,
         (Kind::Size, Some(text)) if view.bytes => text,
@@ -732,10 +898,24 @@ mod tests {
     #[test]
     fn columns_are_sorted_and_the_presets_are_among_them() {
         assert!(FIELDS.windows(2).all(|pair| pair[0].name < pair[1].name));
-        for preset in [DEFAULT, FILE_SYSTEMS, SCSI] {
+        assert_eq!(ALL.split(',').count(), FIELDS.len());
+        let presets = [DEFAULT, FILE_SYSTEMS, SCSI, NVME, VIRTIO, DISCARD, PERMISSIONS, TOPOLOGY, ZONES, ALL];
+        for preset in presets {
             for name in preset.split(',') {
                 assert!(FIELDS.iter().any(|field| field.name == name), "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn a_mode_is_shown_as_ls_shows_it() {
+        for (bits, want) in [
+            (0o060_660, "brw-rw----"),
+            (0o100_755, "-rwxr-xr-x"),
+            (0o041_777, "drwxrwxrwt"),
+            (0o106_640, "-rwSr-S---"),
+        ] {
+            assert_eq!(mode(bits), want);
         }
     }
 

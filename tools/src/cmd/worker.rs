@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use contract::wire::{Reply, WorkerRequest};
 use host::Root;
 use host::device::Device;
+use ondisk::table::Chs;
 use ondisk::{Extent, Geometry};
 use std::ffi::OsString;
 use std::fs::File;
@@ -61,7 +62,11 @@ fn answer(root: &Root, request: &WorkerRequest) -> anyhow::Result<Vec<u8>> {
             Ok(host::workers::value(&report)?)
         }
         WorkerRequest::ExamineTable { path, logical_block, size } => {
-            let report = ondisk::examine_table(&open(path, *size)?, geometry(*logical_block));
+            let device = open(path, *size)?;
+            let mut report = ondisk::examine_table(&device, geometry(*logical_block));
+            if let Some(label) = report.table.as_mut().and_then(|table| table.label.as_mut()) {
+                label.geometry = label.geometry.or_else(|| drive(&device.0));
+            }
             Ok(host::workers::value(&report)?)
         }
         WorkerRequest::Capture { path, logical_block, size, sections, limit, into } => {
@@ -90,6 +95,14 @@ fn answer(root: &Root, request: &WorkerRequest) -> anyhow::Result<Vec<u8>> {
 
 fn open(path: &str, size: u64) -> anyhow::Result<Read> {
     Ok(Read(Device::open(Path::new(path), size).with_context(|| format!("open {path}"))?))
+}
+
+/// As the drive has it, for a label that counts in cylinders and does not say how large one is.
+fn drive(device: &Device) -> Option<Chs> {
+    let (heads, sectors) = device.geometry()?;
+    let size = device.size() / 512;
+    let cylinders = u32::try_from(size / u64::from(heads.get() * sectors.get())).ok()?;
+    Some(Chs { cylinders, heads: heads.get(), sectors: sectors.get() })
 }
 
 fn geometry(logical: u32) -> Geometry {

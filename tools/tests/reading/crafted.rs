@@ -1,5 +1,7 @@
 //! Images of formats whose makers are not at hand, as the bytes that a probe looks at.
 
+use sha2::Digest;
+
 /// Formats whose makers need a block device, or are not in Debian: a size in MiB, and bytes at their offsets. A
 /// negative offset counts from the end.
 pub type Crafted = (&'static str, u64, Vec<(i64, Vec<u8>)>);
@@ -27,6 +29,16 @@ pub fn crafted(text: &dyn Fn(&[u8]) -> Vec<u8>) -> Vec<Crafted> {
         [number("state", 0), number("txg", 4), number("pool_guid", 1 << 60), number("guid", 456)].concat(),
     );
     list.extend([pair("vdev_tree", 19, &[0; 8]), number("guid", 789), number("ashift", 12)].concat());
+    // It ends with a magic and its SHA-256, which covers where it lies.
+    let sealed = |place: u64| {
+        let mut label = list.clone();
+        label.resize(0x1c000 - 40, 0);
+        label.extend([0x0210_da7a_b10c_7a11_u64, place, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()));
+        let sum = sha2::Sha256::digest(&label);
+        label.truncate(0x1c000 - 32);
+        label.extend(sum.chunks(8).flat_map(|word| word.iter().rev().copied()));
+        label
+    };
     let mut all = vec![
         (
             "LVM",
@@ -43,8 +55,8 @@ pub fn crafted(text: &dyn Fn(&[u8]) -> Vec<u8>) -> Vec<Crafted> {
             16,
             vec![at(1024, &[1, 0, 0, 0, 0xff, 0xf]), at(1036, &[7; 16]), at(0xff6, b"S1SUSPEND")],
         ),
-        ("ZFS", 64, vec![at(16 << 10, &list)]),
-        ("ZFS's last label", 65, vec![at(-(240 << 10), &list)]),
+        ("ZFS", 64, vec![at(16 << 10, &sealed(16 << 10))]),
+        ("ZFS's last label", 65, vec![at(-(240 << 10), &sealed((65 << 20) - (240 << 10)))]),
         (
             "ReiserFS",
             1,

@@ -118,6 +118,7 @@ fn a_sata_disk_and_its_partition_have_the_names_that_udev_gives() {
         partitions: vec![entry],
         health: Health::Sound,
         gpt: None,
+        label: None,
     };
     let ext4 = signature("ext4", Usage::Filesystem, "6666-77", "my root");
     let found = reports(vec![

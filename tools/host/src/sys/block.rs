@@ -1,11 +1,22 @@
-//! ioctls of block devices: BLKROSET (linux/fs.h).
+//! ioctls of block devices: BLKROSET (linux/fs.h), HDIO_GETGEO (linux/hdreg.h).
 
 use rustix::fs::{Mode, OFlags};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 const BLKROSET: libc::Ioctl = 0x125D;
+const HDIO_GETGEO: libc::Ioctl = 0x0301;
+
+/// `struct hd_geometry`.
+#[repr(C)]
+#[derive(Default)]
+struct HdGeometry {
+    heads: u8,
+    sectors: u8,
+    cylinders: u16,
+    start: libc::c_ulong,
+}
 
 /// Sets or clears the kernel's read-only flag of a disk or partition. The open may never return on
 /// a disk that hangs: for workers only.
@@ -17,5 +28,27 @@ pub fn set_read_only(path: &Path, read_only: bool) -> io::Result<()> {
     match unsafe { libc::ioctl(device.as_raw_fd(), BLKROSET, &raw const value) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Heads and sectors of a track, either of which may be 0. It may read the disk: for workers only.
+pub fn geometry(device: BorrowedFd<'_>) -> io::Result<(u8, u8)> {
+    let mut value = HdGeometry::default();
+    // SAFETY: the kernel writes one hd_geometry to the pointer, which lives over the call.
+    match unsafe { libc::ioctl(device.as_raw_fd(), HDIO_GETGEO, &raw mut value) } {
+        0 => Ok((value.heads, value.sectors)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_geometry_lies_as_the_kernel_lays_it() {
+        assert_eq!(size_of::<HdGeometry>(), 16);
+        assert_eq!(std::mem::offset_of!(HdGeometry, cylinders), 2);
+        assert_eq!(std::mem::offset_of!(HdGeometry, start), 8);
     }
 }

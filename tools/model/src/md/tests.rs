@@ -595,6 +595,34 @@ fn a_drive_that_its_firmware_does_not_know_is_left_out() {
 }
 
 #[test]
+fn a_copy_of_a_firmware_drive_stands_in_for_the_one_that_is_gone_when_it_is_chosen() {
+    let chosen = |storage: &Storage, number: usize| {
+        let with = [storage.devices[number].id.clone()];
+        judge(storage, &of_firmware(storage, 0), &Wishes { writable: false, with: &with })
+    };
+    let mut members = whole(Level::Raid0, 2);
+    let storage = firmware(&members, &["A", "copied"]);
+    let judgement = judge(&storage, &of_firmware(&storage, 0), &Wishes::default());
+    assert!(judgement.refusal.is_some());
+    let judgement = chosen(&storage, 1);
+    assert_eq!((judgement.refusal.as_ref(), judgement.present), (None, 2));
+    assert_eq!(
+        judgement.members.iter().map(|member| member.part.slot()).collect::<Vec<_>>(),
+        [Some(0), Some(1)]
+    );
+    let storage = firmware(&members, &["one", "another"]);
+    assert_eq!(chosen(&storage, 1).present, 0, "either may be the first");
+    // While all are there nobody knows which one it is a copy of.
+    let mut copy = members[1].clone();
+    (copy.name, copy.block.name, copy.block.diskseq) = ("sdx".to_string(), "sdx".to_string(), Some(9));
+    members.push(copy);
+    let storage = firmware(&members, &["A", "B", "copied"]);
+    let judgement = chosen(&storage, 2);
+    assert_eq!((judgement.refusal, judgement.present), (None, 2));
+    assert_eq!(judgement.left_out.iter().map(|left| &left.why).collect::<Vec<_>>(), [&Why::Stranger]);
+}
+
+#[test]
 fn what_only_mdadm_can_do_with_firmware_raid_is_mdadms() {
     let mut storage = firmware(&whole(Level::Raid1, 2), &["A", "B"]);
     let writable = Wishes { writable: true, with: &[] };

@@ -23,7 +23,27 @@ pub const FORMAT: Format =
     Format { name: "bcachefs", usage: Usage::Filesystem, magics: &[], min_size: 256 * SECTOR, probe };
 
 fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
-    places(device).find_map(|at| superblock(device, at))
+    let mut copies = places(device).filter_map(|at| Some((at, superblock(device, at)?)));
+    let (at, mut found) = copies.next()?;
+    let is_torn = |found: &Signature| matches!(found.health, Health::Damaged(_));
+    if at == bcache::OFFSET && !is_torn(&found) {
+        return Some(found);
+    }
+    let reason = match &found.health {
+        Health::Damaged(reason) => reason.clone(),
+        Health::Sound | Health::Unchecked => "superblock: gone".to_string(),
+    };
+    let other =
+        if is_torn(&found) { copies.find(|(_, copy)| !is_torn(copy)) } else { Some((at, found.clone())) };
+    let told = match other {
+        Some((at, copy)) => {
+            found = copy;
+            format!("{reason}; its copy at {at} is sound (bcachefs fsck uses it)")
+        }
+        None => format!("{reason}; no copy of it is sound"),
+    };
+    found.health = Health::Damaged(told);
+    Some(found)
 }
 
 fn places(device: &dyn ReadAt) -> impl Iterator<Item = u64> {
@@ -188,6 +208,26 @@ mod tests {
         device[4096 + 73] = b'x';
         let Health::Damaged(reason) = probe(&device, None).unwrap().health else { panic!() };
         assert!(reason.starts_with("superblock at 4096: checksum "), "{reason}");
+        assert!(reason.ends_with("; no copy of it is sound"), "{reason}");
+    }
+
+    #[test]
+    fn a_copy_of_the_superblock_is_used_and_said_so() {
+        let mut device = sample();
+        let copy = 2 << 20;
+        device.copy_within(4096..8192, copy);
+        device[copy + 104..copy + 112].copy_from_slice(&(copy as u64 / SECTOR).to_le_bytes());
+        let sum = crc32c::crc32c(&device[copy + 16..copy + FIELDS + 64]);
+        device[copy..copy + 4].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(probe(&device, None).unwrap().health, Health::Sound);
+        device[4096 + 72] = b'x';
+        let found = probe(&device, None).unwrap();
+        let Health::Damaged(reason) = &found.health else { panic!() };
+        assert!(reason.ends_with("; its copy at 2097152 is sound (bcachefs fsck uses it)"), "{reason}");
+        assert_eq!(found.label.as_deref(), Some("big"));
+        device[4096..8192].fill(0);
+        let Health::Damaged(reason) = probe(&device, None).unwrap().health else { panic!() };
+        assert!(reason.starts_with("superblock: gone; its copy at 2097152"), "{reason}");
     }
 
     #[test]

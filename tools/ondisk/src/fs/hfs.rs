@@ -2,7 +2,7 @@
 
 use crate::bytes::{Utf16, be16, be32, utf16};
 use crate::checksum::md5;
-use crate::format::{Format, Magic, Signature, Usage, Uuid};
+use crate::format::{Format, Health, Magic, Signature, Usage, Uuid};
 use crate::read::ReadAt;
 
 const OFFSET: u64 = 1024;
@@ -64,11 +64,31 @@ fn probe_plus(device: &dyn ReadAt, magic: Option<&Magic>) -> Option<Signature> {
         start = u64::from(be16(&header, 28)?) * 512 + u64::from(be16(&header, 126)?) * u64::from(size);
         header = device.bytes(start.checked_add(OFFSET)?, 512).ok()?;
     }
-    let attributes = be32(&header, 4)?;
-    let block_size = be32(&header, 40)?;
-    let blocks = be32(&header, 44)?;
+    volume(device, &header, start, magic?.offset)
+}
+
+/// The header's copy, in the last but one sector of the volume; where the volume is wrapped in an HFS, that has its own.
+pub fn salvage(device: &dyn ReadAt) -> Option<Signature> {
+    let at = (device.size() / 512).checked_sub(2)? * 512;
+    let header = device.bytes(at, 512).ok()?;
+    let size = u64::from(be32(&header, 40)?) * u64::from(be32(&header, 44)?);
+    // Of a partition, it is not the disk's.
+    let is_own = size <= device.size() && device.size() - size < u64::from(be32(&header, 40)?).max(512);
+    if !is_plus(header.get(..2)) || !matches!(be16(&header, 2), Some(4 | 5)) || !is_own {
+        return None;
+    }
+    let mut found = volume(device, &header, 0, at)?;
+    found.health =
+        Health::Damaged(format!("volume header: gone; its copy at {at} is there (fsck.hfsplus uses it)"));
+    Some(found)
+}
+
+fn volume(device: &dyn ReadAt, header: &[u8], start: u64, magic: u64) -> Option<Signature> {
+    let attributes = be32(header, 4)?;
+    let block_size = be32(header, 40)?;
+    let blocks = be32(header, 44)?;
     let extents: Vec<(u32, u32)> = (0..EXTENTS)
-        .map(|index| Some((be32(&header, 288 + 8 * index)?, be32(&header, 292 + 8 * index)?)))
+        .map(|index| Some((be32(header, 288 + 8 * index)?, be32(header, 292 + 8 * index)?)))
         .collect::<Option<_>>()?;
     let catalogue = start.checked_add(u64::from(extents[0].0) * u64::from(block_size))?;
     if !is_plus(header.get(..2))
@@ -78,7 +98,7 @@ fn probe_plus(device: &dyn ReadAt, magic: Option<&Magic>) -> Option<Signature> {
     {
         return None;
     }
-    let mut found = Signature::new("hfsplus", Usage::Filesystem, magic?.offset);
+    let mut found = Signature::new("hfsplus", Usage::Filesystem, magic);
     set_uuid(&mut found, header.get(104..112)?);
     found.set_fs_block_size(block_size);
     found.set_block_size(block_size);
@@ -178,6 +198,21 @@ mod tests {
         assert!(probe_plus(&device, Some(&PLUS.magics[1])).unwrap().dirty);
         put(&mut device, 1024 + 40, &100_u32.to_be_bytes());
         assert!(probe_plus(&device, Some(&PLUS.magics[1])).is_none());
+    }
+
+    #[test]
+    fn the_copy_of_the_header_is_used_where_the_volume_s_own_is_gone() {
+        let mut device = sample();
+        let at = device.len() - 1024;
+        device.copy_within(1024..1536, at);
+        device[1024..1536].fill(0);
+        let found = salvage(&device).unwrap();
+        assert_eq!((found.label.as_deref(), found.magic_offset), (Some("Mac"), at as u64));
+        let Health::Damaged(reason) = found.health else { panic!() };
+        assert!(reason.contains("its copy at 1047552 is there"), "{reason}");
+        // The last partition's, seen from the disk.
+        let disk = [vec![0; 1 << 20], device].concat();
+        assert!(salvage(&disk).is_none());
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub const FORMAT: Format =
     Format { name: "udf", usage: Usage::Filesystem, magics: MAGICS, min_size: VSD + 2048, probe };
 
 fn probe(device: &dyn ReadAt, magic: Option<&Magic>) -> Option<Signature> {
-    let (block, anchor) = anchor(device)?;
+    let (block, anchor, other) = anchor(device)?;
     let count = (le32(&anchor, 16)? / block).min(DESCRIPTORS_MAX);
     let first = le32(&anchor, 20)?;
     let mut found = Signature::new("udf", Usage::Filesystem, magic?.offset);
@@ -60,12 +60,18 @@ fn probe(device: &dyn ReadAt, magic: Option<&Magic>) -> Option<Signature> {
     }
     found.set_fs_block_size(block);
     found.set_block_size(block);
+    if let Some(number) = other {
+        found.damage(format!(
+            "anchor at block 256: torn or gone; the one at block {number} is there (the kernel uses it)"
+        ));
+    }
     Some(found)
 }
 
-/// The block size at which the anchor lies where it says, and the anchor.
-fn anchor(device: &dyn ReadAt) -> Option<(u32, Vec<u8>)> {
+/// The block size at which the anchor lies where it says, the anchor, and its block where it is not one of the first.
+fn anchor(device: &dyn ReadAt) -> Option<(u32, Vec<u8>, Option<u32>)> {
     let mut narrow = None;
+    let mut structured = Vec::new();
     for block in [512_u32, 1024, 2048, 4096] {
         let step = u64::from(block.max(2048));
         let has = if block <= 2048 {
@@ -76,14 +82,28 @@ fn anchor(device: &dyn ReadAt) -> Option<(u32, Vec<u8>)> {
         if !has {
             continue;
         }
+        structured.push(block);
         for number in [256_u32, 512] {
-            let anchor = device.bytes(u64::from(number) * u64::from(block), BYTES).ok()?;
+            let Ok(anchor) = device.bytes(u64::from(number) * u64::from(block), BYTES) else { continue };
             if le32(&anchor, 12)? == number && le16(&anchor, 0)? == TAG_ANCHOR {
-                return Some((block, anchor));
+                return Some((block, anchor, None));
             }
         }
     }
-    None
+    structured.into_iter().find_map(|block| last_anchor(device, block))
+}
+
+/// One of those at the end: in the last block, or 256 before it. A sound one alone, since nothing else says that it is one.
+fn last_anchor(device: &dyn ReadAt, block: u32) -> Option<(u32, Vec<u8>, Option<u32>)> {
+    let last = u32::try_from(device.size() / u64::from(block)).ok()?.checked_sub(1)?;
+    let read = |number: u32| {
+        let anchor = device.bytes(u64::from(number) * u64::from(block), BYTES).ok()?;
+        let sum = anchor[..16].iter().enumerate().filter(|(index, _)| *index != 4);
+        let sum = sum.fold(0_u8, |sum, (_, byte)| sum.wrapping_add(*byte));
+        let is_sound = le16(&anchor, 0)? == TAG_ANCHOR && le32(&anchor, 12)? == number && anchor[4] == sum;
+        is_sound.then_some((block, anchor, Some(number)))
+    };
+    [last, last.checked_sub(256)?].into_iter().find_map(read)
 }
 
 fn has_structure(device: &dyn ReadAt, step: u64) -> bool {
@@ -230,6 +250,7 @@ fn uuid_of(set: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Health;
     use proptest::prelude::*;
 
     fn put(device: &mut [u8], offset: usize, bytes: &[u8]) {
@@ -281,6 +302,26 @@ mod tests {
             ("BLOCK_SIZE", "512"),
         ];
         assert_eq!(tags, want);
+    }
+
+    #[test]
+    fn the_anchor_at_the_end_is_used_where_the_first_is_gone_and_said_so() {
+        let mut device = sample();
+        let last = device.len() / 512 - 1;
+        device.copy_within(256 * 512..257 * 512, last * 512);
+        device[256 * 512..257 * 512].fill(0);
+        put(&mut device, last * 512 + 12, &(last as u32).to_le_bytes());
+        // Its tag's checksum is not right yet.
+        assert!(probe(&device, Some(&MAGICS[0])).is_none());
+        let sum = device[last * 512..last * 512 + 16].iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+        device[last * 512 + 4] = sum;
+        let found = probe(&device, Some(&MAGICS[0])).unwrap();
+        let Health::Damaged(reason) = &found.health else { panic!() };
+        assert_eq!(
+            reason,
+            "anchor at block 256: torn or gone; the one at block 2047 is there (the kernel uses it)"
+        );
+        assert_eq!(found.label.as_deref(), Some("My disc"));
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
         }
     }
     let (kind, sector) = (TableKind::Atari, geometry.logical);
-    Some(Table { kind, id: None, sector, partitions: found, health, gpt: None })
+    Some(Table { kind, id: None, sector, partitions: found, health, gpt: None, label: None })
 }
 
 /// What starts where another one does is not listed twice, and keeps its number.

@@ -1,8 +1,8 @@
 //! The BSDs' disklabel. Its starts count from the disk's start also where it lies within a partition, so nothing is said of one that
 //! leads past the device's end.
 
-use super::{Entry, Table, TableKind};
-use crate::bytes::{le16, le32};
+use super::{Chs, Entry, Items, Label, Slice, Table, TableKind};
+use crate::bytes::{le16, le32, utf8};
 use crate::format::{Extent, Geometry, Health};
 use crate::read::{ReadAt, Section};
 
@@ -23,6 +23,8 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
     PLACES.iter().find_map(|place| {
         let label = device.bytes(*place, LENGTH).ok()?;
         let (health, partitions) = parse(&label)?;
+        // Where fdisk looks; of other machines' labels it says nothing.
+        let whole = (*place == PLACES[0]).then(|| read(&label)).flatten();
         Some(Table {
             kind: TableKind::Bsd,
             id: None,
@@ -30,6 +32,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
             partitions,
             health,
             gpt: None,
+            label: whole,
         })
     })
 }
@@ -55,6 +58,44 @@ pub fn within(device: &dyn ReadAt, parent: Extent, name: &str) -> Vec<Entry> {
         entry.extent != parent && entry.extent.start >= parent.start && end(&entry.extent) <= end(&parent)
     });
     entries
+}
+
+/// All of the label, unused slices too.
+fn read(label: &[u8]) -> Option<Label> {
+    let number = |at: usize| le32(label, at);
+    let geometry = Chs { sectors: number(44)?, heads: number(48)?, cylinders: number(52)? };
+    let items = Items::Bsd {
+        kind: le16(label, 4)? as i16,
+        disk: utf8(label.get(8..24)?),
+        pack: utf8(label.get(24..40)?),
+        bytes_a_sector: number(40)?,
+        sectors_a_cylinder: number(56)?,
+        rpm: le16(label, 72)?,
+        interleave: le16(label, 74)?,
+        track_skew: le16(label, 76)?,
+        cylinder_skew: le16(label, 78)?,
+        head_switch: number(80)?,
+        track_seek: number(84)?,
+        flags: number(88)?,
+    };
+    let count = usize::from(le16(label, 138)?).min(MOST);
+    let slice = |index: usize| {
+        let at = FIRST + 16 * index;
+        let fragment = number(at + 8)?;
+        Some(Slice {
+            number: index as u32 + 1, // below MOST
+            start: number(at + 4)?.into(),
+            sectors: number(at)?.into(),
+            code: u32::from(*label.get(at + 12)?),
+            flags: 0,
+            fragment,
+            // As fdisk counts, in 32 bits.
+            block: fragment.wrapping_mul(u32::from(*label.get(at + 13)?)),
+            cylinders_a_group: le16(label, at + 14)?,
+        })
+    };
+    let slices = (0..count).map(slice).collect::<Option<Vec<_>>>()?;
+    Some(Label::of(Some(geometry), items, slices))
 }
 
 fn parse(label: &[u8]) -> Option<(Health, Vec<Entry>)> {

@@ -8,6 +8,8 @@ use crate::read::ReadAt;
 
 const MAGIC: &[u8] = b"EFI PART";
 const HEADER_MIN: u32 = 92;
+/// Where the primary header lies.
+const PRIMARY: u64 = 1;
 /// Entries are powers of two from 128 bytes on; larger than this nobody writes.
 const ENTRY_MAX: u32 = 4096;
 /// Linux and util-linux stop here; 128 is what everybody writes.
@@ -74,7 +76,7 @@ fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<T
         return None;
     }
     let last = sectors - 1;
-    let primary = read(device, sector, 1);
+    let primary = read(device, sector, PRIMARY);
     let backup_lba = match &primary {
         Ok((header, _)) if header.other_lba <= last => header.other_lba,
         _ => last,
@@ -142,6 +144,11 @@ fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<T
         }
     };
     judge(&header, &partitions, device.size(), findings);
+    // A backup says where the primary is, and its entries lie behind that.
+    let (entries_start, alternative) = match header.this_lba {
+        PRIMARY => (header.entries_lba, header.other_lba),
+        backup => (PRIMARY + 1, backup),
+    };
     Some(Table {
         kind: TableKind::Gpt,
         id: Some(header.id.to_string().to_uppercase()),
@@ -152,9 +159,13 @@ fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<T
             first_usable: header.first_usable,
             last_usable: header.last_usable,
             entries: header.entries,
+            entry_size: header.entry_size,
+            entries_start,
+            alternative,
             primary: primary_state,
             backup: backup_state,
         }),
+        label: None,
     })
 }
 

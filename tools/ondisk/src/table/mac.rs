@@ -40,7 +40,15 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
         let name = Some(name).filter(|name| !name.is_empty());
         partitions.push(Entry { name, ..Entry::new(number, extent, kind) });
     }
-    Some(Table { kind: TableKind::Mac, id: None, sector: geometry.logical, partitions, health, gpt: None })
+    Some(Table {
+        kind: TableKind::Mac,
+        id: None,
+        sector: geometry.logical,
+        partitions,
+        health,
+        gpt: None,
+        label: None,
+    })
 }
 
 fn entry_bytes(device: &dyn ReadAt, block: u64, number: u32) -> Option<Vec<u8>> {

@@ -1,7 +1,7 @@
 //! MBR partition tables with their chains of extended boot records. A chain may loop, lead outside
 //! or be torn: each is named, and what was read before still holds.
 
-use super::{Entry, Table, TableKind, bsd, finding};
+use super::{Chs, Entry, Table, TableKind, bsd, finding};
 use crate::bytes::{le16, le32};
 use crate::format::{Extent, Finding, Geometry, Health, Severity};
 use crate::fs;
@@ -23,6 +23,8 @@ struct Slot {
     /// Sectors; relative in an extended record.
     start: u32,
     count: u32,
+    /// Of the first sector and of the last.
+    chs: [Chs; 2],
 }
 
 impl Slot {
@@ -58,6 +60,8 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
             uuid: Some(format!("{signature:08x}-{number:02x}")),
             boot: slot.boot == 0x80,
             extended: slot.is_extended(),
+            chs: Some(slot.chs),
+            boot_byte: slot.boot,
             ..Entry::new(number, extent, format!("{:x}", slot.kind))
         }
     };
@@ -106,6 +110,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
         partitions,
         health,
         gpt: None,
+        label: None,
     })
 }
 
@@ -151,12 +156,20 @@ fn record(device: &dyn ReadAt, offset: u64) -> Option<([Slot; 4], Vec<u8>)> {
         Some(Slot {
             boot: *bytes.get(at)?,
             kind: *bytes.get(at + 4)?,
+            chs: [chs(bytes.get(at + 1..at + 4)?)?, chs(bytes.get(at + 5..at + 8)?)?],
             start: le32(&bytes, at + 8)?,
             count: le32(&bytes, at + 12)?,
         })
     };
     let slots = [slot(0)?, slot(1)?, slot(2)?, slot(3)?];
     Some((slots, bytes))
+}
+
+/// Head, six bits of sector below two of cylinder, eight more of cylinder.
+fn chs(bytes: &[u8]) -> Option<Chs> {
+    let [heads, sector, cylinder] = *bytes else { return None };
+    let cylinders = u32::from(sector & 0xc0) << 2 | u32::from(cylinder);
+    Some(Chs { cylinders, heads: heads.into(), sectors: (sector & 0x3f).into() })
 }
 
 /// The boot sector of a FAT, exFAT or NTFS volume by its name, though torn it may be: it ends like an MBR and

@@ -2,11 +2,13 @@
 
 use crate::format::{Extent, Finding, Geometry, Health, Severity};
 use crate::read::ReadAt;
+pub use label::{Chs, Items, Label, Slice};
 use serde::{Deserialize, Serialize};
 
 pub mod atari;
 pub mod bsd;
 pub mod gpt;
+pub mod label;
 pub mod mac;
 pub mod mbr;
 pub mod sgi;
@@ -58,6 +60,9 @@ pub struct Table {
     pub health: Health,
     /// GPT: first and last usable LBA, entry count, which header was used, where the backup lies.
     pub gpt: Option<Gpt>,
+    /// BSD, Sun, SGI: what the label says as a whole.
+    #[serde(default)]
+    pub label: Option<Label>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -99,6 +104,14 @@ pub struct Gpt {
     pub first_usable: u64,
     pub last_usable: u64,
     pub entries: u32,
+    /// Bytes of each.
+    #[serde(default)]
+    pub entry_size: u32,
+    /// LBA of the entries and of the backup header as the primary has it, or would have it were it whole.
+    #[serde(default)]
+    pub entries_start: u64,
+    #[serde(default)]
+    pub alternative: u64,
     pub primary: Health,
     pub backup: Health,
 }
@@ -116,7 +129,7 @@ pub struct Entry {
     pub uuid: Option<String>,
     /// GPT, Apple: hostile text; BSD: the letter.
     pub name: Option<String>,
-    /// GPT attribute bits; MBR: the boot flag as bit 2 would mislead, so it is apart.
+    /// GPT attribute bits; Sun: the slice's flags; MBR: the boot flag as bit 2 would mislead, so it is apart.
     pub attributes: u64,
     /// MBR: active flag.
     pub boot: bool,
@@ -125,6 +138,12 @@ pub struct Entry {
     /// Of a table within a partition of this one: its name, `freebsd`.
     #[serde(default)]
     pub within: Option<String>,
+    /// MBR: where it starts and ends, as it stands there.
+    #[serde(default)]
+    pub chs: Option<[Chs; 2]>,
+    /// MBR: the byte that is 80 where it is active.
+    #[serde(default)]
+    pub boot_byte: u8,
 }
 
 impl Entry {
@@ -140,6 +159,8 @@ impl Entry {
             boot: false,
             extended: false,
             within: None,
+            chs: None,
+            boot_byte: 0,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! SGI's volume header (kernel: block/partitions/sgi.c), big-endian. One whose checksum is wrong is shown as damaged.
 
-use super::{Entry, Table, TableKind};
-use crate::bytes::be32;
+use super::{Entry, Items, Label, Slice, Table, TableKind};
+use crate::bytes::{be16, be32, utf8};
 use crate::format::{Extent, Geometry, Health};
 use crate::read::ReadAt;
 
@@ -35,7 +35,39 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
         let extent = Extent { start: u64::from(start) * SECTOR, length: u64::from(sectors) * SECTOR };
         partitions.push(Entry::new(index as u32 + 1, extent, format!("{kind:x}")));
     }
-    Some(Table { kind: TableKind::Sgi, id: None, sector: geometry.logical, partitions, health, gpt: None })
+    Some(Table {
+        kind: TableKind::Sgi,
+        id: None,
+        sector: geometry.logical,
+        partitions,
+        health,
+        gpt: None,
+        label: Some(read(&header)?),
+    })
+}
+
+/// All of the header. It knows nothing of heads.
+fn read(header: &[u8]) -> Option<Label> {
+    let items = Items::Sgi {
+        root: be16(header, 4)?,
+        swap: be16(header, 6)?,
+        boot_file: utf8(header.get(8..24)?),
+        extra_sectors: *header.get(27)?,
+        physical_cylinders: be16(header, 28)?,
+        interleave: be16(header, 42)?,
+    };
+    let slice = |index: usize| {
+        let at = FIRST + 12 * index;
+        Some(Slice {
+            number: index as u32 + 1, // below PARTITIONS
+            start: be32(header, at + 4)?.into(),
+            sectors: be32(header, at)?.into(),
+            code: be32(header, at + 8)?,
+            ..Slice::default()
+        })
+    };
+    let slices = (0..PARTITIONS).map(slice).collect::<Option<Vec<_>>>()?;
+    Some(Label::of(None, items, slices))
 }
 
 #[cfg(test)]

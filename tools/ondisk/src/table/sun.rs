@@ -1,8 +1,8 @@
 //! Sun's disk label (kernel: block/partitions/sun.c), big-endian, with its VTOC where that is sound. Its magic is short, so
 //! a label whose checksum is wrong is none.
 
-use super::{Entry, Table, TableKind};
-use crate::bytes::{be16, be32};
+use super::{Chs, Entry, Items, Label, Slice, Table, TableKind};
+use crate::bytes::{be16, be32, utf8};
 use crate::format::{Extent, Geometry, Health};
 use crate::read::ReadAt;
 
@@ -44,8 +44,47 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
         let entry = Entry::new(index as u32 + 1, extent, format!("{tag:x}"));
         partitions.push(Entry { attributes: flags.into(), ..entry });
     }
-    let (kind, id, gpt) = (TableKind::Sun, None, None);
-    Some(Table { kind, id, sector: geometry.logical, partitions, health: Health::Sound, gpt })
+    Some(Table {
+        kind: TableKind::Sun,
+        id: None,
+        sector: geometry.logical,
+        partitions,
+        health: Health::Sound,
+        gpt: None,
+        label: Some(read(&label)?),
+    })
+}
+
+/// All of the label, as fdisk takes it: its tags whether the VTOC is sound or not.
+fn read(label: &[u8]) -> Option<Label> {
+    let number = |at: usize| be16(label, at);
+    let items = Items::Sun {
+        id: utf8(label.get(..128)?),
+        version: be32(label, 128)?,
+        volume: utf8(label.get(132..140)?),
+        slices: number(140)?,
+        sanity: be32(label, 188)?,
+        rpm: number(420)?,
+        physical_cylinders: number(422)?,
+        extra_sectors: number(424)?,
+        interleave: number(430)?,
+        alternate_cylinders: number(434)?,
+    };
+    let geometry =
+        Chs { cylinders: number(432)?.into(), heads: number(436)?.into(), sectors: number(438)?.into() };
+    let cylinder = u64::from(geometry.heads) * u64::from(geometry.sectors);
+    let slice = |index: usize| {
+        Some(Slice {
+            number: index as u32 + 1, // below SLICES
+            start: u64::from(be32(label, 444 + 8 * index)?) * cylinder,
+            sectors: be32(label, 448 + 8 * index)?.into(),
+            code: number(142 + 4 * index)?.into(),
+            flags: number(144 + 4 * index)?,
+            ..Slice::default()
+        })
+    };
+    let slices = (0..SLICES).map(slice).collect::<Option<Vec<_>>>()?;
+    Some(Label::of(Some(geometry), items, slices))
 }
 
 #[cfg(test)]

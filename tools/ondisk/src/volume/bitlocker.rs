@@ -35,23 +35,27 @@ pub fn is(device: &dyn ReadAt) -> bool {
     probe(device).is_some()
 }
 
-/// Where the boot sector says that the metadata is; `None` where it is none of BitLocker's.
-fn place(boot: &[u8]) -> Option<u64> {
-    match boot.get(..11)? {
-        WIN7 => le64(boot, 176),
-        TO_GO => le64(boot, 440),
-        _ => None,
-    }
+/// Where the boot sector says that the three copies of the metadata are; none where it is none of BitLocker's.
+fn places(boot: &[u8]) -> Vec<u64> {
+    let first = match boot.get(..11) {
+        Some(WIN7) => 176,
+        Some(TO_GO) => 440,
+        _ => return Vec::new(),
+    };
+    (0..3).filter_map(|copy| le64(boot, first + 8 * copy)).collect()
 }
 
 /// Every entry of the metadata but the description: the volume's key is in them, encrypted with what a passphrase or
 /// a recovery password becomes.
 pub fn conceal(device: &dyn ReadAt) -> Vec<Edit> {
-    entries(device).unwrap_or_default()
+    let Ok(boot) = device.bytes(0, 512) else { return Vec::new() };
+    // What is torn holds keys as well; the boot sector holds none.
+    let places = places(&boot).into_iter().filter(|at| *at >= 512);
+    places.filter_map(|at| entries(device, at)).flatten().collect()
 }
 
-fn entries(device: &dyn ReadAt) -> Option<Vec<Edit>> {
-    let start = place(&device.bytes(0, 512).ok()?)?.checked_add((BLOCK_HEADER + HEADER) as u64)?;
+fn entries(device: &dyn ReadAt, at: u64) -> Option<Vec<Edit>> {
+    let start = at.checked_add((BLOCK_HEADER + HEADER) as u64)?;
     let header = device.bytes(start - HEADER as u64, HEADER).ok()?;
     let size = le32(&header, 0)?.min(METADATA_MAX) as usize;
     let metadata = device.bytes(start, size.checked_sub(HEADER)?).ok()?;
@@ -77,10 +81,26 @@ fn probe(device: &dyn ReadAt) -> Option<Signature> {
     if boot.starts_with(VISTA) {
         return Some(found);
     }
-    let at = place(&boot)?;
-    if at == 0 || at % 64 != 0 {
+    let places = places(&boot);
+    let first = *places.first()?;
+    if let Some(found) = metadata(device, found.clone(), first) {
+        return Some(found);
+    }
+    // Of a boot sector that looks like another's (FAT's and NTFS's begin like it) the first decides: a copy has to say where it
+    // lies.
+    let own = |at: &u64| device.bytes(*at, BLOCK_HEADER).is_ok_and(|block| le64(&block, 32) == Some(first));
+    let other = places.into_iter().skip(1).filter(own);
+    let (at, copy) = other.filter_map(|at| Some((at, metadata(device, found.clone(), at)?))).next()?;
+    found = copy;
+    found.damage(format!("metadata at {first}: torn or gone; its copy at {at} is there (Windows uses it)"));
+    Some(found)
+}
+
+fn metadata(device: &dyn ReadAt, mut found: Signature, at: u64) -> Option<Signature> {
+    if at == 0 || !at.is_multiple_of(64) {
         return None;
     }
+    at.checked_add(u64::from(METADATA_MAX))?;
     let header = device.bytes(at, BLOCK_HEADER + HEADER).ok()?;
     let version = le16(&header, 10)?;
     let size = le32(&header, BLOCK_HEADER)?;
@@ -109,6 +129,7 @@ fn probe(device: &dyn ReadAt) -> Option<Signature> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Health;
 
     fn sample() -> Vec<u8> {
         let mut device = vec![0; 64 << 10];
@@ -149,6 +170,28 @@ mod tests {
         assert_eq!(found.unwrap().label.as_deref(), Some("C:"));
         let left = windows.bytes(0, 64 << 10).unwrap();
         assert!(!left.windows(2).any(|pair| pair == [9, 9]));
+    }
+
+    #[test]
+    fn a_copy_of_the_metadata_is_used_said_so_and_concealed_too() {
+        let mut device = sample();
+        device[184..192].copy_from_slice(&0x8000_u64.to_le_bytes());
+        device[0x4020..0x4028].copy_from_slice(&0x4000_u64.to_le_bytes());
+        device[0x4040] = 100;
+        device[0x4080..0x4090].copy_from_slice(&[16, 0, 3, 0, 5, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9]);
+        device.copy_within(0x4000..0x4100, 0x8000);
+        assert_eq!(probe(&device).unwrap().health, Health::Unchecked);
+        device[0x4000] = 0;
+        let found = probe(&device).unwrap();
+        let Health::Damaged(reason) = &found.health else { panic!() };
+        assert_eq!(reason, "metadata at 16384: torn or gone; its copy at 32768 is there (Windows uses it)");
+        assert_eq!(found.label.as_deref(), Some("C:"));
+        for edit in conceal(&device.clone()) {
+            let Edit::Zero { extent, .. } = edit else { panic!("{edit:?}") };
+            device[extent.start as usize..(extent.start + extent.length) as usize].fill(0);
+        }
+        assert!(!device.windows(2).any(|pair| pair == [9, 9]));
+        assert_eq!(probe(&device).unwrap(), found);
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn volume(device: &[u8], failed: &[bool], sector: u64) -> Option<(FirmwareVolume
         _ => members,
     };
     let copies = if matches!(level, Level::Raid1 | Level::Raid10) { 2 } else { 1 };
-    let component = component(&map, copies, data_members as u64, size).saturating_mul(sector);
+    let component = component(&map, copies, data_members as u64, size, sector).saturating_mul(sector);
     let mut roles = vec![Role::Spare; failed.len()];
     for (slot, order) in (0..).zip(&map.orders) {
         let drive = (order & 0xff_ffff) as usize;
@@ -180,14 +180,16 @@ fn volume(device: &[u8], failed: &[bool], sector: u64) -> Option<(FirmwareVolume
     Some((volume, length))
 }
 
-/// Sectors of each member (calc_component_size): of the stripes, unless these were not counted anew as it grew.
-fn component(map: &Map, copies: u64, data_members: u64, size: u64) -> u64 {
+/// Sectors of each member (calc_component_size): of the stripes, unless these were not counted anew as it grew. A member's
+/// part is rounded to a MiB.
+fn component(map: &Map, copies: u64, data_members: u64, size: u64, sector: u64) -> u64 {
+    const ROUNDED: u64 = 1 << 20;
     let each = map.stripes.saturating_mul(map.strip.into()).saturating_mul(copies);
     if data_members == 0 {
         return 0;
     }
     let odds = each.saturating_mul(data_members).abs_diff(size);
-    if odds > 2048 * data_members { size / data_members } else { each }
+    if odds > ROUNDED / sector * data_members { size / data_members } else { each }
 }
 
 /// struct imsm_map

@@ -1,13 +1,18 @@
 //! A device of a ZFS pool, by the name-value lists of its four labels (OpenZFS: include/sys/vdev_impl.h; XDR of lib/libnvpair).
 //! ZFS is recognised, not read.
 
-use crate::bytes::{be32, be64, utf8};
-use crate::format::{Format, Magic, Signature, Usage};
+use crate::bytes::{be32, be64, le64, utf8};
+use crate::format::{Format, Health, Magic, Signature, Usage};
 use crate::read::ReadAt;
+use sha2::Digest;
 
 const LABEL: u64 = 256 << 10;
 const LIST_AT: u64 = 16 << 10;
 const LIST: usize = 112 << 10;
+const COUNT: usize = 4;
+/// zio_eck_t, which ends it.
+const CHECKSUM: usize = LIST - 40;
+const MAGIC: u64 = 0x0210_da7a_b10c_7a11;
 const UINT64: u32 = 8;
 const STRING: u32 = 9;
 const DIRECTORY: u32 = 19;
@@ -21,16 +26,71 @@ const LAST_STATE: u64 = 7;
 pub const FORMAT: Format =
     Format { name: "zfs_member", usage: Usage::Filesystem, magics: &[], min_size: 64 << 20, probe };
 
+/// Of the four labels the first that is whole, and what is wrong with those before it.
 fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     let end = device.size() - device.size() % LABEL;
-    [0, LABEL, end.checked_sub(2 * LABEL)?, end.checked_sub(LABEL)?].into_iter().find_map(|label| {
-        let at = label + LIST_AT;
-        // Its first bytes decide, so that four labels of nothing cost little.
-        let head = device.bytes(at, 16).ok()?;
-        if head[0] != 1 || head[1] > 1 || be32(&head, 12)? == 0 {
-            return None;
+    let labels = [0, LABEL, end.checked_sub(2 * LABEL)?, end.checked_sub(LABEL)?];
+    let mut seen: Vec<(usize, Signature)> = Vec::new();
+    let mut lost = Vec::new();
+    for (index, label) in labels.into_iter().enumerate() {
+        let Some(found) = read(device, label + LIST_AT) else {
+            lost.push(index);
+            continue;
+        };
+        let is_sound = found.health == Health::Sound;
+        seen.push((index, found));
+        if is_sound {
+            break;
         }
-        signature(&device.bytes(at, LIST).ok()?, at)
+    }
+    // The last of them is sound where one is.
+    let best = seen.iter().rposition(|(_, found)| found.health == Health::Sound).unwrap_or(0);
+    if seen.is_empty() {
+        return None;
+    }
+    let torn: Vec<usize> = seen[..best].iter().map(|(index, _)| *index).chain(lost).collect();
+    let (index, mut found) = seen.swap_remove(best);
+    let first = torn.iter().filter(|torn| **torn < index).min();
+    if let Some(first) = first {
+        let whose = if found.health == Health::Sound { "is sound" } else { "is used" };
+        found.health = Health::Damaged(format!(
+            "label {first} of {COUNT}: torn or gone; label {index} at {} {whose} (ZFS reads all four)",
+            labels[index]
+        ));
+    }
+    Some(found)
+}
+
+/// What is in the label whose list lies there, and whether its checksum holds.
+fn read(device: &dyn ReadAt, at: u64) -> Option<Signature> {
+    // Its first bytes decide, so that four labels of nothing cost little.
+    let head = device.bytes(at, 16).ok()?;
+    if head[0] != 1 || head[1] > 1 || be32(&head, 12)? == 0 {
+        return None;
+    }
+    let list = device.bytes(at, LIST).ok()?;
+    let mut found = signature(&list, at)?;
+    found.health = health(list, at)?;
+    Some(found)
+}
+
+/// The label ends with a magic and the SHA-256 of itself, in whose place its offset stood (zio_checksum.c: ZIO_CHECKSUM_LABEL).
+fn health(mut list: Vec<u8>, at: u64) -> Option<Health> {
+    let magic = le64(&list, CHECKSUM)?;
+    let is_little = match magic {
+        MAGIC => true,
+        other if other == MAGIC.swap_bytes() => false,
+        _ => return Some(Health::Damaged("label: no checksum".to_string())),
+    };
+    let bytes = |word: u64| if is_little { word.to_le_bytes() } else { word.to_be_bytes() };
+    let stored = list.get(CHECKSUM + 8..)?.to_vec();
+    list.get_mut(CHECKSUM + 8..)?.fill(0);
+    list.get_mut(CHECKSUM + 8..CHECKSUM + 16)?.copy_from_slice(&bytes(at));
+    let sum = sha2::Sha256::digest(&list);
+    let should: Vec<u8> = (0..4).filter_map(|word| be64(&sum, 8 * word)).flat_map(bytes).collect();
+    Some(match stored == should {
+        true => Health::Sound,
+        false => Health::Damaged(format!("label at {}: its SHA-256 is wrong", at.saturating_sub(LIST_AT))),
     })
 }
 
@@ -171,6 +231,38 @@ mod tests {
         list.extend([0; 16]);
         list.resize(LIST, 0);
         list
+    }
+
+    /// With the checksum that it has where it lies.
+    fn sealed(at: u64) -> Vec<u8> {
+        let mut list = label();
+        list[CHECKSUM..CHECKSUM + 8].copy_from_slice(&MAGIC.to_le_bytes());
+        list[CHECKSUM + 8..CHECKSUM + 16].copy_from_slice(&at.to_le_bytes());
+        let sum = sha2::Sha256::digest(&list);
+        for word in 0..4 {
+            let number = be64(&sum, 8 * word).unwrap();
+            list[CHECKSUM + 8 + 8 * word..CHECKSUM + 16 + 8 * word].copy_from_slice(&number.to_le_bytes());
+        }
+        list
+    }
+
+    #[test]
+    fn the_first_label_that_is_whole_is_used_and_what_is_wrong_before_it_is_said() {
+        let mut device = vec![0; 64 << 20];
+        for index in 0..2 {
+            let at = index * LABEL as usize + LIST_AT as usize;
+            device[at..at + LIST].copy_from_slice(&sealed(at as u64));
+        }
+        let found = probe(&device, None).unwrap();
+        assert_eq!((found.magic_offset, &found.health), (LIST_AT, &Health::Sound));
+        device[(LIST_AT + 2000) as usize] ^= 1;
+        let found = probe(&device, None).unwrap();
+        let Health::Damaged(reason) = &found.health else { panic!() };
+        assert_eq!(reason, "label 0 of 4: torn or gone; label 1 at 262144 is sound (ZFS reads all four)");
+        assert_eq!(found.magic_offset, LABEL + LIST_AT);
+        device[LABEL as usize..].fill(0);
+        let Health::Damaged(reason) = probe(&device, None).unwrap().health else { panic!() };
+        assert_eq!(reason, "label at 0: its SHA-256 is wrong");
     }
 
     #[test]

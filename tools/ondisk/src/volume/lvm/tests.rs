@@ -203,6 +203,39 @@ fn names_that_lvm_would_not_take_are_not_believed() {
     }
 }
 
+/// In the words of lib/vdo/vdo.c of LVM 2.03.31.
+#[test]
+fn a_vdo_volume_lies_on_its_pool_and_that_on_its_data() {
+    let segment = |fields: &str| format!("segment1 {{ start_extent = 0 extent_count = 4 {fields} }}");
+    let lv = |name: &str, fields: &str| {
+        format!(
+            "{name} {{ id = \"{ID}\" status = [\"READ\", \"VISIBLE\"] segment_count = 1 {} }}\n",
+            segment(fields)
+        )
+    };
+    let lvs = [
+        lv("dedup", "type = \"vdo\" vdo_pool = \"vpool\" vdo_offset = 0"),
+        lv("vpool", "type = \"vdo-pool\" data = \"vpool_vdata\" header_size = 512 virtual_extents = 4"),
+        lv("vpool_vdata", "type = \"striped\" stripe_count = 1 stripes = [\"pv0\", 0]"),
+    ];
+    let text = format!(
+        "vg {{ id = \"{ID}\" seqno = 1 extent_size = 8192 status = [\"READ\"] physical_volumes {{ pv0 {{ id = \"{ID}\" \
+         pe_start = 2048 pe_count = 20 }} }} logical_volumes {{ {} }} }}\n\
+         contents = \"Text Format Volume Group\" version = 1",
+        lvs.concat()
+    );
+    let group = group::group(&text::parse(text.as_bytes()).unwrap()).unwrap();
+    let seen: Vec<(&str, &str, &str)> = group
+        .lvs
+        .iter()
+        .map(|lv| (lv.name.as_str(), lv.segments[0].kind.name(), lv.segments[0].on[0].name()))
+        .collect();
+    assert_eq!(
+        seen,
+        [("dedup", "vdo", "vpool"), ("vpool", "vdo-pool", "vpool_vdata"), ("vpool_vdata", "linear", "pv0")]
+    );
+}
+
 #[test]
 fn a_group_of_very_many_volumes_is_cut_and_says_so() {
     let lv = |n: usize| {
