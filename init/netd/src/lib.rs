@@ -445,7 +445,13 @@ impl Netd {
         let (had_carrier, was_up) =
             self.nics.get(&index).map_or((false, false), |nic| (nic.link.carrier, nic.link.up));
         match self.nics.get_mut(&index) {
-            Some(nic) => nic.link = link,
+            Some(nic) => {
+                if nic.link.mac != link.mac && nic.client.is_some() {
+                    // Answers come to the address that asked: asked anew, with what is held.
+                    (nic.client, nic.socket) = (None, None);
+                }
+                nic.link = link;
+            }
             None => {
                 let Some(nic) = Nic::new(link, &self.root) else { return };
                 let driver = if nic.driver.is_empty() { &nic.link.kind } else { &nic.driver };
@@ -613,9 +619,15 @@ impl Netd {
                     | Change::AltName(_) => {}
                 }
                 // What the kernel takes and does not show is not asked for again and again.
-                if !matches!(change, Change::Up | Change::Down) {
-                    self.refused.insert(step.clone(), now() + RETRY);
-                }
+                let until = match change {
+                    Change::Up | Change::Down => None,
+                    // Nothing depends on it.
+                    Change::AltName(_) => Some(Duration::MAX),
+                    Change::Mtu(_) | Change::Mac(_) | Change::Name(_) | Change::Master(_) => {
+                        Some(now() + RETRY)
+                    }
+                };
+                self.refused.extend(until.map(|until| (step.clone(), until)));
                 host::log!("{}", words(&Asked::Step(step.clone())));
                 self.ask(Asked::Step(step.clone()), |sequence| rtnl::change_link(sequence, *link, change));
             }

@@ -252,7 +252,7 @@ fn links(context: &Context, network: &state::Netd) -> String {
     if rows.is_empty() {
         return "no network card was found\n".to_string();
     }
-    table(COLUMNS, &rows, true)
+    table(COLUMNS, &rows, true).lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// The first thing that is wrong, as the command that shows more of it.
@@ -321,6 +321,10 @@ fn answers_for_itself(gateway: IpAddr, interface: &str) -> bool {
     }) else {
         return false;
     };
+    // Two links may have the same gateway.
+    if host::sys::packet::bind_to(&socket, interface).is_err() {
+        return false;
+    }
     let begun = Instant::now();
     let discard = match gateway {
         IpAddr::V6(v6) if v6.is_unicast_link_local() => {

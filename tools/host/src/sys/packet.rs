@@ -149,8 +149,8 @@ pub fn send_udp6(socket: &OwnedFd, interface: u32, to: (Ipv6Addr, u16), payload:
     Ok(())
 }
 
-/// SO_BINDTODEVICE.
-fn bind_to(socket: &OwnedFd, interface: &str) -> io::Result<()> {
+/// What a socket sends leaves by this interface alone, and what it hears comes by it (SO_BINDTODEVICE).
+pub fn bind_to(socket: &impl AsRawFd, interface: &str) -> io::Result<()> {
     // SAFETY: the name's bytes live over the call, with their true length.
     let bound = unsafe {
         libc::setsockopt(
