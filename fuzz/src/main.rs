@@ -2,12 +2,14 @@
 //!
 //!     cargo run --release -- [--seconds N] [--target NAME] [FILE...]
 //!
-//! Each target gets its share of the time. Inputs that reach something new are kept in corpus/TARGET and are where
+//! Each target gets its share of the time, which is a processor's. Inputs that reach something new are kept in corpus/TARGET and are where
 //! the next run begins. An input that makes a parser panic, or keeps it busy for longer than a second, is
 //! written to crashes/ and ends the run with status 1; as a FILE, with --target, it is run again alone.
 
 mod coverage;
+mod memory;
 mod mutate;
+mod plans;
 mod suite;
 mod targets;
 
@@ -79,8 +81,9 @@ fn fuzz(target: &Target, share: Duration) -> bool {
     corpus.push(Vec::new());
     let mut seen = coverage::Seen::default();
     let mut random = Random::seeded();
-    let (begun, mut runs, mut known) = (Instant::now(), 0u64, 0);
-    while begun.elapsed() < share {
+    let mut most = 0;
+    let (begun, mut runs, mut known) = (spent(), 0u64, 0);
+    while spent().saturating_sub(begun) < share {
         let fresh = known == corpus.len();
         let input = if fresh {
             let mut input = corpus[random.below(corpus.len())].clone();
@@ -94,7 +97,8 @@ fn fuzz(target: &Target, share: Duration) -> bool {
         };
         coverage::reset();
         let at = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| (target.run)(&input)));
+        let (taken, outcome) = memory::taken(|| catch_unwind(AssertUnwindSafe(|| (target.run)(&input))));
+        most = most.max(taken);
         runs += 1;
         // What a busy machine put aside for a second is no slow one.
         let took = if outcome.is_ok() && at.elapsed() > SLOW { busy(target, &input) } else { Duration::ZERO };
@@ -104,6 +108,7 @@ fn fuzz(target: &Target, share: Duration) -> bool {
                 Some(format!("panics: {}", text.or(cause.downcast_ref::<&str>().copied()).unwrap_or("?")))
             }
             Ok(()) if took > SLOW => Some(format!("takes {:.1} s", took.as_secs_f32())),
+            Ok(()) if taken > memory::CAP => Some(format!("takes {} MiB", taken >> 20)),
             Ok(()) => None,
         };
         if let Some(what) = what {
@@ -118,20 +123,36 @@ fn fuzz(target: &Target, share: Duration) -> bool {
             known += 1;
         }
     }
-    println!("{}: {runs} inputs, {} places reached, {} inputs kept", target.name, seen.count(), corpus.len());
+    println!(
+        "{}: {runs} inputs in {} s, {} places reached, {} inputs kept, {:.1} MiB at most",
+        target.name,
+        spent().saturating_sub(begun).as_secs(),
+        seen.count(),
+        corpus.len(),
+        most as f64 / f64::from(1 << 20)
+    );
     true
 }
 
 /// How long a processor worked on it.
 fn busy(target: &Target, input: &[u8]) -> Duration {
-    // Documentation/scheduler/sched-stats.rst: nanoseconds on a processor come first.
-    let spent = || fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse().ok();
-    let (before, at) = (spent(), Instant::now());
+    let before = spent();
     (target.run)(input);
-    match (before, spent()) {
-        (Some(before), Some(after)) => Duration::from_nanos(u64::saturating_sub(after, before)),
-        _ => at.elapsed(),
-    }
+    spent().saturating_sub(before)
+}
+
+/// What this thread has had of a processor: another one's work does not count, for a share as for a slow input.
+fn spent() -> Duration {
+    // SAFETY: getrusage(2) fills the struct, whose address and kind are valid.
+    let usage = unsafe {
+        let mut usage = std::mem::zeroed::<libc::rusage>();
+        libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+        usage
+    };
+    let of = |time: libc::timeval| {
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_usec.unsigned_abs() as u32 * 1000)
+    };
+    of(usage.ru_utime) + of(usage.ru_stime)
 }
 
 fn keep(path: &Path, bytes: &[u8]) {

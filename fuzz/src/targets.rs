@@ -1,6 +1,6 @@
 //! TARGETS: what is fuzzed, and what an input means to it.
 
-use crate::suite;
+use crate::{plans, suite};
 use ondisk::read::{ReadAt, ReadError};
 use ondisk::{Geometry, examine};
 
@@ -19,6 +19,8 @@ pub struct Target {
 
 /// Sorted by name.
 pub const TARGETS: &[Target] = &[
+    Target { name: "borrow", run: plans::borrow, seeds: plans::borrows, words: NETWORK },
+    Target { name: "cloud", run: plans::cloud, seeds: plans::clouds, words: NETWORK },
     Target { name: "cmdline", run: cmdline, seeds: cmdlines, words: WORDS },
     Target {
         name: "dhcp",
@@ -32,7 +34,11 @@ pub const TARGETS: &[Target] = &[
         seeds: disks,
         words: &[b"EFI PART", &[0x55, 0xaa], &[0xfc, 0x4e, 0x2b, 0xa9]],
     },
+    Target { name: "dracut", run: plans::dracut, seeds: plans::dracuts, words: WORDS },
     Target { name: "gpt", run: gpt, seeds: gpts, words: &[b"EFI PART"] },
+    Target { name: "ifcfg", run: plans::ifcfg, seeds: plans::ifcfgs, words: NETWORK },
+    Target { name: "ifupdown", run: plans::ifupdown, seeds: plans::ifupdowns, words: NETWORK },
+    Target { name: "keyfile", run: plans::keyfile, seeds: plans::keyfiles, words: NETWORK },
     Target {
         name: "luks",
         run: luks,
@@ -61,10 +67,33 @@ pub const TARGETS: &[Target] = &[
             b"VISIBLE",
         ],
     },
+    Target { name: "netplan", run: plans::netplan, seeds: plans::netplans, words: NETWORK },
+    Target { name: "networkd", run: plans::networkd, seeds: plans::networkds, words: NETWORK },
+    Target { name: "openstack", run: plans::openstack, seeds: plans::openstacks, words: NETWORK },
+    Target { name: "wicked", run: plans::wicked, seeds: plans::wickeds, words: NETWORK },
+    Target { name: "yaml", run: plans::yaml, seeds: plans::yamls, words: NETWORK },
 ];
 
 const WORDS: &[&[u8]] =
     &[b"rescue.", b"ssh_key=", b"\"", b" ", b"=", b"ip=", b"rescue.console=login", b"\\", b"#", b"\n"];
+
+const NETWORK: &[&[u8]] = &[
+    b"\n== /etc/",
+    b"192.0.2.7/24",
+    b"52:54:00:12:34:56",
+    b"::1",
+    b": {",
+    b"[",
+    b"\"",
+    b"eth0",
+    b"4294967295",
+    b"default",
+    b" via ",
+    b"&a ",
+    b"*a",
+    b"<<: ",
+    b"\\\n",
+];
 
 fn cmdline(input: &[u8]) {
     let text = String::from_utf8_lossy(input);

@@ -67,7 +67,7 @@ pub fn build(source: &Path) -> Result<Built> {
     }
     let mut initramfs = kept_part(&cache, &guest, &kernel, &places)?;
     align(&mut initramfs);
-    initramfs.extend(zstd::bulk::compress(&own_part(&binaries, &version, &list)?, ZSTD_OWN)?);
+    initramfs.extend(zstd::bulk::compress(&own_part(&binaries, &version, &made(source), &list)?, ZSTD_OWN)?);
     align(&mut initramfs);
     let mut archive = Archive::new(initramfs);
     archive.directory("layers", 0o755)?;
@@ -117,6 +117,14 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = path.with_extension(format!("new{}", std::process::id()));
     fs::write(&beside, bytes).with_context(|| format!("write {}", beside.display()))?;
     Ok(fs::rename(&beside, path)?)
+}
+
+/// The commit's time in seconds since 1970, so that the same commit gives the same bytes; empty without one.
+fn made(source: &Path) -> String {
+    let told =
+        Command::new("git").arg("-C").arg(source).args(["show", "-s", "--format=%ct", "HEAD"]).output();
+    let told = told.ok().filter(|output| output.status.success());
+    told.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default()
 }
 
 /// Our version, and the commit where there is one; an image from other packages than the lock's says so.
@@ -285,7 +293,12 @@ fn kept_part(
 }
 
 /// Our own part of the nucleus, as a cpio archive.
-fn own_part(binaries: &BTreeMap<&'static str, Vec<u8>>, version: &str, layers: &str) -> Result<Vec<u8>> {
+fn own_part(
+    binaries: &BTreeMap<&'static str, Vec<u8>>,
+    version: &str,
+    made: &str,
+    layers: &str,
+) -> Result<Vec<u8>> {
     let mut files = Files::default();
     for (name, content) in binaries {
         files.file(&format!("lifeboat/bin/{name}"), 0o755, content.clone());
@@ -294,6 +307,7 @@ fn own_part(binaries: &BTreeMap<&'static str, Vec<u8>>, version: &str, layers: &
         files.link(&format!("lifeboat/bin/{name}"), LIFEBOAT);
     }
     files.file("lifeboat/version", 0o644, format!("{version}\n").into_bytes());
+    files.file("lifeboat/made", 0o644, format!("{made}\n").into_bytes());
     files.file("lifeboat/layers.list", 0o644, layers.as_bytes().to_vec());
     for (path, content) in ETC {
         files.file(path, 0o644, content.replace("@VERSION@", version).into_bytes());

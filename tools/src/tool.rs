@@ -25,6 +25,7 @@ const ROWS: &[(&str, Run)] = &[
     ("fsck", cmd::fsck::run),
     ("lsblk", cmd::lsblk::run),
     ("mount", cmd::mount::run),
+    ("net", cmd::net::run),
     ("open", cmd::open::open),
     ("overlay", cmd::overlay::run),
     ("protect", cmd::writable::protect),

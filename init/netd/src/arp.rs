@@ -16,6 +16,13 @@ pub fn probe(mac: [u8; 6], address: Ipv4Addr) -> [u8; LENGTH] {
     packet
 }
 
+/// Tells the link who has the address, so that what others remember of it is made new (RFC 5227 section 2.3).
+pub fn announce(mac: [u8; 6], address: Ipv4Addr) -> [u8; LENGTH] {
+    let mut packet = probe(mac, address);
+    packet[14..18].copy_from_slice(&address.octets());
+    packet
+}
+
 /// The MAC of another machine that has the address, or probes it as we do.
 pub fn claims(packet: &[u8], mac: [u8; 6], address: Ipv4Addr) -> Option<[u8; 6]> {
     let packet: &[u8; LENGTH] = packet.get(..LENGTH)?.try_into().ok()?;

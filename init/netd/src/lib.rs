@@ -1,50 +1,72 @@
-//! The network bring-up: DHCPv4 on every wired NIC with carrier, all at once, renewed for as long as
-//! the machine is up. One thread, one wait. What it configured stays when it dies: addresses have
-//! their lease's lifetime in the kernel, and its next life takes up the leases that it wrote down.
-//! IPv6 is left to the kernel (router advertisements); its addresses are reported.
+//! The network bring-up. What is asked of the network is a plan (tools/network), by the boot parameters and by whoever asks
+//! later: interfaces are made and joined (links), addresses stated or leased (dhcp) on every wired NIC at once, and every
+//! address answers by its own gateway (routing). IPv6 by routers is the kernel's; netd mirrors its routers, and hears
+//! their name servers.
 //!
-//! An interface that belongs to another one is left to whoever made it so. Not yet: static, VLAN and
-//! bond configurations.
+//! One thread, one wait. What it configured stays when it dies: it is in the kernel, leases have their lifetime there,
+//! and its next life takes up the leases that it wrote down and compares the rest with its plan.
+//!
+//! Of an interface that is not in the plan and no card, and of a port of another one, it leaves everything as it is.
 
 mod arp;
+mod clock;
 mod dhcp;
+mod dhcp6;
+mod four;
+mod links;
+mod loading;
 mod nics;
+mod ntp;
 mod params;
+mod plans;
 mod routing;
 mod rtnl;
+mod six;
 
 use anyhow::{Context as _, Result};
+use clock::Clock;
 use contract::event::Event;
 use contract::wire::{NetdRequest, Reply};
 use contract::{paths, state};
-use dhcp::machine::{Action, Client, Held, step};
-use dhcp::message::{CLIENT_PORT, SERVER_PORT, broadcast_packet, decode_packet};
+use dhcp::machine::{Client, Held};
 use host::Root;
-use host::sys::{netlink, packet};
+use host::sys::netlink;
+use links::{Adopted, Seen, Step};
+use loading::Loading;
+use network::Ipv6;
 use nics::Nic;
-use params::Wishes;
-use routing::{Leased, Routing};
-use rtnl::Said;
+use plans::Plans;
+use routing::{Routing, Uplink};
+use rtnl::{Change, Given, RouterOption, Said};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Leases by MAC, for the next life of this process.
+/// Leases, for the next life of this process.
 const LEASES: &str = "/run/lifeboat/state/netd-leases.json";
 /// Largest packet of a link.
 const PACKET: usize = 65_536;
 /// Errnos of answers that mean "it is so already".
 const SO_ALREADY: &[i32] = &[3, 17, 99]; // ESRCH, EEXIST, EADDRNOTAVAIL
-/// What bringing up a link is called, before its name.
-const RAISE: &str = "bring up ";
-/// Between tries of that.
+/// Until a step that was refused is tried again: its firmware may come with a layer.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long an interface that was named is waited for, before its entry may be done with another one.
+const LATE: Duration = Duration::from_secs(10);
+/// How long answers to the probe of a stated address are listened for.
+const PROBE: Duration = Duration::from_secs(3);
+/// DHCPv6 says nothing of who else is on the link: routers do (RFC 8415 section 18.2.10.1).
+const SIX_PREFIX: u8 = 128;
+/// Descriptors that are waited for beside those of the links.
+const OWN: usize = 3;
 /// Problems kept in the state file.
 const PROBLEMS: usize = 16;
+/// Name servers and domains of one link's routers.
+const MOST_ADVERTISED: usize = 16;
 
 /// The service.
 pub fn main() -> ExitCode {
@@ -57,20 +79,71 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What a socket of a link hears.
+#[derive(Clone, Copy)]
+enum Heard {
+    Dhcp,
+    Dhcp6,
+    Arp,
+    /// Of no link.
+    Time,
+}
+
+/// The open sockets of a link.
+fn heard(nic: &Nic) -> Vec<(Heard, &OwnedFd)> {
+    let all = [(Heard::Dhcp, &nic.socket), (Heard::Dhcp6, &nic.six_socket), (Heard::Arp, &nic.arp)];
+    all.into_iter().filter_map(|(kind, socket)| Some((kind, socket.as_ref()?))).collect()
+}
+
+/// What is written down.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Leases {
+    /// By MAC or name.
+    four: BTreeMap<String, Held>,
+    six: BTreeMap<String, dhcp6::machine::Held>,
+    /// This machine's DUID.
+    identifier: Vec<u8>,
+}
+
+/// What a request to the kernel was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Dumps, one after the other: addresses mean something once the links are known.
+    Links,
+    Addresses,
+    Routers,
+    Step(Step),
+    /// Anything else, in words that complete "failed to".
+    Other(String),
+}
+
 struct Netd {
     root: Root,
-    wishes: Wishes,
+    plans: Plans,
+    adopted: Adopted,
     netlink: OwnedFd,
     control: OwnedFd,
+    loading: Loading,
+    clock: Clock,
     sequence: u32,
     /// What was asked, for the answer that says no.
-    asked: BTreeMap<u32, String>,
+    asked: BTreeMap<u32, Asked>,
+    /// Steps that were refused or had no effect, and when they are tried again.
+    refused: BTreeMap<Step, Duration>,
     nics: BTreeMap<u32, Nic>,
+    /// Interfaces that were brought up once.
+    raised: BTreeSet<u32>,
     /// Links that were named since all were asked for.
     listed: BTreeSet<u32>,
+    /// The interfaces that there were at the start are known.
+    is_counted: bool,
     applied: Routing,
-    leases: BTreeMap<String, Held>,
-    leased: u64,
+    leases: Leases,
+    /// Links that got an address so far.
+    counted: u64,
+    /// When [`LATE`] is over.
+    late: Duration,
     problems: Vec<String>,
     published: Option<state::Netd>,
     resolver: String,
@@ -80,24 +153,37 @@ struct Netd {
 impl Netd {
     fn start() -> Result<Netd> {
         let root = Root::live()?;
-        let wishes = params::read(&host::params::read(&root));
-        let groups = rtnl::GROUP_LINK | rtnl::GROUP_IPV4_ADDRESS | rtnl::GROUP_IPV6_ADDRESS;
+        let plans = Plans::start(params::read(&host::params::read(&root)));
+        let groups = rtnl::GROUP_LINK
+            | rtnl::GROUP_IPV4_ADDRESS
+            | rtnl::GROUP_IPV6_ADDRESS
+            | rtnl::GROUP_IPV6_ROUTE
+            | rtnl::GROUP_IPV6_FLAGS
+            | rtnl::GROUP_ROUTER_OPTION;
         let netlink = netlink::socket(groups).context("open a route netlink socket")?;
         let control = host::ask::listen("netd").context("listen for questions")?;
         let leases = std::fs::read(LEASES).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let (clock, wrong_clock) = Clock::start(&root);
         let mut netd = Netd {
             root,
-            problems: wishes.problems.clone(),
-            wishes,
+            clock,
+            problems: plans.current.problems.clone(),
+            plans,
+            adopted: Adopted::new(),
             netlink,
             control,
+            loading: Loading::new().context("make a pipe")?,
             sequence: 0,
             asked: BTreeMap::new(),
+            refused: BTreeMap::new(),
             nics: BTreeMap::new(),
+            raised: BTreeSet::new(),
             listed: BTreeSet::new(),
+            is_counted: false,
             applied: Routing::default(),
             leases: leases.unwrap_or_default(),
-            leased: 0,
+            counted: 0,
+            late: now() + LATE,
             published: None,
             resolver: String::new(),
             hostname: String::new(),
@@ -105,15 +191,20 @@ impl Netd {
         for problem in netd.problems.clone() {
             host::events::tell(&Event::warning(problem));
         }
+        if let Some(line) = wrong_clock {
+            netd.problem(line);
+        }
         // lo is always the first.
-        netd.ask("bring up lo", |sequence| rtnl::link_up(sequence, 1, None));
+        netd.ask(Asked::Other("bring up lo".to_string()), |sequence| {
+            rtnl::change_link(sequence, 1, &Change::Up)
+        });
         netd.list_links();
         Ok(netd)
     }
 
     fn list_links(&mut self) {
         self.listed.clear();
-        self.ask("list the links", rtnl::dump_links);
+        self.ask(Asked::Links, rtnl::dump_links);
     }
 
     fn run(&mut self) -> Result<()> {
@@ -124,27 +215,18 @@ impl Netd {
                 host::events::tell(&Event::Ready { service: "netd".to_string() });
                 ready = true;
             }
-            let wake = |nic: &Nic| {
-                let client = nic.client.as_ref().map(|client| client.wake());
-                client.into_iter().chain(nic.retry).min()
-            };
-            let due = self.nics.values().filter_map(wake).min();
-            let timeout = due.filter(|due| *due < Duration::MAX).map(|due| due.saturating_sub(now()));
+            let timeout = self.due().map(|due| due.saturating_sub(now()));
             let timeout = timeout
                 .map(|t| Timespec { tv_sec: t.as_secs().cast_signed(), tv_nsec: t.subsec_nanos().into() });
-            let mut fds =
-                vec![PollFd::new(&self.netlink, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
-            let of = |socket: fn(&Nic) -> &Option<OwnedFd>| {
-                self.nics.iter().filter_map(move |(index, nic)| Some((*index, socket(nic).as_ref()?)))
-            };
-            let (dhcp, arp): (Vec<_>, Vec<_>) =
-                (of(|nic| &nic.socket).collect(), of(|nic| &nic.arp).collect());
-            fds.extend(dhcp.iter().chain(&arp).map(|(_, socket)| PollFd::new(*socket, PollFlags::IN)));
-            let sockets: Vec<(u32, bool)> = dhcp
-                .iter()
-                .map(|(index, _)| (*index, false))
-                .chain(arp.iter().map(|(index, _)| (*index, true)))
-                .collect();
+            let own: [&OwnedFd; OWN] = [&self.netlink, &self.control, &self.loading.waker];
+            let mut fds: Vec<PollFd<'_>> = own.into_iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+            let of_nic = |(index, nic)| heard(nic).into_iter().map(move |(kind, fd)| (index, kind, fd));
+            let clock = self.clock.socket().map(|socket| (&0, Heard::Time, socket));
+            let sockets: Vec<(&u32, Heard, &OwnedFd)> =
+                self.nics.iter().flat_map(of_nic).chain(clock).collect();
+            fds.extend(sockets.iter().map(|(.., socket)| PollFd::new(*socket, PollFlags::IN)));
+            let sockets: Vec<(u32, Heard)> =
+                sockets.into_iter().map(|(index, kind, _)| (*index, kind)).collect();
             match poll(&mut fds, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -156,36 +238,111 @@ impl Netd {
             if woken[1] {
                 self.answer();
             }
-            for (position, (index, is_arp)) in sockets.into_iter().enumerate() {
-                if woken[position + 2] {
-                    if is_arp { self.receive_arp(index) } else { self.receive(index) }
+            for problem in self.loading.heard(now()) {
+                self.problem(problem);
+            }
+            for (position, (index, kind)) in sockets.into_iter().enumerate() {
+                match kind {
+                    _ if !woken[position + OWN] => {}
+                    Heard::Dhcp => self.receive(index),
+                    Heard::Dhcp6 => self.receive_six(index),
+                    Heard::Arp => self.receive_arp(index),
+                    Heard::Time => self.receive_time(),
                 }
             }
-            let due: Vec<u32> = self
-                .nics
-                .iter()
-                .filter(|(_, nic)| nic.client.as_ref().is_some_and(|client| client.wake() <= now()))
-                .map(|(index, _)| *index)
-                .collect();
-            let is_due = |nic: &Nic| nic.retry.is_some_and(|time| time <= now());
-            let again: Vec<u32> =
-                self.nics.iter().filter(|(_, nic)| is_due(nic)).map(|(index, _)| *index).collect();
-            for index in again {
-                self.raise(index);
-            }
-            for index in due {
-                self.step(index, dhcp::machine::Event::Timer);
-            }
+            self.tick();
         }
     }
 
+    /// When there is something to do without being woken.
+    fn due(&self) -> Option<Duration> {
+        let now = now();
+        let client = |nic: &Nic| nic.client.as_ref().map(|client| client.wake());
+        let probe = |nic: &Nic| nic.probing.map(|(_, until)| until);
+        let ends = |nic: &Nic| {
+            let ends = nic.servers.iter().map(|(_, end)| end).chain(nic.search.iter().map(|(_, end)| end));
+            ends.filter(|end| **end > now).min().copied()
+        };
+        let six = |nic: &Nic| {
+            let waiting = nic.six_due().filter(|due| *due > now);
+            nic.six.as_ref().map(|six| six.wake()).into_iter().chain(waiting).min()
+        };
+        let of_nic = |nic: &Nic| [client(nic), six(nic), probe(nic), ends(nic)];
+        let of_nics = self.nics.values().flat_map(of_nic).flatten();
+        let late = Some(self.late).filter(|late| *late > now);
+        let refused = self.refused.values().copied();
+        let clock = self.clock.due().filter(|_| !self.time_servers().is_empty());
+        let due = of_nics
+            .chain(self.plans.due())
+            .chain(clock)
+            .chain(late)
+            .chain(refused)
+            .chain(self.loading.due())
+            .min();
+        due.filter(|due| *due < Duration::MAX)
+    }
+
+    /// What is due now.
+    fn tick(&mut self) {
+        let now = now();
+        self.refused.retain(|_, time| *time > now);
+        if self.plans.due().is_some_and(|end| end <= now) {
+            self.revert("nobody kept what was tried");
+        }
+        for nic in self.nics.values_mut() {
+            if nic.probing.is_some_and(|(_, until)| until <= now) {
+                nic.probing = None;
+                nic.arp =
+                    nic.arp.take().filter(|_| nic.client.as_ref().is_some_and(|c| c.probing().is_some()));
+            }
+        }
+        let is_due = |nic: &Nic| nic.client.as_ref().is_some_and(|client| client.wake() <= now);
+        let due: Vec<u32> =
+            self.nics.iter().filter(|(_, nic)| is_due(nic)).map(|(index, _)| *index).collect();
+        for index in due {
+            self.step(index, dhcp::machine::Event::Timer);
+        }
+        let is_due = |nic: &Nic| nic.six.as_ref().is_some_and(|six| six.wake() <= now);
+        let due: Vec<u32> =
+            self.nics.iter().filter(|(_, nic)| is_due(nic)).map(|(index, _)| *index).collect();
+        for index in due {
+            self.step_six(index, dhcp6::machine::Event::Timer);
+        }
+    }
+
+    /// Everything is looked at again by another plan.
+    fn replan(&mut self) {
+        self.adopted.clear();
+        self.refused.clear();
+        self.late = now() + LATE;
+        if let Err(error) = self.plans.save() {
+            self.problem(format!("write down the plan: {error}"));
+        }
+        for problem in self.plans.current.problems.clone() {
+            self.problem(problem);
+        }
+    }
+
+    fn revert(&mut self, why: &str) -> bool {
+        if !self.plans.revert() {
+            return false;
+        }
+        host::log!("{why}: the network is as it was asked for before");
+        self.replan();
+        true
+    }
+
     /// Sends a request to the kernel; its answer comes by [`Netd::hear`].
-    fn ask(&mut self, what: &str, message: impl FnOnce(u32) -> Vec<u8>) {
+    fn ask(&mut self, what: Asked, message: impl FnOnce(u32) -> Vec<u8>) {
         self.sequence += 1;
         match netlink::send(&self.netlink, &message(self.sequence)) {
-            Ok(()) => drop(self.asked.insert(self.sequence, what.to_string())),
-            Err(error) => self.problem(format!("{what}: {error}")),
+            Ok(()) => drop(self.asked.insert(self.sequence, what)),
+            Err(error) => self.problem(format!("{}: {error}", words(&what))),
         }
+    }
+
+    fn other(&mut self, what: String, message: impl FnOnce(u32) -> Vec<u8>) {
+        self.ask(Asked::Other(what), message);
     }
 
     fn problem(&mut self, text: String) {
@@ -210,6 +367,7 @@ impl Netd {
                 Ok(None) => return Ok(()),
                 // Events were lost: look at everything again.
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                    self.asked.clear();
                     self.list_links();
                 }
                 Err(error) => return Err(error).context("hear the kernel"),
@@ -224,317 +382,445 @@ impl Netd {
                 self.link(link);
             }
             Said::LinkGone(index) => {
+                self.raised.remove(&index);
+                self.adopted.retain(|_, adopted| *adopted != index);
                 if let Some(nic) = self.nics.remove(&index) {
                     host::log!("{} is gone", nic.link.name);
                 }
             }
-            Said::Address(address) => {
-                if let Some(nic) = self.nics.get_mut(&address.link) {
-                    nic.addresses.retain(|(known, _)| *known != address.address);
-                    if address.global && address.address.is_ipv6() {
-                        nic.addresses.push((address.address, address.prefix));
-                    }
-                }
-            }
+            Said::Address(address) => self.address(address),
             Said::AddressGone(address) => {
                 if let Some(nic) = self.nics.get_mut(&address.link) {
                     nic.addresses.retain(|(known, _)| *known != address.address);
                 }
             }
-            Said::Answer { sequence, errno } => match self.asked.remove(&sequence) {
-                // A dump of one kind at a time: addresses mean something once the links are known.
-                Some(what) if what == "list the links" => {
-                    // Those whose going was lost.
-                    let listed = std::mem::take(&mut self.listed);
-                    self.nics.retain(|index, _| listed.contains(index));
-                    self.ask("list the addresses", rtnl::dump_addresses)
+            Said::Advertised(index, advertised) => {
+                if let Some(nic) = self.nics.get_mut(&index) {
+                    nic.advertised = advertised;
                 }
-                Some(what) if errno != 0 && !SO_ALREADY.contains(&errno) => {
-                    let raised = what.strip_prefix(RAISE);
-                    let nic = self.nics.values_mut().find(|nic| raised == Some(nic.link.name.as_str()));
-                    if let Some(nic) = nic {
-                        nic.retry = Some(now() + RETRY); // its firmware may come with a layer
+            }
+            Said::RouterOption(index, option) => self.router_option(index, option),
+            Said::Router(index, router) => {
+                if let Some(nic) = self.nics.get_mut(&index)
+                    && !nic.routers.contains(&router)
+                    && nic.routers.len() < MOST_ADVERTISED
+                {
+                    nic.routers.push(router);
+                }
+            }
+            Said::RouterGone(index, router) => {
+                if let Some(nic) = self.nics.get_mut(&index) {
+                    nic.routers.retain(|known| *known != router);
+                }
+            }
+            Said::Answer { sequence, errno } => self.answered(sequence, errno),
+        }
+    }
+
+    fn answered(&mut self, sequence: u32, errno: i32) {
+        match self.asked.remove(&sequence) {
+            Some(Asked::Links) => {
+                // Those whose going was lost.
+                let listed = std::mem::take(&mut self.listed);
+                self.nics.retain(|index, _| listed.contains(index));
+                self.is_counted = true;
+                self.ask(Asked::Addresses, rtnl::dump_addresses);
+            }
+            Some(Asked::Addresses) => self.ask(Asked::Routers, rtnl::dump_ipv6_routes),
+            Some(what) if errno != 0 && !SO_ALREADY.contains(&errno) => {
+                if let Asked::Step(step) = &what {
+                    if let Step::Change { link, change: Change::Up, .. } = step {
+                        self.raised.remove(link);
                     }
-                    self.problem(format!("{what}: {}", std::io::Error::from_raw_os_error(errno)));
+                    self.refused.insert(step.clone(), now() + RETRY);
                 }
-                _ => {}
-            },
+                self.problem(format!("{}: {}", words(&what), std::io::Error::from_raw_os_error(errno)));
+            }
+            Some(Asked::Routers | Asked::Step(_) | Asked::Other(_)) | None => {}
         }
     }
 
     fn link(&mut self, link: rtnl::Link) {
         let index = link.index;
-        let had_carrier = self.nics.get(&index).is_some_and(|nic| nic.link.carrier);
+        let (had_carrier, was_up) =
+            self.nics.get(&index).map_or((false, false), |nic| (nic.link.carrier, nic.link.up));
         match self.nics.get_mut(&index) {
-            Some(nic) => nic.link = link,
+            Some(nic) => {
+                if nic.link.mac != link.mac && nic.client.is_some() {
+                    // Answers come to the address that asked: asked anew, with what is held.
+                    (nic.client, nic.socket) = (None, None);
+                }
+                nic.link = link;
+            }
             None => {
-                let Some(nic) = Nic::new(link, &self.root, &self.wishes) else { return };
-                host::log!("{} ({}, {})", nic.link.name, nic.mac_text(), nic.driver);
+                let Some(nic) = Nic::new(link, &self.root) else { return };
+                let driver = if nic.driver.is_empty() { &nic.link.kind } else { &nic.driver };
+                host::log!("{} ({}, {driver})", nic.link.name, nic.mac());
                 self.nics.insert(index, nic);
             }
         }
         let nic = &self.nics[&index]; // found or inserted above
-        if nic.link.enslaved {
-            return self.leave(index);
-        }
-        if !nic.wanted {
-            return;
-        }
-        if !nic.link.up {
-            if !nic.raised {
-                self.raise(index);
+        let (up, carrier) = (nic.link.up, nic.link.carrier);
+        if was_up && !up {
+            // The kernel drops IPv6 addresses and all routes with it.
+            if let Some(nic) = self.nics.get_mut(&index) {
+                nic.given.retain(|given| given.address.is_ipv4());
+                nic.routers.clear();
             }
-            return;
         }
-        let (carrier, asking) = (nic.link.carrier, nic.client.is_some());
-        if carrier && !asking {
-            self.begin(index);
-        } else if carrier && !had_carrier {
+        if up && !was_up {
+            self.applied.routes.retain(|route| route.link != index);
+        }
+        let nic = &self.nics[&index];
+        if nic.client.is_some() && carrier && !had_carrier {
             // A cable was plugged: it may be another network.
             self.step(index, dhcp::machine::Event::Renew);
         }
+        if carrier && !had_carrier && self.nics[&index].six.is_some() {
+            self.step_six(index, dhcp6::machine::Event::Replugged);
+        }
     }
 
-    fn raise(&mut self, index: u32) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        (nic.raised, nic.retry) = (true, None);
-        let what = format!("{RAISE}{}", nic.link.name);
-        self.ask(&what, |sequence| rtnl::link_up(sequence, index, None));
-    }
-
-    /// Another interface has this one, and so its address.
-    fn leave(&mut self, index: u32) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        (nic.client, nic.socket, nic.udp, nic.arp) = (None, None, None, None);
-        let Some((address, prefix)) = nic.configured.take() else { return };
-        let name = nic.link.name.clone();
-        host::log!("{name} belongs to another interface now: {address} is taken from it");
-        self.ask(&format!("take {address} from {name}"), |sequence| {
-            rtnl::remove_address(sequence, index, address, prefix)
-        });
-        host::events::tell(&Event::AddressLost { interface: name, address: address.to_string() });
-    }
-
-    /// Starts DHCP on a link, with the lease of an earlier life if there is one.
-    fn begin(&mut self, index: u32) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        match packet::open(index, CLIENT_PORT) {
-            Ok(socket) => nic.socket = Some(socket),
-            Err(error) => {
-                let name = nic.link.name.clone();
-                return self.problem(format!("{name}: open a packet socket: {error}"));
+    fn address(&mut self, address: rtnl::Address) {
+        let Some(nic) = self.nics.get_mut(&address.link) else { return };
+        let known = nic.addresses.iter().any(|(known, _)| *known == address.address);
+        nic.addresses.retain(|(known, _)| *known != address.address);
+        if address.local && address.address.is_ipv6() && nic.six_since.is_none() {
+            nic.six_since = Some(now());
+        }
+        if let (IpAddr::V6(own), true) = (address.address, address.duplicate) {
+            self.duplicate(address.link, own);
+            return;
+        }
+        if !address.global {
+            return;
+        }
+        nic.addresses.push((address.address, address.prefix));
+        // A lease's is told with its server when it is given.
+        let is_leased = nic.configured.is_some_and(|(leased, _)| IpAddr::V4(leased) == address.address);
+        if !known && !is_leased && nic.is_ours() && !address.address.is_loopback() {
+            if nic.order.is_none() {
+                nic.order = Some(self.counted);
+                self.counted += 1;
             }
-        }
-        let held = self
-            .leases
-            .get(&nic.mac_text())
-            .filter(|held| held.expires().is_none_or(|end| end > now()))
-            .cloned();
-        let adopted = held.is_some();
-        nic.client = Some(Client::new(nic.mac, self.wishes.hostname.clone(), held, random(), now()));
-        if adopted {
-            self.configure(index);
-        }
-        self.step(index, dhcp::machine::Event::Timer);
-    }
-
-    fn receive(&mut self, index: u32) {
-        let mut buffer = vec![0; PACKET];
-        loop {
-            let Some(nic) = self.nics.get_mut(&index) else { return };
-            let (Some(socket), Some(client)) = (&nic.socket, &nic.client) else { return };
-            let length = match packet::receive(socket, &mut buffer) {
-                Ok(Some(length)) => length,
-                Ok(None) => return,
-                Err(error) => return host::log!("{}: receive: {error}", nic.link.name), // a link that went down
-            };
-            match decode_packet(&buffer[..length], client.xid(), client.mac) {
-                Ok(Some(message)) => self.step(index, dhcp::machine::Event::Received(message)),
-                Ok(None) => {}
-                Err(reason) => {
-                    let name = nic.link.name.clone();
-                    self.problem(format!("{name}: {reason}"));
-                }
-            }
-        }
-    }
-
-    /// Answers to the probe of an offered address.
-    fn receive_arp(&mut self, index: u32) {
-        let mut buffer = [0; 128];
-        loop {
-            let Some(nic) = self.nics.get_mut(&index) else { return };
-            let Some((socket, address)) = nic.arp.as_ref().zip(nic.client.as_ref().and_then(Client::probing))
-            else {
-                return;
-            };
-            let length = match packet::receive(socket, &mut buffer) {
-                Ok(Some(length)) => length.min(buffer.len()),
-                Ok(None) => return,
-                Err(error) => return host::log!("{}: receive ARP: {error}", nic.link.name),
-            };
-            if let Some(mac) = arp::claims(&buffer[..length], nic.mac, address) {
-                self.step(index, dhcp::machine::Event::Conflict(mac));
-            }
-        }
-    }
-
-    fn step(&mut self, index: u32, event: dhcp::machine::Event) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        let Some(client) = &nic.client else { return };
-        let (next, actions) = step(client, event, now(), random());
-        if next.probing().is_none() {
-            nic.arp = None;
-        }
-        nic.client = Some(next);
-        for action in actions {
-            self.act(index, action);
-        }
-    }
-
-    fn act(&mut self, index: u32, action: Action) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        let name = nic.link.name.clone();
-        match action {
-            Action::Say(text) => host::log!("{name}: {text}"),
-            Action::Warn(text) => self.problem(format!("{name}: {text}")),
-            Action::Probe(address) => match packet::open_arp(index) {
-                Ok(socket) => {
-                    if let Err(error) = packet::broadcast_arp(&socket, index, &arp::probe(nic.mac, address)) {
-                        host::log!("{name}: probe {address}: {error}");
-                    }
-                    nic.arp = Some(socket);
-                }
-                // Without the probe the address is used as any client uses it.
-                Err(error) => host::log!("{name}: open an ARP socket: {error}"),
-            },
-            Action::Broadcast(message) => {
-                let packet = broadcast_packet(&message.encode(), message.client);
-                let sent = nic.socket.as_ref().map(|socket| packet::broadcast(socket, index, &packet));
-                if let Some(Err(error)) = sent {
-                    host::log!("{name}: send: {error}"); // retransmitted anyway
-                }
-            }
-            Action::Unicast(server, message) => {
-                let sent = nic.udp.as_ref().map(|udp| {
-                    packet::send_udp(udp, SocketAddrV4::new(server, SERVER_PORT), &message.encode())
-                });
-                if let Some(Err(error)) = sent {
-                    host::log!("{name}: send to {server}: {error}");
-                }
-            }
-            Action::Configure => self.configure(index),
-            Action::Remove(address) => {
-                nic.udp = None;
-                let prefix = nic.configured.take().map_or(32, |(_, prefix)| prefix);
-                self.ask(&format!("take {address} from {name}"), |sequence| {
-                    rtnl::remove_address(sequence, index, address, prefix)
-                });
-                host::events::tell(&Event::AddressLost { interface: name, address: address.to_string() });
-            }
-        }
-    }
-
-    /// Puts the lease of a link into the kernel and writes it down.
-    fn configure(&mut self, index: u32) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        let Some(held) = nic.client.as_ref().and_then(|client| client.held.clone()) else { return };
-        let (name, lease) = (nic.link.name.clone(), &held.lease);
-        let seconds =
-            held.expires().map_or(u32::MAX, |end| end.saturating_sub(now()).as_secs().max(1) as u32);
-        let news = nic.configured != Some((lease.address, lease.prefix));
-        nic.configured = Some((lease.address, lease.prefix));
-        if nic.order.is_none() {
-            nic.order = Some(self.leased);
-            self.leased += 1;
-        }
-        let (address, prefix, mtu) = (lease.address, lease.prefix, lease.mtu);
-        self.ask(&format!("give {name} {address}/{prefix}"), |sequence| {
-            rtnl::add_address(sequence, index, address, prefix, seconds)
-        });
-        if mtu.is_some() {
-            self.ask(&format!("set the MTU of {name}"), |sequence| rtnl::link_up(sequence, index, mtu));
-        }
-        if news {
-            host::log!("{name}: {address}/{prefix} from {}, {} s", lease.server, lease.seconds);
+            let name = nic.link.name.clone();
+            host::log!("{name}: {}/{}", address.address, address.prefix);
             host::events::tell(&Event::Address {
-                interface: name.clone(),
-                address: address.to_string(),
-                gateway: lease.gateway.map(|gateway| gateway.to_string()),
+                interface: name,
+                address: address.address.to_string(),
+                gateway: None,
             });
-            match packet::udp(&name, address, CLIENT_PORT) {
-                Ok(udp) => {
-                    if let Some(nic) = self.nics.get_mut(&index) {
-                        nic.udp = Some(udp);
-                    }
+        }
+    }
+
+    /// Another machine of the link has an address that this one was given.
+    fn duplicate(&mut self, index: u32, address: Ipv6Addr) {
+        let Some(nic) = self.nics.get(&index) else { return };
+        let name = nic.link.name.clone();
+        if nic.given.iter().any(|given| given.address == IpAddr::V6(address)) {
+            self.problem(format!(
+                "{name}: another machine has {address} already, which was asked for here: the kernel does not use it"
+            ));
+        }
+        self.step_six(index, dhcp6::machine::Event::Duplicate(address));
+    }
+
+    /// Name servers and domains, until their time is over; a lifetime of 0 ends them (RFC 8106 section 5).
+    fn router_option(&mut self, index: u32, option: RouterOption) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        let end = |seconds: u32| match seconds {
+            u32::MAX => Duration::MAX,
+            seconds => now() + Duration::from_secs(seconds.into()),
+        };
+        match option {
+            RouterOption::Servers(servers, seconds) => {
+                nic.servers.retain(|(known, _)| !servers.contains(known));
+                if seconds > 0 {
+                    nic.servers.extend(servers.into_iter().map(|server| (server, end(seconds))));
+                    nic.servers.truncate(MOST_ADVERTISED);
                 }
-                Err(error) => self.problem(format!("{name}: open the renewal socket: {error}")),
+            }
+            RouterOption::Search(search, seconds) => {
+                nic.search.retain(|(known, _)| !search.contains(known));
+                if seconds > 0 {
+                    nic.search.extend(search.into_iter().map(|domain| (domain, end(seconds))));
+                    nic.search.truncate(MOST_ADVERTISED);
+                }
+            }
+        }
+    }
+
+    /// Interfaces as the plan has them: what is to be made is made, and each gets its role.
+    fn arrange(&mut self) {
+        let is_late = now() >= self.late;
+        let seen: Vec<Seen<'_>> = self.nics.values().map(Nic::seen).collect();
+        let mut adopted = std::mem::take(&mut self.adopted);
+        let lines = links::adopt(&self.plans.current, &seen, &mut adopted, is_late);
+        let roles: Vec<(u32, Option<links::Role>)> = seen
+            .iter()
+            .map(|one| (one.link.index, links::role(&self.plans.current, one, &adopted)))
+            .collect();
+        let is_refused = |step: &Step| self.refused.contains_key(step);
+        let steps = links::steps(
+            &self.plans.current,
+            &seen,
+            &adopted,
+            &self.raised,
+            self.loading.here(),
+            &is_refused,
+        );
+        let steps: Vec<Step> =
+            links::leftovers(&self.plans.current, &seen, &self.plans.made).into_iter().chain(steps).collect();
+        self.adopted = adopted;
+        for line in lines {
+            self.problem(line);
+        }
+        for (index, role) in roles {
+            let Some(nic) = self.nics.get_mut(&index) else { continue };
+            let before = std::mem::replace(&mut nic.role, role);
+            if before.is_some() && role.is_none() {
+                self.leave(index);
+            }
+            self.heed_routers(index);
+        }
+        // One round at a time: what the kernel says of the last one is not heard yet.
+        if self.asked.values().any(|asked| matches!(asked, Asked::Step(_) | Asked::Links)) {
+            return;
+        }
+        for step in steps {
+            self.carry_out(step);
+        }
+    }
+
+    fn carry_out(&mut self, step: Step) {
+        match &step {
+            Step::Module(name) => self.loading.load(&self.root, name, now()),
+            Step::Options { bond, options } => self.set_options(bond, options),
+            Step::MakeVlan { name, below, id } => {
+                self.ask(Asked::Step(step.clone()), |sequence| rtnl::make_vlan(sequence, name, *below, *id));
+            }
+            Step::Unmake { link, .. } => {
+                self.ask(Asked::Step(step.clone()), |sequence| rtnl::unmake_link(sequence, *link));
+            }
+            Step::MakeBond { name } => {
+                self.ask(Asked::Step(step.clone()), |sequence| rtnl::make_bond(sequence, name));
+            }
+            Step::MakeBridge { name, stp } => {
+                self.ask(Asked::Step(step.clone()), |sequence| rtnl::make_bridge(sequence, name, *stp));
+            }
+            Step::Change { link, change, .. } => {
+                match change {
+                    Change::Up => drop(self.raised.insert(*link)),
+                    Change::Down => drop(self.raised.remove(link)),
+                    Change::Mtu(_)
+                    | Change::Mac(_)
+                    | Change::Name(_)
+                    | Change::Master(_)
+                    | Change::AltName(_) => {}
+                }
+                // What the kernel takes and does not show is not asked for again and again.
+                let until = match change {
+                    Change::Up | Change::Down => None,
+                    // Nothing depends on it.
+                    Change::AltName(_) => Some(Duration::MAX),
+                    Change::Mtu(_) | Change::Mac(_) | Change::Name(_) | Change::Master(_) => {
+                        Some(now() + RETRY)
+                    }
+                };
+                self.refused.extend(until.map(|until| (step.clone(), until)));
+                host::log!("{}", words(&Asked::Step(step.clone())));
+                self.ask(Asked::Step(step.clone()), |sequence| rtnl::change_link(sequence, *link, change));
+            }
+        }
+    }
+
+    /// The driver takes the mode first, and only without ports (Documentation/networking/bonding.rst).
+    fn set_options(&mut self, bond: &str, options: &[(String, String)]) {
+        let (mode, rest): (Vec<_>, Vec<_>) = options.iter().partition(|(name, _)| name == "mode");
+        for (name, value) in mode.into_iter().chain(rest) {
+            // A list is added to, one at a time.
+            let values: Vec<String> = match name.as_str() {
+                "arp_ip_target" | "ns_ip6_target" => value.split(',').map(|one| format!("+{one}")).collect(),
+                _ => vec![value.clone()],
+            };
+            for value in values {
+                let path = format!("/sys/class/net/{bond}/bonding/{name}");
+                if let Err(error) = std::fs::write(&path, &value) {
+                    self.problem(format!("set {name} of {bond} to {value}: {error}"));
+                }
+            }
+        }
+    }
+
+    /// Tells the kernel whether what routers say counts on a link, before it can hear one.
+    fn heed_routers(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        if nic.role.is_none() {
+            return;
+        }
+        let heeds = nic.methods().ipv6 >= Ipv6::Auto;
+        if nic.heeds_routers == Some(heeds) {
+            return;
+        }
+        nic.heeds_routers = Some(heeds);
+        let name = nic.link.name.clone();
+        // Routes of advertisements (RFC 4191) are not taken by default.
+        let settings: &[(&str, &str)] = match heeds {
+            true => &[("accept_ra", "2"), ("accept_ra_rt_info_max_plen", "128")],
+            false => &[("accept_ra", "0")],
+        };
+        for (setting, value) in settings {
+            let path = format!("/proc/sys/net/ipv6/conf/{name}/{setting}");
+            if let Err(error) = std::fs::write(&path, value) {
+                host::log!("{path}: {error}"); // a kernel without IPv6
+            }
+        }
+    }
+
+    /// Another interface has this one, or nothing is asked of it any more.
+    fn leave(&mut self, index: u32) {
+        self.end_four(index);
+        self.end_six(index);
+        let given = self.nics.get_mut(&index).map(|nic| std::mem::take(&mut nic.given)).unwrap_or_default();
+        self.take_away(index, given.into_iter().map(|given| (given.address, given.prefix)));
+    }
+
+    fn end_four(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        (nic.client, nic.socket, nic.udp, nic.arp, nic.probing) = (None, None, None, None, None);
+        let leased = nic.configured.take().map(|(address, prefix)| (IpAddr::V4(address), prefix));
+        self.take_away(index, leased.into_iter());
+    }
+
+    fn end_six(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        nic.six_socket = None;
+        let held = nic.six.take().and_then(|six| six.held).map(|held| held.lease.addresses);
+        let leased = held.unwrap_or_default().into_iter();
+        self.take_away(index, leased.map(|(address, _)| (IpAddr::V6(address), SIX_PREFIX)));
+    }
+
+    fn take_away(&mut self, index: u32, addresses: impl Iterator<Item = (IpAddr, u8)>) {
+        let Some(nic) = self.nics.get(&index) else { return };
+        let name = nic.link.name.clone();
+        for (address, prefix) in addresses {
+            host::log!("{address} is not asked for on {name} any more");
+            self.other(format!("take {address} from {name}"), |sequence| {
+                rtnl::remove_address(sequence, index, address, prefix)
+            });
+            host::events::tell(&Event::AddressLost { interface: name.clone(), address: address.to_string() });
+        }
+    }
+
+    /// Addresses: stated ones are given, and DHCP begins.
+    fn address_links(&mut self) {
+        let indices: Vec<u32> = self.nics.keys().copied().collect();
+        let has_lease = self.nics.values().any(|nic| nic.configured.is_some());
+        for index in indices {
+            if !self.nics.get(&index).is_some_and(|nic| nic.role.is_some() && nic.link.up) {
+                continue;
+            }
+            self.give(index);
+            let Some(nic) = self.nics.get_mut(&index) else { continue };
+            let is_named = nic.role.is_some_and(|role| role.entry.is_some());
+            let is_done = self.plans.current.single && has_lease && !is_named && nic.configured.is_none();
+            let wants = nic.methods().dhcp4 && !is_done;
+            if wants && nic.link.carrier && nic.client.is_none() {
+                self.begin(index);
+            } else if !wants && nic.client.is_some() {
+                self.end_four(index);
+            }
+            self.ask_six(index);
+        }
+    }
+
+    /// The stated addresses of a link that it does not have yet; those that are not asked for any more go.
+    fn give(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        let stated = nic.stated(&self.plans.current);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut nic.given).into_iter().partition(|given| stated.contains(given));
+        nic.given = kept;
+        self.take_away(index, gone.into_iter().map(|gone| (gone.address, gone.prefix)));
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        let missing: Vec<network::Address> = nic
+            .stated(&self.plans.current)
+            .iter()
+            .filter(|stated| !nic.given.contains(stated))
+            .copied()
+            .collect();
+        let (name, mac, carrier) = (nic.link.name.clone(), nic.mac(), nic.link.carrier);
+        for stated in missing {
+            let network::Address { address, prefix, peer } = stated;
+            let Some(nic) = self.nics.get_mut(&index) else { return };
+            nic.given.push(stated);
+            let given = Given { address, prefix, peer, seconds: u32::MAX };
+            self.other(format!("give {name} {stated}"), |sequence| {
+                rtnl::add_address(sequence, index, &given)
+            });
+            if let IpAddr::V4(own) = address
+                && carrier
+            {
+                self.claim(index, &name, mac.0, own);
             }
         }
     }
 
     /// Brings kernel, resolver, host name, lease file and state file in line with what is known now.
     fn settle(&mut self) {
-        let wanted = routing::plan(&self.leased());
+        if self.is_counted {
+            self.arrange();
+            self.address_links();
+        }
+        let wanted = routing::plan(&self.uplinks(), &self.plans.current.routes);
         if wanted != self.applied {
             let before = std::mem::replace(&mut self.applied, wanted.clone());
             for rule in before.rules.iter().filter(|rule| !wanted.rules.contains(rule)) {
-                self.ask("remove a rule", |sequence| rtnl::remove_rule(sequence, *rule));
+                self.other("remove a rule".to_string(), |sequence| rtnl::remove_rule(sequence, *rule));
             }
             for route in before.routes.iter().filter(|route| !wanted.routes.contains(route)) {
-                self.ask("remove a route", |sequence| rtnl::remove_route(sequence, route));
+                self.other("remove a route".to_string(), |sequence| rtnl::remove_route(sequence, route));
             }
             for route in wanted.routes.iter().filter(|route| !before.routes.contains(route)) {
                 let what = format!(
                     "add the route to {}/{} of table {}",
                     route.destination, route.prefix, route.table
                 );
-                self.ask(&what, |sequence| rtnl::add_route(sequence, route));
+                self.other(what, |sequence| rtnl::add_route(sequence, route));
             }
             for rule in wanted.rules.iter().filter(|rule| !before.rules.contains(rule)) {
-                self.ask(&format!("add the rule for {}", rule.from), |sequence| {
+                self.other(format!("add the rule for {}", rule.from), |sequence| {
                     rtnl::add_rule(sequence, *rule)
                 });
             }
         }
         self.resolve();
+        self.keep_time();
         self.name();
         self.remember();
         self.publish();
     }
 
-    fn leased(&self) -> Vec<Leased<'_>> {
-        let leased = self.nics.iter().filter_map(|(index, nic)| {
-            let lease = nic.client.as_ref()?.lease()?;
-            nic.configured?;
-            Some(Leased {
-                link: *index,
-                lease,
-                booted_from: self.wishes.boot_mac == Some(nic.mac),
-                bmc: nic.bmc,
-                carrier: nic.link.carrier,
-                order: nic.order.unwrap_or(u64::MAX),
-            })
-        });
-        leased.collect()
+    fn is_preferred(&self, nic: &Nic) -> bool {
+        links::is_preferred(&self.plans.current, &nic.seen())
+    }
+
+    fn uplinks(&self) -> Vec<Uplink> {
+        let of = |nic: &Nic| nic.role.and_then(|_| nic.uplink(&self.plans.current, self.is_preferred(nic)));
+        self.nics.values().filter_map(of).collect()
     }
 
     fn resolve(&mut self) {
-        let mut servers: Vec<IpAddr> = self.wishes.nameservers.clone();
-        let mut search: Vec<String> = Vec::new();
-        for leased in routing::ranked(&self.leased()) {
-            servers.extend(leased.lease.nameservers.iter().map(|server| IpAddr::V4(*server)));
-            search.extend(leased.lease.search.iter().cloned());
+        let uplinks = self.uplinks();
+        let (mut servers, mut search) =
+            (self.plans.current.nameservers.clone(), self.plans.current.search.clone());
+        for uplink in routing::ranked(&uplinks) {
+            let own = self.nics.get(&uplink.link).map(|nic| nic.resolvers(&self.plans.current, now()));
+            let (more, domains) = own.unwrap_or_default();
+            servers.extend(more);
+            search.extend(domains);
         }
-        let mut seen = Vec::new();
-        servers.retain(|server| {
-            !seen.contains(server) && {
-                seen.push(*server);
-                true
-            }
-        });
-        let mut known = BTreeSet::new();
-        search.retain(|domain| known.insert(domain.clone()));
+        let (servers, search) = (unique(servers), unique(search));
         let mut text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
         if !search.is_empty() {
             text += &format!("search {}\n", search.join(" "));
@@ -549,16 +835,38 @@ impl Netd {
         }
     }
 
+    /// Best first. Names are not looked up: an address is asked for where one is said.
+    fn time_servers(&self) -> Vec<IpAddr> {
+        let plan = &self.plans.current;
+        let stated = plan.ntp.iter().chain(plan.links.iter().flat_map(|link| &link.ntp));
+        let mut servers: Vec<IpAddr> = stated.filter_map(|server| server.parse().ok()).collect();
+        for uplink in routing::ranked(&self.uplinks()) {
+            let Some(nic) = self.nics.get(&uplink.link) else { continue };
+            let four = nic.client.as_ref().and_then(Client::lease).map(|lease| &lease.ntp);
+            servers.extend(four.into_iter().flatten().map(|server| IpAddr::V4(*server)));
+            let six = nic.six.as_ref().and_then(|six| six.lease()).map(|lease| &lease.ntp);
+            servers.extend(six.into_iter().flatten().map(|server| IpAddr::V6(*server)));
+        }
+        unique(servers)
+    }
+
     fn name(&mut self) {
-        let leased = self.leased();
-        let leased = routing::ranked(&leased).into_iter().find_map(|leased| leased.lease.hostname.clone());
-        let first = self
-            .nics
-            .values()
-            .next()
-            .map(|nic| format!("lifeboat-{:02x}{:02x}{:02x}", nic.mac[3], nic.mac[4], nic.mac[5]));
-        let name =
-            self.wishes.hostname.clone().or(leased).or(first).unwrap_or_else(|| "lifeboat".to_string());
+        let uplinks = self.uplinks();
+        let leased = routing::ranked(&uplinks).into_iter().find_map(|uplink| {
+            self.nics.get(&uplink.link)?.client.as_ref().and_then(Client::lease)?.hostname.clone()
+        });
+        let first = self.nics.values().find(|nic| nic.wired).map(|nic| {
+            let mac = nic.link.permanent.unwrap_or(nic.mac()).0;
+            format!("lifeboat-{:02x}{:02x}{:02x}", mac[3], mac[4], mac[5])
+        });
+        let name = self
+            .plans
+            .current
+            .hostname
+            .clone()
+            .or(leased)
+            .or(first)
+            .unwrap_or_else(|| "lifeboat".to_string());
         if name != self.hostname {
             if let Err(error) = rustix::system::sethostname(name.as_bytes()) {
                 self.problem(format!("set the host name {name}: {error}"));
@@ -569,9 +877,14 @@ impl Netd {
 
     /// Leases for the next life.
     fn remember(&mut self) {
-        let held = |nic: &Nic| Some((nic.mac_text(), nic.client.as_ref()?.held.clone()?));
-        let leases: BTreeMap<String, Held> = self.nics.values().filter_map(held).collect();
-        if leases != self.leases && !self.nics.is_empty() {
+        let four = |nic: &Nic| Some((nic.key(), nic.client.as_ref()?.held.clone()?));
+        let six = |nic: &Nic| Some((nic.key(), nic.six.as_ref()?.held.clone()?));
+        let leases = Leases {
+            four: self.nics.values().filter_map(four).collect(),
+            six: self.nics.values().filter_map(six).collect(),
+            identifier: self.leases.identifier.clone(),
+        };
+        if leases != self.leases && self.is_counted && !self.nics.is_empty() {
             let written = serde_json::to_vec(&leases)
                 .map_err(std::io::Error::other)
                 .and_then(|bytes| host::statefile::replace(Path::new(LEASES), &bytes, 0o600));
@@ -583,9 +896,10 @@ impl Netd {
     }
 
     fn publish(&mut self) {
+        let ours = self.nics.values().filter(|nic| nic.is_ours());
         let state = state::Netd {
             hostname: self.hostname.clone(),
-            links: self.nics.values().map(|nic| nic.state(&self.wishes)).collect(),
+            links: ours.map(|nic| nic.state(&self.plans.current, self.is_preferred(nic))).collect(),
             nameservers: self
                 .resolver
                 .lines()
@@ -631,12 +945,87 @@ impl Netd {
                     None => Reply::Failed { error: format!("no wired interface {interface}") },
                 }
             }
+            Ok(NetdRequest::Plan) => match serde_json::to_value(&self.plans) {
+                Ok(value) => Reply::Value { value },
+                Err(error) => Reply::Failed { error: error.to_string() },
+            },
+            Ok(NetdRequest::Apply { plan, trial }) => match serde_json::from_value(plan) {
+                Ok(plan) => {
+                    let end = trial.map(|seconds| now() + Duration::from_secs(seconds.into()));
+                    self.plans.apply(plan, end);
+                    self.replan();
+                    Reply::Done
+                }
+                Err(error) => Reply::Failed { error: format!("read the plan: {error}") },
+            },
+            Ok(NetdRequest::Keep) => match self.plans.trial.take() {
+                Some(_) => {
+                    self.replan();
+                    Reply::Done
+                }
+                None => Reply::Failed { error: "nothing is being tried".to_string() },
+            },
+            Ok(NetdRequest::Revert) => match self.revert("asked for") {
+                true => Reply::Done,
+                false => Reply::Failed { error: "nothing is being tried".to_string() },
+            },
             Err(error) => Reply::Failed { error: error.to_string() },
         };
         if let Err(error) = host::ask::reply(&connection, &reply) {
             host::log!("answer a question: {error}");
         }
     }
+}
+
+/// In words that complete "failed to".
+fn words(what: &Asked) -> String {
+    match what {
+        Asked::Links => "list the links".to_string(),
+        Asked::Addresses => "list the addresses".to_string(),
+        Asked::Routers => "list the IPv6 routes".to_string(),
+        Asked::Other(text) => text.clone(),
+        Asked::Step(step) => match step {
+            Step::Module(name) => format!("load the module {name}"),
+            Step::MakeVlan { name, id, .. } => format!("make {name}, VLAN {id}"),
+            Step::MakeBond { name } => format!("make the bond {name}"),
+            Step::Unmake { name, .. } => format!("take {name} away"),
+            Step::MakeBridge { name, .. } => format!("make the bridge {name}"),
+            Step::Options { bond, .. } => format!("set the options of {bond}"),
+            Step::Change { name, change, .. } => match change {
+                Change::Up => format!("bring up {name}"),
+                Change::Down => format!("take down {name}"),
+                Change::Mtu(mtu) => format!("set the MTU of {name} to {mtu}"),
+                Change::Mac(mac) => format!("give {name} the MAC {mac}"),
+                Change::Name(new) => format!("rename {name} to {new}"),
+                Change::Master(_) => format!("make {name} a port"),
+                Change::AltName(new) => format!("call {name} {new} too"),
+            },
+        },
+    }
+}
+
+/// The first of each.
+fn unique<T: PartialEq>(items: Vec<T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for item in items {
+        if !found.contains(&item) {
+            found.push(item);
+        }
+    }
+    found
+}
+
+/// A day in the Gregorian calendar, of seconds since 1970.
+fn calendar(seconds: u64) -> String {
+    // Days from the era's civil date (Howard Hinnant, chrono-compatible low-level date algorithms).
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let of_month = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    format!("{:04}-{month:02}-{of_month:02}", year + era * 400 + u64::from(month <= 2))
 }
 
 /// Since boot, suspended time included.
@@ -651,5 +1040,20 @@ fn random() -> u32 {
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
         Ok(4) => u32::from_ne_bytes(bytes),
         _ => now().subsec_nanos(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for (seconds, want) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (1_795_651_199, "2026-11-25"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(super::calendar(seconds), want);
+        }
     }
 }

@@ -1,11 +1,14 @@
-//! One wired NIC and what netd knows of it.
+//! One interface and what netd knows of it.
 
 use crate::dhcp::machine::Client;
-use crate::params::Wishes;
-use crate::rtnl::Link;
+use crate::dhcp6;
+use crate::links::{Role, Seen};
+use crate::routing::Uplink;
+use crate::rtnl::{Advertised, Link};
 use contract::state;
 use host::Root;
-use std::net::{IpAddr, Ipv4Addr};
+use network::{Ipv6, Mac, Methods, Plan, Route};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -13,66 +16,205 @@ use std::time::Duration;
 const ETHERNET: u16 = 1;
 /// Drivers of the NICs that a BMC shows over USB.
 const BMC_DRIVERS: &[&str] = &["cdc_ether", "cdc_eem", "cdc_ncm", "cdc_subset", "rndis_host"];
+/// How long routers are waited for, before DHCPv6 is asked instead (`either6`).
+const EITHER: Duration = Duration::from_secs(8);
 /// Set by tests: interfaces without a device (veth) are wired NICs too.
 const VIRTUAL: &str = "LIFEBOAT_NETD_VIRTUAL";
 
 pub struct Nic {
     pub link: Link,
-    pub mac: [u8; 6],
+    /// Names that systemd would give.
+    pub names: Vec<String>,
     pub driver: String,
+    /// An Ethernet card, not what stands on one.
+    pub wired: bool,
     pub bmc: bool,
-    /// The parameters ask for DHCP here.
-    pub wanted: bool,
-    /// It was brought up once; whoever takes it down after that means it.
-    pub raised: bool,
-    /// When bringing it up is tried again, after the driver refused.
-    pub retry: Option<Duration>,
+    /// What it is configured by; `None` for what is not ours and for ports.
+    pub role: Option<Role>,
     pub client: Option<Client>,
     /// Hears and sends DHCP.
     pub socket: Option<OwnedFd>,
     /// Sends renewals.
     pub udp: Option<OwnedFd>,
-    /// Open while an offered address is probed.
+    /// DHCPv6 and its socket.
+    pub six: Option<dhcp6::machine::Client>,
+    pub six_socket: Option<OwnedFd>,
+    /// Since when it has a link that IPv6 can be asked by.
+    pub six_since: Option<Duration>,
+    /// Open while an address is probed.
     pub arp: Option<OwnedFd>,
+    /// A stated address that is being probed, and until when.
+    pub probing: Option<(Ipv4Addr, Duration)>,
     /// What of the lease is in the kernel.
     pub configured: Option<(Ipv4Addr, u8)>,
-    /// Which link was the first to get a lease, the second ...
+    /// Stated addresses that the kernel was given.
+    pub given: Vec<network::Address>,
+    /// Which link was the first to get an address, the second ...
     pub order: Option<u64>,
-    /// IPv6, as the kernel made them.
+    /// All that the kernel has and others can use.
     pub addresses: Vec<(IpAddr, u8)>,
+    pub advertised: Advertised,
+    /// Whom the kernel has IPv6 default routes by.
+    pub routers: Vec<Ipv6Addr>,
+    /// Name servers and domains by routers, and when they end.
+    pub servers: Vec<(Ipv6Addr, Duration)>,
+    pub search: Vec<(String, Duration)>,
+    /// What the kernel was told of routers' words.
+    pub heeds_routers: Option<bool>,
 }
 
 impl Nic {
-    /// `None` for anything but a wired NIC.
-    pub fn new(link: Link, root: &Root, wishes: &Wishes) -> Option<Nic> {
-        let mac = link.mac.filter(|mac| link.kind == ETHERNET && *mac != [0; 6])?;
+    /// `None` for what is not Ethernet, and for wireless cards.
+    pub fn new(link: Link, root: &Root) -> Option<Nic> {
+        link.mac.filter(|mac| link.hardware == ETHERNET && mac.0 != [0; 6])?;
         let facts = host::nic::read(root, &link.name);
-        if facts.wireless || !(facts.physical || std::env::var_os(VIRTUAL).is_some()) {
+        if facts.wireless {
             return None;
         }
         Some(Nic {
-            mac,
+            wired: link.kind.is_empty() && facts.physical
+                || link.kind == "veth" && std::env::var_os(VIRTUAL).is_some(),
+            names: facts.names,
             bmc: BMC_DRIVERS.contains(&facts.driver.as_str()),
             driver: facts.driver,
-            wanted: wishes.wants(&link.name),
             link,
-            raised: false,
-            retry: None,
+            role: None,
             client: None,
             socket: None,
             udp: None,
+            six: None,
+            six_socket: None,
+            six_since: None,
             arp: None,
+            probing: None,
             configured: None,
+            given: Vec::new(),
             order: None,
             addresses: Vec::new(),
+            advertised: Advertised::default(),
+            routers: Vec::new(),
+            servers: Vec::new(),
+            search: Vec::new(),
+            heeds_routers: None,
         })
     }
 
-    pub fn mac_text(&self) -> String {
-        self.mac.map(|byte| format!("{byte:02x}")).join(":")
+    pub fn seen(&self) -> Seen<'_> {
+        Seen { link: &self.link, names: &self.names, driver: &self.driver, wired: self.wired }
     }
 
-    pub fn state(&self, wishes: &Wishes) -> state::Link {
+    pub fn mac(&self) -> Mac {
+        self.link.mac.unwrap_or(Mac([0; 6])) // `new` takes none without
+    }
+
+    /// By what its lease is written down: a VLAN has the MAC of its NIC.
+    pub fn key(&self) -> String {
+        if self.wired { self.mac().to_string() } else { self.link.name.clone() }
+    }
+
+    pub fn methods(&self) -> Methods {
+        self.role.map_or(Methods::OFF, |role| role.methods)
+    }
+
+    fn entry<'a>(&self, plan: &'a Plan) -> Option<&'a network::Link> {
+        plan.links.get(self.role?.entry?)
+    }
+
+    /// The stated addresses.
+    pub fn stated<'a>(&self, plan: &'a Plan) -> &'a [network::Address] {
+        self.entry(plan).map_or(&[], |link| &link.addresses)
+    }
+
+    /// Shown and named to people: a card, or what a plan made.
+    pub fn is_ours(&self) -> bool {
+        self.wired || self.role.is_some()
+    }
+
+    /// Whether DHCPv6 is to be asked, and for addresses too: as the plan says, or as routers do.
+    pub fn wants_six(&self, now: Duration) -> Option<bool> {
+        let since = self.six_since?;
+        let Advertised { managed, other, .. } = self.advertised;
+        let has_address = self.addresses.iter().any(|(address, _)| address.is_ipv6());
+        match self.methods().ipv6 {
+            Ipv6::Off | Ipv6::LinkLocal => None,
+            Ipv6::Dhcp => Some(true),
+            Ipv6::Either if !has_address && now >= since + EITHER => Some(true),
+            // What was begun goes on.
+            Ipv6::Either if self.six.as_ref().is_some_and(|six| six.wants_addresses()) => Some(true),
+            Ipv6::Auto | Ipv6::Either => (managed || other).then_some(managed),
+        }
+    }
+
+    /// When [`Nic::wants_six`] may change without a word from anybody.
+    pub fn six_due(&self) -> Option<Duration> {
+        let is_waiting = self.methods().ipv6 == Ipv6::Either && self.six.is_none();
+        self.six_since.filter(|_| is_waiting).map(|since| since + EITHER)
+    }
+
+    /// What routing has to know; `None` without an address.
+    pub fn uplink(&self, plan: &Plan, preferred: bool) -> Option<Uplink> {
+        let lease = self.client.as_ref().and_then(Client::lease).filter(|_| self.configured.is_some());
+        let entry = self.entry(plan);
+        let mut addresses: Vec<(IpAddr, u8)> = Vec::new();
+        addresses.extend(lease.map(|lease| (IpAddr::V4(lease.address), lease.prefix)));
+        let given = self.given.iter().map(|given| (given.address, given.prefix));
+        let by_router = self.addresses.iter().copied().filter(|(address, _)| address.is_ipv6());
+        for one in given.chain(by_router) {
+            if !addresses.iter().any(|(known, _)| *known == one.0) {
+                addresses.push(one);
+            }
+        }
+        if addresses.is_empty() {
+            return None;
+        }
+        let mut routes: Vec<Route> = entry.map(|link| link.routes.clone()).unwrap_or_default();
+        if let Some(lease) = lease {
+            let classless = lease.routes.iter().filter(|(_, prefix, _)| *prefix > 0);
+            routes.extend(classless.map(|(destination, prefix, gateway)| Route {
+                destination: IpAddr::V4(*destination),
+                prefix: *prefix,
+                gateway: (!gateway.is_unspecified()).then_some(IpAddr::V4(*gateway)),
+                metric: None,
+                source: Some(IpAddr::V4(lease.address)),
+            }));
+            let gateway = lease.gateway.map(|gateway| Route::default_by(IpAddr::V4(gateway)));
+            routes.extend(gateway.map(|route| Route { source: Some(IpAddr::V4(lease.address)), ..route }));
+        }
+        Some(Uplink {
+            link: self.link.index,
+            addresses,
+            routes,
+            routers: self.routers.iter().map(|router| IpAddr::V6(*router)).collect(),
+            preferred,
+            stated: entry.is_some_and(|link| !link.addresses.is_empty()),
+            bmc: self.bmc,
+            carrier: self.link.carrier,
+            order: self.order.unwrap_or(u64::MAX),
+        })
+    }
+
+    /// Name servers and domains of this link, best first.
+    pub fn resolvers(&self, plan: &Plan, now: Duration) -> (Vec<IpAddr>, Vec<String>) {
+        let (mut servers, mut search) = (Vec::new(), Vec::new());
+        if let Some(entry) = self.entry(plan) {
+            servers.extend(&entry.nameservers);
+            search.extend(entry.search.iter().cloned());
+        }
+        if !plan.own_nameservers_only {
+            let lease = self.client.as_ref().and_then(Client::lease).filter(|_| self.configured.is_some());
+            if let Some(lease) = lease {
+                servers.extend(lease.nameservers.iter().map(|server| IpAddr::V4(*server)));
+                search.extend(lease.search.iter().cloned());
+            }
+            servers.extend(
+                self.servers.iter().filter(|(_, end)| *end > now).map(|(server, _)| IpAddr::V6(*server)),
+            );
+        }
+        search.extend(self.search.iter().filter(|(_, end)| *end > now).map(|(domain, _)| domain.clone()));
+        (servers, search)
+    }
+
+    pub fn state(&self, plan: &Plan, preferred: bool) -> state::Link {
         let lease = self.client.as_ref().and_then(Client::lease).filter(|_| self.configured.is_some());
         let leased = lease.map(|lease| state::Address {
             address: lease.address.to_string(),
@@ -81,24 +223,46 @@ impl Nic {
             lease: (lease.seconds != u32::MAX).then_some(lease.seconds),
             server: Some(lease.server.to_string()),
         });
-        let others = self.addresses.iter().map(|(address, prefix)| state::Address {
-            address: address.to_string(),
-            prefix: *prefix,
-            ..Default::default()
-        });
+        let routes = self.entry(plan).map_or(&[][..], |link| &link.routes);
+        let gateway = |own: IpAddr| {
+            let of_family =
+                |route: &&Route| route.prefix == 0 && route.destination.is_ipv4() == own.is_ipv4();
+            let stated = routes.iter().find(of_family).and_then(|route| route.gateway);
+            let router = || self.routers.first().map(|router| IpAddr::V6(*router)).filter(|_| own.is_ipv6());
+            stated.or_else(router).map(|gateway| gateway.to_string())
+        };
+        let is_leased = |address: IpAddr| lease.is_some_and(|lease| IpAddr::V4(lease.address) == address);
+        let others = self.addresses.iter().filter(|(address, _)| !is_leased(*address));
+        let others: Vec<state::Address> = others
+            .map(|(address, prefix)| state::Address {
+                address: address.to_string(),
+                prefix: *prefix,
+                gateway: gateway(*address),
+                ..Default::default()
+            })
+            .collect();
+        let is_on = self.role.is_some() && (self.methods() != Methods::OFF || !self.stated(plan).is_empty());
         state::Link {
             name: self.link.name.clone(),
-            mac: self.mac_text(),
+            names: self.names.clone(),
+            kind: self.link.kind.clone(),
+            mac: self.mac().to_string(),
             driver: self.driver.clone(),
             carrier: self.link.carrier,
-            booted_from: wishes.boot_mac == Some(self.mac),
-            state: match (&self.client, self.wanted && !self.link.enslaved, self.link.carrier) {
+            booted_from: preferred,
+            state: match (&self.client, is_on, self.link.carrier) {
+                _ if self.link.master.is_some() => "port",
                 (_, false, _) => "off",
                 (_, _, false) => "no carrier",
-                (Some(client), ..) => client.state(),
-                (None, ..) => "asking",
+                (Some(client), ..) if client.lease().is_some() || others.is_empty() => client.state(),
+                (..) if !others.is_empty() => "configured",
+                (None, ..) if self.six.is_some() => {
+                    self.six.as_ref().map_or("asking", dhcp6::machine::Client::state)
+                }
+                (..) => "asking",
             }
             .to_string(),
+            asked: self.entry(plan).map(|link| link.from.clone()).unwrap_or_default(),
             addresses: leased.into_iter().chain(others).collect(),
         }
     }

@@ -1,11 +1,17 @@
 //! Route netlink messages (rtnetlink(7), linux/rtnetlink.h, linux/if_link.h): pure bytes. Only what
 //! netd asks and hears.
 
+use network::Mac;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub const GROUP_LINK: u32 = 1;
 pub const GROUP_IPV4_ADDRESS: u32 = 0x10;
 pub const GROUP_IPV6_ADDRESS: u32 = 0x100;
+pub const GROUP_IPV6_ROUTE: u32 = 0x400;
+/// RTNLGRP_IPV6_IFINFO
+pub const GROUP_IPV6_FLAGS: u32 = 0x800;
+/// RTNLGRP_ND_USEROPT
+pub const GROUP_ROUTER_OPTION: u32 = 1 << 19;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -17,37 +23,59 @@ const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
 const RTM_NEWRULE: u16 = 32;
 const RTM_DELRULE: u16 = 33;
+const RTM_NEWNDUSEROPT: u16 = 68;
+const RTM_NEWLINKPROP: u16 = 108;
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
 const REPLACE: u16 = 0x100;
 const EXCLUSIVE: u16 = 0x200;
 const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;
+const NESTED: u16 = 0x8000;
 const IFF_UP: u32 = 1;
 const IFF_LOWER_UP: u32 = 0x10000;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-const TENTATIVE_OR_FAILED: u32 = 0x40 | 0x08;
+const IFA_F_TENTATIVE: u32 = 0x40;
+const IFA_F_DADFAILED: u32 = 0x08;
+const RT_TABLE_MAIN: u32 = 254;
 const RT_TABLE_COMPAT: u8 = 252;
-const RTPROT_DHCP: u8 = 16;
+const RTPROT_STATIC: u8 = 4;
+const RTPROT_RA: u8 = 9;
 const SCOPE_LINK: u8 = 253;
 const RTNH_F_ONLINK: u32 = 4;
+/// IF_RA_MANAGED, IF_RA_OTHERCONF, IF_RA_RCVD (include/net/if_inet6.h).
+const RA_MANAGED: u32 = 0x40;
+const RA_OTHER: u32 = 0x80;
+const RA_RECEIVED: u32 = 0x20;
 
 /// A network interface as the kernel tells of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     pub index: u32,
     pub name: String,
+    /// Other names by which the kernel knows it.
+    pub names: Vec<String>,
     /// ARPHRD_*; 1 is Ethernet.
-    pub kind: u16,
-    pub mac: Option<[u8; 6]>,
+    pub hardware: u16,
+    /// `vlan`, `bond`, `bridge`...; empty for a NIC.
+    pub kind: String,
+    pub mac: Option<Mac>,
+    /// Where the hardware has one of its own.
+    pub permanent: Option<Mac>,
+    /// Bytes.
+    pub mtu: u32,
     pub up: bool,
     pub carrier: bool,
     /// It belongs to another interface (a bond, a bridge, the virtual NIC above a cloud's fast path)
     /// that has the address.
-    pub enslaved: bool,
+    pub master: Option<u32>,
+    /// What a VLAN stands on.
+    pub below: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +85,28 @@ pub struct Address {
     pub prefix: u8,
     /// Usable by others: global, and past duplicate detection.
     pub global: bool,
+    /// The same for the link alone (RFC 4291 section 2.5.6).
+    pub local: bool,
+    /// Another machine of the link has it (RFC 4862 section 5.4).
+    pub duplicate: bool,
+}
+
+/// What routers say of a link (RFC 4861 section 4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Advertised {
+    /// One was heard.
+    pub heard: bool,
+    /// Addresses come by DHCPv6.
+    pub managed: bool,
+    /// Other things come by DHCPv6.
+    pub other: bool,
+}
+
+/// An option of a router advertisement (RFC 8106), with its lifetime in seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouterOption {
+    Servers(Vec<Ipv6Addr>, u32),
+    Search(Vec<String>, u32),
 }
 
 /// What the kernel said.
@@ -66,6 +116,11 @@ pub enum Said {
     LinkGone(u32),
     Address(Address),
     AddressGone(Address),
+    Advertised(u32, Advertised),
+    RouterOption(u32, RouterOption),
+    /// The kernel's own default route, by a router's word.
+    Router(u32, Ipv6Addr),
+    RouterGone(u32, Ipv6Addr),
     /// The answer to a request: its sequence number and errno, 0 for done.
     Answer {
         sequence: u32,
@@ -87,6 +142,15 @@ impl Message {
         Message(bytes)
     }
 
+    /// About a link by its index, 0 for one that is to be made: `struct ifinfomsg`.
+    fn link(kind: u16, flags: u16, sequence: u32, index: u32, set: u32, mask: u32) -> Message {
+        let mut body = vec![0; 4];
+        for number in [index, set, mask] {
+            body.extend_from_slice(&number.to_ne_bytes());
+        }
+        Message::new(kind, ACK | flags, sequence, &body)
+    }
+
     fn attribute(mut self, kind: u16, value: &[u8]) -> Message {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
         self.0.extend_from_slice(&(value.len() as u16 + 4).to_ne_bytes());
@@ -97,6 +161,25 @@ impl Message {
 
     fn number(self, kind: u16, value: u32) -> Message {
         self.attribute(kind, &value.to_ne_bytes())
+    }
+
+    fn text(self, kind: u16, value: &str) -> Message {
+        let mut bytes = value.as_bytes().to_vec();
+        bytes.push(0);
+        self.attribute(kind, &bytes)
+    }
+
+    /// Attributes within one.
+    fn nest(mut self, kind: u16, fill: impl FnOnce(Message) -> Message) -> Message {
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        let start = self.0.len();
+        self.0.extend_from_slice(&[0, 0]);
+        self.0.extend_from_slice(&(kind | NESTED).to_ne_bytes());
+        let mut filled = fill(self);
+        filled.0.resize(filled.0.len().next_multiple_of(4), 0);
+        let length = (filled.0.len() - start) as u16;
+        filled.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        filled
     }
 
     fn finish(mut self) -> Vec<u8> {
@@ -115,80 +198,169 @@ pub fn dump_addresses(sequence: u32) -> Vec<u8> {
     Message::new(RTM_GETADDR, DUMP, sequence, &[0; 8]).finish()
 }
 
-/// `struct ifinfomsg` with IFF_UP set, and an MTU where one is wanted.
-pub fn link_up(sequence: u32, link: u32, mtu: Option<u16>) -> Vec<u8> {
-    let mut body = vec![0; 4];
-    body.extend_from_slice(&link.to_ne_bytes());
-    body.extend_from_slice(&IFF_UP.to_ne_bytes());
-    body.extend_from_slice(&IFF_UP.to_ne_bytes());
-    let message = Message::new(RTM_NEWLINK, ACK, sequence, &body);
-    match mtu {
-        Some(mtu) => message.number(4, mtu.into()), // IFLA_MTU
-        None => message,
+pub fn dump_ipv6_routes(sequence: u32) -> Vec<u8> {
+    let mut body = [0; 12];
+    body[0] = AF_INET6;
+    Message::new(RTM_GETROUTE, DUMP, sequence, &body).finish()
+}
+
+/// What of a link is to change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    Up,
+    Down,
+    Mtu(u32),
+    Mac(Mac),
+    Name(String),
+    /// The link that has this one as a port.
+    Master(u32),
+    /// One more name.
+    AltName(String),
+}
+
+pub fn change_link(sequence: u32, link: u32, change: &Change) -> Vec<u8> {
+    let plain = |set, mask| Message::link(RTM_NEWLINK, 0, sequence, link, set, mask);
+    match change {
+        Change::Up => plain(IFF_UP, IFF_UP),
+        Change::Down => plain(0, IFF_UP),
+        Change::Mtu(mtu) => plain(0, 0).number(4, *mtu), // IFLA_MTU
+        Change::Mac(mac) => plain(0, 0).attribute(1, &mac.0), // IFLA_ADDRESS
+        Change::Name(name) => plain(0, 0).text(3, name), // IFLA_IFNAME
+        Change::Master(master) => plain(0, 0).number(10, *master), // IFLA_MASTER
+        Change::AltName(name) => {
+            // IFLA_PROP_LIST, IFLA_ALT_IFNAME
+            let message = Message::link(RTM_NEWLINKPROP, CREATE | EXCLUSIVE | APPEND, sequence, link, 0, 0);
+            message.nest(52, |list| list.text(53, name))
+        }
     }
     .finish()
 }
 
-fn ifaddrmsg(link: u32, prefix: u8) -> Vec<u8> {
-    let mut body = vec![AF_INET, prefix, 0, 0];
+/// Makes a link of a kind, `data` being its own attributes (IFLA_INFO_DATA).
+fn make_link(
+    sequence: u32,
+    name: &str,
+    below: Option<u32>,
+    kind: &str,
+    data: impl FnOnce(Message) -> Message,
+) -> Vec<u8> {
+    let message = Message::link(RTM_NEWLINK, CREATE | EXCLUSIVE, sequence, 0, 0, 0).text(3, name); // IFLA_IFNAME
+    let message = match below {
+        Some(below) => message.number(5, below), // IFLA_LINK
+        None => message,
+    };
+    // IFLA_LINKINFO: IFLA_INFO_KIND, IFLA_INFO_DATA
+    message.nest(18, |info| info.attribute(1, kind.as_bytes()).nest(2, data)).finish()
+}
+
+pub fn make_vlan(sequence: u32, name: &str, below: u32, id: u16) -> Vec<u8> {
+    make_link(sequence, name, Some(below), "vlan", |data| data.attribute(1, &id.to_ne_bytes())) // IFLA_VLAN_ID
+}
+
+pub fn make_bond(sequence: u32, name: &str) -> Vec<u8> {
+    make_link(sequence, name, None, "bond", |data| data)
+}
+
+pub fn make_bridge(sequence: u32, name: &str, stp: bool) -> Vec<u8> {
+    // IFLA_BR_STP_STATE, and IFLA_BR_FORWARD_DELAY: none where nothing is listened for.
+    make_link(sequence, name, None, "bridge", |data| match stp {
+        true => data.number(5, 1),
+        false => data.number(5, 0).number(1, 0),
+    })
+}
+
+pub fn unmake_link(sequence: u32, link: u32) -> Vec<u8> {
+    Message::link(RTM_DELLINK, 0, sequence, link, 0, 0).finish()
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+/// An address that is to be given to a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given {
+    pub address: IpAddr,
+    pub prefix: u8,
+    pub peer: Option<IpAddr>,
+    /// `u32::MAX` for ever.
+    pub seconds: u32,
+}
+
+fn ifaddrmsg(link: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
+    let mut body = vec![family(address), prefix, 0, 0];
     body.extend_from_slice(&link.to_ne_bytes());
     body
 }
 
-/// Adds an address or renews its lifetime. `seconds` is `u32::MAX` for ever.
-pub fn add_address(sequence: u32, link: u32, address: Ipv4Addr, prefix: u8, seconds: u32) -> Vec<u8> {
-    let broadcast = u32::from(address) | u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+/// Adds an address or renews its lifetime.
+pub fn add_address(sequence: u32, link: u32, given: &Given) -> Vec<u8> {
+    let Given { address, prefix, peer, seconds } = *given;
     let mut times = seconds.to_ne_bytes().to_vec(); // struct ifa_cacheinfo: preferred, valid, 0, 0
     times.extend_from_slice(&seconds.to_ne_bytes());
     times.extend_from_slice(&[0; 8]);
-    let message = Message::new(RTM_NEWADDR, ACK | CREATE | REPLACE, sequence, &ifaddrmsg(link, prefix))
-        .attribute(1, &address.octets()) // IFA_ADDRESS
-        .attribute(2, &address.octets()) // IFA_LOCAL
-        .attribute(6, &times); // IFA_CACHEINFO
-    match prefix {
-        31 | 32 => message,
-        _ => message.attribute(4, &broadcast.to_be_bytes()), // IFA_BROADCAST
+    let message =
+        Message::new(RTM_NEWADDR, ACK | CREATE | REPLACE, sequence, &ifaddrmsg(link, address, prefix))
+            .attribute(1, &octets(peer.unwrap_or(address))) // IFA_ADDRESS
+            .attribute(2, &octets(address)) // IFA_LOCAL
+            .attribute(6, &times); // IFA_CACHEINFO
+    match address {
+        IpAddr::V4(own) if prefix < 31 && peer.is_none() => {
+            let broadcast = u32::from(own) | u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+            message.attribute(4, &broadcast.to_be_bytes()) // IFA_BROADCAST
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => message,
     }
     .finish()
 }
 
-pub fn remove_address(sequence: u32, link: u32, address: Ipv4Addr, prefix: u8) -> Vec<u8> {
-    Message::new(RTM_DELADDR, ACK, sequence, &ifaddrmsg(link, prefix))
-        .attribute(2, &address.octets())
+pub fn remove_address(sequence: u32, link: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
+    Message::new(RTM_DELADDR, ACK, sequence, &ifaddrmsg(link, address, prefix))
+        .attribute(2, &octets(address))
         .finish()
 }
 
-/// One IPv4 route.
+/// One route.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
     pub table: u32,
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     pub prefix: u8,
     /// `None`: on the link itself.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// The gateway is in no subnet of ours.
     pub on_link: bool,
     pub link: u32,
-    pub source: Ipv4Addr,
+    /// The address that packets are sent from, where that is said.
+    pub source: Option<IpAddr>,
     pub metric: u32,
 }
 
 fn route(kind: u16, flags: u16, sequence: u32, route: &Route) -> Vec<u8> {
-    let scope = if route.gateway.is_none() { SCOPE_LINK } else { 0 };
+    let scope = if route.gateway.is_none() && route.destination.is_ipv4() { SCOPE_LINK } else { 0 };
     let table = u8::try_from(route.table).unwrap_or(RT_TABLE_COMPAT);
     // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type (unicast), flags
-    let mut body = vec![AF_INET, route.prefix, 0, 0, table, RTPROT_DHCP, scope, 1];
+    let mut body = vec![family(route.destination), route.prefix, 0, 0, table, RTPROT_STATIC, scope, 1];
     body.extend_from_slice(&if route.on_link { RTNH_F_ONLINK } else { 0 }.to_ne_bytes());
     let mut message = Message::new(kind, ACK | flags, sequence, &body)
         .number(15, route.table) // RTA_TABLE
         .number(4, route.link) // RTA_OIF
-        .number(6, route.metric) // RTA_PRIORITY
-        .attribute(7, &route.source.octets()); // RTA_PREFSRC
+        .number(6, route.metric); // RTA_PRIORITY
+    if let Some(source) = route.source {
+        message = message.attribute(7, &octets(source)); // RTA_PREFSRC
+    }
     if route.prefix > 0 {
-        message = message.attribute(1, &route.destination.octets()); // RTA_DST
+        message = message.attribute(1, &octets(route.destination)); // RTA_DST
     }
     if let Some(gateway) = route.gateway {
-        message = message.attribute(5, &gateway.octets()); // RTA_GATEWAY
+        message = message.attribute(5, &octets(gateway)); // RTA_GATEWAY
     }
     message.finish()
 }
@@ -204,7 +376,7 @@ pub fn remove_route(sequence: u32, gone: &Route) -> Vec<u8> {
 /// `from ADDRESS lookup TABLE`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
-    pub from: Ipv4Addr,
+    pub from: IpAddr,
     pub table: u32,
     pub priority: u32,
 }
@@ -212,9 +384,10 @@ pub struct Rule {
 fn rule(kind: u16, flags: u16, sequence: u32, rule: Rule) -> Vec<u8> {
     // struct fib_rule_hdr: family, dst_len, src_len, tos, table, 0, 0, action (FR_ACT_TO_TBL), flags
     let table = u8::try_from(rule.table).unwrap_or(RT_TABLE_COMPAT);
-    let body = [AF_INET, 0, 32, 0, table, 0, 0, 1, 0, 0, 0, 0];
+    let from = octets(rule.from);
+    let body = [family(rule.from), 0, from.len() as u8 * 8, 0, table, 0, 0, 1, 0, 0, 0, 0];
     Message::new(kind, ACK | flags, sequence, &body)
-        .attribute(2, &rule.from.octets()) // FRA_SRC
+        .attribute(2, &from) // FRA_SRC
         .number(6, rule.priority) // FRA_PRIORITY
         .number(15, rule.table) // FRA_TABLE
         .finish()
@@ -239,10 +412,19 @@ pub fn read(mut bytes: &[u8]) -> Vec<Said> {
         }
         let (kind, sequence, body) = (u16_at(bytes, 4), u32_at(bytes, 8), &bytes[16..length]);
         match kind {
-            RTM_NEWLINK => said.extend(link(body).map(Said::Link)),
-            RTM_DELLINK if body.len() >= 16 => said.push(Said::LinkGone(u32_at(body, 4))),
+            RTM_NEWLINK => {
+                said.extend(link(body).map(Said::Link));
+                said.extend(advertised(body).map(|(link, says)| Said::Advertised(link, says)));
+            }
+            // The same for AF_INET6 and AF_BRIDGE says that the link left that family.
+            RTM_DELLINK if body.len() >= 16 && body[0] == 0 => said.push(Said::LinkGone(u32_at(body, 4))),
             RTM_NEWADDR => said.extend(address(body).map(Said::Address)),
             RTM_DELADDR => said.extend(address(body).map(Said::AddressGone)),
+            RTM_NEWROUTE => said.extend(router(body).map(|(link, router)| Said::Router(link, router))),
+            RTM_DELROUTE => said.extend(router(body).map(|(link, router)| Said::RouterGone(link, router))),
+            RTM_NEWNDUSEROPT => {
+                said.extend(router_option(body).map(|(link, option)| Said::RouterOption(link, option)));
+            }
             NLMSG_ERROR if body.len() >= 4 => {
                 said.push(Said::Answer { sequence, errno: -(u32_at(body, 0).cast_signed()) });
             }
@@ -263,47 +445,156 @@ fn u16_at(bytes: &[u8], offset: usize) -> u16 {
     u16::from_ne_bytes([bytes[offset], bytes[offset + 1]])
 }
 
-fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
-    let mut found = Vec::new();
-    while bytes.len() >= 4 {
-        let (length, kind) = (usize::from(u16_at(bytes, 0)), u16_at(bytes, 2) & 0x3fff);
-        if length < 4 || length > bytes.len() {
-            break;
+struct Attributes<'a>(Vec<(u16, &'a [u8])>);
+
+impl<'a> Attributes<'a> {
+    fn new(mut bytes: &'a [u8]) -> Attributes<'a> {
+        let mut found = Vec::new();
+        while bytes.len() >= 4 {
+            let (length, kind) = (usize::from(u16_at(bytes, 0)), u16_at(bytes, 2) & 0x3fff);
+            if length < 4 || length > bytes.len() {
+                break;
+            }
+            found.push((kind, &bytes[4..length]));
+            bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
         }
-        found.push((kind, &bytes[4..length]));
-        bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
+        Attributes(found)
     }
-    found
+
+    fn get(&self, wanted: u16) -> Option<&'a [u8]> {
+        self.0.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| *value)
+    }
+
+    fn number(&self, wanted: u16) -> Option<u32> {
+        self.get(wanted).filter(|value| value.len() == 4).map(|value| u32_at(value, 0))
+    }
+
+    fn nested(&self, wanted: u16) -> Option<Attributes<'a>> {
+        self.get(wanted).map(Attributes::new)
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_string()
 }
 
 fn link(body: &[u8]) -> Option<Link> {
-    let attributes = attributes(body.get(16..)?);
-    let get = |wanted| attributes.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| *value);
+    // AF_UNSPEC; a message of AF_INET6 or AF_BRIDGE tells a part.
+    if *body.first()? != 0 {
+        return None;
+    }
+    let attributes = Attributes::new(body.get(16..)?);
+    let mac = |kind| attributes.get(kind).and_then(|mac| Some(Mac(mac.try_into().ok()?)));
+    let names = attributes.nested(52).map(|list| list.0); // IFLA_PROP_LIST
+    let names = names.into_iter().flatten().filter(|(kind, _)| *kind == 53).map(|(_, name)| text(name)); // IFLA_ALT_IFNAME
     let flags = u32_at(body, 8);
+    let kind = attributes.nested(18).and_then(|info| info.get(1)); // IFLA_LINKINFO, IFLA_INFO_KIND
     Some(Link {
         index: u32_at(body, 4),
-        kind: u16_at(body, 2),
-        name: String::from_utf8_lossy(get(3)?).trim_end_matches('\0').to_string(), // IFLA_IFNAME
-        mac: get(1).and_then(|mac| mac.try_into().ok()),                           // IFLA_ADDRESS
+        name: text(attributes.get(3)?), // IFLA_IFNAME
+        names: names.collect(),
+        hardware: u16_at(body, 2),
+        kind: kind.map(text).unwrap_or_default(),
+        mac: mac(1),        // IFLA_ADDRESS
+        permanent: mac(54), // IFLA_PERM_ADDRESS
+        mtu: attributes.number(4).unwrap_or(0),
         up: flags & IFF_UP != 0,
         carrier: flags & IFF_LOWER_UP != 0,
-        enslaved: get(10).is_some_and(|master| master != [0; 4]), // IFLA_MASTER
+        master: attributes.number(10).filter(|master| *master != 0), // IFLA_MASTER
+        below: attributes.number(5).filter(|below| *below != 0),     // IFLA_LINK
     })
 }
 
-fn address(body: &[u8]) -> Option<Address> {
-    let attributes = attributes(body.get(8..)?);
-    let get = |wanted| attributes.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| *value);
-    // IFA_LOCAL, or for IPv6 IFA_ADDRESS alone.
-    let bytes = get(2).or_else(|| get(1))?;
-    let address = match body[0] {
-        AF_INET => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
-        AF_INET6 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
+/// IFLA_AF_SPEC of a link's message, or IFLA_PROTINFO of IPv6's own.
+fn advertised(body: &[u8]) -> Option<(u32, Advertised)> {
+    let attributes = Attributes::new(body.get(16..)?);
+    let six = match body[0] {
+        0 => attributes.nested(26)?.nested(AF_INET6.into())?,
+        AF_INET6 => attributes.nested(12)?,
         _ => return None,
     };
-    let flags = get(8).filter(|v| v.len() == 4).map_or(body[2].into(), |v| u32_at(v, 0)); // IFA_FLAGS
-    let global = body[3] == 0 && flags & TENTATIVE_OR_FAILED == 0;
-    Some(Address { link: u32_at(body, 4), address, prefix: body[1], global })
+    let flags = six.number(1)?; // IFLA_INET6_FLAGS
+    let is = |bit| flags & bit != 0;
+    let says = Advertised { heard: is(RA_RECEIVED), managed: is(RA_MANAGED), other: is(RA_OTHER) };
+    Some((u32_at(body, 4), says))
+}
+
+fn address(body: &[u8]) -> Option<Address> {
+    let attributes = Attributes::new(body.get(8..)?);
+    // IFA_LOCAL, or for IPv6 IFA_ADDRESS alone.
+    let bytes = attributes.get(2).or_else(|| attributes.get(1))?;
+    let address = ip(body[0], bytes)?;
+    let flags = attributes.number(8).unwrap_or(body[2].into()); // IFA_FLAGS
+    let is_usable = flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0;
+    Some(Address {
+        link: u32_at(body, 4),
+        address,
+        prefix: body[1],
+        global: body[3] == 0 && is_usable,
+        local: body[3] == SCOPE_LINK && is_usable,
+        duplicate: flags & IFA_F_DADFAILED != 0,
+    })
+}
+
+fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+    match family {
+        AF_INET => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?))),
+        AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?))),
+        _ => None,
+    }
+}
+
+/// A default route of the main table that the kernel made by a router's word.
+fn router(body: &[u8]) -> Option<(u32, Ipv6Addr)> {
+    let attributes = Attributes::new(body.get(12..)?);
+    let is_default = body[0] == AF_INET6 && body[1] == 0 && body[5] == RTPROT_RA;
+    let table = attributes.number(15).unwrap_or(body[4].into());
+    match ip(AF_INET6, attributes.get(5)?)? {
+        IpAddr::V6(gateway) if is_default && table == RT_TABLE_MAIN => Some((attributes.number(4)?, gateway)),
+        _ => None,
+    }
+}
+
+/// `struct nduseroptmsg` and the option behind it, in units of eight bytes.
+fn router_option(body: &[u8]) -> Option<(u32, RouterOption)> {
+    let option = body.get(16..)?;
+    let length = usize::from(*option.get(1)?) * 8;
+    let option = option.get(..length).filter(|option| option.len() >= 8)?;
+    let (link, lifetime) = (u32_at(body, 4), u32::from_be_bytes(option[4..8].try_into().ok()?));
+    match option[0] {
+        // RDNSS
+        25 => {
+            let servers = option[8..].chunks_exact(16).take(MOST);
+            let servers = servers.filter_map(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(Ipv6Addr::from);
+            Some((link, RouterOption::Servers(servers.collect(), lifetime)))
+        }
+        // DNSSL: names as DNS has them, without compression.
+        31 => Some((link, RouterOption::Search(domains(&option[8..]), lifetime))),
+        _ => None,
+    }
+}
+
+/// Servers and domains of one option.
+const MOST: usize = 32;
+
+pub fn domains(mut bytes: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut labels: Vec<String> = Vec::new();
+    while let Some((&length, rest)) = bytes.split_first() {
+        let length = usize::from(length);
+        if length == 0 {
+            let name = std::mem::take(&mut labels).join(".");
+            if crate::dhcp::message::is_name(&name) && found.len() < MOST {
+                found.push(name);
+            }
+            bytes = rest;
+            continue;
+        }
+        let Some(label) = rest.get(..length).filter(|_| length < 64) else { break };
+        labels.push(String::from_utf8_lossy(label).into_owned());
+        bytes = &rest[length..];
+    }
+    found
 }
 
 #[cfg(test)]
@@ -311,24 +602,66 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const GIVEN: Given =
+        Given { address: IpAddr::V4(Ipv4Addr::new(10, 0, 2, 15)), prefix: 24, peer: None, seconds: 3600 };
+
     #[test]
     fn an_address_that_is_sent_is_read_back() {
-        let bytes = add_address(1, 2, Ipv4Addr::new(10, 0, 2, 15), 24, 3600);
+        let bytes = add_address(1, 2, &GIVEN);
         let [Said::Address(address)] = &read(&bytes)[..] else { panic!("{:?}", read(&bytes)) };
         assert_eq!((address.link, address.prefix, address.global), (2, 24, true));
         assert_eq!(address.address, IpAddr::from([10, 0, 2, 15]));
+        let six = Given { address: "2001:db8::7".parse().unwrap(), prefix: 64, ..GIVEN };
+        let [Said::Address(address)] = &read(&add_address(1, 2, &six))[..] else { panic!("no address") };
+        assert_eq!((address.address, address.prefix), (six.address, 64));
     }
 
     #[test]
     fn two_messages_of_one_datagram_are_both_read() {
-        let mut bytes = add_address(1, 2, Ipv4Addr::new(10, 0, 2, 15), 24, 3600);
-        bytes.extend(remove_address(2, 3, Ipv4Addr::new(10, 0, 3, 15), 24));
+        let mut bytes = add_address(1, 2, &GIVEN);
+        bytes.extend(remove_address(2, 3, IpAddr::from([10, 0, 3, 15]), 24));
         assert!(matches!(&read(&bytes)[..], [Said::Address(_), Said::AddressGone(gone)] if gone.link == 3));
+    }
+
+    #[test]
+    fn a_link_that_is_to_be_made_is_read_back_with_its_kind_and_what_is_below() {
+        let read_back = |bytes: Vec<u8>| match &read(&bytes)[..] {
+            [Said::Link(link)] => (link.name.clone(), link.kind.clone(), link.below),
+            other => panic!("{other:?}"),
+        };
+        let want = |name: &str, kind: &str, below| (name.to_string(), kind.to_string(), below);
+        assert_eq!(read_back(make_vlan(1, "eth0.5", 2, 5)), want("eth0.5", "vlan", Some(2)));
+        assert_eq!(read_back(make_bond(1, "bond0")), want("bond0", "bond", None));
+        assert_eq!(read_back(make_bridge(1, "br0", false)), want("br0", "bridge", None));
+    }
+
+    #[test]
+    fn servers_and_domains_of_a_router_are_read_with_their_lifetime() {
+        let message = |option: &[u8]| {
+            let mut body = vec![AF_INET6, 0, 0, 0];
+            body.extend_from_slice(&2_u32.to_ne_bytes());
+            body.extend_from_slice(&[134, 0, 0, 0, 0, 0, 0, 0]);
+            body.extend_from_slice(option);
+            Message::new(RTM_NEWNDUSEROPT, 0, 1, &body).finish()
+        };
+        let server: Ipv6Addr = "2001:db8::53".parse().unwrap();
+        let mut option = vec![25, 3, 0, 0, 0, 0, 0x0e, 0x10];
+        option.extend_from_slice(&server.octets());
+        assert_eq!(
+            read(&message(&option)),
+            [Said::RouterOption(2, RouterOption::Servers(vec![server], 3600))]
+        );
+        let option = [&[31, 3, 0, 0, 0, 0, 0, 60][..], b"\x07example\x03com\x00\x00\x00\x00"].concat();
+        assert_eq!(
+            read(&message(&option)),
+            [Said::RouterOption(2, RouterOption::Search(vec!["example.com".to_string()], 60))]
+        );
+        assert_eq!(read(&message(&option[..9])), [], "cut");
     }
 
     proptest! {
         #[test]
-        fn no_datagram_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u16..40) {
+        fn no_datagram_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u16..120) {
             let mut message = Message::new(kind, 0, 1, &bytes).finish();
             let _ = read(&message);
             message.truncate(message.len() / 2);

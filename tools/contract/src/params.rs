@@ -41,15 +41,35 @@ pub const PARAMS: &[Param] = &[
         false,
         "MAC of the NIC that was booted from, as PXELINUX and iPXE pass it: 01-52-54-00-12-34-56 or 52:54:00:12:34:56",
     ),
+    p(
+        "bond",
+        Owner::Netd,
+        true,
+        false,
+        "NAME:PORT,PORT:OPTION=VALUE,...[:MTU]: a bond of interfaces; options of the bonding driver, such as mode=802.3ad",
+    ),
+    p("bootdev", Owner::Netd, false, false, "name of the NIC whose default route is preferred"),
+    p("bridge", Owner::Netd, true, false, "NAME:PORT,PORT: a bridge of interfaces"),
     p("console", Owner::Kernel, true, false, "a kernel console; Lifeboat opens a root shell on each"),
+    p("ifname", Owner::Netd, true, false, "NAME:MAC: what to call the NIC with this MAC"),
     p(
         "ip",
         Owner::Netd,
         true,
         false,
-        "dhcp (the default on every wired NIC with carrier), off, or IF:dhcp|off for one NIC",
+        "dhcp (the default on every wired NIC), dhcp6, auto6, either6, link6, single-dhcp, off; IF:METHOD[:MTU[:MAC]]; ADDRESS:[PEER]:GATEWAY:MASK:HOST:IF:METHOD[:MTU[:MAC]|:DNS[:DNS[:NTP]]]",
+    ),
+    p(
+        "ipam",
+        Owner::Netd,
+        true,
+        false,
+        "MAC:[VLAN]:ADDRESS:MASK:GATEWAY:HOST:DNS,..:SEARCH,..:NTP,..: Tinkerbell's form, the MAC with dashes",
     ),
     p("nameserver", Owner::Netd, true, false, "address of a DNS server, used before those of a lease"),
+    p("rd.bootif", Owner::Netd, false, false, "0: BOOTIF= is not heeded"),
+    p("rd.peerdns", Owner::Netd, false, false, "0: name servers of leases and routers are not used"),
+    p("rd.route", Owner::Netd, true, false, "NETWORK/LENGTH:GATEWAY[:IF]: a route"),
     p(
         "rescue.console",
         Owner::Console,
@@ -81,6 +101,7 @@ pub const PARAMS: &[Param] = &[
         false,
         "public key that may log in as root, in the form of authorized_keys (blanks as commas or in quotes), or a URL of such",
     ),
+    p("team", Owner::Netd, true, false, "NAME:PORT,PORT[:RUNNER]: made as the bond that does the same"),
     p(
         "vconsole.keymap",
         Owner::Console,
@@ -88,6 +109,7 @@ pub const PARAMS: &[Param] = &[
         false,
         "keymap of the virtual consoles, such as de or fr-latin9",
     ),
+    p("vlan", Owner::Netd, true, false, "NAME:IF: a VLAN, whose number NAME ends in, such as eth0.5:eth0"),
 ];
 
 /// Why a word of ours was not taken.

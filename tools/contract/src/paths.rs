@@ -10,6 +10,8 @@ pub const LAYERS: &str = "/layers";
 pub const LAYER_LIST: &str = "/lifeboat/layers.list";
 /// Version of the image, one line. Inside the nucleus.
 pub const VERSION: &str = "/lifeboat/version";
+/// When the image's commit was made, seconds since 1970.
+pub const MADE: &str = "/lifeboat/made";
 /// Boot parameters of an appended cpio, one a line, in the words of the command line.
 pub const PARAMS_FILE: &str = "/etc/lifeboat/params";
 /// Original programs behind our classic names (fdisk, mount, ...), from the userland layer.

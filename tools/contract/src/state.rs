@@ -69,13 +69,20 @@ pub struct Netd {
 #[serde(default)]
 pub struct Link {
     pub name: String,
+    /// The names that systemd would give: `enp3s0`.
+    pub names: Vec<String>,
+    /// `vlan`, `bond`, `bridge`; empty for a card.
+    pub kind: String,
     pub mac: String,
     pub driver: String,
     pub carrier: bool,
-    /// The NIC named by `BOOTIF=`.
+    /// The NIC named by `BOOTIF=` or `bootdev=`.
     pub booted_from: bool,
-    /// `off`, `no carrier`, `asking`, `bound`, `renewing`, `no answer`.
+    /// `off`, `no carrier`, `asking`, `bound`, `renewing`, `no answer`; `configured` by what was stated or by routers;
+    /// `port` of a bond or bridge.
     pub state: String,
+    /// What asked for its configuration: `ip=eth0:dhcp`.
+    pub asked: Vec<String>,
     pub addresses: Vec<Address>,
 }
 

@@ -23,6 +23,7 @@ pub const TOOLS: &[Tool] = &[
     t("fsck", true, "find the right checker for a device and run it"),
     t("lsblk", true, "block devices as a tree"),
     t("mount", true, "mount a file system whose type was probed, never guessed"),
+    t("net", false, "links, addresses and whether the next hops answer; other settings for them"),
     t("open", false, "open a locked device (LUKS, BitLocker), read-only unless --rw"),
     t("overlay", false, "throw-away writable copies of devices, in memory"),
     t("protect", false, "put the write guard back on a device"),

@@ -31,6 +31,17 @@ pub enum NetdRequest {
     Renew {
         interface: String,
     },
+    /// The plan that is carried out (`network::Plan`).
+    Plan,
+    /// Carry this out (`network::Plan`) beside what is asked for already, its entries in the place of those about the same
+    /// interfaces. With `trial`, what was before comes back after as many seconds, unless [`NetdRequest::Keep`] comes first.
+    Apply {
+        plan: serde_json::Value,
+        trial: Option<u32>,
+    },
+    Keep,
+    /// Back to what was before the trial.
+    Revert,
 }
 
 /// What every service answers.

@@ -21,6 +21,7 @@ pub mod machine;
 pub mod md;
 pub mod modules;
 pub mod nic;
+mod nic_names;
 pub mod params;
 pub mod proc;
 pub mod root;

@@ -9,6 +9,8 @@ pub struct Nic {
     pub wireless: bool,
     /// Kernel module or built-in driver; empty when there is none.
     pub driver: String,
+    /// The names that systemd would give, the preferred one first.
+    pub names: Vec<String>,
 }
 
 pub fn read(root: &Root, interface: &str) -> Nic {
@@ -25,5 +27,6 @@ pub fn read(root: &Root, interface: &str) -> Nic {
         driver: driver
             .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
             .unwrap_or_default(),
+        names: crate::nic_names::names(root, interface),
     }
 }

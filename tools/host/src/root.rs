@@ -73,6 +73,12 @@ impl Root {
         Root::open(path, false)
     }
 
+    /// A directory below this root as a root of its own, such as a found system's mount point.
+    pub fn below(&self, path: impl AsRef<Path>) -> io::Result<Root> {
+        let directory = self.open_at(path, OFlags::PATH | OFlags::DIRECTORY)?;
+        Ok(Root { directory: Arc::new(directory), live: false, tape: None })
+    }
+
     fn open(path: &Path, live: bool) -> io::Result<Root> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
@@ -324,6 +330,9 @@ mod tests {
         assert!(root.read("/escape").is_err());
         assert_eq!(root.link("link").unwrap(), Path::new("/etc/real"));
         assert_eq!(root.list("/").unwrap(), ["escape", "etc", "link"]);
+        let etc = root.below("etc").unwrap();
+        assert_eq!(etc.read_text("/real").unwrap(), "inside");
+        assert!(etc.read("../link").is_err());
     }
 
     #[test]

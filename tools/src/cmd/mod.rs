@@ -8,6 +8,7 @@ pub mod fdisk;
 pub mod fsck;
 pub mod lsblk;
 pub mod mount;
+pub mod net;
 pub mod open;
 pub mod overlay;
 pub mod status;

@@ -3,6 +3,7 @@
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 /// Room for the events that come while something else is done; what does not fit is lost, and
@@ -30,5 +31,124 @@ pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>>
         Ok((length, _)) => Ok(Some(length)),
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What the kernel knows of a neighbour (linux/neighbour.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour(u16);
+
+impl Neighbour {
+    /// NUD_REACHABLE, NUD_DELAY, NUD_PROBE with an address that was told, NUD_PERMANENT, NUD_NOARP.
+    pub fn is_answering(self) -> bool {
+        self.0 & (0x02 | 0x80 | 0x40) != 0
+    }
+
+    /// NUD_FAILED
+    pub fn is_failed(self) -> bool {
+        self.0 & 0x20 != 0
+    }
+}
+
+/// How it stands with a neighbour on an interface; `None` where the kernel knows nothing of it.
+pub fn neighbour(address: IpAddr, interface: &str) -> io::Result<Option<Neighbour>> {
+    const RTM_GETNEIGH: u16 = 30;
+    const NLM_F_REQUEST: u16 = 1;
+    const NLM_F_DUMP: u16 = 0x300;
+    let socket =
+        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let family = if address.is_ipv4() { 2 } else { 10 };
+    let index = rustix::net::netdevice::name_to_index(&socket, interface)?;
+    // struct nlmsghdr, struct ndmsg
+    let mut request = 28_u32.to_ne_bytes().to_vec();
+    request.extend_from_slice(&RTM_GETNEIGH.to_ne_bytes());
+    request.extend_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    request.extend_from_slice(&[0; 8]);
+    request.extend_from_slice(&[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    send(&socket, &request)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let Some(length) = receive(&socket, &mut buffer)? else { return Ok(None) };
+        match read_neighbours(&buffer[..length], address, index) {
+            Neighbours::Found(state) => return Ok(Some(state)),
+            Neighbours::End => return Ok(None),
+            Neighbours::More => {}
+        }
+    }
+}
+
+enum Neighbours {
+    Found(Neighbour),
+    End,
+    More,
+}
+
+fn read_neighbours(mut bytes: &[u8], address: IpAddr, index: u32) -> Neighbours {
+    const NLMSG_ERROR: u16 = 2;
+    const NLMSG_DONE: u16 = 3;
+    const RTM_NEWNEIGH: u16 = 28;
+    const NDA_DST: u16 = 1;
+    let wanted = match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let u16_at = |bytes: &[u8], at: usize| {
+        bytes.get(at..at + 2).and_then(|b| Some(u16::from_ne_bytes(b.try_into().ok()?)))
+    };
+    let u32_at = |bytes: &[u8], at: usize| {
+        bytes.get(at..at + 4).and_then(|b| Some(u32::from_ne_bytes(b.try_into().ok()?)))
+    };
+    while let (Some(length), Some(kind)) = (u32_at(bytes, 0), u16_at(bytes, 4)) {
+        let length = length as usize;
+        let Some(message) = bytes.get(..length).filter(|message| message.len() >= 16) else { break };
+        match kind {
+            NLMSG_ERROR | NLMSG_DONE => return Neighbours::End,
+            RTM_NEWNEIGH if u32_at(message, 20) == Some(index) => {
+                let mut attributes = message.get(28..).unwrap_or_default();
+                while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
+                    let length = usize::from(length);
+                    let Some(value) = attributes.get(4..length) else { break };
+                    if kind == NDA_DST && value == wanted {
+                        return u16_at(message, 24)
+                            .map_or(Neighbours::More, |state| Neighbours::Found(Neighbour(state)));
+                    }
+                    attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+                }
+            }
+            _ => {}
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Neighbours::More
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbour_is_found_by_its_address_and_interface() {
+        let message = |index: u32, state: u16, address: [u8; 4]| {
+            let mut bytes = 36_u32.to_ne_bytes().to_vec();
+            bytes.extend_from_slice(&28_u16.to_ne_bytes());
+            bytes.extend_from_slice(&[0; 10]);
+            bytes.extend_from_slice(&[2, 0, 0, 0]);
+            bytes.extend_from_slice(&index.to_ne_bytes());
+            bytes.extend_from_slice(&state.to_ne_bytes());
+            bytes.extend_from_slice(&[0, 1]);
+            bytes.extend_from_slice(&8_u16.to_ne_bytes());
+            bytes.extend_from_slice(&1_u16.to_ne_bytes());
+            bytes.extend_from_slice(&address);
+            bytes
+        };
+        let both = [message(3, 0x20, [10, 0, 0, 1]), message(2, 0x02, [10, 0, 0, 1])].concat();
+        let of = |index| match read_neighbours(&both, IpAddr::from([10, 0, 0, 1]), index) {
+            Neighbours::Found(state) => Some((state.is_answering(), state.is_failed())),
+            Neighbours::End | Neighbours::More => None,
+        };
+        assert_eq!((of(2), of(3), of(4)), (Some((true, false)), Some((false, true)), None));
+        for cut in 0..both.len() {
+            read_neighbours(&both[..cut], IpAddr::from([10, 0, 0, 1]), 2);
+        }
     }
 }

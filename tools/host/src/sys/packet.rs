@@ -3,7 +3,7 @@
 
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// ETH_P_IP and ETH_P_ARP in network order.
@@ -126,6 +126,31 @@ pub fn udp(interface: &str, address: Ipv4Addr, port: u16) -> io::Result<OwnedFd>
     rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
     // Nobody reads it: the packet socket sees the same packets.
     rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 2048)?;
+    bind_to(&socket, interface)?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(address, port))?;
+    Ok(socket)
+}
+
+/// A UDP socket for IPv6 on one interface, for what is sent from and to its link-local address. Does not block.
+pub fn udp6(interface: &str, port: u16) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::DGRAM, flags, None)?;
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    bind_to(&socket, interface)?;
+    rustix::net::bind(&socket, &SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0))?;
+    Ok(socket)
+}
+
+/// Sends one datagram to an address of an interface's link.
+pub fn send_udp6(socket: &OwnedFd, interface: u32, to: (Ipv6Addr, u16), payload: &[u8]) -> io::Result<()> {
+    let to = SocketAddrV6::new(to.0, to.1, 0, interface);
+    rustix::net::sendto(socket, payload, rustix::net::SendFlags::empty(), &to)?;
+    Ok(())
+}
+
+/// What a socket sends leaves by this interface alone, and what it hears comes by it (SO_BINDTODEVICE).
+pub fn bind_to(socket: &impl AsRawFd, interface: &str) -> io::Result<()> {
     // SAFETY: the name's bytes live over the call, with their true length.
     let bound = unsafe {
         libc::setsockopt(
@@ -136,11 +161,7 @@ pub fn udp(interface: &str, address: Ipv4Addr, port: u16) -> io::Result<OwnedFd>
             interface.len() as u32,
         )
     };
-    if bound != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    rustix::net::bind(&socket, &SocketAddrV4::new(address, port))?;
-    Ok(socket)
+    if bound == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sends one datagram.

@@ -127,6 +127,9 @@ fn picture() -> Picture {
             hostname: text(),
             links: vec![Link {
                 name: text(),
+                names: vec!["enp3s0".to_string()],
+                kind: String::new(),
+                asked: Vec::new(),
                 mac: text(),
                 driver: text(),
                 carrier: true,

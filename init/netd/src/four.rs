@@ -1,0 +1,205 @@
+//! DHCPv4 on the links that want it: what the client (dhcp) decides is sent, received and configured; and ARP, by which it
+//! is seen whether somebody else has an address.
+
+use crate::dhcp::machine::{Action, Client, Event as Happened, step};
+use crate::dhcp::message::{CLIENT_PORT, SERVER_PORT, broadcast_packet, decode_packet};
+use crate::rtnl::{self, Change, Given};
+use crate::{Netd, PACKET, PROBE, arp, now, random};
+use contract::event::Event;
+use host::sys::packet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+
+impl Netd {
+    /// Starts DHCP on a link, with the lease of an earlier life if there is one.
+    pub fn begin(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        match packet::open(index, CLIENT_PORT) {
+            Ok(socket) => nic.socket = Some(socket),
+            Err(error) => {
+                let name = nic.link.name.clone();
+                return self.problem(format!("{name}: open a packet socket: {error}"));
+            }
+        }
+        let held = self
+            .leases
+            .four
+            .get(&nic.key())
+            .filter(|held| held.expires().is_none_or(|end| end > now()))
+            .cloned();
+        let adopted = held.is_some();
+        nic.client =
+            Some(Client::new(nic.mac().0, self.plans.current.hostname.clone(), held, random(), now()));
+        if adopted {
+            self.configure(index);
+        }
+        self.step(index, Happened::Timer);
+    }
+
+    pub fn receive(&mut self, index: u32) {
+        let mut buffer = vec![0; PACKET];
+        loop {
+            let Some(nic) = self.nics.get_mut(&index) else { return };
+            let (Some(socket), Some(client)) = (&nic.socket, &nic.client) else { return };
+            let length = match packet::receive(socket, &mut buffer) {
+                Ok(Some(length)) => length,
+                Ok(None) => return,
+                Err(error) => return host::log!("{}: receive: {error}", nic.link.name), // a link that went down
+            };
+            match decode_packet(&buffer[..length], client.xid(), client.mac) {
+                Ok(Some(message)) => self.step(index, Happened::Received(message)),
+                Ok(None) => {}
+                Err(reason) => {
+                    let name = nic.link.name.clone();
+                    self.problem(format!("{name}: {reason}"));
+                }
+            }
+        }
+    }
+
+    pub fn step(&mut self, index: u32, event: Happened) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        let Some(client) = &nic.client else { return };
+        let (next, actions) = step(client, event, now(), random());
+        if next.probing().is_none() && nic.probing.is_none() {
+            nic.arp = None;
+        }
+        nic.client = Some(next);
+        for action in actions {
+            self.act(index, action);
+        }
+    }
+
+    pub fn act(&mut self, index: u32, action: Action) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        let name = nic.link.name.clone();
+        match action {
+            Action::Say(text) => host::log!("{name}: {text}"),
+            Action::Warn(text) => self.problem(format!("{name}: {text}")),
+            Action::Probe(address) => match packet::open_arp(index) {
+                Ok(socket) => {
+                    if let Err(error) =
+                        packet::broadcast_arp(&socket, index, &arp::probe(nic.mac().0, address))
+                    {
+                        host::log!("{name}: probe {address}: {error}");
+                    }
+                    nic.arp = Some(socket);
+                }
+                // Without the probe the address is used as any client uses it.
+                Err(error) => host::log!("{name}: open an ARP socket: {error}"),
+            },
+            Action::Broadcast(message) => {
+                let packet = broadcast_packet(&message.encode(), message.client);
+                let sent = nic.socket.as_ref().map(|socket| packet::broadcast(socket, index, &packet));
+                if let Some(Err(error)) = sent {
+                    host::log!("{name}: send: {error}"); // retransmitted anyway
+                }
+            }
+            Action::Unicast(server, message) => {
+                let sent = nic.udp.as_ref().map(|udp| {
+                    packet::send_udp(udp, SocketAddrV4::new(server, SERVER_PORT), &message.encode())
+                });
+                if let Some(Err(error)) = sent {
+                    host::log!("{name}: send to {server}: {error}");
+                }
+            }
+            Action::Configure => self.configure(index),
+            Action::Remove(address) => {
+                nic.udp = None;
+                let prefix = nic.configured.take().map_or(32, |(_, prefix)| prefix);
+                self.other(format!("take {address} from {name}"), |sequence| {
+                    rtnl::remove_address(sequence, index, IpAddr::V4(address), prefix)
+                });
+                host::events::tell(&Event::AddressLost { interface: name, address: address.to_string() });
+            }
+        }
+    }
+
+    /// Puts the lease of a link into the kernel and writes it down.
+    pub fn configure(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        let Some(held) = nic.client.as_ref().and_then(|client| client.held.clone()) else { return };
+        let (name, lease) = (nic.link.name.clone(), &held.lease);
+        let seconds =
+            held.expires().map_or(u32::MAX, |end| end.saturating_sub(now()).as_secs().max(1) as u32);
+        let news = nic.configured != Some((lease.address, lease.prefix));
+        // A person's word about the MTU counts more than the server's.
+        let entry = nic.role.and_then(|role| self.plans.current.links.get(role.entry?));
+        let is_sized = entry.is_some_and(|link| link.mtu.is_some());
+        nic.configured = Some((lease.address, lease.prefix));
+        if nic.order.is_none() {
+            nic.order = Some(self.counted);
+            self.counted += 1;
+        }
+        let (address, prefix, mtu) = (lease.address, lease.prefix, lease.mtu);
+        let given = Given { address: IpAddr::V4(address), prefix, peer: None, seconds };
+        self.other(format!("give {name} {address}/{prefix}"), |sequence| {
+            rtnl::add_address(sequence, index, &given)
+        });
+        if let Some(mtu) = mtu.filter(|_| !is_sized) {
+            let change = Change::Mtu(mtu.into());
+            self.other(format!("set the MTU of {name} to {mtu}"), |sequence| {
+                rtnl::change_link(sequence, index, &change)
+            });
+        }
+        if news {
+            host::log!("{name}: {address}/{prefix} from {}, {} s", lease.server, lease.seconds);
+            host::events::tell(&Event::Address {
+                interface: name.clone(),
+                address: address.to_string(),
+                gateway: lease.gateway.map(|gateway| gateway.to_string()),
+            });
+            match packet::udp(&name, address, CLIENT_PORT) {
+                Ok(udp) => {
+                    if let Some(nic) = self.nics.get_mut(&index) {
+                        nic.udp = Some(udp);
+                    }
+                }
+                Err(error) => self.problem(format!("{name}: open the renewal socket: {error}")),
+            }
+        }
+    }
+
+    /// Asks whether somebody has a stated address, and tells the link that it is here. It is used in any case: a person
+    /// said so, and IPv6 looks by itself.
+    pub fn claim(&mut self, index: u32, name: &str, mac: [u8; 6], address: Ipv4Addr) {
+        let opened = packet::open_arp(index).and_then(|socket| {
+            packet::broadcast_arp(&socket, index, &arp::probe(mac, address))?;
+            packet::broadcast_arp(&socket, index, &arp::announce(mac, address))?;
+            Ok(socket)
+        });
+        match (opened, self.nics.get_mut(&index)) {
+            (Ok(socket), Some(nic)) => {
+                (nic.arp, nic.probing) = (Some(socket), Some((address, now() + PROBE)))
+            }
+            (Err(error), _) => host::log!("{name}: probe {address}: {error}"),
+            (Ok(_), None) => {}
+        }
+    }
+
+    /// Answers to the probe of an offered address.
+    pub fn receive_arp(&mut self, index: u32) {
+        let mut buffer = [0; 128];
+        loop {
+            let Some(nic) = self.nics.get_mut(&index) else { return };
+            let Some(socket) = &nic.arp else { return };
+            let length = match packet::receive(socket, &mut buffer) {
+                Ok(Some(length)) => length.min(buffer.len()),
+                Ok(None) => return,
+                Err(error) => return host::log!("{}: receive ARP: {error}", nic.link.name),
+            };
+            let claims = |address| arp::claims(&buffer[..length], nic.mac().0, address);
+            let offered = nic.client.as_ref().and_then(Client::probing).and_then(claims);
+            let stated = nic.probing.and_then(|(address, _)| Some((claims(address)?, address)));
+            let name = nic.link.name.clone();
+            if let Some(mac) = offered {
+                self.step(index, Happened::Conflict(mac));
+            }
+            if let Some((mac, address)) = stated {
+                let mac = network::Mac(mac);
+                self.problem(format!(
+                    "{name}: {mac} has {address} already, which was asked for here: used all the same; if this machine cannot be reached, that is why"
+                ));
+            }
+        }
+    }
+}

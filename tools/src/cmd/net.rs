@@ -1,0 +1,523 @@
+//! `rescue net`: the network as netd has it, whether the next hops answer, and other plans for it, which netd carries out.
+
+mod systems;
+
+use crate::report::{Answer, HandOver, Output};
+use crate::scan::Scan;
+use crate::tool::{Context, verb};
+use anyhow::{Context as _, bail, ensure};
+use contract::cmdline::Word;
+use contract::exit;
+use contract::state;
+use contract::wire::{NetdRequest, Reply};
+use model::text::{Column, Untrusted, table};
+use network::{Methods, Plan};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// netd answers at once.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a name server or a gateway may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Seconds until a plan that nobody kept is taken back.
+const TRIAL: u32 = 60;
+/// Seconds that the light of a port blinks.
+const BLINK: u32 = 15;
+
+/// The network: links and addresses, and whether gateways and name servers answer. Without a verb: that.
+///
+/// set, dhcp and borrow change it. They show the plan; --dry-run shows it alone. As they may cut the very
+/// line that they are typed on, what was before comes back after 60 seconds, unless rescue net keep is typed
+/// by then (--try SECONDS; --for-good tries nothing).
+///
+///     # rescue net
+///     Link  Also    State  Carrier  Driver      Addresses
+///     eth0  enp0s1  bound  1000     virtio_net  10.0.2.15/24
+///     Gateway 10.0.2.2 by eth0 answers
+///     DNS 10.0.2.3 answers
+///     # rescue net set vlan=eth0.5:eth0 ip=192.0.2.7::192.0.2.1:24::eth0.5:off
+///     eth0.5: VLAN 5 on eth0, no DHCP, 192.0.2.7/24, gateway 192.0.2.1
+///     Next: rescue net keep  (within 60 seconds, else it is as before)
+#[derive(clap::Parser)]
+#[command(name = "rescue net", disable_version_flag = true, verbatim_doc_comment)]
+struct Args {
+    /// As JSON, schema 1
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// What is asked of the network, by whom
+    Plan,
+    /// Do what boot parameters would: ip=... vlan=... bond=... nameserver=...
+    Set {
+        #[command(flatten)]
+        how: How,
+        #[arg(required = true, value_name = "PARAMETER")]
+        words: Vec<String>,
+    },
+    /// DHCP on an interface, anew
+    Dhcp {
+        #[command(flatten)]
+        how: How,
+        #[arg(value_name = "INTERFACE")]
+        interface: String,
+    },
+    /// Use the settings of the system on the disks, as netplan, ifupdown, systemd-networkd, wicked, NetworkManager or ifcfg
+    /// files have them
+    Borrow {
+        #[command(flatten)]
+        how: How,
+        /// Where the system is mounted, where several are
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+    /// What was tried stays
+    Keep,
+    /// What was tried is taken back now
+    Revert,
+    /// Let the light of a port blink
+    Blink {
+        #[arg(value_name = "INTERFACE")]
+        interface: String,
+        #[arg(value_name = "SECONDS", default_value_t = BLINK)]
+        seconds: u32,
+    },
+}
+
+#[derive(clap::Args)]
+struct How {
+    /// Show the plan, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Come back to what was before after as many seconds
+    #[arg(long = "try", value_name = "SECONDS", default_value_t = TRIAL, value_parser = clap::value_parser!(u32).range(5..=3600))]
+    trial: u32,
+    /// Do not come back by itself
+    #[arg(long, conflicts_with = "trial")]
+    for_good: bool,
+}
+
+/// What netd answers to [`NetdRequest::Plan`], as far as it is read here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Plans {
+    current: Plan,
+    trial: Option<(Plan, Duration)>,
+}
+
+pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> {
+    let args: Args = match verb(context, arguments)? {
+        Ok(args) => args,
+        Err(answer) => return Ok(answer),
+    };
+    match args.verb {
+        None => look(context, args.json),
+        Some(Verb::Plan) => plan(args.json),
+        Some(Verb::Set { how, words }) => set(&how, &words),
+        Some(Verb::Dhcp { how, interface }) => dhcp(&how, &interface),
+        Some(Verb::Borrow { how, root }) => borrow(context, &how, root.as_deref()),
+        Some(Verb::Keep) => {
+            done(ask(&NetdRequest::Keep)?)?;
+            Ok(Answer::text("the network stays as it is now\n".to_string(), exit::YES))
+        }
+        Some(Verb::Revert) => {
+            done(ask(&NetdRequest::Revert)?)?;
+            Ok(Answer::text("the network is as it was before\n".to_string(), exit::YES))
+        }
+        Some(Verb::Blink { interface, seconds }) => {
+            let arguments = ["-p", interface.as_str(), &seconds.to_string()].map(OsString::from).to_vec();
+            let program = PathBuf::from("/usr/sbin/ethtool");
+            ensure!(
+                context.root.exists(format!("/sys/class/net/{interface}")),
+                "no interface {}",
+                Untrusted(&interface)
+            );
+            Ok(Answer { output: Output::HandOver(HandOver { program, arguments }), exit: exit::YES })
+        }
+    }
+}
+
+fn ask(request: &NetdRequest) -> anyhow::Result<Reply> {
+    host::ask::ask("netd", request, DEADLINE).context("ask netd")
+}
+
+fn done(reply: Reply) -> anyhow::Result<()> {
+    match reply {
+        Reply::Done | Reply::Value { .. } => Ok(()),
+        Reply::Failed { error } => bail!("{}", Untrusted(&error)),
+    }
+}
+
+fn value<T: for<'a> Deserialize<'a>>(request: &NetdRequest) -> anyhow::Result<T> {
+    match ask(request)? {
+        Reply::Value { value } => serde_json::from_value(value).context("read netd's answer"),
+        Reply::Failed { error } => bail!("{}", Untrusted(&error)),
+        Reply::Done => bail!("netd says nothing"),
+    }
+}
+
+/// A hop that was asked.
+#[derive(Serialize)]
+struct Hop {
+    /// `gateway` or `dns`.
+    kind: &'static str,
+    address: IpAddr,
+    /// By which the gateway is reached.
+    interface: Option<String>,
+    answers: bool,
+    /// Of the answer.
+    milliseconds: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    network: state::Netd,
+    hops: Vec<Hop>,
+    /// Seconds until what is tried is taken back.
+    trial: Option<u64>,
+}
+
+fn look(context: &Context, json: bool) -> anyhow::Result<Answer> {
+    let network: state::Netd = value(&NetdRequest::Status)?;
+    let plans: Plans = value(&NetdRequest::Plan)?;
+    let trial = plans.trial.map(|(_, end)| end.saturating_sub(since_boot()).as_secs());
+    let hops = hops(&network);
+    let status =
+        if hops.iter().all(|hop| hop.answers) && network.problems.is_empty() { exit::YES } else { exit::NO };
+    if json {
+        return Answer::json(1, &Report { network, hops, trial }, status);
+    }
+    let mut text = links(context, &network);
+    for hop in &hops {
+        let by = hop.interface.as_ref().map(|name| format!(" by {}", Untrusted(name))).unwrap_or_default();
+        let kind = if hop.kind == "gateway" { "Gateway" } else { "DNS" };
+        let says = if hop.answers { "answers" } else { "does not answer" };
+        text += &format!("{kind} {}{by} {says}\n", hop.address);
+    }
+    for problem in &network.problems {
+        text += &format!("! {}\n", Untrusted(problem));
+    }
+    text += &match (trial, next(&network, &hops)) {
+        (Some(left), _) => format!("Next: rescue net keep  (within {left} seconds, else it is as before)\n"),
+        (None, Some(next)) => format!("Next: {next}\n"),
+        (None, None) => String::new(),
+    };
+    Ok(Answer::text(text, status))
+}
+
+fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32)
+}
+
+fn links(context: &Context, network: &state::Netd) -> String {
+    const COLUMNS: &[Column<'_>] = &[
+        Column { title: "Link", right: false, width: 0 },
+        Column { title: "Also", right: false, width: 0 },
+        Column { title: "State", right: false, width: 0 },
+        Column { title: "Mbit/s", right: true, width: 0 },
+        Column { title: "Driver", right: false, width: 0 },
+        Column { title: "MAC", right: false, width: 0 },
+        Column { title: "Addresses", right: false, width: 0 },
+    ];
+    let row = |link: &state::Link| {
+        let speed = context.root.number::<i64>(format!("/sys/class/net/{}/speed", link.name));
+        let speed = speed.filter(|speed| link.carrier && *speed > 0).map(|speed| speed.to_string());
+        let addresses: Vec<String> =
+            link.addresses.iter().map(|address| format!("{}/{}", address.address, address.prefix)).collect();
+        let what = if link.driver.is_empty() { &link.kind } else { &link.driver };
+        [
+            link.name.clone(),
+            link.names.first().cloned().unwrap_or_default(),
+            link.state.clone(),
+            speed.unwrap_or_else(|| "-".to_string()),
+            what.clone(),
+            link.mac.clone(),
+            addresses.join("\n"),
+        ]
+        .map(|cell| {
+            cell.split('\n').map(|line| Untrusted(line).to_string()).collect::<Vec<String>>().join("\n")
+        })
+        .to_vec()
+    };
+    let rows: Vec<Vec<String>> = network.links.iter().map(row).collect();
+    if rows.is_empty() {
+        return "no network card was found\n".to_string();
+    }
+    table(COLUMNS, &rows, true).lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// The first thing that is wrong, as the command that shows more of it.
+fn next(network: &state::Netd, hops: &[Hop]) -> Option<String> {
+    if network.links.is_empty() {
+        return Some("lspci -k  (which cards are there, and has each its driver)".to_string());
+    }
+    let has_address = network.links.iter().any(|link| !link.addresses.is_empty());
+    if !has_address {
+        let has_carrier = network.links.iter().any(|link| link.carrier);
+        return Some(match has_carrier {
+            true => {
+                "rescue net borrow --dry-run  (no server gives an address; the installed system may have one)"
+                    .to_string()
+            }
+            false => "rescue net blink INTERFACE  (no cable has a link: which port is which)".to_string(),
+        });
+    }
+    let silent = hops.iter().find(|hop| !hop.answers)?;
+    Some(match &silent.interface {
+        Some(interface) => format!("tcpdump -ni {}  (is anybody there)", Untrusted(interface)),
+        None => format!("mtr -n {}  (where packets are lost)", silent.address),
+    })
+}
+
+/// Gateways and name servers, asked one after the other; the gateways come first, since without them the rest is idle.
+fn hops(network: &state::Netd) -> Vec<Hop> {
+    let mut hops = Vec::new();
+    for link in &network.links {
+        for gateway in
+            link.addresses.iter().filter_map(|address| address.gateway.as_ref()?.parse::<IpAddr>().ok())
+        {
+            if hops
+                .iter()
+                .any(|hop: &Hop| hop.address == gateway && hop.interface.as_ref() == Some(&link.name))
+            {
+                continue;
+            }
+            let begun = Instant::now();
+            let answers = answers_for_itself(gateway, &link.name);
+            let milliseconds = answers.then(|| begun.elapsed().as_millis() as u64);
+            hops.push(Hop {
+                kind: "gateway",
+                address: gateway,
+                interface: Some(link.name.clone()),
+                answers,
+                milliseconds,
+            });
+        }
+    }
+    for server in network.nameservers.iter().filter_map(|server| server.parse::<IpAddr>().ok()) {
+        let begun = Instant::now();
+        let answers = answers_dns(server);
+        let milliseconds = answers.then(|| begun.elapsed().as_millis() as u64);
+        hops.push(Hop { kind: "dns", address: server, interface: None, answers, milliseconds });
+    }
+    hops
+}
+
+/// Whether a neighbour tells its MAC: every router does, also one that is silent to pings. The kernel asks as soon as
+/// something is to be sent there.
+fn answers_for_itself(gateway: IpAddr, interface: &str) -> bool {
+    let Ok(socket) = UdpSocket::bind(match gateway {
+        IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    }) else {
+        return false;
+    };
+    // Two links may have the same gateway.
+    if host::sys::packet::bind_to(&socket, interface).is_err() {
+        return false;
+    }
+    let begun = Instant::now();
+    let discard = match gateway {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            let index = rustix::net::netdevice::name_to_index(&socket, interface).unwrap_or(0);
+            SocketAddr::V6(std::net::SocketAddrV6::new(v6, 9, 0, index))
+        }
+        gateway => SocketAddr::new(gateway, 9),
+    };
+    // What comes of it does not matter, but what the kernel then knows of the neighbour.
+    let _ = socket.send_to(&[], discard);
+    loop {
+        match host::sys::netlink::neighbour(gateway, interface) {
+            Ok(Some(state)) if state.is_answering() => return true,
+            Ok(Some(state)) if state.is_failed() => return false,
+            Ok(_) if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
+            Ok(_) | Err(_) => return false,
+        }
+    }
+}
+
+/// Whether a name server answers at all, to the question for the root's name servers.
+fn answers_dns(server: IpAddr) -> bool {
+    // RFC 1035 section 4.1: an identifier, recursion desired, one question: the root, NS, IN.
+    const QUESTION: [u8; 17] = [0x4c, 0x42, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
+    let any = match server {
+        IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let asked = || -> std::io::Result<bool> {
+        let socket = UdpSocket::bind(any)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect((server, 53))?;
+        socket.send(&QUESTION)?;
+        let mut answer = [0; 512];
+        let length = socket.recv(&mut answer)?;
+        Ok(length >= 12 && answer[..2] == QUESTION[..2])
+    };
+    asked().unwrap_or(false)
+}
+
+fn plan(json: bool) -> anyhow::Result<Answer> {
+    let plans: Plans = value(&NetdRequest::Plan)?;
+    if json {
+        return Answer::json(1, &plans.current, exit::YES);
+    }
+    let mut text = shown(&plans.current);
+    if plans.current.others.is_none() {
+        text += &format!("other NICs: {}\n", Methods::DEFAULT);
+    }
+    Ok(Answer::text(text, exit::YES))
+}
+
+/// Each line of a plan, whose text is a stranger's.
+fn shown(plan: &Plan) -> String {
+    plan.to_string().lines().map(|line| format!("{}\n", Untrusted(line))).collect()
+}
+
+fn set(how: &How, words: &[String]) -> anyhow::Result<Answer> {
+    let words: Vec<Word> = words.iter().flat_map(|word| contract::cmdline::words(word)).collect();
+    let known = |word: &&Word| {
+        let of_netd =
+            contract::params::PARAMS.iter().filter(|param| param.owner == contract::params::Owner::Netd);
+        of_netd.map(|param| param.name).any(|name| name == word.name)
+    };
+    if let Some(unknown) = words.iter().find(|word| !known(word)) {
+        bail!("{} is no parameter of the network: see docs/network.md", Untrusted(&unknown.name));
+    }
+    let plan = network::dracut::read(&words);
+    // Of what a person types each word counts, or nothing.
+    if let Some(problem) = plan.problems.first() {
+        bail!("{}", Untrusted(problem));
+    }
+    let text = shown(&plan);
+    apply(how, plan, text)
+}
+
+fn dhcp(how: &How, interface: &str) -> anyhow::Result<Answer> {
+    let network: state::Netd = value(&NetdRequest::Status)?;
+    let link = network
+        .links
+        .iter()
+        .find(|link| link.name == interface || link.names.iter().any(|name| name == interface))
+        .with_context(|| format!("no interface {} is known to netd: see rescue net", Untrusted(interface)))?;
+    if matches!(link.state.as_str(), "bound" | "renewing" | "asking" | "no answer") && !how.dry_run {
+        done(ask(&NetdRequest::Renew { interface: link.name.clone() })?)?;
+        return Ok(Answer::text(format!("{} is asked for anew\n", Untrusted(&link.name)), exit::YES));
+    }
+    let words = contract::cmdline::words(&format!("ip={}:dhcp", link.name));
+    let plan = network::dracut::read(&words);
+    let text = shown(&plan);
+    apply(how, plan, text)
+}
+
+/// Of the one system that is mounted, or of the one at `root`.
+fn borrow(context: &Context, how: &How, root: Option<&Path>) -> anyhow::Result<Answer> {
+    let system = match root {
+        Some(root) => {
+            let directory = root.to_str().context("the directory's name is no text")?;
+            let directory = directory.trim_end_matches('/');
+            systems::system(&context.root, directory, "--root")
+                .with_context(|| format!("there is no installed system at {}", Untrusted(directory)))?
+        }
+        None => {
+            let scan = Scan::begin(context);
+            let storage = scan.examine(|_| true);
+            systems::chosen(systems::mounted(&context.root, &storage.mounts), &storage)?
+        }
+    };
+    let head = system.shown();
+    let borrowed =
+        system.borrowed.with_context(|| format!("no file describes an interface in {}", head.trim_end()))?;
+    let mut plan = borrowed.plan;
+    // They were said in `head`.
+    plan.problems.clear();
+    apply(how, plan, head)
+}
+
+/// `text`: the plan as it is shown first.
+fn apply(how: &How, plan: Plan, mut text: String) -> anyhow::Result<Answer> {
+    if how.dry_run {
+        return Ok(Answer::text(text, exit::YES));
+    }
+    let trial = (!how.for_good).then_some(how.trial);
+    let plan = serde_json::to_value(&plan).context("write the plan")?;
+    done(ask(&NetdRequest::Apply { plan, trial })?)?;
+    text += &match trial {
+        Some(seconds) => format!("Next: rescue net keep  (within {seconds} seconds, else it is as before)\n"),
+        None => "Next: rescue net\n".to_string(),
+    };
+    Ok(Answer::text(text, exit::YES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, addresses: usize, carrier: bool) -> state::Link {
+        let address = state::Address { address: "192.0.2.7".to_string(), prefix: 24, ..Default::default() };
+        state::Link {
+            name: name.to_string(),
+            state: "bound".to_string(),
+            carrier,
+            addresses: vec![address; addresses],
+            ..Default::default()
+        }
+    }
+
+    fn hop(interface: Option<&str>, answers: bool) -> Hop {
+        Hop {
+            kind: "gateway",
+            address: IpAddr::from([192, 0, 2, 1]),
+            interface: interface.map(String::from),
+            answers,
+            milliseconds: None,
+        }
+    }
+
+    #[test]
+    fn the_next_command_is_about_the_first_hop_that_fails() {
+        for (label, links, hops, want) in [
+            ("no card", vec![], vec![], Some("lspci -k")),
+            ("no cable", vec![link("eth0", 0, false)], vec![], Some("rescue net blink")),
+            ("no server", vec![link("eth0", 0, true)], vec![], Some("rescue net borrow --dry-run")),
+            (
+                "no gateway",
+                vec![link("eth0", 1, true)],
+                vec![hop(Some("eth0"), false), hop(None, false)],
+                Some("tcpdump -ni eth0"),
+            ),
+            (
+                "no DNS",
+                vec![link("eth0", 1, true)],
+                vec![hop(Some("eth0"), true), hop(None, false)],
+                Some("mtr -n 192.0.2.1"),
+            ),
+            ("all well", vec![link("eth0", 1, true)], vec![hop(Some("eth0"), true)], None),
+        ] {
+            let network = state::Netd { links, ..Default::default() };
+            let got = next(&network, &hops);
+            match want {
+                Some(want) => {
+                    assert!(got.as_deref().is_some_and(|got| got.starts_with(want)), "{label}: {got:?}")
+                }
+                None => assert_eq!(got, None, "{label}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_stranger_on_the_disk_does_not_steer_the_terminal() {
+        let words = contract::cmdline::words("ip=192.0.2.7:::24::eth0:off");
+        let mut plan = network::dracut::read(&words);
+        plan.links[0].rename = Some("\x1b[2J".to_string());
+        assert!(!shown(&plan).contains('\x1b'));
+    }
+}
