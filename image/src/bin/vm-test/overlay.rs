@@ -190,7 +190,9 @@ fn arrays(bench: &Bench, ssh: &Ssh) {
 
 /// A store that is full costs the overlay, never the disk and never the machine.
 fn fills(bench: &Bench, ssh: &Ssh) {
-    let fill = |name: &str| ssh.run(&format!("dd if=/dev/zero of=/dev/mapper/{name} bs=1M oflag=direct"));
+    let fill = |name: &str| {
+        ssh.run(&format!("dd if=/dev/zero of=/dev/mapper/{name} bs=1M conv=nocreat oflag=direct"))
+    };
     bench.check("an overlay that is full is named, can still be read, and can be had anew", || {
         // Less memory than the disk has blocks.
         ssh.ok("mkdir -p /hog && mount -t tmpfs -o size=80% hog /hog && \
