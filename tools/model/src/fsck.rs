@@ -418,10 +418,10 @@ mod tests {
     fn a_status_is_read_together_with_what_the_probe_knows() {
         let sound = Signature { health: Health::Sound, ..Signature::new("any", Usage::Filesystem, 0) };
         let dirty = Signature { dirty: true, ..sound.clone() };
-        let noted = Signature {
-            notes: vec!["it was not unmounted cleanly: fsck is due".to_string()],
-            ..sound.clone()
-        };
+        let mut noted = sound.clone();
+        noted.check_is_due("it was not unmounted cleanly", ": fsck is due");
+        // A note that reads like that is no flag.
+        let worded = Signature { notes: noted.notes.clone(), ..sound.clone() };
         // (program, flags, status, before, after, bits, in the line)
         let cases = [
             ("e2fsck", "-n", 0, &sound, &sound, exit::SOUND, ""),
@@ -450,6 +450,7 @@ mod tests {
                 "ended with 0, and it was not unmounted",
             ),
             ("fsck.exfat", "-y", 0, &sound, &sound, exit::SOUND, ""),
+            ("fsck.exfat", "-n", 0, &worded, &worded, exit::SOUND, ""),
             ("xfs_repair", "-n", 1, &dirty, &dirty, exit::UNCORRECTED, "may be no more than that"),
             ("xfs_repair", "-n", 1, &sound, &sound, exit::UNCORRECTED, ""),
             ("xfs_repair", "-L", 0, &dirty, &sound, exit::CORRECTED, "last changes are lost"),

@@ -13,7 +13,7 @@ use crate::storage::{Device, Id, Observed, Storage};
 use crate::text::{Untrusted, size};
 use contract::facts::Mount;
 use contract::guard::Wanted;
-use ondisk::{DiskReport, Signature, Usage};
+use ondisk::{DiskReport, Usage};
 use std::collections::BTreeMap;
 
 /// mount(8): the exit statuses.
@@ -765,11 +765,7 @@ fn is_hibernated(request: &Request<'_>) -> bool {
         Source::Word(_) => None,
     };
     let first = report.and_then(|report| report.signatures.first());
-    first.is_some_and(sleeps)
-}
-
-fn sleeps(found: &Signature) -> bool {
-    found.notes.iter().any(|note| note == ondisk::fs::ntfs::HIBERNATED)
+    first.is_some_and(|first| first.hibernated)
 }
 
 /// Nothing that a disk says brings the rescue down, unless a person asks for that, or has asked for it in the options
@@ -1145,7 +1141,7 @@ pub fn remount(
         if was_read_only && mount.super_options.split(',').any(unreplayed) {
             return Err(Refusal::Unreplayed { source: shown(device), target: mount.target.clone() });
         }
-        if was_read_only && mount.fstype == "ntfs3" && device.signature().is_some_and(sleeps) {
+        if was_read_only && mount.fstype == "ntfs3" && device.signature().is_some_and(|found| found.hibernated) {
             return Err(Refusal::Hibernated { path: shown(device) });
         }
         plan.opens = opens_all(storage, device, &siblings(storage, device)?, by)?;

@@ -773,8 +773,7 @@ fn what_an_overlay_is_of_is_not_made_writable_for_it() {
 
 #[test]
 fn a_hibernated_windows_is_read_and_never_written() {
-    let notes = vec![ondisk::fs::ntfs::HIBERNATED.to_string()];
-    let storage = one_disk(Signature { notes, ..fs("ntfs") });
+    let storage = one_disk(Signature { hibernated: true, ..fs("ntfs") });
     for (types, options, is_refused) in [
         (None, "", true),
         (Some("ntfs3"), "noatime", true),

@@ -90,7 +90,7 @@ fn probe_plus(device: &dyn ReadAt, magic: Option<&Magic>) -> Option<Signature> {
     }
     if attributes & UNMOUNTED == 0 {
         found.dirty = attributes & JOURNALED != 0;
-        found.note("it was not unmounted cleanly");
+        found.check_is_due("it was not unmounted cleanly", "");
     }
     Some(found)
 }
