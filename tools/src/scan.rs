@@ -7,7 +7,7 @@ use crate::cmd;
 use crate::report::without_errno;
 use crate::tool::Context;
 use anyhow::Context as _;
-use contract::facts::{Block, Facts};
+use contract::facts::{Block, Facts, Space};
 use contract::guard;
 use contract::guard::Consent;
 use contract::wire::{DevdRequest, WorkerRequest};
@@ -172,6 +172,14 @@ impl Scan {
         }
         build_of(self.facts, observed, &self.consents)
     }
+}
+
+/// Room of what is mounted from the devices, by mount point; nothing that hangs is asked.
+pub fn space(root: &Root, storage: &Storage) -> BTreeMap<String, Space> {
+    let devices = storage.devices.iter().filter(|device| device.node && !storage.hangs(device));
+    let mounts = devices.flat_map(|device| storage.mounts_of(device));
+    let targets: BTreeSet<&str> = mounts.map(|mount| mount.target.as_str()).collect();
+    host::proc::space(root, targets)
 }
 
 fn ask(block: &Block, windows: &[(String, Extent)]) -> Ask {
