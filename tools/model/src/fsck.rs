@@ -5,7 +5,7 @@ use crate::build::ambiguous;
 use crate::consent;
 use crate::foreign::{self, Checker, Wish, exit};
 use crate::fstype;
-use crate::mount::{Refusal as MountRefusal, opens, part, shown};
+use crate::mount::{Refusal as MountRefusal, opens, part, shown, siblings};
 use crate::plan::Step;
 use crate::storage::{Device, Observed, Storage};
 use crate::text::Untrusted;
@@ -228,11 +228,25 @@ pub fn plan(storage: &Storage, subject: Subject<'_>, command: &Command, by: &str
     let wish = Wish { file: matches!(subject, Subject::File { .. }), ..command.wish.clone() };
     let writes = (checker.writes)(&wish);
     let opens = match subject {
-        Subject::Device(device) if writes => opens(storage, &device.id, by).map_err(Refusal::Other)?,
+        Subject::Device(device) if writes => opens_all(storage, device, by).map_err(Refusal::Other)?,
         Subject::Device(_) | Subject::File { .. } => Vec::new(),
     };
     let argv = std::iter::once(checker.program.to_string()).chain((checker.arguments)(&wish));
     Ok(Plan { checker, writes, opens, run: Step::Run { argv: argv.chain([path]).collect() } })
+}
+
+/// Of a btrfs on several devices all are mended, and the command names one: the others are saved by a step of their own.
+fn opens_all(storage: &Storage, device: &Device, by: &str) -> Result<Vec<Step>, MountRefusal> {
+    let mut steps = opens(storage, &device.id, by)?;
+    let others = siblings(storage, device)?;
+    for other in &others {
+        let more = opens(storage, &other.id, by)?;
+        steps.extend(more.into_iter().filter(|step| !steps.contains(step)).collect::<Vec<_>>());
+    }
+    if !others.is_empty() {
+        steps.push(Step::Save { paths: others.iter().map(|other| other.path.clone()).collect() });
+    }
+    Ok(steps)
 }
 
 fn refuse_used(storage: &Storage, device: &Device, wish: &Wish) -> Result<(), Refusal> {

@@ -814,6 +814,10 @@ pub fn activate(
             }
         }
     }
+    if wishes.writable && !judgement.throwaway {
+        // Its command names the group alone, and the guard may be off already.
+        steps.push(Step::Save { paths: judgement.used.iter().map(|used| used.path.clone()).collect() });
+    }
     let asked = foreign::Activation {
         group: &judgement.name,
         volumes,

@@ -393,7 +393,7 @@ fn is_one_btrfs(devices: &[&Device]) -> bool {
 }
 
 /// The other devices of a btrfs that has several.
-fn siblings<'a>(storage: &'a Storage, device: &Device) -> Result<Vec<&'a Device>, Refusal> {
+pub fn siblings<'a>(storage: &'a Storage, device: &Device) -> Result<Vec<&'a Device>, Refusal> {
     let Some(own) = device.signature().filter(|signature| signature.format == "btrfs") else {
         return Ok(Vec::new());
     };
@@ -1141,10 +1141,19 @@ pub fn remount(
         if was_read_only && mount.super_options.split(',').any(unreplayed) {
             return Err(Refusal::Unreplayed { source: shown(device), target: mount.target.clone() });
         }
-        if was_read_only && mount.fstype == "ntfs3" && device.signature().is_some_and(|found| found.hibernated) {
+        if was_read_only
+            && mount.fstype == "ntfs3"
+            && device.signature().is_some_and(|found| found.hibernated)
+        {
             return Err(Refusal::Hibernated { path: shown(device) });
         }
-        plan.opens = opens_all(storage, device, &siblings(storage, device)?, by)?;
+        let others = siblings(storage, device)?;
+        plan.opens = opens_all(storage, device, &others, by)?;
+        // The mount names one of them, and the guard may be off already.
+        if !others.is_empty() {
+            let paths = others.iter().map(|other| other.path.clone()).collect();
+            plan.opens.push(Step::Save { paths });
+        }
     }
     let mut data = options.data.clone();
     // The flags of a bind are the mount point's alone.

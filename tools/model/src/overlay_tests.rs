@@ -128,11 +128,7 @@ impl Machine {
 }
 
 fn signature(format: &str, usage: Usage) -> Signature {
-    Signature {
-        uuid: Some("one".to_string()),
-        health: Health::Sound,
-        ..Signature::new(format, usage, 0)
-    }
+    Signature { uuid: Some("one".to_string()), health: Health::Sound, ..Signature::new(format, usage, 0) }
 }
 
 fn ext4() -> Signature {

@@ -129,6 +129,9 @@ pub struct Signature {
     /// A system that goes on with what it remembers of it is hibernated on it: it is not to be written.
     #[serde(default)]
     pub hibernated: bool,
+    /// Of what lies outside or among other bytes on the device: where the format keeps its own, as far as that is known.
+    #[serde(default)]
+    pub own: Vec<Extent>,
     /// For a person, one line each: `mounted 3 times since the last check`, `backup superblock at 32768 used`.
     pub notes: Vec<String>,
     /// For volumes (md, LVM PV, LUKS): everything the assembler needs.
@@ -157,6 +160,7 @@ impl Signature {
             dirty: false,
             due: None,
             hibernated: false,
+            own: Vec::new(),
             notes: Vec::new(),
             volume: None,
             tags: Vec::new(),
@@ -259,6 +263,14 @@ impl Signature {
     pub fn check_is_due(&mut self, why: &str, then: &str) {
         self.due.get_or_insert_with(|| why.to_string());
         self.note(format!("{why}{then}"));
+    }
+
+    /// A piece of the device that holds nothing but this format's own, cut at the device's end.
+    pub fn owns(&mut self, start: u64, length: u64, device: &dyn ReadAt) {
+        let length = length.min(device.size().saturating_sub(start));
+        if length > 0 {
+            self.own.push(Extent { start, length });
+        }
     }
 
     pub fn note(&mut self, text: impl Into<String>) {

@@ -166,6 +166,8 @@ impl Door {
             Step::SetGuarded { path, disk, consent } => {
                 (guard::close(&act, &self.root, path, disk.as_deref(), consent), Some(act))
             }
+            // Before this one too, what it names was saved.
+            Step::Save { .. } => (Ok(Made::Done), Some(act)),
             Step::Module { name } => (module::load(&act, name), Some(act)),
             Step::MdStart(start) => (md::start(&act, &self.root, start), Some(act)),
             Step::MdStop { device } => (md::stop(&act, &self.root, device), Some(act)),
@@ -237,7 +239,7 @@ impl Door {
     }
 
     /// Before a step writes, what it writes to is saved: here, so that no verb can forget it.
-    fn save(&mut self, steps: &[Step]) -> anyhow::Result<()> {
+    pub fn save(&mut self, steps: &[Step]) -> anyhow::Result<()> {
         let act = self.act()?;
         let outcome = undo::save(&act, &self.root, (self.name, &self.verb), steps, &mut self.saved);
         self.act = Some(act);

@@ -341,8 +341,11 @@ impl Call<'_> {
         if self.args.dry_run {
             return Ok(Answer::text(apply::shown(&plan.opens), 0));
         }
+        let mut door = Door::open(self.context, self.typed)?;
+        door.make_all(&plan.opens)?;
+        door.save(&plan.mounts)?;
+        drop(door);
         if !plan.opens.is_empty() {
-            Door::open(self.context, self.typed)?.make_all(&plan.opens)?;
             notice(self.context.name, &format!("made writable: {}", told(storage, &plan.opens, "")));
         }
         Ok(Answer::classic(self.context.name, self.arguments))

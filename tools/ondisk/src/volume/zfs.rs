@@ -23,7 +23,8 @@ pub const FORMAT: Format =
 
 fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     let end = device.size() - device.size() % LABEL;
-    [0, LABEL, end.checked_sub(2 * LABEL)?, end.checked_sub(LABEL)?].into_iter().find_map(|label| {
+    let labels = [0, LABEL, end.checked_sub(2 * LABEL)?, end.checked_sub(LABEL)?];
+    let mut found = labels.into_iter().find_map(|label| {
         let at = label + LIST_AT;
         // Its first bytes decide, so that four labels of nothing cost little.
         let head = device.bytes(at, 16).ok()?;
@@ -31,7 +32,9 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
             return None;
         }
         signature(&device.bytes(at, LIST).ok()?, at)
-    })
+    })?;
+    labels.into_iter().for_each(|label| found.owns(label, LABEL, device));
+    Some(found)
 }
 
 fn signature(list: &[u8], at: u64) -> Option<Signature> {
