@@ -397,3 +397,38 @@ fn next(compared: &[Compared]) -> Option<String> {
     let paths: Vec<&str> = compared.iter().filter(is_table).map(|one| one.now.as_str()).collect();
     (!paths.is_empty()).then(|| format!("blockdev --rereadpt {}", paths.join(" ")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Output, fenced, spelt};
+    use contract::text::steers;
+    use model::undo::Identity;
+
+    #[test]
+    fn what_is_saved_is_listed_with_no_text_that_steers_a_terminal() {
+        let hostile = "\x1b[31mred\na\u{202e}\u{9b}2J\u{2028}\u{10ff9b}".to_string();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::at(directory.path());
+        let into = store.unfinished().unwrap();
+        let missed = vec![crate::undo::Missed { path: hostile.clone(), reason: hostile.clone() }];
+        let identity =
+            Identity { path: hostile.clone(), model: Some(hostile.clone()), ..Identity::default() };
+        let saved = Saved {
+            identity,
+            logical_block: 512,
+            file: "sda".to_string(),
+            what: hostile.clone(),
+            windows: Vec::new(),
+            failed: Vec::new(),
+            beyond: 0,
+        };
+        std::fs::write(into.join("sda"), "").unwrap();
+        store.take(&into, &format!("mount {hostile}"), 1.0, vec![saved], missed).unwrap();
+        let steering = |c: char| steers(c) && c != '\n';
+        let Output::Text(text) = list(&store, false).unwrap().output else { panic!() };
+        assert!(!fenced(&text).contains(steering) && text.lines().count() == 3, "{text:?}");
+        let Output::Json(text) = list(&store, true).unwrap().output else { panic!() };
+        assert!(!spelt(&text).contains(|c| steering(c) && contract::text::raw_byte(c).is_none()), "{text:?}");
+    }
+}
