@@ -142,6 +142,7 @@ pub enum Refusal {
     Used { path: String, upper: Vec<String> },
     Partitioned { path: String },
     Ambiguous { path: String, formats: Vec<String> },
+    Hibernated { path: String },
     Nothing { path: String },
     Unread { path: String, reason: String },
     NoChecker { path: String, fstype: String },
@@ -177,6 +178,10 @@ impl std::fmt::Display for Refusal {
                 f,
                 "{path} looks like {}: -t TYPE says which, and wipefs {path} lists where each is",
                 formats.join(" and like ")
+            ),
+            Refusal::Hibernated { path } => write!(
+                f,
+                "Windows is hibernated on {path}, and goes on with what it remembers of it, which mending would destroy: start Windows and shut it down (shutdown /s /t 0); fsck -n {path} looks, and rescue overlay {path} lets it be tried in memory"
             ),
             Refusal::Nothing { path } => {
                 write!(f, "no file system was found on {path}: -t TYPE checks it as one without a look")
@@ -227,6 +232,11 @@ pub fn plan(storage: &Storage, subject: Subject<'_>, command: &Command, by: &str
     let Some(checker) = checker else { return Err(Refusal::NoChecker { path, fstype: found }) };
     let wish = Wish { file: matches!(subject, Subject::File { .. }), ..command.wish.clone() };
     let writes = (checker.writes)(&wish);
+    let first = report.and_then(|report| report.signatures.first());
+    let is_throwaway = matches!(subject, Subject::Device(device) if crate::overlay::is_overlay(device));
+    if writes && !is_throwaway && first.is_some_and(|first| first.hibernated) {
+        return Err(Refusal::Hibernated { path });
+    }
     let opens = match subject {
         Subject::Device(device) if writes => opens_all(storage, device, by).map_err(Refusal::Other)?,
         Subject::Device(_) | Subject::File { .. } => Vec::new(),
@@ -538,6 +548,21 @@ mod tests {
         for (format, usage, want) in cases {
             assert_eq!(steps(&one(format, usage), "-n /dev/sda").unwrap_err(), want, "{format}");
         }
+    }
+
+    #[test]
+    fn a_hibernated_windows_is_looked_at_and_never_mended_but_in_memory() {
+        let mut storage = one("ntfs", Usage::Filesystem);
+        let Observed::Examined { report } = &mut storage.devices[0].report else { panic!() };
+        report.signatures[0].hibernated = true;
+        assert_eq!(steps(&storage, "-n /dev/sda").unwrap(), "ntfsfix -n /dev/sda");
+        let refused = steps(&storage, "-y /dev/sda").unwrap_err();
+        for part in ["Windows is hibernated on /dev/sda", "shutdown /s", "rescue overlay /dev/sda"] {
+            assert!(refused.contains(part), "{part} in {refused}");
+        }
+        let uuid = format!("{}seq:2", contract::facts::OVERLAY_UUID);
+        storage.devices[0].block.dm = Some(contract::facts::Dm { uuid, ..Default::default() });
+        assert!(steps(&storage, "-y /dev/sda").is_ok(), "a throw-away copy");
     }
 
     #[test]

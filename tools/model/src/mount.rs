@@ -485,6 +485,12 @@ pub enum Refusal {
         source: String,
         target: String,
     },
+    /// What is mounted is the overlay that reading it made.
+    InMemory {
+        overlay: String,
+        of: String,
+        target: String,
+    },
     Consent(consent::Refusal),
 }
 
@@ -535,7 +541,10 @@ impl std::fmt::Display for Refusal {
                 }
             },
             Refusal::NoFileSystem { path, format } => match format.as_str() {
-                "swap" => write!(f, "{path} is swap space: swapon {path} uses it"),
+                "swap" => write!(
+                    f,
+                    "{path} is swap space, which holds no files: for more memory, rescue writable {path} && swapon {path} (it writes there)"
+                ),
                 "swsuspend" => write!(f, "{path} is swap space with a system that was hibernated into it"),
                 format => write!(f, "{path} is {}, which is no file system", Untrusted(format)),
             },
@@ -566,6 +575,11 @@ impl std::fmt::Display for Refusal {
             Refusal::Unreplayed { source, target } => write!(
                 f,
                 "it is mounted without its journal, so it cannot become writable: umount {target} && mount {source} {target}"
+            ),
+            Refusal::InMemory { overlay, of, target } => write!(
+                f,
+                "what is mounted is a copy in memory ({overlay}), with which all that is written would be gone: umount {0} && mount {of} {0} writes to the disk",
+                Untrusted(target)
             ),
             Refusal::Consent(refusal) => refusal.fmt(f),
         }
@@ -709,6 +723,12 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
         && let Some(Use::Overlay { path: upper, of }) = overlay::across(storage, device)
     {
         return Err(Refusal::Used { path: of, upper: vec![upper] });
+    }
+    if let Source::Device(device) = &request.source
+        && crate::lvm::has_hole(storage, device)
+    {
+        plan.notices
+            .push(format!("{name}: some of it is on a PV that is missing: files there cannot be read"));
     }
     let mut overlay = None;
     match through {
@@ -1141,6 +1161,9 @@ pub fn remount(
         if was_read_only && mount.super_options.split(',').any(unreplayed) {
             return Err(Refusal::Unreplayed { source: shown(device), target: mount.target.clone() });
         }
+        if let Some((overlay, of)) = overlay::made_by_mount(storage, device).filter(|_| was_read_only) {
+            return Err(Refusal::InMemory { overlay, of, target: mount.target.clone() });
+        }
         if was_read_only
             && mount.fstype == "ntfs3"
             && device.signature().is_some_and(|found| found.hibernated)
@@ -1299,6 +1322,8 @@ pub struct Holder {
     pub command: String,
     /// `works in /mnt/etc`, `has /mnt/etc/fstab open`
     pub how: String,
+    /// The person's own shell, which has to leave the place.
+    pub in_way: bool,
 }
 
 /// Most processes that are named.
@@ -1314,8 +1339,21 @@ pub fn busy(target: &str, holders: &[Holder], more: &[String]) -> String {
     if holders.len() > NAMED {
         parts.push(format!("and {} more", holders.len() - NAMED));
     }
-    let pids: Vec<String> = holders.iter().map(|holder| holder.pid.to_string()).collect();
+    // Nobody wants to be told to kill the shell that is typed into.
+    let others = holders.iter().filter(|holder| !holder.in_way);
+    let pids: Vec<String> = others.map(|holder| holder.pid.to_string()).collect();
+    let leave = if pids.len() < holders.len() { "cd / first" } else { "" };
     match (&parts[..], &pids[..]) {
+        _ if !leave.is_empty() && pids.is_empty() => {
+            format!("target is busy: {}, which is your own shell: {leave}", parts.join(", "))
+        }
+        _ if !leave.is_empty() => {
+            format!(
+                "target is busy: {}; {leave}, then end the others, or kill {}",
+                parts.join(", "),
+                pids.join(" ")
+            )
+        }
         ([], _) => format!("target is busy: umount -l {target} detaches it now and lets it go when it can"),
         (_, []) => format!("target is busy: {}", parts.join(", ")),
         (_, [pid]) => format!("target is busy: {}; end what it does, or kill {pid}", parts.join(", ")),

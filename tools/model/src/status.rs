@@ -290,7 +290,10 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
         }
         (Health::Sound | Health::Unchecked, true) => {
             fitness = fitness.max_dirty();
-            "log not replayed".to_string()
+            match signature.usage {
+                Usage::Raid => "not stopped cleanly".to_string(),
+                Usage::Filesystem | Usage::Crypto | Usage::Other => "log not replayed".to_string(),
+            }
         }
         (Health::Sound | Health::Unchecked, false) => String::new(),
     };
@@ -357,6 +360,11 @@ fn drive(device: &Device, storage: &Storage) -> String {
         let kind = match dm.uuid.starts_with(bcache::MAP_UUID) {
             true => "bcache".to_string(),
             false => dm.uuid.split('-').next().unwrap_or_default().to_lowercase(),
+        };
+        let kind = match lvm::is_hole(device) {
+            true => format!("{kind}, in the place of a PV that is missing: it cannot be read"),
+            false if lvm::has_hole(storage, device) => format!("{kind}, in part on a PV that is missing"),
+            false => kind,
         };
         return if overlay::is_for_reading(storage, device) { kind + COPY } else { kind };
     }
