@@ -202,14 +202,20 @@ fn at_terminal(ssh: &Ssh) -> Result<Terminal> {
     Ok(terminal)
 }
 
+/// What is on the screen from there to the question, behind which no line ends.
+fn asked(terminal: &Terminal, mark: usize) -> Result<String> {
+    let question = "Passphrase for /dev/vda6: ";
+    terminal.screen.wait(question, mark, qemu::SOON, |text| text.contains(question).then(|| text.to_string()))
+}
+
 fn passphrases(bench: &Bench, ssh: &Ssh) {
     bench.check("at a terminal the passphrase is asked for, is not shown, and may be mistyped", || {
         let mut terminal = at_terminal(ssh)?;
         terminal.type_line("rescue open --name typed /dev/vda6; echo ended with $?")?;
-        terminal.screen.wait_for("Passphrase for /dev/vda6: ", 0, qemu::SOON)?;
+        asked(&terminal, 0)?;
         let mark = terminal.screen.mark();
         terminal.type_line("xyzzy-wrong")?;
-        let again = terminal.screen.wait_for("Passphrase for /dev/vda6: ", mark, qemu::SOON)?;
+        let again = asked(&terminal, mark)?;
         holds(&again, &["no keyslot takes this passphrase"])?;
         terminal.type_line("lifeboat")?;
         terminal.screen.wait_for("ended with 0", mark, qemu::SOON)?;
@@ -230,7 +236,7 @@ fn passphrases(bench: &Bench, ssh: &Ssh) {
         let mut mark = terminal.screen.mark();
         terminal.type_line("rescue open --name typed /dev/vda6; echo ended with $?")?;
         for _ in 0..3 {
-            terminal.screen.wait_for("Passphrase for /dev/vda6: ", mark, qemu::SOON)?;
+            asked(&terminal, mark)?;
             mark = terminal.screen.mark();
             terminal.type_line("wrong")?;
         }
