@@ -11,6 +11,7 @@ mod shutdown;
 mod supervise;
 
 use contract::event::{Event, Severity};
+use contract::text::Untrusted;
 use contract::{cmdline, params, paths, state};
 use host::Root;
 use host::sys::process::{self, Ended, Spawn};
@@ -500,7 +501,7 @@ fn open_log(service: &str) -> Option<File> {
 /// One warning line into the kernel log.
 fn kernel_log(text: &str) {
     use std::io::Write;
-    let clean: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(900).collect();
+    let clean: String = Untrusted(text).to_string().chars().take(900).collect();
     if let Ok(mut kmsg) = OpenOptions::new().write(true).open("/dev/kmsg") {
         // The kernel limits how many lines it takes; what it drops stands in init's own log.
         let _ = kmsg.write_all(format!("<4>lifeboat: {clean}").as_bytes());

@@ -6,6 +6,7 @@
 mod apply;
 mod capture;
 mod cmd;
+mod original;
 mod report;
 mod scan;
 mod tool;
@@ -30,7 +31,10 @@ fn run(argv: Vec<OsString>) -> i32 {
     let answer =
         tool::Context::live(call.name, call.verb).and_then(|context| (call.run)(&context, &call.arguments));
     match answer {
-        Ok(answer) => report::finish(call.name, answer),
+        Ok(answer) => {
+            original::save_before(call.name, &answer);
+            report::finish(call.name, answer)
+        }
         Err(error) => report::failed(call.name, &error),
     }
 }

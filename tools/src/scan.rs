@@ -7,7 +7,7 @@ use crate::cmd;
 use crate::report::without_errno;
 use crate::tool::Context;
 use anyhow::Context as _;
-use contract::facts::{Block, Facts};
+use contract::facts::{Block, Facts, Space};
 use contract::guard;
 use contract::guard::Consent;
 use contract::wire::{DevdRequest, WorkerRequest};
@@ -120,7 +120,13 @@ impl Scan {
         if let Some(name) = self.known.get(&shown) {
             return Ok(name.clone());
         }
-        match host::sysfs::node(path).with_context(|| format!("cannot open {shown}"))? {
+        let node = host::sysfs::node(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound if path.is_absolute() => {
+                anyhow::anyhow!("{shown} does not exist: {}", whence(path))
+            }
+            _ => anyhow::Error::new(error).context(format!("cannot open {shown}")),
+        });
+        match node? {
             Node::Block { major, minor } => {
                 let known = self.known.get(&format!("{major}:{minor}"));
                 let name = known
@@ -172,6 +178,33 @@ impl Scan {
         }
         build_of(self.facts, observed, &self.consents)
     }
+}
+
+/// What brings about a device that is not there.
+pub fn whence(path: &Path) -> &'static str {
+    let below = |directory: &str| path.starts_with(directory);
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // /dev/vg/root
+    let deep =
+        path.components().count() > 3 && !["/dev/disk", "/dev/bus", "/dev/char"].into_iter().any(below);
+    match () {
+        () if !below("/dev") => "ls shows what there is",
+        () if below("/dev/md") || name.starts_with("md") => {
+            "rescue assemble starts the arrays that are found"
+        }
+        () if below("/dev/mapper") || deep => {
+            "rescue assemble activates volumes, and rescue open opens what is locked"
+        }
+        () => "lsblk shows what there is",
+    }
+}
+
+/// Room of what is mounted from the devices, by mount point; nothing that hangs is asked.
+pub fn space(root: &Root, storage: &Storage) -> BTreeMap<String, Space> {
+    let devices = storage.devices.iter().filter(|device| device.node && !storage.hangs(device));
+    let mounts = devices.flat_map(|device| storage.mounts_of(device));
+    let targets: BTreeSet<&str> = mounts.map(|mount| mount.target.as_str()).collect();
+    host::proc::space(root, targets)
 }
 
 fn ask(block: &Block, windows: &[(String, Extent)]) -> Ask {
@@ -396,5 +429,25 @@ impl ReadAt for Image {
             error: without_errno(&error.to_string()),
         };
         self.file.read_exact_at(buf, offset).map_err(device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_not_there_is_told_with_what_brings_it() {
+        for (path, want) in [
+            ("/dev/sdz", "lsblk"),
+            ("/dev/md2", "arrays"),
+            ("/dev/md/root", "arrays"),
+            ("/dev/mapper/vg-root", "activates volumes"),
+            ("/dev/vg/root", "activates volumes"),
+            ("/dev/disk/by-id/ata-x", "lsblk"),
+            ("/root/image", "ls "),
+        ] {
+            assert!(whence(Path::new(path)).contains(want), "{path}: {}", whence(Path::new(path)));
+        }
     }
 }

@@ -45,7 +45,8 @@ pub fn keep(
     let mut kept = Kept { report, windows: Vec::new(), beyond: record.windows.beyond, failed: record.failed };
     let mut windows = Windows::new(device.size(), limit);
     let keys = ondisk::volume::luks::key_areas(device);
-    for extent in asked.iter().chain(&record.windows.extents()).chain(&keys) {
+    let own = model::undo::asked(&kept.report);
+    for extent in asked.iter().chain(&record.windows.extents()).chain(&keys).chain(&own) {
         for piece in sectors(*extent, geometry.logical.into(), device.size()) {
             match device.bytes(piece.start, piece.length as usize) {
                 Ok(bytes) => windows.note(piece.start, &bytes),
@@ -366,6 +367,27 @@ mod tests {
             assert_eq!(digest(&opened, window.extent()).unwrap(), window.sha256);
             assert_eq!(window.kind, Kind::FileSystem);
         }
+    }
+
+    /// Of a Promise, two volumes' metadata, 14 sectors apart: the second is no probe's to read.
+    #[test]
+    fn all_that_a_firmware_raid_keeps_on_a_disk_is_saved_and_nothing_of_its_volumes() {
+        let mut device = vec![7; SIZE as usize];
+        let first = SIZE - 63 * 512;
+        for at in [first, first + 14 * 512] {
+            device[at as usize..at as usize + 24].copy_from_slice(b"Promise Technology, Inc.");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (into, one) = saved(&Store::at(directory.path()), "/dev/sda", &device);
+        let own = one.windows.iter().filter(|window| window.kind != Kind::Content);
+        let own: Vec<Extent> = own.map(Window::extent).collect();
+        let area = |start| Extent { start, length: 2048 };
+        assert_eq!(
+            (one.what.as_str(), own),
+            ("promise_fasttrack_raid_member metadata", vec![area(first), area(first + 14 * 512)])
+        );
+        let file = fs::read(into.join("sda")).unwrap();
+        assert_eq!(file[first as usize + 14 * 512 + 2047], 7);
     }
 
     #[test]

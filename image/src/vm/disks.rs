@@ -43,6 +43,8 @@ pub struct Disk {
     pub logical_block: u32,
     /// A throttle group is put in between, which [`super::Vm::throttle`] moves.
     pub throttled: bool,
+    /// The drive takes no write: a switch on a card, a volume that its host gives for reading. Not on AHCI.
+    pub write_protected: bool,
 }
 
 impl Disk {
@@ -53,6 +55,7 @@ impl Disk {
             serial: serial.into(),
             logical_block: 512,
             throttled: false,
+            write_protected: false,
         }
     }
 
@@ -66,6 +69,10 @@ impl Disk {
 
     pub fn throttled(self) -> Disk {
         Disk { throttled: true, ..self }
+    }
+
+    pub fn write_protected(self) -> Disk {
+        Disk { write_protected: true, ..self }
     }
 
     pub fn logical_block(self, bytes: u32) -> Disk {
@@ -96,6 +103,9 @@ impl Disk {
                 }),
             ],
         };
+        if self.write_protected {
+            nodes.iter_mut().for_each(|node| node["read-only"] = json!(true));
+        }
         if self.throttled {
             nodes.push(json!({
                 "driver": "throttle", "node-name": serial, "throttle-group": self.throttle_group(),

@@ -1,6 +1,7 @@
 //! What a console says: pure text from the services' state files.
 
 use contract::state;
+use contract::text::Untrusted;
 use std::fmt::Write;
 
 /// All that the banner is made of.
@@ -27,7 +28,7 @@ impl Facts {
     pub fn banner(&self) -> String {
         let mut text = format!(
             "\n\nLifeboat {}: no disk is written to until you type a command that writes.\n\n",
-            self.init.version
+            Untrusted(&self.init.version)
         );
         let addresses: Vec<&str> = self.addresses().collect();
         if self.sshd.host_key.is_empty() {
@@ -44,11 +45,14 @@ impl Facts {
     }
 
     fn ssh(&self, text: &mut String, addresses: &[&str]) {
-        let (port, key, alias) = (self.sshd.port, &self.sshd.host_key, &self.sshd.alias);
-        let _ = writeln!(text, "  host key      ED25519 {}", self.sshd.fingerprint); // a String takes all
+        // The alias is made of what the firmware calls the machine.
+        let (port, key, alias) =
+            (self.sshd.port, Untrusted(&self.sshd.host_key), Untrusted(&self.sshd.alias));
+        let _ = writeln!(text, "  host key      ED25519 {}", Untrusted(&self.sshd.fingerprint)); // a String takes all
         if !addresses.is_empty() {
             let names: Vec<String> = addresses
                 .iter()
+                .map(|address| Untrusted(address))
                 .map(|address| if port == 22 { address.to_string() } else { format!("[{address}]:{port}") })
                 .collect();
             let _ = writeln!(text, "  known_hosts   {} {key}", names.join(","));
@@ -56,7 +60,11 @@ impl Facts {
         let _ = writeln!(text, "  or by alias   {alias} {key}");
         for address in addresses {
             let port = if port == 22 { String::new() } else { format!("-p {port} ") };
-            let _ = writeln!(text, "  log in with   ssh -o HostKeyAlias={alias} {port}root@{address}");
+            let _ = writeln!(
+                text,
+                "  log in with   ssh -o HostKeyAlias={alias} {port}root@{}",
+                Untrusted(address)
+            );
         }
         match &self.password {
             Some(password) => {
@@ -105,10 +113,7 @@ impl Facts {
 
 /// Nothing that a disk, a peer or the command line said may steer the terminal.
 fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .take(400)
-        .collect()
+    Untrusted(text).to_string().chars().take(400).collect()
 }
 
 #[cfg(test)]
@@ -181,6 +186,36 @@ mod tests {
         let mut facts = facts();
         facts.init.warnings.push("unknown boot parameter \x1b[2J".into());
         facts.layers.layers.push(state::Layer { name: "10".into(), bytes: 1, error: Some("cut".into()) });
-        assert_eq!(facts.warnings(), ["unknown boot parameter \\u{1b}[2J", "layer 10: cut"]);
+        assert_eq!(facts.warnings(), ["unknown boot parameter \\x1b[2J", "layer 10: cut"]);
+    }
+
+    #[test]
+    fn no_text_of_a_firmware_a_server_or_a_key_steers_the_console() {
+        for word in ["\x1b[2J", "a\nEVIL", "\u{202e}gpj", "\u{9b}2J\u{2028}", "\u{10ff9b}"] {
+            let mut facts = facts();
+            let link = &mut facts.netd.links[0];
+            for text in [
+                &mut facts.sshd.host_key,
+                &mut facts.sshd.alias,
+                &mut facts.sshd.fingerprint,
+                &mut facts.init.version,
+                &mut link.name,
+                &mut link.mac,
+                &mut link.state,
+                &mut link.addresses[0].address,
+            ] {
+                text.push_str(word);
+            }
+            facts.sshd.keys.push(word.to_string());
+            facts.netd.problems.push(word.to_string());
+            let with = facts.banner() + &facts.warnings().join("\n");
+            facts.password = None;
+            facts.netd.links[0].addresses.clear();
+            let without = facts.banner();
+            for text in [with, without] {
+                let steers = |c: char| contract::text::steers(c) && c != '\n';
+                assert!(!text.contains(steers) && !text.contains("\nEVIL"), "{word:?}: {text:?}");
+            }
+        }
     }
 }

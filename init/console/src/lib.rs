@@ -236,8 +236,9 @@ impl Console {
             );
             return Ok(false);
         };
+        let before = line::silence(&self.device)?;
         self.write("Password: ");
-        let typed = line::read_secret(&self.device, Duration::from_secs(60))?;
+        let typed = line::read_secret(&self.device, Duration::from_secs(60), &before)?;
         self.write("\n");
         // The length of the one-time password is no secret; its bytes are compared all.
         let same = typed.len() == password.len()

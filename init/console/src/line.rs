@@ -28,15 +28,22 @@ pub fn sane(line: &OwnedFd) -> io::Result<()> {
     Ok(tcsetattr(line, OptionalActions::Now, &modes)?)
 }
 
-/// One line typed without echo, without its newline; empty when the time is up.
-pub fn read_secret(line: &OwnedFd, patience: Duration) -> io::Result<String> {
+/// One line typed without echo ([`silence`] came before), without its newline; empty when the time is up. The line is as it
+/// was afterwards.
+pub fn read_secret(line: &OwnedFd, patience: Duration, before: &Termios) -> io::Result<String> {
+    let typed = read_line(line, patience);
+    tcsetattr(line, OptionalActions::Flush, before)?;
+    typed
+}
+
+/// Before the question is put: what is typed from there on does not show, and what was typed before is forgotten. How the
+/// line was.
+pub fn silence(line: &OwnedFd) -> io::Result<Termios> {
     let before = tcgetattr(line)?;
     let mut silent: Termios = before.clone();
     silent.local_modes &= !LocalModes::ECHO;
     tcsetattr(line, OptionalActions::Flush, &silent)?;
-    let typed = read_line(line, patience);
-    tcsetattr(line, OptionalActions::Flush, &before)?;
-    typed
+    Ok(before)
 }
 
 fn read_line(line: &OwnedFd, patience: Duration) -> io::Result<String> {

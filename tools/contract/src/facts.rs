@@ -153,6 +153,15 @@ pub struct Mount {
     pub super_options: String,
 }
 
+/// Room of a mounted file system, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    pub size: u64,
+    pub used: u64,
+    /// For users other than root.
+    pub available: u64,
+}
+
 /// One line of /proc/swaps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -14,5 +14,6 @@ pub mod params;
 pub mod paths;
 pub mod redact;
 pub mod state;
+pub mod text;
 pub mod tools;
 pub mod wire;

@@ -34,6 +34,8 @@ pub const HUNG: &str = "/run/lifeboat/hung";
 pub const OVERLAY: &str = "/run/lifeboat/overlay";
 /// A tmpfs of its own with a total size, for root alone: what stood on devices before a command wrote to them.
 pub const UNDO: &str = "/run/lifeboat/undo";
+/// Of a captured machine alone, where nobody can be asked: room of what was mounted, JSON by mount point.
+pub const SPACE: &str = "/run/lifeboat/space.json";
 /// The host key of this boot, mode 0600, kept over restarts of the listener.
 pub const HOST_KEY: &str = "/run/lifeboat/sshd/host_ed25519";
 /// The one-time password, mode 0600, for the consoles alone; absent when a key was given.

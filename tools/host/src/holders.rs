@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Most that are looked for; the answer names a few.
 const MOST: usize = 50;
+/// Most generations of processes, in a tree that changes while it is walked.
+const DEPTH: usize = 100;
 /// Most descriptors looked at of one process.
 const DESCRIPTORS: usize = 4096;
 
@@ -26,6 +28,8 @@ pub struct Holder {
     pub command: String,
     pub how: How,
     pub path: String,
+    /// It is above this process: the shell of whoever asks.
+    pub ours: bool,
 }
 
 /// In the order of process numbers; this process is left out. Stops looking after `patience`.
@@ -34,6 +38,7 @@ pub fn of(root: &Root, target: &str, patience: Duration) -> Vec<Holder> {
     let names = root.list("/proc").unwrap_or_default();
     let mut pids: Vec<u32> = names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
     pids.sort_unstable();
+    let above = above(root, std::process::id());
     let mut found = Vec::new();
     for pid in pids.into_iter().filter(|pid| *pid != std::process::id()) {
         if Instant::now() > until || found.len() >= MOST {
@@ -41,10 +46,27 @@ pub fn of(root: &Root, target: &str, patience: Duration) -> Vec<Holder> {
         }
         if let Some((how, path)) = holds(root, pid, target) {
             let command = root.line(format!("/proc/{pid}/comm")).unwrap_or_else(|| "?".to_string());
-            found.push(Holder { pid, command, how, path });
+            found.push(Holder { pid, command, how, path, ours: above.contains(&pid) });
         }
     }
     found
+}
+
+/// The parent of a process, its parent, and so on.
+fn above(root: &Root, pid: u32) -> Vec<u32> {
+    let mut above = Vec::new();
+    let mut below = pid;
+    // PID (COMMAND) STATE PARENT, proc_pid_stat(5): a command may hold anything.
+    while let Some(stat) = root.line(format!("/proc/{below}/stat"))
+        && let Some((_, rest)) = stat.rsplit_once(')')
+        && let Some(parent) = rest.split_whitespace().nth(1).and_then(|parent| parent.parse::<u32>().ok())
+        && parent > 1
+        && above.len() < DEPTH
+    {
+        above.push(parent);
+        below = parent;
+    }
+    above
 }
 
 fn holds(root: &Root, pid: u32, target: &str) -> Option<(How, String)> {
@@ -100,8 +122,15 @@ mod tests {
         std::fs::write(daemon.join("maps"), "7f00-7f01 r--p 0 08:01 7    /mnt/lib/x.so\n").unwrap();
         let neighbour = process(dir.path(), 14, "vi");
         symlink("/mnt2/file", neighbour.join("fd/3")).unwrap();
+        // This process was begun by less, which was begun by the shell.
+        let own = process(dir.path(), std::process::id(), "umount");
+        std::fs::write(own.join("stat"), format!("{} (a) b) S 12 1 1\n", std::process::id())).unwrap();
+        std::fs::write(pager.join("stat"), "12 (less) S 11 1 1\n").unwrap();
+        std::fs::write(shell.join("stat"), "11 (bash) S 1 1 1\n").unwrap();
         let root = Root::at(dir.path()).unwrap();
         let found = of(&root, "/mnt", Duration::from_secs(60));
+        let ours: Vec<u32> = found.iter().filter(|one| one.ours).map(|one| one.pid).collect();
+        assert_eq!(ours, [11, 12]);
         let found: Vec<_> =
             found.iter().map(|one| (one.pid, one.command.as_str(), one.how, one.path.as_str())).collect();
         assert_eq!(

@@ -1,7 +1,9 @@
 //! Mounts, swaps and the kernel's list of partitions, from /proc (proc_pid_mountinfo(5), proc(5)).
 
 use crate::Root;
-use contract::facts::{Mount, Swap};
+use contract::facts::{Mount, Space, Swap};
+use contract::paths;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -50,18 +52,20 @@ pub fn partitions(root: &Root) -> Vec<String> {
     text.lines().filter_map(name).collect()
 }
 
-/// Room of a mounted file system, bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    pub size: u64,
-    pub used: u64,
-    /// For users other than root.
-    pub available: u64,
+/// Room of what is mounted there, by mount point; what cannot be asked is left out. Asks the file systems (statvfs(3)), of
+/// which a network one may not answer: only for mounts of block devices. A captured machine holds the answers.
+pub fn space<'a>(root: &Root, targets: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, Space> {
+    let read = || serde_json::from_slice(&root.read(paths::SPACE).ok()?).ok();
+    let captured: BTreeMap<String, Space> =
+        if root.is_live() { BTreeMap::new() } else { read().unwrap_or_default() };
+    let ask = |target: &str| match root.is_live() {
+        true => statvfs(Path::new(target)).ok(),
+        false => captured.get(target).copied(),
+    };
+    targets.into_iter().filter_map(|target| Some((target.to_string(), ask(target)?))).collect()
 }
 
-/// statvfs(3). Asks the file system, which may be a network one that does not answer: only for
-/// mounts of block devices.
-pub fn space(target: &Path) -> io::Result<Space> {
+fn statvfs(target: &Path) -> io::Result<Space> {
     let stat = rustix::fs::statvfs(target)?;
     Ok(Space {
         size: stat.f_frsize.saturating_mul(stat.f_blocks),

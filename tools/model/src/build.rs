@@ -248,6 +248,8 @@ fn problems_of(device: &Device, parts: &[&Device], storage: &Storage) -> Vec<Pro
     let mut add = |severity, text| problems.push(problem(Some(device), severity, text));
     match &report.errors[..] {
         [] => {}
+        // What cannot be read there is a PV that is missing, which is told as such.
+        _ if crate::lvm::is_hole(device) || crate::lvm::has_hole(storage, device) => {}
         [error] => add(Severity::Error, format!("{path} has read errors: {error}")),
         [error, rest @ ..] => {
             add(Severity::Error, format!("{path} has read errors: {error}, and {} more", rest.len()))

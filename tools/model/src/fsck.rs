@@ -5,7 +5,7 @@ use crate::build::ambiguous;
 use crate::consent;
 use crate::foreign::{self, Checker, Wish, exit};
 use crate::fstype;
-use crate::mount::{Refusal as MountRefusal, opens, part, shown};
+use crate::mount::{Refusal as MountRefusal, opens, part, shown, siblings};
 use crate::plan::Step;
 use crate::storage::{Device, Observed, Storage};
 use crate::text::Untrusted;
@@ -142,6 +142,7 @@ pub enum Refusal {
     Used { path: String, upper: Vec<String> },
     Partitioned { path: String },
     Ambiguous { path: String, formats: Vec<String> },
+    Hibernated { path: String },
     Nothing { path: String },
     Unread { path: String, reason: String },
     NoChecker { path: String, fstype: String },
@@ -177,6 +178,10 @@ impl std::fmt::Display for Refusal {
                 f,
                 "{path} looks like {}: -t TYPE says which, and wipefs {path} lists where each is",
                 formats.join(" and like ")
+            ),
+            Refusal::Hibernated { path } => write!(
+                f,
+                "Windows is hibernated on {path}, and goes on with what it remembers of it, which mending would destroy: start Windows and shut it down (shutdown /s /t 0); fsck -n {path} looks, and rescue overlay {path} lets it be tried in memory"
             ),
             Refusal::Nothing { path } => {
                 write!(f, "no file system was found on {path}: -t TYPE checks it as one without a look")
@@ -227,12 +232,31 @@ pub fn plan(storage: &Storage, subject: Subject<'_>, command: &Command, by: &str
     let Some(checker) = checker else { return Err(Refusal::NoChecker { path, fstype: found }) };
     let wish = Wish { file: matches!(subject, Subject::File { .. }), ..command.wish.clone() };
     let writes = (checker.writes)(&wish);
+    let first = report.and_then(|report| report.signatures.first());
+    let is_throwaway = matches!(subject, Subject::Device(device) if crate::overlay::is_overlay(device));
+    if writes && !is_throwaway && first.is_some_and(|first| first.hibernated) {
+        return Err(Refusal::Hibernated { path });
+    }
     let opens = match subject {
-        Subject::Device(device) if writes => opens(storage, &device.id, by).map_err(Refusal::Other)?,
+        Subject::Device(device) if writes => opens_all(storage, device, by).map_err(Refusal::Other)?,
         Subject::Device(_) | Subject::File { .. } => Vec::new(),
     };
     let argv = std::iter::once(checker.program.to_string()).chain((checker.arguments)(&wish));
     Ok(Plan { checker, writes, opens, run: Step::Run { argv: argv.chain([path]).collect() } })
+}
+
+/// Of a btrfs on several devices all are mended, and the command names one: the others are saved by a step of their own.
+fn opens_all(storage: &Storage, device: &Device, by: &str) -> Result<Vec<Step>, MountRefusal> {
+    let mut steps = opens(storage, &device.id, by)?;
+    let others = siblings(storage, device)?;
+    for other in &others {
+        let more = opens(storage, &other.id, by)?;
+        steps.extend(more.into_iter().filter(|step| !steps.contains(step)).collect::<Vec<_>>());
+    }
+    if !others.is_empty() {
+        steps.push(Step::Save { paths: others.iter().map(|other| other.path.clone()).collect() });
+    }
+    Ok(steps)
 }
 
 fn refuse_used(storage: &Storage, device: &Device, wish: &Wish) -> Result<(), Refusal> {
@@ -418,10 +442,10 @@ mod tests {
     fn a_status_is_read_together_with_what_the_probe_knows() {
         let sound = Signature { health: Health::Sound, ..Signature::new("any", Usage::Filesystem, 0) };
         let dirty = Signature { dirty: true, ..sound.clone() };
-        let noted = Signature {
-            notes: vec!["it was not unmounted cleanly: fsck is due".to_string()],
-            ..sound.clone()
-        };
+        let mut noted = sound.clone();
+        noted.check_is_due("it was not unmounted cleanly", ": fsck is due");
+        // A note that reads like that is no flag.
+        let worded = Signature { notes: noted.notes.clone(), ..sound.clone() };
         // (program, flags, status, before, after, bits, in the line)
         let cases = [
             ("e2fsck", "-n", 0, &sound, &sound, exit::SOUND, ""),
@@ -450,6 +474,7 @@ mod tests {
                 "ended with 0, and it was not unmounted",
             ),
             ("fsck.exfat", "-y", 0, &sound, &sound, exit::SOUND, ""),
+            ("fsck.exfat", "-n", 0, &worded, &worded, exit::SOUND, ""),
             ("xfs_repair", "-n", 1, &dirty, &dirty, exit::UNCORRECTED, "may be no more than that"),
             ("xfs_repair", "-n", 1, &sound, &sound, exit::UNCORRECTED, ""),
             ("xfs_repair", "-L", 0, &dirty, &sound, exit::CORRECTED, "last changes are lost"),
@@ -523,6 +548,21 @@ mod tests {
         for (format, usage, want) in cases {
             assert_eq!(steps(&one(format, usage), "-n /dev/sda").unwrap_err(), want, "{format}");
         }
+    }
+
+    #[test]
+    fn a_hibernated_windows_is_looked_at_and_never_mended_but_in_memory() {
+        let mut storage = one("ntfs", Usage::Filesystem);
+        let Observed::Examined { report } = &mut storage.devices[0].report else { panic!() };
+        report.signatures[0].hibernated = true;
+        assert_eq!(steps(&storage, "-n /dev/sda").unwrap(), "ntfsfix -n /dev/sda");
+        let refused = steps(&storage, "-y /dev/sda").unwrap_err();
+        for part in ["Windows is hibernated on /dev/sda", "shutdown /s", "rescue overlay /dev/sda"] {
+            assert!(refused.contains(part), "{part} in {refused}");
+        }
+        let uuid = format!("{}seq:2", contract::facts::OVERLAY_UUID);
+        storage.devices[0].block.dm = Some(contract::facts::Dm { uuid, ..Default::default() });
+        assert!(steps(&storage, "-y /dev/sda").is_ok(), "a throw-away copy");
     }
 
     #[test]

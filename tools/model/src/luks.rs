@@ -51,7 +51,7 @@ pub struct Plan {
 /// Why a device is not opened: one line that names it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("{path} is not locked: {what}")]
+    #[error("{path} is not locked: {what}; rescue status shows what to do with it")]
     NotLocked { path: String, what: String },
     #[error("{path}: no header of it is sound{}", detail(.reason))]
     Damaged { path: String, reason: String },

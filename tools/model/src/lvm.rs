@@ -703,6 +703,16 @@ pub fn is_volume(device: &Device) -> bool {
     device.block.dm.as_ref().is_some_and(|dm| dm.uuid.starts_with(LVM_UUID))
 }
 
+/// What LVM puts where a PV is missing (lib/activate/dev_manager.c, `add_error_area`): nothing but errors.
+pub fn is_hole(device: &Device) -> bool {
+    is_volume(device) && device.block.dm.as_ref().is_some_and(|dm| dm.uuid.contains("-missing_"))
+}
+
+/// A volume, some of which is such.
+pub fn has_hole(storage: &Storage, device: &Device) -> bool {
+    is_volume(device) && device.lower.iter().filter_map(|id| storage.get(id)).any(is_hole)
+}
+
 fn plain(uuid: &str) -> String {
     uuid.replace('-', "")
 }
@@ -813,6 +823,10 @@ pub fn activate(
                 }
             }
         }
+    }
+    if wishes.writable && !judgement.throwaway {
+        // Its command names the group alone, and the guard may be off already.
+        steps.push(Step::Save { paths: judgement.used.iter().map(|used| used.path.clone()).collect() });
     }
     let asked = foreign::Activation {
         group: &judgement.name,

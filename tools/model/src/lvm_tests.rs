@@ -180,7 +180,9 @@ fn for_writing_the_guard_of_each_pv_is_opened_first() {
     let steps = activate(&storage, &judgement, &["lv0"], &wishes, "rescue assemble --rw").unwrap();
     let texts: Vec<String> = steps.iter().map(Step::text).collect();
     assert_eq!(texts[..3], ["modprobe dm-mod", "rescue writable /dev/sda", "rescue writable /dev/sdb"]);
-    assert!(!texts[3].contains("read_only_volume_list") && texts[3].contains("metadata_read_only=1"));
+    // The command names the group alone: with the guard off already, nothing else says what it writes to.
+    assert_eq!(texts[3], "rescue undo --save /dev/sda /dev/sdb");
+    assert!(!texts[4].contains("read_only_volume_list") && texts[4].contains("metadata_read_only=1"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::storage::{Device, Id, Observed, Storage};
 use crate::text::{Untrusted, size};
 use contract::facts::Mount;
 use contract::guard::Wanted;
-use ondisk::{DiskReport, Signature, Usage};
+use ondisk::{DiskReport, Usage};
 use std::collections::BTreeMap;
 
 /// mount(8): the exit statuses.
@@ -393,7 +393,7 @@ fn is_one_btrfs(devices: &[&Device]) -> bool {
 }
 
 /// The other devices of a btrfs that has several.
-fn siblings<'a>(storage: &'a Storage, device: &Device) -> Result<Vec<&'a Device>, Refusal> {
+pub fn siblings<'a>(storage: &'a Storage, device: &Device) -> Result<Vec<&'a Device>, Refusal> {
     let Some(own) = device.signature().filter(|signature| signature.format == "btrfs") else {
         return Ok(Vec::new());
     };
@@ -485,6 +485,12 @@ pub enum Refusal {
         source: String,
         target: String,
     },
+    /// What is mounted is the overlay that reading it made.
+    InMemory {
+        overlay: String,
+        of: String,
+        target: String,
+    },
     Consent(consent::Refusal),
 }
 
@@ -535,7 +541,10 @@ impl std::fmt::Display for Refusal {
                 }
             },
             Refusal::NoFileSystem { path, format } => match format.as_str() {
-                "swap" => write!(f, "{path} is swap space: swapon {path} uses it"),
+                "swap" => write!(
+                    f,
+                    "{path} is swap space, which holds no files: for more memory, rescue writable {path} && swapon {path} (it writes there)"
+                ),
                 "swsuspend" => write!(f, "{path} is swap space with a system that was hibernated into it"),
                 format => write!(f, "{path} is {}, which is no file system", Untrusted(format)),
             },
@@ -566,6 +575,11 @@ impl std::fmt::Display for Refusal {
             Refusal::Unreplayed { source, target } => write!(
                 f,
                 "it is mounted without its journal, so it cannot become writable: umount {target} && mount {source} {target}"
+            ),
+            Refusal::InMemory { overlay, of, target } => write!(
+                f,
+                "what is mounted is a copy in memory ({overlay}), with which all that is written would be gone: umount {0} && mount {of} {0} writes to the disk",
+                Untrusted(target)
             ),
             Refusal::Consent(refusal) => refusal.fmt(f),
         }
@@ -710,6 +724,12 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
     {
         return Err(Refusal::Used { path: of, upper: vec![upper] });
     }
+    if let Source::Device(device) = &request.source
+        && crate::lvm::has_hole(storage, device)
+    {
+        plan.notices
+            .push(format!("{name}: some of it is on a PV that is missing: files there cannot be read"));
+    }
     let mut overlay = None;
     match through {
         Through::Overlay { steps, path, notice } => {
@@ -765,11 +785,7 @@ fn is_hibernated(request: &Request<'_>) -> bool {
         Source::Word(_) => None,
     };
     let first = report.and_then(|report| report.signatures.first());
-    first.is_some_and(sleeps)
-}
-
-fn sleeps(found: &Signature) -> bool {
-    found.notes.iter().any(|note| note == ondisk::fs::ntfs::HIBERNATED)
+    first.is_some_and(|first| first.hibernated)
 }
 
 /// Nothing that a disk says brings the rescue down, unless a person asks for that, or has asked for it in the options
@@ -1145,10 +1161,22 @@ pub fn remount(
         if was_read_only && mount.super_options.split(',').any(unreplayed) {
             return Err(Refusal::Unreplayed { source: shown(device), target: mount.target.clone() });
         }
-        if was_read_only && mount.fstype == "ntfs3" && device.signature().is_some_and(sleeps) {
+        if let Some((overlay, of)) = overlay::made_by_mount(storage, device).filter(|_| was_read_only) {
+            return Err(Refusal::InMemory { overlay, of, target: mount.target.clone() });
+        }
+        if was_read_only
+            && mount.fstype == "ntfs3"
+            && device.signature().is_some_and(|found| found.hibernated)
+        {
             return Err(Refusal::Hibernated { path: shown(device) });
         }
-        plan.opens = opens_all(storage, device, &siblings(storage, device)?, by)?;
+        let others = siblings(storage, device)?;
+        plan.opens = opens_all(storage, device, &others, by)?;
+        // The mount names one of them, and the guard may be off already.
+        if !others.is_empty() {
+            let paths = others.iter().map(|other| other.path.clone()).collect();
+            plan.opens.push(Step::Save { paths });
+        }
     }
     let mut data = options.data.clone();
     // The flags of a bind are the mount point's alone.
@@ -1294,6 +1322,8 @@ pub struct Holder {
     pub command: String,
     /// `works in /mnt/etc`, `has /mnt/etc/fstab open`
     pub how: String,
+    /// The person's own shell, which has to leave the place.
+    pub in_way: bool,
 }
 
 /// Most processes that are named.
@@ -1309,8 +1339,21 @@ pub fn busy(target: &str, holders: &[Holder], more: &[String]) -> String {
     if holders.len() > NAMED {
         parts.push(format!("and {} more", holders.len() - NAMED));
     }
-    let pids: Vec<String> = holders.iter().map(|holder| holder.pid.to_string()).collect();
+    // Nobody wants to be told to kill the shell that is typed into.
+    let others = holders.iter().filter(|holder| !holder.in_way);
+    let pids: Vec<String> = others.map(|holder| holder.pid.to_string()).collect();
+    let leave = if pids.len() < holders.len() { "cd / first" } else { "" };
     match (&parts[..], &pids[..]) {
+        _ if !leave.is_empty() && pids.is_empty() => {
+            format!("target is busy: {}, which is your own shell: {leave}", parts.join(", "))
+        }
+        _ if !leave.is_empty() => {
+            format!(
+                "target is busy: {}; {leave}, then end the others, or kill {}",
+                parts.join(", "),
+                pids.join(" ")
+            )
+        }
         ([], _) => format!("target is busy: umount -l {target} detaches it now and lets it go when it can"),
         (_, []) => format!("target is busy: {}", parts.join(", ")),
         (_, [pid]) => format!("target is busy: {}; end what it does, or kill {pid}", parts.join(", ")),

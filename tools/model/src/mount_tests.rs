@@ -274,7 +274,11 @@ fn members_are_refused_with_what_to_do_instead() {
             Usage::Crypto,
             "/dev/sda1 is encrypted (LUKS): rescue open /dev/sda1 asks for the passphrase, and opens it",
         ),
-        ("swap", Usage::Other, "/dev/sda1 is swap space: swapon /dev/sda1 uses it"),
+        (
+            "swap",
+            Usage::Other,
+            "/dev/sda1 is swap space, which holds no files: for more memory, rescue writable /dev/sda1 && swapon /dev/sda1 (it writes there)",
+        ),
         ("xfs_external_log", Usage::Other, "/dev/sda1 is xfs_external_log, which is no file system"),
         (
             "BitLocker",
@@ -653,12 +657,25 @@ fn a_btrfs_that_lacks_a_device_is_answered_with_the_option_for_that() {
 
 #[test]
 fn a_busy_mount_names_who_holds_it_and_how_to_go_on() {
-    let holder =
-        |pid, command: &str, how: &str| Holder { pid, command: command.to_string(), how: how.to_string() };
+    let holder = |pid, command: &str, how: &str| Holder {
+        pid,
+        command: command.to_string(),
+        how: how.to_string(),
+        in_way: false,
+    };
     let bash = holder(812, "bash", "works in /mnt/etc");
     assert_eq!(
         busy("/mnt", std::slice::from_ref(&bash), &[]),
         "target is busy: bash (process 812) works in /mnt/etc; end what it does, or kill 812"
+    );
+    let own = Holder { in_way: true, ..bash.clone() };
+    assert_eq!(
+        busy("/mnt", std::slice::from_ref(&own), &[]),
+        "target is busy: bash (process 812) works in /mnt/etc, which is your own shell: cd / first"
+    );
+    assert_eq!(
+        busy("/mnt", &[own, holder(9, "tail", "has /mnt/log open")], &[]),
+        "target is busy: bash (process 812) works in /mnt/etc, tail (process 9) has /mnt/log open; cd / first, then end the others, or kill 9"
     );
     let more = ["/mnt/boot is mounted below it (umount -R /mnt)".to_string()];
     assert_eq!(busy("/mnt", &[], &more), "target is busy: /mnt/boot is mounted below it (umount -R /mnt)");
@@ -772,10 +789,29 @@ fn what_an_overlay_is_of_is_not_made_writable_for_it() {
     assert!(opened("/dev/md0").is_err(), "its overlay stands on it");
 }
 
+/// Of an overlay that a person made, it is the wish; of one that mount -o ro made for itself, a person means the disk.
+#[test]
+fn what_reading_put_in_memory_does_not_become_writable_unasked() {
+    for (mark, is_refused) in [("MOUNT-", true), ("", false)] {
+        let uuid = format!("{}{mark}seq:1", contract::facts::OVERLAY_UUID);
+        let disk = block("sda", 1);
+        let dm = Dm { name: "over-sda".to_string(), uuid, ..Dm::default() };
+        let over = Block { dm: Some(dm), read_only: false, ..made("dm-0", 3, &["sda"]) };
+        let storage = storage(vec![disk, over], vec![]);
+        let mount =
+            Mount { major: 9, minor: 3, source: "/dev/mapper/over-sda".to_string(), ..mounted("ro", "ro") };
+        let options = Options::parse(["remount,rw"]).unwrap();
+        let outcome = remount(&storage, &mount, &options, true, "mount");
+        let told = outcome.as_ref().err().map(|refusal| refusal.to_string()).unwrap_or_default();
+        assert_eq!(outcome.is_err(), is_refused, "{mark}: {outcome:?}");
+        assert_eq!(told.contains("copy in memory (/dev/mapper/over-sda)"), is_refused, "{told}");
+        assert_eq!(told.contains("umount /mnt && mount /dev/sda /mnt"), is_refused, "{told}");
+    }
+}
+
 #[test]
 fn a_hibernated_windows_is_read_and_never_written() {
-    let notes = vec![ondisk::fs::ntfs::HIBERNATED.to_string()];
-    let storage = one_disk(Signature { notes, ..fs("ntfs") });
+    let storage = one_disk(Signature { hibernated: true, ..fs("ntfs") });
     for (types, options, is_refused) in [
         (None, "", true),
         (Some("ntfs3"), "noatime", true),

@@ -901,6 +901,12 @@ pub fn left_by_mount(storage: &Storage, source: &str) -> Vec<Id> {
     set().map(|overlay| overlay.id.clone()).collect()
 }
 
+/// Of an overlay that a mount made for itself: its path, and what it is of.
+pub fn made_by_mount(storage: &Storage, device: &Device) -> Option<(String, String)> {
+    let overlay = overlay(storage, device).filter(|overlay| overlay.made_by == Purpose::Mount)?;
+    Some((overlay.path, overlay.of?))
+}
+
 /// Of devices that one file system is made of, by kernel name: an original and an overlay side by side.
 pub fn mixed(storage: &Storage, names: &[String]) -> Option<(String, String)> {
     let devices = storage.devices.iter().filter(|device| names.contains(&device.block.name));

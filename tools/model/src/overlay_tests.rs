@@ -128,22 +128,7 @@ impl Machine {
 }
 
 fn signature(format: &str, usage: Usage) -> Signature {
-    Signature {
-        format: format.to_string(),
-        usage,
-        uuid: Some("one".to_string()),
-        member_uuid: None,
-        label: None,
-        version: None,
-        magic_offset: 0,
-        extent: None,
-        block_size: None,
-        health: Health::Sound,
-        dirty: false,
-        notes: Vec::new(),
-        volume: None,
-        tags: Vec::new(),
-    }
+    Signature { uuid: Some("one".to_string()), health: Health::Sound, ..Signature::new(format, usage, 0) }
 }
 
 fn ext4() -> Signature {

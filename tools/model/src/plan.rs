@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
+    /// Save what stands on devices, as before every step that names what it writes to: for a program that does not, or
+    /// that a person will start.
+    Save {
+        paths: Vec<String>,
+    },
     /// Write the consent, then clear the kernel's read-only flag of the device and of its disk.
     SetWritable {
         path: String,
@@ -244,6 +249,10 @@ impl Step {
     /// The plain command that would do the same, for `--dry-run` and the ledger.
     pub fn text(&self) -> String {
         match self {
+            Step::Save { paths } => {
+                let paths: Vec<String> = paths.iter().map(|path| word(path)).collect();
+                format!("rescue undo --save {}", paths.join(" "))
+            }
             Step::SetWritable { path, .. } => format!("rescue writable {}", word(path)),
             Step::SetGuarded { path, .. } => format!("rescue protect {}", word(path)),
             Step::Module { name } => format!("modprobe {}", word(name)),
@@ -343,6 +352,7 @@ impl Step {
             }
             Step::Call { argv, input: Input::Secret } => Some(Step::DmRemove { name: argv.last()?.clone() }),
             Step::Call { .. }
+            | Step::Save { .. }
             | Step::Mount { .. }
             | Step::Module { .. }
             | Step::MdStop { .. }

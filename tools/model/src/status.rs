@@ -10,7 +10,7 @@ use crate::overlay::{self, Overlay, Store};
 use crate::parttype;
 use crate::plan::word;
 use crate::storage::{Array, Device, Observed, Problem, Storage, VolumeGroup};
-use contract::facts::Block;
+use contract::facts::{Block, Space};
 use ondisk::table::{Entry, TableKind};
 use ondisk::volume::Volume;
 use ondisk::volume::mdraid::{Role, Superblock};
@@ -56,6 +56,8 @@ pub struct Line {
     pub guard: Guard,
     /// Mount points, `[swap]`, and what stands on it.
     pub used_by: Vec<String>,
+    /// Room of what is mounted.
+    pub space: Option<Space>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -224,7 +226,15 @@ fn line(device: &Device, storage: &Storage) -> Line {
         health,
         guard: guard(device, storage),
         used_by: used_by(device, storage),
+        space: space(device, storage),
     }
+}
+
+/// Of where the whole of it is mounted, else any part.
+fn space(device: &Device, storage: &Storage) -> Option<Space> {
+    let whole = storage.mounts_of(device).find(|mount| mount.root == "/");
+    let mount = whole.or_else(|| storage.mounts_of(device).next())?;
+    storage.space.get(&mount.target).copied()
 }
 
 fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
@@ -280,7 +290,10 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
         }
         (Health::Sound | Health::Unchecked, true) => {
             fitness = fitness.max_dirty();
-            "log not replayed".to_string()
+            match signature.usage {
+                Usage::Raid => "not stopped cleanly".to_string(),
+                Usage::Filesystem | Usage::Crypto | Usage::Other => "log not replayed".to_string(),
+            }
         }
         (Health::Sound | Health::Unchecked, false) => String::new(),
     };
@@ -347,6 +360,11 @@ fn drive(device: &Device, storage: &Storage) -> String {
         let kind = match dm.uuid.starts_with(bcache::MAP_UUID) {
             true => "bcache".to_string(),
             false => dm.uuid.split('-').next().unwrap_or_default().to_lowercase(),
+        };
+        let kind = match lvm::is_hole(device) {
+            true => format!("{kind}, in the place of a PV that is missing: it cannot be read"),
+            false if lvm::has_hole(storage, device) => format!("{kind}, in part on a PV that is missing"),
+            false => kind,
         };
         return if overlay::is_for_reading(storage, device) { kind + COPY } else { kind };
     }
@@ -439,17 +457,13 @@ fn guard(device: &Device, storage: &Storage) -> Guard {
 fn used_by(device: &Device, storage: &Storage) -> Vec<String> {
     let mapped = device.block.dm.as_ref().map(|dm| format!("/dev/mapper/{}", dm.name));
     let named = |path: &str| path == device.path || Some(path) == mapped.as_deref();
-    let numbers = (device.block.major, device.block.minor);
-    let mounts = storage
-        .mounts
-        .iter()
-        .filter(|mount| device.node && ((mount.major, mount.minor) == numbers || named(&mount.source)));
     let swaps = storage.swaps.iter().filter(|swap| named(&swap.path)).map(|_| "[swap]".to_string());
     let above =
         device.upper.iter().filter_map(|id| storage.get(id)).map(|upper| {
             upper.block.dm.as_ref().map_or_else(|| upper.block.name.clone(), |dm| dm.name.clone())
         });
-    mounts.map(|mount| mount.target.clone()).chain(swaps).chain(above).collect()
+    let mounts = storage.mounts_of(device).map(|mount| mount.target.clone());
+    mounts.chain(swaps).chain(above).collect()
 }
 
 /// What `rescue assemble` would do with an array that does not run.

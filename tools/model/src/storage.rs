@@ -3,11 +3,11 @@
 //! `Device` holds what was observed; what is concluded is a function of `&Storage` in the
 //! concluder's file. No field is added for one reader.
 
-use contract::facts::{Block, Mount, Swap};
+use contract::facts::{Block, Mount, Space, Swap};
 use contract::guard::Wanted;
 use ondisk::DiskReport;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 /// Key of a device in the graph, never its kernel name: `seq:7` for a disk with diskseq 7,
@@ -25,6 +25,9 @@ pub struct Storage {
     pub volumes: Vec<VolumeGroup>,
     pub mounts: Vec<Mount>,
     pub swaps: Vec<Swap>,
+    /// Room of what is mounted, by mount point, where it was asked for.
+    #[serde(default)]
+    pub space: BTreeMap<String, Space>,
     /// What went wrong, with the device it is about: a result, not an error.
     pub problems: Vec<Problem>,
     #[serde(skip)]
@@ -121,6 +124,31 @@ impl Storage {
         let noted = self.places.0.get_or_init(note).get(id).and_then(|place| self.devices.get(*place));
         let holds = noted.filter(|device| device.id == *id);
         holds.or_else(|| self.devices.iter().find(|device| device.id == *id))
+    }
+
+    /// Whether a device, or something that it stands on, does not answer.
+    pub fn hangs(&self, device: &Device) -> bool {
+        let mut seen: BTreeSet<&Id> = BTreeSet::new();
+        let mut open = vec![&device.id];
+        while let Some(id) = open.pop() {
+            let Some(device) = self.get(id).filter(|_| seen.insert(id)) else { continue };
+            if matches!(device.report, Observed::Hung { .. }) {
+                return true;
+            }
+            open.extend(device.lower.iter().chain(&device.parent));
+        }
+        false
+    }
+
+    /// Mounts of a device, in the kernel's order. btrfs has a device number of its own and is known by its source.
+    pub fn mounts_of(&self, device: &Device) -> impl Iterator<Item = &Mount> {
+        let mapped = device.block.dm.as_ref().map(|dm| format!("/dev/mapper/{}", dm.name));
+        let (numbers, path, node) =
+            ((device.block.major, device.block.minor), device.path.clone(), device.node);
+        self.mounts.iter().filter(move |mount| {
+            let is_source = mount.source == path || Some(&mount.source) == mapped.as_ref();
+            node && ((mount.major, mount.minor) == numbers || is_source)
+        })
     }
 
     /// By `/dev` path as the kernel names it.

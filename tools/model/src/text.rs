@@ -1,51 +1,7 @@
 //! Text for a person: sizes as util-linux prints them, columns as libsmartcols lays them out, and
 //! hostile text made harmless.
 
-use std::fmt;
-
-/// Text that a disk, a drive or a peer chose: labels, names, models. Printed with everything escaped that could
-/// steer a terminal or break a line.
-#[derive(Clone, Copy, Debug)]
-pub struct Untrusted<'a>(pub &'a str);
-
-impl fmt::Display for Untrusted<'_> {
-    /// As util-linux does: `\x` and two hex digits for each byte of a control character.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if steers(c) {
-                for byte in bytes_of(c) {
-                    write!(f, "\\x{byte:02x}")?;
-                }
-            } else {
-                write!(f, "{c}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What no terminal may see as it is: control characters, the C1 ones too; what reorders a line (UAX 9, the Arabic
-/// letter mark as well) or ends it; and what stands for a byte that is no text.
-pub fn steers(c: char) -> bool {
-    let reorders = matches!(
-        c,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    );
-    c.is_control() || reorders || ondisk::bytes::raw_byte(c).is_some()
-}
-
-/// A character as it stood on the disk: UTF-8, or the byte that was none.
-pub fn bytes_of(c: char) -> impl Iterator<Item = u8> {
-    let mut bytes = [0; 4];
-    let length = match ondisk::bytes::raw_byte(c) {
-        Some(byte) => {
-            bytes[0] = byte;
-            1
-        }
-        None => c.encode_utf8(&mut bytes).len(),
-    };
-    bytes.into_iter().take(length)
-}
+pub use contract::text::{Untrusted, bytes_of, steers};
 
 /// For JSON in a peer's form: what stands for a byte that is no text as `\x` and two hex digits.
 pub fn without_raw_bytes(text: &str) -> String {
@@ -176,23 +132,6 @@ mod tests {
             assert_eq!(size(bytes), want, "{bytes}");
         }
         assert_eq!(size(u64::MAX), "16E");
-    }
-
-    #[test]
-    fn hostile_text_steers_no_terminal() {
-        let cases = [
-            ("boot", "boot"),
-            ("Füße", "Füße"),
-            ("\x1b[2J", "\\x1b[2J"),
-            ("a\nb\tc", "a\\x0ab\\x09c"),
-            ("\u{202e}gpj.exe", "\\xe2\\x80\\xaegpj.exe"),
-            ("\u{85}", "\\xc2\\x85"),
-            ("\u{61c}x\u{2066}\u{7f}", "\\xd8\\x9cx\\xe2\\x81\\xa6\\x7f"),
-            ("a\u{10ffff}", "a\\xff"),
-        ];
-        for (given, want) in cases {
-            assert_eq!(Untrusted(given).to_string(), want);
-        }
     }
 
     #[test]

@@ -96,6 +96,9 @@ fn header(found: &Signature, size: u64) -> (String, Vec<Extent>) {
         Some(Volume::Bcache(Bcache { part: Part::Backing { data_offset, .. }, .. })) => {
             ("bcache superblock".to_string(), vec![before(*data_offset)])
         }
+        Some(Volume::Bcache(_)) | None if !found.own.is_empty() => {
+            (format!("{} metadata", found.format), found.own.clone())
+        }
         Some(Volume::Bcache(_)) | None => {
             let start = found.magic_offset - found.magic_offset % BLOCK;
             (format!("{} header", found.format), vec![Extent { start, length: BLOCK }])
@@ -130,32 +133,40 @@ impl Layout {
     }
 }
 
+/// What undo reads besides what the probes read: all that the formats say is theirs.
+pub fn asked(report: &DiskReport) -> Vec<Extent> {
+    report.signatures.iter().flat_map(|found| found.own.iter().copied()).collect()
+}
+
 /// Whether a step may write to a device that is saved.
 pub fn writes(step: &Step) -> bool {
     match step {
-        Step::SetWritable { .. } | Step::Run { .. } | Step::Call { .. } | Step::PutBack { .. } => true,
+        Step::Save { .. }
+        | Step::SetWritable { .. }
+        | Step::Run { .. }
+        | Step::Call { .. }
+        | Step::PutBack { .. } => true,
+        // bcache writes to what it is shown. These are overlays, of which nothing is saved.
+        Step::BcacheRegister { .. } | Step::BcacheHold { .. } | Step::BcacheStop { .. } => true,
+        // Over a window of a device, which is then mounted.
+        Step::Loop { read_only, .. } => !read_only,
         Step::MdSetReadOnly { read_only, .. } => !read_only,
         Step::MdStart(start) => !start.read_only,
         Step::Mount { flags, .. } => !flags.iter().any(|flag| attaches_for_reading(flag)),
+        // What stops or is unmounted ends what was begun by a step that saved.
+        Step::MdStop { .. } | Step::MdFreeze { .. } | Step::Umount { .. } => false,
         Step::SetGuarded { .. }
         | Step::Module { .. }
-        | Step::MdStop { .. }
-        | Step::MdFreeze { .. }
         | Step::DmCreate { .. }
         | Step::DmRemove { .. }
         | Step::DmFreeze { .. }
         | Step::DmReadOnly { .. }
-        | Step::BcacheRegister { .. }
-        | Step::BcacheHold { .. }
-        | Step::BcacheStop { .. }
         | Step::SparseFile { .. }
         | Step::RemoveFile { .. }
         | Step::BtrfsForget { .. }
         | Step::BtrfsScan { .. }
-        | Step::Loop { .. }
         | Step::LoopRemove { .. }
-        | Step::MakeDirectory { .. }
-        | Step::Umount { .. } => false,
+        | Step::MakeDirectory { .. } => false,
     }
 }
 
@@ -173,10 +184,19 @@ pub fn concerned(
     let mut found: BTreeMap<String, Vec<Extent>> = BTreeMap::new();
     for step in steps.iter().filter(|step| writes(step)) {
         let named: Vec<&str> = match step {
+            Step::Save { paths } => paths.iter().map(String::as_str).collect(),
             Step::SetWritable { path, .. } => vec![path],
+            Step::BcacheRegister { device } | Step::BcacheHold { device } | Step::BcacheStop { device } => {
+                vec![device]
+            }
+            Step::Loop { file, .. } => vec![file],
             Step::MdSetReadOnly { device, .. } => vec![device],
             Step::MdStart(start) => start.members.iter().map(|member| member.path.as_str()).collect(),
-            Step::Mount { source, .. } => vec![source],
+            // Of a btrfs on several devices, the others.
+            Step::Mount { source, data, .. } => {
+                let others = data.split(',').filter_map(|word| word.strip_prefix("device="));
+                std::iter::once(source.as_str()).chain(others).collect()
+            }
             Step::Run { argv } | Step::Call { argv, .. } => {
                 argv.iter().map(String::as_str).filter(|word| word.starts_with("/dev/")).collect()
             }
@@ -194,7 +214,7 @@ pub fn concerned(
             found.entry(name).or_default().push(window);
         }
         for name in begin {
-            let whole = matches!(step, Step::SetWritable { .. });
+            let whole = matches!(step, Step::SetWritable { .. } | Step::Save { .. });
             for name in below(&known, &name, whole) {
                 found.entry(name).or_default();
             }

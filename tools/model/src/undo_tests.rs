@@ -1,5 +1,9 @@
 use super::*;
+use crate::build::build;
+use crate::mount::{self, Able, Options, Request, Source};
 use crate::plan::{DmLower, Input};
+use crate::storage::{Observed, Storage};
+use crate::{fsck, luks};
 use contract::facts::{Dm, Hardware, Md, Mount, Partition, Swap};
 use contract::guard::Consent;
 use ondisk::Health;
@@ -65,8 +69,45 @@ fn mount(source: &str, flags: &str) -> Step {
     Step::Mount { source: source.to_string(), target, fstype, flags: words(flags), data }
 }
 
+/// Stops the compiler at a step that nobody thought of here; the table below has a row for each.
+fn place(step: &Step) -> usize {
+    match step {
+        Step::Save { .. } => 0,
+        Step::SetWritable { .. } => 1,
+        Step::SetGuarded { .. } => 2,
+        Step::Module { .. } => 3,
+        Step::MdStart(_) => 4,
+        Step::MdStop { .. } => 5,
+        Step::MdSetReadOnly { .. } => 6,
+        Step::MdFreeze { .. } => 7,
+        Step::DmCreate { .. } => 8,
+        Step::DmRemove { .. } => 9,
+        Step::DmFreeze { .. } => 10,
+        Step::DmReadOnly { .. } => 11,
+        Step::BcacheRegister { .. } => 12,
+        Step::BcacheHold { .. } => 13,
+        Step::BcacheStop { .. } => 14,
+        Step::SparseFile { .. } => 15,
+        Step::RemoveFile { .. } => 16,
+        Step::BtrfsForget { .. } => 17,
+        Step::BtrfsScan { .. } => 18,
+        Step::Loop { .. } => 19,
+        Step::LoopRemove { .. } => 20,
+        Step::MakeDirectory { .. } => 21,
+        Step::PutBack { .. } => 22,
+        Step::Mount { .. } => 23,
+        Step::Umount { .. } => 24,
+        Step::Run { .. } => 25,
+        Step::Call { .. } => 26,
+    }
+}
+const STEPS: usize = 27;
+
 #[test]
 fn what_a_step_writes_to_is_saved_and_nothing_else() {
+    let device = |path: &str| path.to_string();
+    let looped =
+        |file: &str, read_only| Step::Loop { file: file.to_string(), read_only, offset: 512, size: None };
     let writable = |path: &str| Step::SetWritable {
         path: path.to_string(),
         disk: None,
@@ -125,6 +166,39 @@ fn what_a_step_writes_to_is_saved_and_nothing_else() {
             "sda sda2 dm-0",
         ),
         (
+            "what a person asks for, a disk whole",
+            Step::Save { paths: vec![device("/dev/sdb")] },
+            "sdb sdb1 sdb2",
+        ),
+        (
+            "a btrfs on several devices",
+            with_data("/dev/sda1", "degraded,device=/dev/sdb1"),
+            "sda sda1 sdb sdb1",
+        ),
+        ("a window of a disk", looped("/dev/sda", false), "sda"),
+        ("one that is only read", looped("/dev/sda", true), ""),
+        ("a window of a file", looped("/root/image", false), ""),
+        ("bcache's, which are overlays", Step::BcacheRegister { device: device("/dev/dm-1") }, ""),
+        ("and would not be", Step::BcacheRegister { device: device("/dev/sda1") }, "sda sda1"),
+        ("the same", Step::BcacheHold { device: device("/dev/sda1") }, "sda sda1"),
+        ("the same", Step::BcacheStop { device: device("/dev/sda1") }, "sda sda1"),
+        // What ends, what is only memory's, and what is the kernel's own state.
+        ("an array's end", Step::MdStop { device: device("/dev/md0") }, ""),
+        ("its resync's", Step::MdFreeze { device: device("/dev/md0") }, ""),
+        ("a mount's", Step::Umount { target: device("/mnt"), lazy: false, force: false }, ""),
+        ("the guard", guarded("/dev/sda1"), ""),
+        ("a module", Step::Module { name: "ext4".to_string() }, ""),
+        ("a map, which writes nothing by itself", map(), ""),
+        ("its end", Step::DmRemove { name: "x".to_string() }, ""),
+        ("its resync's", Step::DmFreeze { name: "x".to_string() }, ""),
+        ("its flag", Step::DmReadOnly { device: device("/dev/mapper/x") }, ""),
+        ("a store", Step::SparseFile { path: device("/run/x"), size: 1 }, ""),
+        ("its end", Step::RemoveFile { path: device("/run/x") }, ""),
+        ("the kernel's list", Step::BtrfsForget { device: device("/dev/sda1") }, ""),
+        ("the kernel's list", Step::BtrfsScan { device: device("/dev/sda1") }, ""),
+        ("a loop device's end", Step::LoopRemove { device: device("/dev/loop0") }, ""),
+        ("a directory", Step::MakeDirectory { path: device("/mnt") }, ""),
+        (
             "what is put back",
             Step::PutBack {
                 path: "/dev/sda2".to_string(),
@@ -139,11 +213,138 @@ fn what_a_step_writes_to_is_saved_and_nothing_else() {
     let facts = machine();
     let resolve =
         |path: &str| facts.blocks.iter().find(|block| block.path() == path).map(|block| block.name.clone());
+    let mut seen = [false; STEPS];
     for (label, step, want) in cases {
+        seen[place(&step)] = true;
         let found = concerned(&facts, std::slice::from_ref(&step), &resolve);
         let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names.join(" "), want, "{label}");
         assert!(want.is_empty() || writes(&step), "{label}");
+    }
+    assert_eq!(seen, [true; STEPS], "a step without a row");
+}
+
+fn with_data(source: &str, data: &str) -> Step {
+    let (target, fstype) = ("/mnt".to_string(), "btrfs".to_string());
+    Step::Mount { source: source.to_string(), target, fstype, flags: Vec::new(), data: data.to_string() }
+}
+
+fn guarded(path: &str) -> Step {
+    let consent = Consent { diskseq: 1, extent: None, by: String::new() };
+    Step::SetGuarded { path: path.to_string(), disk: None, consent }
+}
+
+fn map() -> Step {
+    let (name, uuid) = ("x".to_string(), String::new());
+    Step::DmCreate { name, uuid, table: Vec::new(), read_only: false, on: Vec::new() }
+}
+
+/// sda1 ext4; sdb1 and sdc1 one btrfs; sdd1 and sde1 md0, which runs for writing, with xfs; sdf locked. The guard is off
+/// everywhere, so that no step but those that write names what is to be saved.
+fn unguarded() -> Storage {
+    let mut blocks = Vec::new();
+    for (number, name) in ["sda", "sdb", "sdc", "sdd", "sde", "sdf"].iter().enumerate() {
+        let disk = disk(name, 16 * number as u32, name);
+        blocks.extend([disk.clone(), part(&disk, 1)]);
+    }
+    let md = Md { array_state: "clean".to_string(), ..Md::default() };
+    blocks.push(Block { md: Some(md), ..made("md0", 0, &["sdd1", "sde1"]) });
+    for block in &mut blocks {
+        block.read_only = false;
+        if matches!(block.name.as_str(), "sdd1" | "sde1") {
+            block.holders = vec!["md0".to_string()];
+        }
+    }
+    let consents: Vec<Consent> = blocks
+        .iter()
+        .filter_map(|block| Some(Consent { diskseq: block.diskseq?, extent: None, by: String::new() }))
+        .collect();
+    let fs = |format: &str, member: &str| Signature {
+        uuid: Some("pool".to_string()),
+        member_uuid: Some(member.to_string()),
+        health: Health::Sound,
+        ..Signature::new(format, Usage::Filesystem, 0)
+    };
+    let seen = [
+        ("sda1", fs("ext4", "a")),
+        ("sdb1", fs("btrfs", "b")),
+        ("sdc1", fs("btrfs", "c")),
+        ("md0", fs("xfs", "d")),
+    ];
+    let seen = seen.map(|(name, found)| {
+        let report = DiskReport { signatures: vec![found], ..DiskReport::default() };
+        (name.to_string(), Observed::Examined { report: Box::new(report) })
+    });
+    build(Facts { blocks, ..Facts::default() }, &seen.into(), &consents)
+}
+
+#[test]
+fn every_verb_that_writes_saves_all_that_it_writes_to_although_the_guard_is_off() {
+    let storage = unguarded();
+    let device = |name: &str| storage.devices.iter().find(|device| device.block.name == name).unwrap();
+    let mount = |name: &str, options: &str| {
+        let options = Options::parse([options]).unwrap();
+        let (known, helper) = ([String::new()], |fstype: &str| fstype == "ntfs-3g");
+        let request = Request {
+            source: Source::Device(device(name)),
+            target: "/mnt",
+            types: options.window.map(|_| "ext4"),
+            options: &options,
+            window: None,
+            mkdir: false,
+            by: "mount",
+        };
+        let able = Able { known: &known, helper: &helper, memory: None };
+        mount::plan(&storage, &able, &request).unwrap().steps()
+    };
+    let remount = |name: &str, fstype: &str, options: &str| {
+        let block = &device(name).block;
+        let mounted = Mount {
+            major: block.major,
+            minor: block.minor,
+            source: block.path(),
+            target: "/mnt".to_string(),
+            fstype: fstype.to_string(),
+            options: "ro".to_string(),
+            super_options: "ro".to_string(),
+            ..Mount::default()
+        };
+        let options = Options::parse([options]).unwrap();
+        mount::remount(&storage, &mounted, &options, true, "mount").unwrap().steps()
+    };
+    let fsck = |line: &str, name: &str| {
+        let command = fsck::parse(&words(line)).unwrap();
+        let plan = fsck::plan(&storage, fsck::Subject::Device(device(name)), &command, "fsck").unwrap();
+        plan.opens.into_iter().chain([plan.run]).collect::<Vec<_>>()
+    };
+    let open = |writable| {
+        let wishes = luks::Wishes { writable, kind: Some("tcrypt"), ..luks::Wishes::default() };
+        let plan = luks::open(&storage, device("sdf1"), &wishes, "open").unwrap();
+        plan.before.into_iter().chain(plan.tries).collect::<Vec<_>>()
+    };
+    let cases = [
+        ("mount", mount("sda1", ""), "sda sda1"),
+        ("mount of an array", mount("md0", ""), "sdd sdd1 sde sde1 md0"),
+        ("mount of a pool", mount("sdb1", ""), "sdb sdb1 sdc sdc1"),
+        ("mount of a window", mount("sda", "offset=1M"), "sda"),
+        ("mount for reading", mount("sdb1", "ro"), ""),
+        ("remount", remount("sda1", "ext4", "remount,rw"), "sda sda1"),
+        ("remount of a pool", remount("sdb1", "btrfs", "remount,rw"), "sdb sdb1 sdc sdc1"),
+        ("fsck", fsck("-y /dev/sda1", "sda1"), "sda sda1"),
+        ("fsck of an array", fsck("/dev/md0", "md0"), "sdd sdd1 sde sde1 md0"),
+        ("fsck of a pool", fsck("--repair /dev/sdb1", "sdb1"), "sdb sdb1 sdc sdc1"),
+        ("open", open(true), "sdf sdf1"),
+        ("rescue overlay, umount, close", vec![guarded("/dev/sda1")], ""),
+    ];
+    let blocks = storage.devices.iter().map(|device| device.block.clone()).collect();
+    let facts = Facts { blocks, ..Facts::default() };
+    let resolve =
+        |path: &str| facts.blocks.iter().find(|block| block.path() == path).map(|block| block.name.clone());
+    for (verb, steps, want) in cases {
+        let found = concerned(&facts, &steps, &resolve);
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        let texts: Vec<String> = steps.iter().map(Step::text).collect();
+        assert_eq!(names.join(" "), want, "{verb}: {}", texts.join("; "));
     }
 }
 
@@ -213,6 +414,15 @@ fn a_signature_without_more_words_owns_its_block_alone() {
         (extent(8192, 8192), Kind::Content),
     ];
     assert_eq!(cut, want);
+    // Where it says what is its own, that: of an HPT37x the sector behind it is a volume's.
+    let own = vec![extent(9 * 512, 512), extent(12_288, 512)];
+    let signature = Signature { own, ..Signature::new("hpt37x_raid_member", Usage::Raid, 9 * 512 + 32) };
+    let report = DiskReport { signatures: vec![signature], ..DiskReport::default() };
+    assert_eq!(asked(&report), [extent(9 * 512, 512), extent(12_288, 512)]);
+    let cut = layout(&report, 1 << 20, 512).cut(&[extent(0, 16_384)], 512);
+    let own: Vec<Extent> =
+        cut.into_iter().filter(|(_, kind)| *kind == Kind::Header).map(|(extent, _)| extent).collect();
+    assert_eq!(own, [extent(9 * 512, 512), extent(12_288, 512)]);
 }
 
 #[test]

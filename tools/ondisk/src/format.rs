@@ -123,6 +123,15 @@ pub struct Signature {
     pub health: Health,
     /// The journal or log has to be replayed before what is on the disk is the last state.
     pub dirty: bool,
+    /// Its own flags ask for a check: why, in words.
+    #[serde(default)]
+    pub due: Option<String>,
+    /// A system that goes on with what it remembers of it is hibernated on it: it is not to be written.
+    #[serde(default)]
+    pub hibernated: bool,
+    /// Of what lies outside or among other bytes on the device: where the format keeps its own, as far as that is known.
+    #[serde(default)]
+    pub own: Vec<Extent>,
     /// For a person, one line each: `mounted 3 times since the last check`, `backup superblock at 32768 used`.
     pub notes: Vec<String>,
     /// For volumes (md, LVM PV, LUKS): everything the assembler needs.
@@ -149,6 +158,9 @@ impl Signature {
             block_size: None,
             health: Health::Unchecked,
             dirty: false,
+            due: None,
+            hibernated: false,
+            own: Vec::new(),
             notes: Vec::new(),
             volume: None,
             tags: Vec::new(),
@@ -243,9 +255,22 @@ impl Signature {
         if self.dirty {
             return Some("a journal or log waits to be replayed");
         }
-        // The words of the formats' own flags.
-        let is = |note: &&String| note.ends_with(": fsck is due") || note.starts_with("it is marked for ");
-        self.notes.iter().find(is).map(|note| note.strip_suffix(": fsck is due").unwrap_or(note))
+        self.due.as_deref()
+    }
+
+    /// A flag of the format's own says that it has to be checked; the first that is found is the reason. `then` stands
+    /// behind it in the note.
+    pub fn check_is_due(&mut self, why: &str, then: &str) {
+        self.due.get_or_insert_with(|| why.to_string());
+        self.note(format!("{why}{then}"));
+    }
+
+    /// A piece of the device that holds nothing but this format's own, cut at the device's end.
+    pub fn owns(&mut self, start: u64, length: u64, device: &dyn ReadAt) {
+        let length = length.min(device.size().saturating_sub(start));
+        if length > 0 {
+            self.own.push(Extent { start, length });
+        }
     }
 
     pub fn note(&mut self, text: impl Into<String>) {

@@ -34,18 +34,28 @@ pub fn open(
     Ok(Made::Done)
 }
 
-/// The flag that was cleared is ours alone: a drive, or the host of a virtual one, can have its own.
+/// The flag that was cleared is ours alone: a drive can have its own.
 fn can_be_written(root: &Root, path: &str) -> anyhow::Result<()> {
     let facts = host::sysfs::facts(root);
     let closed = facts.blocks.iter().any(|block| block.path() == path && block.read_only);
-    if closed {
-        let error = std::io::Error::from_raw_os_error(rustix::io::Errno::ROFS.raw_os_error());
-        return Err(
-            anyhow::Error::new(error).context(format!("{path} is write-protected by the drive itself"))
-        );
-    }
-    Ok(())
+    if closed { Err(WriteProtected(path.to_string()).into()) } else { Ok(()) }
 }
+
+/// By a switch of the drive's, or by the host of a virtual one: no command takes that off.
+#[derive(Debug)]
+pub struct WriteProtected(String);
+
+impl std::fmt::Display for WriteProtected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{0} is write-protected by the drive itself: mount -o ro reads it, and rescue overlay {0} makes a copy in memory that can be written",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for WriteProtected {}
 
 pub fn close(
     _act: &Act,

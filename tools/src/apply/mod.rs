@@ -8,7 +8,7 @@ mod bcache;
 pub mod call;
 mod common;
 mod dm;
-mod guard;
+pub mod guard;
 mod loopdev;
 mod md;
 mod module;
@@ -52,6 +52,8 @@ pub struct Door {
     held: Vec<(String, File)>,
     /// Devices, by kernel name, that were saved, or could not be.
     saved: BTreeSet<String>,
+    /// What is to be said of that: once something is written.
+    untold: Vec<String>,
     /// What programs that are called for it read: in no step, and so in no ledger.
     secret: Vec<u8>,
 }
@@ -84,6 +86,7 @@ impl Door {
             made: None,
             held: Vec::new(),
             saved: BTreeSet::new(),
+            untold: Vec::new(),
             secret: Vec::new(),
         })
     }
@@ -125,6 +128,11 @@ impl Door {
     pub fn make(&mut self, step: &Step) -> anyhow::Result<Made> {
         let step = self.with_made(step);
         self.save(std::slice::from_ref(&step))?;
+        // Of a drive that cannot be written nothing was worth telling; all else may write from here on.
+        let opens = matches!(step, Step::SetWritable { .. });
+        if !opens && model::undo::writes(&step) {
+            self.tell();
+        }
         let act = self.act()?;
         let mut record = Record {
             id: self.next,
@@ -166,6 +174,8 @@ impl Door {
             Step::SetGuarded { path, disk, consent } => {
                 (guard::close(&act, &self.root, path, disk.as_deref(), consent), Some(act))
             }
+            // Before this one too, what it names was saved.
+            Step::Save { .. } => (Ok(Made::Done), Some(act)),
             Step::Module { name } => (module::load(&act, name), Some(act)),
             Step::MdStart(start) => (md::start(&act, &self.root, start), Some(act)),
             Step::MdStop { device } => (md::stop(&act, &self.root, device), Some(act)),
@@ -210,6 +220,9 @@ impl Door {
             }
         };
         self.act = act;
+        if opens && outcome.is_ok() {
+            self.tell();
+        }
         match &outcome {
             Ok(made) => {
                 record.mark = Mark::Done;
@@ -237,11 +250,17 @@ impl Door {
     }
 
     /// Before a step writes, what it writes to is saved: here, so that no verb can forget it.
-    fn save(&mut self, steps: &[Step]) -> anyhow::Result<()> {
+    pub fn save(&mut self, steps: &[Step]) -> anyhow::Result<()> {
         let act = self.act()?;
-        let outcome = undo::save(&act, &self.root, (self.name, &self.verb), steps, &mut self.saved);
+        let outcome = undo::save(&act, &self.root, &self.verb, steps, &mut self.saved);
         self.act = Some(act);
-        outcome
+        self.untold.extend(outcome?);
+        Ok(())
+    }
+
+    /// Says where what was saved is.
+    pub fn tell(&mut self) {
+        self.untold.drain(..).for_each(|line| notice(self.name, &line));
     }
 
     /// The lock, taken again where a long step gave it up.

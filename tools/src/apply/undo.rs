@@ -3,7 +3,7 @@
 
 use super::Made;
 use super::common::{as_they_were, ask};
-use crate::report::{notice, without_errno};
+use crate::report::without_errno;
 use crate::undo::{EACH, Kept, Missed, Saved, Store, digest, remove};
 use anyhow::{Context as _, bail, ensure};
 use contract::facts::{Block, Facts};
@@ -25,18 +25,18 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// More devices than that are counted in the one line that says where they are.
 const NAMED: usize = 8;
 
-/// Saves what the steps may write to, but for what is in `done` already, and says where it is.
+/// Saves what the steps may write to, but for what is in `done` already. The lines say where it is, and what is not saved.
 ///
 /// Errors: what is to be put back cannot be saved.
 pub fn save(
     _act: &Act,
     root: &Root,
-    (name, verb): (&'static str, &str),
+    verb: &str,
     steps: &[Step],
     done: &mut BTreeSet<String>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<String>> {
     if !steps.iter().any(writes) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let facts = host::sysfs::facts(root);
     let mut wanted = concerned(&facts, steps, &|path| by_path(&facts, path));
@@ -46,7 +46,7 @@ pub fn save(
         .filter_map(|(name, windows)| Some((facts.blocks.iter().find(|block| block.name == name)?, windows)))
         .collect();
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let store = Store::at(Path::new(paths::UNDO));
     let taken = store.unfinished().and_then(|into| {
@@ -61,29 +61,18 @@ pub fn save(
     let putting_back = steps.iter().any(|step| matches!(step, Step::PutBack { .. }));
     match taken {
         Ok((place, (names, lines), missed)) => {
-            if !names.is_empty() {
-                notice(
-                    name,
-                    &format!("as it was before: {} ({names}); rescue undo shows it", place.display()),
-                );
-            }
-            lines.iter().for_each(|line| notice(name, line));
             ensure!(
                 !putting_back || missed.is_empty(),
-                "nothing is put back, since that could not be undone"
+                "nothing is put back, since that could not be undone: {}",
+                lines.join("; ")
             );
-            Ok(())
+            let saved = format!("as it was before: {} ({names}); rescue undo shows it", place.display());
+            Ok((!names.is_empty()).then_some(saved).into_iter().chain(lines).collect())
         }
         Err(error) if putting_back => Err(error.context("save what is there now")),
         Err(error) => {
-            notice(
-                name,
-                &format!(
-                    "not saved before: {}; rescue undo --forget N makes room",
-                    without_errno(&format!("{error:#}"))
-                ),
-            );
-            Ok(())
+            let why = without_errno(&format!("{error:#}"));
+            Ok(vec![format!("not saved before: {why}; rescue undo --forget N makes room")])
         }
     }
 }

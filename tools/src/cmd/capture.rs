@@ -2,12 +2,13 @@
 
 use crate::capture::{Capture, MANIFEST, Manifest, Shot, Shown, State, printed, taken};
 use crate::report::{Answer, Output};
-use crate::scan::{DEADLINE, Scan, settle};
+use crate::scan::{DEADLINE, Scan, settle, space};
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail};
 use contract::exit;
 use contract::facts::{Block, Facts};
 use host::Root;
+use host::capture::Entry;
 use model::storage::{Device, Observed, Storage};
 use model::text::{Untrusted, size};
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use std::time::SystemTime;
 /// The directory may be in memory, or on a file system that is mounted for writing. Nothing else is
 /// written. A device that does not answer within 10 seconds is named and left out.
 ///
-/// Left out: files, free space, keys of sshd, and keys of LUKS, BitLocker and bcachefs; values of boot
+/// Left out: files, keys of sshd, and keys of LUKS, BitLocker and bcachefs; values of boot
 /// parameters and mount options that look like secrets. Serial numbers, UUIDs, labels, names of the
 /// mounted directories and network addresses are in it.
 ///
@@ -54,7 +55,6 @@ struct Args {
 /// What no capture holds.
 const LEFT_OUT: &[&str] = &[
     "what is on the devices, but for the bytes that were read to tell what it is",
-    "free space of mounted file systems (lsblk -f shows none)",
     "values of boot parameters and mount options that look like secrets",
     "keys and fingerprints of sshd, and all of /run/lifeboat but the services' states, consents and what hangs",
 ];
@@ -84,7 +84,9 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         }
     }
     // Behind the devices: by now it is known which hang.
-    let (facts, tree) = host::capture::machine(&context.root);
+    let (facts, mut tree) = host::capture::machine(&context.root);
+    let space = serde_json::to_vec_pretty(&space(&context.root, &storage)).context("write JSON")?;
+    tree.insert(PathBuf::from(contract::paths::SPACE.trim_start_matches('/')), Entry::File(space));
     host::capture::write(&directory, &tree).with_context(|| format!("write {}", directory.display()))?;
     let manifest = manifest(context, &storage, &facts, &capture);
     let text = serde_json::to_string_pretty(&manifest).context("write JSON")? + "\n";

@@ -145,7 +145,13 @@ fn look(context: &Context, word: &str) -> anyhow::Result<(Storage, String)> {
     };
     let path = if path.is_file() { std::fs::canonicalize(&path).unwrap_or(path) } else { path };
     let name = scan.resolve(&path)?;
-    Ok((scan.examine(|block| block.name == name), name))
+    let storage = scan.examine(|block| block.name == name);
+    let found = storage.devices.iter().find(|device| device.block.name == name).and_then(Device::signature);
+    // It may be on several devices.
+    if found.is_some_and(|found| found.format == "btrfs") && !path.is_file() {
+        return Ok((Scan::begin(context).examine(|_| true), name));
+    }
+    Ok((storage, name))
 }
 
 /// What is mounted there, or would be by fstab.

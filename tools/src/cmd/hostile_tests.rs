@@ -507,6 +507,9 @@ fn the_hostile_machine_shows_its_texts() {
 fn what_the_kernel_says_and_what_a_probe_reads_are_one_text() {
     for word in WORDS {
         assert_eq!(host::text::text(word), ondisk::bytes::utf8(word));
+        for c in ondisk::bytes::utf8(word).chars() {
+            assert_eq!(contract::text::raw_byte(c), ondisk::bytes::raw_byte(c));
+        }
     }
 }
 

@@ -2,10 +2,9 @@
 //! content make it read the devices.
 
 use crate::report::{Answer, Output, notice};
-use crate::scan::Scan;
+use crate::scan::{Scan, space};
 use crate::tool::{Context, classic};
-use contract::facts::{Block, Mount};
-use host::proc::Space;
+use contract::facts::{Block, Mount, Space};
 use host::shown::Shown;
 use host::sysfs::Parts;
 use model::build::parts;
@@ -15,7 +14,7 @@ use model::text::{Column, bytes_of, size, steers, table, without_raw_bytes};
 use ondisk::table::{Entry, Table, TableKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// lsblk(8): some of the devices named were not found, all of them.
 const SOME_OK: i32 = 64;
@@ -126,16 +125,13 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         _ => SOME_OK,
     };
     let reads = fields.iter().any(|field| field.reads);
-    let storage = scan.examine(|block| reads && (args.all || block.major != RAM_DISK));
-    let mounts = Mounts::of(&storage);
+    let mut storage = scan.examine(|block| reads && (args.all || block.major != RAM_DISK));
+    if fields.iter().any(|field| field.asks) {
+        storage.space = space(&context.root, &storage);
+    }
     let view = View {
         storage: &storage,
-        space: if context.root.is_live() && fields.iter().any(|field| field.asks) {
-            space(&storage, &mounts)
-        } else {
-            BTreeMap::new()
-        },
-        mounts,
+        mounts: Mounts::of(&storage),
         shown: Shown::of(&context.root, fields.iter().any(|field| ["ID", "ID-LINK"].contains(&field.name))),
         bytes: args.bytes,
         paths: args.paths,
@@ -158,17 +154,6 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     };
     let output = if args.json { Output::Json(text) } else { Output::Text(text) };
     Ok(Answer { output, exit: status })
-}
-
-/// Room on what is mounted, by mount point.
-fn space(storage: &Storage, mounts: &Mounts<'_>) -> BTreeMap<String, Space> {
-    let nodes = storage.devices.iter().filter(|device| device.node);
-    let targets: BTreeSet<&str> =
-        nodes.flat_map(|device| mounts.on(device)).map(|mount| mount.target.as_str()).collect();
-    targets
-        .into_iter()
-        .filter_map(|target| Some((target.to_string(), host::proc::space(Path::new(target)).ok()?)))
-        .collect()
 }
 
 /// Mounts by what is mounted. btrfs has a device number of its own in mountinfo, so the source counts too.
@@ -517,7 +502,6 @@ struct View<'a> {
     storage: &'a Storage,
     mounts: Mounts<'a>,
     shown: Shown<'a>,
-    space: BTreeMap<String, Space>,
     bytes: bool,
     paths: bool,
     aligned: bool,
@@ -585,7 +569,7 @@ impl View<'_> {
     }
 
     fn space(&self, node: &Node<'_>) -> Option<&Space> {
-        self.space.get(&self.mount_point(node)?)
+        self.storage.space.get(&self.mount_point(node)?)
     }
 
     fn room(&self, node: &Node<'_>, bytes: fn(&Space) -> u64) -> Option<String> {

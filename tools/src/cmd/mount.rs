@@ -4,7 +4,7 @@
 use crate::apply::{self, Door, Made};
 use crate::cmd::writable::told;
 use crate::report::{Answer, Failure, notice, without_errno};
-use crate::scan::Scan;
+use crate::scan::{Scan, whence};
 use crate::tool::{Context, classic};
 use anyhow::Context as _;
 use contract::facts::Mount;
@@ -341,8 +341,12 @@ impl Call<'_> {
         if self.args.dry_run {
             return Ok(Answer::text(apply::shown(&plan.opens), 0));
         }
+        let mut door = Door::open(self.context, self.typed)?;
+        door.make_all(&plan.opens)?;
+        door.save(&plan.mounts)?;
+        door.tell();
+        drop(door);
         if !plan.opens.is_empty() {
-            Door::open(self.context, self.typed)?.make_all(&plan.opens)?;
             notice(self.context.name, &format!("made writable: {}", told(storage, &plan.opens, "")));
         }
         Ok(Answer::classic(self.context.name, self.arguments))
@@ -484,7 +488,11 @@ impl Call<'_> {
                 if has_helper {
                     return Ok((Storage::default(), Found::Word(source)));
                 }
-                return Err(failed(target, format!("special device {} does not exist", path.display())));
+                let next = whence(&path);
+                return Err(failed(
+                    target,
+                    format!("special device {} does not exist: {next}", path.display()),
+                ));
             }
             Err(_) => return Err(failed(target, format!("{} is not a block device", path.display()))),
         };
@@ -594,17 +602,15 @@ fn errno(error: &anyhow::Error) -> Option<i32> {
 
 /// What a worker did has its errno as text.
 fn is_write_protected(error: &anyhow::Error) -> bool {
-    match errno(error) {
-        Some(errno) => matches!(errno, mount::errno::ROFS | mount::errno::ACCES),
-        None => format!("{error:#}").contains("Read-only file system"),
-    }
+    let by_drive = error.downcast_ref::<apply::guard::WriteProtected>().is_some();
+    by_drive || matches!(errno(error), Some(mount::errno::ROFS | mount::errno::ACCES))
 }
 
 /// A device that is not there, as opposed to one that is and cannot be used.
 fn is_absent(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<Failure>()
-        .is_some_and(|failure| failure.exit == exit::USAGE || failure.text.ends_with("does not exist"))
+        .is_some_and(|failure| failure.exit == exit::USAGE || failure.text.contains(": special device "))
 }
 
 /// What a window of a device holds.

@@ -173,8 +173,9 @@ fn unlock(context: &Context, args: &Args, plan: &Plan, device: &str, typed: &str
         let secret = match &args.key_file {
             Some(file) => key_file(file)?,
             None if at_terminal => {
-                prompt(&format!("Passphrase for {}: ", Untrusted(device)));
-                let typed = tty::read_secret(inherited(0), PASSPHRASE_MAX).context("read the passphrase");
+                let ask = || prompt(&format!("Passphrase for {}: ", Untrusted(device)));
+                let typed =
+                    tty::read_secret(inherited(0), PASSPHRASE_MAX, ask).context("read the passphrase");
                 prompt("\n");
                 typed?.context("nothing is opened")?
             }

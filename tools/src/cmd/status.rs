@@ -1,7 +1,7 @@
 //! `rescue status`: the whole picture on one screen. Problems come first, the next command last.
 
 use crate::report::{Answer, Output};
-use crate::scan::{DEADLINE, Scan, settle};
+use crate::scan::{DEADLINE, Scan, settle, space};
 use crate::tool::{Context, verb};
 use contract::exit;
 use contract::state::{Devd, Init, Layers, Netd, Sshd};
@@ -69,9 +69,11 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let context = context.at(args.sysroot.as_deref())?;
     let deadline = if args.login { LOGIN } else { DEADLINE };
     settle(&context, deadline);
+    let mut storage = Scan::begin(&context).within(deadline).examine(|_| true);
+    storage.space = space(&context.root, &storage);
     let picture = Picture {
         version: context.root.line(contract::paths::VERSION),
-        storage: status(&Scan::begin(&context).within(deadline).examine(|_| true)),
+        storage: status(&storage),
         services: state(&context, "init"),
         network: state(&context, "netd"),
         layers: state(&context, "layers"),
@@ -311,7 +313,7 @@ fn section(title: &str, lines: &[Line], utf8: bool) -> String {
             size(line.size),
             guard.to_string(),
             format!("{mark}{}", Untrusted(&line.what)),
-            Untrusted(&line.used_by.join(" ")).to_string(),
+            Untrusted(&used_by(line)).to_string(),
         ]
     };
     let rows: Vec<Vec<String>> = lines.iter().enumerate().map(row).collect();
@@ -319,6 +321,12 @@ fn section(title: &str, lines: &[Line], utf8: bool) -> String {
     // A last column that is empty leaves blanks behind the one before it.
     let trimmed: Vec<&str> = text.lines().map(str::trim_end).collect();
     format!("\n{}\n", trimmed.join("\n"))
+}
+
+/// `/mnt, 59.2M free`
+fn used_by(line: &Line) -> String {
+    let names = line.used_by.join(" ");
+    line.space.map_or_else(|| names.clone(), |space| format!("{names}, {} free", size(space.available)))
 }
 
 fn network(picture: &Picture) -> String {

@@ -99,13 +99,31 @@ impl std::error::Error for Absent {}
 fn one(context: &Context, args: &Args, typed: &str, word: &str) -> anyhow::Result<String> {
     let facts = host::sysfs::facts(&context.root);
     let mount = find(&facts, word)?;
+    // This process may be all that is left in the place: a shell that ends with this command becomes it.
+    let began = std::env::current_dir();
+    let outcome = std::env::set_current_dir("/").map_err(anyhow::Error::new);
+    let outcome = outcome.and_then(|()| unmount(context, args, typed, (word, mount), &facts));
+    // The next word is meant from there; what is gone is no place to return to.
+    if let Ok(began) = began {
+        let _ = std::env::set_current_dir(began);
+    }
+    outcome
+}
+
+fn unmount(
+    context: &Context,
+    args: &Args,
+    typed: &str,
+    (word, mount): (&str, &Mount),
+    facts: &Facts,
+) -> anyhow::Result<String> {
     let mut targets: Vec<&Mount> = vec![mount];
     if args.recursive {
         // The kernel lists a mount before those below it.
         targets = below(&facts.mounts, mount);
         targets.reverse();
     }
-    let steps: Vec<Step> = targets.iter().flat_map(|mount| steps(&facts, args, mount)).collect();
+    let steps: Vec<Step> = targets.iter().flat_map(|mount| steps(facts, args, mount)).collect();
     if args.dry_run {
         return Ok(apply::shown(&steps));
     }
@@ -120,10 +138,10 @@ fn one(context: &Context, args: &Args, typed: &str, word: &str) -> anyhow::Resul
             Err(error) => {
                 let Step::Umount { target, .. } = step else { return Err(error) };
                 if args.read_only && errno_of(&error) == Some(errno::BUSY) {
-                    make_read_only(context, &mut door, &facts, target)?;
+                    make_read_only(context, &mut door, facts, target)?;
                     continue;
                 }
-                return Err(explained(context, &facts, target, &error));
+                return Err(explained(context, facts, target, &error));
             }
         }
     }
@@ -256,7 +274,8 @@ fn holders(context: &Context, target: &str) -> Vec<Holder> {
             How::HasOpen => format!("has {} open", one.path),
             How::HasMapped => format!("uses {}", one.path),
         };
-        Holder { pid: one.pid, command: one.command, how }
+        let in_way = one.ours && one.how == How::WorksIn;
+        Holder { pid: one.pid, command: one.command, how, in_way }
     };
     host::holders::of(&context.root, target, PATIENCE).into_iter().map(words).collect()
 }

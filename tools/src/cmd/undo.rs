@@ -17,7 +17,7 @@ use model::undo::{Kind, find, in_use};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What tables, headers and superblocks were before a command wrote to their devices, and puts them back.
 ///
@@ -26,6 +26,8 @@ use std::path::Path;
 /// superblocks of RAID, LVM and file systems, or the header of LUKS with its keys; in memory, 64 MiB in all.
 /// What was saved first is kept; when the room is used up, commands say that nothing is saved, and go
 /// on: --forget N makes room.
+///
+/// --save does the same for a program of your own: rescue undo --save /dev/sda; sfdisk /dev/sda.
 ///
 /// Without N: what is saved. N --dry-run: which windows differ now, and the steps. N: puts those back,
 /// after what is there now was saved too, so that an undo can be undone. A device that is in use, or is
@@ -56,6 +58,9 @@ struct Args {
     /// Throw away what was saved as N
     #[arg(long, value_name = "N", conflicts_with = "number")]
     forget: Option<u64>,
+    /// Save what stands on these devices now, before a program of your own writes to them
+    #[arg(long, value_name = "DEVICE", num_args = 1.., conflicts_with_all = ["number", "forget", "json"])]
+    save: Vec<PathBuf>,
     #[arg(value_name = "N")]
     number: Option<u64>,
     /// Of these devices alone
@@ -72,6 +77,16 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     if let Some(number) = args.forget {
         let (place, _) = entry(&store, number)?;
         remove(&place).with_context(|| format!("remove {}", place.display()))?;
+        return Ok(Answer::exit(exit::YES));
+    }
+    if !args.save.is_empty() {
+        let mut scan = Scan::begin(context);
+        let names = args.save.iter().map(|path| scan.resolve(path)).collect::<anyhow::Result<Vec<_>>>()?;
+        let known = scan.facts.blocks.iter().filter(|block| block.major != 0 && names.contains(&block.name));
+        let paths: Vec<String> = known.map(Block::path).collect();
+        ensure!(!paths.is_empty(), "there is no device among them, and files are yours to copy");
+        let typed = apply::typed(context.name, arguments);
+        Door::open(context, &typed)?.make(&Step::Save { paths })?;
         return Ok(Answer::exit(exit::YES));
     }
     match args.number {
@@ -381,4 +396,39 @@ fn next(compared: &[Compared]) -> Option<String> {
     };
     let paths: Vec<&str> = compared.iter().filter(is_table).map(|one| one.now.as_str()).collect();
     (!paths.is_empty()).then(|| format!("blockdev --rereadpt {}", paths.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Output, fenced, spelt};
+    use contract::text::steers;
+    use model::undo::Identity;
+
+    #[test]
+    fn what_is_saved_is_listed_with_no_text_that_steers_a_terminal() {
+        let hostile = "\x1b[31mred\na\u{202e}\u{9b}2J\u{2028}\u{10ff9b}".to_string();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::at(directory.path());
+        let into = store.unfinished().unwrap();
+        let missed = vec![crate::undo::Missed { path: hostile.clone(), reason: hostile.clone() }];
+        let identity =
+            Identity { path: hostile.clone(), model: Some(hostile.clone()), ..Identity::default() };
+        let saved = Saved {
+            identity,
+            logical_block: 512,
+            file: "sda".to_string(),
+            what: hostile.clone(),
+            windows: Vec::new(),
+            failed: Vec::new(),
+            beyond: 0,
+        };
+        std::fs::write(into.join("sda"), "").unwrap();
+        store.take(&into, &format!("mount {hostile}"), 1.0, vec![saved], missed).unwrap();
+        let steering = |c: char| steers(c) && c != '\n';
+        let Output::Text(text) = list(&store, false).unwrap().output else { panic!() };
+        assert!(!fenced(&text).contains(steering) && text.lines().count() == 3, "{text:?}");
+        let Output::Json(text) = list(&store, true).unwrap().output else { panic!() };
+        assert!(!spelt(&text).contains(|c| steering(c) && contract::text::raw_byte(c).is_none()), "{text:?}");
+    }
 }

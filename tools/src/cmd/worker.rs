@@ -141,6 +141,10 @@ impl Read {
         if offset.checked_add(length).is_none_or(|end| end > size) {
             return Err(ondisk::ReadError::PastEnd { offset, length, size });
         }
-        read(&self.0).map_err(|error| ondisk::ReadError::Device { offset, length, error: error.to_string() })
+        read(&self.0).map_err(|error| ondisk::ReadError::Device {
+            offset,
+            length,
+            error: crate::report::without_errno(&error.to_string()),
+        })
     }
 }

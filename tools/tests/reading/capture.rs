@@ -19,12 +19,17 @@ const LOOKS: &[&str] = &[
     "lsblk -m",
     "lsblk -z",
     "lsblk -o NAME,HOTPLUG,SUBSYSTEMS,MQ,ID,ID-LINK,DAX,MAJ,MIN,RAND",
+    "lsblk -o NAME,FSAVAIL,FSSIZE,FSUSED,FSUSE%",
     "lsblk -J -o NAME,SIZE,TYPE,FSTYPE,LABEL,UUID,PARTUUID,PTTYPE,MODEL,SERIAL,TRAN,ROTA,RO,STATE",
     "blkid",
     "blkid -o export",
     "fdisk -l",
     "fdisk -l --json",
 ];
+
+/// What statvfs(3) says where somebody can be asked.
+const SPACE: &str = r#"{"/mnt/boot":{"size":1048576,"used":262144,"available":734003},
+    "/srv2":{"size":10485760,"used":0,"available":10485760}}"#;
 
 fn look(root: &Path, what: &str) -> (String, String, Option<i32>) {
     let mut words = what.split(' ');
@@ -100,6 +105,7 @@ fn machine(root: &Path) {
         ("state/devd.json", r#"{"settled":true}"#),
         ("state/init.json", r#"{"services":[{"name":"sshd","state":"running"}]}"#),
         ("sshd/host_ed25519", "AAAAC3"),
+        ("space.json", SPACE),
         // Its diskseq.
         ("hung/20", "42 /dev/nvme0n1\n"),
     ] {
@@ -150,6 +156,14 @@ fn a_captured_machine_looks_the_same_elsewhere() {
     {
         assert!(status.contains(part) || look(&captured, "blkid").0.contains(part), "{part} in\n{status}");
     }
+    // Room of what was mounted, which nobody can be asked for there.
+    let room = look(&captured, "lsblk -n -o NAME,FSAVAIL,FSUSE%").0;
+    let cells = |line: &str| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+    for (name, want) in [("md0", "716.8K 25%"), ("crypt", "10M 0%"), ("vg-root", "")] {
+        let line = room.lines().find(|line| line.contains(name)).unwrap();
+        assert!(cells(line).ends_with(want), "{name} {want} in\n{room}");
+    }
+    assert!(status.contains("/mnt/boot, 716.8K free"), "{status}");
     // As one text, too.
     let printed = text(&rescue(&["capture", "--text", captured.to_str().unwrap()], "C"));
     assert!(printed.len() < 64 << 10, "{} bytes", printed.len());

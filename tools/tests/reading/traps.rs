@@ -189,7 +189,7 @@ fn a_hibernated_windows_is_known_where_ntfs3_says_nothing() {
             done(peer("ntfscp").unwrap().args(["-q", "-f"]).arg(&image).arg(&file).arg(name));
         }
         let report = probed(&image);
-        let told = report.signatures[0].notes.iter().any(|note| note == ondisk::fs::ntfs::HIBERNATED);
+        let told = report.signatures[0].hibernated;
         assert_eq!(told, want, "{label}: {report:?}");
     }
 }

@@ -9,10 +9,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// What has to look the same here and there. Free space, which `lsblk -f` shows, is not captured.
+/// What has to look the same here and there.
 const LOOKS: &[&[&str]] = &[
     &["status"],
     &["lsblk"],
+    &["lsblk", "-f"],
     &["lsblk", "-o", "NAME,SIZE,TYPE,FSTYPE,LABEL,UUID,PARTUUID,MODEL,SERIAL,TRAN,RO,STATE,MOUNTPOINTS"],
     &["blkid"],
     &["fdisk", "-l"],
@@ -62,8 +63,8 @@ pub fn elsewhere(bench: &Bench) -> Result<()> {
     let mut vm = machine.disk(stalled.clone()).start(bench)?;
     let ssh = vm.login()?.patience(VERB);
     vm.settled_after(0)?;
-    // With running arrays: their state in sysfs is part of it.
-    ssh.ok("rescue assemble")?;
+    // With running arrays: their state in sysfs is part of it. With something mounted: so is its room.
+    ssh.ok("rescue assemble && mkdir -p /boot && mount -o ro /dev/md1 /boot")?;
     let directory = bench.dir.clone();
     bench.check("a machine is captured into memory and carried away", || {
         let said = carry(&ssh, &directory)?;
@@ -77,6 +78,15 @@ pub fn elsewhere(bench: &Bench) -> Result<()> {
             compare(&ssh, &directory, words)
         });
     }
+    bench.check("the room of what was mounted is in it", || {
+        let mut command = Command::new(directory.join("rescue"));
+        command.args(["lsblk", "--sysroot"]).arg(directory.join("machine"));
+        let here = command.args(["-n", "-o", "FSUSE%,FSAVAIL", "/dev/md1"]).output().context("run it")?;
+        let there = ssh.ok("df -k --output=avail /boot | tail -n 1")?;
+        let text = String::from_utf8_lossy(&here.stdout);
+        ensure!(text.contains('%') && there.trim() != "0", "see {there} KiB: {text}");
+        ssh.ok("umount /boot").map(drop)
+    });
     bench.check("no key and no parameter with one is in it", || {
         let line = fs::read_to_string(directory.join("machine/proc/cmdline")).context("read its cmdline")?;
         holds(&line, &["ssh_key=REDACTED", "console=ttyS0"])?;

@@ -233,12 +233,27 @@ pub fn consent(bench: &Bench) -> Result<()> {
 
 pub fn unguarded(bench: &Bench) -> Result<()> {
     let disks = set(bench, "ovh-mbr", Bus::VirtioScsi)?;
-    let vm = bench.machine()?.disks(disks).append("rescue.writable").start(bench)?;
+    let more = set(bench, "lvm", Bus::VirtioBlk)?.into_iter().chain(set(bench, "dirty-pool", Bus::Nvme)?);
+    let vm = bench.machine()?.disks(disks).disks(more).append("rescue.writable").start(bench)?;
     let ssh = vm.login()?;
     vm.settled_after(0)?;
     bench.check("rescue.writable turns the guard off, and status says so", || {
         holds(&ssh.run("rescue status")?.stdout, &["writable"])?;
         ssh.ok("dd if=/dev/sda of=/dev/sda bs=512 count=1 conv=fsync").map(drop)
+    });
+    bench.check("what is written to is saved first all the same, whoever writes to it", || {
+        for (command, devices) in [
+            // Its command names the group alone.
+            ("rescue assemble --rw vg", "(/dev/vda, /dev/vda1)"),
+            ("mount LABEL=pool /mnt && umount /mnt", "(/dev/nvme0n1, /dev/nvme1n1)"),
+            ("echo q | fdisk /dev/sda", "(/dev/sda, "),
+            ("rescue undo --save /dev/nvme0n1", "(/dev/nvme0n1)"),
+        ] {
+            let answer = ssh.run(command)?;
+            ensure!(answer.status == 0, "{command}: {answer:?}");
+            holds(&answer.stderr, &["as it was before: /run/lifeboat/undo/", devices])?;
+        }
+        holds(&ssh.ok("rescue undo")?, &["rescue assemble --rw vg", "fdisk /dev/sda"])
     });
     Ok(())
 }

@@ -23,8 +23,10 @@ mod programs;
 mod runner;
 mod services;
 mod sessions;
+mod traps;
 mod trouble;
 mod undo;
+mod verbs;
 mod volumes;
 mod wrecks;
 
@@ -55,6 +57,8 @@ const TESTS: &[Test] = &[
     full("volumes_are_written_to_where_a_person_says_so", volumes::chosen),
     sample("overlays_are_written_and_no_disk_is", overlay::written),
     sample("wrecks_are_mended_and_edited_on_overlays_alone", wrecks::mended),
+    sample("known_traps_of_the_real_tools_are_told", traps::seen),
+    sample("what_a_tired_person_types_is_answered_with_what_to_do", verbs::typed),
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
     sample("what_bcache_caches_is_read_and_not_written", bcache::read),
     full("what_lvm_had_begun_is_read_and_not_gone_on_with", pending::read),

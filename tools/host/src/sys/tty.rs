@@ -124,14 +124,19 @@ pub fn columns() -> Option<usize> {
 
 /// What a person types at a terminal up to the end of the line, without a trace of it; a backspace takes the last
 /// character away, Ctrl-U all. `None`: they pressed Ctrl-C, or Ctrl-D at the start. The terminal is as it was
-/// afterwards.
-pub fn read_secret(terminal: impl AsFd + Copy, longest: usize) -> io::Result<Option<Vec<u8>>> {
+/// afterwards. `ask` puts the question once nothing shows any more: what is typed before that is forgotten.
+pub fn read_secret(
+    terminal: impl AsFd + Copy,
+    longest: usize,
+    ask: impl FnOnce(),
+) -> io::Result<Option<Vec<u8>>> {
     let before = rustix::termios::tcgetattr(terminal)?;
     let mut silent = before.clone();
     // Without signals, which would end this process and leave the terminal silent.
     silent.local_modes.remove(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG);
     silent.input_modes.insert(InputModes::ICRNL);
     rustix::termios::tcsetattr(terminal, OptionalActions::Flush, &silent)?;
+    ask();
     let secret = read_line(terminal, longest);
     rustix::termios::tcsetattr(terminal, OptionalActions::Flush, &before)?;
     secret
@@ -178,19 +183,13 @@ mod tests {
         ];
         for (typed, want) in cases {
             let before = rustix::termios::tcgetattr(&pty.terminal).unwrap();
-            let secret = std::thread::scope(|scope| {
-                let reader = scope.spawn(|| read_secret(&pty.terminal, 512).unwrap());
-                // Typed once the reader has made the terminal silent, which forgets what was typed before.
-                let is_silent = || {
-                    let now = rustix::termios::tcgetattr(&pty.terminal).unwrap();
-                    !now.local_modes.contains(LocalModes::ECHO)
-                };
-                while !is_silent() {
-                    std::thread::yield_now();
-                }
-                rustix::io::write(&pty.master, typed).unwrap();
-                reader.join().unwrap()
-            });
+            // Typed as soon as the question is put, when nothing may show any more.
+            let ask = || {
+                let now = rustix::termios::tcgetattr(&pty.terminal).unwrap();
+                assert!(!now.local_modes.contains(LocalModes::ECHO));
+                assert_eq!(rustix::io::write(&pty.master, typed).unwrap(), typed.len());
+            };
+            let secret = read_secret(&pty.terminal, 512, ask).unwrap();
             assert_eq!(secret.as_deref(), want, "{typed:?}");
             let after = rustix::termios::tcgetattr(&pty.terminal).unwrap();
             assert_eq!(after.local_modes, before.local_modes);

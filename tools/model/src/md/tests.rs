@@ -69,20 +69,9 @@ fn removed_by(members: &mut [Made], gone: usize, by: &[usize]) {
 
 fn storage(members: &[Made]) -> Storage {
     let signature = |made: &Made| Signature {
-        format: "linux_raid_member".to_string(),
-        usage: Usage::Raid,
-        uuid: None,
-        member_uuid: None,
-        label: None,
-        version: None,
-        magic_offset: 0,
-        extent: None,
-        block_size: None,
         health: made.health.clone(),
-        dirty: false,
-        notes: Vec::new(),
-        tags: Vec::new(),
         volume: Some(Volume::Md(made.superblock.clone())),
+        ..Signature::new("linux_raid_member", Usage::Raid, 0)
     };
     let report = |made: &Made| Observed::Examined {
         report: Box::new(DiskReport { signatures: vec![signature(made)], ..DiskReport::default() }),

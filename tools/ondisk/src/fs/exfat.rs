@@ -149,7 +149,7 @@ impl Boot {
         found.set_fs_size(size);
         found.set_length(size, device);
         if self.flags & DIRTY != 0 {
-            found.note("it was not unmounted cleanly: fsck is due");
+            found.check_is_due("it was not unmounted cleanly", ": fsck is due");
         }
         if self.flags & MEDIA_FAILURE != 0 {
             found.note("its last user found media failures");
@@ -271,6 +271,7 @@ mod tests {
         device[106] = 6;
         let found = probe(&device, None).unwrap();
         assert_eq!((&found.health, found.notes.len()), (&Health::Sound, 2));
+        assert_eq!(found.is_due(), Some("it was not unmounted cleanly"));
     }
 
     proptest! {

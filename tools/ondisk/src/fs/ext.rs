@@ -251,9 +251,9 @@ impl Superblock {
             found.note(format!("last mounted on {}", self.last_mounted));
         }
         if self.state & ERROR != 0 || self.errors != 0 {
-            found.note("the kernel found errors in it: fsck is due");
+            found.check_is_due("the kernel found errors in it", ": fsck is due");
         } else if self.state & VALID == 0 && !found.dirty {
-            found.note("it was not unmounted cleanly: fsck is due");
+            found.check_is_due("it was not unmounted cleanly", ": fsck is due");
         }
         if self.max_mounts != 0 && self.max_mounts != u16::MAX && self.mounts >= self.max_mounts {
             found.note(format!("mounted {} times since the last check", self.mounts));

@@ -110,7 +110,7 @@ impl Superblock {
             Some(flags) => {
                 found.dirty = flags & UNMOUNTED == 0;
                 if flags & (ERROR | NEEDS_FSCK) != 0 {
-                    found.note("the kernel found errors in it: fsck is due");
+                    found.check_is_due("the kernel found errors in it", ": fsck is due");
                 }
             }
             None => found.damage("no sound checkpoint"),

@@ -110,7 +110,7 @@ fn volume(device: &dyn ReadAt, header: &[u8], start: u64, magic: u64) -> Option<
     }
     if attributes & UNMOUNTED == 0 {
         found.dirty = attributes & JOURNALED != 0;
-        found.note("it was not unmounted cleanly");
+        found.check_is_due("it was not unmounted cleanly", "");
     }
     Some(found)
 }

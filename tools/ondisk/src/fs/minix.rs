@@ -67,9 +67,9 @@ fn probe(device: &dyn ReadAt, magic: Option<&Magic>) -> Option<Signature> {
     found.set_length(sb.zones * u64::from(sb.block_size), device);
     if let Some(state) = sb.state {
         if state & ERROR != 0 {
-            found.note("the kernel found errors in it");
+            found.check_is_due("the kernel found errors in it", "");
         } else if state & VALID == 0 {
-            found.note("it was not unmounted cleanly");
+            found.check_is_due("it was not unmounted cleanly", "");
         }
     }
     Some(found)

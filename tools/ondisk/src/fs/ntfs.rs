@@ -18,8 +18,6 @@ const ATTRIBUTE_NAME: u32 = 0x60;
 const ATTRIBUTE_INFORMATION: u32 = 0x70;
 const ATTRIBUTE_END: u32 = u32::MAX;
 const DIRTY: u16 = 1;
-/// The note of a volume that must not be written.
-pub const HIBERNATED: &str = "Windows is hibernated on it, and goes on with what it remembers of it";
 
 pub const FORMAT: Format = Format {
     name: "ntfs",
@@ -155,12 +153,13 @@ impl Boot {
         }
         found.set_length(size, device);
         if flags.is_some_and(|flags| flags & DIRTY != 0) {
-            found.note("it is marked for a check: chkdsk in Windows, or ntfsfix");
+            found.check_is_due("it is marked for a check: chkdsk in Windows, or ntfsfix", "");
         }
         let place = self.mft.checked_mul(cluster.into());
         let place = place.map(|mft| Place { cluster: cluster.into(), record: self.record.into(), mft });
         if place.is_some_and(|place| is_hibernated(device, place)) {
-            found.note(HIBERNATED);
+            found.hibernated = true;
+            found.note("Windows is hibernated on it, and goes on with what it remembers of it");
         }
         found
     }
@@ -256,10 +255,9 @@ mod tests {
     fn the_dirty_flag_is_told() {
         let mut device = sample();
         device[MFT + 3 * 1024 + 88 + 24 + 10] = 1;
-        assert_eq!(
-            probe(&device, None).unwrap().notes,
-            ["it is marked for a check: chkdsk in Windows, or ntfsfix"]
-        );
+        let found = probe(&device, None).unwrap();
+        assert_eq!(found.notes, ["it is marked for a check: chkdsk in Windows, or ntfsfix"]);
+        assert_eq!((found.is_due(), found.hibernated), (Some(found.notes[0].as_str()), false));
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn superblock(sb: &[u8], at: u64) -> Option<Signature> {
     if version_2 {
         found.set_label(name);
         if clean == 0 {
-            found.note("it was not unmounted cleanly");
+            found.check_is_due("it was not unmounted cleanly", "");
         }
     }
     if id != [0, 0] {

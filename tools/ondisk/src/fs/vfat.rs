@@ -200,7 +200,7 @@ impl BootSector {
         found.set_fs_size(size);
         found.set_length(size, device);
         if dirty {
-            found.note("it was not unmounted cleanly: fsck is due");
+            found.check_is_due("it was not unmounted cleanly", ": fsck is due");
         }
         Some(found)
     }
@@ -368,9 +368,10 @@ mod tests {
         device[0x25] = DIRTY;
         let found = look(&device).unwrap();
         assert_eq!((found.dirty, found.notes.len()), (false, 1));
+        assert_eq!(found.is_due(), Some("it was not unmounted cleanly"));
         let mut device = fat32();
         device[0x41] = DIRTY;
-        assert_eq!(look(&device).unwrap().notes.len(), 1);
+        assert_eq!(look(&device).unwrap().is_due(), Some("it was not unmounted cleanly"));
     }
 
     #[test]

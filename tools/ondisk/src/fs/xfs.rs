@@ -208,7 +208,7 @@ impl Superblock {
             found.damage("mkfs.xfs did not finish");
         }
         if self.incompat & NEEDS_REPAIR != 0 {
-            found.note("it is marked for xfs_repair, and is not mounted before that");
+            found.check_is_due("it is marked for xfs_repair", ", and is not mounted before that");
         }
         match self.log(device) {
             Log::Clean => {}

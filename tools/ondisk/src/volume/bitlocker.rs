@@ -14,6 +14,8 @@ const BLOCK_HEADER: usize = 64;
 const HEADER: usize = 48;
 /// No volume has more: 64 KiB is what is set aside for it.
 const METADATA_MAX: u32 = 64 << 10;
+/// Of a block's header: where the three copies of the metadata begin.
+const COPIES: [usize; 3] = [32, 40, 48];
 const ENTRY: usize = 8;
 const DESCRIPTION: u16 = 7;
 const STRING: u16 = 2;
@@ -109,6 +111,10 @@ fn metadata(device: &dyn ReadAt, mut found: Signature, at: u64) -> Option<Signat
         return None;
     }
     found.set_version(version.to_string());
+    found.owns(0, 512, device);
+    for copy in COPIES.into_iter().filter_map(|at| le64(&header, at)).filter(|start| *start > 0) {
+        found.owns(copy, METADATA_MAX.into(), device);
+    }
     let metadata = device.bytes(at + BLOCK_HEADER as u64, size as usize).ok()?;
     let mut entry = HEADER;
     while entry + ENTRY < metadata.len() {

@@ -25,6 +25,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
         return None;
     }
     let mut found = Signature::new("drbd", Usage::Raid, at + 60);
+    found.owns(at, BLOCK as u64, device);
     if uuid != 0 {
         found.set_uuid_text(format!("{uuid:x}"));
     }

@@ -21,8 +21,10 @@ pub const HPT37X: Format = Format {
         Magic { offset: MAGIC_37X, bytes: BAD_37X },
     ],
     min_size: MAGIC_37X + 480,
-    probe: |_, magic| {
+    probe: |device, magic| {
         let mut found = Signature::new("hpt37x_raid_member", Usage::Raid, MAGIC_37X);
+        // The sector behind it is a volume's.
+        found.owns(MAGIC_37X - MAGIC_37X % 512, 512, device);
         if magic?.bytes == BAD_37X {
             found.note(BROKEN);
         }
@@ -37,6 +39,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     let at = (device.size() / 512).checked_sub(BACK_45X)? * 512;
     let magic = le32(&device.bytes(at, 4).ok()?, 0)?;
     let mut found = Signature::new("hpt45x_raid_member", Usage::Raid, at);
+    found.owns(at, 512, device);
     match magic {
         OK_45X => Some(found),
         BAD_45X => {

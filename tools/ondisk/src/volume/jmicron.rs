@@ -24,6 +24,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
         return None;
     }
     let mut found = Signature::new("jmicron_raid_member", Usage::Raid, at);
+    found.owns(at, 512, device);
     found.health = Health::Sound;
     found.set_version(format!("{}.{}", version >> 8, version & 0xff));
     Some(found)

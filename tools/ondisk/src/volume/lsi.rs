@@ -13,7 +13,9 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     if device.bytes(at, SIGNATURE.len()).ok()? != SIGNATURE {
         return None;
     }
-    Some(Signature::new("lsi_mega_raid_member", Usage::Raid, at))
+    let mut found = Signature::new("lsi_mega_raid_member", Usage::Raid, at);
+    found.owns(at, 512, device);
+    Some(found)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
         return None;
     }
     let mut found = Signature::new("nvidia_raid_member", Usage::Raid, at);
+    found.owns(at, 512, device);
     found.health = match sum(&sb) {
         0 => Health::Sound,
         sum => Health::Damaged(format!("its words add up to {sum:08x}, and not to zero")),

@@ -9,6 +9,9 @@ const MAGIC_AT: usize = 0x60;
 /// Up to checksum1: with it, the words add up to zero.
 const SUMMED: usize = 0x13e;
 const DISKS: u8 = 8;
+/// Copies, and how far they lie apart.
+const AREAS: u64 = 4;
+const APART: u64 = 512 * 512;
 
 pub const FORMAT: Format =
     Format { name: "silicon_medley_raid_member", usage: Usage::Raid, magics: &[], min_size: 0x10000, probe };
@@ -25,6 +28,12 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     }
     let mut found = Signature::new("silicon_medley_raid_member", Usage::Raid, at + MAGIC_AT as u64);
     found.health = Health::Sound;
+    for area in (0..AREAS).filter_map(|number| at.checked_sub(number * APART)) {
+        // A copy is known by being one: what else lies there is a volume's.
+        if device.bytes(area, SUMMED + 2).is_ok_and(|copy| copy.get(MAGIC_AT..) == sb.get(MAGIC_AT..)) {
+            found.owns(area, 512, device);
+        }
+    }
     found.set_version(format!("{major}.{minor}"));
     Some(found)
 }
@@ -49,6 +58,10 @@ mod tests {
         device[0xfe00 + SUMMED..0xfe00 + SUMMED + 2].copy_from_slice(&rest.to_le_bytes());
         let found = probe(&device, None).unwrap();
         assert_eq!((found.version.as_deref(), found.magic_offset), (Some("6.1"), 0xfe60));
+        assert_eq!(found.own.len(), 1);
+        let copied = [&device[0xfe00..], &vec![0; 511 * 512], &device[0xfe00..]].concat();
+        let starts: Vec<u64> = probe(&copied, None).unwrap().own.iter().map(|own| own.start).collect();
+        assert_eq!(starts, [512 * 512, 0]);
         device[0xfe00 + 0x116] = 8;
         assert!(probe(&device, None).is_none(), "a ninth disk");
     }

@@ -6,6 +6,8 @@ use crate::read::ReadAt;
 
 const MAGIC: &[u8] = b"!Stra0tis\x86\xff\x02^\x41rh";
 const SECTOR: usize = 512;
+/// Both copies, with the sectors around them.
+const HEADER: u64 = 16 * 512;
 const COPIES: [u64; 2] = [512, 9 * 512];
 
 pub const FORMAT: Format = Format {
@@ -24,6 +26,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
     };
     let (at, block) = COPIES.into_iter().find_map(read)?;
     let mut found = Signature::new("stratis", Usage::Raid, at + 4);
+    found.owns(0, HEADER, device);
     found.health = match at == COPIES[0] {
         true => Health::Sound,
         false => Health::Damaged(format!("its first block is torn; the copy at {at} is sound")),

@@ -21,6 +21,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
         return None;
     }
     let mut found = Signature::new("via_raid_member", Usage::Raid, at);
+    found.owns(at, 512, device);
     found.health = Health::Sound;
     found.set_version(version.to_string());
     Some(found)

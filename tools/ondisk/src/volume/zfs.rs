@@ -58,6 +58,7 @@ fn probe(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
             labels[index]
         ));
     }
+    labels.into_iter().for_each(|label| found.owns(label, LABEL, device));
     Some(found)
 }
 

@@ -2,6 +2,7 @@
 //! field by field: a new field stops the compiler here, and then the test until the schema has it.
 
 use super::*;
+use contract::facts::Space;
 use contract::state::{Address, Disk, Layer, Link, Service};
 use model::overlay::{Overlay, Purpose, Room, Store};
 use model::status::{GroupLine, Next, Stopped, VolumeLine};
@@ -27,6 +28,7 @@ fn line(health: Fitness, guard: Guard) -> Line {
         health,
         guard,
         used_by: texts(),
+        space: Some(Space { size: 3, used: 2, available: 1 }),
     }
 }
 
