@@ -74,8 +74,19 @@ fn kernel_files_are_named_in_host_alone() {
 }
 
 #[test]
-fn model_and_ondisk_open_nothing() {
-    let words = ["std::fs", "std::process", "std::env", "std::net", "SystemTime", "Instant"];
+fn model_network_and_ondisk_open_nothing() {
+    // Addresses are values; what of std::net opens something is named.
+    let words = [
+        "std::fs",
+        "std::process",
+        "std::env",
+        "TcpStream",
+        "TcpListener",
+        "UdpSocket",
+        "ToSocketAddrs",
+        "SystemTime",
+        "Instant",
+    ];
     assert_eq!(offenders(&words, &["init/", "tools/src/", "tools/host/"]), [""; 0]);
 }
 

@@ -13,6 +13,17 @@ pub struct Nic {
     pub names: Vec<String>,
 }
 
+/// Whether the kernel has an interface of this name.
+pub fn exists(root: &Root, interface: &str) -> bool {
+    !interface.is_empty() && !interface.contains('/') && root.exists(format!("/sys/class/net/{interface}"))
+}
+
+/// Mbit/s; `None` where the driver does not know, as without a cable.
+pub fn speed(root: &Root, interface: &str) -> Option<u32> {
+    let speed = root.number::<i64>(format!("/sys/class/net/{interface}/speed"))?;
+    u32::try_from(speed).ok().filter(|speed| *speed > 0)
+}
+
 pub fn read(root: &Root, interface: &str) -> Nic {
     // The kernel's names have no slash; what was not the kernel's must not lead elsewhere.
     if interface.contains('/') || interface.starts_with('.') {

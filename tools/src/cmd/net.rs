@@ -134,11 +134,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Some(Verb::Blink { interface, seconds }) => {
             let arguments = ["-p", interface.as_str(), &seconds.to_string()].map(OsString::from).to_vec();
             let program = PathBuf::from("/usr/sbin/ethtool");
-            ensure!(
-                context.root.exists(format!("/sys/class/net/{interface}")),
-                "no interface {}",
-                Untrusted(&interface)
-            );
+            ensure!(host::nic::exists(&context.root, &interface), "no interface {}", Untrusted(&interface));
             Ok(Answer { output: Output::HandOver(HandOver { program, arguments }), exit: exit::YES })
         }
     }
@@ -229,8 +225,8 @@ fn links(context: &Context, network: &state::Netd) -> String {
         Column { title: "Addresses", right: false, width: 0 },
     ];
     let row = |link: &state::Link| {
-        let speed = context.root.number::<i64>(format!("/sys/class/net/{}/speed", link.name));
-        let speed = speed.filter(|speed| link.carrier && *speed > 0).map(|speed| speed.to_string());
+        let speed = host::nic::speed(&context.root, &link.name).filter(|_| link.carrier);
+        let speed = speed.map(|speed| speed.to_string());
         let addresses: Vec<String> =
             link.addresses.iter().map(|address| format!("{}/{}", address.address, address.prefix)).collect();
         let what = if link.driver.is_empty() { &link.kind } else { &link.driver };
