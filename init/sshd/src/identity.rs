@@ -30,6 +30,8 @@ pub struct Identity {
     pub fingerprint: String,
     /// `lifeboat-SERIAL`
     pub alias: String,
+    /// `fresh`, `injected`
+    pub origin: String,
     /// Of the host, in words; empty without.
     pub certificate: String,
     /// What was injected and not taken, and why.
@@ -47,6 +49,7 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
         Err(error) => (None, Some(format!("{INJECTED}: {error}: a fresh host key is used"))),
     };
     let mut problems: Vec<String> = problem.into_iter().collect();
+    let origin = if injected.is_some() { "injected" } else { "fresh" };
     let key = match injected.or_else(|| load_ed25519(root).ok()) {
         Some(key) => key,
         None => PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).context("make a host key")?,
@@ -68,6 +71,7 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
         line,
         fingerprint: public.fingerprint(HashAlg::Sha256).to_string(),
         alias: if alias.is_empty() { self::alias(root) } else { alias.to_string() },
+        origin: origin.to_string(),
         certificate: certificate.unwrap_or_default(),
         problems,
     })

@@ -22,6 +22,7 @@
 mod access;
 mod credentials;
 mod dial;
+mod entrance;
 mod fetch;
 mod identity;
 mod keys;

@@ -2,6 +2,7 @@
 //! connection and hears from it; nothing of a session depends on it.
 
 use crate::access::{self, Access, Password};
+use crate::entrance;
 use crate::fetch;
 use crate::fetch::Fetches;
 use crate::identity::{self, Identity};
@@ -64,6 +65,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         complete: false,
         fetches: Fetches::new(&root, Instant::now()),
         surveys: (1..=SURVEYS).map(|n| Instant::now() + SURVEY * n).collect(),
+        watch: entrance::Watch::new(settings),
         state: state::Sshd::default(),
     };
     describe(&mut state, &identity);
@@ -79,7 +81,8 @@ pub fn run(settings: &Settings) -> Result<()> {
     service.state.listening = true;
     service.state.port = socket.local_addr().context("own address")?.port();
     service.publish();
-    host::events::tell(&Event::Ready { service: "sshd".to_string() });
+    host::events::tell(&Event::ready("sshd"));
+    service.watch.look(settings, &service.state);
     socket.set_nonblocking(true).context("set non-blocking")?;
     // Again, for a longer queue than the library asks for.
     rustix::net::listen(&socket, BACKLOG).context("listen")?;
@@ -108,6 +111,7 @@ struct Service<'a> {
     fetches: Fetches,
     /// When to look again for ways in.
     surveys: VecDeque<Instant>,
+    watch: entrance::Watch,
     state: state::Sshd,
 }
 
@@ -123,11 +127,13 @@ impl Service<'_> {
     fn turn(&mut self, socket: &TcpListener, children: &OwnedFd) -> Result<()> {
         let ids: Vec<u64> = self.monitors.keys().copied().collect();
         let reports = ids.iter().map(|id| PollFd::new(&self.monitors[id].report, PollFlags::IN));
+        let changes = self.watch.descriptor();
         let accepting = if self.held.is_some() { PollFlags::empty() } else { PollFlags::IN };
         let mut fds: Vec<PollFd<'_>> = [PollFd::new(socket, accepting), PollFd::new(children, PollFlags::IN)]
             .into_iter()
             .chain(reports)
             .chain(self.fetches.pipes().map(|pipe| PollFd::new(pipe, PollFlags::IN)))
+            .chain(changes.into_iter().map(|changes| PollFd::new(changes, PollFlags::IN)))
             .collect();
         let held = self.held.as_ref().map(|(_, _, due)| *due);
         let due = [self.fetches.next(), self.surveys.front().copied(), held].into_iter().flatten().min();
@@ -138,7 +144,12 @@ impl Service<'_> {
             Err(error) => return Err(error).context("poll"),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        let changed = changes.is_some() && ready.last() == Some(&true);
         let now = Instant::now();
+        if changed {
+            self.watch.look(self.settings, &self.state);
+        }
         self.fetches.read();
         self.fetches.start(self.settings, now);
         if self.surveys.front().is_some_and(|at| *at <= now) {
@@ -288,8 +299,7 @@ impl Service<'_> {
 
     /// Makes what no login waits for, some seconds after the first one may have come.
     fn complete(&mut self) {
-        let line = format!("{} {}", self.state.alias, self.state.host_key);
-        self.state.qr = crate::qr::text(&line).unwrap_or_default();
+        self.state.qr = crate::qr::of_host(&self.state.alias, &self.state.host_key);
         self.publish();
         if identity::rsa_line(self.root).is_none()
             && let Err(error) = self.make_rsa()
@@ -398,6 +408,7 @@ fn describe(state: &mut state::Sshd, identity: &Identity) {
         host_key: identity.line.clone(),
         fingerprint: identity.fingerprint.clone(),
         alias: identity.alias.clone(),
+        origin: identity.origin.clone(),
         certificate: identity.certificate.clone(),
         problems: identity.problems.clone(),
         ..state::Sshd::default()

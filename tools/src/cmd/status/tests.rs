@@ -150,6 +150,7 @@ fn picture() -> Picture {
             host_key: text(),
             fingerprint: text(),
             alias: text(),
+            origin: text(),
             more_host_keys: texts(),
             certificate: text(),
             sshfp: texts(),
