@@ -31,7 +31,9 @@ impl Facts {
         );
         let addresses: Vec<&str> = self.addresses().collect();
         if self.sshd.host_key.is_empty() {
-            text.push_str("  ssh           not up yet\n");
+            let waits = printable(&self.sshd.waits);
+            let waits = if waits.is_empty() { "not up yet".to_string() } else { format!("waits {waits}") };
+            let _ = writeln!(text, "  ssh           {waits}"); // a String takes all
         } else {
             self.ssh(&mut text, &addresses);
         }
@@ -45,7 +47,10 @@ impl Facts {
 
     fn ssh(&self, text: &mut String, addresses: &[&str]) {
         let (port, key, alias) = (self.sshd.port, &self.sshd.host_key, &self.sshd.alias);
-        let _ = writeln!(text, "  host key      ED25519 {}", self.sshd.fingerprint); // a String takes all
+        let _ = writeln!(text, "  host key      ED25519 {}", self.sshd.fingerprint);
+        if self.sshd.origin == "installed" {
+            let _ = writeln!(text, "                of the system on {}", printable(&self.sshd.system));
+        }
         if !addresses.is_empty() {
             let names: Vec<String> = addresses
                 .iter()
@@ -190,6 +195,20 @@ mod tests {
         assert!(!facts.code(false).contains('\u{2588}') && facts.code(false).contains("sshd.json"));
         facts.sshd.qr.clear();
         assert!(facts.code(true).contains("ask again"));
+    }
+
+    #[test]
+    fn whose_host_key_it_is_and_what_ssh_waits_for_is_said() {
+        let mut facts = facts();
+        assert!(!facts.banner().contains("of the system"));
+        (facts.sshd.origin, facts.sshd.system) = ("installed".into(), "/dev/md2 (db1)".into());
+        assert!(facts.banner().contains("of the system on /dev/md2 (db1)\n"), "{}", facts.banner());
+        facts.sshd = state::Sshd { waits: "for the disks, 15 s at most".into(), ..Default::default() };
+        assert!(
+            facts.banner().contains("ssh           waits for the disks, 15 s at most\n"),
+            "{}",
+            facts.banner()
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! - `dial`, one per forwarded TCP connection that is being made, and nobody, looks a name up and
 //!   connects.
 //! - `fetch`, one per URL of `ssh_key=`, and nobody, becomes curl.
+//! - `installed`, once and when asked for, looks for the host keys of the system on the disks.
 //! - `rsa-key`, once, makes the RSA host key while the others work.
 //!
 //! What this split protects: a flaw in parsing or cryptography of the protocol yields a process
@@ -25,6 +26,7 @@ mod dial;
 mod entrance;
 mod fetch;
 mod identity;
+mod installed;
 mod keys;
 mod layers;
 mod limits;
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
         "dial" => dial::run(),
         "rsa-key" => identity::make_rsa(&settings),
         "fetch" => fetch::run(&settings),
+        "installed" => installed::run(&settings),
         other => anyhow::bail!("unknown role {other:?}: the first is listen"),
     });
     match result {

@@ -6,6 +6,7 @@ use crate::entrance;
 use crate::fetch;
 use crate::fetch::Fetches;
 use crate::identity::{self, Identity};
+use crate::installed;
 use crate::limits::{Failures, Network, Place, Waiting};
 use crate::password;
 use crate::settings::Settings;
@@ -45,11 +46,14 @@ pub fn run(settings: &Settings) -> Result<()> {
     // Children tell of their end here; blocked before the first one is started.
     let children = process::signal_fd(&[Signal::CHILD]).context("signalfd")?;
     let mut state = previous_state(settings);
-    let identity = until_done("host key", || {
+    until_done("directories", || {
         make_directories(settings)?;
-        fetch::make_directory(settings).context("create a directory for keys")?;
-        tighten(settings);
-        identity::establish(settings, &root, &state.alias)
+        fetch::make_directory(settings).context("create a directory for keys")
+    });
+    tighten(settings);
+    let installed = installed_keys(settings, &root);
+    let identity = until_done("host key", || {
+        identity::establish(settings, &root, &state, installed.as_ref().and_then(|keys| keys.as_ref().ok()))
     });
     let mut service = Service {
         settings,
@@ -68,7 +72,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         watch: entrance::Watch::new(settings),
         state: state::Sshd::default(),
     };
-    describe(&mut state, &identity);
+    describe(&mut state, &identity, installed.and_then(Result::err));
     service.state = state;
     service.survey();
     host::events::tell(&Event::HostKey {
@@ -338,7 +342,9 @@ impl Service<'_> {
             host::events::tell(&Event::warning(problem.clone()));
         }
         // The host key's problems, found before, stay.
-        let kept = self.state.problems.iter().filter(|known| known.starts_with(identity::INJECTED)).cloned();
+        let of_key =
+            |known: &&String| [identity::INJECTED, installed::PARAMETER].iter().any(|p| known.starts_with(p));
+        let kept = self.state.problems.iter().filter(of_key).cloned();
         let mut state = state::Sshd { problems: kept.chain(problems).collect(), ..self.state.clone() };
         state.keys = access.keys.iter().map(ToString::to_string).collect();
         if let Password::Hash(_) = access.password {
@@ -355,13 +361,32 @@ impl Service<'_> {
     }
 
     fn publish(&self) {
-        let result = serde_json::to_vec_pretty(&self.state)
-            .map_err(io::Error::from)
-            .and_then(|text| host::statefile::replace(&self.settings.state_file(), &text, 0o600));
-        if let Err(error) = result {
-            host::log!("write {}: {error}", self.settings.state_file().display());
-        }
+        publish(self.settings, &self.state);
     }
+}
+
+fn publish(settings: &Settings, state: &state::Sshd) {
+    let result = serde_json::to_vec_pretty(state)
+        .map_err(io::Error::from)
+        .and_then(|text| host::statefile::replace(&settings.state_file(), &text, 0o600));
+    if let Err(error) = result {
+        host::log!("write {}: {error}", settings.state_file().display());
+    }
+}
+
+/// The host keys of the system on the disks, or why not, where they are asked for and there is no host key yet.
+fn installed_keys(settings: &Settings, root: &Root) -> Option<Result<installed::Keys, String>> {
+    if !identity::is_open(root) {
+        return None;
+    }
+    let patience = match installed::wish(&host::params::read(root))? {
+        Ok(patience) => patience,
+        Err(problem) => return Some(Err(problem)),
+    };
+    let waits = format!("for the host key of the system on the disks, {} s at most", patience.as_secs());
+    let state = state::Sshd { waits, ..state::Sshd::default() };
+    publish(settings, &state);
+    Some(installed::find(settings, patience))
 }
 
 /// Tries for ever: without this there is no service at all. Says so once per kind of failure.
@@ -403,14 +428,15 @@ fn previous_state(settings: &Settings) -> state::Sshd {
 }
 
 /// A state with only what the identity says: the rest is found anew.
-fn describe(state: &mut state::Sshd, identity: &Identity) {
+fn describe(state: &mut state::Sshd, identity: &Identity, problem: Option<String>) {
     *state = state::Sshd {
         host_key: identity.line.clone(),
         fingerprint: identity.fingerprint.clone(),
         alias: identity.alias.clone(),
         origin: identity.origin.clone(),
+        system: identity.system.clone(),
         certificate: identity.certificate.clone(),
-        problems: identity.problems.clone(),
+        problems: identity.problems.iter().cloned().chain(problem).collect(),
         ..state::Sshd::default()
     };
     for problem in &state.problems {

@@ -64,6 +64,13 @@ pub const PARAMS: &[Param] = &[
         false,
         "device that every event is written to as a JSON line, such as ttyS1 or virtio-ports/lifeboat",
     ),
+    p(
+        "rescue.hostkey",
+        Owner::Sshd,
+        false,
+        false,
+        "fresh (the default), or installed[,SECONDS]: the host keys of the system on the disks, waited for 15 s",
+    ),
     p("rescue.hostname", Owner::Netd, false, false, "host name, before any that a lease offers"),
     p("rescue.log", Owner::Init, false, false, "debug: services log every decision"),
     p(

@@ -41,6 +41,10 @@ pub struct Sshd {
     pub alias: String,
     /// Where the host key is from: `fresh`, `injected`, or `installed` (the system on the disks).
     pub origin: String,
+    /// The installed system whose keys are served, in words; empty without.
+    pub system: String,
+    /// What is waited for before anybody can log in, in words; empty afterwards.
+    pub waits: String,
     /// Other keys that are offered, as `host_key`: RSA, some seconds after the start.
     pub more_host_keys: Vec<String>,
     /// The host certificate that is offered, in words; empty without.

@@ -1,10 +1,12 @@
 //! How the host is known before anybody logged in: on a screen, on a line, and to whoever orchestrates.
 
 use crate::bench::{Bench, holds};
+use crate::disks::{Before, set};
 use anyhow::{Context as _, Result, ensure};
 use contract::event::{Entrance, Event};
+use image::fixtures::installed::{ED25519, RSA};
 use image::vm::transcript::Transcript;
-use image::vm::{Ssh, qemu};
+use image::vm::{Bus, Ssh, qemu};
 use std::os::unix::net::UnixListener;
 
 /// The first event of an entrance on a line of events.
@@ -99,4 +101,59 @@ fn until(ssh: &Ssh, is: impl Fn(&str) -> bool) -> Result<String> {
         }
         ensure!(begun.elapsed() < qemu::SOON, "see on the screen what was asked for:\n{text}");
     }
+}
+
+/// How long the machine waits for its disks here: emulated, beside other builds.
+const WAIT: &str = "rescue.hostkey=installed,120";
+
+pub fn installed(bench: &Bench) -> Result<()> {
+    let disks = set(bench, "installed", Bus::Ahci)?;
+    let mut before = Before::default();
+    for disk in &disks {
+        before.note(disk)?;
+    }
+    let mut vm = bench.machine()?.append(WAIT).disks(disks.clone()).start(bench)?;
+    let told = entrance(&vm.events.line)?;
+    bench.check("the host keys of a system on RAID1 are served", || {
+        ensure!(told.line == ED25519 && told.origin == "installed", "see the system's key: {told:?}");
+        let console = vm.console.wait_for("of the system on /dev/md", 0, qemu::SOON)?;
+        holds(&console, &["(db1)"])
+    });
+    let ssh = vm.ssh(0, &format!("{} {ED25519}", told.alias))?;
+    bench.check("a client that knew the system gets in without a change", || ssh.ok("true").map(drop));
+    bench.check("also one that knew its RSA key alone", || {
+        let ssh = vm.ssh(0, &format!("{} {RSA}", told.alias))?;
+        ssh.ok("true").map(drop)
+    });
+    bench.check("nothing is mounted, assembled or writable afterwards", || {
+        let mdstat = ssh.ok("cat /proc/mdstat")?;
+        ensure!(!mdstat.contains("active"), "see no array:\n{mdstat}");
+        let mounts = ssh.ok("cat /proc/*/mounts | grep -e ext4 -e installed || true")?;
+        ensure!(mounts.is_empty(), "see no mount in any namespace:\n{mounts}");
+        let flags = ssh.ok("cat /sys/block/sd?/ro")?;
+        ensure!(flags.split_whitespace().all(|flag| flag == "1"), "see the guard: {flags}");
+        let ps = ssh.ok("ls -l /proc/*/exe 2>/dev/null; cat /proc/*/cmdline | tr '\\0' ' '")?;
+        ensure!(!ps.contains("sshd installed"), "see the search ended");
+        Ok(())
+    });
+    ssh.run("poweroff")?;
+    vm.wait_off()?;
+    before.unchanged(bench);
+
+    let more = set(bench, "installed-other", Bus::VirtioBlk)?;
+    for disk in &more {
+        before.note(disk)?;
+    }
+    let mut vm = bench.machine()?.append(WAIT).disks(disks).disks(more).start(bench)?;
+    let ssh = vm.login()?;
+    bench.check("of two systems none is chosen, and both are named", || {
+        vm.warning(&["rescue.hostkey", "several systems", "/dev/md", "(db1)", "/dev/vda"])?;
+        let told = entrance(&vm.events.line)?;
+        ensure!(told.origin == "fresh" && told.line != ED25519, "see a fresh key: {told:?}");
+        ssh.ok("true").map(drop)
+    });
+    ssh.run("poweroff")?;
+    vm.wait_off()?;
+    before.unchanged(bench);
+    Ok(())
 }

@@ -64,6 +64,7 @@ const TESTS: &[Test] = &[
     sample("what_a_command_wrote_is_put_back", undo::put_back),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_host_is_known_on_every_screen_and_by_one_event", identity::told),
+    sample("the_installed_system_s_host_key_is_served_where_asked_for", identity::installed),
     sample("the_console_is_the_root_of_trust", login::trust),
     sample("without_a_key_the_console_shows_a_password", login::password),
     sample("killed_services_come_back", services::killed),

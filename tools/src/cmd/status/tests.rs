@@ -151,6 +151,8 @@ fn picture() -> Picture {
             fingerprint: text(),
             alias: text(),
             origin: text(),
+            system: text(),
+            waits: text(),
             more_host_keys: texts(),
             certificate: text(),
             sshfp: texts(),
