@@ -6,18 +6,18 @@
 //! Refused, with a fresh key instead: systems with different keys (the person did not say which), keys with a
 //! passphrase, RSA below 2,048 bits. ECDSA keys are passed over, since no NIST curve is offered.
 
+use crate::rescue;
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail, ensure};
 use contract::cmdline::{self, Word};
 use contract::event::Event;
-use contract::{paths, state};
+use contract::paths;
 use host::Root;
-use host::sys::process::{self, Ended, Spawn};
-use host::sys::{inherited, mount};
+use host::sys::inherited;
+use host::sys::process::{self, Spawn};
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::{Algorithm, LineEnding};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::mount::MountPropagationFlags;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -38,8 +38,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const MAX_FILE_SYSTEMS: usize = 64;
 /// Most bytes of an answer: two keys, or a reason.
 const MAX_ANSWER: u64 = 64 << 10;
-/// Most bytes of what `rescue` tells.
-const MAX_TOLD: u64 = 4 << 20;
 /// In the search's own namespace.
 const MOUNT_POINT: &str = "/run/lifeboat/sshd/installed";
 /// As the rescue's own parameter: fewer are what ssh-audit fails; more takes seconds for each login.
@@ -162,28 +160,20 @@ pub fn run(settings: &Settings) -> Result<()> {
 }
 
 fn search(deadline: Instant) -> Result<Keys> {
-    mount::own_namespace().context("make a mount namespace")?;
-    mount::spread("/".as_ref(), MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .context("keep mounts to this process")?;
-    while !is_ready() {
+    rescue::alone()?;
+    while !rescue::is_ready() {
         ensure!(Instant::now() < deadline, "the disks or the layers with their tools were not ready in time");
         sleep(LOOK);
     }
     let before = devices()?;
     // What it could not start is in the log; what it could is looked into.
-    if let Err(error) = rescue(&["assemble", "--json"]) {
+    if let Err(error) = rescue::call(&["assemble", "--json"]) {
         host::log!("installed: {error:#}");
     }
     let found = look(deadline);
     take_apart(&before);
     let (systems, locked) = found?;
     choose(systems, locked).map_err(anyhow::Error::msg)
-}
-
-fn is_ready() -> bool {
-    let (devd, layers): (state::Devd, state::Layers) =
-        (host::statefile::read("devd"), host::statefile::read("layers"));
-    devd.settled && layers.done
 }
 
 /// Keys wherever they lie, and how many locked devices were passed.
@@ -202,12 +192,12 @@ fn look(deadline: Instant) -> Result<(Vec<Keys>, usize)> {
             continue;
         }
         ensure!(Instant::now() < deadline, "the disks were not looked through in time");
-        if let Err(error) = rescue(&["mount", "-o", options, &device.path, MOUNT_POINT]) {
+        if let Err(error) = rescue::call(&["mount", "-o", options, &device.path, MOUNT_POINT]) {
             host::log!("installed: {}: {error:#}", device.path);
             continue;
         }
         let keys = Root::at(MOUNT_POINT.as_ref()).map(|root| of_system(&root, &device.path));
-        rescue(&["umount", MOUNT_POINT])?;
+        rescue::call(&["umount", MOUNT_POINT])?;
         found.extend(keys.ok().flatten());
     }
     // Somebody else's mount namespace is not looked into.
@@ -228,7 +218,7 @@ fn take_apart(before: &[Device]) {
     if before.iter().any(|device| device.is_assembled()) {
         words.extend(&new);
     }
-    if let Err(error) = rescue(&words) {
+    if let Err(error) = rescue::call(&words) {
         host::events::tell(&Event::warning(format!(
             "{PARAMETER}: what was assembled to look for host keys is not all stopped ({error:#}): rescue assemble --stop"
         )));
@@ -330,7 +320,7 @@ impl Device {
 }
 
 fn devices() -> Result<Vec<Device>> {
-    let text = rescue(&["lsblk", "-J", "-o", "PATH,FSTYPE,UUID,TYPE"])?;
+    let text = rescue::call(&["lsblk", "-J", "-o", "PATH,FSTYPE,UUID,TYPE"])?;
     parse(&text).context("understand lsblk")
 }
 
@@ -366,28 +356,6 @@ fn parse(text: &[u8]) -> Result<Vec<Device>> {
         waiting.extend(node.children.into_iter().rev());
     }
     Ok(devices)
-}
-
-/// One call of `rescue`, which has the guard, the lock and the ledger; what it told on stdout.
-fn rescue(words: &[&str]) -> Result<Vec<u8>> {
-    let what = words.join(" ");
-    let (reader, writer) = io::pipe().context("pipe")?;
-    let program = crate::program()?.with_file_name("rescue");
-    let argv: Vec<&OsStr> =
-        std::iter::once(program.as_os_str()).chain(words.iter().map(|word| OsStr::new(*word))).collect();
-    let environment = [("PATH".into(), crate::program::PATH.into()), ("HOME".into(), "/root".into())];
-    let mut child = Spawn::new(&argv, &environment);
-    child.stdout = Some(File::from(OwnedFd::from(writer)));
-    child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));
-    let pid = process::spawn(child).with_context(|| format!("start rescue {what}"))?;
-    let mut told = Vec::new();
-    File::from(OwnedFd::from(reader)).take(MAX_TOLD).read_to_end(&mut told).context("read")?;
-    match process::wait_for(pid).context("wait")? {
-        // 3: partly.
-        Ended::Status(0 | 3) => Ok(told),
-        Ended::Status(status) => bail!("rescue {what} ended with status {status}"),
-        Ended::Signal(signal) => bail!("rescue {what} was ended by signal {signal}"),
-    }
 }
 
 #[cfg(test)]
@@ -426,7 +394,7 @@ mod tests {
     #[test]
     fn the_keys_of_a_system_are_found_also_in_a_subvolume() {
         let text = ed25519();
-        for below in SUBVOLUMES {
+        for below in ["", "@/", "@rootfs/", "root/"] {
             let path = format!("{below}etc/ssh/ssh_host_ed25519_key");
             let name = format!("{below}etc/hostname");
             let keys = system(&[(&path, &text), (&name, "db1\n")]).unwrap();

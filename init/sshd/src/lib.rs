@@ -10,7 +10,8 @@
 //!   the sockets of forwarded streams.
 //! - `dial`, one per forwarded TCP connection that is being made, and nobody, looks a name up and
 //!   connects.
-//! - `fetch`, one per URL of `ssh_key=`, and nobody, becomes curl.
+//! - `fetch`, one per URL of `ssh_key=`, and nobody, becomes curl; one per metadata service that was
+//!   asked for; and one, root until it has them, that takes three files from a volume made for this machine.
 //! - `installed`, once and when asked for, looks for the host keys of the system on the disks.
 //! - `rsa-key`, once, makes the RSA host key while the others work.
 //!
@@ -21,6 +22,7 @@
 //! hash signed by the host key for as long as the connection lasts, as with OpenSSH.
 
 mod access;
+mod cloud;
 mod credentials;
 mod dial;
 mod entrance;
@@ -31,6 +33,7 @@ mod keys;
 mod layers;
 mod limits;
 mod listen;
+mod metadata;
 mod monitor;
 mod options;
 mod password;
@@ -38,9 +41,11 @@ mod places;
 mod program;
 mod proof;
 mod qr;
+mod rescue;
 mod settings;
 mod signals;
 mod transport;
+mod volumes;
 mod wire;
 
 use anyhow::Context as _;

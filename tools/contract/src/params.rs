@@ -74,6 +74,13 @@ pub const PARAMS: &[Param] = &[
     p("rescue.hostname", Owner::Netd, false, false, "host name, before any that a lease offers"),
     p("rescue.log", Owner::Init, false, false, "debug: services log every decision"),
     p(
+        "rescue.metadata",
+        Owner::Sshd,
+        true,
+        false,
+        "metadata services asked for keys: ec2, openstack, hetzner, digitalocean, vultr, scaleway; none: volumes neither",
+    ),
+    p(
         "rescue.password_hash",
         Owner::Sshd,
         false,

@@ -67,6 +67,7 @@ const TESTS: &[Test] = &[
     sample("the_installed_system_s_host_key_is_served_where_asked_for", identity::installed),
     sample("the_console_is_the_root_of_trust", login::trust),
     sample("without_a_key_the_console_shows_a_password", login::password),
+    sample("a_volume_of_cloud_init_brings_its_key", login::volume),
     sample("killed_services_come_back", services::killed),
     sample("a_service_that_dies_again_and_again_burns_nothing", services::crash_loop),
     sample("sessions_behave_as_openssh_users_expect", sessions::everyday),
