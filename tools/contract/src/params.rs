@@ -87,6 +87,13 @@ pub const PARAMS: &[Param] = &[
         true,
         "crypt(3) hash of root's password ($6$...), instead of a random one",
     ),
+    p(
+        "rescue.session",
+        Owner::Sshd,
+        false,
+        false,
+        "keep: an interactive login comes into a session that outlives the connection, as rescue session does",
+    ),
     p("rescue.writable", Owner::Devd, false, false, "no write guard: every disk is writable from the start"),
     p(
         "ssh_key",

@@ -10,6 +10,7 @@ pub mod lsblk;
 pub mod mount;
 pub mod open;
 pub mod overlay;
+pub mod session;
 pub mod status;
 pub mod umount;
 pub mod undo;

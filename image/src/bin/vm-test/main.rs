@@ -71,6 +71,7 @@ const TESTS: &[Test] = &[
     sample("killed_services_come_back", services::killed),
     sample("a_service_that_dies_again_and_again_burns_nothing", services::crash_loop),
     sample("sessions_behave_as_openssh_users_expect", sessions::everyday),
+    sample("a_kept_session_outlives_its_line", sessions::kept),
     sample("every_program_that_people_type_starts", programs::start),
     full("large_copies_arrive_whole", sessions::large),
     sample("consent_opens_what_was_named_and_nothing_else", disks::consent),
