@@ -8,6 +8,7 @@
 
 mod coverage;
 mod mutate;
+mod ssh;
 mod suite;
 mod targets;
 

@@ -1,5 +1,6 @@
 //! TARGETS: what is fuzzed, and what an input means to it.
 
+use crate::ssh;
 use crate::suite;
 use ondisk::read::{ReadAt, ReadError};
 use ondisk::{Geometry, examine};
@@ -61,6 +62,12 @@ pub const TARGETS: &[Target] = &[
             b"VISIBLE",
         ],
     },
+    Target { name: "ssh", run: ssh::connection, seeds: ssh::connections, words: ssh::WORDS },
+    Target { name: "ssh-certificate", run: ssh::certificate, seeds: ssh::certificates, words: ssh::WORDS },
+    Target { name: "ssh-cloud", run: ssh::cloud, seeds: ssh::clouds, words: ssh::CLOUD_WORDS },
+    Target { name: "ssh-credentials", run: ssh::credentials, seeds: ssh::tables, words: ssh::KEY_WORDS },
+    Target { name: "ssh-keys", run: ssh::keys, seeds: ssh::key_files, words: ssh::KEY_WORDS },
+    Target { name: "ssh-proof", run: ssh::proof, seeds: ssh::proofs, words: ssh::WORDS },
 ];
 
 const WORDS: &[&[u8]] =

@@ -154,7 +154,7 @@ pub struct Admission {
 const PRESENT: u8 = 0x01;
 const VERIFIED: u8 = 0x04;
 
-fn fits(options: Options, visit: &Visit<'_>) -> Result<Options, String> {
+pub fn fits(options: Options, visit: &Visit<'_>) -> Result<Options, String> {
     if options.from.as_ref().is_some_and(|from| !from.contain(visit.peer)) {
         return Err("is not valid from this address".to_string());
     }
@@ -173,7 +173,7 @@ fn fits(options: Options, visit: &Visit<'_>) -> Result<Options, String> {
 }
 
 /// Whether the authority signed it, for this time.
-fn signed(certificate: &Certificate, now: u64) -> Result<(), String> {
+pub fn signed(certificate: &Certificate, now: u64) -> Result<(), String> {
     if now < certificate.valid_after() || now >= certificate.valid_before() {
         return Err("is not valid now, by the clock of this machine".to_string());
     }

@@ -27,6 +27,9 @@ mod credentials;
 mod dial;
 mod entrance;
 mod fetch;
+#[doc(hidden)]
+#[cfg(feature = "fuzz")]
+pub mod hostile;
 mod identity;
 mod installed;
 mod keys;
