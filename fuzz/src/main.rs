@@ -10,6 +10,7 @@ mod coverage;
 mod memory;
 mod mutate;
 mod plans;
+mod ssh;
 mod suite;
 mod targets;
 

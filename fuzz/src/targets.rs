@@ -1,6 +1,6 @@
 //! TARGETS: what is fuzzed, and what an input means to it.
 
-use crate::{plans, suite};
+use crate::{plans, ssh, suite};
 use ondisk::read::{ReadAt, ReadError};
 use ondisk::{Geometry, examine};
 
@@ -70,6 +70,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "netplan", run: plans::netplan, seeds: plans::netplans, words: NETWORK },
     Target { name: "networkd", run: plans::networkd, seeds: plans::networkds, words: NETWORK },
     Target { name: "openstack", run: plans::openstack, seeds: plans::openstacks, words: NETWORK },
+    Target { name: "ssh", run: ssh::connection, seeds: ssh::connections, words: ssh::WORDS },
+    Target { name: "ssh-certificate", run: ssh::certificate, seeds: ssh::certificates, words: ssh::WORDS },
+    Target { name: "ssh-cloud", run: ssh::cloud, seeds: ssh::clouds, words: ssh::CLOUD_WORDS },
+    Target { name: "ssh-credentials", run: ssh::credentials, seeds: ssh::tables, words: ssh::KEY_WORDS },
+    Target { name: "ssh-keys", run: ssh::keys, seeds: ssh::key_files, words: ssh::KEY_WORDS },
+    Target { name: "ssh-proof", run: ssh::proof, seeds: ssh::proofs, words: ssh::WORDS },
     Target { name: "wicked", run: plans::wicked, seeds: plans::wickeds, words: NETWORK },
     Target { name: "yaml", run: plans::yaml, seeds: plans::yamls, words: NETWORK },
 ];

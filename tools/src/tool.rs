@@ -29,6 +29,7 @@ const ROWS: &[(&str, Run)] = &[
     ("open", cmd::open::open),
     ("overlay", cmd::overlay::run),
     ("protect", cmd::writable::protect),
+    ("session", cmd::session::run),
     ("status", cmd::status::run),
     ("umount", cmd::umount::run),
     ("undo", cmd::undo::run),

@@ -269,6 +269,11 @@ impl<'lab> Vm<'lab> {
         Ok(format!("slot{}", self.plugged - 1))
     }
 
+    /// A key of the keyboard, by QEMU's name for it.
+    pub fn press(&mut self, key: &str) -> Result<()> {
+        self.qmp.human(&format!("sendkey {key}")).map(drop)
+    }
+
     /// The power button.
     pub fn press_power(&mut self) -> Result<()> {
         self.qmp.execute("system_powerdown", json!({}))?;

@@ -32,7 +32,9 @@ impl Facts {
         );
         let addresses: Vec<&str> = self.addresses().collect();
         if self.sshd.host_key.is_empty() {
-            text.push_str("  ssh           not up yet\n");
+            let waits = printable(&self.sshd.waits);
+            let waits = if waits.is_empty() { "not up yet".to_string() } else { format!("waits {waits}") };
+            let _ = writeln!(text, "  ssh           {waits}"); // a String takes all
         } else {
             self.ssh(&mut text, &addresses);
         }
@@ -49,6 +51,9 @@ impl Facts {
         let (port, key, alias) =
             (self.sshd.port, Untrusted(&self.sshd.host_key), Untrusted(&self.sshd.alias));
         let _ = writeln!(text, "  host key      ED25519 {}", Untrusted(&self.sshd.fingerprint)); // a String takes all
+        if self.sshd.origin == "installed" {
+            let _ = writeln!(text, "                of the system on {}", Untrusted(&self.sshd.system));
+        }
         if !addresses.is_empty() {
             let names: Vec<String> = addresses
                 .iter()
@@ -76,6 +81,30 @@ impl Facts {
                 }
             }
         }
+    }
+
+    /// What DNS holds of the host key: on the first screen where there is room.
+    pub fn record(&self) -> String {
+        self.sshd.sshfp.first().map(|record| format!("  for DNS       {record}\n")).unwrap_or_default()
+    }
+
+    /// What is shown when it is asked for: the records of all host keys, and the code, whole on one screen of 24 rows.
+    /// Without a code, since this terminal shows none, where it is.
+    pub fn code(&self, drawn: bool) -> String {
+        let mut text: String = self.sshd.sshfp.iter().map(|record| format!("  {record}\n")).collect();
+        match self.sshd.qr.as_str() {
+            "" => text
+                .push_str("  The QR code of the host key is made some seconds after the start: ask again.\n"),
+            _ if !drawn => text.push_str(
+                "  No QR code: the terminal at the other end does not say that it draws UTF-8.\n  \
+                 It is .qr in /run/lifeboat/state/sshd.json\n",
+            ),
+            code => {
+                text.push_str(code);
+                text.push('\n');
+            }
+        }
+        text
     }
 
     fn why_no_address(&self) -> String {
@@ -157,6 +186,34 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line:?} in {text}");
         }
+    }
+
+    #[test]
+    fn what_is_asked_for_stands_whole_on_the_smallest_screen() {
+        let mut facts = facts();
+        facts.sshd.sshfp = [4, 1].map(|kind| format!("IN SSHFP {kind} 2 {}", "0".repeat(64))).into();
+        facts.sshd.qr = ["\u{2588}"; 21].join("\n");
+        let screen = crate::screen::Screen { rows: 24, columns: 80, video: false };
+        // The cursor stands on the last row.
+        assert!(screen.rows_of(&facts.code(true)) < screen.rows, "{}", facts.code(true));
+        assert!(facts.code(true).contains(&facts.sshd.qr) && facts.code(true).contains("IN SSHFP 1 2 00"));
+        assert!(!facts.code(false).contains('\u{2588}') && facts.code(false).contains("sshd.json"));
+        facts.sshd.qr.clear();
+        assert!(facts.code(true).contains("ask again"));
+    }
+
+    #[test]
+    fn whose_host_key_it_is_and_what_ssh_waits_for_is_said() {
+        let mut facts = facts();
+        assert!(!facts.banner().contains("of the system"));
+        (facts.sshd.origin, facts.sshd.system) = ("installed".into(), "/dev/md2 (db1)".into());
+        assert!(facts.banner().contains("of the system on /dev/md2 (db1)\n"), "{}", facts.banner());
+        facts.sshd = state::Sshd { waits: "for the disks, 15 s at most".into(), ..Default::default() };
+        assert!(
+            facts.banner().contains("ssh           waits for the disks, 15 s at most\n"),
+            "{}",
+            facts.banner()
+        );
     }
 
     #[test]

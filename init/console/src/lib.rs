@@ -4,6 +4,7 @@
 
 mod banner;
 mod line;
+mod screen;
 
 use banner::Facts;
 use contract::{cmdline, paths, state};
@@ -12,6 +13,7 @@ use host::shell::{self, Shell};
 use host::sys::process::{self, Instead, Spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, inotify};
+use screen::Screen;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ enum Policy {
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Bytes waiting for a line that takes none; more is dropped.
 const PENDING: usize = 32 << 10;
+/// The kernel's screen takes UTF-8 from here on (console_codes(4)), whatever a program left behind.
+const UTF8: &str = "\x1b%G";
 /// A password typed wrong costs this.
 const PENALTY: Duration = Duration::from_secs(2);
 
@@ -61,6 +65,10 @@ struct Console {
     shown: Option<String>,
     /// Warnings already shown.
     warned: Vec<String>,
+    /// Rows written since the banner, and with it.
+    rows: usize,
+    /// The code below the banner, where there is room for it.
+    code: String,
     began: Duration,
 }
 
@@ -95,6 +103,8 @@ impl Console {
             pending: Vec::new(),
             shown: None,
             warned: Vec::new(),
+            rows: 0,
+            code: String::new(),
             began: now(),
         })
     }
@@ -124,25 +134,23 @@ impl Console {
             if line.contains(PollFlags::OUT) {
                 self.flush()?;
             }
-            if line.contains(PollFlags::IN) && self.entered()? {
-                self.enter()?;
-            } else if line.intersects(PollFlags::HUP | PollFlags::ERR) && !line.contains(PollFlags::IN) {
+            if line.contains(PollFlags::IN) {
+                match self.entered()?.as_deref() {
+                    Some("q" | "Q") => self.show_code()?,
+                    Some(_) => self.enter()?,
+                    None => {}
+                }
+            } else if line.intersects(PollFlags::HUP | PollFlags::ERR) {
                 // Nobody at the other end of a virtio console: no event will tell when that ends.
                 std::thread::sleep(Duration::from_secs(1));
             }
         }
     }
 
-    /// Writes the banner when it says something new, and each new warning.
+    /// Writes the banner when it says something new, each new warning, and the code below when it is made and there is
+    /// room.
     fn show(&mut self) {
-        let facts = Facts {
-            sshd: host::statefile::read("sshd"),
-            netd: host::statefile::read("netd"),
-            init: host::statefile::read::<state::Init>("init"),
-            layers: host::statefile::read("layers"),
-            devd: host::statefile::read("devd"),
-            password: self.root.line(paths::PASSWORD),
-        };
+        let facts = self.facts();
         if facts.layers.done
             && let Some(keymap) = self.keymap.take()
         {
@@ -152,27 +160,69 @@ impl Console {
         if !facts.complete() && patient && self.shown.is_none() {
             return;
         }
+        let screen = Screen::of(&self.name, &self.device);
         let banner = facts.banner();
+        let is_new = self.shown.as_ref() != Some(&banner);
         let news: Vec<String> =
             facts.warnings().into_iter().filter(|warning| !self.warned.contains(warning)).collect();
-        if self.shown.as_ref() == Some(&banner) && news.is_empty() {
-            return;
-        }
         let mut text = String::new();
-        if self.shown.as_ref() != Some(&banner) {
+        if is_new {
             text.push_str(&banner);
+            (self.rows, self.code) = (0, String::new());
         }
         for warning in &news {
             text.push_str(&format!("  ! {warning}\n"));
         }
-        text.push_str(match self.policy {
-            Policy::Open => "\nPress Enter for a root shell on this console.\n",
-            Policy::Login => "\nPress Enter to log in on this console.\n",
-            Policy::Off => "",
-        });
+        let prompt = self.prompt();
+        let room = screen.rows.saturating_sub(self.rows + screen.rows_of(&text) + screen.rows_of(prompt) + 1);
+        if is_new && screen.rows_of(&facts.record()) <= room {
+            text.insert_str(banner.len(), &facts.record());
+        }
+        // A line would have to be asked whether it can, and perhaps nobody is there.
+        if screen.video && self.code != facts.sshd.qr && screen.rows_of(&facts.sshd.qr) < room {
+            text.push_str(&format!("\n{UTF8}{}\n", facts.sshd.qr));
+            self.code.clone_from(&facts.sshd.qr);
+        }
+        if text.is_empty() {
+            return;
+        }
+        text.push_str(prompt);
+        self.rows += screen.rows_of(&text);
         self.warned.extend(news);
         self.shown = Some(banner);
         self.write(&text);
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            sshd: host::statefile::read("sshd"),
+            netd: host::statefile::read("netd"),
+            init: host::statefile::read::<state::Init>("init"),
+            layers: host::statefile::read("layers"),
+            devd: host::statefile::read("devd"),
+            password: self.root.line(paths::PASSWORD),
+        }
+    }
+
+    fn prompt(&self) -> &'static str {
+        match self.policy {
+            Policy::Open => {
+                "\nPress Enter for a root shell on this console; q and Enter: host key as QR code.\n"
+            }
+            Policy::Login => "\nPress Enter to log in on this console; q and Enter: host key as QR code.\n",
+            Policy::Off => "\nPress q and Enter for the host key as QR code.\n",
+        }
+    }
+
+    /// The host key as a code and for DNS, because somebody asks.
+    fn show_code(&mut self) -> anyhow::Result<()> {
+        let screen = Screen::of(&self.name, &self.device);
+        let facts = self.facts();
+        let drawn = screen.video || (!facts.sshd.qr.is_empty() && screen::draws_half_blocks(&self.device)?);
+        // What was written to find that out is not left there.
+        let start = if screen.video { UTF8 } else { "\r\x1b[K" };
+        self.write(&format!("{start}{}", facts.code(drawn)));
+        Ok(())
     }
 
     fn write(&mut self, text: &str) {
@@ -199,13 +249,16 @@ impl Console {
         Ok(())
     }
 
-    /// Whether a whole line was typed.
-    fn entered(&mut self) -> std::io::Result<bool> {
+    /// The line that was typed, when it is whole.
+    fn entered(&mut self) -> std::io::Result<Option<String>> {
         let mut bytes = [0; 512];
         match rustix::io::read(&self.device, &mut bytes) {
             Ok(0) => Err(std::io::ErrorKind::UnexpectedEof.into()), // hung up: init opens it anew
-            Ok(length) => Ok(bytes[..length].contains(&b'\n')),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
+            Ok(length) => {
+                let whole = bytes[..length].contains(&b'\n');
+                Ok(whole.then(|| String::from_utf8_lossy(&bytes[..length]).trim().to_string()))
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

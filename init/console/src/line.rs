@@ -46,7 +46,30 @@ pub fn silence(line: &OwnedFd) -> io::Result<Termios> {
     Ok(before)
 }
 
+/// What comes back upon a question, up to a last byte, without echo; what came by then when the time is up. The line is
+/// as it was afterwards.
+pub fn ask(line: &OwnedFd, question: &str, last: u8, patience: Duration) -> io::Result<Vec<u8>> {
+    let before = tcgetattr(line)?;
+    let mut silent = before.clone();
+    silent.local_modes &= !(LocalModes::ECHO | LocalModes::ICANON);
+    tcsetattr(line, OptionalActions::Now, &silent)?;
+    let answer = rustix::io::write(line, question.as_bytes())
+        .map_err(io::Error::from)
+        .and_then(|_| read_until(line, last, patience));
+    // What was typed meanwhile is no answer to anything.
+    tcsetattr(line, OptionalActions::Flush, &before)?;
+    answer
+}
+
 fn read_line(line: &OwnedFd, patience: Duration) -> io::Result<String> {
+    let typed = read_until(line, b'\n', patience)?;
+    // Half a secret is none.
+    let whole = if typed.contains(&b'\n') || typed.len() >= LONGEST { &typed[..] } else { &[] };
+    Ok(String::from_utf8_lossy(whole).trim_end_matches(['\r', '\n']).to_string())
+}
+
+/// What is read until a byte is among it, the time is up, or it is too much.
+fn read_until(line: &OwnedFd, last: u8, patience: Duration) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + patience;
     let mut typed = Vec::new();
     loop {
@@ -54,17 +77,17 @@ fn read_line(line: &OwnedFd, patience: Duration) -> io::Result<String> {
         let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         let mut fds = [PollFd::new(line, PollFlags::IN)];
         if poll(&mut fds, Some(&timeout))? == 0 {
-            return Ok(String::new());
+            return Ok(typed);
         }
         let mut bytes = [0; LONGEST];
         match rustix::io::read(line, &mut bytes) {
-            Ok(0) => return Ok(String::new()),
+            Ok(0) => return Ok(typed),
             Ok(length) => typed.extend_from_slice(&bytes[..length]),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if typed.contains(&b'\n') || typed.len() >= LONGEST {
-            return Ok(String::from_utf8_lossy(&typed).trim_end_matches(['\r', '\n']).to_string());
+        if typed.contains(&last) || typed.len() >= LONGEST {
+            return Ok(typed);
         }
     }
 }

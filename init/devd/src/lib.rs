@@ -7,6 +7,7 @@ mod content;
 mod guard;
 mod links;
 mod loader;
+mod ports;
 
 use anyhow::{Context as _, Result};
 use content::Contents;
@@ -30,6 +31,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
+
+const PORTS: &str = "/dev/virtio-ports";
 
 /// Time that a disk gets to take its read-only flag, or to be read.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -176,7 +179,9 @@ impl Devd {
         };
         devd.plug_in_network();
         devd.look();
-        host::events::tell(&Event::Ready { service: "devd".to_string() });
+        // Those of a driver that is built in were there first.
+        ports::link(&devd.root, Path::new(PORTS));
+        host::events::tell(&Event::ready("devd"));
         Ok(devd)
     }
 
@@ -316,6 +321,9 @@ impl Devd {
         // By hand, perhaps: a driver that nobody asked devd for may still find devices.
         self.drivers_came |=
             event.action == "add" && event.fields.get("SUBSYSTEM").map(String::as_str) == Some("module");
+        if event.fields.get("SUBSYSTEM").map(String::as_str) == Some("virtio-ports") {
+            ports::link(&self.root, Path::new(PORTS));
+        }
         if event.fields.get("SUBSYSTEM").map(String::as_str) != Some("block") {
             return false;
         }

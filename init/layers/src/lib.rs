@@ -90,7 +90,7 @@ fn run() -> anyhow::Result<()> {
     }
     report.done = true;
     host::statefile::publish("layers", &report)?;
-    host::events::tell(&Event::Ready { service: "layers".to_string() });
+    host::events::tell(&Event::ready("layers"));
     Ok(())
 }
 

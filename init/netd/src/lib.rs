@@ -212,7 +212,7 @@ impl Netd {
         loop {
             self.settle();
             if !ready {
-                host::events::tell(&Event::Ready { service: "netd".to_string() });
+                host::events::tell(&Event::ready("netd"));
                 ready = true;
             }
             let timeout = self.due().map(|due| due.saturating_sub(now()));

@@ -1,9 +1,11 @@
 //! Who may enter, read anew at each login: root alone, by any key that was given or a certificate of a
 //! key that was given as an authority, else by password.
 
+use crate::cloud;
 use crate::credentials;
 use crate::fetch;
 use crate::keys::{self, Authorized, Found};
+use crate::metadata;
 use crate::options::{Grant, Options};
 use crate::password::{self, Hash};
 use crate::proof::Offer;
@@ -39,7 +41,7 @@ impl Access {
     pub fn read(root: &Root) -> Access {
         let words = host::params::read(root);
         // In the order of precedence: whoever builds or serves the image, then the boot loader, then
-        // whom the boot loader names, then the hypervisor.
+        // whom the boot loader names, then the hypervisor, then whoever may plug in a disk, then the cloud.
         let mut found = match root.read_text(AUTHORIZED_KEYS) {
             Ok(text) => keys::file(AUTHORIZED_KEYS, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Found::default(),
@@ -60,6 +62,16 @@ impl Access {
         }
         for credential in credentials::read(root) {
             found.append(keys::file(&credential.source, &credential.text));
+        }
+        let wish = metadata::wish(&words);
+        found.problems.extend(wish.problems);
+        let volumes = wish.volumes.then_some(fetch::Place::Volumes);
+        for place in volumes.into_iter().chain(wish.services.into_iter().map(fetch::Place::Service)) {
+            for (source, of_place) in cloud::sections(&fetch::text(root, &place.id()).unwrap_or_default()) {
+                let problems = of_place.problems.iter().map(|problem| format!("{source}: {problem}"));
+                found.problems.extend(problems);
+                found.append(keys::list(&source, &of_place.keys));
+            }
         }
         let hash = match cmdline::last(&words, "rescue.password_hash").map(Hash::parse) {
             None => None,
@@ -142,7 +154,7 @@ pub struct Admission {
 const PRESENT: u8 = 0x01;
 const VERIFIED: u8 = 0x04;
 
-fn fits(options: Options, visit: &Visit<'_>) -> Result<Options, String> {
+pub fn fits(options: Options, visit: &Visit<'_>) -> Result<Options, String> {
     if options.from.as_ref().is_some_and(|from| !from.contain(visit.peer)) {
         return Err("is not valid from this address".to_string());
     }
@@ -161,7 +173,7 @@ fn fits(options: Options, visit: &Visit<'_>) -> Result<Options, String> {
 }
 
 /// Whether the authority signed it, for this time.
-fn signed(certificate: &Certificate, now: u64) -> Result<(), String> {
+pub fn signed(certificate: &Certificate, now: u64) -> Result<(), String> {
     if now < certificate.valid_after() || now >= certificate.valid_before() {
         return Err("is not valid now, by the clock of this machine".to_string());
     }

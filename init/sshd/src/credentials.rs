@@ -33,7 +33,7 @@ pub fn read(root: &Root) -> Vec<Credential> {
     smbios(&host::firmware::smbios(root)).into_iter().chain(fw_cfg).collect()
 }
 
-fn smbios(table: &[u8]) -> Vec<Credential> {
+pub fn smbios(table: &[u8]) -> Vec<Credential> {
     oem_strings(table)
         .into_iter()
         .filter_map(|string| std::str::from_utf8(string).ok())

@@ -1,9 +1,12 @@
 //! Keys from a URL (`ssh_key=https://...`): one process each, nobody and bounded, that becomes curl,
 //! which is in the userland layer with the certificates of the authorities. So no parser of the network
 //! runs in the listener, and no second TLS library is in the nucleus. The listener reads a pipe of 64
-//! KiB at most; tries until it has keys; and keeps them for the rest of the boot.
+//! KiB at most; tries until it has keys; and keeps them for the rest of the boot. Metadata services
+//! are asked in the same way, and a volume that was made for this machine is looked for once.
 
+use crate::cloud;
 use crate::keys;
+use crate::metadata::{self, Service};
 use crate::settings::Settings;
 use anyhow::{Context, Result};
 use contract::cmdline;
@@ -30,6 +33,8 @@ const SOON: Duration = Duration::from_secs(3);
 const LATER: Duration = Duration::from_secs(30);
 /// Attempts that may fail without a word.
 const QUIET: u32 = 5;
+/// A login comes before volumes are looked for.
+const VOLUMES_AFTER: Duration = Duration::from_secs(3);
 /// Seconds that one attempt may take.
 const PATIENCE: &str = "30";
 
@@ -59,11 +64,38 @@ pub fn text(root: &Root, url: &str) -> Option<String> {
     root.read_text(file(url)).ok()
 }
 
-/// All URLs of the boot parameters and how far each is.
+/// Where keys are fetched from.
+pub enum Place {
+    Url(String),
+    Service(&'static Service),
+    Volumes,
+}
+
+impl Place {
+    /// For the role's command line, and what its text is kept by. No URL begins so.
+    pub fn id(&self) -> String {
+        match self {
+            Place::Url(url) => url.clone(),
+            Place::Service(service) => format!("metadata:{}", service.name),
+            Place::Volumes => "volumes:".to_string(),
+        }
+    }
+
+    /// With the boot parameter that asked for it.
+    fn shown(&self) -> String {
+        match self {
+            Place::Url(url) => format!("boot parameter ssh_key: {}", shown(url)),
+            Place::Service(service) => format!("boot parameter rescue.metadata: {}", service.shown),
+            Place::Volumes => "volumes labelled cidata or config-2".to_string(),
+        }
+    }
+}
+
+/// All that the boot parameters name and how far each is.
 pub struct Fetches(Vec<Fetch>);
 
 struct Fetch {
-    url: String,
+    place: Place,
     attempts: u32,
     state: State,
     problem: Option<String>,
@@ -78,12 +110,21 @@ enum State {
 impl Fetches {
     pub fn new(root: &Root, now: Instant) -> Fetches {
         let words = host::params::read(root);
+        let wish = metadata::wish(&words);
         let urls = cmdline::all(&words, "ssh_key").map(str::trim).filter(|value| is_url(value));
-        let fetch = |url: &str| {
-            let state = if text(root, url).is_some() { State::Done } else { State::Waiting(now) };
-            Fetch { url: url.to_string(), attempts: 0, state, problem: None }
+        let urls = urls.take(MAX_URLS).map(|url| Place::Url(url.to_string()));
+        let services = wish.services.into_iter().map(Place::Service);
+        // The disks of this machine are not those of a directory that a test calls one.
+        let volumes = (wish.volumes && root.is_live()).then_some(Place::Volumes);
+        let fetch = |place: Place| {
+            let state = match &place {
+                _ if text(root, &place.id()).is_some() => State::Done,
+                Place::Url(_) | Place::Service(_) => State::Waiting(now),
+                Place::Volumes => State::Waiting(now + VOLUMES_AFTER),
+            };
+            Fetch { place, attempts: 0, state, problem: None }
         };
-        Fetches(urls.take(MAX_URLS).map(fetch).collect())
+        Fetches(urls.chain(services).chain(volumes).map(fetch).collect())
     }
 
     /// When [`Fetches::start`] has something to do.
@@ -100,7 +141,7 @@ impl Fetches {
             if !matches!(&fetch.state, State::Waiting(at) if *at <= now) {
                 continue;
             }
-            fetch.state = match spawn(settings, &fetch.url) {
+            fetch.state = match spawn(settings, &fetch.place.id()) {
                 Ok((pid, pipe)) => State::Running { pid, pipe, text: Vec::new() },
                 Err(error) => {
                     host::log!("fetch: {error:#}");
@@ -147,7 +188,7 @@ impl Fetches {
             return true;
         };
         let result = match how {
-            Ended::Status(0) => keep(settings, &fetch.url, &text),
+            Ended::Status(0) => keep(settings, &fetch.place, &text),
             _ if text.len() > MAX_TEXT => Err("is longer than 64 KiB".to_string()),
             Ended::Status(status) => Err(reason(status)),
             Ended::Signal(_) => Err("could not be fetched".to_string()),
@@ -155,10 +196,17 @@ impl Fetches {
         match result {
             Ok(()) => fetch.problem = None,
             Err(reason) => {
-                fetch.state = State::Waiting(now + if fetch.attempts < 20 { SOON } else { LATER });
+                let again = match &fetch.place {
+                    Place::Volumes => {
+                        fetch.problem = Some(format!("{} {reason}", fetch.place.shown()));
+                        return true;
+                    }
+                    Place::Url(_) | Place::Service(_) if fetch.attempts < 20 => SOON,
+                    Place::Url(_) | Place::Service(_) => LATER,
+                };
+                fetch.state = State::Waiting(now + again);
                 if fetch.attempts >= QUIET {
-                    fetch.problem =
-                        Some(format!("boot parameter ssh_key: {} {reason}: trying again", shown(&fetch.url)));
+                    fetch.problem = Some(format!("{} {reason}: trying again", fetch.place.shown()));
                 }
             }
         }
@@ -170,13 +218,19 @@ impl Fetches {
     }
 }
 
-/// Only what has a key in it is kept.
-fn keep(settings: &Settings, url: &str, text: &[u8]) -> Result<(), String> {
+/// Of a URL or a service only what has a key in it is kept; of volumes what is wrong with them too.
+fn keep(settings: &Settings, place: &Place, text: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(text).map_err(|_| "is no text".to_string())?;
-    if keys::file("", text).keys.is_empty() {
+    let has_key = match place {
+        Place::Url(_) => !keys::file("", text).keys.is_empty(),
+        Place::Service(_) => cloud::sections(text).iter().any(|(_, found)| !found.keys.is_empty()),
+        Place::Volumes if text.is_empty() => return Ok(()),
+        Place::Volumes => true,
+    };
+    if !has_key {
         return Err("holds no public key".to_string());
     }
-    host::statefile::replace(&settings.path(&file(url)), text.as_bytes(), 0o600)
+    host::statefile::replace(&settings.path(&file(&place.id())), text.as_bytes(), 0o600)
         .map_err(|error| format!("could not be kept: {error}"))
 }
 
@@ -213,8 +267,11 @@ fn spawn(settings: &Settings, url: &str) -> Result<(i32, File)> {
     Ok((pid, pipe))
 }
 
-/// The role: becomes curl.
+/// The role: becomes curl; asks a metadata service; or looks for volumes.
 pub fn run(settings: &Settings) -> Result<()> {
+    if settings.url == Place::Volumes.id() {
+        return crate::volumes::run();
+    }
     process::drop_privileges(super::NOBODY).context("give up root")?;
     for (resource, most) in [(Resource::As, 1 << 30), (Resource::Cpu, 20), (Resource::Nofile, 64)] {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
@@ -222,6 +279,9 @@ pub fn run(settings: &Settings) -> Result<()> {
     }
     if !settings.curl.exists() {
         std::process::exit(127);
+    }
+    if let Some(service) = settings.url.strip_prefix("metadata:").and_then(metadata::by_name) {
+        std::process::exit(metadata::run(settings, service)?);
     }
     // From an encrypted page nothing leads back to a plain one.
     let protocols = if settings.url.starts_with("https:") { "=https" } else { "=http,https" };
@@ -264,12 +324,13 @@ mod tests {
         let settings = Settings { prefix: dir.path().to_path_buf(), ..Settings::default() };
         make_directory(&settings).unwrap();
         let url = "https://example.com/keys";
-        assert_eq!(keep(&settings, url, b"<html>\n"), Err("holds no public key".to_string()));
-        assert_eq!(keep(&settings, url, b"\xff"), Err("is no text".to_string()));
+        let place = &Place::Url(url.to_string());
+        assert_eq!(keep(&settings, place, b"<html>\n"), Err("holds no public key".to_string()));
+        assert_eq!(keep(&settings, place, b"\xff"), Err("is no text".to_string()));
         let root = settings.root().unwrap();
         assert_eq!(text(&root, url), None);
         let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmDG8O1bWYxNZGdJOEEVLrFJbSCn3bQdQ1QwWh6MTpn me\n";
-        keep(&settings, url, key.as_bytes()).unwrap();
+        keep(&settings, place, key.as_bytes()).unwrap();
         assert_eq!(text(&root, url).as_deref(), Some(key));
     }
 }

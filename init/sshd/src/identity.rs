@@ -1,11 +1,12 @@
-//! The host key of this boot: the one that an operator injected at OpenSSH's own path, else a fresh
-//! ed25519 key, kept below /run/lifeboat over restarts of the listener. Beside it, an injected host
+//! The host key of this boot: the one that an operator injected at OpenSSH's own path, else, where that is asked for, the
+//! installed system's, else a fresh ed25519 key; kept below /run/lifeboat over restarts of the listener. Beside it, an injected host
 //! certificate, and an RSA key for old clients, made in the background and offered from then on.
 
+use crate::installed;
 use crate::settings::Settings;
 use crate::wire::Sha;
 use anyhow::{Context, Result, bail};
-use contract::paths;
+use contract::{paths, state};
 use host::Root;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::private::RsaKeypair;
@@ -30,14 +31,28 @@ pub struct Identity {
     pub fingerprint: String,
     /// `lifeboat-SERIAL`
     pub alias: String,
+    /// `fresh`, `injected`, `installed`
+    pub origin: String,
+    /// The installed system whose keys are served, in words; empty without.
+    pub system: String,
     /// Of the host, in words; empty without.
     pub certificate: String,
     /// What was injected and not taken, and why.
     pub problems: Vec<String>,
 }
 
-/// Makes sure that [`paths::HOST_KEY`] holds the host key. `alias` is the one told before, if any.
-pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identity> {
+/// Whether the host key is not there yet, and nobody injected one.
+pub fn is_open(root: &Root) -> bool {
+    !root.exists(INJECTED) && !root.exists(paths::HOST_KEY)
+}
+
+/// Makes sure that [`paths::HOST_KEY`] holds the host key. `before` is what was told before, if anything.
+pub fn establish(
+    settings: &Settings,
+    root: &Root,
+    before: &state::Sshd,
+    installed: Option<&installed::Keys>,
+) -> Result<Identity> {
     let (injected, problem) = match root.read_text(INJECTED) {
         Ok(text) => match parse(&text) {
             Ok(key) => (Some(key), None),
@@ -47,14 +62,27 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
         Err(error) => (None, Some(format!("{INJECTED}: {error}: a fresh host key is used"))),
     };
     let mut problems: Vec<String> = problem.into_iter().collect();
-    let key = match injected.or_else(|| load_ed25519(root).ok()) {
-        Some(key) => key,
-        None => PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).context("make a host key")?,
+    let mut system = String::new();
+    let (key, origin) = if let Some(key) = injected {
+        (key, "injected")
+    } else if let Ok(key) = load_ed25519(root) {
+        system.clone_from(&before.system);
+        (key, if before.origin == "installed" { "installed" } else { "fresh" })
+    } else {
+        let found = installed.and_then(|keys| keys.ed25519.as_deref()).and_then(|text| parse(text).ok());
+        if let Some(keys) = installed {
+            system.clone_from(&keys.place);
+            problems.extend(serve_beside(settings, keys, found.is_some())?);
+        }
+        match found {
+            Some(key) => (key, "installed"),
+            None => {
+                (PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).context("make a host key")?, "fresh")
+            }
+        }
     };
     let text = key.to_openssh(LineEnding::LF).context("encode the host key")?;
-    let path = settings.path(paths::HOST_KEY);
-    host::statefile::replace(&path, text.as_bytes(), 0o600)
-        .with_context(|| format!("write {}", path.display()))?;
+    write(settings, paths::HOST_KEY, &text)?;
     let public = key.public_key();
     let line = two_fields(public)?;
     let certificate = match certificate(root, &key) {
@@ -67,10 +95,30 @@ pub fn establish(settings: &Settings, root: &Root, alias: &str) -> Result<Identi
     Ok(Identity {
         line,
         fingerprint: public.fingerprint(HashAlg::Sha256).to_string(),
-        alias: if alias.is_empty() { self::alias(root) } else { alias.to_string() },
+        alias: if before.alias.is_empty() { alias(root) } else { before.alias.clone() },
+        origin: origin.to_string(),
+        system,
         certificate: certificate.unwrap_or_default(),
         problems,
     })
+}
+
+/// The installed system's RSA key, instead of one that is made; and what a person has to know of its keys.
+fn serve_beside(settings: &Settings, keys: &installed::Keys, has_ed25519: bool) -> Result<Vec<String>> {
+    if let Some(text) = &keys.rsa {
+        let key = PrivateKey::from_openssh(text).context("read the installed system's RSA key")?;
+        write(settings, RSA, text)?;
+        write(settings, RSA_PUBLIC, &two_fields(key.public_key())?)?;
+    }
+    let mut lines: Vec<String> =
+        keys.notes.iter().map(|note| format!("rescue.hostkey: {}: {note}", keys.place)).collect();
+    if !has_ed25519 {
+        lines.push(format!(
+            "rescue.hostkey: {} has no ed25519 host key to serve: its RSA key is offered beside a fresh one",
+            keys.place
+        ));
+    }
+    Ok(lines)
 }
 
 /// What a connection is welcomed with, and signs with.
@@ -117,21 +165,22 @@ pub fn load(root: &Root) -> Result<HostKeys> {
 /// Makes the RSA host key of this boot, which takes some seconds: for old clients, in a process of its
 /// own. Not by aws-lc, whose RSA would bring half a megabyte of other algorithms into the nucleus.
 pub fn make_rsa(settings: &Settings) -> Result<()> {
-    let write = |path: &str, text: &str| {
-        let path = settings.path(path);
-        host::statefile::replace(&path, text.as_bytes(), 0o600)
-            .with_context(|| format!("write {}", path.display()))
-    };
     let key = match load_rsa(&settings.root()?) {
         Some(key) => key,
         None => {
             let pair = RsaKeypair::random(&mut safe_rng(), RSA_BITS).context("make an RSA key")?;
             let key = PrivateKey::new(pair.into(), "").context("make an RSA key")?;
-            write(RSA, &key.to_openssh(LineEnding::LF).context("encode an RSA key")?)?;
+            write(settings, RSA, &key.to_openssh(LineEnding::LF).context("encode an RSA key")?)?;
             key
         }
     };
-    write(RSA_PUBLIC, &two_fields(key.public_key())?)
+    write(settings, RSA_PUBLIC, &two_fields(key.public_key())?)
+}
+
+fn write(settings: &Settings, path: &str, text: &str) -> Result<()> {
+    let path = settings.path(path);
+    host::statefile::replace(&path, text.as_bytes(), 0o600)
+        .with_context(|| format!("write {}", path.display()))
 }
 
 /// The public line of the RSA key; `None` when there is none yet.
@@ -232,11 +281,55 @@ mod tests {
         (dir, settings, root)
     }
 
+    fn fresh(settings: &Settings, root: &Root) -> Identity {
+        establish(settings, root, &state::Sshd::default(), None).unwrap()
+    }
+
+    fn installed(key: Option<&PrivateKey>, rsa: Option<&PrivateKey>) -> installed::Keys {
+        let text = |key: &PrivateKey| key.to_openssh(LineEnding::LF).unwrap().to_string();
+        installed::Keys {
+            place: "/dev/md2 (db1)".into(),
+            ed25519: key.map(text),
+            rsa: rsa.map(text),
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_installed_system_s_key_is_served_and_kept_over_a_restart() {
+        let (_dir, settings, root) = machine();
+        assert!(is_open(&root));
+        let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
+        let identity =
+            establish(&settings, &root, &state::Sshd::default(), Some(&installed(Some(&key), None))).unwrap();
+        assert_eq!(identity.line, two_fields(key.public_key()).unwrap());
+        assert_eq!((identity.origin.as_str(), identity.system.as_str()), ("installed", "/dev/md2 (db1)"));
+        assert!(!is_open(&root), "and is not looked for again");
+        let before =
+            state::Sshd { origin: identity.origin, system: identity.system, ..state::Sshd::default() };
+        let again = establish(&settings, &root, &before, None).unwrap();
+        assert_eq!((again.line, again.origin.as_str()), (identity.line, "installed"));
+    }
+
+    #[test]
+    fn an_old_system_s_rsa_key_is_served_beside_a_fresh_one_and_that_is_said() {
+        let (_dir, settings, root) = machine();
+        let pair = RsaKeypair::random(&mut safe_rng(), 2048).unwrap();
+        let rsa = PrivateKey::new(pair.into(), "").unwrap();
+        let keys = installed(None, Some(&rsa));
+        let identity = establish(&settings, &root, &state::Sshd::default(), Some(&keys)).unwrap();
+        assert_eq!(identity.origin, "fresh");
+        assert!(identity.problems[0].contains("no ed25519 host key"), "{:?}", identity.problems);
+        assert_eq!(rsa_line(&root), two_fields(rsa.public_key()).ok());
+        assert!(load_rsa(&root).is_some());
+    }
+
     #[test]
     fn a_restart_keeps_the_key_and_the_alias() {
         let (_dir, settings, root) = machine();
-        let first = establish(&settings, &root, "").unwrap();
-        let again = establish(&settings, &root, "lifeboat-X1").unwrap();
+        let first = fresh(&settings, &root);
+        let before = state::Sshd { alias: "lifeboat-X1".into(), ..state::Sshd::default() };
+        let again = establish(&settings, &root, &before, None).unwrap();
         assert_eq!(first.line, again.line);
         assert_eq!(first.line.split(' ').count(), 2);
         assert_eq!((first.alias.as_str(), again.alias.as_str()), ("lifeboat", "lifeboat-X1"));
@@ -247,22 +340,22 @@ mod tests {
     fn two_boots_have_two_keys() {
         let (_a, settings_a, root_a) = machine();
         let (_b, settings_b, root_b) = machine();
-        let line = |settings, root| establish(settings, root, "").unwrap().line;
+        let line = |settings, root| fresh(settings, root).line;
         assert_ne!(line(&settings_a, &root_a), line(&settings_b, &root_b));
     }
 
     #[test]
     fn an_injected_key_wins_and_a_bad_one_is_named() {
         let (dir, settings, root) = machine();
-        let fresh = establish(&settings, &root, "").unwrap();
+        let before = fresh(&settings, &root);
         let injected = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
         let text = injected.to_openssh(LineEnding::LF).unwrap();
         std::fs::write(dir.path().join(INJECTED.trim_start_matches('/')), text.as_bytes()).unwrap();
-        let identity = establish(&settings, &root, "").unwrap();
-        assert_ne!(identity.line, fresh.line);
+        let identity = fresh(&settings, &root);
+        assert_ne!(identity.line, before.line);
         assert_eq!(load_ed25519(&root).unwrap().public_key().key_data(), injected.public_key().key_data());
         std::fs::write(dir.path().join(INJECTED.trim_start_matches('/')), "garbage").unwrap();
-        let problem = establish(&settings, &root, "").unwrap().problems;
+        let problem = fresh(&settings, &root).problems;
         assert!(problem[0].contains("is not a private key"), "{problem:?}");
     }
 }

@@ -78,6 +78,16 @@ pub fn file(name: &str, text: &str) -> Found {
     found
 }
 
+/// Keys of one place that are no file's lines.
+pub fn list(name: &str, lines: &[String]) -> Found {
+    let mut found = Found::default();
+    for (index, line) in lines.iter().enumerate() {
+        let source = if lines.len() == 1 { name.to_string() } else { format!("{name}, key {}", index + 1) };
+        found.add(self::line(line.trim()), source);
+    }
+    found
+}
+
 /// The values of `ssh_key=` that are no URL.
 pub fn parameters<'a>(values: impl Iterator<Item = &'a str>) -> Found {
     let mut found = Found::default();

@@ -10,7 +10,9 @@
 //!   the sockets of forwarded streams.
 //! - `dial`, one per forwarded TCP connection that is being made, and nobody, looks a name up and
 //!   connects.
-//! - `fetch`, one per URL of `ssh_key=`, and nobody, becomes curl.
+//! - `fetch`, one per URL of `ssh_key=`, and nobody, becomes curl; one per metadata service that was
+//!   asked for; and one, root until it has them, that takes three files from a volume made for this machine.
+//! - `installed`, once and when asked for, looks for the host keys of the system on the disks.
 //! - `rsa-key`, once, makes the RSA host key while the others work.
 //!
 //! What this split protects: a flaw in parsing or cryptography of the protocol yields a process
@@ -20,14 +22,21 @@
 //! hash signed by the host key for as long as the connection lasts, as with OpenSSH.
 
 mod access;
+mod cloud;
 mod credentials;
 mod dial;
+mod entrance;
 mod fetch;
+#[doc(hidden)]
+#[cfg(feature = "fuzz")]
+pub mod hostile;
 mod identity;
+mod installed;
 mod keys;
 mod layers;
 mod limits;
 mod listen;
+mod metadata;
 mod monitor;
 mod options;
 mod password;
@@ -35,9 +44,11 @@ mod places;
 mod program;
 mod proof;
 mod qr;
+mod rescue;
 mod settings;
 mod signals;
 mod transport;
+mod volumes;
 mod wire;
 
 use anyhow::Context as _;
@@ -62,6 +73,7 @@ pub fn main() -> ExitCode {
         "dial" => dial::run(),
         "rsa-key" => identity::make_rsa(&settings),
         "fetch" => fetch::run(&settings),
+        "installed" => installed::run(&settings),
         other => anyhow::bail!("unknown role {other:?}: the first is listen"),
     });
     match result {

@@ -2,9 +2,11 @@
 //! connection and hears from it; nothing of a session depends on it.
 
 use crate::access::{self, Access, Password};
+use crate::entrance;
 use crate::fetch;
 use crate::fetch::Fetches;
 use crate::identity::{self, Identity};
+use crate::installed;
 use crate::limits::{Failures, Network, Place, Waiting};
 use crate::password;
 use crate::settings::Settings;
@@ -44,11 +46,14 @@ pub fn run(settings: &Settings) -> Result<()> {
     // Children tell of their end here; blocked before the first one is started.
     let children = process::signal_fd(&[Signal::CHILD]).context("signalfd")?;
     let mut state = previous_state(settings);
-    let identity = until_done("host key", || {
+    until_done("directories", || {
         make_directories(settings)?;
-        fetch::make_directory(settings).context("create a directory for keys")?;
-        tighten(settings);
-        identity::establish(settings, &root, &state.alias)
+        fetch::make_directory(settings).context("create a directory for keys")
+    });
+    tighten(settings);
+    let installed = installed_keys(settings, &root);
+    let identity = until_done("host key", || {
+        identity::establish(settings, &root, &state, installed.as_ref().and_then(|keys| keys.as_ref().ok()))
     });
     let mut service = Service {
         settings,
@@ -64,9 +69,10 @@ pub fn run(settings: &Settings) -> Result<()> {
         complete: false,
         fetches: Fetches::new(&root, Instant::now()),
         surveys: (1..=SURVEYS).map(|n| Instant::now() + SURVEY * n).collect(),
+        watch: entrance::Watch::new(settings),
         state: state::Sshd::default(),
     };
-    describe(&mut state, &identity);
+    describe(&mut state, &identity, installed.and_then(Result::err));
     service.state = state;
     service.survey();
     host::events::tell(&Event::HostKey {
@@ -79,7 +85,8 @@ pub fn run(settings: &Settings) -> Result<()> {
     service.state.listening = true;
     service.state.port = socket.local_addr().context("own address")?.port();
     service.publish();
-    host::events::tell(&Event::Ready { service: "sshd".to_string() });
+    host::events::tell(&Event::ready("sshd"));
+    service.watch.look(settings, &service.state);
     socket.set_nonblocking(true).context("set non-blocking")?;
     // Again, for a longer queue than the library asks for.
     rustix::net::listen(&socket, BACKLOG).context("listen")?;
@@ -108,6 +115,7 @@ struct Service<'a> {
     fetches: Fetches,
     /// When to look again for ways in.
     surveys: VecDeque<Instant>,
+    watch: entrance::Watch,
     state: state::Sshd,
 }
 
@@ -123,11 +131,13 @@ impl Service<'_> {
     fn turn(&mut self, socket: &TcpListener, children: &OwnedFd) -> Result<()> {
         let ids: Vec<u64> = self.monitors.keys().copied().collect();
         let reports = ids.iter().map(|id| PollFd::new(&self.monitors[id].report, PollFlags::IN));
+        let changes = self.watch.descriptor();
         let accepting = if self.held.is_some() { PollFlags::empty() } else { PollFlags::IN };
         let mut fds: Vec<PollFd<'_>> = [PollFd::new(socket, accepting), PollFd::new(children, PollFlags::IN)]
             .into_iter()
             .chain(reports)
             .chain(self.fetches.pipes().map(|pipe| PollFd::new(pipe, PollFlags::IN)))
+            .chain(changes.into_iter().map(|changes| PollFd::new(changes, PollFlags::IN)))
             .collect();
         let held = self.held.as_ref().map(|(_, _, due)| *due);
         let due = [self.fetches.next(), self.surveys.front().copied(), held].into_iter().flatten().min();
@@ -138,7 +148,12 @@ impl Service<'_> {
             Err(error) => return Err(error).context("poll"),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        let changed = changes.is_some() && ready.last() == Some(&true);
         let now = Instant::now();
+        if changed {
+            self.watch.look(self.settings, &self.state);
+        }
         self.fetches.read();
         self.fetches.start(self.settings, now);
         if self.surveys.front().is_some_and(|at| *at <= now) {
@@ -288,8 +303,7 @@ impl Service<'_> {
 
     /// Makes what no login waits for, some seconds after the first one may have come.
     fn complete(&mut self) {
-        let line = format!("{} {}", self.state.alias, self.state.host_key);
-        self.state.qr = crate::qr::text(&line).unwrap_or_default();
+        self.state.qr = crate::qr::of_host(&self.state.alias, &self.state.host_key);
         self.publish();
         if identity::rsa_line(self.root).is_none()
             && let Err(error) = self.make_rsa()
@@ -328,7 +342,9 @@ impl Service<'_> {
             host::events::tell(&Event::warning(problem.clone()));
         }
         // The host key's problems, found before, stay.
-        let kept = self.state.problems.iter().filter(|known| known.starts_with(identity::INJECTED)).cloned();
+        let of_key =
+            |known: &&String| [identity::INJECTED, installed::PARAMETER].iter().any(|p| known.starts_with(p));
+        let kept = self.state.problems.iter().filter(of_key).cloned();
         let mut state = state::Sshd { problems: kept.chain(problems).collect(), ..self.state.clone() };
         state.keys = access.keys.iter().map(ToString::to_string).collect();
         if let Password::Hash(_) = access.password {
@@ -345,13 +361,32 @@ impl Service<'_> {
     }
 
     fn publish(&self) {
-        let result = serde_json::to_vec_pretty(&self.state)
-            .map_err(io::Error::from)
-            .and_then(|text| host::statefile::replace(&self.settings.state_file(), &text, 0o600));
-        if let Err(error) = result {
-            host::log!("write {}: {error}", self.settings.state_file().display());
-        }
+        publish(self.settings, &self.state);
     }
+}
+
+fn publish(settings: &Settings, state: &state::Sshd) {
+    let result = serde_json::to_vec_pretty(state)
+        .map_err(io::Error::from)
+        .and_then(|text| host::statefile::replace(&settings.state_file(), &text, 0o600));
+    if let Err(error) = result {
+        host::log!("write {}: {error}", settings.state_file().display());
+    }
+}
+
+/// The host keys of the system on the disks, or why not, where they are asked for and there is no host key yet.
+fn installed_keys(settings: &Settings, root: &Root) -> Option<Result<installed::Keys, String>> {
+    if !identity::is_open(root) {
+        return None;
+    }
+    let patience = match installed::wish(&host::params::read(root))? {
+        Ok(patience) => patience,
+        Err(problem) => return Some(Err(problem)),
+    };
+    let waits = format!("for the host key of the system on the disks, {} s at most", patience.as_secs());
+    let state = state::Sshd { waits, ..state::Sshd::default() };
+    publish(settings, &state);
+    Some(installed::find(settings, patience))
 }
 
 /// Tries for ever: without this there is no service at all. Says so once per kind of failure.
@@ -393,13 +428,15 @@ fn previous_state(settings: &Settings) -> state::Sshd {
 }
 
 /// A state with only what the identity says: the rest is found anew.
-fn describe(state: &mut state::Sshd, identity: &Identity) {
+fn describe(state: &mut state::Sshd, identity: &Identity, problem: Option<String>) {
     *state = state::Sshd {
         host_key: identity.line.clone(),
         fingerprint: identity.fingerprint.clone(),
         alias: identity.alias.clone(),
+        origin: identity.origin.clone(),
+        system: identity.system.clone(),
         certificate: identity.certificate.clone(),
-        problems: identity.problems.clone(),
+        problems: identity.problems.iter().cloned().chain(problem).collect(),
         ..state::Sshd::default()
     };
     for problem in &state.problems {

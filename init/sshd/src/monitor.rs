@@ -313,6 +313,14 @@ impl Monitor<'_> {
             host::log!("{}: {what} is not allowed to this key", self.peer);
             return self.refuse(number, Refusal::Forbidden);
         }
+        let want = match want {
+            Want::Program { program, terminal, environment, agent } => {
+                let words = host::params::read(self.root);
+                let program = program::kept(program, terminal.is_some(), grant, &words);
+                Want::Program { program, terminal, environment, agent }
+            }
+            other => other,
+        };
         if let Want::Program { program, .. } = &want
             && self.waits(program)
         {

@@ -3,6 +3,7 @@
 
 use crate::options::Grant;
 use crate::wire::{Blob, MAX_COMMAND, Program};
+use contract::cmdline::{self, Word};
 use host::shell::Shell;
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -94,6 +95,21 @@ pub fn command(
         // With its dot, it is there only for those who may enter.
         directory: PathBuf::from(if (facts.exists)(Path::new("/root/.")) { HOME } else { "/" }),
     })
+}
+
+/// Of `rescue.session=keep`. Where there is no session to be had, it is a login shell as ever.
+const KEPT: &str = "/lifeboat/bin/rescue session || exec \"$SHELL\" -l";
+
+/// A shell on a terminal, where such are kept, is one in the kept session. A command that stands before the key is
+/// run as it is.
+pub fn kept(program: Program, terminal: bool, grant: &Grant, words: &[Word]) -> Program {
+    let keeps = cmdline::last(words, "rescue.session") == Some("keep");
+    match program {
+        Program::Shell if terminal && keeps && grant.command.is_none() => {
+            Program::Exec(Blob(KEPT.as_bytes().to_vec()))
+        }
+        other => other,
+    }
 }
 
 /// What is run: what was asked for, or what stands before the key.
@@ -195,6 +211,29 @@ mod tests {
             local: "192.0.2.2:22".parse().unwrap(),
             agent: None,
         })
+    }
+
+    #[test]
+    fn only_a_shell_on_a_terminal_is_kept_and_only_where_that_is_asked_for() {
+        let words = |line: &str| cmdline::words(line);
+        let forced = Grant { command: Some("backup".to_string()), ..Grant::default() };
+        let exec = || Program::Exec(Blob(b"ls".to_vec()));
+        let cases = [
+            (Program::Shell, true, Grant::default(), "rescue.session=keep", true),
+            (Program::Shell, true, Grant::default(), "quiet", false),
+            (Program::Shell, false, Grant::default(), "rescue.session=keep", false),
+            (Program::Shell, true, forced, "rescue.session=keep", false),
+            (exec(), true, Grant::default(), "rescue.session=keep", false),
+        ];
+        for (program, terminal, grant, line, want) in cases {
+            let got = kept(program.clone(), terminal, &grant, &words(line));
+            assert_eq!(got != program, want, "{program:?} {terminal} {line}");
+        }
+        // It is bash's and tmux's layer that it needs, and so it waits for them.
+        let kept = Program::Exec(Blob(KEPT.as_bytes().to_vec()));
+        with(&["/lifeboat/bin/rescue"], |facts| {
+            assert!(crate::layers::lacks(&kept, Path::new("/bin/bash"), facts))
+        });
     }
 
     fn bash() -> Shell {

@@ -25,6 +25,8 @@ pub struct Settings {
     pub busybox: PathBuf,
     pub sftp_server: PathBuf,
     pub curl: PathBuf,
+    /// Asked instead of each cloud's own metadata service, where not empty.
+    pub metadata: String,
     /// For the role that fetches one.
     pub url: String,
 }
@@ -44,6 +46,7 @@ impl Default for Settings {
             busybox: PathBuf::from(shell::BUSYBOX),
             sftp_server: PathBuf::from("/usr/lib/openssh/sftp-server"),
             curl: PathBuf::from("/usr/bin/curl"),
+            metadata: String::new(),
             url: String::new(),
         }
     }
@@ -67,6 +70,7 @@ impl Settings {
                 "--busybox" => settings.busybox = PathBuf::from(value),
                 "--sftp-server" => settings.sftp_server = PathBuf::from(value),
                 "--curl" => settings.curl = PathBuf::from(value),
+                "--metadata" => settings.metadata = value,
                 "--url" => settings.url = value,
                 _ => bail!("unknown argument {name:?}"),
             }
@@ -87,6 +91,7 @@ impl Settings {
             ("--busybox", self.busybox.to_string_lossy().into_owned()),
             ("--sftp-server", self.sftp_server.to_string_lossy().into_owned()),
             ("--curl", self.curl.to_string_lossy().into_owned()),
+            ("--metadata", self.metadata.clone()),
         ]
         .into_iter()
         .flat_map(|(name, value)| [name.to_string(), value])

@@ -104,3 +104,31 @@ fn a_certificate_of_another_key_is_named_and_not_offered() {
     assert!(problems.contains("is the certificate of another key"), "{problems}");
     assert_eq!(server.run("echo in").succeeds().text(), "in\n");
 }
+
+#[test]
+fn whoever_orchestrates_gets_addresses_and_host_key_in_one_event_and_again_when_they_change() {
+    let server = Server::start(|_| {}, &[]);
+    let addressed = |address: &str| {
+        let netd = format!("{{\"links\":[{{\"addresses\":[{{\"address\":\"{address}\"}}]}}]}}");
+        let (beside, path) = (server.path("netd"), server.path("run/lifeboat/state/netd.json"));
+        fs::write(&beside, netd).unwrap();
+        fs::rename(&beside, path).unwrap();
+    };
+    assert!(!server.log.text().contains("\"entrance\""), "there is no address yet");
+    for address in ["192.0.2.7", "2001:db8::7"] {
+        addressed(address);
+        server.log.wait_for(&format!("\"entrance\":{{\"addresses\":[\"{address}\"]"));
+    }
+    let text = server.log.text();
+    let line = text.lines().rfind(|line| line.contains("\"entrance\"")).unwrap();
+    let event: serde_json::Value = serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap();
+    let (entrance, state) = (&event["entrance"], server.state());
+    assert_eq!((&event["kind"], &event["service"]), (&"ready".into(), &"rescue".into()));
+    for (told, known) in
+        [("port", "port"), ("line", "host_key"), ("fingerprint", "fingerprint"), ("alias", "alias")]
+    {
+        assert_eq!(entrance[told], state[known], "{told}");
+    }
+    assert_eq!(entrance["sshfp"], state["sshfp"][0]);
+    assert_eq!(entrance["origin"], "fresh");
+}

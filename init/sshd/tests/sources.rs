@@ -104,3 +104,93 @@ fn keys_of_the_hypervisor_are_found_though_they_come_late() {
     assert_eq!(server.run("echo in").succeeds().text(), "in\n");
     server.log.wait_for("from fw_cfg ssh.authorized_keys.root line 1");
 }
+
+/// Answers each path by what is said of it; whatever else is asked for is not there. Gives the port and what was asked,
+/// with the header that a cloud's token comes in.
+fn cloud(answers: Vec<(&'static str, String)>) -> (u16, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let lines: Vec<String> =
+                lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let request: Vec<&str> = lines[0].split(' ').take(2).collect();
+            let request = request.join(" ");
+            let token = lines.iter().find(|line| line.starts_with("X-aws-ec2")).cloned().unwrap_or_default();
+            log.lock().unwrap().push(format!("{request} {token}\n"));
+            let answer = answers.iter().find(|(path, _)| *path == request);
+            let (status, body) = answer.map_or((404, ""), |(_, body)| (200, body.as_str()));
+            let head =
+                format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+        }
+    });
+    (port, asked)
+}
+
+#[test]
+fn keys_of_a_metadata_service_that_was_asked_for_open_the_door_and_close_it_to_passwords() {
+    need_client!();
+    if !has_curl() {
+        return;
+    }
+    let made = tempfile::TempDir::new().unwrap();
+    let line = make_key(made.path(), "key", &["-t", "ed25519"]);
+    let json = |key: &str| serde_json::to_string(key.trim()).unwrap();
+    let mine = ("GET /latest/meta-data/public-keys/", "0=mine".to_string());
+    let key = ("GET /latest/meta-data/public-keys/0/openssh-key", line.clone());
+    let openstack = format!("{{\"public_keys\":{{\"mine\":{}}}}}", json(&line));
+    // Name, how it is shown at login, its answers, and what has to be among what it was asked.
+    let cases = [
+        (
+            "ec2",
+            "EC2 metadata",
+            vec![("PUT /latest/api/token", "T0KEN".to_string()), mine.clone(), key.clone()],
+            "0/openssh-key X-aws-ec2-metadata-token: T0KEN",
+        ),
+        ("ec2", "EC2 metadata", vec![mine, key], "0/openssh-key \n"),
+        ("openstack", "OpenStack metadata", vec![("GET /openstack/latest/meta_data.json", openstack)], ""),
+        (
+            "hetzner",
+            "Hetzner metadata",
+            vec![("GET /hetzner/v1/metadata/public-keys", format!("[{}]", json(&line)))],
+            "",
+        ),
+        ("digitalocean", "DigitalOcean metadata", vec![("GET /metadata/v1/public-keys", line.clone())], ""),
+    ];
+    for (service, shown, answers, want) in cases {
+        let (port, asked) = cloud(answers);
+        let server = Server::start(
+            |dir| {
+                write(dir, "proc/cmdline", &format!("rescue.metadata={service}"));
+                for name in ["key", "key.pub"] {
+                    fs::copy(made.path().join(name), dir.join(name)).unwrap();
+                }
+            },
+            &["--metadata", &format!("http://127.0.0.1:{port}")],
+        );
+        assert!(until(|| server.state()["password"] == false), "{service}: {}", server.state());
+        assert!(!server.path("run/lifeboat/sshd/password").exists(), "{service}");
+        assert_eq!(server.run("echo in").succeeds().text(), "in\n", "{service}");
+        server.log.wait_for(&format!("from {shown}\""));
+        let asked = asked.lock().unwrap().concat();
+        assert!(asked.contains(want), "{service}: {want:?} in {asked}");
+    }
+}
+
+#[test]
+fn no_metadata_service_is_asked_unless_a_person_wants_it() {
+    need_client!();
+    let (port, asked) = cloud(Vec::new());
+    let server = Server::start(|_| {}, &["--metadata", &format!("http://127.0.0.1:{port}")]);
+    // As long as a service that is wanted takes, and more.
+    assert!(until(|| server.state()["more_host_keys"][0].is_string()));
+    assert_eq!(asked.lock().unwrap().len(), 0);
+    let (problem, server) =
+        ("no service azure", Server::start(|dir| write(dir, "proc/cmdline", "rescue.metadata=azure"), &[]));
+    assert!(server.state()["problems"].to_string().contains(problem), "{}", server.state());
+}

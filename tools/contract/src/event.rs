@@ -43,8 +43,11 @@ pub enum Event {
         status: String,
     },
     /// A service does its work: sshd listens, netd and devd answer their sockets, layers are done.
+    /// As `rescue`, with the entrance: somebody can log in over the network. Again when that changes.
     Ready {
         service: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        entrance: Option<Entrance>,
     },
     /// The host key of this boot: the two fields of an OpenSSH public key line.
     HostKey {
@@ -97,7 +100,29 @@ pub enum Event {
     },
 }
 
+/// Where to log in, and how to know the host there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Entrance {
+    /// Eight at most, so that the event stays one.
+    pub addresses: Vec<String>,
+    pub port: u16,
+    /// The two fields of an OpenSSH public key line, which known_hosts takes after the names.
+    pub line: String,
+    pub fingerprint: String,
+    pub alias: String,
+    /// As in [`Event::HostKey`].
+    pub sshfp: String,
+    /// `fresh`, `injected`, or `installed`: of the system on the disks.
+    pub origin: String,
+}
+
 impl Event {
+    /// A service that does its work.
+    pub fn ready(service: &str) -> Event {
+        Event::Ready { service: service.to_string(), entrance: None }
+    }
+
     /// A warning, in one line that names the thing and what to do next.
     pub fn warning(text: impl Into<String>) -> Event {
         Event::Notice { severity: Severity::Warning, text: text.into() }

@@ -39,6 +39,12 @@ pub struct Sshd {
     pub fingerprint: String,
     /// `lifeboat-SERIAL`, for `HostKeyAlias=`.
     pub alias: String,
+    /// Where the host key is from: `fresh`, `injected`, or `installed` (the system on the disks).
+    pub origin: String,
+    /// The installed system whose keys are served, in words; empty without.
+    pub system: String,
+    /// What is waited for before anybody can log in, in words; empty afterwards.
+    pub waits: String,
     /// Other keys that are offered, as `host_key`: RSA, some seconds after the start.
     pub more_host_keys: Vec<String>,
     /// The host certificate that is offered, in words; empty without.
@@ -46,6 +52,7 @@ pub struct Sshd {
     /// What DNS holds of the host keys (RFC 4255), without the name: `IN SSHFP 4 2 ...`.
     pub sshfp: Vec<String>,
     /// The known_hosts line of the alias as a QR code, in half blocks, light on dark; some seconds after the start.
+    /// The key alone where the alias is so long that the code would leave a screen.
     pub qr: String,
     /// What was accepted as a way in, one line each: `key SHA256:... (me) from the command line`.
     pub keys: Vec<String>,

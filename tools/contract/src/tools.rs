@@ -27,6 +27,7 @@ pub const TOOLS: &[Tool] = &[
     t("open", false, "open a locked device (LUKS, BitLocker), read-only unless --rw"),
     t("overlay", false, "throw-away writable copies of devices, in memory"),
     t("protect", false, "put the write guard back on a device"),
+    t("session", false, "a session that outlives the connection, and that others can join or watch"),
     t("status", false, "the whole picture on one screen"),
     t("umount", true, "unmount"),
     t("undo", false, "tables, headers and superblocks as they were before a command wrote"),

@@ -11,6 +11,7 @@ pub mod mount;
 pub mod net;
 pub mod open;
 pub mod overlay;
+pub mod session;
 pub mod status;
 pub mod umount;
 pub mod undo;

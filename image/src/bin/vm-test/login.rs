@@ -1,8 +1,9 @@
 //! Who gets in, and how a person knows the machine.
 
 use crate::bench::{Bench, holds};
+use crate::disks::Before;
 use anyhow::{Context as _, Result, ensure};
-use image::vm::{Ssh, qemu};
+use image::vm::{Bus, Disk, Ssh, disks, qemu};
 use std::fs;
 
 /// A refusal of the client's: not the command's status, and in these words.
@@ -88,5 +89,55 @@ pub fn password(bench: &Bench) -> Result<()> {
         ensure!(found.stdout.is_empty(), "find no password in: {}", found.stdout);
         Ok(())
     });
+    Ok(())
+}
+
+pub fn volume(bench: &Bench) -> Result<()> {
+    let (whole, parted) = (bench.path("whole"), bench.path("parted"));
+    let mut disks = Vec::new();
+    for (path, serial) in [(&whole, "WHOLE"), (&parted, "PARTED")] {
+        disks::create(path, 64 << 20)?;
+        disks.push(Disk::raw(path, Bus::VirtioBlk, serial));
+    }
+    let key = bench.public_key()?;
+    let mut vm = bench.machine()?.disks(disks.clone()).start(bench)?;
+    let ssh = vm.login()?;
+    vm.settled_after(0)?;
+    ssh.ok(&format!(
+        "set -e; rescue writable /dev/vda /dev/vdb; mkfs.vfat -n CIDATA /dev/vda; mount /dev/vda /mnt
+         printf '#cloud-config\\nssh_authorized_keys:\\n  - {key}\\n' > /mnt/user-data; echo 'instance-id: 1' > /mnt/meta-data
+         umount /mnt; echo '2048,' | sfdisk -q /dev/vdb; until test -b /dev/vdb1; do sleep 0.1; done
+         rescue writable /dev/vdb1; mkfs.ext4 -q -L cidata /dev/vdb1; mount /dev/vdb1 /mnt
+         printf '#cloud-config\\nssh_authorized_keys: [ssh-ed25519 AAAA]\\n' > /mnt/user-data; umount /mnt"
+    ))?;
+    ssh.run("poweroff")?;
+    vm.wait_off()?;
+    let mut before = Before::default();
+    for disk in &disks {
+        before.note(disk)?;
+    }
+    let mut vm = bench.machine_without_key()?.disks(disks).start(bench)?;
+    vm.events.ready("sshd", 0, qemu::BOOT)?;
+    vm.addresses(1)?;
+    let ssh = vm.ssh(0, &vm.known_hosts(0)?)?;
+    bench.check("a password is there until the volume was read", || {
+        vm.console.wait_for("password  ", 0, qemu::BOOT).map(drop)
+    });
+    bench.check("then its key is a way in, is told so, and passwords are off", || {
+        vm.console.wait_for("from NoCloud volume /dev/vda", 0, qemu::BOOT)?;
+        ssh.ok("true")?;
+        refused(&ssh.with_password(bench, "lifeboat")?, &["Permission denied (publickey)"])
+    });
+    bench.check("a partition that says the same is not believed, and named", || {
+        vm.warning(&["NoCloud volume /dev/vdb1", "no whole disk"])
+    });
+    bench.check("nothing is mounted afterwards", || {
+        let mounts = ssh.ok("cat /proc/*/mounts | grep -e vda -e vdb || true")?;
+        ensure!(mounts.is_empty(), "see no mount in any namespace:\n{mounts}");
+        Ok(())
+    });
+    ssh.run("poweroff")?;
+    vm.wait_off()?;
+    before.unchanged(bench);
     Ok(())
 }

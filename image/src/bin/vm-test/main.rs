@@ -14,6 +14,7 @@ mod boot;
 mod capture;
 mod disks;
 mod firmware;
+mod identity;
 mod login;
 mod names;
 mod network;
@@ -66,11 +67,15 @@ const TESTS: &[Test] = &[
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("what_a_command_wrote_is_put_back", undo::put_back),
     sample("a_second_boot_has_another_host_key", login::two_boots),
+    sample("the_host_is_known_on_every_screen_and_by_one_event", identity::told),
+    sample("the_installed_system_s_host_key_is_served_where_asked_for", identity::installed),
     sample("the_console_is_the_root_of_trust", login::trust),
     sample("without_a_key_the_console_shows_a_password", login::password),
+    sample("a_volume_of_cloud_init_brings_its_key", login::volume),
     sample("killed_services_come_back", services::killed),
     sample("a_service_that_dies_again_and_again_burns_nothing", services::crash_loop),
     sample("sessions_behave_as_openssh_users_expect", sessions::everyday),
+    sample("a_kept_session_outlives_its_line", sessions::kept),
     sample("every_program_that_people_type_starts", programs::start),
     full("large_copies_arrive_whole", sessions::large),
     sample("consent_opens_what_was_named_and_nothing_else", disks::consent),

@@ -120,3 +120,41 @@ fn pattern(length: u64) -> Vec<u8> {
 fn path(path: &std::path::Path) -> Result<&str> {
     path.to_str().context("name a file")
 }
+
+pub fn kept(bench: &Bench) -> Result<()> {
+    let vm = bench.machine()?.append("rescue.session=keep").start(bench)?;
+    let ssh = vm.login()?;
+    bench.check("a login that comes before tmux is there waits for it, and is in the kept session", || {
+        let mut first = ssh.terminal(24, 80)?;
+        first.type_line("echo in-$((1+1)) $TMUX")?;
+        first.screen.wait_for("in-2 /tmp/tmux-0/default", 0, qemu::BOOT)?;
+        first.type_line("while sleep 0.2; do echo x >> /tmp/job; done")?;
+        ssh.ok("until test -s /tmp/job; do sleep 0.1; done").map(drop)
+        // The client is killed here, as when a line drops.
+    });
+    bench.check("the job outlives the line", || {
+        ssh.ok("until test -z \"$(tmux list-clients)\"; do sleep 0.1; done")?;
+        ssh.ok("n=$(wc -l < /tmp/job); until test $(wc -l < /tmp/job) -gt $n; do sleep 0.1; done").map(drop)
+    });
+    bench.check("two who come back see and type the same", || {
+        let (mut second, third) = (ssh.terminal(24, 80)?, ssh.terminal(24, 80)?);
+        for terminal in [&second, &third] {
+            terminal.screen.wait_for("/tmp/job", 0, qemu::SOON)?;
+        }
+        second.send(b"\x03")?;
+        second.type_line("echo both-$((1+1))")?;
+        for terminal in [&second, &third] {
+            terminal.screen.wait_for("both-2", 0, qemu::SOON)?;
+        }
+        let list = ssh.ok("rescue session --list")?;
+        ensure!(list.lines().filter(|line| line.starts_with("rescue: /dev/pts/")).count() == 2, "{list}");
+        Ok(())
+    });
+    bench.check("what asks for no terminal is no part of it", || {
+        ensure!(ssh.ok("echo $TMUX")?.trim().is_empty(), "be in no session");
+        let answer = ssh.run("rescue session")?;
+        ensure!(answer.status == 2, "see status 2: {answer:?}");
+        holds(&answer.stderr, &["ssh -t"])
+    });
+    Ok(())
+}

@@ -6,6 +6,8 @@ mod channel;
 mod control;
 mod door;
 mod forward;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod hostile;
 mod prompt;
 mod sandbox;
 mod stream;

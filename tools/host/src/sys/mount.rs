@@ -33,6 +33,12 @@ pub fn spread(target: &Path, flags: MountPropagationFlags) -> io::Result<()> {
     Ok(rustix::mount::mount_change(target, flags)?)
 }
 
+/// Mounts of this process and its children are its own from here on: unshare(2), CLONE_NEWNS.
+pub fn own_namespace() -> io::Result<()> {
+    // SAFETY: the descriptor table, which the flag that this is unsafe for would split, stays shared.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
+}
+
 pub fn umount(target: &Path, flags: UnmountFlags) -> io::Result<()> {
     Ok(rustix::mount::unmount(target, flags)?)
 }

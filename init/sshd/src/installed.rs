@@ -1,0 +1,495 @@
+//! `rescue.hostkey=installed`: the rescue is known by the host keys of the system on the disks, so that a client sees no
+//! change at all. The search is a process of its own, in a mount namespace of its own, and does nothing to the disks
+//! itself: it asks `rescue` to assemble for reading, to mount each file system for reading without its journal, and to
+//! take all apart again. The listener waits for it a stated time, and then goes on with a fresh key for the whole boot.
+//!
+//! Refused, with a fresh key instead: systems with different keys (the person did not say which), keys with a
+//! passphrase, RSA below 2,048 bits. ECDSA keys are passed over, since no NIST curve is offered.
+
+use crate::rescue;
+use crate::settings::Settings;
+use anyhow::{Context, Result, bail, ensure};
+use contract::cmdline::{self, Word};
+use contract::event::Event;
+use contract::paths;
+use host::Root;
+use host::sys::inherited;
+use host::sys::process::{self, Spawn};
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::{Algorithm, LineEnding};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Problems of it begin with it.
+pub const PARAMETER: &str = "rescue.hostkey";
+/// For disks, their drivers and the layers with the tools, which a login does not wait for otherwise.
+const PATIENCE: Duration = Duration::from_secs(15);
+const MAX_PATIENCE: u64 = 600;
+/// Between two looks at whether the machine is ready.
+const LOOK: Duration = Duration::from_millis(100);
+/// Most file systems looked into.
+const MAX_FILE_SYSTEMS: usize = 64;
+/// Most bytes of an answer: two keys, or a reason.
+const MAX_ANSWER: u64 = 64 << 10;
+/// In the search's own namespace.
+const MOUNT_POINT: &str = "/run/lifeboat/sshd/installed";
+/// As the rescue's own parameter: fewer are what ssh-audit fails; more takes seconds for each login.
+const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
+
+/// File systems that a system is installed on, with what keeps the kernel from replaying their journal.
+const FILE_SYSTEMS: &[(&str, &str)] = &[
+    ("btrfs", "ro,rescue=nologreplay"),
+    ("ext2", "ro"),
+    ("ext3", "ro,noload"),
+    ("ext4", "ro,noload"),
+    ("f2fs", "ro,norecovery"),
+    ("xfs", "ro,norecovery"),
+];
+/// Where a root lies within a btrfs whose default subvolume is the top: Ubuntu and Arch, Debian, Fedora.
+const SUBVOLUMES: &[&str] = &["", "@/", "@rootfs/", "root/"];
+/// What nobody looks into without a key.
+const LOCKED: &[&str] = &["BitLocker", "crypto_LUKS"];
+
+/// The host keys of one system. Not `Debug`: they are secret.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Keys {
+    /// The device that it lies on, and what it calls itself.
+    pub place: String,
+    /// In OpenSSH's form, as [`PrivateKey::to_openssh`] writes it.
+    pub ed25519: Option<String>,
+    pub rsa: Option<String>,
+    /// What of it is not served, and why.
+    pub notes: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Keys(Keys),
+    Nothing(String),
+}
+
+/// How long to wait, where it is wished for; or what is wrong with the wish.
+pub fn wish(words: &[Word]) -> Option<Result<Duration, String>> {
+    let value = cmdline::last(words, PARAMETER)?;
+    let seconds = match value.split_once(',') {
+        None if value == "fresh" => return None,
+        None if value == "installed" => return Some(Ok(PATIENCE)),
+        Some(("installed", seconds)) => seconds.parse().ok().filter(|n| (1..=MAX_PATIENCE).contains(n)),
+        _ => None,
+    };
+    let wrong = || {
+        let value: String = value.chars().take(64).collect();
+        format!(
+            "{PARAMETER}={}: takes fresh, installed, or installed,SECONDS (1 to {MAX_PATIENCE}): a fresh host key is used",
+            value.escape_debug()
+        )
+    };
+    Some(seconds.map(Duration::from_secs).ok_or_else(wrong))
+}
+
+/// For the listener: waits for the search that it starts, and no longer. The error is a line for a person.
+pub fn find(settings: &Settings, patience: Duration) -> Result<Keys, String> {
+    let failed = |error: anyhow::Error| format!("{PARAMETER}: {error:#}: a fresh host key is used");
+    let mut pipe = start(settings, patience).map_err(failed)?;
+    let answer = receive(&mut pipe, patience).map_err(failed)?;
+    match answer {
+        Some(Answer::Keys(keys)) => Ok(keys),
+        Some(Answer::Nothing(reason)) => Err(format!("{PARAMETER}: {reason}: a fresh host key is used")),
+        None => Err(format!(
+            "{PARAMETER}: the disks were not looked through within {} s: a fresh host key is used, until the next boot",
+            patience.as_secs()
+        )),
+    }
+}
+
+fn start(settings: &Settings, patience: Duration) -> Result<File> {
+    let (reader, writer) = io::pipe().context("pipe")?;
+    let mut argv: Vec<OsString> = vec![crate::program()?.into(), "installed".into()];
+    argv.extend(settings.arguments().into_iter().map(OsString::from));
+    argv.extend(["--patience".into(), patience.as_secs().to_string().into()]);
+    let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
+    let mut child = Spawn::new(&argv, &[]);
+    child.stdout = Some(File::from(OwnedFd::from(writer)));
+    child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));
+    process::spawn(child).context("start the search for the installed system")?;
+    Ok(File::from(OwnedFd::from(reader)))
+}
+
+/// `None` when the time is up. The search then sees that nobody reads, and still takes apart what it put together.
+fn receive(pipe: &mut File, patience: Duration) -> Result<Option<Answer>> {
+    let deadline = Instant::now() + patience;
+    let mut text = Vec::new();
+    loop {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).context("time")?;
+        match poll(&mut [PollFd::new(&*pipe, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error).context("wait for the search"),
+        }
+        let mut bytes = [0; 4096];
+        match pipe.read(&mut bytes).context("read what the search found")? {
+            0 if text.is_empty() => bail!("the search ended without an answer: see {}", paths::log("sshd")),
+            0 => return serde_json::from_slice(&text).map(Some).context("understand what the search found"),
+            length => text.extend_from_slice(&bytes[..length]),
+        }
+        ensure!(text.len() as u64 <= MAX_ANSWER, "too long an answer");
+    }
+}
+
+/// The role: looks through all disks, and answers on stdout when everything is as it was.
+pub fn run(settings: &Settings) -> Result<()> {
+    let deadline = Instant::now() + settings.patience;
+    let answer = match search(deadline) {
+        Ok(keys) => Answer::Keys(keys),
+        Err(error) => Answer::Nothing(format!("{error:#}")),
+    };
+    let text = serde_json::to_vec(&answer).context("encode")?;
+    // Whoever asked may have gone on without it.
+    match File::from(inherited(1).try_clone_to_owned().context("stdout")?).write_all(&text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("answer"),
+        _ => Ok(()),
+    }
+}
+
+fn search(deadline: Instant) -> Result<Keys> {
+    rescue::alone()?;
+    while !rescue::is_ready() {
+        ensure!(Instant::now() < deadline, "the disks or the layers with their tools were not ready in time");
+        sleep(LOOK);
+    }
+    let before = devices()?;
+    // What it could not start is in the log; what it could is looked into.
+    if let Err(error) = rescue::call(&["assemble", "--json"]) {
+        host::log!("installed: {error:#}");
+    }
+    let found = look(deadline);
+    take_apart(&before);
+    let (systems, locked) = found?;
+    choose(systems, locked).map_err(anyhow::Error::msg)
+}
+
+/// Keys wherever they lie, and how many locked devices were passed.
+fn look(deadline: Instant) -> Result<(Vec<Keys>, usize)> {
+    let devices = devices()?;
+    let locked = devices.iter().filter(|device| LOCKED.contains(&device.fstype.as_str())).count();
+    fs::create_dir_all(MOUNT_POINT).with_context(|| format!("create {MOUNT_POINT}"))?;
+    let mut found = Vec::new();
+    // A btrfs is on many devices, and mounted by one.
+    let mut seen = BTreeSet::new();
+    for device in devices.iter().take(MAX_FILE_SYSTEMS) {
+        let Some((_, options)) = FILE_SYSTEMS.iter().find(|(name, _)| *name == device.fstype) else {
+            continue;
+        };
+        if device.fstype == "btrfs" && !seen.insert(&device.uuid) {
+            continue;
+        }
+        ensure!(Instant::now() < deadline, "the disks were not looked through in time");
+        if let Err(error) = rescue::call(&["mount", "-o", options, &device.path, MOUNT_POINT]) {
+            host::log!("installed: {}: {error:#}", device.path);
+            continue;
+        }
+        let keys = Root::at(MOUNT_POINT.as_ref()).map(|root| of_system(&root, &device.path));
+        rescue::call(&["umount", MOUNT_POINT])?;
+        found.extend(keys.ok().flatten());
+    }
+    // Somebody else's mount namespace is not looked into.
+    let _ = fs::remove_dir(MOUNT_POINT);
+    Ok((found, locked))
+}
+
+/// What the search started is stopped, and nothing that ran before.
+fn take_apart(before: &[Device]) {
+    let known: BTreeSet<&str> = before.iter().map(|device| device.path.as_str()).collect();
+    let after = devices().unwrap_or_default();
+    let new: Vec<&str> = after.iter().map(|d| d.path.as_str()).filter(|path| !known.contains(path)).collect();
+    if new.is_empty() {
+        return;
+    }
+    // Without names all that is below them goes too: caches, and overlays of what was read as a copy.
+    let mut words = vec!["assemble", "--stop"];
+    if before.iter().any(|device| device.is_assembled()) {
+        words.extend(&new);
+    }
+    if let Err(error) = rescue::call(&words) {
+        host::events::tell(&Event::warning(format!(
+            "{PARAMETER}: what was assembled to look for host keys is not all stopped ({error:#}): rescue assemble --stop"
+        )));
+    }
+}
+
+/// The keys of a system, if it has any.
+fn of_system(root: &Root, device: &str) -> Option<Keys> {
+    SUBVOLUMES.iter().find_map(|below| {
+        let mut notes = Vec::new();
+        let mut read = |name: &str, fits: &dyn Fn(&PrivateKey) -> Result<(), String>| {
+            let path = format!("/{below}etc/ssh/ssh_host_{name}_key");
+            let text = match root.read_text(&path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+                Err(error) => {
+                    notes.push(format!("its {path} is not served: {error}"));
+                    return None;
+                }
+            };
+            match key(&text).and_then(|key| fits(&key).map(|()| key)) {
+                Ok(key) => key.to_openssh(LineEnding::LF).ok().map(|text| text.to_string()),
+                Err(reason) => {
+                    notes.push(format!("its {path} is not served: {reason}"));
+                    None
+                }
+            }
+        };
+        let ed25519 = read("ed25519", &|key| match key.algorithm() {
+            Algorithm::Ed25519 => Ok(()),
+            _ => Err("it is of another type".to_string()),
+        });
+        let rsa = read("rsa", &|key| match key.key_data().rsa().map(|pair| pair.key_size()) {
+            Some(bits) if RSA_BITS.contains(&bits) => Ok(()),
+            Some(bits) => Err(format!("it has {bits} bits")),
+            None => Err("it is of another type".to_string()),
+        });
+        let name = root.line(format!("/{below}etc/hostname")).filter(|name| !name.is_empty());
+        let name =
+            name.map(|name| format!(" ({})", name.chars().take(64).collect::<String>().escape_debug()));
+        let place = format!("{device}{}", name.unwrap_or_default());
+        let any = ed25519.is_some() || rsa.is_some() || !notes.is_empty();
+        any.then_some(Keys { place, ed25519, rsa, notes })
+    })
+}
+
+/// OpenSSH's form, or PEM, as ssh-keygen wrote RSA keys before version 7.8.
+fn key(text: &str) -> Result<PrivateKey, String> {
+    let key = match PrivateKey::from_openssh(text) {
+        Ok(key) => key,
+        Err(_) => russh::keys::decode_secret_key(text, None).map_err(|_| "it cannot be read".to_string())?,
+    };
+    if key.is_encrypted() { Err("it has a passphrase".to_string()) } else { Ok(key) }
+}
+
+/// One system's, or why none's.
+fn choose(systems: Vec<Keys>, locked: usize) -> Result<Keys, String> {
+    let hidden = match locked {
+        0 => String::new(),
+        1 => "; 1 locked device was not looked into".to_string(),
+        more => format!("; {more} locked devices were not looked into"),
+    };
+    let (usable, not): (Vec<Keys>, Vec<Keys>) =
+        systems.into_iter().partition(|system| system.ed25519.is_some() || system.rsa.is_some());
+    let Some(first) = usable.first() else {
+        let notes: Vec<String> = not
+            .iter()
+            .flat_map(|keys| keys.notes.iter().map(|note| format!("{}: {note}", keys.place)))
+            .collect();
+        let why = if notes.is_empty() {
+            "no system with host keys was found".to_string()
+        } else {
+            notes.join("; ")
+        };
+        return Err(why + &hidden);
+    };
+    // Copies of one system are one host.
+    if usable.iter().any(|other| (&other.ed25519, &other.rsa) != (&first.ed25519, &first.rsa)) {
+        let places: Vec<&str> = usable.iter().take(8).map(|keys| keys.place.as_str()).collect();
+        return Err(format!("several systems have host keys, on {}", places.join(" and on ")));
+    }
+    Ok(first.clone())
+}
+
+/// A block device, as `lsblk` tells of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Device {
+    path: String,
+    fstype: String,
+    uuid: String,
+    kind: String,
+}
+
+impl Device {
+    /// Put together, as opposed to plugged in.
+    fn is_assembled(&self) -> bool {
+        !matches!(self.kind.as_str(), "disk" | "part" | "rom" | "loop")
+    }
+}
+
+fn devices() -> Result<Vec<Device>> {
+    let text = rescue::call(&["lsblk", "-J", "-o", "PATH,FSTYPE,UUID,TYPE"])?;
+    parse(&text).context("understand lsblk")
+}
+
+/// A tree, in which what stands on two is there twice.
+fn parse(text: &[u8]) -> Result<Vec<Device>> {
+    #[derive(Deserialize)]
+    struct Node {
+        path: Option<String>,
+        fstype: Option<String>,
+        uuid: Option<String>,
+        #[serde(rename = "type")]
+        kind: Option<String>,
+        #[serde(default)]
+        children: Vec<Node>,
+    }
+    #[derive(Deserialize)]
+    struct Tree {
+        blockdevices: Vec<Node>,
+    }
+    let mut waiting: Vec<Node> = serde_json::from_slice::<Tree>(text)?.blockdevices;
+    waiting.reverse();
+    let mut devices: Vec<Device> = Vec::new();
+    while let Some(node) = waiting.pop() {
+        let device = Device {
+            path: node.path.unwrap_or_default(),
+            fstype: node.fstype.unwrap_or_default(),
+            uuid: node.uuid.unwrap_or_default(),
+            kind: node.kind.unwrap_or_default(),
+        };
+        if !devices.iter().any(|known| known.path == device.path) {
+            devices.push(device);
+        }
+        waiting.extend(node.children.into_iter().rev());
+    }
+    Ok(devices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use russh::keys::key::safe_rng;
+
+    #[test]
+    fn the_wish_says_how_long_and_a_wrong_one_is_named() {
+        let wish = |line: &str| wish(&cmdline::words(line));
+        assert_eq!(wish("quiet"), None);
+        assert_eq!(wish("rescue.hostkey=fresh"), None);
+        assert_eq!(wish("rescue.hostkey=installed"), Some(Ok(PATIENCE)));
+        assert_eq!(wish("rescue.hostkey=installed,60"), Some(Ok(Duration::from_secs(60))));
+        for wrong in ["install", "installed,", "installed,0", "installed,601", "installed,x"] {
+            let named = wish(&format!("rescue.hostkey={wrong}")).unwrap().unwrap_err();
+            assert!(named.contains(wrong) && named.contains("a fresh host key"), "{named}");
+        }
+    }
+
+    fn ed25519() -> String {
+        let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
+        key.to_openssh(LineEnding::LF).unwrap().to_string()
+    }
+
+    fn system(files: &[(&str, &str)]) -> Option<Keys> {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        of_system(&Root::at(dir.path()).unwrap(), "/dev/md2")
+    }
+
+    #[test]
+    fn the_keys_of_a_system_are_found_also_in_a_subvolume() {
+        let text = ed25519();
+        for below in ["", "@/", "@rootfs/", "root/"] {
+            let path = format!("{below}etc/ssh/ssh_host_ed25519_key");
+            let name = format!("{below}etc/hostname");
+            let keys = system(&[(&path, &text), (&name, "db1\n")]).unwrap();
+            assert_eq!(keys.ed25519.as_deref(), Some(text.as_str()), "{below}");
+            assert_eq!((keys.place.as_str(), keys.notes.len()), ("/dev/md2 (db1)", 0));
+        }
+        assert!(system(&[("etc/hostname", "data\n")]).is_none());
+    }
+
+    #[test]
+    fn what_is_not_served_is_named_with_its_reason() {
+        let cases = [
+            ("etc/ssh/ssh_host_ed25519_key", "garbage".to_string(), "cannot be read"),
+            ("etc/ssh/ssh_host_rsa_key", ed25519(), "of another type"),
+        ];
+        for (path, text, why) in cases {
+            let keys = system(&[(path, &text)]).unwrap();
+            assert!(
+                keys.ed25519.is_none() && keys.rsa.is_none() && keys.notes[0].contains(why),
+                "{:?}",
+                keys.notes
+            );
+            let refused = choose(vec![keys], 0).err().unwrap();
+            assert!(refused.contains("/dev/md2") && refused.contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_link_of_the_found_system_leads_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        fs::write(&outside, ed25519()).unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("etc/ssh")).unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("etc/ssh/ssh_host_ed25519_key")).unwrap();
+        assert!(of_system(&Root::at(&root).unwrap(), "/dev/sda1").is_none());
+    }
+
+    #[test]
+    fn rsa_keys_of_old_and_new_form_are_served_and_weak_ones_not() {
+        let made = |bits: &str, form: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("key");
+            let mut keygen = std::process::Command::new("ssh-keygen");
+            keygen.args(["-q", "-t", "rsa", "-b", bits, "-N", ""]).args(form).arg("-f").arg(&path);
+            keygen.status().ok().filter(|status| status.success())?;
+            fs::read_to_string(path).ok()
+        };
+        let Some(new) = made("2048", &[]) else {
+            eprintln!("SKIPPED: no ssh-keygen");
+            return;
+        };
+        for (label, text, served) in [
+            ("new", new, true),
+            ("PEM", made("2048", &["-m", "PEM"]).unwrap(), true),
+            ("weak", made("1024", &[]).unwrap(), false),
+        ] {
+            let keys = system(&[("etc/ssh/ssh_host_rsa_key", &text)]).unwrap();
+            assert_eq!(
+                (keys.rsa.is_some(), keys.notes.is_empty()),
+                (served, served),
+                "{label}: {:?}",
+                keys.notes
+            );
+        }
+    }
+
+    #[test]
+    fn two_systems_are_refused_by_name_and_two_copies_are_one() {
+        let of = |place: &str, key: &str| Keys {
+            place: place.into(),
+            ed25519: Some(key.into()),
+            rsa: None,
+            notes: Vec::new(),
+        };
+        assert_eq!(
+            choose(vec![of("/dev/sda1", "a"), of("/dev/sdb1", "a")], 0).ok().unwrap().place,
+            "/dev/sda1"
+        );
+        let refused = choose(vec![of("/dev/sda1", "a"), of("/dev/sdb1", "b")], 0).err().unwrap();
+        assert_eq!(refused, "several systems have host keys, on /dev/sda1 and on /dev/sdb1");
+        let none = choose(Vec::new(), 2).err().unwrap();
+        assert_eq!(none, "no system with host keys was found; 2 locked devices were not looked into");
+    }
+
+    #[test]
+    fn the_tree_of_devices_is_a_list_with_each_once() {
+        let md = r#"{"path":"/dev/md2","fstype":"ext4","uuid":"u","type":"raid1"}"#;
+        let disk = |name: &str| {
+            format!(r#"{{"path":"{name}","fstype":null,"uuid":null,"type":"disk","children":[{md}]}}"#)
+        };
+        let text = format!(r#"{{"blockdevices":[{},{}]}}"#, disk("/dev/sda"), disk("/dev/sdb"));
+        let devices = parse(text.as_bytes()).unwrap();
+        let paths: Vec<&str> = devices.iter().map(|device| device.path.as_str()).collect();
+        assert_eq!(paths, ["/dev/sda", "/dev/md2", "/dev/sdb"]);
+        assert_eq!(devices.iter().map(Device::is_assembled).collect::<Vec<_>>(), [false, true, false]);
+    }
+}
