@@ -30,11 +30,8 @@ fn run(argv: Vec<OsString>) -> i32 {
     };
     let answer =
         tool::Context::live(call.name, call.verb).and_then(|context| (call.run)(&context, &call.arguments));
-    match answer {
-        Ok(answer) => {
-            original::save_before(call.name, &answer);
-            report::finish(call.name, answer)
-        }
-        Err(error) => report::failed(call.name, &error),
+    if let Ok(answer) = &answer {
+        original::save_before(call.name, answer);
     }
+    report::ended(call.name, answer)
 }

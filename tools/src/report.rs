@@ -10,6 +10,7 @@ use contract::exit;
 pub use contract::text::spelt;
 use model::text::Untrusted;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
@@ -86,6 +87,14 @@ impl std::fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// Prints what became of a call; returns the exit status.
+pub fn ended(name: &str, answer: anyhow::Result<Answer>) -> i32 {
+    match answer {
+        Ok(answer) => finish(name, answer),
+        Err(error) => failed(name, &error),
+    }
+}
 
 /// Prints an answer; returns the exit status. Comes back from a hand-over only when that failed.
 pub fn finish(name: &str, answer: Answer) -> i32 {
@@ -168,7 +177,11 @@ fn print(name: &str, text: &str, status: i32) -> i32 {
 }
 
 /// Control characters escaped, except newline, tab and colours (`ESC [ digits ; m`), and what reorders a line.
-pub fn fenced(text: &str) -> String {
+pub fn fenced(text: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+    if text.bytes().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -186,7 +199,7 @@ pub fn fenced(text: &str) -> String {
         }
         rest = &rest[end..];
     }
-    out
+    Cow::Owned(out)
 }
 
 /// Bytes of the colour sequence that `text` begins with, or 0.

@@ -12,6 +12,8 @@ use contract::guard;
 use contract::guard::Consent;
 use contract::wire::{DevdRequest, WorkerRequest};
 use host::Root;
+use host::apart::Beat;
+use host::sys::block::Limits;
 use host::sysfs::{Node, Parts};
 use host::workers::{Job, Outcome, Pool};
 use model::build::{Kernels, build_of};
@@ -36,10 +38,13 @@ const FLOPPY: u32 = 2;
 /// A look at a machine: facts at first, then whatever of it is examined.
 pub struct Scan {
     root: Root,
+    beat: Option<Beat>,
     pub facts: Facts,
     consents: Vec<Consent>,
     deadline: Duration,
     tables_alone: bool,
+    /// For whoever began without [`Parts::sizes`] and wants them of the devices that are examined.
+    pub asks_limits: bool,
     /// By kernel name: what a person wants looked at in the middle of a device.
     windows: Vec<(String, Extent)>,
     /// Kernel names by path and by `major:minor`, once somebody named a device.
@@ -84,8 +89,10 @@ impl Scan {
             facts: host::sysfs::facts_with(&root, parts),
             consents: host::consents::read(&root),
             root,
+            beat: context.beat,
             deadline: DEADLINE,
             tables_alone: false,
+            asks_limits: false,
             windows: Vec::new(),
             known: HashMap::new(),
         }
@@ -153,8 +160,7 @@ impl Scan {
     }
 
     fn with(self, capture: Option<&mut Capture>, wanted: impl Fn(&Block) -> bool) -> Storage {
-        let mut examiner =
-            Examiner { tables_alone: self.tables_alone, ..Examiner::new(&self.root, self.deadline, capture) };
+        let mut examiner = Examiner::new(&self.root, self.deadline, self.beat, self.tables_alone, capture);
         let mut observed = BTreeMap::new();
         let kernels = Kernels::of(&self.facts.blocks);
         for of_virtual in [false, true] {
@@ -176,7 +182,19 @@ impl Scan {
                 .collect();
             examiner.examine(&again, &mut observed);
         }
-        build_of(self.facts, observed, &self.consents)
+        let mut facts = self.facts;
+        if self.asks_limits {
+            let read = facts.blocks.iter_mut().filter(|block| observed.contains_key(&block.name));
+            for block in read {
+                let known = examiner.limits.get(&block.name).copied();
+                let limits = known.unwrap_or_else(|| host::sysfs::limits(&self.root, &block.name));
+                block.physical_block = limits.physical_block;
+                block.minimum_io = limits.minimum_io;
+                block.optimal_io = limits.optimal_io;
+                block.alignment_offset = limits.alignment_offset.into();
+            }
+        }
+        build_of(facts, observed, &self.consents)
     }
 }
 
@@ -285,8 +303,12 @@ fn skipped(block: &Block, facts: &Facts, hung: &BTreeSet<String>) -> Option<Stri
 struct Examiner<'a> {
     root: &'a Root,
     pool: Pool,
+    /// Of a copy that may be abandoned itself.
+    beat: Option<Beat>,
     deadline: Duration,
     tables_alone: bool,
+    /// What the kernel said of devices that were read here, by kernel name.
+    limits: BTreeMap<String, Limits>,
     /// Of a captured machine.
     manifest: Manifest,
     /// What is read is kept there.
@@ -294,10 +316,17 @@ struct Examiner<'a> {
 }
 
 impl<'a> Examiner<'a> {
-    fn new(root: &'a Root, deadline: Duration, capture: Option<&'a mut Capture>) -> Examiner<'a> {
+    fn new(
+        root: &'a Root,
+        deadline: Duration,
+        beat: Option<Beat>,
+        tables_alone: bool,
+        capture: Option<&'a mut Capture>,
+    ) -> Examiner<'a> {
         let manifest = if root.is_live() { Manifest::default() } else { capture::manifest(root) };
         let pool = Pool::of_copies(root.clone(), cmd::worker::work);
-        Examiner { root, pool, deadline, tables_alone: false, manifest, capture }
+        let limits = BTreeMap::new();
+        Examiner { root, pool, beat, deadline, tables_alone, limits, manifest, capture }
     }
 
     fn examine<'b>(
@@ -310,6 +339,17 @@ impl<'a> Examiner<'a> {
         for ask in here {
             let seen = self.read_here(ask);
             observed.insert(ask.name.clone(), seen);
+        }
+        if let Some(beat) = self.beat {
+            if is_quick_alone(away.len()) {
+                host::sys::memory::keep(cmd::worker::KEPT);
+                for ask in away {
+                    beat.begin();
+                    observed.insert(ask.name.clone(), self.read_device(ask));
+                }
+                return;
+            }
+            beat.rest();
         }
         let job = |ask: &&Ask| job(ask, self.capture.as_deref(), self.tables_alone);
         let jobs: Vec<Job> = away.iter().map(job).collect();
@@ -325,6 +365,17 @@ impl<'a> Examiner<'a> {
                 let seen = seen(outcome, |report| Observed::Examined { report: Box::new(report) });
                 observed.insert(ask.name.clone(), seen);
             }
+        }
+    }
+
+    /// As a worker does; it may never return.
+    fn read_device(&mut self, ask: &Ask) -> Observed {
+        match cmd::worker::look_in_place(ask, self.tables_alone) {
+            Ok((report, limits)) => {
+                self.limits.extend(limits.map(|limits| (ask.name.clone(), limits)));
+                Observed::Examined { report: Box::new(report) }
+            }
+            Err(error) => Observed::Failed { reason: without_errno(&format!("{error:#}")) },
         }
     }
 
@@ -368,6 +419,12 @@ impl<'a> Examiner<'a> {
             Some(Ok(())) | None => Observed::Examined { report },
         }
     }
+}
+
+/// Whether one process is as quick as several, for so many devices.
+fn is_quick_alone(devices: usize) -> bool {
+    const FEW: usize = 64;
+    devices <= FEW || std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1)
 }
 
 fn seen<T>(outcome: Outcome<T>, done: impl FnOnce(T) -> Observed) -> Observed {
@@ -429,6 +486,20 @@ impl ReadAt for Image {
             error: without_errno(&error.to_string()),
         };
         self.file.read_exact_at(buf, offset).map_err(device)
+    }
+
+    /// Without filling it with zeros first.
+    fn bytes(&self, offset: u64, length: usize) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = Vec::with_capacity(length);
+        let read = rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), offset);
+        if read.is_ok_and(|read| read >= length) {
+            bytes.truncate(length);
+            return Ok(bytes);
+        }
+        bytes.clear();
+        bytes.resize(length, 0);
+        self.read_at(offset, &mut bytes)?;
+        Ok(bytes)
     }
 }
 

@@ -2,15 +2,16 @@
 //! builder reads too; here each gets its function.
 
 use crate::cmd;
-use crate::report::Answer;
+use crate::report::{self, Answer, Output, notice};
 use anyhow::Context as _;
 use contract::near::distance;
 use contract::tools::{TOOLS, Tool};
 use host::Root;
+use host::apart::Beat;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a tool does: its arguments, without its name, to an answer.
 pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
@@ -48,6 +49,8 @@ pub struct Context {
     pub root: Root,
     pub environment: BTreeMap<OsString, OsString>,
     pub terminal: Terminal,
+    /// In a copy that works for the tool (`apart`), and so may read devices itself.
+    pub beat: Option<Beat>,
 }
 
 /// The person's end.
@@ -68,7 +71,7 @@ impl Context {
         let environment: BTreeMap<_, _> = std::env::vars_os().collect();
         let root = Root::live().context("open /")?;
         let terminal = Terminal::of(&environment);
-        Ok(Context { name, verb, root, environment, terminal })
+        Ok(Context { name, verb, root, environment, terminal, beat: None })
     }
 }
 
@@ -97,6 +100,36 @@ impl Terminal {
                 && filled("NO_COLOR").is_none()
                 && filled("TERM").is_some_and(|t| t != "dumb"),
             utf8: charset.replace('-', "") == "utf8",
+        }
+    }
+}
+
+/// Does a tool's work on the running machine in a copy of this process, which may read devices itself, and answers
+/// what it printed. Where that does not get on, or has to be handed over, it is done here. `named`: all that it looks
+/// at, or nothing for the whole machine; image files alone are no reason for a copy.
+pub fn apart(
+    context: &Context,
+    named: &[PathBuf],
+    work: impl Fn(&Context) -> anyhow::Result<Answer>,
+) -> anyhow::Result<Answer> {
+    let are_images = !named.is_empty() && named.iter().all(|path| path.is_file());
+    if !context.root.is_live() || are_images {
+        return work(context);
+    }
+    let there = |beat: Beat| {
+        let answer = work(&Context { beat: Some(beat), ..context.clone() });
+        if matches!(answer, Ok(Answer { output: Output::HandOver(_), .. })) {
+            return None;
+        }
+        beat.answered();
+        Some(report::ended(context.name, answer))
+    };
+    match host::apart::run(context.root.directory(), there) {
+        Ok(Some(exit)) => Ok(Answer::exit(exit)),
+        Ok(None) => work(context),
+        Err(error) => {
+            notice(context.name, &format!("write to standard output: {error}"));
+            Ok(Answer::exit(contract::exit::TROUBLE))
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Reading a block device past the page cache, so that what is seen is what is on the disk now, and
 //! so that looking fills no memory. For workers: any call may never return.
 
+use crate::sys::aio::{self, Read};
+use crate::sys::block::{Limits, limits};
 use rustix::fs::{Mode, OFlags};
 use std::cell::RefCell;
 use std::io;
@@ -9,13 +11,23 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// Most that is read at once.
-const MOST: usize = 64 << 10;
+const MOST: usize = 128 << 10;
 /// Alignment that O_DIRECT asks for on every drive there is.
 const ALIGN: usize = 4096;
 
 thread_local! {
     /// Where the kernel puts what it reads. One for all devices: fresh memory costs as much as the reading.
-    static SPACE: RefCell<Vec<u8>> = RefCell::new(vec![0; MOST + ALIGN]);
+    static SPACE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(MOST + ALIGN));
+}
+
+/// So much of it, from where a block may begin. No more is touched than was ever asked for.
+fn aligned(space: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    space.reserve((length + ALIGN).saturating_sub(space.len()));
+    let skip = space.as_ptr().align_offset(ALIGN);
+    if space.len() < skip + length {
+        space.resize(skip + length, 0);
+    }
+    &mut space[skip..skip + length]
 }
 
 #[derive(Debug)]
@@ -45,6 +57,10 @@ impl Device {
         self.size
     }
 
+    pub fn limits(&self) -> io::Result<Limits> {
+        limits(&self.fd)
+    }
+
     /// Fills `buffer` from `offset`, which lie within the device. Nothing is kept: whoever looks at a place twice
     /// keeps it.
     pub fn read_at(&self, mut offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
@@ -68,13 +84,52 @@ impl Device {
         Ok(all)
     }
 
+    /// The same of several stretches, which are on their way at the same time: of each the blocks in which it lies, and
+    /// where it begins in them. They are handed over as they were read, since to copy them costs as much memory again.
+    pub fn many(&self, stretches: &[(u64, usize)]) -> Vec<io::Result<(Vec<u8>, usize)>> {
+        stretches.chunks(aio::MOST).flat_map(|some| self.together(some)).collect()
+    }
+
+    fn together(&self, stretches: &[(u64, usize)]) -> Vec<io::Result<(Vec<u8>, usize)>> {
+        let blocks = |(offset, length): &(u64, usize)| {
+            let within = (offset % ALIGN as u64) as usize;
+            (within, (within + length).next_multiple_of(ALIGN))
+        };
+        let mut spaces: Vec<Vec<u8>> =
+            stretches.iter().map(|stretch| Vec::with_capacity(blocks(stretch).1 + ALIGN)).collect();
+        let mut reads: Vec<Read<'_>> = spaces
+            .iter_mut()
+            .zip(stretches)
+            .map(|(space, stretch)| {
+                let (within, length) = blocks(stretch);
+                Read { offset: stretch.0 - within as u64, buffer: aligned(space, length), done: Ok(0) }
+            })
+            .collect();
+        let is_read = aio::read(self.fd.as_fd(), &mut reads).is_ok();
+        let done: Vec<usize> =
+            reads.iter().map(|read| *read.done.as_ref().ok().filter(|_| is_read).unwrap_or(&0)).collect();
+        spaces
+            .into_iter()
+            .zip(stretches)
+            .zip(done)
+            .map(|((space, stretch), done)| {
+                let (within, length) = blocks(stretch);
+                if done >= within + stretch.1 {
+                    let skip = space.len() - length;
+                    return Ok((space, skip + within));
+                }
+                // What came short or not at all is read by itself, which says why.
+                Ok((self.bytes(stretch.0, stretch.1)?, 0))
+            })
+            .collect()
+    }
+
     /// Hands over what there is at `offset`, `length` bytes at most and one at least.
     fn with<T>(&self, offset: u64, length: usize, take: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
         let within = (offset % ALIGN as u64) as usize;
         let wanted = (within + length).next_multiple_of(ALIGN).min(MOST);
         SPACE.with_borrow_mut(|space| {
-            let skip = space.as_ptr().align_offset(ALIGN);
-            let space = &mut space[skip..skip + wanted];
+            let space = aligned(space, wanted);
             let filled = self.fill(space, offset - within as u64, within + length)?;
             match space[..filled.min(within + length)].get(within..) {
                 None | Some([]) => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -159,7 +214,14 @@ mod tests {
             device.read_at(offset, &mut buffer).unwrap();
             let want = &bytes[offset as usize..offset as usize + length];
             assert_eq!((&buffer[..], &device.bytes(offset, length).unwrap()[..]), (want, want));
+            let many = device.many(&[(offset, length), (7, 9), (offset, length)]);
+            for (many, want) in many.into_iter().zip([want, &bytes[7..16], want]) {
+                let (bytes, at) = many.unwrap();
+                assert_eq!(&bytes[at..at + want.len()], want);
+            }
         }
+        let many = device.many(&[(199_995, 10), (0, 5)]);
+        assert!(many[0].is_err() && many[1].as_ref().is_ok_and(|(got, at)| got[*at..at + 5] == bytes[..5]));
         assert!(device.read_at(199_995, &mut [0; 10]).is_err());
         assert!(device.bytes(199_995, 10).is_err());
     }

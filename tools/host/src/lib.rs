@@ -3,6 +3,7 @@
 //! code of the project. Decides nothing.
 
 pub mod act;
+pub mod apart;
 pub mod ask;
 pub mod bcache;
 pub mod call;

@@ -260,13 +260,14 @@ impl Entered<'_> {
         {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let mut page = [0; PAGE];
-        let mut length = rustix::io::read(&fd, &mut page)?;
-        let mut bytes = page[..length].to_vec();
+        let mut page = [MaybeUninit::uninit(); PAGE];
+        let mut bytes = rustix::io::read(&fd, &mut page)?.0.to_vec();
+        let mut length = bytes.len();
         // Only of a binary attribute, or of a file in its place, there may be more.
         while length == PAGE && bytes.len() < MAX_FILE as usize {
-            length = rustix::io::read(&fd, &mut page)?;
-            bytes.extend_from_slice(&page[..length]);
+            let more: &[u8] = rustix::io::read(&fd, &mut page)?.0;
+            bytes.extend_from_slice(more);
+            length = more.len();
         }
         Ok(bytes)
     }
@@ -291,27 +292,63 @@ impl Entered<'_> {
 
     /// The names in it, as a hint what there is to ask for: no tape takes note of them. Once: the directory is at its
     /// end then.
-    pub fn names(&self) -> io::Result<Vec<OsString>> {
-        names_in(&self.directory)
+    pub fn names(&self) -> io::Result<Names> {
+        let mut names = Names { text: Vec::with_capacity(PAGE / 4), ends: Vec::with_capacity(PAGE / 64) };
+        each_name(&self.directory, |name| {
+            names.text.extend_from_slice(name);
+            names.ends.push(names.text.len());
+        })?;
+        Ok(names)
+    }
+
+    /// Whether what is looked at is written down; then it has to be asked for as a captured machine is.
+    pub fn is_taped(&self) -> bool {
+        self.root.tape.is_some()
+    }
+}
+
+/// The names in a directory, to ask for one: they lie behind each other, since a vector of them costs more to make than
+/// all the questions do.
+#[derive(Debug)]
+pub struct Names {
+    text: Vec<u8>,
+    /// Where in the text each ends.
+    ends: Vec<usize>,
+}
+
+impl Names {
+    pub fn has(&self, name: &[u8]) -> bool {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .any(|(start, end)| end - start == name.len() && self.text[start..*end] == *name)
     }
 }
 
 /// Sorted, without `.` and `..`.
 fn names_in(directory: impl AsFd) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
+    each_name(directory, |name| names.push(OsString::from_vec(name.to_vec())))?;
+    names.sort();
+    Ok(names)
+}
+
+fn each_name(directory: impl AsFd, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let mut buffer = [MaybeUninit::uninit(); 2 * PAGE];
     let mut entries = RawDir::new(directory, &mut buffer);
+    let mut count = 0;
     while let Some(entry) = entries.next() {
-        let name = entry?.file_name().to_bytes().to_vec();
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
+            take(name);
+            count += 1;
         }
-        if names.len() > MAX_ENTRIES {
+        if count > MAX_ENTRIES {
             return Err(io::Error::other("more than 65,536 entries"));
         }
     }
-    names.sort();
-    Ok(names)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -355,7 +392,13 @@ mod tests {
             assert_eq!(one.read("../above/model").unwrap(), b"M1\n");
             assert_eq!(one.read("absolute").unwrap().len(), 3 * PAGE);
             assert!(one.read("escape").is_err() && one.read("queue").is_err());
-            assert_eq!(one.names().unwrap(), ["absolute", "device", "escape", "queue"]);
+            let names = one.names().unwrap();
+            assert!(["absolute", "device", "escape", "queue"].iter().all(|name| names.has(name.as_bytes())));
+            assert!(
+                ["", ".", "..", "devic", "evice", "devices", "size"]
+                    .iter()
+                    .all(|name| !names.has(name.as_bytes()))
+            );
             assert_eq!(one.list("queue").unwrap(), ["size"]);
             assert_eq!(one.link("device").unwrap(), Path::new("../above"));
         }

@@ -4,14 +4,15 @@
 //! Attributes are those of Documentation/ABI/stable/sysfs-block and testing/sysfs-block-dm; where a
 //! drive's serial number and transport are found follows what lsblk(8) shows.
 
-use crate::root::Entered;
+use crate::root::{Entered, Names};
+use crate::sys::block::Limits;
 use crate::{Root, proc, workers};
 use contract::facts::{Block, Dm, Facts, Hardware, Md, OVERLAY_UUID, Partition};
 use contract::paths;
 use rustix::fs::FileType;
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 const CLASS: &str = "/sys/class/block";
@@ -32,14 +33,17 @@ pub struct Parts {
     pub holders: bool,
     /// What the drive says of itself; its path is always there.
     pub hardware: bool,
+    /// The file behind a loop device.
+    pub backing: bool,
     /// Beside the devices: what is mounted, and swaps.
     pub mounts: bool,
 }
 
 impl Parts {
-    pub const ALL: Parts = Parts { flags: true, sizes: true, holders: true, hardware: true, mounts: true };
+    pub const ALL: Parts =
+        Parts { flags: true, sizes: true, holders: true, hardware: true, backing: true, mounts: true };
     pub const NONE: Parts =
-        Parts { flags: false, sizes: false, holders: false, hardware: false, mounts: false };
+        Parts { flags: false, sizes: false, holders: false, hardware: false, backing: false, mounts: false };
 }
 
 /// What the kernel says of all its block devices, mounts and swaps at this moment.
@@ -70,21 +74,22 @@ pub fn facts_with(root: &Root, parts: Parts) -> Facts {
             None => facts.problems.push(format!("{name}: no device number in sysfs")),
         }
     }
-    let (mut partitions, disks): (Vec<Block>, Vec<Block>) =
-        facts.blocks.into_iter().partition(|block| block.partition.is_some());
-    let by_name: HashMap<&str, &Block> = disks.iter().map(|disk| (disk.name.as_str(), disk)).collect();
-    for block in &mut partitions {
-        let disk = block.partition.as_ref().and_then(|partition| by_name.get(partition.disk.as_str()));
-        if let Some(disk) = disk {
-            inherit(block, disk);
-        }
-    }
-    facts.blocks = disks;
-    facts.blocks.append(&mut partitions);
-    let order: HashMap<String, usize> =
+    inherit(&mut facts.blocks);
+    let order: BTreeMap<String, usize> =
         proc::partitions(root).into_iter().enumerate().map(|(place, name)| (name, place)).collect();
     facts.blocks.sort_by_cached_key(|block| position(block, &order));
     facts
+}
+
+/// What [`Parts::sizes`] is for, of a device that was read without.
+pub fn limits(root: &Root, name: &str) -> Limits {
+    let Some(at) = Attributes::of(root, Path::new(CLASS).join(name)) else { return Limits::default() };
+    Limits {
+        physical_block: at.number("queue/physical_block_size").unwrap_or(0),
+        minimum_io: at.number("queue/minimum_io_size").unwrap_or(0),
+        optimal_io: at.number("queue/optimal_io_size").unwrap_or(0),
+        alignment_offset: at.number("alignment_offset").unwrap_or(0),
+    }
 }
 
 /// What a path names, links followed. Asks the directory that the path is in, never the device.
@@ -137,10 +142,13 @@ pub fn btrfs_devices(root: &Root, blocks: &[Block], source: &str) -> Vec<String>
 
 /// Disks as /proc/partitions has them, those that it leaves out (no medium) behind them, each
 /// followed by its partitions by number.
-fn position(block: &Block, order: &HashMap<String, usize>) -> (usize, Vec<(u64, String)>, u32) {
+fn position(block: &Block, order: &BTreeMap<String, usize>) -> (usize, Vec<(u64, String)>, u32) {
     let disk = block.partition.as_ref().map_or(&block.name, |partition| &partition.disk);
-    let place = order.get(disk).copied().unwrap_or(usize::MAX);
-    (place, natural(disk), block.partition.as_ref().map_or(0, |partition| partition.number))
+    let number = block.partition.as_ref().map_or(0, |partition| partition.number);
+    match order.get(disk) {
+        Some(place) => (*place, Vec::new(), number),
+        None => (usize::MAX, natural(disk), number),
+    }
 }
 
 /// `sdb` before `sdaa`, `md9` before `md127`: letters by their length first, digits by their value.
@@ -170,11 +178,8 @@ fn block(root: &Root, class: Option<&Entered<'_>>, name: &str, parts: Parts) -> 
     // ../../devices/pci0000:00/.../block/sda/sda1
     let path = class.and_then(|class| class.link(name).ok()).and_then(|link| below_devices(&link));
     let at = Attributes::of(root, Path::new(CLASS).join(name))?;
-    let (major, minor) = at.line("dev").and_then(|dev| {
-        let (major, minor) = dev.split_once(':')?;
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    })?;
-    let partition = at.number("partition").map(|number| Partition {
+    let Numbers { major, minor, diskseq, partition } = Numbers::of(&at)?;
+    let partition = partition.map(|number| Partition {
         disk: path.as_deref().and_then(|path| nth_last(path, 1)).unwrap_or_default(),
         number,
         start: at.number::<u64>("start").unwrap_or(0).saturating_mul(SECTOR),
@@ -185,7 +190,7 @@ fn block(root: &Root, class: Option<&Entered<'_>>, name: &str, parts: Parts) -> 
         name: name.to_string(),
         major,
         minor,
-        diskseq: at.number("diskseq"),
+        diskseq,
         size: at.number::<u64>("size").unwrap_or(0).saturating_mul(SECTOR),
         read_only: flag("ro"),
         removable: flag("removable"),
@@ -195,7 +200,8 @@ fn block(root: &Root, class: Option<&Entered<'_>>, name: &str, parts: Parts) -> 
         minimum_io: size("queue/minimum_io_size"),
         optimal_io: size("queue/optimal_io_size"),
         alignment_offset: parts.sizes.then(|| at.number("alignment_offset")).flatten().unwrap_or(0),
-        hidden: at.flag("hidden"),
+        // What is hidden has no number.
+        hidden: flag("hidden"),
         // What has a driver's device, or a file, behind it stands on no other.
         slaves: if at.has("device") || at.has("loop") { Vec::new() } else { at.names("slaves") },
         holders: if parts.holders { at.names("holders") } else { Vec::new() },
@@ -211,19 +217,75 @@ fn block(root: &Root, class: Option<&Entered<'_>>, name: &str, parts: Parts) -> 
             suspended: at.flag("dm/suspended"),
         }),
         snapshot: snapshot(&at),
-        loop_file: at.line("loop/backing_file"),
+        loop_file: parts.backing.then(|| at.line("loop/backing_file")).flatten(),
         partition,
     })
 }
 
-/// What a partition has from its disk.
-fn inherit(partition: &mut Block, disk: &Block) {
-    let Block {
-        diskseq, removable, rotational, logical_block, physical_block, minimum_io, optimal_io, ..
-    } = disk;
-    (partition.diskseq, partition.removable, partition.rotational) = (*diskseq, *removable, *rotational);
-    (partition.logical_block, partition.physical_block) = (*logical_block, *physical_block);
-    (partition.minimum_io, partition.optimal_io) = (*minimum_io, *optimal_io);
+/// By what a device is told from others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Numbers {
+    major: u32,
+    minor: u32,
+    diskseq: Option<u64>,
+    partition: Option<u32>,
+}
+
+impl Numbers {
+    /// `None` for what has no number. The kernel says them in one file too, for udev, which spares two thirds of the
+    /// calls; a tape is to have the files that others than we ask for.
+    fn of(at: &Attributes<'_>) -> Option<Numbers> {
+        let event = if at.directory.is_taped() { None } else { at.text("uevent") };
+        if let Some(numbers) = event.and_then(|text| Numbers::of_event(&text)) {
+            return Some(numbers);
+        }
+        let dev = at.line("dev")?;
+        let (major, minor) = dev.split_once(':')?;
+        Some(Numbers {
+            major: major.parse().ok()?,
+            minor: minor.parse().ok()?,
+            diskseq: at.number("diskseq"),
+            partition: at.number("partition"),
+        })
+    }
+
+    /// `None` where not all of them are in it: DISKSEQ came with Linux 5.15 (block/genhd.c).
+    fn of_event(text: &str) -> Option<Numbers> {
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let numbers = Numbers {
+            major: value("MAJOR")?.parse().ok()?,
+            minor: value("MINOR")?.parse().ok()?,
+            diskseq: Some(value("DISKSEQ")?.parse().ok()?),
+            partition: value("PARTN").map(str::parse).transpose().ok()?,
+        };
+        ((value("DEVTYPE")? == "partition") == numbers.partition.is_some()).then_some(numbers)
+    }
+}
+
+/// What partitions have from their disks.
+fn inherit(blocks: &mut [Block]) {
+    let of_partitions = blocks.iter().enumerate().filter_map(|(place, block)| {
+        let partition = block.partition.as_ref()?;
+        Some((partition.disk.clone(), place))
+    });
+    let mut of_partitions: Vec<(String, usize)> = of_partitions.collect();
+    of_partitions.sort_unstable();
+    for place in 0..blocks.len() {
+        let name = &blocks[place].name;
+        let first = of_partitions.partition_point(|(disk, _)| disk < name);
+        if blocks[place].partition.is_some() {
+            continue;
+        }
+        let own = of_partitions[first..].iter().take_while(|(disk, _)| *disk == blocks[place].name);
+        for at in own.map(|(_, at)| *at).collect::<Vec<_>>() {
+            // A disk and a partition are never the same.
+            let Ok([disk, partition]) = blocks.get_disjoint_mut([place, at]) else { continue };
+            (partition.diskseq, partition.removable) = (disk.diskseq, disk.removable);
+            partition.rotational = disk.rotational;
+            (partition.logical_block, partition.physical_block) = (disk.logical_block, disk.physical_block);
+            (partition.minimum_io, partition.optimal_io) = (disk.minimum_io, disk.optimal_io);
+        }
+    }
 }
 
 fn hardware(at: &Attributes<'_>, name: &str, path: Option<String>) -> Hardware {
@@ -329,13 +391,13 @@ fn snapshot(at: &Attributes<'_>) -> Option<String> {
 struct Attributes<'a> {
     root: &'a Root,
     directory: Entered<'a>,
-    names: HashSet<OsString>,
+    names: Names,
 }
 
 impl<'a> Attributes<'a> {
     fn of(root: &'a Root, directory: PathBuf) -> Option<Attributes<'a>> {
         let directory = root.enter(directory).ok()?;
-        let names = directory.names().ok()?.into_iter().collect();
+        let names = directory.names().ok()?;
         Some(Attributes { root, directory, names })
     }
 
@@ -344,7 +406,7 @@ impl<'a> Attributes<'a> {
     }
 
     fn may_have(&self, name: &Path) -> bool {
-        name.iter().next().is_some_and(|first| self.names.contains(first))
+        name.iter().next().is_some_and(|first| self.names.has(first.as_bytes()))
     }
 
     fn read(&self, name: impl AsRef<Path>) -> Option<Vec<u8>> {
@@ -356,9 +418,11 @@ impl<'a> Attributes<'a> {
     }
 
     fn line(&self, name: impl AsRef<Path>) -> Option<String> {
-        let text = self.text(name)?;
-        let line = text.trim();
-        (!line.is_empty()).then(|| line.to_string())
+        let mut text = self.text(name)?;
+        text.truncate(text.trim_end().len());
+        let blank = text.len() - text.trim_start().len();
+        drop(text.drain(..blank));
+        (!text.is_empty()).then_some(text)
     }
 
     /// With the blanks that the drive pads its fields with, which fdisk(8) and lsblk(8) print too.
@@ -377,7 +441,7 @@ impl<'a> Attributes<'a> {
     }
 
     fn number<T: std::str::FromStr>(&self, name: impl AsRef<Path>) -> Option<T> {
-        self.line(name)?.parse().ok()
+        std::str::from_utf8(&self.read(name)?).ok()?.trim().parse().ok()
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -483,6 +547,34 @@ mod tests {
         let expected = Partition { disk: "sda".to_string(), number: 1, start: 1 << 20 };
         assert_eq!(partition.partition.as_ref(), Some(&expected));
         assert_eq!((partition.diskseq, partition.physical_block), (Some(9), 4096));
+    }
+
+    #[test]
+    fn numbers_are_the_same_from_one_file_or_from_several() {
+        let at = |attributes: &[(&str, &str)], disk: &[(&str, &str)]| {
+            let dir = tempfile::tempdir().unwrap();
+            device(dir.path(), "virtual/block/loop0", disk);
+            device(dir.path(), "virtual/block/loop0/loop0p2", attributes);
+            let blocks = facts(&Root::at(dir.path()).unwrap()).blocks;
+            blocks
+                .iter()
+                .map(|one| (one.major, one.minor, one.diskseq, one.partition.clone()))
+                .collect::<Vec<_>>()
+        };
+        let many = at(
+            &[("dev", "259:1"), ("partition", "2"), ("start", "8")],
+            &[("dev", "7:0"), ("diskseq", "12"), ("size", "8")],
+        );
+        assert_eq!(many[0], (7, 0, Some(12), None));
+        assert_eq!(many[1].3.as_ref().map(|partition| (partition.number, partition.start)), Some((2, 4096)));
+        let uevent = |numbers: &str, kind: &str| format!("{numbers}\nDEVNAME=x\nDEVTYPE={kind}\nDISKSEQ=12");
+        let (disk, part) = (uevent("MAJOR=7\nMINOR=0", "disk"), uevent("MAJOR=259\nMINOR=1", "partition"));
+        let named = format!("{part}\nPARTN=2\nPARTNAME=MAJOR=1");
+        assert_eq!(at(&[("uevent", &named), ("start", "8")], &[("uevent", &disk)]), many);
+        // Of an older kernel, and torn: what is missing there is asked for by itself.
+        let attributes = [("dev", "259:1"), ("partition", "2"), ("start", "8"), ("uevent", &part)];
+        let disk = [("dev", "7:0"), ("diskseq", "12"), ("uevent", "MAJOR=7\nMINOR=0\nDEVTYPE=disk")];
+        assert_eq!(at(&attributes, &disk), many);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,6 +28,9 @@ pub const SELF: &[&str] = &["/proc/self/exe", "worker"];
 const EACH: usize = 64;
 /// ... and twice as many whenever none has answered for so long.
 const SLOW: Duration = Duration::from_millis(20);
+
+/// Room for a message before its length is known: memory that is touched costs more than a second call.
+const LIKELY: usize = 4 << 10;
 
 /// One request about one device.
 #[derive(Clone, Debug)]
@@ -321,17 +324,11 @@ fn await_some(busy: &mut Vec<Busy>, most: Option<Duration>) -> Vec<(Busy, io::Re
 
 /// Reads what is there; the whole reply once it is complete.
 fn advance(busy: &mut Busy) -> io::Result<Option<Vec<u8>>> {
-    let mut chunk = [0; 64 << 10];
-    match busy.worker.socket.read(&mut chunk)? {
-        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-        length => busy.received.extend_from_slice(&chunk[..length]),
+    busy.received.reserve(LIKELY);
+    if rustix::io::read(&busy.worker.socket, rustix::buffer::spare_capacity(&mut busy.received))? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let Some((prefix, rest)) = busy.received.split_first_chunk::<4>() else { return Ok(None) };
-    let length = u32::from_le_bytes(*prefix) as usize;
-    if length > MAX_MESSAGE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a reply above the limit"));
-    }
-    Ok((rest.len() >= length).then(|| rest[..length].to_vec()))
+    message(&mut busy.received)
 }
 
 /// Sends one message: its length in four bytes, then its bytes.
@@ -341,19 +338,31 @@ pub fn send(mut socket: impl Write, message: &[u8]) -> io::Result<()> {
     socket.write_all(&[&length.to_le_bytes(), message].concat())
 }
 
-/// Receives one message; `None` at the end of the peer.
-pub fn receive(mut socket: impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut prefix = [0; 4];
-    match socket.read_exact(&mut prefix) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        other => other?,
+/// Receives one message; `None` at the end of the peer. `received` is what came of it, and of the next, so far.
+fn receive(socket: impl AsFd, received: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    loop {
+        if let Some(message) = message(received)? {
+            return Ok(Some(message));
+        }
+        received.reserve(LIKELY);
+        match rustix::io::read(&socket, rustix::buffer::spare_capacity(received)) {
+            Ok(0) if received.is_empty() => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    let length = u32::from_le_bytes(prefix) as usize;
+}
+
+/// The first message of those, once it is whole.
+fn message(received: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    let Some((prefix, rest)) = received.split_first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*prefix) as usize;
     if length > MAX_MESSAGE {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message above the limit"));
     }
-    let mut message = vec![0; length];
-    socket.read_exact(&mut message)?;
+    let Some(message) = rest.get(..length).map(<[u8]>::to_vec) else { return Ok(None) };
+    drop(received.drain(..prefix.len() + length));
     Ok(Some(message))
 }
 
@@ -362,7 +371,8 @@ pub fn receive(mut socket: impl Read) -> io::Result<Option<Vec<u8>>> {
 pub fn serve(mut answer: impl FnMut(WorkerRequest) -> io::Result<Vec<u8>>) -> io::Result<()> {
     let stdin: OwnedFd = crate::sys::inherited(0).try_clone_to_owned()?;
     let socket = UnixStream::from(stdin);
-    while let Some(message) = receive(&socket)? {
+    let mut received = Vec::new();
+    while let Some(message) = receive(&socket, &mut received)? {
         let mut bytes = match serde_json::from_slice(&message) {
             Ok(request) => answer(request)?,
             Err(error) => {

@@ -17,5 +17,5 @@ pub mod window;
 
 pub use format::{DiskReport, Extent, Finding, Format, Geometry, Health, Severity, Signature, Usage, Uuid};
 pub use probe::{Record, examine, examine_recorded, examine_sections, examine_table};
-pub use read::{ReadAt, ReadError, Section};
+pub use read::{Piece, ReadAt, ReadError, Section};
 pub use window::{FailedRead, Windows};

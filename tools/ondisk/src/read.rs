@@ -1,5 +1,6 @@
 //! Where bytes come from: files, slices, and windows of either.
 
+use std::ops::Range;
 use thiserror::Error;
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -27,6 +28,35 @@ pub trait ReadAt {
         let mut buf = vec![0; length];
         self.read_at(offset, &mut buf)?;
         Ok(buf)
+    }
+
+    /// The same of several stretches, which a device may fetch at the same time.
+    fn many(&self, stretches: &[(u64, usize)]) -> Vec<Result<Piece, ReadError>> {
+        stretches.iter().map(|(offset, length)| self.bytes(*offset, *length).map(Piece::from)).collect()
+    }
+}
+
+/// Bytes as they were read: with what had to be read before and behind them.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    all: Vec<u8>,
+    wanted: Range<usize>,
+}
+
+impl Piece {
+    /// `None` where what is wanted is not within it.
+    pub fn new(all: Vec<u8>, wanted: Range<usize>) -> Option<Piece> {
+        all.get(wanted.clone()).is_some().then_some(Piece { all, wanted })
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.all.get(self.wanted.clone()).unwrap_or_default()
+    }
+}
+
+impl From<Vec<u8>> for Piece {
+    fn from(all: Vec<u8>) -> Piece {
+        Piece { wanted: 0..all.len(), all }
     }
 }
 
@@ -80,5 +110,17 @@ impl ReadAt for Section<'_> {
             return Err(ReadError::PastEnd { offset, length, size: self.length });
         }
         self.whole.read_at(self.start + offset, buf)
+    }
+
+    fn many(&self, stretches: &[(u64, usize)]) -> Vec<Result<Piece, ReadError>> {
+        let is_within = |(offset, length): &(u64, usize)| {
+            offset.checked_add(*length as u64).is_some_and(|end| end <= self.length)
+        };
+        if !stretches.iter().all(is_within) {
+            let each = |(offset, length): &(u64, usize)| self.bytes(*offset, *length).map(Piece::from);
+            return stretches.iter().map(each).collect();
+        }
+        let whole: Vec<_> = stretches.iter().map(|(offset, length)| (self.start + offset, *length)).collect();
+        self.whole.many(&whole)
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::report::{Answer, notice};
 use crate::scan::Scan;
-use crate::tool::{Context, classic};
+use crate::tool::{Context, apart, classic};
 use contract::facts::Block;
 use host::sysfs::Parts;
 use model::build::ambiguous;
@@ -97,8 +97,13 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     if args.list_one && token.is_none() {
         return Ok(Answer::classic(context.name, arguments));
     }
-    let context = context.at(args.sysroot.as_deref())?;
-    let mut scan = Scan::begin_with(&context, Parts::NONE);
+    apart(&context.at(args.sysroot.as_deref())?, &args.devices, |context| {
+        Ok(list(context, &args, token.as_ref()))
+    })
+}
+
+fn list(context: &Context, args: &Args, token: Option<&(String, String)>) -> Answer {
+    let mut scan = Scan::begin_with(context, Parts::NONE);
     let names: Vec<String> = if args.devices.is_empty() {
         let partitions = scan.facts.blocks.iter().filter_map(|block| block.partition.as_ref());
         let divided: BTreeSet<&str> = partitions.map(|partition| partition.disk.as_str()).collect();
@@ -119,7 +124,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
             partitions.filter_map(|block| Some(block.partition.as_ref()?.disk.clone())).collect();
         let storage =
             scan.examine(|block| given.contains(block.name.as_str()) || disks.contains(&block.name));
-        return Ok(answer(&context, &args, &storage, &names, token.as_ref()));
+        return answer(context, args, &storage, &names, token);
     };
     let storage = scan.examine(|block| block.major != RAM_DISK);
     let by_name = by_name(&storage);
@@ -127,7 +132,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         (name.clone(), by_name.get(name.as_str()).map(|device| path(device)).unwrap_or_default())
     };
     let names: Vec<(String, String)> = names.iter().map(shown).collect();
-    Ok(answer(&context, &args, &storage, &names, token.as_ref()))
+    answer(context, args, &storage, &names, token)
 }
 
 /// Whatever can hold something: not a disk that has partitions, nor an extended partition's two sectors.

@@ -3,7 +3,7 @@
 
 use crate::report::{Answer, notice};
 use crate::scan::Scan;
-use crate::tool::{Context, classic};
+use crate::tool::{Context, apart, classic};
 use contract::exit;
 use contract::facts::Block;
 use host::sysfs::Parts;
@@ -56,8 +56,14 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Ok(args) => args,
         Err(answer) => return Ok(answer),
     };
-    let context = &context.at(args.sysroot.as_deref())?;
-    let mut scan = Scan::begin_with(context, Parts { sizes: true, hardware: true, ..Parts::NONE });
+    apart(&context.at(args.sysroot.as_deref())?, &args.devices, |context| list(context, &args, arguments))
+}
+
+fn list(context: &Context, args: &Args, arguments: &[OsString]) -> anyhow::Result<Answer> {
+    // Whoever opens the disks can ask them.
+    let asks = context.beat.is_some();
+    let mut scan = Scan::begin_with(context, Parts { sizes: !asks, hardware: true, ..Parts::NONE });
+    scan.asks_limits = asks;
     let mut status = exit::YES;
     let names: Vec<String> = if args.devices.is_empty() {
         scan.facts.blocks.iter().filter(|block| is_listed(block)).map(|block| block.name.clone()).collect()
@@ -106,8 +112,12 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         let own = problems.get(disk.path.as_str()).map_or(&[][..], Vec::as_slice);
         warnings(disk, own).iter().for_each(|text| notice(context.name, text));
     }
-    let texts: Vec<String> = disks.iter().map(|disk| text(disk, &columns, &look)).collect();
-    Ok(Answer::text(texts.join("\n\n"), status))
+    let mut texts = String::new();
+    for (index, disk) in disks.iter().enumerate() {
+        texts += if index == 0 { "" } else { "\n\n" };
+        texts += &text(disk, &columns, &look);
+    }
+    Ok(Answer::text(texts, status))
 }
 
 /// Whole disks with something on them; no CD drives, and no pieces of a logical volume.

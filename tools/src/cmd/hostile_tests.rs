@@ -396,7 +396,7 @@ fn call(
 ) -> Vec<String> {
     let environment = BTreeMap::from([("PATH".into(), "/bin".into())]);
     let terminal = Terminal { interactive: false, columns: None, colour: false, utf8 };
-    let context = Context { name, verb, root: root.clone(), environment, terminal };
+    let context = Context { name, verb, root: root.clone(), environment, terminal, beat: None };
     let arguments: Vec<OsString> = words
         .split_whitespace()
         .map(|one| one.replace("COLUMNS", COLUMNS).replace("WORD", word).into())
@@ -404,7 +404,7 @@ fn call(
     SAID.take();
     let (kind, printed) = match run(&context, &arguments) {
         Ok(answer) => match answer.output {
-            Output::Text(text) => ("text", fenced(&text)),
+            Output::Text(text) => ("text", fenced(&text).into_owned()),
             Output::Json(text) => ("JSON", spelt(&text)),
             Output::HandOver(_) | Output::Nothing => ("nothing", String::new()),
         },
@@ -478,7 +478,8 @@ fn the_hostile_machine_shows_its_texts() {
     machine(directory.path(), 0, true);
     let root = Root::at(directory.path()).unwrap();
     let terminal = Terminal { interactive: false, columns: None, colour: false, utf8: true };
-    let context = Context { name: "lsblk", verb: false, root, environment: BTreeMap::new(), terminal };
+    let context =
+        Context { name: "lsblk", verb: false, root, environment: BTreeMap::new(), terminal, beat: None };
     let options: Vec<OsString> = ["-lno", "FSTYPE,LABEL"].map(Into::into).to_vec();
     let Output::Text(text) = cmd::lsblk::run(&context, &options).unwrap().output else { panic!() };
     let mut with_label: Vec<&str> = text
@@ -520,7 +521,8 @@ fn the_json_of_the_hostile_machine_is_what_the_schema_says() {
     machine(directory.path(), 0, false);
     let root = Root::at(directory.path()).unwrap();
     let terminal = Terminal { interactive: false, columns: None, colour: false, utf8: true };
-    let context = Context { name: "status", verb: true, root, environment: BTreeMap::new(), terminal };
+    let context =
+        Context { name: "status", verb: true, root, environment: BTreeMap::new(), terminal, beat: None };
     let [schema, value] = ["--schema", "--json"].map(|option| {
         let Output::Json(text) = cmd::status::run(&context, &[option.into()]).unwrap().output else {
             panic!()

@@ -3,7 +3,7 @@
 
 use crate::report::{Answer, Output, notice};
 use crate::scan::{Scan, space};
-use crate::tool::{Context, classic};
+use crate::tool::{Context, apart, classic};
 use contract::facts::{Block, Mount, Space};
 use host::shown::Shown;
 use host::sysfs::Parts;
@@ -108,7 +108,15 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     };
     let Some(fields) = fields(&args) else { return Ok(Answer::classic(context.name, arguments)) };
     let context = context.at(args.sysroot.as_deref())?;
-    let mut scan = Scan::begin_with(&context, parts_of(&fields, &args));
+    if fields.iter().any(|field| field.reads) {
+        apart(&context, &args.devices, |context| list(context, &args, &fields))
+    } else {
+        list(&context, &args, &fields)
+    }
+}
+
+fn list(context: &Context, args: &Args, fields: &[&Field]) -> anyhow::Result<Answer> {
+    let mut scan = Scan::begin_with(context, parts_of(fields, args));
     let mut names = BTreeSet::new();
     for path in &args.devices {
         match scan.resolve(path) {
@@ -138,19 +146,19 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         aligned: !args.raw && !args.pairs && !args.json,
         utf8: context.terminal.utf8,
     };
-    let roots = roots(&storage, &args, &names);
+    let roots = roots(&storage, args, &names);
     let parts = parts(&storage);
     let mut nodes: Vec<Node<'_>> = roots
         .iter()
-        .map(|device| Node::of(device, parent_disk(&storage, device), &storage, &parts, &args, 0))
+        .map(|device| Node::of(device, parent_disk(&storage, device), &storage, &parts, args, 0))
         .collect();
     nodes.sort_by_key(|node| (node.device.block.major, node.device.block.minor));
     let text = if args.json {
-        json(&nodes, &view, &fields)
+        json(&nodes, &view, fields)
     } else if args.raw || args.pairs {
-        unaligned(&nodes, &view, &fields, &args)
+        unaligned(&nodes, &view, fields, args)
     } else {
-        aligned(&nodes, &view, &fields, &args)
+        aligned(&nodes, &view, fields, args)
     };
     let output = if args.json { Output::Json(text) } else { Output::Text(text) };
     Ok(Answer { output, exit: status })
@@ -490,6 +498,7 @@ fn parts_of(fields: &[&Field], args: &Args) -> Parts {
         // Of the tree.
         holders: !is_flat(args),
         mounts: any(&["FSAVAIL", "FSROOTS", "FSSIZE", "FSUSE%", "FSUSED", "MOUNTPOINT", "MOUNTPOINTS"]),
+        backing: true,
         hardware: args.scsi
             || args.nvme
             || args.virtio

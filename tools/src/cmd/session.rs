@@ -112,7 +112,7 @@ mod tests {
         let environment = inside.then(|| ("TMUX".into(), "x".into())).into_iter().collect();
         let terminal = Terminal { interactive, columns: None, colour: false, utf8: true };
         let root = Root::at(Path::new("/")).unwrap();
-        let context = Context { name: "session", verb: true, root, environment, terminal };
+        let context = Context { name: "session", verb: true, root, environment, terminal, beat: None };
         words(&context, &args).map(|words| words.join(" "))
     }
 

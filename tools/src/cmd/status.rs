@@ -2,7 +2,7 @@
 
 use crate::report::{Answer, Output};
 use crate::scan::{DEADLINE, Scan, settle, space};
-use crate::tool::{Context, verb};
+use crate::tool::{Context, apart, verb};
 use contract::exit;
 use contract::state::{Devd, Init, Layers, Netd, Sshd};
 use model::status::{Fitness, Guard, Line, Status, status};
@@ -69,16 +69,20 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let context = context.at(args.sysroot.as_deref())?;
     let deadline = if args.login { LOGIN } else { DEADLINE };
     settle(&context, deadline);
-    let mut storage = Scan::begin(&context).within(deadline).examine(|_| true);
+    apart(&context, &[], |context| show(context, &args, deadline))
+}
+
+fn show(context: &Context, args: &Args, deadline: Duration) -> anyhow::Result<Answer> {
+    let mut storage = Scan::begin(context).within(deadline).examine(|_| true);
     storage.space = space(&context.root, &storage);
     let picture = Picture {
         version: context.root.line(contract::paths::VERSION),
         storage: status(&storage),
-        services: state(&context, "init"),
-        network: state(&context, "netd"),
-        layers: state(&context, "layers"),
-        sshd: state(&context, "sshd"),
-        devd: state(&context, "devd"),
+        services: state(context, "init"),
+        network: state(context, "netd"),
+        layers: state(context, "layers"),
+        sshd: state(context, "sshd"),
+        devd: state(context, "devd"),
     };
     let exit = if troubles(&picture).is_empty() { exit::YES } else { exit::NO };
     if args.json {

@@ -3,15 +3,16 @@
 
 use crate::capture::shoot;
 use crate::report::Answer;
-use crate::scan::examine;
+use crate::scan::{Ask, examine};
 use crate::tool::Context;
 use crate::undo::{EACH, keep};
 use anyhow::{Context as _, ensure};
 use contract::wire::{Reply, WorkerRequest};
 use host::Root;
 use host::device::Device;
+use host::sys::block::Limits;
 use ondisk::table::Chs;
-use ondisk::{Extent, Geometry};
+use ondisk::{DiskReport, Extent, Geometry, Piece};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -19,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Chunks of one device, and what is made of them.
-const KEPT: i32 = 512 << 10;
+pub const KEPT: i32 = 512 << 10;
 
 pub fn run(context: &Context, _arguments: &[OsString]) -> anyhow::Result<Answer> {
     serve(&context.root).context("serve the pool")?;
@@ -58,16 +59,10 @@ fn answer(root: &Root, request: &WorkerRequest) -> anyhow::Result<Vec<u8>> {
             Ok(serde_json::to_vec(&Reply::Done)?)
         }
         WorkerRequest::Examine { path, logical_block, size, sections } => {
-            let report = examine(&open(path, *size)?, geometry(*logical_block), &extents(sections));
-            Ok(host::workers::value(&report)?)
+            Ok(host::workers::value(&look(path, *size, geometry(*logical_block), &extents(sections))?)?)
         }
         WorkerRequest::ExamineTable { path, logical_block, size } => {
-            let device = open(path, *size)?;
-            let mut report = ondisk::examine_table(&device, geometry(*logical_block));
-            if let Some(label) = report.table.as_mut().and_then(|table| table.label.as_mut()) {
-                label.geometry = label.geometry.or_else(|| drive(&device.0));
-            }
-            Ok(host::workers::value(&report)?)
+            Ok(host::workers::value(&look_at_table(path, *size, geometry(*logical_block))?)?)
         }
         WorkerRequest::Capture { path, logical_block, size, sections, limit, into } => {
             let device = open(path, *size)?;
@@ -91,6 +86,38 @@ fn answer(root: &Root, request: &WorkerRequest) -> anyhow::Result<Vec<u8>> {
             Ok(serde_json::to_vec(&Reply::Done)?)
         }
     }
+}
+
+/// What is on a device. May never return.
+fn look(path: &str, size: u64, geometry: Geometry, sections: &[Extent]) -> anyhow::Result<DiskReport> {
+    Ok(examine(&open(path, size)?, geometry, sections))
+}
+
+/// The table alone.
+fn look_at_table(path: &str, size: u64, geometry: Geometry) -> anyhow::Result<DiskReport> {
+    Ok(table_of(&open(path, size)?, geometry))
+}
+
+/// With the geometry that the drive says, where the label has none and is shown by it.
+fn table_of(device: &Read, geometry: Geometry) -> DiskReport {
+    let mut report = ondisk::examine_table(device, geometry);
+    if let Some(label) = report.table.as_mut().and_then(|table| table.label.as_mut()) {
+        label.geometry = label.geometry.or_else(|| drive(&device.0));
+    }
+    report
+}
+
+/// One of the two, and what the kernel says of the device now that it is open.
+pub fn look_in_place(ask: &Ask, table_alone: bool) -> anyhow::Result<(DiskReport, Option<Limits>)> {
+    let device = open(&ask.path, ask.size)?;
+    // Where it does not say so, sysfs may.
+    let limits = device.0.limits().ok();
+    let report = if table_alone {
+        table_of(&device, ask.geometry)
+    } else {
+        examine(&device, ask.geometry, &ask.sections)
+    };
+    Ok((report, limits))
 }
 
 fn open(path: &str, size: u64) -> anyhow::Result<Read> {
@@ -127,6 +154,15 @@ impl ondisk::ReadAt for Read {
 
     fn bytes(&self, offset: u64, length: usize) -> Result<Vec<u8>, ondisk::ReadError> {
         self.look(offset, length, |device| device.bytes(offset, length))
+    }
+
+    fn many(&self, stretches: &[(u64, usize)]) -> Vec<Result<Piece, ondisk::ReadError>> {
+        let piece = |read: std::io::Result<(Vec<u8>, usize)>, length: usize| {
+            let (bytes, at) = read?;
+            Piece::new(bytes, at..at + length).ok_or(std::io::ErrorKind::UnexpectedEof.into())
+        };
+        let all = self.0.many(stretches).into_iter().zip(stretches);
+        all.map(|(read, (offset, length))| self.look(*offset, *length, |_| piece(read, *length))).collect()
     }
 }
 

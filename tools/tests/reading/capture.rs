@@ -191,7 +191,7 @@ fn what_could_not_be_read_cannot_be_read_in_the_capture() {
     fs::write(&place, manifest.to_string()).unwrap();
     let status = look(&captured, "status");
     assert!(
-        status != sound && status.0.contains("read 65536 bytes at 0: Input/output error"),
+        status != sound && status.0.contains("read 69632 bytes at 0: Input/output error"),
         "{}",
         status.0
     );

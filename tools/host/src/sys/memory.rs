@@ -1,4 +1,20 @@
-//! The C library's allocator: mallopt(3).
+//! The C library's allocator: mallopt(3); and memory that copies of this process share: mmap(2).
+
+use std::io;
+use std::sync::atomic::AtomicU32;
+
+/// Words that this process and its copies from now on have together, until the last of them ends. At first 0.
+pub fn shared() -> io::Result<&'static [AtomicU32; 8]> {
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    let length = size_of::<[AtomicU32; 8]>();
+    // SAFETY: a new mapping, where the kernel likes.
+    let place = unsafe { libc::mmap(std::ptr::null_mut(), length, access, kind, -1, 0) };
+    if place == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a page of zeros, which are words, begins there; it is never unmapped, and written to by atomics alone.
+    Ok(unsafe { &*place.cast() })
+}
 
 /// What is freed is kept for the next time, up to so many bytes, and memory is asked for in pieces of that size.
 /// For a process that does the same again and again (a worker, device after device): giving memory back to the

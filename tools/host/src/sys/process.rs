@@ -4,7 +4,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -134,7 +134,16 @@ pub fn null() -> io::Result<File> {
 /// 2, and no other: whatever it waits for, it holds nothing of ours open. `None`: there is, or may be, a second thread,
 /// which a copy would lack (proc_pid_task(5)).
 pub fn copy(socket: &OwnedFd, work: fn()) -> io::Result<Option<i32>> {
-    if !std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1) {
+    copy_with([Some(socket), None, None], None, work)
+}
+
+/// The same with these as 0, 1 and 2, /dev/null where there is none, and with `keep`.
+pub fn copy_with(
+    stdio: [Option<&OwnedFd>; 3],
+    keep: Option<BorrowedFd<'_>>,
+    work: impl FnOnce(),
+) -> io::Result<Option<i32>> {
+    if !has_one_thread() {
         return Ok(None);
     }
     let null = null()?;
@@ -142,20 +151,39 @@ pub fn copy(socket: &OwnedFd, work: fn()) -> io::Result<Option<i32>> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            // SAFETY: the numbers are those of open descriptors. What this process knows of the others is never used
-            // again in the copy, which returns to nobody.
-            let is_set = unsafe {
-                libc::dup2(socket.as_raw_fd(), 0) == 0
-                    && libc::dup2(null.as_raw_fd(), 1) == 1
-                    && libc::dup2(null.as_raw_fd(), 2) == 2
-                    && libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) == 0
+            let numbers = stdio.map(|fd| fd.map_or(null.as_raw_fd(), |fd| fd.as_raw_fd()));
+            let close = |first: u32, last: u32| {
+                // SAFETY: what this process knows of other descriptors than `keep` is never used again in the copy,
+                // which returns to nobody.
+                first > last || unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0
             };
-            let done = is_set && std::panic::catch_unwind(work).is_ok();
+            let kept = keep.map_or(2, |keep| keep.as_raw_fd().cast_unsigned());
+            let is_set = (0..)
+                .zip(numbers)
+                // SAFETY: the numbers are those of open descriptors.
+                .all(|(target, number)| unsafe { libc::dup2(number, target) } == target)
+                && close(3, kept.saturating_sub(1))
+                && close(kept.max(2) + 1, u32::MAX);
+            let done = is_set && std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok();
             // SAFETY: ends the process, and nothing of it runs before: what is buffered is the original's to write.
-            unsafe { libc::_exit(i32::from(!done)) }
+            // That it takes a thread with it which hangs may last, so nothing is held open until then.
+            unsafe {
+                libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+                libc::_exit(i32::from(!done))
+            }
         }
         pid => Ok(Some(pid)),
     }
+}
+
+fn has_one_thread() -> bool {
+    unsafe extern "C" {
+        /// <sys/single_threaded.h>, glibc 2.32: that there is no other thread; it may be 0 when there is none either.
+        static __libc_single_threaded: libc::c_char;
+    }
+    // SAFETY: only a thread that is there can change it, by making a second one.
+    let is_known = unsafe { __libc_single_threaded } != 0;
+    is_known || std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
 }
 
 /// Whether a child has ended, without waiting for it; it is reaped then. One that is no child (any more) has.

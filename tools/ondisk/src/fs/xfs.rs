@@ -321,9 +321,23 @@ impl InternalLog<'_> {
     }
 }
 
-/// A log's device has no superblock: a record header somewhere in the first 256 KiB.
+/// A log's device has no superblock: a record header somewhere in the first 256 KiB, the most that a record is long.
 fn probe_log(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
-    let bytes = device.bytes(0, 256 << 10).ok()?;
+    // What is at hand of any device tells nearly always: a log is written from its beginning on, so without a header
+    // here this is the inside of one record, and each of its sectors begins with the number of the pass.
+    let begin = device.bytes(0, 64 << 10).ok()?;
+    let pass = |sector: usize| be32(&begin, sector * 512).filter(|pass| *pass != 0);
+    let is_inside =
+        (1..begin.len() / 512).any(|sector| pass(sector).is_some() && pass(sector) == pass(sector - 1));
+    match log_header(&begin)? {
+        Some(found) => Some(found),
+        None if is_inside => log_header(&device.bytes(0, 256 << 10).ok()?)?,
+        None => None,
+    }
+}
+
+/// `None` where it is no log.
+fn log_header(bytes: &[u8]) -> Option<Option<Signature>> {
     for (index, sector) in bytes.chunks(512).enumerate() {
         if sector.starts_with(MAGIC) {
             return None;
@@ -338,10 +352,10 @@ fn probe_log(device: &dyn ReadAt, _magic: Option<&Magic>) -> Option<Signature> {
         if is_header {
             let mut found = Signature::new("xfs_external_log", Usage::Other, index as u64 * 512);
             found.set_other_uuid("LOGUUID", uuid(sector, 304)?);
-            return Some(found);
+            return Some(Some(found));
         }
     }
-    None
+    Some(None)
 }
 
 #[cfg(test)]
@@ -488,6 +502,33 @@ mod tests {
         assert_eq!(found.tags, [("LOGUUID".to_string(), "07070707-0707-0707-0707-070707070707".to_string())]);
         put(&mut device, 0, MAGIC);
         assert!(probe_log(&device, None).is_none());
+    }
+
+    #[test]
+    fn the_record_of_a_log_may_begin_anywhere_in_a_quarter_of_a_mebibyte() {
+        let mut device = vec![0; 10 << 20];
+        let mut whole = sample();
+        put(&mut whole, LOG_AT + 300, &1_u32.to_be_bytes());
+        // Sectors of the record before it, one of them torn, up to its header.
+        for sector in (0..400).filter(|sector| *sector != 0) {
+            put(&mut device, sector * 512, &9_u32.to_be_bytes());
+        }
+        put(&mut device, 400 * 512, &whole[LOG_AT..LOG_AT + 512]);
+        assert_eq!(probe_log(&device, None).map(|found| found.magic_offset), Some(400 * 512));
+        // Of any other device no more is read than was read already.
+        struct First(Vec<u8>);
+        impl ReadAt for First {
+            fn size(&self) -> u64 {
+                self.0.size()
+            }
+            fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), crate::read::ReadError> {
+                assert!(offset + buf.len() as u64 <= 64 << 10);
+                self.0.read_at(offset, buf)
+            }
+        }
+        let mut other = First(vec![0; 10 << 20]);
+        put(&mut other.0, 1024, &[7; 512]);
+        assert!(probe_log(&other, None).is_none());
     }
 
     proptest! {

@@ -124,6 +124,7 @@ fn context(root: &Path) -> Context {
         root: Root::at(root).unwrap(),
         environment: BTreeMap::new(),
         terminal: Terminal { interactive: false, columns: None, colour: false, utf8: true },
+        beat: None,
     }
 }
 
