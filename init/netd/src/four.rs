@@ -9,6 +9,9 @@ use contract::event::Event;
 use host::sys::packet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
+/// Malformed answers on one link that a person is told of.
+const MALFORMED: u32 = 5;
+
 impl Netd {
     /// Starts DHCP on a link, with the lease of an earlier life if there is one.
     pub fn begin(&mut self, index: u32) {
@@ -48,11 +51,20 @@ impl Netd {
             match decode_packet(&buffer[..length], client.xid(), client.mac) {
                 Ok(Some(message)) => self.step(index, Happened::Received(message)),
                 Ok(None) => {}
-                Err(reason) => {
-                    let name = nic.link.name.clone();
-                    self.problem(format!("{name}: {reason}"));
-                }
+                Err(reason) => self.malformed(index, &reason),
             }
+        }
+    }
+
+    /// An answer that is none. Whoever sends nothing else must not fill the consoles.
+    pub fn malformed(&mut self, index: u32, reason: &str) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        nic.malformed = nic.malformed.saturating_add(1);
+        let name = nic.link.name.clone();
+        match nic.malformed {
+            0..MALFORMED => self.problem(format!("{name}: {reason}")),
+            MALFORMED => self.problem(format!("{name}: {reason}; more of this kind is not told")),
+            _ => {}
         }
     }
 

@@ -558,13 +558,14 @@ impl Netd {
         let lines = links::adopt(&self.plans.current, &seen, &mut adopted, is_late);
         let roles: Vec<(u32, Option<links::Role>)> = seen
             .iter()
-            .map(|one| (one.link.index, links::role(&self.plans.current, one, &adopted)))
+            .map(|one| (one.link.index, links::role(&self.plans.current, one, &adopted, is_late)))
             .collect();
         let is_refused = |step: &Step| self.refused.contains_key(step);
         let steps = links::steps(
             &self.plans.current,
             &seen,
             &adopted,
+            is_late,
             &self.raised,
             self.loading.here(),
             &is_refused,

@@ -79,9 +79,10 @@ pub struct Role {
     pub methods: Methods,
 }
 
-/// `None`: not ours, or a port or another's.
-pub fn role(plan: &Plan, seen: &Seen<'_>, adopted: &Adopted) -> Option<Role> {
-    if seen.link.master.is_some() {
+/// `None`: not ours, or a port or another's. What is to become a port has no role either, unless it is `late` and it is
+/// none yet: then a network without the bond is better than none.
+pub fn role(plan: &Plan, seen: &Seen<'_>, adopted: &Adopted, late: bool) -> Option<Role> {
+    if seen.link.master.is_some() || !late && is_port(plan, seen) {
         return None;
     }
     let entry = entry(plan, seen, adopted);
@@ -176,11 +177,15 @@ fn below_names(plan: &Plan) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether an interface is needed by an entry that stands on it.
+/// Whether a VLAN stands on an interface. Ports are brought up when they have become ports.
 fn is_below(plan: &Plan, seen: &Seen<'_>) -> bool {
+    plan.links.iter().any(|link| matches!(&link.kind, Kind::Vlan { link, .. } if seen.is_called(link)))
+}
+
+/// Whether an interface is to be a port of a bond or a bridge.
+fn is_port(plan: &Plan, seen: &Seen<'_>) -> bool {
     plan.links.iter().any(|link| match &link.kind {
-        Kind::Physical => false,
-        Kind::Vlan { link, .. } => seen.is_called(link),
+        Kind::Physical | Kind::Vlan { .. } => false,
         Kind::Bond { ports, .. } | Kind::Bridge { ports, .. } => ports.iter().any(|port| seen.is(port)),
     })
 }
@@ -203,13 +208,14 @@ pub fn leftovers(plan: &Plan, seen: &[Seen<'_>], once_made: &BTreeSet<String>) -
     seen.iter().rev().filter(is_left).map(unmake).collect()
 }
 
-/// What is to be done now, in order. `raised`: interfaces that were brought up once; whoever takes one down after that
+/// What is to be done now, in order. `late` as for [`role`]. `raised`: interfaces that were brought up once; whoever takes one down after that
 /// means it. `modules`: those that are there. `is_refused`: steps that are left out for now, with what would come before and
 /// after them.
 pub fn steps(
     plan: &Plan,
     seen: &[Seen<'_>],
     adopted: &Adopted,
+    late: bool,
     raised: &BTreeSet<u32>,
     modules: &BTreeSet<&'static str>,
     is_refused: &dyn Fn(&Step) -> bool,
@@ -230,7 +236,7 @@ pub fn steps(
         make(link, seen, modules, is_refused, &mut steps);
     }
     for one in seen {
-        let is_wanted = role(plan, one, adopted).is_some_and(|role| {
+        let is_wanted = role(plan, one, adopted, late).is_some_and(|role| {
             let is_stated = role.entry.is_some_and(|at| !plan.links[at].addresses.is_empty());
             role.methods != Methods::OFF || is_stated
         });
@@ -422,7 +428,7 @@ mod tests {
             let one_round = {
                 let seen = seen(links);
                 adopt(&plan, &seen, &mut adopted, false);
-                steps(&plan, &seen, &adopted, &raised, &modules, &|_| false)
+                steps(&plan, &seen, &adopted, false, &raised, &modules, &|_| false)
             };
             if one_round.is_empty() {
                 return done;
@@ -476,7 +482,22 @@ mod tests {
         assert!(links.iter().all(|link| link.up), "{links:?}");
         assert!(links.iter().any(|link| link.name == "bond0.7" && link.below == Some(4)));
         let plan = dracut::read(&words("bond=bond0:eth0,eth1"));
-        assert_eq!(role(&plan, &seen(&links)[0], &Adopted::new()), None, "a port has no address");
+        assert_eq!(role(&plan, &seen(&links)[0], &Adopted::new(), true), None, "a port has no address");
+    }
+
+    #[test]
+    fn what_is_to_be_a_port_is_left_alone_until_it_is_late() {
+        let links = [nic(2, "eth0"), nic(3, "eth1")];
+        let plan = dracut::read(&words("bond=bond0:eth0"));
+        let (seen, none) = (seen(&links), Adopted::new());
+        assert_eq!([0, 1].map(|at| role(&plan, &seen[at], &none, false).is_some()), [false, true]);
+        let up = |late| {
+            let steps = steps(&plan, &seen, &none, late, &BTreeSet::new(), &BTreeSet::new(), &|_| false);
+            let is_up = |step: &Step| matches!(step, Step::Change { link: 2, change: Change::Up, .. });
+            steps.iter().any(is_up)
+        };
+        // The module for the bond is not here.
+        assert_eq!([up(false), up(true)], [false, true]);
     }
 
     #[test]
@@ -513,8 +534,15 @@ mod tests {
         let links = [Link { up: true, ..nic(2, "eth0") }];
         let plan = dracut::read(&words("ip=eth0:dhcp::02:00:00:00:00:99"));
         let is_refused = |step: &Step| matches!(step, Step::Change { change: Change::Mac(_), .. });
-        let left =
-            steps(&plan, &seen(&links), &Adopted::new(), &BTreeSet::new(), &BTreeSet::new(), &is_refused);
+        let left = steps(
+            &plan,
+            &seen(&links),
+            &Adopted::new(),
+            false,
+            &BTreeSet::new(),
+            &BTreeSet::new(),
+            &is_refused,
+        );
         assert_eq!(left, []);
     }
 
@@ -548,9 +576,9 @@ mod tests {
         let names = ["enp3s0".to_string()];
         let one = Seen { link: &link, names: &names, driver: "e1000e", wired: true };
         let plan = dracut::read(&words("ip=enp3s0:off vlan=enp3s0.4:enp3s0"));
-        assert_eq!(role(&plan, &one, &Adopted::new()).and_then(|role| role.entry), Some(1));
+        assert_eq!(role(&plan, &one, &Adopted::new(), false).and_then(|role| role.entry), Some(1));
         let modules = BTreeSet::from(["8021q"]);
-        let steps = steps(&plan, &[one], &Adopted::new(), &BTreeSet::new(), &modules, &|_| false);
+        let steps = steps(&plan, &[one], &Adopted::new(), false, &BTreeSet::new(), &modules, &|_| false);
         assert!(
             matches!(
                 &steps[..2],

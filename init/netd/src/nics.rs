@@ -59,6 +59,8 @@ pub struct Nic {
     /// Name servers and domains by routers, and when they end.
     pub servers: Vec<(Ipv6Addr, Duration)>,
     pub search: Vec<(String, Duration)>,
+    /// Answers of servers that are none.
+    pub malformed: u32,
     /// What the kernel was told of routers' words.
     pub heeds_routers: Option<bool>,
 }
@@ -95,6 +97,7 @@ impl Nic {
             routers: Vec::new(),
             servers: Vec::new(),
             search: Vec::new(),
+            malformed: 0,
             heeds_routers: None,
         })
     }
@@ -196,6 +199,7 @@ impl Nic {
     /// Name servers and domains of this link, best first.
     pub fn resolvers(&self, plan: &Plan, now: Duration) -> (Vec<IpAddr>, Vec<String>) {
         let (mut servers, mut search) = (Vec::new(), Vec::new());
+        let six = self.six.as_ref().and_then(|six| six.held.as_ref()).map(|held| &held.lease);
         if let Some(entry) = self.entry(plan) {
             servers.extend(&entry.nameservers);
             search.extend(entry.search.iter().cloned());
@@ -209,6 +213,8 @@ impl Nic {
             servers.extend(
                 self.servers.iter().filter(|(_, end)| *end > now).map(|(server, _)| IpAddr::V6(*server)),
             );
+            servers.extend(six.iter().flat_map(|lease| &lease.nameservers).map(|server| IpAddr::V6(*server)));
+            search.extend(six.iter().flat_map(|lease| lease.search.iter().cloned()));
         }
         search.extend(self.search.iter().filter(|(_, end)| *end > now).map(|(domain, _)| domain.clone()));
         (servers, search)

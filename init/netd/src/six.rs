@@ -70,7 +70,7 @@ impl Netd {
             match decode(&buffer[..length], transaction, identifier, identity) {
                 Ok(Some(message)) => self.step_six(index, Happened::Received(message)),
                 Ok(None) => {}
-                Err(reason) => self.problem(format!("{name}: {reason}")),
+                Err(reason) => self.malformed(index, &reason),
             }
         }
     }

@@ -308,17 +308,15 @@ fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, 
             // asked counts, where we asked one.
             let asked = match &phase {
                 Phase::Selecting { .. } | Phase::Bound => return,
-                Phase::Requesting { offer, why: Why::Offered, .. } => Some(offer.server),
+                // An earlier life of this process was granted it here, and the cable stayed in.
+                Phase::Requesting { offer, why: Why::Offered | Why::Restarted, .. } => Some(offer.server),
                 Phase::Renewing => client.lease().map(|lease| lease.server),
-                Phase::Requesting { why: Why::Restarted | Why::Replugged, .. } | Phase::Rebinding => None,
+                Phase::Requesting { why: Why::Replugged, .. } | Phase::Rebinding => None,
             };
-            if let (Some(asked), Some(server)) = (asked, server)
-                && asked != server
-            {
+            if let Some(asked) = asked.filter(|asked| *asked != server) {
                 return actions.push(Action::Say(format!("{server} refused what {asked} grants: not heard")));
             }
-            let who = server.map_or("a server".to_string(), |server| server.to_string());
-            actions.push(Action::Say(format!("{who} refused our address ({text}): asking anew")));
+            actions.push(Action::Say(format!("{server} refused our address ({text}): asking anew")));
             if let Some(held) = client.held.take() {
                 actions.push(Action::Remove(held.lease.address));
             }
@@ -439,7 +437,7 @@ mod tests {
     #[test]
     fn a_refusal_ends_the_lease_and_asks_anew() {
         let (client, _) = step(&bound_client(800), Event::Timer, s(401), 5);
-        let nak = Incoming::Nak { server: None, text: "gone".into() };
+        let nak = Incoming::Nak { server: lease(1).server, text: "gone".into() };
         let (client, done) = step(&client, Event::Received(nak), s(402), 6);
         assert!(done.contains(&Action::Remove(lease(1).address)) && client.held.is_none());
         assert!(client.due > s(402));
@@ -506,7 +504,7 @@ mod tests {
     #[test]
     fn only_the_server_that_was_asked_may_refuse() {
         let nak = |last: u8| {
-            let server = Some(Ipv4Addr::new(10, 0, 2, last));
+            let server = Ipv4Addr::new(10, 0, 2, last);
             Event::Received(Incoming::Nak { server, text: String::new() })
         };
         let (client, _) = step(&bound_client(800), Event::Timer, s(401), 5);
@@ -516,6 +514,13 @@ mod tests {
         let (asking, _) = step(&asking, Event::Received(Incoming::Offer(lease(800))), s(1), 3);
         assert_eq!(step(&asking, nak(66), s(1), 6).0, asking);
         assert!(matches!(step(&asking, nak(2), s(1), 6).0.phase, Phase::Selecting { .. }));
+        // After a restart on the same cable, but not after it was plugged in, perhaps elsewhere.
+        let held = bound_client(800).held;
+        let (restarted, _) = step(&Client::new(MAC, None, held, 1, s(100)), Event::Timer, s(100), 2);
+        assert_eq!(step(&restarted, nak(66), s(101), 6).0, restarted);
+        assert!(step(&restarted, nak(2), s(101), 6).0.held.is_none());
+        let (replugged, _) = step(&bound_client(800), Event::Renew, s(100), 5);
+        assert!(step(&replugged, nak(66), s(101), 6).0.held.is_none());
     }
 
     #[test]
@@ -581,7 +586,7 @@ mod tests {
                     0 | 1 => Event::Timer,
                     2 => Event::Received(Incoming::Offer(lease(seconds))),
                     3 => Event::Received(Incoming::Ack(lease(seconds))),
-                    4 => Event::Received(Incoming::Nak { server: None, text: String::new() }),
+                    4 => Event::Received(Incoming::Nak { server: lease(1).server, text: String::new() }),
                     5 => Event::Conflict([2; 6]),
                     _ => Event::Renew,
                 };

@@ -107,7 +107,7 @@ pub struct Lease {
 pub enum Incoming {
     Offer(Lease),
     Ack(Lease),
-    Nak { server: Option<Ipv4Addr>, text: String },
+    Nak { server: Ipv4Addr, text: String },
 }
 
 /// Reads a whole IP packet, as a packet socket gives it. `Ok(None)`: not for this exchange.
@@ -162,6 +162,8 @@ pub fn decode(bytes: &[u8], xid: u32, mac: [u8; 6]) -> Result<Option<Incoming>, 
             Ok(Some(if kind == OFFER { Incoming::Offer(lease) } else { Incoming::Ack(lease) }))
         }
         NAK => {
+            // Mandatory (RFC 2131 table 3), and by it the word of one that nobody asked is told apart.
+            let server = server.ok_or("a refusal without a server identifier")?;
             let text =
                 options.get(56).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
             Ok(Some(Incoming::Nak {
