@@ -20,7 +20,7 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
 # What `cargo test` said last, for the sum in the last line.
 UNITS := target/units.log
 
-.PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh attack identity lock fuzz interop
+.PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity lock fuzz interop
 .PHONY: repro clean
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -97,6 +97,9 @@ identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2
 
 bench-ssh: patched .bench/openssh ## our sshd beside OpenSSH's, on loopback, as root
 	OPENSSH=$(CURDIR)/.bench/openssh $(CARGO) bench --locked --profile image --package sshd --bench openssh
+
+bench-net: peers ## from the cable to the address, beside systemd-networkd, dhcpcd and udhcpc, as root; ROUNDS=N
+	PEERS=$$($(IMAGE) tools) $(CARGO) bench --locked --profile image --package netd --bench clients
 
 .bench/peers/done: # other clients than OpenSSH's, from the host's own sources
 	@rm -rf .bench/peers && mkdir -p .bench/peers && cd .bench/peers && apt-get --quiet --quiet download putty-tools dropbear-bin libtomcrypt1 libtommath1 rsync libpopt0 && for package in *.deb; do dpkg-deb --extract "$$package" .; done

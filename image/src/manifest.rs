@@ -159,6 +159,11 @@ pub const HOST: &[&str] = &[
     "bcache-tools", // real peers, and what fixtures are made with
     "busybox-static",
     "linux-image-amd64", // the machine that makes fixtures
+    "dnsmasq-base",
+    "kea-dhcp4-server",
+    "kea-dhcp6-server",
+    "radvd",       // the servers that the network is tested with
+    "dhcpcd-base", // a peer of its benchmark; the others are in systemd and busybox-static
     // The peers of the benchmark: a bare floor, and Debian's own initramfs with dropbear, with what its
     // mkinitramfs runs.
     "bash",

@@ -2,19 +2,14 @@
 //! the image's package tree, a shell script, and disks. Nothing of Lifeboat is in it, and nothing of it
 //! touches the host: no loop device, no md, no mount.
 
+use super::appliance::{Appliance, Recipe};
 use super::disks::{Bus, Disk};
 use super::lab::Lab;
-use super::machine::{Boot, Machine};
-use super::programs;
+use super::machine::Machine;
 use super::qemu::{BOOT, SOON};
-use crate::{libraries, packages};
-use anyhow::{Context as _, Result, bail, ensure};
-use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
+use anyhow::{Context as _, Result, bail};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Programs of the tree, with what each is there for.
@@ -108,10 +103,7 @@ poweroff -f
 "#;
 
 pub struct Builder {
-    kernel: PathBuf,
-    initrd: PathBuf,
-    /// Changes with the kernel, the programs and the way they are put together.
-    pub key: String,
+    appliance: Appliance,
 }
 
 /// One set to be made in a machine.
@@ -135,27 +127,21 @@ impl Order<'_> {
 
 impl Builder {
     pub fn new() -> Result<Builder> {
-        let root = programs::debian_root()?;
-        let kernel = only(&root.join("boot"), "vmlinuz-")?;
-        let version = kernel
-            .file_name()
-            .and_then(|name| name.to_str()?.strip_prefix("vmlinuz-"))
-            .context("read the kernel's version")?
-            .to_string();
-        let mut hash = Sha256::new();
-        let tools = programs::tools_root()?;
-        hash.update(format!("{version}{PROGRAMS:?}{TOOLS:?}{LINKS:?}{MODULES:?}{INIT}"));
-        let all = PROGRAMS.iter().map(|row| (&root, row)).chain(TOOLS.iter().map(|row| (&tools, row)));
-        for (root, (program, _)) in all {
-            let path = root.join(program);
-            hash.update(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
-        }
-        let key = packages::hex(&hash.finalize())[..16].to_string();
-        let initrd = programs::cache()?.join(format!("vm/builder-{key}.cpio"));
-        if !initrd.exists() {
-            assemble(&root, &tools, &version, &initrd).context("assemble the builder's initramfs")?;
-        }
-        Ok(Builder { kernel, initrd, key })
+        let recipe = Recipe {
+            name: "builder",
+            programs: PROGRAMS,
+            tools: TOOLS,
+            links: LINKS,
+            modules: MODULES,
+            init: INIT,
+            files: &[],
+        };
+        Ok(Builder { appliance: recipe.make()? })
+    }
+
+    /// Changes with the kernel, the programs and the way they are put together.
+    pub fn key(&self) -> &str {
+        &self.appliance.key
     }
 
     /// Run the scripts of several sets, one after the other in one machine. One that is killed has
@@ -174,12 +160,9 @@ impl Builder {
 
         let drives = orders.iter().filter_map(|order| order.drives.as_ref()).flatten();
         let drives: String = drives.map(|serial| format!(" drive={serial}")).collect();
-        let boot = Boot::Kernel {
-            kernel: self.kernel.clone(),
-            initrd: self.initrd.clone(),
-            append: format!("console=ttyS0 quiet panic=-1{drives}"),
-        };
-        let mut machine = Machine::new(boot).memory(1024).disk(Disk::raw(&script, Bus::VirtioBlk, "script"));
+        let mut machine = Machine::new(self.appliance.boot(&format!("console=ttyS0 quiet panic=-1{drives}")))
+            .memory(1024)
+            .disk(Disk::raw(&script, Bus::VirtioBlk, "script"));
         // A fixed clock, since superblocks hold times.
         machine.clock = "2026-01-01T00:00:00".into();
         for (number, order) in orders.iter().enumerate() {
@@ -224,82 +207,6 @@ fn part(number: usize, order: &Order) -> String {
         "cat > /run/part-{name} <<'END OF PART'\nmkswap() {{ /usr/sbin/mkswap \"$@\"; }}\nset -eux\n{nodes}{body}\nEND OF PART\n\
          if sh /run/part-{name} 2>&1; then echo 'builder: {name} {end}; else echo 'builder: {name} failed'; fi\n"
     )
-}
-
-/// The one file of a directory whose name begins so.
-fn only(directory: &Path, prefix: &str) -> Result<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir(directory)
-        .with_context(|| format!("list {}", directory.display()))?
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
-        .map(|entry| entry.path())
-        .collect();
-    found.sort();
-    found.pop().with_context(|| format!("find {prefix}* in {}", directory.display()))
-}
-
-fn assemble(root: &Path, tools: &Path, version: &str, initrd: &Path) -> Result<()> {
-    let parent = initrd.parent().context("name the cache")?;
-    fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
-    let stage = tempfile::Builder::new().prefix("builder-").tempdir_in(parent).context("make a directory")?;
-    let stage = stage.path();
-    for directory in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64"] {
-        fs::create_dir_all(stage.join(directory)).with_context(|| format!("create {directory}"))?;
-    }
-    for (link, target) in LINKS {
-        symlink(target, stage.join(link)).with_context(|| format!("link {link}"))?;
-    }
-    let programs: BTreeSet<String> = PROGRAMS.iter().map(|(program, _)| program.to_string()).collect();
-    for file in programs.union(&libraries::closure(root, &programs)?) {
-        copy_file(&root.join(file), &stage.join(file))?;
-    }
-    let programs: BTreeSet<String> = TOOLS.iter().map(|(program, _)| program.to_string()).collect();
-    for file in programs.union(&libraries::closure(tools, &programs)?) {
-        let to = stage.join(file);
-        if !to.exists() {
-            copy_file(&tools.join(file), &to)?;
-        }
-    }
-    let modules = format!("usr/lib/modules/{version}");
-    for part in MODULES {
-        let part = format!("{modules}/kernel/{part}");
-        copy_tree(&root.join(&part), &stage.join(&part))?;
-    }
-    for index in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
-        let index = format!("{modules}/{index}");
-        copy_file(&root.join(&index), &stage.join(&index))?;
-    }
-    let stage_name = stage.to_str().context("name the directory")?;
-    let status = programs::debian(root, "usr/sbin/depmod", ["-b", stage_name, version])
-        .stdout(Stdio::null())
-        .status()
-        .context("run depmod")?;
-    ensure!(status.success(), "depmod: {status}");
-    fs::create_dir_all(stage.join("etc")).context("make /etc")?;
-    fs::write(stage.join("init"), INIT).context("write /init")?;
-    fs::set_permissions(stage.join("init"), fs::Permissions::from_mode(0o755)).context("mark /init")?;
-
-    let part = initrd.with_extension("part");
-    programs::cpio(stage, &part)?;
-    fs::rename(&part, initrd).with_context(|| format!("name {}", initrd.display()))
-}
-
-fn copy_file(from: &Path, to: &Path) -> Result<()> {
-    let parent = to.parent().context("name a directory")?;
-    fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
-    fs::copy(from, to).with_context(|| format!("copy {}", from.display()))?;
-    Ok(())
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    if !from.is_dir() {
-        return copy_file(from, to);
-    }
-    for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
-        let name = entry.with_context(|| format!("list {}", from.display()))?.file_name();
-        copy_tree(&from.join(&name), &to.join(&name))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

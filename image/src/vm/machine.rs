@@ -19,20 +19,47 @@ pub enum Boot {
     Disk,
 }
 
-/// One NIC on a network of its own: DHCP, a gateway at .2, and port 22 of the guest (.15) forwarded
-/// to a free port on loopback.
+/// Where a NIC's cable leads.
+#[derive(Clone, Debug)]
+pub enum Cable {
+    /// Into a network of its own: DHCP, a gateway at .2, and port 22 of the guest (.15) forwarded to a port on loopback.
+    Network {
+        /// Network part of a /24: `10.0.2`.
+        network: String,
+        /// 0 lets QEMU choose one that is free.
+        port: u16,
+    },
+    /// Into another machine: each frame is a datagram from one path to the other, so that either end may be absent.
+    Wire { own: PathBuf, far: PathBuf },
+}
+
 #[derive(Clone, Debug)]
 pub struct Nic {
     pub model: String,
-    /// Network part of a /24: `10.0.2`.
-    pub network: String,
-    /// The port on loopback; 0 lets QEMU choose one that is free.
-    pub port: u16,
+    /// The fifth byte of its MAC, which machines on one wire must not share; the sixth is the NIC's number.
+    pub machine: u8,
+    pub cable: Cable,
 }
 
 impl Nic {
     pub fn virtio(network: &str) -> Nic {
-        Nic { model: "virtio-net-pci".into(), network: network.into(), port: 0 }
+        Nic::forwarded(network, 0)
+    }
+
+    /// With port 22 at this port of loopback.
+    pub fn forwarded(network: &str, port: u16) -> Nic {
+        let cable = Cable::Network { network: network.into(), port };
+        Nic { model: "virtio-net-pci".into(), machine: 0x34, cable }
+    }
+
+    /// One end of a wire. It has a speed, else no LACP comes about.
+    pub fn wire(own: &Path, far: &Path) -> Nic {
+        let cable = Cable::Wire { own: own.into(), far: far.into() };
+        Nic { model: "virtio-net-pci,speed=1000,duplex=full".into(), machine: 0x34, cable }
+    }
+
+    pub fn of_machine(self, machine: u8) -> Nic {
+        Nic { machine, ..self }
     }
 }
 
@@ -107,6 +134,11 @@ impl Machine {
     pub fn nic(mut self, nic: Nic) -> Machine {
         self.nics.push(nic);
         self
+    }
+
+    /// How many are in a network of their own, with a way in from outside.
+    pub(super) fn forwards(&self) -> usize {
+        self.nics.iter().filter(|nic| matches!(nic.cable, Cable::Network { .. })).count()
     }
 
     pub fn no_nic(mut self) -> Machine {
@@ -185,14 +217,20 @@ impl Machine {
                 }
                 _ => String::new(),
             };
-            let (network, port) = (&nic.network, nic.port);
-            add(
-                "-netdev",
-                format!("user,id=net{number},net={network}.0/24,hostfwd=tcp:127.0.0.1:{port}-:22{boot}"),
-            );
+            let net = match &nic.cable {
+                Cable::Network { network, port } => {
+                    format!("user,id=net{number},net={network}.0/24,hostfwd=tcp:127.0.0.1:{port}-:22{boot}")
+                }
+                Cable::Wire { own, far } => format!(
+                    "dgram,id=net{number},local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                    own.display(),
+                    far.display()
+                ),
+            };
+            add("-netdev", net);
             // The option ROM costs a second of SeaBIOS where nobody boots from the network.
             let rom = if boot.is_empty() { ",romfile=" } else { "" };
-            let (model, mac) = (&nic.model, format!("52:54:00:12:34:{:02x}", 0x56 + number));
+            let (model, mac) = (&nic.model, format!("52:54:00:12:{:02x}:{:02x}", nic.machine, 0x56 + number));
             add("-device", format!("{model},netdev=net{number},id=nic{number},mac={mac}{rom}"));
         }
         for slot in 0..self.slots {

@@ -6,6 +6,7 @@
 //! Tests always emulate (`-accel tcg`), so that they mean the same on every host; a person at `make run`
 //! ([`person`]) may choose.
 
+pub mod appliance;
 pub mod builder;
 pub mod disks;
 pub mod events;
@@ -16,6 +17,7 @@ pub mod person;
 pub mod programs;
 pub mod qemu;
 pub mod qmp;
+pub mod server;
 pub mod ssh;
 pub mod transcript;
 
@@ -23,4 +25,5 @@ pub use disks::{Bus, Disk};
 pub use lab::Lab;
 pub use machine::{Machine, Nic};
 pub use qemu::Vm;
+pub use server::Server;
 pub use ssh::Ssh;

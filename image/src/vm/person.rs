@@ -110,7 +110,7 @@ pub fn run(image: &Path, wishes: &Wishes) -> Result<ExitCode> {
         server = Some(http);
         boot
     };
-    let nic = Nic { port, ..Nic::virtio("10.0.2") };
+    let nic = Nic::forwarded("10.0.2", port);
     let mut machine = Machine::new(boot).memory(wishes.memory).named(name).reboots().nic(nic).disks(disks);
     machine.accelerator = wishes.accelerator.clone();
 

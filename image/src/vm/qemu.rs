@@ -37,7 +37,9 @@ pub struct Vm<'lab> {
     keyboard: Option<UnixStream>,
     pub events: Events,
     pub qmp: Qmp,
-    /// Ports on loopback that lead to port 22 of the guest, one per NIC.
+    /// What is typed on the second serial line, where the machine has no events.
+    second: UnixStream,
+    /// Ports on loopback that lead to port 22 of the guest, one per NIC in a network of its own.
     pub ports: Vec<u16>,
     errors: PathBuf,
     /// Sockets, and the pipe that nobody reads.
@@ -105,6 +107,7 @@ impl<'lab> Vm<'lab> {
             pidfd,
             console,
             keyboard,
+            second: events.try_clone().context("share the second line")?,
             events: Events { line: Transcript::follow(events) },
             qmp: Qmp::new(monitor)?,
             ports: Vec::new(),
@@ -115,7 +118,7 @@ impl<'lab> Vm<'lab> {
         };
         let networks = vm.qmp.human("info usernet")?;
         vm.ports = forwards(&networks);
-        ensure!(vm.ports.len() == vm.machine.nics.len(), "find the forwarded ports in: {networks}");
+        ensure!(vm.ports.len() == vm.machine.forwards(), "find the forwarded ports in: {networks}");
         Ok(vm)
     }
 
@@ -196,6 +199,15 @@ impl<'lab> Vm<'lab> {
     pub fn type_line(&mut self, text: &str) -> Result<()> {
         let keyboard = self.keyboard.as_mut().context("type on a console that nobody reads")?;
         keyboard.write_all(format!("{text}\n").as_bytes()).context("type on the console")
+    }
+
+    pub(super) fn lab(&self) -> &'lab Lab {
+        self.lab
+    }
+
+    /// Write to the second serial line.
+    pub fn tell(&mut self, text: &str) -> Result<()> {
+        self.second.write_all(text.as_bytes()).context("write to the second serial line")
     }
 
     /// Plug a disk in, into the SCSI controller or a free PCI slot.

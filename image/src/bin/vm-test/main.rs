@@ -19,6 +19,7 @@ mod login;
 mod names;
 mod network;
 mod overlay;
+mod peers;
 mod pending;
 mod programs;
 mod runner;
@@ -63,6 +64,12 @@ const TESTS: &[Test] = &[
     sample("arrays_of_every_kind_are_assembled", arrays::hotplug),
     sample("what_bcache_caches_is_read_and_not_written", bcache::read),
     full("what_lvm_had_begun_is_read_and_not_gone_on_with", pending::read),
+    full("netd_is_killed_at_every_state_and_keeps_its_addresses", peers::lives),
+    full("networks_in_trouble_still_end_in_a_login", peers::trouble),
+    full("bonds_and_bridges_carry_a_login", peers::stacks),
+    full("leases_and_addresses_of_every_kind_carry_a_login", peers::leases),
+    full("ipv6_of_every_kind_carries_a_login", peers::six),
+    sample("a_lease_a_router_and_a_vlan_carry_a_login", peers::sample),
     sample("firmware_raid_is_read_and_not_written", firmware::read),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("what_a_command_wrote_is_put_back", undo::put_back),

@@ -1,0 +1,232 @@
+//! DHCPv4 and what goes wrong with it.
+
+use super::{Guest, boot, dnsmasq, each, kea4, neighbour, plugged, resolves, switch};
+use crate::bench::{Bench, holds};
+use anyhow::{Result, ensure};
+use contract::event::Event;
+use image::vm::{Server, qemu};
+use std::time::Duration;
+
+const NET: &str = "ip address add 192.0.2.1/24 dev eth0\n";
+
+pub fn by_dnsmasq(bench: &Bench, server: &Server) -> Result<()> {
+    let options = "--dhcp-host=52:54:00:12:34:56,192.0.2.77,db7 --dhcp-option=3,192.0.2.254 \
+        --dhcp-option=121,10.9.0.0/16,192.0.2.2,0.0.0.0/0,192.0.2.1 --dhcp-option=6,192.0.2.53 \
+        --dhcp-option=119,a.example,b.example --dhcp-option=26,1400 --dhcp-option=42,192.0.2.123";
+    let script = format!("{NET}{}", dnsmasq("eth0", "192.0.2.50,192.0.2.99,1h", options));
+    let guest = boot(bench, server, &script, 1, "")?;
+    let own = "192.0.2.77";
+    bench.check("dnsmasq, DHCPv4: a login works", || guest.login(own));
+    bench.check("its classless routes count, and its router does not", || {
+        let routes = guest.ok(own, "ip route")?;
+        holds(&routes, &["default via 192.0.2.1 dev eth0", "10.9.0.0/16 via 192.0.2.2 dev eth0"])?;
+        ensure!(!routes.contains("192.0.2.254"), "take no router beside option 121:\n{routes}");
+        Ok(())
+    });
+    bench.check("its name server, domains, MTU and host name count", || {
+        resolves(&guest, own, &["nameserver 192.0.2.53", "search a.example b.example"])?;
+        let mtu = guest.ok(own, "cat /sys/class/net/eth0/mtu; hostname")?;
+        ensure!(mtu.split_whitespace().eq(["1400", "db7"]), "see MTU and host name: {mtu:?}");
+        Ok(())
+    });
+    Ok(())
+}
+
+/// Servers that do what they should.
+pub fn leases(bench: &Bench) -> Result<()> {
+    each(bench, 1, &[by_kea, one_address, stated, expires])
+}
+
+fn by_kea(bench: &Bench, server: &Server) -> Result<()> {
+    let subnet = r#""subnet": "192.0.2.0/24", "pools": [ { "pool": "192.0.2.60-192.0.2.60" } ],
+        "option-data": [ { "name": "routers", "data": "192.0.2.1" }, { "name": "domain-name-servers", "data": "192.0.2.53" } ]"#;
+    let guest = boot(bench, server, &format!("{NET}{}", kea4(subnet)), 1, "")?;
+    bench.check("Kea, DHCPv4: a login works", || guest.login("192.0.2.60"));
+    bench.check("Kea's name server counts", || resolves(&guest, "192.0.2.60", &["nameserver 192.0.2.53"]));
+    Ok(())
+}
+
+/// As large hosters have it.
+fn one_address(bench: &Bench, server: &Server) -> Result<()> {
+    let net = "ip address add 172.31.1.1/32 dev eth0\nip route add 192.0.2.7/32 dev eth0\n";
+    for (label, options) in [
+        ("the router", r#"{ "name": "routers", "data": "172.31.1.1" }"#),
+        (
+            "classless routes",
+            r#"{ "name": "classless-static-route", "data": "172.31.1.1/32 - 0.0.0.0, 0.0.0.0/0 - 172.31.1.1" }"#,
+        ),
+    ] {
+        let subnet = format!(
+            r#""subnet": "192.0.2.7/32", "pools": [ {{ "pool": "192.0.2.7-192.0.2.7" }} ], "option-data": [ {options} ]"#
+        );
+        let guest = boot(bench, server, &format!("{net}{}", kea4(&subnet)), 1, "")?;
+        bench.check(&format!("a /32 by DHCP with a gateway elsewhere, as {label}: a login works"), || {
+            guest.login("192.0.2.7")
+        });
+    }
+    let guest = boot(bench, server, net, 1, "ip=192.0.2.7::172.31.1.1:255.255.255.255::eth0:off")?;
+    bench.check("a /32 by ip= with a gateway elsewhere: a login works", || guest.login("192.0.2.7"));
+    Ok(())
+}
+
+fn stated(bench: &Bench, server: &Server) -> Result<()> {
+    let words = "ip=192.0.2.20::192.0.2.1:255.255.255.0:db20:eth0:none:192.0.2.53 nameserver=192.0.2.54";
+    let guest = boot(bench, server, NET, 1, words)?;
+    bench.check("an address by ip=: a login works", || guest.login("192.0.2.20"));
+    bench.check("its name servers and host name count", || {
+        resolves(&guest, "192.0.2.20", &["nameserver 192.0.2.54", "nameserver 192.0.2.53"])?;
+        holds(&guest.ok("192.0.2.20", "hostname")?, &["db20"])
+    });
+    Ok(())
+}
+
+/// The lease ends while nobody renews it, and the server comes back.
+fn expires(bench: &Bench, server: &Server) -> Result<()> {
+    let subnet = r#""subnet": "192.0.2.0/24", "valid-lifetime": 16, "pools": [ { "pool": "192.0.2.61-192.0.2.61" } ],
+        "option-data": [ { "name": "routers", "data": "192.0.2.1" } ]"#;
+    let kea = kea4(subnet);
+    let guest = boot(bench, server, &format!("{NET}{kea}"), 1, "")?;
+    let own = "192.0.2.61";
+    bench.check("a lease of 16 s: a login works", || guest.login(own));
+    bench.check("it is renewed, and a session lives on beyond its first end", || {
+        guest.hold("session", own)?;
+        // Two renewals, at half time each.
+        server.ok("logged kea4 4 DHCP4_LEASE_ALLOC")?;
+        guest.flows("session")
+    });
+    let mark = guest.vm.events.mark();
+    server.ok("quit kea4")?;
+    bench.check("without its server it ends", || {
+        guest.vm.events.wait("the event that the address is gone", mark, qemu::SOON, |event| {
+            matches!(event, Event::AddressLost { address, .. } if address == own).then_some(())
+        })
+    });
+    let mark = guest.vm.events.mark();
+    server.ok(&kea)?;
+    bench.check("when the server is back there is a new one, and a login works", || {
+        guest.announced(own, mark, qemu::SOON)?;
+        guest.ok(own, "true").map(drop)
+    });
+    Ok(())
+}
+
+/// Servers, neighbours and cables that do what they should not.
+pub fn trouble(bench: &Bench) -> Result<()> {
+    each(bench, 2, &[slow, rogue, conflict, dead_nic, late_cable])
+}
+
+/// A switch that learns for 40 seconds looks the same.
+fn slow(bench: &Bench, server: &Server) -> Result<()> {
+    let guest = boot(bench, server, NET, 1, "")?;
+    guest.vm.events.ready("netd", 0, qemu::BOOT)?;
+    // Time itself is the matter here.
+    server.ok(&format!("sleep 40\n{}", dnsmasq("eth0", "192.0.2.50,192.0.2.50,1h", "")))?;
+    bench.check("a server that answers after 40 s is asked again within 10 s", || {
+        guest.announced("192.0.2.50", 0, Duration::from_secs(10))
+    });
+    bench.check("a server that answers after 40 s: a login works", || guest.login("192.0.2.50"));
+    Ok(())
+}
+
+fn rogue(bench: &Bench, server: &Server) -> Result<()> {
+    let script = format!(
+        "{}{}ip -n bad route add default dev port\nserve rogue ip netns exec bad rogue\n{}",
+        switch(&["eth0"]),
+        neighbour("bad", "203.0.113.1/24"),
+        dnsmasq("br0", "192.0.2.50,192.0.2.50,1h", "--dhcp-reply-delay=1"),
+    );
+    let guest = boot(bench, server, &script, 1, "")?;
+    let own = "192.0.2.50";
+    bench.check("beside a server of malformed answers: a login works", || guest.login(own));
+    bench.check("it was heard, and is named", || {
+        ensure!(server.ok("wc -l < /run/log/rogue")?.trim() != "0", "see it answer");
+        guest.warned(&["203.0.113.1", "its answer is not used"])
+    });
+    bench.check("it does not fill the consoles", || {
+        let warnings = guest.vm.events.all();
+        let of_it =
+            |event: &&Event| matches!(event, Event::Notice { text, .. } if text.contains("203.0.113.1"));
+        let count = warnings.iter().filter(of_it).count();
+        ensure!(count <= 10, "see ten warnings of it at most, not {count}");
+        Ok(())
+    });
+    bench.check("after kill -9 its refusals take nothing away", || {
+        guest.hold("session", own)?;
+        let mark = guest.vm.events.mark();
+        guest.kill_netd(own)?;
+        // The second one is of its next life.
+        server.ok("logged dnsmasq 2 DHCPACK")?;
+        guest.flows("session")?;
+        guest.kept(own, mark)
+    });
+    Ok(())
+}
+
+/// Somebody has the address that is offered, or stated.
+fn conflict(bench: &Bench, server: &Server) -> Result<()> {
+    let script = format!(
+        "{}{}{}",
+        switch(&["eth0"]),
+        neighbour("other", "192.0.2.70/24"),
+        dnsmasq("br0", "192.0.2.71,192.0.2.71,1h", "--dhcp-host=52:54:00:12:34:56,192.0.2.70"),
+    );
+    let guest = boot(bench, server, &script, 1, "")?;
+    let mac = server.ok("ip netns exec other cat /sys/class/net/port/address")?.trim().to_string();
+    bench.check("an address that a neighbour has is declined, and the neighbour named", || {
+        guest.warned(&["192.0.2.70", &mac])?;
+        server.ok("logged dnsmasq 1 'DHCPDECLINE.*192.0.2.70'").map(drop)
+    });
+    bench.check("with another address a login works", || guest.login("192.0.2.71"));
+    drop(guest);
+
+    let guest = plugged(bench, server, 1, "ip=192.0.2.70::192.0.2.1:24::eth0:none")?;
+    bench.check("a stated address that a neighbour has is used, and the neighbour named", || {
+        guest.announced("192.0.2.70", 0, qemu::BOOT)?;
+        guest.warned(&["192.0.2.70", &mac])
+    });
+    server.ok("ip netns delete other\nip neighbour flush dev br0")?;
+    bench.check("once it is gone, a login works", || guest.login("192.0.2.70"));
+    Ok(())
+}
+
+fn dead_nic(bench: &Bench, server: &Server) -> Result<()> {
+    let script =
+        format!("ip address add 192.0.2.1/24 dev eth1\n{}", dnsmasq("eth1", "192.0.2.50,192.0.2.50,1h", ""));
+    server.ok(&format!("reset\n{script}"))?;
+    let mut guest = plugged(bench, server, 2, "")?;
+    guest.cable(0, false)?;
+    bench.check("with a dead NIC beside the good one, a login works", || guest.login("192.0.2.50"));
+    guest.cable(0, true)
+}
+
+fn late_cable(bench: &Bench, server: &Server) -> Result<()> {
+    let script = format!("{NET}{}", dnsmasq("eth0", "192.0.2.50,192.0.2.50,1h", ""));
+    server.ok(&format!("reset\n{script}"))?;
+    let mut guest = plugged(bench, server, 1, "")?;
+    guest.cable(0, false)?;
+    guest.vm.events.ready("netd", 0, qemu::BOOT)?;
+    guest.vm.events.ready("sshd", 0, qemu::BOOT)?;
+    let mark = guest.vm.events.mark();
+    ensure!(
+        !guest.vm.events.all().iter().any(|event| matches!(event, Event::Address { .. })),
+        "see no address without a cable"
+    );
+    guest.cable(0, true)?;
+    bench.check("a cable that comes late brings an address within seconds", || {
+        guest.announced("192.0.2.50", mark, Duration::from_secs(10))
+    });
+    bench.check("a cable that comes late: a login works", || guest.login("192.0.2.50"));
+    Ok(())
+}
+
+impl Guest<'_, '_> {
+    /// Since `mark` no address was taken away.
+    pub fn kept(&self, address: &str, mark: usize) -> Result<()> {
+        let lost = self.vm.events.wait("nothing", mark, Duration::ZERO, |event| match event {
+            Event::AddressLost { address: lost, .. } if lost == address => Some(()),
+            _ => None,
+        });
+        ensure!(lost.is_err(), "keep {address}");
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! IPv6: by routers, by DHCPv6, stated.
+
+use super::{BY_ROUTER, ROUTER_CONF, boot, each, radvd, resolves};
+use crate::bench::{Bench, holds};
+use anyhow::{Result, ensure};
+use image::vm::Server;
+
+/// The routers of [`ROUTER_CONF`] with these flags, and what they say of the prefix.
+fn router(prefix: &str, flags: &str, of_prefix: &str) -> String {
+    radvd(&format!(
+        "\ninterface eth0 {{ AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; {flags}\n\
+         prefix {prefix} {{ {of_prefix} }}; }};"
+    ))
+}
+
+/// Kea for DHCPv6; `more` is what it has beside the options.
+fn kea6(more: &str) -> String {
+    format!(
+        r#"cat > /run/kea6.json <<'END'
+{{ "Dhcp6": {{
+    "interfaces-config": {{ "interfaces": [ "eth0" ] }},
+    "lease-database": {{ "type": "memfile", "persist": false }},
+    "option-data": [ {{ "name": "dns-servers", "data": "2001:db8:2::53" }}, {{ "name": "domain-search", "data": "dhcp.example" }} ],
+    {more}
+    "loggers": [ {{ "name": "kea-dhcp6", "severity": "INFO", "output-options": [ {{ "output": "stdout" }} ] }} ]
+}} }}
+END
+serve kea6 kea-dhcp6 -c /run/kea6.json
+"#
+    )
+}
+
+const SUBNET: &str = r#""subnet6": [ { "id": 1, "interface": "eth0", "subnet": "2001:db8:2::/64",
+    "pools": [ { "pool": "2001:db8:2::100-2001:db8:2::100" } ] } ],"#;
+
+pub fn by_router(bench: &Bench, server: &Server) -> Result<()> {
+    let script = format!("ip address add 2001:db8:1::1/64 dev eth0 nodad\n{}", radvd(ROUTER_CONF));
+    let guest = boot(bench, server, &script, 1, "")?;
+    bench.check("IPv6 by a router alone: a login works", || guest.login(BY_ROUTER));
+    bench.check("the router's name server and domain count", || {
+        resolves(&guest, BY_ROUTER, &["nameserver 2001:db8:1::53", "search six.example"])
+    });
+    bench.check("the router's MTU and route count", || {
+        let said = guest.ok(BY_ROUTER, "cat /proc/sys/net/ipv6/conf/eth0/mtu; ip -6 route")?;
+        holds(&said, &["1420\n", "2001:db8:aaaa::/48 via fe80::"])
+    });
+    Ok(())
+}
+
+pub fn six(bench: &Bench) -> Result<()> {
+    each(bench, 1, &[stateful, stateless, stated])
+}
+
+fn stateful(bench: &Bench, server: &Server) -> Result<()> {
+    let net = "ip address add 2001:db8:2::1/64 dev eth0 nodad\n";
+    let script = format!(
+        "{net}{}{}",
+        router("2001:db8:2::/64", "AdvManagedFlag on;", "AdvAutonomous off;"),
+        kea6(SUBNET)
+    );
+    for words in ["", "ip=dhcp6"] {
+        let how = if words.is_empty() { "as the router says" } else { words };
+        let guest = boot(bench, server, &script, 1, words)?;
+        let own = "2001:db8:2::100";
+        bench.check(&format!("IPv6 by Kea, {how}: a login works"), || guest.login(own));
+        bench.check(&format!("Kea's IPv6 name server and domain count, {how}"), || {
+            resolves(&guest, own, &["nameserver 2001:db8:2::53", "search dhcp.example"])
+        });
+        bench.check(&format!("kill -9 of netd keeps an address of DHCPv6, {how}"), || {
+            guest.hold("session", own)?;
+            let mark = guest.vm.events.mark();
+            guest.kill_netd(own)?;
+            guest.flows("session")?;
+            guest.kept(own, mark)
+        });
+    }
+    Ok(())
+}
+
+fn stateless(bench: &Bench, server: &Server) -> Result<()> {
+    let script = format!(
+        "ip address add 2001:db8:1::1/64 dev eth0 nodad\n{}{}",
+        router("2001:db8:1::/64", "AdvOtherConfigFlag on;", ""),
+        kea6("")
+    );
+    let guest = boot(bench, server, &script, 1, "")?;
+    bench.check("IPv6 by a router that leaves the rest to DHCPv6: a login works", || guest.login(BY_ROUTER));
+    bench.check("DHCPv6's name server and domain count beside a router's address", || {
+        resolves(&guest, BY_ROUTER, &["nameserver 2001:db8:2::53", "search dhcp.example"])
+    });
+    Ok(())
+}
+
+fn stated(bench: &Bench, server: &Server) -> Result<()> {
+    let net = "ip address add 2001:db8:1::1/64 dev eth0 nodad\n";
+    let words = "ip=[2001:db8:1::20]::[2001:db8:1::1]:64::eth0:off nameserver=[2001:db8:1::53]";
+    let guest = boot(bench, server, net, 1, words)?;
+    let own = "2001:db8:1::20";
+    bench.check("an IPv6 address by ip=: a login works", || guest.login(own));
+    bench.check("its IPv6 name server counts", || resolves(&guest, own, &["nameserver 2001:db8:1::53"]));
+    drop(guest);
+
+    let net = "ip address add fe80::1/64 dev eth0 nodad\nip route add 2001:db8:7::/64 dev eth0\n";
+    let guest = boot(bench, server, net, 1, "ip=[2001:db8:7::2]::[fe80::1]:64::eth0:off")?;
+    bench.check("an IPv6 address by ip= with a link-local gateway: a login works", || {
+        guest.login("2001:db8:7::2")?;
+        let routes = guest.ok("2001:db8:7::2", "ip -6 route")?;
+        ensure!(routes.contains("default via fe80::1"), "find the gateway in:\n{routes}");
+        Ok(())
+    });
+    Ok(())
+}
