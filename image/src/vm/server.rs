@@ -57,7 +57,8 @@ const MODULES: &[&str] = &[
 /// PID 1. Commands come on the second serial line, one a line: a number and a script in base64.
 const INIT: &str = r#"#!/usr/bin/busybox sh
 bb=/usr/bin/busybox
-$bb mkdir -p /proc /sys /dev /run /tmp /bb /etc /root /var/lib/kea /var/lib/misc
+$bb mkdir -p /proc /sys /dev /run /tmp /bb /etc /root /var/lib/kea
+$bb ln -s /run /var/run
 $bb mount -t proc proc /proc
 $bb mount -t sysfs sysfs /sys
 $bb mount -t devtmpfs dev /dev
@@ -94,7 +95,7 @@ logged() {
 }
 # Nothing runs, nothing has an address, and every cable leads here.
 reset() {
-    for pid in /run/pid/*; do [ ! -e $pid ] || quit ${pid##*/}; done
+    for pid in /run/pid/*; do [ ! -e $pid ] || quit ${pid##*/} || rm $pid; done
     ip -all netns delete
     for kind in vlan bridge bond veth; do
         ip -o link show type $kind | sed 's/^[0-9]*: \([^:@]*\).*/\1/' | while read link; do ip link delete $link 2> /dev/null; done
@@ -106,6 +107,8 @@ reset() {
         echo 0 > /proc/sys/net/ipv6/conf/$nic/accept_dad
         ip link set $nic mtu 1500 up
     done
+    until ip -6 address show dev $nic scope link | grep -q inet6; do sleep 0.1; done
+    while ip -6 address show tentative | grep -q inet6; do sleep 0.1; done
     rm -rf /run/leases /run/log/*
     # What is far away: whoever answers it does so by its gateway.
     ip link set lo up

@@ -5,6 +5,7 @@ use crate::bench::{Bench, holds};
 use anyhow::{Result, ensure};
 use contract::event::Event;
 use image::vm::Server;
+use image::vm::machine::quote;
 
 pub fn vlan(bench: &Bench, server: &Server) -> Result<()> {
     let script = format!(
@@ -72,13 +73,12 @@ fn legs(bench: &Bench, mut guest: Guest, mode: &str) -> Result<()> {
     ports_ask_nothing(bench, &guest, mode);
     guest.cable(0, true)?;
     bench.check(&format!("{mode}: the leg that comes back carries on when the other one dies"), || {
-        // Until the partners have agreed on it.
-        let partner = "until [ $(grep -c 'MII Status: up' /proc/net/bonding/bond0) = 3 ]; do sleep 0.1; done";
-        guest.ok(own, &format!("timeout 50 sh -c '{partner}'"))?;
-        if mode == "802.3ad" {
-            let joined =
-                "until [ $(grep -c 'Number of ports: 2' /proc/net/bonding/bond0) = 1 ]; do sleep 0.1; done";
-            guest.ok(own, &format!("timeout 50 sh -c '{joined}'"))?;
+        // Until both are up, and the partners have agreed on them.
+        let up = "grep -c 'MII Status: up' /proc/net/bonding/bond0) = 3";
+        let joined = "grep -c 'Number of ports: 2' /proc/net/bonding/bond0) = 1";
+        for what in [up, joined].iter().take(if mode == "802.3ad" { 2 } else { 1 }) {
+            let wait = format!("until [ $({what} ]; do sleep 0.1; done");
+            guest.ok(own, &format!("timeout 50 sh -c {}", quote(&wait)))?;
         }
         guest.cable(1, false)?;
         guest.flows("session")
