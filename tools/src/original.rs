@@ -17,6 +17,7 @@ const WRITERS: &[(&str, &[&str])] = &[
         "mount",
         &["-l", "-r", "-h", "-V", "--show-labels", "--read-only", "--fake", "-f", "--help", "--version"],
     ),
+    ("swapon", &["-s", "--summary", "--show", "-h", "-V", "--help", "--version"]),
 ];
 
 /// What stands for all that fstab names.

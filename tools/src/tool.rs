@@ -32,6 +32,7 @@ const ROWS: &[(&str, Run)] = &[
     ("protect", cmd::writable::protect),
     ("session", cmd::session::run),
     ("status", cmd::status::run),
+    ("swapon", cmd::swapon::run),
     ("umount", cmd::umount::run),
     ("undo", cmd::undo::run),
     ("worker", cmd::worker::run),

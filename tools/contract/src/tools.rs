@@ -29,6 +29,7 @@ pub const TOOLS: &[Tool] = &[
     t("protect", false, "put the write guard back on a device"),
     t("session", false, "a session that outlives the connection, and that others can join or watch"),
     t("status", false, "the whole picture on one screen"),
+    t("swapon", true, "the original's, but of no device under the write guard"),
     t("umount", true, "unmount"),
     t("undo", false, "tables, headers and superblocks as they were before a command wrote"),
     t("worker", false, "internal: examines disks for the others"),

@@ -13,6 +13,7 @@ pub mod open;
 pub mod overlay;
 pub mod session;
 pub mod status;
+pub mod swapon;
 pub mod umount;
 pub mod undo;
 pub mod volumes;
