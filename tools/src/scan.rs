@@ -43,8 +43,8 @@ pub struct Scan {
     consents: Vec<Consent>,
     deadline: Duration,
     tables_alone: bool,
-    /// For whoever began without [`Parts::sizes`] and wants them of the devices that are examined.
-    pub asks_limits: bool,
+    /// Sizes that were not among the parts are asked of the devices that are examined.
+    asks_limits: bool,
     /// By kernel name: what a person wants looked at in the middle of a device.
     windows: Vec<(String, Extent)>,
     /// Kernel names by path and by `major:minor`, once somebody named a device.
@@ -92,10 +92,16 @@ impl Scan {
             beat: context.beat,
             deadline: DEADLINE,
             tables_alone: false,
-            asks_limits: false,
+            asks_limits: Scan::asks(context) && !(parts.logical && parts.sizes),
             windows: Vec::new(),
             known: HashMap::new(),
         }
+    }
+
+    /// Whether devices are opened by this process, which may ask them for their sizes then: whoever shows those of
+    /// examined devices alone need not begin with them.
+    pub fn asks(context: &Context) -> bool {
+        context.beat.is_some()
     }
 
     /// With another deadline for each device.
@@ -159,7 +165,12 @@ impl Scan {
         self.with(Some(capture), |_| true)
     }
 
-    fn with(self, capture: Option<&mut Capture>, wanted: impl Fn(&Block) -> bool) -> Storage {
+    fn with(mut self, capture: Option<&mut Capture>, wanted: impl Fn(&Block) -> bool) -> Storage {
+        if self.asks_limits && !is_quick_alone(self.facts.blocks.len()) {
+            for block in self.facts.blocks.iter_mut().filter(|block| wanted(block)) {
+                set_limits(block, &host::sysfs::limits(&self.root, &block.name));
+            }
+        }
         let mut examiner = Examiner::new(&self.root, self.deadline, self.beat, self.tables_alone, capture);
         let mut observed = BTreeMap::new();
         let kernels = Kernels::of(&self.facts.blocks);
@@ -184,14 +195,10 @@ impl Scan {
         }
         let mut facts = self.facts;
         if self.asks_limits {
-            let read = facts.blocks.iter_mut().filter(|block| observed.contains_key(&block.name));
-            for block in read {
-                let known = examiner.limits.get(&block.name).copied();
-                let limits = known.unwrap_or_else(|| host::sysfs::limits(&self.root, &block.name));
-                block.physical_block = limits.physical_block;
-                block.minimum_io = limits.minimum_io;
-                block.optimal_io = limits.optimal_io;
-                block.alignment_offset = limits.alignment_offset.into();
+            for block in facts.blocks.iter_mut() {
+                if let Some(limits) = examiner.limits.get(&block.name) {
+                    set_limits(block, limits);
+                }
             }
         }
         build_of(facts, observed, &self.consents)
@@ -223,6 +230,14 @@ pub fn space(root: &Root, storage: &Storage) -> BTreeMap<String, Space> {
     let mounts = devices.flat_map(|device| storage.mounts_of(device));
     let targets: BTreeSet<&str> = mounts.map(|mount| mount.target.as_str()).collect();
     host::proc::space(root, targets)
+}
+
+fn set_limits(block: &mut Block, limits: &Limits) {
+    block.logical_block = limits.logical_block;
+    block.physical_block = limits.physical_block;
+    block.minimum_io = limits.minimum_io;
+    block.optimal_io = limits.optimal_io;
+    block.alignment_offset = limits.alignment_offset.into();
 }
 
 fn ask(block: &Block, windows: &[(String, Extent)]) -> Ask {

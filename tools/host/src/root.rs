@@ -230,6 +230,18 @@ impl Entered<'_> {
         &self.path
     }
 
+    /// A directory in it, or that a link in it names.
+    pub fn enter(&self, name: &str) -> io::Result<Entered<'_>> {
+        let path = self.path.join(name);
+        if !self.root.live || self.root.tape.is_some() {
+            return self.root.enter(path);
+        }
+        // Below `/` there is nothing to keep a link from.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?;
+        Ok(Entered { root: self.root, path, directory })
+    }
+
     /// Opens what lies in or below the directory itself. A link that leads out of it is the root's to follow.
     fn open(&self, name: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -400,6 +412,10 @@ mod tests {
                     .all(|name| !names.has(name.as_bytes()))
             );
             assert_eq!(one.list("queue").unwrap(), ["size"]);
+            let devices = root.enter("/devices").unwrap();
+            assert_eq!(devices.enter("one").unwrap().read("queue/size").unwrap(), b"512\n");
+            assert_eq!(one.enter("device").unwrap().read("model").unwrap(), b"M1\n");
+            assert!(one.enter("absolute").is_err() && one.enter("missing").is_err());
             assert_eq!(one.link("device").unwrap(), Path::new("../above"));
         }
     }

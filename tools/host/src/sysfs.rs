@@ -27,7 +27,9 @@ const SECTOR: u64 = 512;
 pub struct Parts {
     /// Read-only, removable, rotational.
     pub flags: bool,
-    /// Blocks but for the logical one, and alignment.
+    /// The logical block.
+    pub logical: bool,
+    /// The other blocks, and alignment.
     pub sizes: bool,
     /// What stands on it.
     pub holders: bool,
@@ -40,10 +42,24 @@ pub struct Parts {
 }
 
 impl Parts {
-    pub const ALL: Parts =
-        Parts { flags: true, sizes: true, holders: true, hardware: true, backing: true, mounts: true };
-    pub const NONE: Parts =
-        Parts { flags: false, sizes: false, holders: false, hardware: false, backing: false, mounts: false };
+    pub const ALL: Parts = Parts {
+        flags: true,
+        logical: true,
+        sizes: true,
+        holders: true,
+        hardware: true,
+        backing: true,
+        mounts: true,
+    };
+    pub const NONE: Parts = Parts {
+        flags: false,
+        logical: false,
+        sizes: false,
+        holders: false,
+        hardware: false,
+        backing: false,
+        mounts: false,
+    };
 }
 
 /// What the kernel says of all its block devices, mounts and swaps at this moment.
@@ -81,10 +97,14 @@ pub fn facts_with(root: &Root, parts: Parts) -> Facts {
     facts
 }
 
-/// What [`Parts::sizes`] is for, of a device that was read without.
+/// What [`Parts::sizes`] and [`Parts::logical`] are for, of a device that was read without.
 pub fn limits(root: &Root, name: &str) -> Limits {
-    let Some(at) = Attributes::of(root, Path::new(CLASS).join(name)) else { return Limits::default() };
+    let directory = root.enter(Path::new(CLASS).join(name)).ok();
+    let Some(at) = directory.and_then(|directory| Attributes::of(root, directory)) else {
+        return Limits::default();
+    };
     Limits {
+        logical_block: at.number("queue/logical_block_size").unwrap_or(0),
         physical_block: at.number("queue/physical_block_size").unwrap_or(0),
         minimum_io: at.number("queue/minimum_io_size").unwrap_or(0),
         optimal_io: at.number("queue/optimal_io_size").unwrap_or(0),
@@ -177,7 +197,7 @@ fn hung(root: &Root) -> Vec<(u64, String)> {
 fn block(root: &Root, class: Option<&Entered<'_>>, name: &str, parts: Parts) -> Option<Block> {
     // ../../devices/pci0000:00/.../block/sda/sda1
     let path = class.and_then(|class| class.link(name).ok()).and_then(|link| below_devices(&link));
-    let at = Attributes::of(root, Path::new(CLASS).join(name))?;
+    let at = Attributes::of(root, class?.enter(name).ok()?)?;
     let Numbers { major, minor, diskseq, partition } = Numbers::of(&at)?;
     let partition = partition.map(|number| Partition {
         disk: path.as_deref().and_then(|path| nth_last(path, 1)).unwrap_or_default(),
@@ -195,7 +215,7 @@ fn block(root: &Root, class: Option<&Entered<'_>>, name: &str, parts: Parts) -> 
         read_only: flag("ro"),
         removable: flag("removable"),
         rotational: flag("queue/rotational"),
-        logical_block: at.number("queue/logical_block_size").unwrap_or(0),
+        logical_block: if parts.logical { at.number("queue/logical_block_size").unwrap_or(0) } else { 0 },
         physical_block: size("queue/physical_block_size"),
         minimum_io: size("queue/minimum_io_size"),
         optimal_io: size("queue/optimal_io_size"),
@@ -395,8 +415,7 @@ struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    fn of(root: &'a Root, directory: PathBuf) -> Option<Attributes<'a>> {
-        let directory = root.enter(directory).ok()?;
+    fn of(root: &'a Root, directory: Entered<'a>) -> Option<Attributes<'a>> {
         let names = directory.names().ok()?;
         Some(Attributes { root, directory, names })
     }

@@ -103,7 +103,8 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
 }
 
 fn list(context: &Context, args: &Args, token: Option<&(String, String)>) -> Answer {
-    let mut scan = Scan::begin_with(context, Parts::NONE);
+    let parts = Parts { logical: !Scan::asks(context), ..Parts::NONE };
+    let mut scan = Scan::begin_with(context, parts);
     let names: Vec<String> = if args.devices.is_empty() {
         let partitions = scan.facts.blocks.iter().filter_map(|block| block.partition.as_ref());
         let divided: BTreeSet<&str> = partitions.map(|partition| partition.disk.as_str()).collect();

@@ -60,10 +60,9 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
 }
 
 fn list(context: &Context, args: &Args, arguments: &[OsString]) -> anyhow::Result<Answer> {
-    // Whoever opens the disks can ask them.
-    let asks = context.beat.is_some();
-    let mut scan = Scan::begin_with(context, Parts { sizes: !asks, hardware: true, ..Parts::NONE });
-    scan.asks_limits = asks;
+    let sizes = !Scan::asks(context);
+    let parts = Parts { logical: sizes, sizes, hardware: true, ..Parts::NONE };
+    let mut scan = Scan::begin_with(context, parts);
     let mut status = exit::YES;
     let names: Vec<String> = if args.devices.is_empty() {
         scan.facts.blocks.iter().filter(|block| is_listed(block)).map(|block| block.name.clone()).collect()

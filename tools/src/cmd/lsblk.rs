@@ -494,6 +494,7 @@ fn parts_of(fields: &[&Field], args: &Args) -> Parts {
     let any = |names: &[&str]| fields.iter().any(|field| names.contains(&field.name));
     Parts {
         flags: any(&["RM", "RO"]),
+        logical: true,
         sizes: any(&["MIN-IO", "OPT-IO", "PHY-SEC"]),
         // Of the tree.
         holders: !is_flat(args),

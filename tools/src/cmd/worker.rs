@@ -112,11 +112,10 @@ pub fn look_in_place(ask: &Ask, table_alone: bool) -> anyhow::Result<(DiskReport
     let device = open(&ask.path, ask.size)?;
     // Where it does not say so, sysfs may.
     let limits = device.0.limits().ok();
-    let report = if table_alone {
-        table_of(&device, ask.geometry)
-    } else {
-        examine(&device, ask.geometry, &ask.sections)
-    };
+    let logical = limits.map_or(0, |limits| limits.logical_block);
+    let geometry = if logical == 0 { ask.geometry } else { geometry(logical) };
+    let report =
+        if table_alone { table_of(&device, geometry) } else { examine(&device, geometry, &ask.sections) };
     Ok((report, limits))
 }
 
