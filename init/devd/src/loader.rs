@@ -38,7 +38,7 @@ const RETRIES: &[Duration] = &[
 ];
 /// How long the next device of a bus waits for the one before it: drives are named in the order in which they are found,
 /// as the kernel does it by itself, and one that hangs keeps the others only for so long.
-const TURN: Duration = Duration::from_millis(250);
+const TURN: Duration = Duration::from_secs(1);
 /// Bytes; there may be a thousand of them.
 const BINDER_STACK: usize = 64 << 10;
 
