@@ -73,9 +73,11 @@ modprobe -a virtio_net veth bonding 8021q bridge
 cat > /etc/functions <<'END'
 # serve NAME COMMAND...: beside everything else, until the next reset.
 serve() {
-    local name=$1
-    shift
-    setsid "$@" > /run/log/$name 2>&1 < /dev/null &
+    local name=$1 program
+    # By its path: busybox's setsid takes its own `ip`, too.
+    program=$(type -P $2)
+    shift 2
+    setsid $program "$@" > /run/log/$name 2>&1 < /dev/null &
     echo $! > /run/pid/$name
 }
 # quit NAME: at once, as by a power cut.
@@ -86,7 +88,7 @@ quit() {
 # logged NAME COUNT PATTERN: wait until its log has so many such lines.
 logged() {
     local i
-    for i in $(seq 500); do
+    for i in $(seq 250); do
         [ $(grep -c -- "$3" /run/log/$1) -lt $2 ] || return 0
         sleep 0.1
     done
