@@ -76,7 +76,6 @@ bench: image ## sizes, seconds and memory beside two peers built from Debian's p
 	@$(CARGO) run --locked --quiet -p image --bin bench -- --rounds $(ROUNDS)
 
 bench-tools: image ## lsblk, blkid and fdisk beside util-linux's, on 4, 100 and 1000 devices; ROUNDS=N
-	@$(CARGO) build --locked --quiet --profile image -p tools --bin rescue
 	@$(CARGO) run --locked --quiet -p image --bin bench-tools -- --rounds $(ROUNDS)
 
 fuzz: patched ## hostile bytes at every parser for FUZZ_SECONDS

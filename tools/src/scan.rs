@@ -19,7 +19,7 @@ use host::workers::{Job, Outcome, Pool};
 use model::build::{Kernels, build_of};
 use model::storage::{Observed, Storage};
 use ondisk::window::Failing;
-use ondisk::{DiskReport, Extent, Geometry, ReadAt, ReadError, Section};
+use ondisk::{DiskReport, Extent, Geometry, ReadAt, ReadError, Section, Usage};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -32,6 +32,8 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(1);
 /// The sizes of a drive that does not say.
 const SECTOR: u32 = 512;
+/// Devices in turn, for each processor.
+const TURN: usize = 64;
 /// Major number of floppy drives: without a medium, reading one takes many seconds.
 const FLOPPY: u32 = 2;
 
@@ -165,22 +167,72 @@ impl Scan {
         self.with(Some(capture), |_| true)
     }
 
+    /// Examines the devices that are wanted, and judges, some disks with their partitions after the other, in order: of
+    /// a great many devices no more is held at once than of a few. What is of several disks is judged together, at last.
+    pub fn examine_in_turn(self, wanted: impl Fn(&Block) -> bool, take: impl FnMut(&Storage)) {
+        let turn = TURN * std::thread::available_parallelism().map_or(1, usize::from);
+        self.in_turns_of(turn, wanted, take);
+    }
+
+    fn in_turns_of(mut self, turn: usize, wanted: impl Fn(&Block) -> bool, mut take: impl FnMut(&Storage)) {
+        let is_stacked = |block: &Block| block.md.is_some() || block.dm.is_some() || !block.slaves.is_empty();
+        let has_many = self.facts.blocks.len() > turn;
+        if !has_many || !self.facts.hung.is_empty() || self.facts.blocks.iter().any(is_stacked) {
+            return take(&self.examine(wanted));
+        }
+        let mut examiner = Examiner::new(&self.root, self.deadline, self.beat, self.tables_alone, None);
+        let mut held: Option<(Facts, BTreeMap<String, Observed>)> = None;
+        let mut left = std::mem::take(&mut self.facts.blocks);
+        left.reverse();
+        while !left.is_empty() {
+            let mut facts = Facts { problems: std::mem::take(&mut self.facts.problems), ..Facts::default() };
+            while let Some(block) =
+                left.pop_if(|block| facts.blocks.len() < turn || block.partition.is_some())
+            {
+                facts.blocks.push(block);
+            }
+            left.shrink_to_fit();
+            let observed = self.observe(&mut facts, &mut examiner, &wanted);
+            match &mut held {
+                Some((all, seen)) => {
+                    all.blocks.append(&mut facts.blocks);
+                    seen.extend(observed);
+                }
+                None if observed.values().any(is_of_several) => held = Some((facts, observed)),
+                None => take(&build_of(facts, observed, &self.consents)),
+            }
+        }
+        if let Some((facts, observed)) = held {
+            take(&build_of(facts, observed, &self.consents));
+        }
+    }
+
     fn with(mut self, capture: Option<&mut Capture>, wanted: impl Fn(&Block) -> bool) -> Storage {
-        if self.asks_limits && !is_quick_alone(self.facts.blocks.len()) {
-            for block in self.facts.blocks.iter_mut().filter(|block| wanted(block)) {
+        let mut facts = std::mem::take(&mut self.facts);
+        let mut examiner = Examiner::new(&self.root, self.deadline, self.beat, self.tables_alone, capture);
+        let observed = self.observe(&mut facts, &mut examiner, wanted);
+        build_of(facts, observed, &self.consents)
+    }
+
+    fn observe(
+        &self,
+        facts: &mut Facts,
+        examiner: &mut Examiner<'_>,
+        wanted: impl Fn(&Block) -> bool,
+    ) -> BTreeMap<String, Observed> {
+        if self.asks_limits && !is_quick_alone(facts.blocks.len()) {
+            for block in facts.blocks.iter_mut().filter(|block| wanted(block)) {
                 set_limits(block, &host::sysfs::limits(&self.root, &block.name));
             }
         }
-        let mut examiner = Examiner::new(&self.root, self.deadline, self.beat, self.tables_alone, capture);
         let mut observed = BTreeMap::new();
-        let kernels = Kernels::of(&self.facts.blocks);
+        let kernels = Kernels::of(&facts.blocks);
         for of_virtual in [false, true] {
-            let hung = hung(&self.facts, &observed);
+            let hung = hung(facts, &observed);
             let mut asks = Vec::new();
-            for block in
-                self.facts.blocks.iter().filter(|block| block.is_virtual() == of_virtual && wanted(block))
+            for block in facts.blocks.iter().filter(|block| block.is_virtual() == of_virtual && wanted(block))
             {
-                match skipped(block, &self.facts, &hung) {
+                match skipped(block, facts, &hung) {
                     Some(reason) => drop(observed.insert(block.name.clone(), Observed::Skipped { reason })),
                     None => asks.push((block, ask(block, &self.windows))),
                 }
@@ -193,15 +245,27 @@ impl Scan {
                 .collect();
             examiner.examine(&again, &mut observed);
         }
-        let mut facts = self.facts;
         if self.asks_limits {
             for block in facts.blocks.iter_mut() {
-                if let Some(limits) = examiner.limits.get(&block.name) {
-                    set_limits(block, limits);
+                if let Some(limits) = examiner.limits.remove(&block.name) {
+                    set_limits(block, &limits);
                 }
             }
         }
-        build_of(facts, observed, &self.consents)
+        observed
+    }
+}
+
+/// Whether what is on a device is a part of something that other devices belong to.
+fn is_of_several(seen: &Observed) -> bool {
+    match seen {
+        Observed::Examined { report } => report
+            .signatures
+            .iter()
+            .any(|signature| signature.usage == Usage::Raid || signature.volume.is_some()),
+        // As long as it hangs nothing that stands on it is touched.
+        Observed::Hung { .. } => true,
+        Observed::Failed { .. } | Observed::Skipped { .. } => false,
     }
 }
 
@@ -521,6 +585,8 @@ impl ReadAt for Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tool::Terminal;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn a_device_that_is_not_there_is_told_with_what_brings_it() {
@@ -534,6 +600,79 @@ mod tests {
             ("/root/image", "ls "),
         ] {
             assert!(whence(Path::new(path)).contains(want), "{path}: {}", whence(Path::new(path)));
+        }
+    }
+
+    /// By where they begin.
+    type Pieces = Vec<(u64, Vec<u8>)>;
+
+    /// A machine of disks of 2 MiB, and what is on each of them from some place on.
+    fn machine(root: &Path, disks: &[(String, Pieces)]) -> Context {
+        for directory in ["sys/class/block", "dev", "proc"] {
+            std::fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        for (number, (name, pieces)) in disks.iter().enumerate() {
+            let place = format!("pci0000:00/block/{name}");
+            let directory = root.join("sys/devices").join(&place);
+            std::fs::create_dir_all(&directory).unwrap();
+            for (attribute, value) in [("dev", format!("8:{number}")), ("size", "4096".to_string())] {
+                std::fs::write(directory.join(attribute), value).unwrap();
+            }
+            symlink(format!("../../devices/{place}"), root.join("sys/class/block").join(name)).unwrap();
+            let device = File::create(root.join("dev").join(name)).unwrap();
+            device.set_len(2 << 20).unwrap();
+            pieces.iter().for_each(|(at, bytes)| device.write_all_at(bytes, *at).unwrap());
+        }
+        let terminal = Terminal { interactive: false, columns: None, colour: false, utf8: true };
+        let (environment, root) = (BTreeMap::new(), Root::at(root).unwrap());
+        Context { name: "blkid", verb: false, root, environment, terminal, beat: None }
+    }
+
+    #[test]
+    fn what_is_examined_in_turn_is_what_is_examined_at_once() {
+        let swap = |label: u8| {
+            let mut page = vec![0; 4096];
+            (page[1024], page[1029], page[1052]) = (1, 3, label);
+            page[0xff6..].copy_from_slice(b"SWAPSPACE2");
+            vec![(0, page)]
+        };
+        let mut table = vec![0; 512];
+        table[510..].copy_from_slice(&[0x55, 0xaa]);
+        table[446 + 4] = 0x83;
+        table[446 + 8..446 + 16].copy_from_slice(&[0, 1, 0, 0, 0, 8, 0, 0]);
+        let mut member = vec![0; 512];
+        member[..8].copy_from_slice(b"LABELONE");
+        member[8] = 1;
+        member[24..56].copy_from_slice(b"LVM2 001abcdefghijklmnopqrstuvwx");
+        for members in [&[][..], &[0], &[7, 15], &[19]] {
+            let directory = tempfile::tempdir().unwrap();
+            let disks: Vec<_> = (0..20)
+                .map(|number| {
+                    let pieces = match number {
+                        _ if members.contains(&number) => vec![(512, member.clone())],
+                        _ if number % 3 == 0 => vec![(0, table.clone())],
+                        _ => swap(b'a' + number),
+                    };
+                    (format!("sd{}", char::from(b'a' + number)), pieces)
+                })
+                .collect();
+            let context = machine(directory.path(), &disks);
+            let at_once = Scan::begin(&context).examine(|_| true);
+            let (mut devices, mut problems, mut turns) = (Vec::new(), Vec::new(), 0);
+            Scan::begin(&context).in_turns_of(
+                4,
+                |_| true,
+                |storage| {
+                    devices.extend(storage.devices.clone());
+                    problems.extend(storage.problems.clone());
+                    turns += 1;
+                },
+            );
+            assert_eq!(devices, at_once.devices);
+            problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+            assert_eq!(problems, at_once.problems);
+            let want = members.first().map_or(5, |first| usize::from(first / 4) + 1);
+            assert_eq!(turns, want, "{members:?}");
         }
     }
 }

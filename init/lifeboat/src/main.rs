@@ -1,6 +1,6 @@
-//! Every program of ours but PID 1 as one binary, so that what they share is in the image once, and in memory.
-//! It is the service by whose name it was started; under any other name it is a tool, or `rescue`. A program
-//! that starts itself again does so by a path, since /proc/self/exe does not say which of them it is.
+//! Every service of ours but PID 1 as one binary, so that what they share is in the image once, and in memory.
+//! It is the service by whose name it was started. One that starts itself again does so by a path, since
+//! /proc/self/exe does not say which of them it is.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 type Program = fn() -> ExitCode;
+
+/// Of a name that is none, as a shell has it.
+const UNKNOWN: u8 = 127;
 
 /// Sorted by name.
 const SERVICES: &[(&str, Program)] = &[
@@ -21,7 +24,13 @@ const SERVICES: &[(&str, Program)] = &[
 
 fn main() -> ExitCode {
     let called = std::env::args_os().next().unwrap_or_default();
-    service(&called).unwrap_or(tools::main)()
+    match service(&called) {
+        Some(program) => program(),
+        None => {
+            eprintln!("{}: no service of that name", called.display());
+            ExitCode::from(UNKNOWN)
+        }
+    }
 }
 
 fn service(called: &OsStr) -> Option<Program> {
@@ -36,7 +45,7 @@ mod tests {
     use contract::tools::TOOLS;
 
     #[test]
-    fn every_name_in_the_image_is_a_service_or_the_tools() {
+    fn every_name_in_the_image_is_a_service_or_the_tools_own_binary() {
         let mut names: Vec<&str> = SERVICES.iter().map(|(name, _)| *name).chain(["rescue"]).collect();
         names.sort_unstable();
         assert_eq!(names, PROGRAMS);
@@ -47,7 +56,6 @@ mod tests {
     fn it_is_the_service_by_whose_name_it_was_started() {
         let is_service = |called: &str| service(called.as_ref()).is_some();
         assert!(SERVICES.iter().all(|(name, _)| is_service(name) && is_service(&format!("{BIN}/{name}"))));
-        // A worker of the tools is started by the third.
         for called in ["rescue", "/lifeboat/bin/lifeboat", "/proc/self/exe", "/sshd/lsblk", "sshd2", "", "/"]
         {
             assert!(!is_service(called), "{called}");

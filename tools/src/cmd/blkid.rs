@@ -4,7 +4,6 @@
 use crate::report::{Answer, notice};
 use crate::scan::Scan;
 use crate::tool::{Context, apart, classic};
-use contract::facts::Block;
 use host::sysfs::Parts;
 use model::build::ambiguous;
 use model::storage::{Device, Observed, Problem, Storage, by_device};
@@ -105,45 +104,44 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
 fn list(context: &Context, args: &Args, token: Option<&(String, String)>) -> Answer {
     let parts = Parts { logical: !Scan::asks(context), ..Parts::NONE };
     let mut scan = Scan::begin_with(context, parts);
-    let names: Vec<String> = if args.devices.is_empty() {
+    let mut found = Found { texts: String::new(), status: NOTHING, is_complete: false };
+    if args.devices.is_empty() {
         let partitions = scan.facts.blocks.iter().filter_map(|block| block.partition.as_ref());
-        let divided: BTreeSet<&str> = partitions.map(|partition| partition.disk.as_str()).collect();
-        let listed = scan.facts.blocks.iter().filter(|block| is_listed(block, &divided));
-        listed.map(|block| block.name.clone()).collect()
-    } else {
-        let mut names = Vec::new();
-        for path in &args.devices {
-            match scan.resolve(path) {
-                Ok(name) => names.push((name, path.display().to_string())),
-                Err(error) => notice(context.name, &format!("{error:#}")),
-            }
+        let divided: BTreeSet<String> = partitions.map(|partition| partition.disk.clone()).collect();
+        let listed = |storage: &Storage| {
+            let devices = storage.devices.iter().filter(|device| is_listed(device, &divided));
+            let devices: Vec<(&Device, String)> = devices.map(|device| (device, path(device))).collect();
+            found.add(context, args, storage, &devices, token);
+        };
+        scan.examine_in_turn(|block| block.major != RAM_DISK, listed);
+        return Answer::text(found.texts, found.status);
+    }
+    let mut names = Vec::new();
+    for path in &args.devices {
+        match scan.resolve(path) {
+            Ok(name) => names.push((name, path.display().to_string())),
+            Err(error) => notice(context.name, &format!("{error:#}")),
         }
-        let given: BTreeSet<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
-        let partitions = scan.facts.blocks.iter().filter(|block| given.contains(block.name.as_str()));
-        // Its table says a partition's UUID and name.
-        let disks: BTreeSet<String> =
-            partitions.filter_map(|block| Some(block.partition.as_ref()?.disk.clone())).collect();
-        let storage =
-            scan.examine(|block| given.contains(block.name.as_str()) || disks.contains(&block.name));
-        return answer(context, args, &storage, &names, token);
-    };
-    let storage = scan.examine(|block| block.major != RAM_DISK);
-    let by_name = by_name(&storage);
-    let shown = |name: &String| {
-        (name.clone(), by_name.get(name.as_str()).map(|device| path(device)).unwrap_or_default())
-    };
-    let names: Vec<(String, String)> = names.iter().map(shown).collect();
-    answer(context, args, &storage, &names, token)
+    }
+    let given: BTreeSet<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+    let partitions = scan.facts.blocks.iter().filter(|block| given.contains(block.name.as_str()));
+    // Its table says a partition's UUID and name.
+    let disks: BTreeSet<String> =
+        partitions.filter_map(|block| Some(block.partition.as_ref()?.disk.clone())).collect();
+    let storage = scan.examine(|block| given.contains(block.name.as_str()) || disks.contains(&block.name));
+    let by_name: BTreeMap<&str, &Device> =
+        storage.devices.iter().map(|device| (device.block.name.as_str(), device)).collect();
+    let device = |(name, shown): &(String, String)| Some((*by_name.get(name.as_str())?, shown.clone()));
+    let devices: Vec<(&Device, String)> = names.iter().filter_map(device).collect();
+    found.add(context, args, &storage, &devices, token);
+    Answer::text(found.texts, found.status)
 }
 
 /// Whatever can hold something: not a disk that has partitions, nor an extended partition's two sectors.
-fn is_listed(block: &Block, divided: &BTreeSet<&str>) -> bool {
-    block.size > 1024 && block.major != RAM_DISK && !divided.contains(block.name.as_str()) && !block.hidden
-}
-
-/// Devices by kernel name.
-fn by_name(storage: &Storage) -> BTreeMap<&str, &Device> {
-    storage.devices.iter().map(|device| (device.block.name.as_str(), device)).collect()
+fn is_listed(device: &Device, divided: &BTreeSet<String>) -> bool {
+    let block = &device.block;
+    let is_node = device.node && !block.hidden;
+    is_node && block.size > 1024 && block.major != RAM_DISK && !divided.contains(&block.name)
 }
 
 fn path(device: &Device) -> String {
@@ -151,71 +149,91 @@ fn path(device: &Device) -> String {
     mapped.unwrap_or_else(|| device.path.clone())
 }
 
-/// `names`: kernel names, each with the path to show.
-fn answer(
-    context: &Context,
-    args: &Args,
-    storage: &Storage,
-    names: &[(String, String)],
-    token: Option<&(String, String)>,
-) -> Answer {
-    let lookup = args.label.is_some() || args.uuid.is_some();
-    let output = if lookup { Output::Device } else { args.output };
-    let mut texts = String::new();
-    let mut status = NOTHING;
-    let (by_name, all_problems) = (by_name(storage), by_device(storage));
-    for (name, shown) in names {
-        let Some(device) = by_name.get(name.as_str()) else { continue };
-        let report = match &device.report {
-            Observed::Examined { report } => report,
-            Observed::Hung { reason } | Observed::Failed { reason } => {
-                notice(context.name, &format!("{shown}: {reason}"));
+/// What is to be printed, gathered device by device.
+struct Found {
+    texts: String,
+    status: i32,
+    /// Nothing more is wanted.
+    is_complete: bool,
+}
+
+impl Found {
+    fn complete(&mut self, status: i32) {
+        (self.status, self.is_complete) = (status, true);
+    }
+
+    /// `devices`: each with the path to show.
+    fn add(
+        &mut self,
+        context: &Context,
+        args: &Args,
+        storage: &Storage,
+        devices: &[(&Device, String)],
+        token: Option<&(String, String)>,
+    ) {
+        let lookup = args.label.is_some() || args.uuid.is_some();
+        let output = if lookup { Output::Device } else { args.output };
+        let all_problems = by_device(storage);
+        for (device, shown) in devices {
+            if self.is_complete {
+                return;
+            }
+            let report = match &device.report {
+                Observed::Examined { report } => report,
+                Observed::Hung { reason } | Observed::Failed { reason } => {
+                    notice(context.name, &format!("{shown}: {reason}"));
+                    continue;
+                }
+                Observed::Skipped { reason } if !args.devices.is_empty() => {
+                    notice(context.name, &format!("{shown}: {reason}"));
+                    continue;
+                }
+                Observed::Skipped { .. } => continue,
+            };
+            if args.probe && ambiguous(report) && output == Output::Udev {
+                self.texts += &udev::ambivalent(report);
+                return self.complete(AMBIVALENT);
+            }
+            if args.probe && ambiguous(report) {
+                let text = "ambivalent result (probably more filesystems on the device, use wipefs(8) to see more details)";
+                notice(context.name, &format!("{shown}: {text}"));
+                return self.complete(AMBIVALENT);
+            }
+            let problems = all_problems.get(device.path.as_str()).map_or(&[][..], Vec::as_slice);
+            for text in told(device, shown, problems) {
+                notice(context.name, &text);
+            }
+            let tags = if ambiguous(report) { Vec::new() } else { tags(device, storage, args) };
+            let matches =
+                token.is_none_or(|(name, value)| tags.iter().any(|tag| tag.0 == *name && tag.1 == *value));
+            if tags.is_empty() && args.probe {
+                return self.complete(NOTHING);
+            }
+            if tags.is_empty() || !matches {
                 continue;
             }
-            Observed::Skipped { reason } if !args.devices.is_empty() => {
-                notice(context.name, &format!("{shown}: {reason}"));
-                continue;
+            self.status = contract::exit::YES;
+            let wanted =
+                |name: &str| args.match_tag.is_empty() || args.match_tag.iter().any(|tag| tag == name);
+            let shown_tags: Vec<(String, String)> =
+                tags.into_iter().filter(|(name, _)| wanted(name)).collect();
+            if !self.texts.is_empty()
+                && matches!(output, Output::Export | Output::Udev)
+                && !shown_tags.is_empty()
+            {
+                self.texts.push('\n');
             }
-            Observed::Skipped { .. } => continue,
-        };
-        if args.probe && ambiguous(report) && output == Output::Udev {
-            return Answer::text(texts + &udev::ambivalent(report), AMBIVALENT);
-        }
-        if args.probe && ambiguous(report) {
-            let text = "ambivalent result (probably more filesystems on the device, use wipefs(8) to see more details)";
-            notice(context.name, &format!("{shown}: {text}"));
-            return Answer::text(texts, AMBIVALENT);
-        }
-        let problems = all_problems.get(device.path.as_str()).map_or(&[][..], Vec::as_slice);
-        for text in told(device, shown, problems) {
-            notice(context.name, &text);
-        }
-        let tags = if ambiguous(report) { Vec::new() } else { tags(device, storage, args) };
-        let matches =
-            token.is_none_or(|(name, value)| tags.iter().any(|tag| tag.0 == *name && tag.1 == *value));
-        if tags.is_empty() && args.probe {
-            return Answer::text(texts, NOTHING);
-        }
-        if tags.is_empty() || !matches {
-            continue;
-        }
-        status = contract::exit::YES;
-        let wanted = |name: &str| args.match_tag.is_empty() || args.match_tag.iter().any(|tag| tag == name);
-        let shown_tags: Vec<(String, String)> = tags.into_iter().filter(|(name, _)| wanted(name)).collect();
-        if !texts.is_empty() && matches!(output, Output::Export | Output::Udev) && !shown_tags.is_empty() {
-            texts.push('\n');
-        }
-        // The original's -p ends a line for a device of which nothing was wanted.
-        if shown_tags.is_empty() && args.probe && output == Output::Full {
-            texts.push('\n');
-        } else if !shown_tags.is_empty() || matches!(output, Output::Device | Output::Json) {
-            texts += &text(output, shown, &shown_tags, args.no_encoding);
-        }
-        if (args.list_one && token.is_some()) || lookup {
-            break;
+            // The original's -p ends a line for a device of which nothing was wanted.
+            if shown_tags.is_empty() && args.probe && output == Output::Full {
+                self.texts.push('\n');
+            } else if !shown_tags.is_empty() || matches!(output, Output::Device | Output::Json) {
+                self.texts += &text(output, shown, &shown_tags, args.no_encoding);
+            }
+            if (args.list_one && token.is_some()) || lookup {
+                self.is_complete = true;
+            }
         }
     }
-    Answer::text(texts, status)
 }
 
 /// Damage and ambiguity, which the original keeps to itself.

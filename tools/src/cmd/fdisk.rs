@@ -14,7 +14,7 @@ use model::storage::{Device, Observed, Problem, Storage, by_device};
 use model::text::{Column, Untrusted, size, size_long, table};
 use ondisk::table::{Chs, Entry, Items, Slice, Table, TableKind};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -63,60 +63,108 @@ fn list(context: &Context, args: &Args, arguments: &[OsString]) -> anyhow::Resul
     let sizes = !Scan::asks(context);
     let parts = Parts { logical: sizes, sizes, hardware: true, ..Parts::NONE };
     let mut scan = Scan::begin_with(context, parts);
-    let mut status = exit::YES;
-    let names: Vec<String> = if args.devices.is_empty() {
-        scan.facts.blocks.iter().filter(|block| is_listed(block)).map(|block| block.name.clone()).collect()
-    } else {
-        let mut names = Vec::new();
-        for path in &args.devices {
-            match scan.resolve(path) {
-                Ok(name) => names.push(name),
-                Err(error) => {
-                    notice(context.name, &format!("{error:#}"));
-                    status = exit::NO;
+    let mut shown = Shown::default();
+    if args.devices.is_empty() && !args.json {
+        scan.tables_alone().examine_in_turn(is_listed, |storage| {
+            let disks = storage.devices.iter().filter(|device| is_listed(&device.block));
+            shown.add(args, storage, &disks.collect::<Vec<_>>());
+        });
+        return Ok(shown.answer(context, arguments));
+    }
+    let names = names(context, args, &mut scan, &mut shown);
+    if !args.json {
+        let storage = scan.tables_alone().examine(|block| names.contains(&block.name));
+        shown.add(args, &storage, &named(&storage, &names));
+        return Ok(shown.answer(context, arguments));
+    }
+    // Ours has the problems of what lies there, too.
+    let storage = scan.examine(|block| names.contains(&block.name));
+    let disks = shown.opened(&named(&storage, &names));
+    shown.refused.iter().for_each(|text| notice(context.name, text));
+    match columns(&args.output, &disks) {
+        Some(_) => Answer::json(1, &Listing::of(&disks, &storage), shown.status),
+        None => Ok(Answer::classic(context.name, arguments)),
+    }
+}
+
+/// What is to be printed, gathered disk by disk.
+#[derive(Default)]
+struct Shown {
+    /// Of disks that could not be opened.
+    refused: Vec<String>,
+    warnings: Vec<String>,
+    text: String,
+    status: i32,
+    /// A table has no such column, or a column is not ours.
+    foreign: bool,
+}
+
+impl Shown {
+    /// Those that were read.
+    fn opened<'a>(&mut self, disks: &[&'a Device]) -> Vec<&'a Device> {
+        let mut opened = Vec::new();
+        for device in disks {
+            match &device.report {
+                Observed::Examined { .. } => opened.push(*device),
+                Observed::Hung { reason } | Observed::Skipped { reason } | Observed::Failed { reason } => {
+                    self.refused.push(format!("cannot open {}: {reason}", device.path));
+                    self.status = exit::NO;
                 }
             }
         }
-        names
-    };
-    let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    // Ours has the problems of what lies there, too.
-    let scan = if args.json { scan } else { scan.tables_alone() };
-    let storage = scan.examine(|block| wanted.contains(block.name.as_str()));
-    let by_name: BTreeMap<&str, &Device> =
-        storage.devices.iter().map(|device| (device.block.name.as_str(), device)).collect();
-    let mut disks = Vec::new();
-    for name in &names {
-        match by_name.get(name.as_str()).map(|device| (*device, &device.report)) {
-            Some((device, Observed::Examined { .. })) => disks.push(device),
-            Some((
-                device,
-                Observed::Hung { reason } | Observed::Skipped { reason } | Observed::Failed { reason },
-            )) => {
-                notice(context.name, &format!("cannot open {}: {reason}", device.path));
-                status = exit::NO;
-            }
-            None => {}
+        opened
+    }
+
+    fn add(&mut self, args: &Args, storage: &Storage, disks: &[&Device]) {
+        let disks = self.opened(disks);
+        let Some(columns) = columns(&args.output, &disks) else {
+            self.foreign = true;
+            return;
+        };
+        let look = Look { bytes: args.bytes, details: args.list_details };
+        let problems = by_device(storage);
+        for disk in disks {
+            let own = problems.get(disk.path.as_str()).map_or(&[][..], Vec::as_slice);
+            self.warnings.append(&mut warnings(disk, own));
+            self.text += if self.text.is_empty() { "" } else { "\n\n" };
+            self.text += &text(disk, &columns, &look);
         }
     }
-    let Some(columns) = columns(&args.output, &disks) else {
-        return Ok(Answer::classic(context.name, arguments));
-    };
-    if args.json {
-        return Answer::json(1, &Listing::of(&disks, &storage), status);
+
+    fn answer(self, context: &Context, arguments: &[OsString]) -> Answer {
+        self.refused.iter().for_each(|text| notice(context.name, text));
+        if self.foreign {
+            return Answer::classic(context.name, arguments);
+        }
+        self.warnings.iter().for_each(|text| notice(context.name, text));
+        Answer::text(self.text, self.status)
     }
-    let look = Look { bytes: args.bytes, details: args.list_details };
-    let problems = by_device(&storage);
-    for disk in &disks {
-        let own = problems.get(disk.path.as_str()).map_or(&[][..], Vec::as_slice);
-        warnings(disk, own).iter().for_each(|text| notice(context.name, text));
+}
+
+/// Kernel names of the disks that were asked for.
+fn names(context: &Context, args: &Args, scan: &mut Scan, shown: &mut Shown) -> Vec<String> {
+    if args.devices.is_empty() {
+        let listed = scan.facts.blocks.iter().filter(|block| is_listed(block));
+        return listed.map(|block| block.name.clone()).collect();
     }
-    let mut texts = String::new();
-    for (index, disk) in disks.iter().enumerate() {
-        texts += if index == 0 { "" } else { "\n\n" };
-        texts += &text(disk, &columns, &look);
+    let mut names = Vec::new();
+    for path in &args.devices {
+        match scan.resolve(path) {
+            Ok(name) => names.push(name),
+            Err(error) => {
+                notice(context.name, &format!("{error:#}"));
+                shown.status = exit::NO;
+            }
+        }
     }
-    Ok(Answer::text(texts, status))
+    names
+}
+
+/// The devices of these names, in their order.
+fn named<'a>(storage: &'a Storage, names: &[String]) -> Vec<&'a Device> {
+    let by_name: BTreeMap<&str, &Device> =
+        storage.devices.iter().map(|device| (device.block.name.as_str(), device)).collect();
+    names.iter().filter_map(|name| by_name.get(name.as_str()).copied()).collect()
 }
 
 /// Whole disks with something on them; no CD drives, and no pieces of a logical volume.

@@ -36,7 +36,7 @@ struct Arguments {
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../out"))]
     image: PathBuf,
     /// Our tools for the host, as optimised as the image's
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/image/rescue"))]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/x86_64-unknown-linux-gnu/image/rescue"))]
     rescue: PathBuf,
     /// Measure those in the machine, too, in the place of the image's own
     #[arg(long)]
