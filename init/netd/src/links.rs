@@ -208,9 +208,9 @@ pub fn leftovers(plan: &Plan, seen: &[Seen<'_>], once_made: &BTreeSet<String>) -
     seen.iter().rev().filter(is_left).map(unmake).collect()
 }
 
-/// What is to be done now, in order. `late` as for [`role`]. `raised`: interfaces that were brought up once; whoever takes one down after that
-/// means it. `modules`: those that are there. `is_refused`: steps that are left out for now, with what would come before and
-/// after them.
+/// What is to be done now, in order. `late` as for [`role`]. `raised`: interfaces that were brought up once; whoever takes
+/// one down after that means it. `modules`: those that are there. `is_refused`: steps that are left out for now, with what
+/// would come before and after them.
 pub fn steps(
     plan: &Plan,
     seen: &[Seen<'_>],
