@@ -94,7 +94,10 @@ impl Guest<'_, '_> {
     fn login(&self, address: &str) -> Result<()> {
         self.announced(address, 0, qemu::BOOT)?;
         self.vm.events.ready("sshd", 0, qemu::BOOT)?;
-        self.ok(address, "true").map(drop)
+        // A router may speak after DHCPv6 has: until then there is no way back, not even on the link.
+        let client = self.client(address)?;
+        let script = format!("for i in 1 2 3; do\n{client} true && exit\nsleep 1\ndone\nexit 1");
+        self.server.ok_within(&script, qemu::SOON * 2).map(drop)
     }
 
     /// What a command says there.
