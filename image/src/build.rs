@@ -441,7 +441,8 @@ pub fn userland_files(guest: &Tree) -> Result<BTreeSet<String>> {
 
 fn userland_layer(cache: &Cache, tools: &Path, guest: &Tree) -> Result<PathBuf> {
     let files = userland_files(guest)?;
-    let recipe = format!("{}\n{:?}\n{:?}\n{LAYER_ETC:?}", guest.key, files, manifest::LINKS);
+    let moved: Vec<String> = files.iter().filter_map(|path| classic(path)).collect();
+    let recipe = format!("{}\n{:?}\n{:?}\n{LAYER_ETC:?}\n{moved:?}", guest.key, files, manifest::LINKS);
     layer(cache, tools, "10-userland", &recipe, |stage| {
         for path in &files {
             check_interpreter(&guest.root, path, &files)?;

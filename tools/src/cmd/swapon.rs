@@ -2,6 +2,7 @@
 //! read-only flag is set, and only says so in its log (bio_check_ro in block/blk-core.c).
 
 use crate::report::Answer;
+use crate::scan::{DEADLINE, settle};
 use crate::tool::Context;
 use anyhow::bail;
 use contract::facts::Block;
@@ -24,6 +25,8 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let is_look =
         words.iter().any(|word| LOOKS.iter().any(|look| word == look || word.starts_with("--show=")));
     if !is_look {
+        // Until devd has looked at a drive, its flag is not set.
+        settle(context, DEADLINE);
         let blocks = host::sysfs::facts(&context.root).blocks;
         if let Some(guarded) = guarded(&words, &blocks, &number) {
             bail!(
