@@ -28,7 +28,7 @@ pub fn save_before(name: &'static str, answer: &Answer) {
     let Output::HandOver(HandOver { arguments, .. }) = &answer.output else { return };
     let Ok(context) = Context::live(name, false) else { return };
     let blocks = || host::sysfs::facts(&context.root).blocks;
-    let paths = concerned(name, arguments, blocks, &|word| number(word));
+    let paths = concerned(name, arguments, blocks, &|word| number(Path::new(word)));
     if paths.is_empty() {
         return;
     }
@@ -39,9 +39,15 @@ pub fn save_before(name: &'static str, answer: &Answer) {
     }
 }
 
-/// Device numbers of the node that a word names.
-fn number(word: &str) -> Option<(u32, u32)> {
-    match host::sysfs::node(Path::new(word)).ok()? {
+/// Whether one of these words makes a classic name only look, or the name never writes.
+pub fn looks(name: &str, words: &[String]) -> bool {
+    let Some((_, looks)) = WRITERS.iter().find(|(writer, _)| *writer == name) else { return true };
+    words.iter().any(|word| looks.contains(&word.as_str()))
+}
+
+/// Device numbers of the node at a path.
+pub fn number(path: &Path) -> Option<(u32, u32)> {
+    match host::sysfs::node(path).ok()? {
         host::sysfs::Node::Block { major, minor } => Some((major, minor)),
         host::sysfs::Node::File { .. } | host::sysfs::Node::Other => None,
     }
@@ -54,9 +60,8 @@ fn concerned(
     blocks: impl Fn() -> Vec<Block>,
     node: &dyn Fn(&str) -> Option<(u32, u32)>,
 ) -> Vec<String> {
-    let Some((_, looks)) = WRITERS.iter().find(|(writer, _)| *writer == name) else { return Vec::new() };
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    if words.iter().any(|word| looks.contains(&word.as_str())) {
+    if looks(name, &words) {
         return Vec::new();
     }
     let numbers: Vec<(u32, u32)> = words.iter().filter_map(|word| node(word)).collect();

@@ -1,6 +1,7 @@
 //! `swapon`: the original's, but not of a device under the write guard. The kernel lets swap be written to a device whose
 //! read-only flag is set, and only says so in its log (bio_check_ro in block/blk-core.c).
 
+use crate::original::{looks, number};
 use crate::report::Answer;
 use crate::scan::{DEADLINE, settle};
 use crate::tool::Context;
@@ -10,8 +11,6 @@ use model::text::Untrusted;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Flags by which it only looks.
-const LOOKS: &[&str] = &["-s", "--summary", "--show", "-h", "--help", "-V", "--version"];
 /// Tags, and where devd links them.
 const TAGS: &[(&str, &str)] = &[
     ("LABEL", "/dev/disk/by-label"),
@@ -22,8 +21,7 @@ const TAGS: &[(&str, &str)] = &[
 
 pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> {
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let is_look =
-        words.iter().any(|word| LOOKS.iter().any(|look| word == look || word.starts_with("--show=")));
+    let is_look = looks(context.name, &words) || words.iter().any(|word| word.starts_with("--show="));
     if !is_look {
         // Until devd has looked at a drive, its flag is not set.
         settle(context, DEADLINE);
@@ -37,14 +35,6 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         }
     }
     Ok(Answer::classic(context.name, arguments))
-}
-
-/// Device numbers of the node at a path.
-fn number(path: &Path) -> Option<(u32, u32)> {
-    match host::sysfs::node(path).ok()? {
-        host::sysfs::Node::Block { major, minor } => Some((major, minor)),
-        host::sysfs::Node::File { .. } | host::sysfs::Node::Other => None,
-    }
 }
 
 /// The first device among the words whose read-only flag is set.
