@@ -3,6 +3,7 @@
 
 use crate::ntp::{self, Offset};
 use crate::{Netd, now, random};
+use contract::date::day;
 use host::Root;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
@@ -60,7 +61,7 @@ impl Clock {
         let line = match set(Duration::from_secs(floor)) {
             Ok(()) => format!(
                 "the machine's clock said {}, before this image was made: it is set to that time, until a time server or `date -s` sets it",
-                crate::calendar(before)
+                day(before)
             ),
             Err(error) => format!("set the clock: {error}"),
         };

@@ -1016,19 +1016,6 @@ fn unique<T: PartialEq>(items: Vec<T>) -> Vec<T> {
     found
 }
 
-/// A day in the Gregorian calendar, of seconds since 1970.
-fn calendar(seconds: u64) -> String {
-    // Days from the era's civil date (Howard Hinnant, chrono-compatible low-level date algorithms).
-    let days = seconds / 86_400 + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let of_month = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    format!("{:04}-{month:02}-{of_month:02}", year + era * 400 + u64::from(month <= 2))
-}
-
 /// Since boot, suspended time included.
 fn now() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -1041,20 +1028,5 @@ fn random() -> u32 {
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
         Ok(4) => u32::from_ne_bytes(bytes),
         _ => now().subsec_nanos(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn days_are_those_of_the_calendar() {
-        for (seconds, want) in [
-            (0, "1970-01-01"),
-            (951_782_400, "2000-02-29"),
-            (1_795_651_199, "2026-11-25"),
-            (4_107_542_400, "2100-03-01"),
-        ] {
-            assert_eq!(super::calendar(seconds), want);
-        }
     }
 }

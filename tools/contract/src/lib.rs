@@ -3,6 +3,7 @@
 //! the kernel's module indices and the paths below `/run/lifeboat`. No I/O and no judgement about disks: values and their text.
 
 pub mod cmdline;
+pub mod date;
 pub mod event;
 pub mod exit;
 pub mod facts;

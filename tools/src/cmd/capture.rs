@@ -5,6 +5,7 @@ use crate::report::{Answer, Output};
 use crate::scan::{DEADLINE, Scan, settle, space};
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail};
+use contract::date::rfc3339;
 use contract::exit;
 use contract::facts::{Block, Facts};
 use host::Root;
@@ -172,7 +173,7 @@ fn manifest(context: &Context, storage: &Storage, facts: &Facts, capture: &Captu
         schema: 1,
         what: "a machine captured by Lifeboat: rescue status --sysroot DIR; lsblk, blkid and fdisk -l take --sysroot too"
             .to_string(),
-        date: date(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())),
+        date: rfc3339(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())),
         kernel: host::capture::kernel(&context.root),
         image: context.root.line(contract::paths::VERSION),
         tool: format!("rescue {}", env!("CARGO_PKG_VERSION")),
@@ -259,42 +260,10 @@ fn told(manifest: &Manifest, missing: &[String], directory: &Path, bytes: u64) -
     )
 }
 
-/// Seconds since 1970 as RFC 3339, by the days of the proleptic Gregorian calendar.
-fn date(seconds: u64) -> String {
-    let (days, clock) = (seconds / 86_400, seconds % 86_400);
-    // Years of the calendar begin in March here, so that the leap day is the last of one.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    format!(
-        "{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        era * 400 + year + carry,
-        clock / 3600,
-        clock / 60 % 60,
-        clock % 60
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use contract::facts::Mount;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, want) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_772_323_199, "2026-02-28T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(date(seconds), want);
-        }
-    }
 
     #[test]
     fn a_directory_on_a_guarded_disk_is_refused() {
