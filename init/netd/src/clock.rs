@@ -23,6 +23,8 @@ const AGAIN: Duration = Duration::from_secs(3600);
 pub struct Clock {
     /// When the image was made, seconds since 1970.
     floor: u64,
+    /// Whom the network names, best first.
+    pub servers: Vec<IpAddr>,
     question: Option<Question>,
     /// When the next question is due, and how many in a row nobody answered.
     due: Duration,
@@ -68,18 +70,19 @@ impl Clock {
         (clock, Some(line))
     }
 
+    /// `None` while there is nobody to ask.
     pub fn due(&self) -> Option<Duration> {
-        Some(self.question.as_ref().map_or(self.due, |question| question.until))
+        let due = self.question.as_ref().map_or(self.due, |question| question.until);
+        (!self.servers.is_empty()).then_some(due)
     }
 
     pub fn socket(&self) -> Option<&OwnedFd> {
         self.question.as_ref().map(|question| &question.socket)
     }
 
-    fn ask(&mut self, servers: &[IpAddr]) -> Result<(), (IpAddr, std::io::Error)> {
-        let Some(server) = servers.get(self.silent as usize % servers.len().max(1)).copied() else {
-            return Ok(());
-        };
+    fn ask(&mut self) -> Result<(), (IpAddr, std::io::Error)> {
+        let turn = self.silent as usize % self.servers.len().max(1);
+        let Some(server) = self.servers.get(turn).copied() else { return Ok(()) };
         let nonce = u64::from(random()) << 32 | u64::from(random());
         let asked = || -> std::io::Result<OwnedFd> {
             let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -112,14 +115,12 @@ impl Clock {
 impl Netd {
     /// Asks a time server where one is known and it is time to.
     pub fn keep_time(&mut self) {
-        let servers = self.time_servers();
         if self.clock.question.as_ref().is_some_and(|question| question.until <= now()) {
             self.clock.unanswered();
         }
         if self.clock.question.is_none()
             && self.clock.due <= now()
-            && !servers.is_empty()
-            && let Err((server, error)) = self.clock.ask(&servers)
+            && let Err((server, error)) = self.clock.ask()
         {
             host::log!("ask {server} for the time: {error}");
         }

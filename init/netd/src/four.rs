@@ -118,10 +118,7 @@ impl Netd {
             Action::Remove(address) => {
                 nic.udp = None;
                 let prefix = nic.configured.take().map_or(32, |(_, prefix)| prefix);
-                self.other(format!("take {address} from {name}"), |sequence| {
-                    rtnl::remove_address(sequence, index, IpAddr::V4(address), prefix)
-                });
-                host::events::tell(&Event::AddressLost { interface: name, address: address.to_string() });
+                self.take(index, IpAddr::V4(address), prefix);
             }
         }
     }
@@ -135,7 +132,7 @@ impl Netd {
             held.expires().map_or(u32::MAX, |end| end.saturating_sub(now()).as_secs().max(1) as u32);
         let news = nic.configured != Some((lease.address, lease.prefix));
         // A person's word about the MTU counts more than the server's.
-        let entry = nic.role.and_then(|role| self.plans.current.links.get(role.entry?));
+        let entry = nic.entry(&self.plans.current);
         let is_sized = entry.is_some_and(|link| link.mtu.is_some());
         nic.configured = Some((lease.address, lease.prefix));
         if nic.order.is_none() {

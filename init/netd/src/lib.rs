@@ -271,7 +271,7 @@ impl Netd {
         let of_nics = self.nics.values().flat_map(of_nic).flatten();
         let late = Some(self.late).filter(|late| *late > now);
         let refused = self.refused.values().copied();
-        let clock = self.clock.due().filter(|_| !self.time_servers().is_empty());
+        let clock = self.clock.due();
         let due = of_nics
             .chain(self.plans.due())
             .chain(clock)
@@ -701,16 +701,22 @@ impl Netd {
         self.take_away(index, leased.map(|(address, _)| (IpAddr::V6(address), SIX_PREFIX)));
     }
 
+    /// Addresses that nobody asks for on a link any more.
     fn take_away(&mut self, index: u32, addresses: impl Iterator<Item = (IpAddr, u8)>) {
-        let Some(nic) = self.nics.get(&index) else { return };
-        let name = nic.link.name.clone();
         for (address, prefix) in addresses {
-            host::log!("{address} is not asked for on {name} any more");
-            self.other(format!("take {address} from {name}"), |sequence| {
-                rtnl::remove_address(sequence, index, address, prefix)
-            });
-            host::events::tell(&Event::AddressLost { interface: name.clone(), address: address.to_string() });
+            let Some(nic) = self.nics.get(&index) else { return };
+            host::log!("{address} is not asked for on {} any more", nic.link.name);
+            self.take(index, address, prefix);
         }
+    }
+
+    fn take(&mut self, index: u32, address: IpAddr, prefix: u8) {
+        let Some(nic) = self.nics.get(&index) else { return };
+        let interface = nic.link.name.clone();
+        self.other(format!("take {address} from {interface}"), |sequence| {
+            rtnl::remove_address(sequence, index, address, prefix)
+        });
+        host::events::tell(&Event::AddressLost { interface, address: address.to_string() });
     }
 
     /// Addresses: stated ones are given, and DHCP begins.
@@ -773,7 +779,8 @@ impl Netd {
             self.arrange();
             self.address_links();
         }
-        let wanted = routing::plan(&self.uplinks(), &self.plans.current.routes);
+        let uplinks = self.uplinks();
+        let wanted = routing::plan(&uplinks, &self.plans.current.routes);
         if wanted != self.applied {
             let before = std::mem::replace(&mut self.applied, wanted.clone());
             for rule in before.rules.iter().filter(|rule| !wanted.rules.contains(rule)) {
@@ -795,9 +802,11 @@ impl Netd {
                 });
             }
         }
-        self.resolve();
+        let ranked = routing::ranked(&uplinks);
+        self.resolve(&ranked);
+        self.clock.servers = self.time_servers(&ranked);
         self.keep_time();
-        self.name();
+        self.name(&ranked);
         self.remember();
         self.publish();
     }
@@ -811,11 +820,10 @@ impl Netd {
         self.nics.values().filter_map(of).collect()
     }
 
-    fn resolve(&mut self) {
-        let uplinks = self.uplinks();
+    fn resolve(&mut self, ranked: &[&Uplink]) {
         let (mut servers, mut search) =
             (self.plans.current.nameservers.clone(), self.plans.current.search.clone());
-        for uplink in routing::ranked(&uplinks) {
+        for uplink in ranked {
             let own = self.nics.get(&uplink.link).map(|nic| nic.resolvers(&self.plans.current, now()));
             let (more, domains) = own.unwrap_or_default();
             servers.extend(more);
@@ -837,11 +845,11 @@ impl Netd {
     }
 
     /// Best first. Names are not looked up: an address is asked for where one is said.
-    fn time_servers(&self) -> Vec<IpAddr> {
+    fn time_servers(&self, ranked: &[&Uplink]) -> Vec<IpAddr> {
         let plan = &self.plans.current;
         let stated = plan.ntp.iter().chain(plan.links.iter().flat_map(|link| &link.ntp));
         let mut servers: Vec<IpAddr> = stated.filter_map(|server| server.parse().ok()).collect();
-        for uplink in routing::ranked(&self.uplinks()) {
+        for uplink in ranked {
             let Some(nic) = self.nics.get(&uplink.link) else { continue };
             let four = nic.client.as_ref().and_then(Client::lease).map(|lease| &lease.ntp);
             servers.extend(four.into_iter().flatten().map(|server| IpAddr::V4(*server)));
@@ -851,9 +859,8 @@ impl Netd {
         unique(servers)
     }
 
-    fn name(&mut self) {
-        let uplinks = self.uplinks();
-        let leased = routing::ranked(&uplinks).into_iter().find_map(|uplink| {
+    fn name(&mut self, ranked: &[&Uplink]) {
+        let leased = ranked.iter().find_map(|uplink| {
             self.nics.get(&uplink.link)?.client.as_ref().and_then(Client::lease)?.hostname.clone()
         });
         let first = self.nics.values().find(|nic| nic.wired).map(|nic| {

@@ -1,6 +1,7 @@
 //! One interface and what netd knows of it.
 
 use crate::dhcp::machine::Client;
+use crate::dhcp::message::Lease;
 use crate::dhcp6;
 use crate::links::{Role, Seen};
 use crate::routing::Uplink;
@@ -119,7 +120,12 @@ impl Nic {
         self.role.map_or(Methods::OFF, |role| role.methods)
     }
 
-    fn entry<'a>(&self, plan: &'a Plan) -> Option<&'a network::Link> {
+    /// The lease that is in the kernel.
+    fn lease(&self) -> Option<&Lease> {
+        self.client.as_ref().and_then(Client::lease).filter(|_| self.configured.is_some())
+    }
+
+    pub fn entry<'a>(&self, plan: &'a Plan) -> Option<&'a network::Link> {
         plan.links.get(self.role?.entry?)
     }
 
@@ -156,7 +162,7 @@ impl Nic {
 
     /// What routing has to know; `None` without an address.
     pub fn uplink(&self, plan: &Plan, preferred: bool) -> Option<Uplink> {
-        let lease = self.client.as_ref().and_then(Client::lease).filter(|_| self.configured.is_some());
+        let lease = self.lease();
         let entry = self.entry(plan);
         let mut addresses: Vec<(IpAddr, u8)> = Vec::new();
         addresses.extend(lease.map(|lease| (IpAddr::V4(lease.address), lease.prefix)));
@@ -205,7 +211,7 @@ impl Nic {
             search.extend(entry.search.iter().cloned());
         }
         if !plan.own_nameservers_only {
-            let lease = self.client.as_ref().and_then(Client::lease).filter(|_| self.configured.is_some());
+            let lease = self.lease();
             if let Some(lease) = lease {
                 servers.extend(lease.nameservers.iter().map(|server| IpAddr::V4(*server)));
                 search.extend(lease.search.iter().cloned());
@@ -221,7 +227,7 @@ impl Nic {
     }
 
     pub fn state(&self, plan: &Plan, preferred: bool) -> state::Link {
-        let lease = self.client.as_ref().and_then(Client::lease).filter(|_| self.configured.is_some());
+        let lease = self.lease();
         let leased = lease.map(|lease| state::Address {
             address: lease.address.to_string(),
             prefix: lease.prefix,

@@ -4,7 +4,6 @@ use crate::dhcp6::machine::{Action, Client, Event as Happened, step};
 use crate::dhcp6::message::{CLIENT_PORT, SERVER_PORT, SERVERS, decode};
 use crate::rtnl::{self, Given};
 use crate::{Netd, PACKET, SIX_PREFIX, now, random};
-use contract::event::Event;
 use host::sys::packet;
 use std::net::IpAddr;
 
@@ -104,11 +103,7 @@ impl Netd {
             Action::Configure => self.configure_six(index),
             Action::Remove(addresses) => {
                 for address in addresses {
-                    self.other(format!("take {address} from {name}"), |sequence| {
-                        rtnl::remove_address(sequence, index, IpAddr::V6(address), SIX_PREFIX)
-                    });
-                    let event = Event::AddressLost { interface: name.clone(), address: address.to_string() };
-                    host::events::tell(&event);
+                    self.take(index, IpAddr::V6(address), SIX_PREFIX);
                 }
             }
         }
