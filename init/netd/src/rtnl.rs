@@ -1,6 +1,7 @@
 //! Route netlink messages (rtnetlink(7), linux/rtnetlink.h, linux/if_link.h): pure bytes. Only what
 //! netd asks and hears.
 
+use host::sys::netlink::{self, Message, u16_at, u32_at};
 use network::Mac;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,8 +14,6 @@ pub const GROUP_IPV6_FLAGS: u32 = 0x800;
 /// RTNLGRP_ND_USEROPT
 pub const GROUP_ROUTER_OPTION: u32 = 1 << 19;
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
@@ -129,29 +128,29 @@ pub enum Said {
 }
 
 /// A request under construction.
-struct Message(Vec<u8>);
+struct Request(Vec<u8>);
 
-impl Message {
-    fn new(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Message {
+impl Request {
+    fn new(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Request {
         let mut bytes = vec![0; 4];
         bytes.extend_from_slice(&kind.to_ne_bytes());
         bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
         bytes.extend_from_slice(&sequence.to_ne_bytes());
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(body);
-        Message(bytes)
+        Request(bytes)
     }
 
     /// About a link by its index, 0 for one that is to be made: `struct ifinfomsg`.
-    fn link(kind: u16, flags: u16, sequence: u32, index: u32, set: u32, mask: u32) -> Message {
+    fn link(kind: u16, flags: u16, sequence: u32, index: u32, set: u32, mask: u32) -> Request {
         let mut body = vec![0; 4];
         for number in [index, set, mask] {
             body.extend_from_slice(&number.to_ne_bytes());
         }
-        Message::new(kind, ACK | flags, sequence, &body)
+        Request::new(kind, ACK | flags, sequence, &body)
     }
 
-    fn attribute(mut self, kind: u16, value: &[u8]) -> Message {
+    fn attribute(mut self, kind: u16, value: &[u8]) -> Request {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
         self.0.extend_from_slice(&(value.len() as u16 + 4).to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());
@@ -159,18 +158,18 @@ impl Message {
         self
     }
 
-    fn number(self, kind: u16, value: u32) -> Message {
+    fn number(self, kind: u16, value: u32) -> Request {
         self.attribute(kind, &value.to_ne_bytes())
     }
 
-    fn text(self, kind: u16, value: &str) -> Message {
+    fn text(self, kind: u16, value: &str) -> Request {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.attribute(kind, &bytes)
     }
 
     /// Attributes within one.
-    fn nest(mut self, kind: u16, fill: impl FnOnce(Message) -> Message) -> Message {
+    fn nest(mut self, kind: u16, fill: impl FnOnce(Request) -> Request) -> Request {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
         let start = self.0.len();
         self.0.extend_from_slice(&[0, 0]);
@@ -191,17 +190,17 @@ impl Message {
 }
 
 pub fn dump_links(sequence: u32) -> Vec<u8> {
-    Message::new(RTM_GETLINK, DUMP, sequence, &[0; 16]).finish()
+    Request::new(RTM_GETLINK, DUMP, sequence, &[0; 16]).finish()
 }
 
 pub fn dump_addresses(sequence: u32) -> Vec<u8> {
-    Message::new(RTM_GETADDR, DUMP, sequence, &[0; 8]).finish()
+    Request::new(RTM_GETADDR, DUMP, sequence, &[0; 8]).finish()
 }
 
 pub fn dump_ipv6_routes(sequence: u32) -> Vec<u8> {
     let mut body = [0; 12];
     body[0] = AF_INET6;
-    Message::new(RTM_GETROUTE, DUMP, sequence, &body).finish()
+    Request::new(RTM_GETROUTE, DUMP, sequence, &body).finish()
 }
 
 /// What of a link is to change.
@@ -219,7 +218,7 @@ pub enum Change {
 }
 
 pub fn change_link(sequence: u32, link: u32, change: &Change) -> Vec<u8> {
-    let plain = |set, mask| Message::link(RTM_NEWLINK, 0, sequence, link, set, mask);
+    let plain = |set, mask| Request::link(RTM_NEWLINK, 0, sequence, link, set, mask);
     match change {
         Change::Up => plain(IFF_UP, IFF_UP),
         Change::Down => plain(0, IFF_UP),
@@ -229,7 +228,7 @@ pub fn change_link(sequence: u32, link: u32, change: &Change) -> Vec<u8> {
         Change::Master(master) => plain(0, 0).number(10, *master), // IFLA_MASTER
         Change::AltName(name) => {
             // IFLA_PROP_LIST, IFLA_ALT_IFNAME
-            let message = Message::link(RTM_NEWLINKPROP, CREATE | EXCLUSIVE | APPEND, sequence, link, 0, 0);
+            let message = Request::link(RTM_NEWLINKPROP, CREATE | EXCLUSIVE | APPEND, sequence, link, 0, 0);
             message.nest(52, |list| list.text(53, name))
         }
     }
@@ -242,9 +241,9 @@ fn make_link(
     name: &str,
     below: Option<u32>,
     kind: &str,
-    data: impl FnOnce(Message) -> Message,
+    data: impl FnOnce(Request) -> Request,
 ) -> Vec<u8> {
-    let message = Message::link(RTM_NEWLINK, CREATE | EXCLUSIVE, sequence, 0, 0, 0).text(3, name); // IFLA_IFNAME
+    let message = Request::link(RTM_NEWLINK, CREATE | EXCLUSIVE, sequence, 0, 0, 0).text(3, name); // IFLA_IFNAME
     let message = match below {
         Some(below) => message.number(5, below), // IFLA_LINK
         None => message,
@@ -270,7 +269,7 @@ pub fn make_bridge(sequence: u32, name: &str, stp: bool) -> Vec<u8> {
 }
 
 pub fn unmake_link(sequence: u32, link: u32) -> Vec<u8> {
-    Message::link(RTM_DELLINK, 0, sequence, link, 0, 0).finish()
+    Request::link(RTM_DELLINK, 0, sequence, link, 0, 0).finish()
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -307,7 +306,7 @@ pub fn add_address(sequence: u32, link: u32, given: &Given) -> Vec<u8> {
     times.extend_from_slice(&seconds.to_ne_bytes());
     times.extend_from_slice(&[0; 8]);
     let message =
-        Message::new(RTM_NEWADDR, ACK | CREATE | REPLACE, sequence, &ifaddrmsg(link, address, prefix))
+        Request::new(RTM_NEWADDR, ACK | CREATE | REPLACE, sequence, &ifaddrmsg(link, address, prefix))
             .attribute(1, &octets(peer.unwrap_or(address))) // IFA_ADDRESS
             .attribute(2, &octets(address)) // IFA_LOCAL
             .attribute(6, &times); // IFA_CACHEINFO
@@ -322,7 +321,7 @@ pub fn add_address(sequence: u32, link: u32, given: &Given) -> Vec<u8> {
 }
 
 pub fn remove_address(sequence: u32, link: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
-    Message::new(RTM_DELADDR, ACK, sequence, &ifaddrmsg(link, address, prefix))
+    Request::new(RTM_DELADDR, ACK, sequence, &ifaddrmsg(link, address, prefix))
         .attribute(2, &octets(address))
         .finish()
 }
@@ -349,7 +348,7 @@ fn route(kind: u16, flags: u16, sequence: u32, route: &Route) -> Vec<u8> {
     // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type (unicast), flags
     let mut body = vec![family(route.destination), route.prefix, 0, 0, table, RTPROT_STATIC, scope, 1];
     body.extend_from_slice(&if route.on_link { RTNH_F_ONLINK } else { 0 }.to_ne_bytes());
-    let mut message = Message::new(kind, ACK | flags, sequence, &body)
+    let mut message = Request::new(kind, ACK | flags, sequence, &body)
         .number(15, route.table) // RTA_TABLE
         .number(4, route.link) // RTA_OIF
         .number(6, route.metric); // RTA_PRIORITY
@@ -386,7 +385,7 @@ fn rule(kind: u16, flags: u16, sequence: u32, rule: Rule) -> Vec<u8> {
     let table = u8::try_from(rule.table).unwrap_or(RT_TABLE_COMPAT);
     let from = octets(rule.from);
     let body = [family(rule.from), 0, from.len() as u8 * 8, 0, table, 0, 0, 1, 0, 0, 0, 0];
-    Message::new(kind, ACK | flags, sequence, &body)
+    Request::new(kind, ACK | flags, sequence, &body)
         .attribute(2, &from) // FRA_SRC
         .number(6, rule.priority) // FRA_PRIORITY
         .number(15, rule.table) // FRA_TABLE
@@ -403,14 +402,9 @@ pub fn remove_rule(sequence: u32, gone: Rule) -> Vec<u8> {
 }
 
 /// The messages of one datagram; what is cut or unknown is left out.
-pub fn read(mut bytes: &[u8]) -> Vec<Said> {
+pub fn read(bytes: &[u8]) -> Vec<Said> {
     let mut said = Vec::new();
-    while bytes.len() >= 16 {
-        let length = u32_at(bytes, 0) as usize;
-        if length < 16 || length > bytes.len() {
-            break;
-        }
-        let (kind, sequence, body) = (u16_at(bytes, 4), u32_at(bytes, 8), &bytes[16..length]);
+    for Message { kind, sequence, body } in netlink::messages(bytes) {
         match kind {
             RTM_NEWLINK => {
                 said.extend(link(body).map(Said::Link));
@@ -425,40 +419,21 @@ pub fn read(mut bytes: &[u8]) -> Vec<Said> {
             RTM_NEWNDUSEROPT => {
                 said.extend(router_option(body).map(|(link, option)| Said::RouterOption(link, option)));
             }
-            NLMSG_ERROR if body.len() >= 4 => {
+            netlink::ERROR if body.len() >= 4 => {
                 said.push(Said::Answer { sequence, errno: -(u32_at(body, 0).cast_signed()) });
             }
-            NLMSG_DONE => said.push(Said::Answer { sequence, errno: 0 }),
+            netlink::DONE => said.push(Said::Answer { sequence, errno: 0 }),
             _ => {}
         }
-        bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
     }
     said
-}
-
-/// Little helpers of `read`, which checks the lengths.
-fn u32_at(bytes: &[u8], offset: usize) -> u32 {
-    u32::from_ne_bytes([bytes[offset], bytes[offset + 1], bytes[offset + 2], bytes[offset + 3]])
-}
-
-fn u16_at(bytes: &[u8], offset: usize) -> u16 {
-    u16::from_ne_bytes([bytes[offset], bytes[offset + 1]])
 }
 
 struct Attributes<'a>(Vec<(u16, &'a [u8])>);
 
 impl<'a> Attributes<'a> {
-    fn new(mut bytes: &'a [u8]) -> Attributes<'a> {
-        let mut found = Vec::new();
-        while bytes.len() >= 4 {
-            let (length, kind) = (usize::from(u16_at(bytes, 0)), u16_at(bytes, 2) & 0x3fff);
-            if length < 4 || length > bytes.len() {
-                break;
-            }
-            found.push((kind, &bytes[4..length]));
-            bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
-        }
-        Attributes(found)
+    fn new(bytes: &'a [u8]) -> Attributes<'a> {
+        Attributes(netlink::attributes(bytes))
     }
 
     fn get(&self, wanted: u16) -> Option<&'a [u8]> {
@@ -642,7 +617,7 @@ mod tests {
             body.extend_from_slice(&2_u32.to_ne_bytes());
             body.extend_from_slice(&[134, 0, 0, 0, 0, 0, 0, 0]);
             body.extend_from_slice(option);
-            Message::new(RTM_NEWNDUSEROPT, 0, 1, &body).finish()
+            Request::new(RTM_NEWNDUSEROPT, 0, 1, &body).finish()
         };
         let server: Ipv6Addr = "2001:db8::53".parse().unwrap();
         let mut option = vec![25, 3, 0, 0, 0, 0, 0x0e, 0x10];
@@ -662,7 +637,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_datagram_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u16..120) {
-            let mut message = Message::new(kind, 0, 1, &bytes).finish();
+            let mut message = Request::new(kind, 0, 1, &bytes).finish();
             let _ = read(&message);
             message.truncate(message.len() / 2);
             let _ = read(&message);

@@ -83,43 +83,77 @@ enum Neighbours {
     More,
 }
 
-fn read_neighbours(mut bytes: &[u8], address: IpAddr, index: u32) -> Neighbours {
-    const NLMSG_ERROR: u16 = 2;
-    const NLMSG_DONE: u16 = 3;
+fn read_neighbours(bytes: &[u8], address: IpAddr, index: u32) -> Neighbours {
     const RTM_NEWNEIGH: u16 = 28;
     const NDA_DST: u16 = 1;
     let wanted = match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     };
-    let u16_at = |bytes: &[u8], at: usize| {
-        bytes.get(at..at + 2).and_then(|b| Some(u16::from_ne_bytes(b.try_into().ok()?)))
-    };
-    let u32_at = |bytes: &[u8], at: usize| {
-        bytes.get(at..at + 4).and_then(|b| Some(u32::from_ne_bytes(b.try_into().ok()?)))
-    };
-    while let (Some(length), Some(kind)) = (u32_at(bytes, 0), u16_at(bytes, 4)) {
-        let length = length as usize;
-        let Some(message) = bytes.get(..length).filter(|message| message.len() >= 16) else { break };
-        match kind {
-            NLMSG_ERROR | NLMSG_DONE => return Neighbours::End,
-            RTM_NEWNEIGH if u32_at(message, 20) == Some(index) => {
-                let mut attributes = message.get(28..).unwrap_or_default();
-                while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
-                    let length = usize::from(length);
-                    let Some(value) = attributes.get(4..length) else { break };
-                    if kind == NDA_DST && value == wanted {
-                        return u16_at(message, 24)
-                            .map_or(Neighbours::More, |state| Neighbours::Found(Neighbour(state)));
-                    }
-                    attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    for message in messages(bytes) {
+        match message.kind {
+            ERROR | DONE => return Neighbours::End,
+            // struct ndmsg: family, padding, ifindex, state, flags, type
+            RTM_NEWNEIGH if message.body.len() >= 12 && u32_at(message.body, 4) == index => {
+                let is_it = |(kind, value): &(u16, &[u8])| *kind == NDA_DST && *value == wanted;
+                if attributes(&message.body[12..]).iter().any(is_it) {
+                    return Neighbours::Found(Neighbour(u16_at(message.body, 8)));
                 }
             }
             _ => {}
         }
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Neighbours::More
+}
+
+/// NLMSG_ERROR and NLMSG_DONE.
+pub const ERROR: u16 = 2;
+pub const DONE: u16 = 3;
+
+/// One message of a datagram: `struct nlmsghdr` and what follows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    pub kind: u16,
+    pub sequence: u32,
+    pub body: &'a [u8],
+}
+
+/// The messages of one datagram; what is cut is left out.
+pub fn messages(mut bytes: &[u8]) -> Vec<Message<'_>> {
+    let mut found = Vec::new();
+    while bytes.len() >= 16 {
+        let length = u32_at(bytes, 0) as usize;
+        if length < 16 || length > bytes.len() {
+            break;
+        }
+        found.push(Message { kind: u16_at(bytes, 4), sequence: u32_at(bytes, 8), body: &bytes[16..length] });
+        bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
+    }
+    found
+}
+
+/// `struct rtattr`, one after the other: kind and value; what is cut is left out.
+pub fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
+    let mut found = Vec::new();
+    while bytes.len() >= 4 {
+        // NLA_TYPE_MASK
+        let (length, kind) = (usize::from(u16_at(bytes, 0)), u16_at(bytes, 2) & 0x3fff);
+        if length < 4 || length > bytes.len() {
+            break;
+        }
+        found.push((kind, &bytes[4..length]));
+        bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
+    }
+    found
+}
+
+/// Numbers in the machine's own order. The caller saw the length.
+pub fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+    u32::from_ne_bytes([bytes[offset], bytes[offset + 1], bytes[offset + 2], bytes[offset + 3]])
+}
+
+pub fn u16_at(bytes: &[u8], offset: usize) -> u16 {
+    u16::from_ne_bytes([bytes[offset], bytes[offset + 1]])
 }
 
 #[cfg(test)]
