@@ -52,8 +52,6 @@ const FILE_SYSTEMS: &[(&str, &str)] = &[
     ("f2fs", "ro,norecovery"),
     ("xfs", "ro,norecovery"),
 ];
-/// Where a root lies within a btrfs whose default subvolume is the top: Ubuntu and Arch, Debian, Fedora.
-const SUBVOLUMES: &[&str] = &["", "@/", "@rootfs/", "root/"];
 /// What nobody looks into without a key.
 const LOCKED: &[&str] = &["BitLocker", "crypto_LUKS"];
 
@@ -227,10 +225,11 @@ fn take_apart(before: &[Device]) {
 
 /// The keys of a system, if it has any.
 fn of_system(root: &Root, device: &str) -> Option<Keys> {
-    SUBVOLUMES.iter().find_map(|below| {
+    paths::ROOT_SUBVOLUMES.iter().find_map(|subvolume| {
+        let below = if subvolume.is_empty() { String::new() } else { format!("/{subvolume}") };
         let mut notes = Vec::new();
         let mut read = |name: &str, fits: &dyn Fn(&PrivateKey) -> Result<(), String>| {
-            let path = format!("/{below}etc/ssh/ssh_host_{name}_key");
+            let path = format!("{below}/etc/ssh/ssh_host_{name}_key");
             let text = match root.read_text(&path) {
                 Ok(text) => text,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -256,7 +255,7 @@ fn of_system(root: &Root, device: &str) -> Option<Keys> {
             Some(bits) => Err(format!("it has {bits} bits")),
             None => Err("it is of another type".to_string()),
         });
-        let name = root.line(format!("/{below}etc/hostname")).filter(|name| !name.is_empty());
+        let name = root.line(format!("{below}/etc/hostname")).filter(|name| !name.is_empty());
         let name =
             name.map(|name| format!(" ({})", name.chars().take(64).collect::<String>().escape_debug()));
         let place = format!("{device}{}", name.unwrap_or_default());

@@ -41,6 +41,10 @@ pub const HOST_KEY: &str = "/run/lifeboat/sshd/host_ed25519";
 /// The one-time password, mode 0600, for the consoles alone; absent when a key was given.
 pub const PASSWORD: &str = "/run/lifeboat/sshd/password";
 
+/// Where the root of an installed system is on a btrfs of which the whole was mounted: its default subvolume; Ubuntu's and
+/// openSUSE's, Debian's, Fedora's.
+pub const ROOT_SUBVOLUMES: &[&str] = &["", "@", "@rootfs", "root"];
+
 /// `/run/lifeboat/state/NAME.json`
 pub fn state(service: &str) -> String {
     format!("{STATE}/{service}.json")

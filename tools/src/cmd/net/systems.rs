@@ -3,6 +3,7 @@
 
 use anyhow::ensure;
 use contract::facts::Mount;
+use contract::paths::ROOT_SUBVOLUMES;
 use host::Root;
 use model::mount;
 use model::storage::{Device, Storage};
@@ -15,9 +16,6 @@ use std::path::Path;
 /// File systems that an installed system is on, sorted.
 const OF_SYSTEMS: &[&str] =
     &["bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "reiserfs", "xfs"];
-
-/// Where the root is on a btrfs of which the whole was mounted: Ubuntu's and openSUSE's, Debian's, Fedora's.
-const SUBVOLUMES: &[&str] = &["", "@", "@rootfs", "root"];
 
 /// An installed system.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +59,7 @@ pub fn mounted(root: &Root, mounts: &[Mount]) -> Vec<System> {
     };
     let mut systems: Vec<System> = Vec::new();
     for mount in mounts.iter().filter(is_disk) {
-        for part in SUBVOLUMES.iter().filter(|part| part.is_empty() || mount.fstype == "btrfs") {
+        for part in ROOT_SUBVOLUMES.iter().filter(|part| part.is_empty() || mount.fstype == "btrfs") {
             let directory = format!("{}/{part}", mount.target);
             let directory = directory.trim_end_matches('/');
             // The same one may be mounted in several places.
