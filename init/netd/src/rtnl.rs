@@ -47,10 +47,9 @@ const RTPROT_STATIC: u8 = 4;
 const RTPROT_RA: u8 = 9;
 const SCOPE_LINK: u8 = 253;
 const RTNH_F_ONLINK: u32 = 4;
-/// IF_RA_MANAGED, IF_RA_OTHERCONF, IF_RA_RCVD (include/net/if_inet6.h).
+/// IF_RA_MANAGED, IF_RA_OTHERCONF (include/net/if_inet6.h).
 const RA_MANAGED: u32 = 0x40;
 const RA_OTHER: u32 = 0x80;
-const RA_RECEIVED: u32 = 0x20;
 
 /// A network interface as the kernel tells of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,8 +92,6 @@ pub struct Address {
 /// What routers say of a link (RFC 4861 section 4.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Advertised {
-    /// One was heard.
-    pub heard: bool,
     /// Addresses come by DHCPv6.
     pub managed: bool,
     /// Other things come by DHCPv6.
@@ -490,7 +487,7 @@ fn advertised(body: &[u8]) -> Option<(u32, Advertised)> {
     };
     let flags = six.number(1)?; // IFLA_INET6_FLAGS
     let is = |bit| flags & bit != 0;
-    let says = Advertised { heard: is(RA_RECEIVED), managed: is(RA_MANAGED), other: is(RA_OTHER) };
+    let says = Advertised { managed: is(RA_MANAGED), other: is(RA_OTHER) };
     Some((u32_at(body, 4), says))
 }
 

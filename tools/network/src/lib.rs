@@ -254,11 +254,6 @@ impl Plan {
         self.own_nameservers_only |= newer.own_nameservers_only;
         self.problems = newer.problems;
     }
-
-    /// Whether any entry makes the network by itself, without a server's or router's help.
-    pub fn is_static(&self) -> bool {
-        self.links.iter().any(|link| !link.addresses.is_empty())
-    }
 }
 
 impl Link {

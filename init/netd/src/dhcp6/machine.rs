@@ -296,7 +296,7 @@ fn timer(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
 
 fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, actions: &mut Vec<Action>) {
     match (message, client.phase.clone()) {
-        (Incoming::Advertise { lease, .. }, Phase::Soliciting { .. }) if !lease.addresses.is_empty() => {
+        (Incoming::Advertise { lease }, Phase::Soliciting { .. }) if !lease.addresses.is_empty() => {
             client.begin(Phase::Requesting { tries: 0, offer: Box::new(lease) }, random, now);
             timer(client, now, random, actions);
         }
@@ -426,7 +426,7 @@ mod tests {
     fn bound() -> Client {
         let (client, actions) = step(&fresh(true), Event::Timer, s(0), 2);
         assert_eq!(sent(&actions), [Kind::Solicit]);
-        let offer = Event::Received(Incoming::Advertise { lease: lease(1000), preference: 0 });
+        let offer = Event::Received(Incoming::Advertise { lease: lease(1000) });
         let (client, actions) = step(&client, offer, s(1), 3);
         assert!(
             matches!(&actions[..], [Action::Send(m)] if m.kind == Kind::Request && m.addresses == [OWN] && m.server.is_some())
@@ -545,7 +545,7 @@ mod tests {
                 let refused = |why| Incoming::Refused { server: SERVER.to_vec(), why, text: String::new(), is_reply: true };
                 let event = match event {
                     0 => Event::Timer,
-                    1 => Event::Received(Incoming::Advertise { lease: lease(random), preference: 0 }),
+                    1 => Event::Received(Incoming::Advertise { lease: lease(random) }),
                     2 => reply(random),
                     3 => Event::Received(refused(if random % 2 == 0 { Refusal::NoBinding } else { Refusal::NotOnLink })),
                     4 => Event::Replugged,

@@ -18,7 +18,6 @@ const SERVER_ID: u16 = 2;
 const IA_NA: u16 = 3;
 const IA_ADDRESS: u16 = 5;
 const REQUESTED: u16 = 6;
-const PREFERENCE: u16 = 7;
 const ELAPSED: u16 = 8;
 const STATUS: u16 = 13;
 const RAPID_COMMIT: u16 = 14;
@@ -125,9 +124,9 @@ pub enum Refusal {
 /// A server's message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
+    /// Its preference is not read: the first answer with an address is taken.
     Advertise {
         lease: Lease,
-        preference: u8,
     },
     /// `rapid`: in answer to a Solicit.
     Reply {
@@ -216,10 +215,9 @@ pub fn decode(
         };
         return Ok(Some(Incoming::Refused { server: lease.server, why, text, is_reply }));
     }
-    let preference = options.get(PREFERENCE).and_then(|value| value.first().copied()).unwrap_or(0);
     Ok(Some(match is_reply {
         true => Incoming::Reply { lease, rapid: options.get(RAPID_COMMIT).is_some() },
-        false => Incoming::Advertise { lease, preference },
+        false => Incoming::Advertise { lease },
     }))
 }
 
