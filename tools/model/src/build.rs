@@ -10,7 +10,7 @@ use crate::text::Untrusted;
 use contract::facts::{Block, Facts, Partition};
 use contract::guard::{self, Consent, Wanted};
 use ondisk::table::{Entry, Table, TableKind};
-use ondisk::volume::Volume;
+use ondisk::volume::{Volume, firmware};
 use ondisk::{DiskReport, Health, Severity, Signature, Usage};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,6 +48,7 @@ pub fn build_of(facts: Facts, mut observed: BTreeMap<String, Observed>, consents
         });
     }
     refused_partitions(&mut storage);
+    completed(&mut storage);
     arrays(&mut storage);
     storage.volumes = crate::lvm::groups(&storage.devices);
     let mut problems = problems.into_iter().map(|text| problem(None, Severity::Warning, text)).collect();
@@ -76,6 +77,20 @@ fn recognised(mut report: Observed, block: &Block) -> Observed {
         }
     }
     report
+}
+
+/// And tells of a volume that is made of arrays what stands on other drives.
+fn completed(storage: &mut Storage) {
+    let mut volumes = Vec::new();
+    for device in &mut storage.devices {
+        let Observed::Examined { report } = &mut device.report else { continue };
+        for signature in &mut report.signatures {
+            if let Some(Volume::Firmware(firmware)) = &mut signature.volume {
+                volumes.extend(firmware.volumes.iter_mut());
+            }
+        }
+    }
+    firmware::complete(&mut volumes);
 }
 
 /// The partitions of each disk that has some.

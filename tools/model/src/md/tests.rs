@@ -546,7 +546,8 @@ fn firmware(made: &[Made], serials: &[&str]) -> Storage {
                 ..superblock.clone()
             };
             let number = u32::from(number);
-            FirmwareVolume { number, size: Some(4096), rebuilding: Vec::new(), odd: None, superblock }
+            let (rebuilding, odd, of_arrays) = (Vec::new(), None, false);
+            FirmwareVolume { number, size: Some(4096), rebuilding, odd, of_arrays, superblock }
         };
         let serials = vec!["A".to_string(), "B".to_string()];
         let mut firmware = Firmware { serials, volumes: vec![volume(0), volume(1)] };

@@ -1,6 +1,7 @@
 //! Members of firmware RAID by the SNIA's DDF: a header in the device's last sector, or 257 before the end, which leads
 //! to two copies of all else. Drives and virtual disks are listed on every member; how a virtual disk is made of
-//! drives stands on those alone (mdadm: super-ddf.c).
+//! drives stands on those alone (mdadm: super-ddf.c). One that is made of arrays, RAID10 of mirrors, has a record for each of
+//! them, which stands on that one's drives.
 
 use super::Volume;
 use super::firmware::{Firmware, FirmwareVolume, made_up};
@@ -32,6 +33,12 @@ const INCONSISTENT: u8 = 16;
 const INITIALIZED: u8 = 2;
 /// struct vd_config, before the drives' numbers.
 const ELEMENTS: usize = 512;
+// vd_config.prl and .rlq
+const RAID1: u8 = 1;
+const MIRRORED_TWICE: u8 = 1;
+/// vd_config.srl: a stripe over arrays that are as large, and over arrays that may not be. mdadm takes these two.
+const STRIPED: u8 = 0;
+const SPANNED: u8 = 3;
 /// LSI's firmware makes new GUIDs of volumes at every boot.
 const FORGETFUL: &[u8] = b"LSI     ";
 
@@ -173,7 +180,11 @@ fn volumes(device: &dyn ReadAt, copy: &Copy, at: u64) -> Option<Firmware> {
         volume.superblock.events = copy.seq.into();
         let own = volume.superblock.roles.get(number as usize);
         let offset = match own {
-            Some(Role::Active(slot)) => be64(record, ELEMENTS + 4 * elements + 8 * *slot as usize)?,
+            Some(Role::Active(slot)) => {
+                // In its own array.
+                let members = u32::from(be16(record, 64)?).max(1);
+                be64(record, ELEMENTS + 4 * elements + 8 * (*slot % members) as usize)?
+            }
             _ => 0,
         };
         volume.superblock.data_offset = offset.saturating_mul(SECTOR);
@@ -190,21 +201,38 @@ fn volume(record: &[u8], entry: &[u8], drives: &[(u32, u16)], elements: usize) -
     let chunk_shift = *record.get(66)?;
     let level = *record.get(67)?;
     let qualifier = *record.get(68)?;
-    let secondary = *record.get(69)?;
+    let arrays = *record.get(69)?;
+    let place = *record.get(70)?;
+    let over = *record.get(71)?;
     let blocks = be64(record, 72)?;
     let state = *entry.get(32)?;
     let initialized = *entry.get(33)? & 3 == INITIALIZED;
     if usize::from(members) > elements {
         return None;
     }
-    let (md_level, layout) = kind(level, qualifier, members).unwrap_or((Level::Other(level.into()), 0));
+    // The kernel runs a stripe over mirrors as one array.
+    let of_mirrors = arrays > 1
+        && level == RAID1
+        && matches!(over, STRIPED | SPANNED)
+        && place < arrays
+        && match qualifier {
+            MIRRORED_TWICE => members == 3,
+            _ => members == 2,
+        };
+    let (md_level, layout) = if of_mirrors {
+        (Level::Raid10, 0x100 | u32::from(members))
+    } else {
+        kind(level, qualifier, members).unwrap_or((Level::Other(level.into()), 0))
+    };
+    let first = if of_mirrors { u32::from(place) * u32::from(members) } else { 0 };
     let mut roles = vec![Role::Spare; drives.len()];
     let mut rebuilding = Vec::new();
     for slot in 0..members {
         let reference = be32(record, ELEMENTS + 4 * usize::from(slot))?;
         let Some(place) = drives.iter().position(|(other, _)| *other == reference) else { continue };
         let state = drives[place].1 & (ONLINE | FAILED | REBUILDING);
-        roles[place] = if state & FAILED != 0 { Role::Faulty } else { Role::Active(slot.into()) };
+        let slot = first + u32::from(slot);
+        roles[place] = if state & FAILED != 0 { Role::Faulty } else { Role::Active(slot) };
         if state != ONLINE {
             rebuilding.push(u32::try_from(place).ok()?);
         }
@@ -214,7 +242,7 @@ fn volume(record: &[u8], entry: &[u8], drives: &[(u32, u16)], elements: usize) -
         name: utf8(entry.get(48..64)?).trim_end_matches(crate::bytes::is_space).to_string(),
         layout,
         chunk: if md_level == Level::Raid1 { 0 } else { SECTOR << chunk_shift.min(24) },
-        raid_disks: members.into(),
+        raid_disks: if of_mirrors { u32::from(members) * u32::from(arrays) } else { members.into() },
         component_size: size,
         data_size: size,
         roles,
@@ -223,12 +251,14 @@ fn volume(record: &[u8], entry: &[u8], drives: &[(u32, u16)], elements: usize) -
         clean: state & INCONSISTENT == 0 && initialized,
         ..Superblock::blank(Metadata::Ddf, md_level)
     };
-    let odd = match (secondary, state & MORPHING != 0) {
-        (0 | 1, false) => None,
-        (_, true) => Some("it was being reshaped".to_string()),
-        (_, false) => Some("it is made of arrays".to_string()),
+    let odd = if state & MORPHING != 0 {
+        Some("it was being reshaped".to_string())
+    } else if arrays > 1 && !of_mirrors {
+        Some("it is made of arrays".to_string())
+    } else {
+        None
     };
-    Some(FirmwareVolume { number: 0, size: None, rebuilding, odd, superblock })
+    Some(FirmwareVolume { number: 0, size: None, rebuilding, odd, of_arrays: of_mirrors, superblock })
 }
 
 /// The kernel's level and layout (super-ddf.c: layout_ddf2md).
@@ -255,6 +285,7 @@ fn kind(level: u8, qualifier: u8, members: u16) -> Option<(Level, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::firmware::complete;
 
     #[test]
     fn a_header_at_the_end_points_to_the_primary() {
@@ -361,6 +392,52 @@ mod tests {
         assert_eq!((superblock.data_offset, superblock.data_size), (11 * 512, 800 * 512));
         assert_eq!((&volume.rebuilding[..], superblock.clean, superblock.events), (&[2][..], true, 6));
         assert_eq!(superblock.name, "parity");
+    }
+
+    /// The same drive, in the first of two mirrors that are striped.
+    fn of_mirrors(qualifier: u8, members: u64, place: u8, over: u8) -> Vec<u8> {
+        let mut device = drive();
+        let at = 512_000 + 512 * 6 + 1024;
+        let record = &mut device[at..at + 1024];
+        put(record, 64, members, 2);
+        record[66..72].copy_from_slice(&[7, RAID1, qualifier, 2, place, over]);
+        let record = summed(CONFIGURATION, record.to_vec());
+        device[at..at + 1024].copy_from_slice(&record);
+        device
+    }
+
+    #[test]
+    fn a_stripe_over_mirrors_is_one_array_of_which_a_drive_knows_its_own_mirror() {
+        let volume = |device: &[u8]| {
+            let Some(Volume::Firmware(mut firmware)) = probe(&device.to_vec(), None).unwrap().volume else {
+                panic!()
+            };
+            firmware.volumes.remove(0)
+        };
+        for over in [STRIPED, SPANNED] {
+            let mut first = volume(&of_mirrors(0, 2, 0, over));
+            assert_eq!((first.of_arrays, first.odd.as_ref()), (true, None));
+            assert_eq!((first.superblock.level, first.superblock.layout), (Level::Raid10, 0x102));
+            assert_eq!((first.superblock.raid_disks, first.superblock.role), (4, Role::Active(1)));
+            assert_eq!(first.superblock.data_offset, 11 * 512);
+            assert_eq!(first.superblock.roles, [Role::Spare, Role::Active(1), Role::Active(0)]);
+            let mut second = volume(&of_mirrors(0, 2, 1, over));
+            assert_eq!(second.superblock.role, Role::Active(3));
+            second.superblock.roles = vec![Role::Active(2), Role::Spare, Role::Spare];
+            let mut stale = second.clone();
+            stale.superblock.events -= 1;
+            complete(&mut [&mut first, &mut stale]);
+            assert_eq!(first.superblock.roles[0], Role::Spare, "the older says nothing to the newer");
+            complete(&mut [&mut first, &mut second]);
+            assert_eq!(first.superblock.roles, [Role::Active(2), Role::Active(1), Role::Active(0)]);
+            assert_eq!(second.superblock.roles, first.superblock.roles);
+        }
+        for (qualifier, members, place, over) in
+            [(0, 3, 0, 0), (1, 2, 0, 0), (0, 2, 2, 0), (0, 2, 0, 1), (0, 2, 0, 2)]
+        {
+            let odd = volume(&of_mirrors(qualifier, members, place, over)).odd;
+            assert_eq!(odd.as_deref(), Some("it is made of arrays"), "{qualifier} {members} {place} {over}");
+        }
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct FirmwareVolume {
     pub size: Option<u64>,
     /// Numbers of drives that hold a slot, and not its data.
     pub rebuilding: Vec<u32>,
+    /// It is made of arrays, and a drive tells of the roles in its own array alone; see [`complete`].
+    #[serde(default)]
+    pub of_arrays: bool,
     /// What of it only mdadm can read.
     pub odd: Option<String>,
     pub superblock: Superblock,
@@ -58,6 +61,30 @@ impl FirmwareVolume {
     pub fn is_here(&self) -> bool {
         let superblock = &self.superblock;
         superblock.number == STRANGER || matches!(superblock.role, Role::Active(_) | Role::Faulty)
+    }
+}
+
+/// What the drives of a volume that is made of arrays say of their own arrays, brought together. One that is not as new as another
+/// tells it nothing.
+pub fn complete(volumes: &mut [&mut FirmwareVolume]) {
+    let is_of = |one: &FirmwareVolume, other: &FirmwareVolume| {
+        other.of_arrays
+            && one.superblock.array == other.superblock.array
+            && one.superblock.events == other.superblock.events
+    };
+    for at in 0..volumes.len() {
+        if !volumes[at].of_arrays {
+            continue;
+        }
+        let mut roles = volumes[at].superblock.roles.clone();
+        for other in volumes.iter().filter(|other| is_of(volumes[at], other)) {
+            for (known, told) in roles.iter_mut().zip(&other.superblock.roles) {
+                if *known == Role::Spare {
+                    *known = *told;
+                }
+            }
+        }
+        volumes[at].superblock.roles = roles;
     }
 }
 

@@ -175,6 +175,7 @@ fn volume(device: &[u8], failed: &[bool], sector: u64) -> Option<(FirmwareVolume
         size: Some(size.saturating_mul(sector)),
         rebuilding: rebuilding.collect(),
         odd,
+        of_arrays: false,
         superblock,
     };
     Some((volume, length))
