@@ -14,7 +14,7 @@ use crate::storage::{Device, Id, Problem, Storage, VolumeGroup};
 use crate::text::Untrusted;
 use contract::facts::OVERLAY_UUID;
 use ondisk::volume::Volume;
-use ondisk::volume::lvm::{Area, Group, Kind, Logical, PhysicalVolume};
+use ondisk::volume::lvm::{Area, Group, Kind, Logical, PhysicalVolume, Segment};
 use ondisk::{Health, Severity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -152,6 +152,8 @@ pub struct Lv {
     pub partial: bool,
     /// The kernel writes to it as it starts, even to be read, and why: so it is activated from overlays of the PVs alone.
     pub writes: Option<&'static str>,
+    /// Bytes of memory that the kernel takes to run it, where that is more than a little.
+    pub memory: u64,
     pub refusal: Option<LvRefusal>,
 }
 
@@ -570,6 +572,7 @@ fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wis
             active: active(storage, &group.uuid, &lv.uuid).map(|device| device.id.clone()),
             partial: has_holes,
             writes,
+            memory: parts.map(|parts| memory(group, &parts)).unwrap_or_default(),
             refusal: refusal.or(holes),
         }
     };
@@ -642,6 +645,16 @@ fn writes(parts: &[&Logical]) -> Option<&'static str> {
         Kind::VdoPool | Kind::Vdo => Some("it is VDO, which the kernel writes to as it starts"),
         Kind::Other(_) => Some("it is of a kind that is not known here, and may be written to as it starts"),
     })
+}
+
+/// Of VDO pools: what each segment tells, and 268 MB for each TB of storage (vdo.rst).
+fn memory(group: &Group, parts: &[&Logical]) -> u64 {
+    let pools = parts.iter().flat_map(|part| &part.segments).filter(|segment| segment.memory > 0);
+    let one = |segment: &Segment| {
+        let storage = segment.length.saturating_mul(group.extent);
+        segment.memory.saturating_add((storage / 1_000_000).saturating_mul(268))
+    };
+    pools.map(one).fold(0, u64::saturating_add)
 }
 
 /// PVs that are missing below these parts.

@@ -15,7 +15,7 @@ fn uuid(letter: char) -> String {
 }
 
 fn segment(kind: Kind, on: Vec<Area>) -> Segment {
-    Segment { start: 0, length: 10, kind, on }
+    Segment { start: 0, length: 10, kind, on, memory: 0 }
 }
 
 fn lv(name: &str, visible: bool, kind: Kind, on: Vec<Area>) -> Logical {
@@ -399,6 +399,20 @@ fn kinds() -> Group {
         lv("deduplicated", true, Kind::Vdo, vec![of("vpool")]),
     ];
     group
+}
+
+#[test]
+fn the_memory_of_a_vdo_pool_is_that_of_each_volume_on_it() {
+    let mut group = kinds();
+    group.extent = 1 << 38;
+    let pool = group.lvs.iter_mut().find(|lv| lv.name == "vpool").unwrap();
+    pool.segments[0].memory = 400 << 20;
+    let storage = disks(&[("sda", 'A', Some(group.clone())), ("sdb", 'B', Some(group))]);
+    let judgement = judged(&storage, &Wishes::default());
+    let memory = |name: &str| judgement.volumes.iter().find(|lv| lv.name == name).unwrap().memory;
+    // Ten extents of 256 GiB are 2.75 TB, at 268 MB for each.
+    assert_eq!(memory("deduplicated"), (400 << 20) + 2_748_779 * 268);
+    assert_eq!(memory("thin"), 0);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::scan::Scan;
 use crate::tool::Context;
 use anyhow::{Context as _, bail, ensure};
 use contract::exit;
+use host::proc::available_memory;
 use model::lvm::{self, Judgement, Lv, Wishes};
 use model::overlay;
 use model::plan::Step;
@@ -108,12 +109,13 @@ impl<'a> Groups<'a> {
             let only: Vec<&str> = words.iter().filter_map(|text| volume_of(&judgement, text)).collect();
             let wanted = |lv: &&Lv| only.is_empty() || only.contains(&lv.name.as_str());
             let volumes: Vec<&Lv> = judgement.volumes.iter().filter(wanted).collect();
-            let to_activate: Vec<&str> = volumes
+            let ready: Vec<&Lv> = volumes
                 .iter()
+                .copied()
                 .filter(|lv| judgement.refusal.is_none() && lv.active.is_none() && lv.refusal.is_none())
-                .map(|lv| lv.name.as_str())
                 .collect();
             let mut line = line(storage, &judgement, &volumes, &wishes);
+            let to_activate = fitting(&ready, available_memory(&self.context.root), &mut line);
             let is_copy = !to_activate.is_empty() && volumes.iter().any(|lv| is_copied(lv));
             let to_activate = match is_copy {
                 true => self.activate_copy(storage, &judgement, to_activate, &wishes, &mut line),
@@ -316,6 +318,25 @@ impl<'a> Groups<'a> {
                 && means(storage, group, &lvm::judge(storage, group, &self.wishes), text)
         })
     }
+}
+
+/// Those for which there is memory, as far as the kernel takes much of it to run them: VDO, which fails in the middle otherwise.
+fn fitting<'v>(ready: &[&'v Lv], mut free: u64, line: &mut GroupLine) -> Vec<&'v str> {
+    let mut fitting = Vec::new();
+    for lv in ready {
+        match free.checked_sub(lv.memory) {
+            Some(rest) => {
+                free = rest;
+                fitting.push(lv.name.as_str());
+            }
+            None => {
+                let (needs, free) = (size(lv.memory), size(free));
+                let why = format!("it is VDO, which takes {needs} of memory to run, and {free} are free");
+                line.fail(&[&lv.name], &why);
+            }
+        }
+    }
+    fitting
 }
 
 impl GroupLine {
@@ -528,4 +549,57 @@ pub fn is_mapped(device: &Device) -> bool {
 pub fn removal(device: &Device) -> Option<Step> {
     let name = device.block.dm.as_ref()?.name.clone();
     is_mapped(device).then_some(Step::DmRemove { name })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vdo_for_which_there_is_no_memory_is_said_so_in_one_line_and_the_others_are_activated() {
+        let lv = |name: &str, memory: u64| Lv {
+            name: name.to_string(),
+            uuid: String::new(),
+            size: 0,
+            kind: "vdo".to_string(),
+            active: None,
+            partial: false,
+            writes: None,
+            memory,
+            refusal: None,
+        };
+        let volume = |lv: &Lv| VolumeLine {
+            name: lv.name.clone(),
+            path: String::new(),
+            size: 0,
+            kind: lv.kind.clone(),
+            state: State::ToStart,
+            read_only: true,
+            copy: false,
+            reason: None,
+            advice: None,
+        };
+        let lvs = [lv("first", 441 << 20), lv("second", 441 << 20), lv("plain", 0)];
+        let mut line = GroupLine {
+            uuid: String::new(),
+            name: "dedup".to_string(),
+            present: 1,
+            wanted: 1,
+            members: Vec::new(),
+            missing: Vec::new(),
+            left_out: Vec::new(),
+            volumes: lvs.iter().map(volume).collect(),
+            notes: Vec::new(),
+            copy: None,
+            reason: None,
+            advice: None,
+            steps: Vec::new(),
+        };
+        let ready: Vec<&Lv> = lvs.iter().collect();
+        assert_eq!(fitting(&ready, 512 << 20, &mut line), ["first", "plain"]);
+        let second = &line.volumes[1];
+        assert_eq!(second.state, State::Failed);
+        let want = "it is VDO, which takes 441M of memory to run, and 71M are free";
+        assert_eq!(second.reason.as_deref(), Some(want));
+    }
 }

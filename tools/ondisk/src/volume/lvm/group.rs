@@ -76,6 +76,9 @@ pub struct Segment {
     pub kind: Kind,
     /// What it lies on, in order.
     pub on: Vec<Area>,
+    /// Bytes of memory that a VDO pool of it takes for what its size does not tell: caches, and the index of what it has seen.
+    #[serde(default)]
+    pub memory: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -315,7 +318,20 @@ fn segment(segment: &Section, pvs: &[Physical]) -> Option<Segment> {
         length: segment.number("extent_count")?,
         kind: Kind::of(segment)?,
         on,
+        memory: vdo_memory(segment),
     })
+}
+
+/// As the kernel counts it (admin-guide/device-mapper/vdo.rst, "Memory Requirements"): 38 MB, the map's cache and 15 % more, and
+/// the index.
+fn vdo_memory(segment: &Section) -> u64 {
+    const MIB: u64 = 1 << 20;
+    let (Some(map), Some(index)) =
+        (segment.number("block_map_cache_size_mb"), segment.number("index_memory_size_mb"))
+    else {
+        return 0;
+    };
+    map.saturating_mul(MIB).saturating_mul(115) / 100 + index.saturating_mul(MIB).saturating_add(38 * MIB)
 }
 
 /// A name of the characters that LVM lets one choose (lib/misc/lvm-string.c), which are as good in a shell.

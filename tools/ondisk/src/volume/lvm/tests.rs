@@ -215,7 +215,11 @@ fn a_vdo_volume_lies_on_its_pool_and_that_on_its_data() {
     };
     let lvs = [
         lv("dedup", "type = \"vdo\" vdo_pool = \"vpool\" vdo_offset = 0"),
-        lv("vpool", "type = \"vdo-pool\" data = \"vpool_vdata\" header_size = 512 virtual_extents = 4"),
+        lv(
+            "vpool",
+            "type = \"vdo-pool\" data = \"vpool_vdata\" header_size = 512 virtual_extents = 4 \
+             block_map_cache_size_mb = 128 index_memory_size_mb = 256",
+        ),
         lv("vpool_vdata", "type = \"striped\" stripe_count = 1 stripes = [\"pv0\", 0]"),
     ];
     let text = format!(
@@ -234,6 +238,9 @@ fn a_vdo_volume_lies_on_its_pool_and_that_on_its_data() {
         seen,
         [("dedup", "vdo", "vpool"), ("vpool", "vdo-pool", "vpool_vdata"), ("vpool_vdata", "linear", "pv0")]
     );
+    // 38 MB, 115 % of the map's cache, the index.
+    let memory: Vec<u64> = group.lvs.iter().map(|lv| lv.segments[0].memory >> 20).collect();
+    assert_eq!(memory, [0, 38 + 147 + 256, 0]);
 }
 
 #[test]
