@@ -85,7 +85,11 @@ pub fn freeze(_act: &Act, name: &str) -> anyhow::Result<Made> {
     // Of raid0 there is nothing to resync, and the kernel takes no such message for it.
     let resyncs = |target: &&Target| target.kind == "raid" && !target.text.starts_with("raid0");
     for target in table.iter().filter(resyncs) {
-        dm::tell(name, target.start, "frozen").with_context(|| format!("freeze {name}"))?;
+        match dm::tell(name, target.start, "frozen") {
+            // There is nothing that could resync: so the kernel answers where no personality of md runs it (raid_message).
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+            told => told.with_context(|| format!("freeze {name}"))?,
+        }
     }
     Ok(Made::Done)
 }
