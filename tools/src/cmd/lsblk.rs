@@ -12,6 +12,7 @@ use model::parttype;
 use model::storage::{Device, Id, Storage};
 use model::text::{Column, bytes_of, size, steers, table, without_raw_bytes};
 use ondisk::table::{Entry, Table, TableKind};
+use ondisk::{DiskReport, Usage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -542,7 +543,14 @@ impl View<'_> {
 
     /// The table that a disk has, or that a partition is in.
     fn table<'b>(&'b self, device: &'b Device) -> Option<&'b Table> {
-        let own = device.report().and_then(|report| report.table.as_ref());
+        // The table that shows on a RAID member is the array's.
+        let shown = |report: &&DiskReport| {
+            report
+                .signatures
+                .first()
+                .is_none_or(|first| first.usage != Usage::Raid || first.format == "LVM2_member")
+        };
+        let own = device.report().filter(shown).and_then(|report| report.table.as_ref());
         own.or_else(|| parent_disk(self.storage, device)?.report()?.table.as_ref())
     }
 
