@@ -156,7 +156,10 @@ pub const HOST: &[&str] = &[
     "xorriso",
     "jfsutils",
     "nilfs-tools",
-    "bcache-tools", // real peers, and what fixtures are made with
+    "bcache-tools",
+    "drbd-utils",
+    "reiserfsprogs",
+    "vdo", // real peers, and what fixtures are made with
     "busybox-static",
     "linux-image-amd64", // the machine that makes fixtures
     "dnsmasq-base",

@@ -22,23 +22,39 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("usr/sbin/cryptsetup", "LUKS"),
     ("usr/sbin/debugfs", "damaging ext4 in a known way"),
     ("usr/sbin/dmsetup", "LVM and LUKS, when something goes wrong"),
+    ("usr/sbin/fdisk", "BSD's map within an MBR"),
+    ("usr/sbin/integritysetup", "dm-integrity"),
     ("usr/sbin/lvm", "LVM"),
     ("usr/sbin/mdadm", "arrays"),
     ("usr/sbin/mdmon", "arrays of firmware RAID"),
     ("usr/sbin/mke2fs", "ext4"),
     ("usr/sbin/mkfs.btrfs", "btrfs"),
+    ("usr/sbin/mkfs.exfat", "exfat"),
     ("usr/sbin/mkfs.f2fs", "f2fs"),
     ("usr/sbin/mkfs.fat", "the EFI system partition"),
+    ("usr/sbin/mkfs.minix", "minix"),
     ("usr/sbin/mkfs.xfs", "xfs"),
     ("usr/sbin/mkntfs", "ntfs"),
     ("usr/sbin/mkswap", "swap"),
+    ("usr/sbin/mkudffs", "udf"),
     ("usr/sbin/sfdisk", "MBR"),
     ("usr/sbin/sgdisk", "GPT"),
+    ("usr/sbin/veritysetup", "dm-verity"),
     ("usr/sbin/xfs_db", "damaging xfs in a known way"),
 ];
 
 /// Programs that are not in the image, from the tree of the build's own tools. Their libraries are in the image.
-const TOOLS: &[(&str, &str)] = &[("usr/sbin/make-bcache", "bcache")];
+const TOOLS: &[(&str, &str)] = &[
+    ("usr/bin/mkfs.erofs", "erofs"),
+    ("usr/bin/mksquashfs", "squashfs"),
+    ("usr/bin/vdoformat", "VDO; lvcreate runs it"),
+    ("usr/bin/xorriso", "ISO sticks"),
+    ("usr/sbin/drbdmeta", "DRBD"),
+    ("usr/sbin/make-bcache", "bcache"),
+    ("usr/sbin/mkfs.jfs", "jfs"),
+    ("usr/sbin/mkfs.nilfs2", "nilfs2"),
+    ("usr/sbin/mkreiserfs", "reiserfs"),
+];
 
 /// Other names of those programs.
 const LINKS: &[(&str, &str)] = &[
@@ -55,20 +71,28 @@ const MODULES: &[&str] = &[
     "arch/x86/crypto",
     "crypto",
     "drivers/block/virtio_blk.ko.xz",
+    "drivers/cdrom",
     "drivers/md",
     "drivers/scsi/scsi_common.ko.xz",
     "drivers/scsi/scsi_mod.ko.xz",
     "drivers/scsi/sd_mod.ko.xz",
     "drivers/scsi/virtio_scsi.ko.xz",
     "fs/btrfs",
+    "fs/exfat",
     "fs/ext4",
     "fs/f2fs",
     "fs/fat",
     "fs/fuse",
     "fs/jbd2",
+    "fs/jfs",
     "fs/mbcache.ko.xz",
+    "fs/minix",
+    "fs/nilfs2",
     "fs/nls",
     "fs/ntfs3",
+    "fs/quota",
+    "fs/reiserfs",
+    "fs/udf",
     "fs/xfs",
     "lib",
 ];
@@ -116,6 +140,8 @@ pub struct Order<'a> {
     pub killed: bool,
     /// Their serial numbers, where these are to be those of SCSI drives.
     pub drives: Option<Vec<String>>,
+    /// Bytes of their sectors.
+    pub sector: u32,
 }
 
 impl Order<'_> {
@@ -161,14 +187,16 @@ impl Builder {
         let drives = orders.iter().filter_map(|order| order.drives.as_ref()).flatten();
         let drives: String = drives.map(|serial| format!(" drive={serial}")).collect();
         let mut machine = Machine::new(self.appliance.boot(&format!("console=ttyS0 quiet panic=-1{drives}")))
-            .memory(1024)
+            // VDO alone takes half of it.
+            .memory(2048)
             .disk(Disk::raw(&script, Bus::VirtioBlk, "script"));
         // A fixed clock, since superblocks hold times.
         machine.clock = "2026-01-01T00:00:00".into();
         for (number, order) in orders.iter().enumerate() {
             for (disk, path) in order.disks.iter().enumerate() {
                 let bus = if order.drives.is_some() { Bus::VirtioScsi } else { Bus::VirtioBlk };
-                machine = machine.disk(Disk::raw(path, bus, &order.serial(number, disk)));
+                let disk = Disk::raw(path, bus, &order.serial(number, disk));
+                machine = machine.disk(disk.logical_block(order.sector));
             }
         }
         let mut vm = machine.start(lab)?;

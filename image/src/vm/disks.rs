@@ -41,6 +41,8 @@ pub struct Disk {
     pub serial: String,
     /// Bytes; 512 or 4096.
     pub logical_block: u32,
+    /// World-wide name; two disks with the same one are two paths to one. SCSI alone.
+    pub wwn: Option<u64>,
     /// A throttle group is put in between, which [`super::Vm::throttle`] moves.
     pub throttled: bool,
     /// The drive takes no write: a switch on a card, a volume that its host gives for reading. Not on AHCI.
@@ -54,6 +56,7 @@ impl Disk {
             bus,
             serial: serial.into(),
             logical_block: 512,
+            wwn: None,
             throttled: false,
             write_protected: false,
         }
@@ -77,6 +80,10 @@ impl Disk {
 
     pub fn logical_block(self, bytes: u32) -> Disk {
         Disk { logical_block: bytes, ..self }
+    }
+
+    pub fn wwn(self, wwn: u64) -> Disk {
+        Disk { wwn: Some(wwn), ..self }
     }
 
     /// The chain of block nodes, lowest first; the last is named by the serial number. The same
@@ -130,6 +137,9 @@ impl Disk {
             Bus::VirtioScsi => {
                 set("driver", json!("scsi-hd"));
                 set("bus", json!("scsi.0"));
+                if let Some(wwn) = self.wwn {
+                    set("wwn", json!(wwn));
+                }
             }
             Bus::Ahci => {
                 set("driver", json!("ide-hd"));

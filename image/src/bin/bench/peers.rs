@@ -162,7 +162,7 @@ fn build_dropbear(tree: &Tree, tools: &Path, version: &str, key: &str, target: &
     )?;
     let script = DROPBEAR.replace("@VERSION@", version).replace("@KEY@", key);
     let disks = vec![system, result.clone()];
-    let order = Order { name: "peer", disks, script: &script, killed: false, drives: None };
+    let order = Order { name: "peer", disks, script: &script, killed: false, drives: None, sector: 512 };
     if let Err(error) = Builder::new()?.make_within(&lab, &[order], PATIENCE) {
         return Err(error.context(lab.reports()));
     }

@@ -12,7 +12,10 @@ use std::path::PathBuf;
 pub fn set(bench: &Bench, name: &str, bus: Bus) -> Result<Vec<Disk>> {
     let fixture = fixtures::ensure(&[name])?.remove(0);
     let copies = fixture.copy_to(&bench.dir)?.into_iter().enumerate();
-    Ok(copies.map(|(number, path)| Disk::raw(path, bus, &fixtures::serial(name, number))).collect())
+    let disk = |(number, path)| {
+        Disk::raw(path, bus, &fixtures::serial(name, number)).logical_block(fixtures::sector(name).1)
+    };
+    Ok(copies.map(disk).collect())
 }
 
 /// Disks of a machine, with the SHA-256 that each had before it ran.
