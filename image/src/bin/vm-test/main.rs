@@ -25,6 +25,7 @@ mod programs;
 mod runner;
 mod services;
 mod sessions;
+mod sets;
 mod traps;
 mod trouble;
 mod undo;
@@ -56,6 +57,9 @@ const TESTS: &[Test] = &[
     sample("a_broken_server_is_mended_and_sees_it_after_a_reboot", disks::mend),
     sample("nothing_is_written_until_a_person_asks_for_it", disks::unchanged),
     sample("volumes_are_opened_and_activated_and_every_byte_stays", volumes::unchanged),
+    full("every_set_of_disks_is_walked_through_and_every_byte_stays_1_of_3", sets::first),
+    full("every_set_of_disks_is_walked_through_and_every_byte_stays_2_of_3", sets::second),
+    full("every_set_of_disks_is_walked_through_and_every_byte_stays_3_of_3", sets::third),
     full("volumes_are_written_to_where_a_person_says_so", volumes::chosen),
     sample("overlays_are_written_and_no_disk_is", overlay::written),
     sample("wrecks_are_mended_and_edited_on_overlays_alone", wrecks::mended),
