@@ -372,9 +372,9 @@ const FIELDS: &[Field] = &[
         kind: Kind::Number,
         ..read("PARTN", 2, |view, node| Some(view.entry(node.device)?.1.number.to_string()))
     },
-    read("PARTTYPE", 36, |view, node| match view.entry(node.device)? {
-        (TableKind::Mbr, entry) => Some(format!("0x{}", entry.kind.trim_start_matches('0'))),
-        (_, entry) => Some(entry.kind.to_lowercase()),
+    read("PARTTYPE", 36, |view, node| {
+        let (kind, entry) = view.entry(node.device)?;
+        Some(part_type(kind, &entry.kind))
     }),
     read("PARTTYPENAME", 0, |view, node| match view.entry(node.device)? {
         (TableKind::Gpt, entry) => parttype::gpt(&entry.kind).map(str::to_string),
@@ -893,6 +893,16 @@ fn json_field(node: &Node<'_>, view: &View<'_>, field: &Field, pad: &str) -> Str
     format!("{pad}   {}: {value}", quoted(&field.name.to_lowercase()))
 }
 
+/// As libblkid writes it: a GUID in small letters, a number, or the table's own word.
+fn part_type(table: TableKind, kind: &str) -> String {
+    match table {
+        TableKind::Gpt => kind.to_lowercase(),
+        TableKind::Mbr => format!("0x{}", kind.trim_start_matches('0')),
+        TableKind::Bsd | TableKind::Sun | TableKind::Sgi => format!("0x{kind}"),
+        TableKind::Mac | TableKind::Atari => kind.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -906,6 +916,20 @@ mod tests {
             for name in preset.split(',') {
                 assert!(FIELDS.iter().any(|field| field.name == name), "{name}");
             }
+        }
+    }
+
+    /// Seen of util-linux's on disks with each map.
+    #[test]
+    fn a_partition_s_type_is_written_as_its_table_has_it() {
+        for (table, kind, want) in [
+            (TableKind::Gpt, "0FC63DAF-8483-4772-8E79-3D69D8477DE4", "0fc63daf-8483-4772-8e79-3d69d8477de4"),
+            (TableKind::Mbr, "05", "0x5"),
+            (TableKind::Sgi, "a", "0xa"),
+            (TableKind::Sun, "83", "0x83"),
+            (TableKind::Mac, "Apple_UNIX_SVR2", "Apple_UNIX_SVR2"),
+        ] {
+            assert_eq!(part_type(table, kind), want, "{table:?}");
         }
     }
 
