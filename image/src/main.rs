@@ -45,8 +45,13 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         What::Lock => {
             let cache = packages::Cache::open(&source)?;
-            let locked =
-                packages::relock(&cache, &build::guest_packages(), manifest::HOST, manifest::SOURCES)?;
+            let locked = packages::relock(
+                &cache,
+                &build::guest_packages(),
+                manifest::HOST,
+                manifest::HOST_ALONE,
+                manifest::SOURCES,
+            )?;
             std::fs::write(source.join("image/packages.lock"), lock::format(&locked))?;
             println!("image/packages.lock: {} packages", locked.len());
         }

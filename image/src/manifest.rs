@@ -183,6 +183,18 @@ pub const HOST: &[&str] = &[
     "libc-bin",
     "mawk",
     "xz-utils",
+    "openssh-client", // the peer of sshd
+    "sshfs",          // what an administrator copies with by hand
+];
+
+/// More of them, without what their maintainers' scripts need (perl, debconf): OpenSSH's server beside which ours is
+/// measured, and its own regression tests.
+pub const HOST_ALONE: &[&str] = &[
+    "libwrap0",
+    "libwtmpdb0", // libraries of the next
+    "openssh-server",
+    "openssh-sftp-server",
+    "openssh-tests",
 ];
 
 /// Source packages whose own test images the tests look at: never unpacked but by a test, never in the image.

@@ -241,7 +241,7 @@ pub fn wrappers(cache: &Cache, tree: &Tree) -> Result<PathBuf> {
     if !bin.exists() {
         let beside = tree.root.join(format!("wrappers.part{}", std::process::id()));
         fs::create_dir_all(&beside)?;
-        for directory in ["usr/sbin", "usr/bin"] {
+        for directory in ["usr/sbin", "usr/bin", "usr/lib/openssh"] {
             for entry in fs::read_dir(tree.root.join(directory))? {
                 let entry = entry?;
                 let name = entry.file_name().to_string_lossy().into_owned();
@@ -302,10 +302,18 @@ pub fn is_elf(path: &Path) -> bool {
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
 }
 
-/// Resolves both sets, and the sources, against the archive as it is now and returns the new lock.
-pub fn relock(cache: &Cache, guest: &[&str], host: &[&str], sources: &[&str]) -> Result<Vec<Package>> {
+/// Resolves both sets, and the sources, against the archive as it is now and returns the new lock. What is taken
+/// `alone` is of the host's set and brings nothing that it depends on.
+pub fn relock(
+    cache: &Cache,
+    guest: &[&str],
+    host: &[&str],
+    alone: &[&str],
+    sources: &[&str],
+) -> Result<Vec<Package>> {
     let apt = Apt::update(cache)?;
-    let (guest, host) = (apt.resolve(guest)?, apt.resolve(host)?);
+    let (guest, mut host) = (apt.resolve(guest)?, apt.resolve(host)?);
+    host.extend(alone.iter().map(|name| name.to_string()));
     let mut all: BTreeMap<String, Package> = BTreeMap::new();
     for (set, names) in [(Set::Guest, guest), (Set::Host, host)] {
         for package in apt.describe(&names)? {
@@ -489,7 +497,7 @@ pub fn locked_or_current(cache: &Cache, guest: &[&str], host: &[&str]) -> Result
             eprintln!(
                 "{error:#}\n\n*** UNLOCKED: building from the archive's current packages instead ***\n"
             );
-            let current = relock(cache, guest, host, &[])?;
+            let current = relock(cache, guest, host, &[], &[])?;
             fetch(cache, &current)?;
             Ok((current, true))
         }
