@@ -90,12 +90,8 @@ clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CAC
 identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2.1 [CA=key] [KEYS=file]
 	@$(IMAGE) identity --names '$(NAMES)' $(if $(CA),--authority '$(CA)') $(if $(KEYS),--keys '$(KEYS)')
 
-.bench/openssh: # the peer of bench-ssh, from the host's own apt sources
-	@mkdir -p $@.new && cd $@.new && apt-get --quiet --quiet download openssh-server openssh-sftp-server libwrap0 && for package in *.deb; do dpkg-deb --extract "$$package" .; done
-	@rm -rf $@ && mv $@.new $@
-
-bench-ssh: patched .bench/openssh ## our sshd beside OpenSSH's, on loopback, as root
-	OPENSSH=$(CURDIR)/.bench/openssh $(CARGO) bench --locked --profile image --package sshd --bench openssh
+bench-ssh: peers .bench/peers/done ## our sshd beside OpenSSH's, on loopback, as root
+	PEERS=$$($(IMAGE) tools) PATH=$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu $(CARGO) bench --locked --profile image --package sshd --bench openssh
 
 bench-net: peers ## from the cable to the address, beside systemd-networkd, dhcpcd and udhcpc, as root; ROUNDS=N
 	PEERS=$$($(IMAGE) tools) $(CARGO) bench --locked --profile image --package netd --bench clients
@@ -105,8 +101,9 @@ bench-net: peers ## from the cable to the address, beside systemd-networkd, dhcp
 	@python3 -m venv .bench/peers/venv && .bench/peers/venv/bin/pip install --quiet paramiko ansible-core ssh-audit
 	@touch $@
 
-interop: patched .bench/openssh .bench/peers/done ## sshd with paramiko, PuTTY, dropbear, libssh2, rsync, Ansible and ssh-audit
-	PATH=$(CURDIR)/.bench/peers/venv/bin:$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu SFTP_SERVER=$(CURDIR)/.bench/openssh/usr/lib/openssh/sftp-server INTEROP=1 $(CARGO) test --locked --package sshd --test interop
+interop: peers .bench/peers/done ## sshd with other clients, ssh-audit, and OpenSSH's own regression tests, as root: ten minutes
+	PEERS=$$($(IMAGE) tools) SFTP_SERVER=$$($(IMAGE) tools)/sftp-server PATH=$(CURDIR)/.bench/peers/venv/bin:$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu INTEROP=1 $(CARGO) test --locked --package sshd --test interop
+	PEERS=$$($(IMAGE) tools) INTEROP=1 $(CARGO) test --locked --package sshd --test regress
 
 attack: patched ## the whole attack campaign against sshd, on loopback, as root: half an hour
 	ATTACK=1 $(CARGO) test --locked --profile image --package sshd --test attack -- --nocapture --test-threads 1

@@ -1,6 +1,6 @@
-//! Our sshd and OpenSSH's, side by side: one machine, one run, one client, one round of each after the
-//! other. Prints tables in Markdown; what matters in them is the ratio. `make bench-ssh` brings the
-//! peer; OPENSSH names the directory that its package was unpacked into.
+//! Our sshd and OpenSSH's of Debian 13, side by side: one machine, one run, one client (Debian 13's), one round of each after
+//! the other. Prints tables in Markdown; what matters in them is the ratio. `make bench-ssh` brings the peer; PEERS names
+//! the directory of the build's own tools.
 //!
 //! The peer needs a user and a directory that a host without its package does not have, and a shell
 //! reads the start-up files of whoever's machine this is: all of it runs in a mount namespace of its
@@ -80,7 +80,9 @@ impl Peer {
         let mut sum = 0;
         let mut pids = vec![self.pid];
         while let Some(pid) = pids.pop() {
-            if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sshd") {
+            // OpenSSH's are started by the loader of their tree.
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            if comm.trim() == "sshd" || comm.starts_with("ld-linux") {
                 pids.extend(children(pid));
                 let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
                 let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap_or("x 0");
@@ -96,35 +98,44 @@ fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-fn openssh(dir: &Path, package: &Path) -> Peer {
+fn openssh(dir: &Path, peers: &Path) -> Peer {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     harness::make_key(dir, "host", &["-t", "ed25519"]);
     let show = |path: &str| dir.join(path).display().to_string();
+    let program = |name: &str| peers.join(name).display().to_string();
     let config = format!(
-        "Port {port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\nMaxStartups 1000\nMaxSessions 1000\nPermitRootLogin yes\nSubsystem sftp {}\n",
+        "Port {port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\nMaxStartups 1000\n\
+         MaxSessions 1000\nPermitRootLogin yes\nPerSourcePenalties no\nSubsystem sftp {}\nSshdSessionPath {}\nSshdAuthPath {}\n",
         show("host"),
         show("root/.ssh/authorized_keys"),
-        package.join("usr/lib/openssh/sftp-server").display()
+        program("sftp-server"),
+        program("sshd-session"),
+        program("sshd-auth"),
     );
     harness::write(dir, "config", &config);
-    let child = Command::new(package.join("usr/sbin/sshd"))
+    // sshd wants to be started by its whole path, which the wrapper of the tree leaves out.
+    let tree = fs::canonicalize(peers).unwrap().parent().unwrap().to_path_buf();
+    let child = Command::new(tree.join("usr/lib64/ld-linux-x86-64.so.2"))
+        .args(["--argv0", "/usr/sbin/sshd", "--library-path"])
+        .arg(tree.join("usr/lib/x86_64-linux-gnu"))
+        .arg(tree.join("usr/sbin/sshd"))
         .args(["-D", "-e", "-f"])
         .arg(dir.join("config"))
-        .env("LD_LIBRARY_PATH", package.join("usr/lib/x86_64-linux-gnu"))
-        .stderr(Stdio::null())
+        .stderr(fs::File::create(dir.join("openssh.log")).unwrap())
         .spawn()
         .unwrap();
     let pid = child.id();
     assert!(
         harness::until(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()),
-        "OpenSSH does not start"
+        "OpenSSH does not start: {}",
+        fs::read_to_string(dir.join("openssh.log")).unwrap_or_default()
     );
     Peer { name: "OpenSSH", child, port, key: dir.join("key"), pid }
 }
 
 /// The children of a restarted listener are the host's: started here, without a file of the harness'.
-fn ours(dir: &Path, package: &Path) -> Peer {
-    let sftp = package.join("usr/lib/openssh/sftp-server").display().to_string();
+fn ours(dir: &Path, peers: &Path) -> Peer {
+    let sftp = peers.join("sftp-server").display().to_string();
     let arguments = ["--sftp-server", &sftp, "--waiting", "1000", "--waiting-per-address", "1000"];
     let (child, log) = harness::listen(dir, 0, &arguments);
     log.wait_for("\"kind\":\"ready\"");
@@ -177,8 +188,12 @@ fn row(what: &str, peers: &[Peer; 2], rounds: usize, mib: Option<usize>, run: im
     }
 }
 
+fn client(name: &str) -> Command {
+    Command::new(PathBuf::from(std::env::var_os("PEERS").unwrap()).join(name))
+}
+
 fn ssh(peer: &Peer, extra: &[&str], command: &str) -> Command {
-    let mut ssh = Command::new("ssh");
+    let mut ssh = client("ssh");
     ssh.args(peer.options(extra)).args(["root@127.0.0.1", command]).stdin(Stdio::null());
     ssh
 }
@@ -200,8 +215,9 @@ fn inside(dir: &Path) {
 }
 
 fn main() {
-    let Some(package) = std::env::var_os("OPENSSH").map(PathBuf::from) else {
-        println!("SKIPPED: OPENSSH names no directory with OpenSSH's package in it (make bench-ssh)");
+    let Some(package) = std::env::var_os("PEERS").map(PathBuf::from).filter(|bin| bin.join("sshd").exists())
+    else {
+        println!("SKIPPED: PEERS names no directory with OpenSSH of Debian 13 in it (make bench-ssh)");
         return;
     };
     let dir = tempfile::TempDir::new().unwrap();
@@ -237,16 +253,41 @@ fn main() {
             command.stdin(fs::File::open(&file).unwrap());
             command
         });
-        let copy = |peer: &Peer, arguments: [String; 2]| {
-            let mut scp = Command::new("scp");
-            scp.args(peer.options(&with)).args(arguments).stdin(Stdio::null());
+        let here = client("ssh").get_program().to_owned();
+        let copy = |peer: &Peer, old: bool, arguments: [String; 2]| {
+            let mut scp = client("scp");
+            scp.args(old.then_some("-O")).arg("-S").arg(&here).args(peer.options(&with)).args(arguments);
+            scp.stdin(Stdio::null());
             scp
         };
-        row(&format!("{name}, sftp get"), &peers, rounds, Some(mib), |peer| {
-            copy(peer, [format!("root@127.0.0.1:{}", file.display()), dir.join("down").display().to_string()])
+        let there = |name: &Path| format!("root@127.0.0.1:{}", name.display());
+        let (down, up) = (dir.join("down"), dir.join("up"));
+        for (kind, old) in [("sftp", false), ("scp -O", true)] {
+            row(&format!("{name}, {kind} get"), &peers, rounds, Some(mib), |peer| {
+                copy(peer, old, [there(&file), down.display().to_string()])
+            });
+            row(&format!("{name}, {kind} put"), &peers, rounds, Some(mib), |peer| {
+                copy(peer, old, [file.display().to_string(), there(&up)])
+            });
+        }
+        let rsync = |peer: &Peer, arguments: [String; 2]| {
+            let libraries = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+            let own = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+                .map(|directory| directory.join("rsync"))
+                .find(|path| path.is_file())
+                .expect("rsync is on the PATH");
+            let mut rsync = Command::new(&own);
+            rsync.args(["--whole-file", "--ignore-times", "--inplace", "-e"]);
+            rsync.arg(format!("{} {}", here.display(), peer.options(&with).join(" ")));
+            rsync.arg("--rsync-path").arg(format!("env LD_LIBRARY_PATH={libraries} {}", own.display()));
+            rsync.args(arguments).stdin(Stdio::null());
+            rsync
+        };
+        row(&format!("{name}, rsync get"), &peers, rounds, Some(mib), |peer| {
+            rsync(peer, [there(&file), down.display().to_string()])
         });
-        row(&format!("{name}, sftp put"), &peers, rounds, Some(mib), |peer| {
-            copy(peer, [file.display().to_string(), format!("root@127.0.0.1:{}", dir.join("up").display())])
+        row(&format!("{name}, rsync put"), &peers, rounds, Some(mib), |peer| {
+            rsync(peer, [file.display().to_string(), there(&up)])
         });
     }
 

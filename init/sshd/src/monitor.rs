@@ -66,6 +66,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         host_keys: keys.lines()?,
         certificate: keys.certificate.clone(),
         passwords: access.password != Password::Off,
+        rekey: settings.rekey,
     };
     wire::send(&control, &welcome, &[]).context("welcome")?;
     let mut monitor = Monitor {

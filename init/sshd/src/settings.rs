@@ -19,6 +19,8 @@ pub struct Settings {
     pub waiting: usize,
     /// Most of them from one address.
     pub waiting_per_address: usize,
+    /// New keys after so many bytes in one direction, and after so many seconds.
+    pub rekey: (u32, u32),
     /// How long a session waits for the layers that its program is in.
     pub patience: Duration,
     pub bash: PathBuf,
@@ -41,6 +43,8 @@ impl Default for Settings {
             // Two processes each, about 2 MiB together.
             waiting: 100,
             waiting_per_address: 32,
+            // RFC 4253, section 9.
+            rekey: (1 << 30, 3600),
             patience: Duration::from_secs(15),
             bash: PathBuf::from(shell::BASH),
             busybox: PathBuf::from(shell::BUSYBOX),
@@ -65,6 +69,8 @@ impl Settings {
                 "--grace" => settings.grace = Duration::from_secs(number()?.into()),
                 "--waiting" => settings.waiting = number()? as usize,
                 "--waiting-per-address" => settings.waiting_per_address = number()? as usize,
+                "--rekey-bytes" => settings.rekey.0 = number()?.clamp(1, 1 << 30),
+                "--rekey-seconds" => settings.rekey.1 = number()?.max(1),
                 "--patience" => settings.patience = Duration::from_secs(number()?.into()),
                 "--bash" => settings.bash = PathBuf::from(value),
                 "--busybox" => settings.busybox = PathBuf::from(value),
@@ -86,6 +92,8 @@ impl Settings {
             ("--grace", self.grace.as_secs().to_string()),
             ("--waiting", self.waiting.to_string()),
             ("--waiting-per-address", self.waiting_per_address.to_string()),
+            ("--rekey-bytes", self.rekey.0.to_string()),
+            ("--rekey-seconds", self.rekey.1.to_string()),
             ("--patience", self.patience.as_secs().to_string()),
             ("--bash", self.bash.to_string_lossy().into_owned()),
             ("--busybox", self.busybox.to_string_lossy().into_owned()),

@@ -79,6 +79,8 @@ pub enum Tell {
         certificate: Option<String>,
         /// Whether to offer passwords at all.
         passwords: bool,
+        /// New keys after so many bytes in one direction, and after so many seconds.
+        rekey: (u32, u32),
     },
     /// As it is sent: a name and a blob.
     Signature(Blob),

@@ -6,7 +6,7 @@ mod harness;
 use harness::{Server, authorize, make_key, noise, run, until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The program, if it is on the PATH.
@@ -215,6 +215,60 @@ fn ansible() {
     assert!(done.status.success() && done.text().contains("in"), "{}{}", done.text(), done.stderr);
     let done = with("script", format!("{} argument", server.path("script").display()));
     assert!(done.text().contains("from a script argument"), "{}{}", done.text(), done.stderr);
+}
+
+/// The client of Debian 12 is the one of the other test files, on a host of Debian 12; this one is of Debian 13, wherever it runs.
+#[test]
+fn openssh_of_debian_13() {
+    let Some(bin) = std::env::var_os("PEERS").map(PathBuf::from).filter(|bin| bin.join("ssh").exists())
+    else {
+        eprintln!("SKIPPED: no OpenSSH of Debian 13 (make peers)");
+        assert!(std::env::var_os("INTEROP").is_none(), "no OpenSSH of Debian 13");
+        return;
+    };
+    let Some(server) = server(&["-t", "ed25519"]) else { return };
+    let with = |program: &str, extra: &[&str]| {
+        let mut command = Command::new(bin.join(program));
+        command.args(extra).args(server.options()).env_remove("SSH_AUTH_SOCK");
+        command
+    };
+    let version = run(Command::new(bin.join("ssh")).arg("-V"), b"").stderr;
+    assert!(version.starts_with("OpenSSH_10."), "{version}");
+
+    let input = noise(3 << 20);
+    let done = run(with("ssh", &["-vvv"]).args(["root@127.0.0.1", "cat; exit 7"]), &input);
+    assert!(done.code() == Some(7) && done.stdout == input, "{}", done.stderr);
+    let kex = done.stderr.lines().find(|line| line.contains("kex: algorithm:")).unwrap_or_default();
+    println!("{}: {}", version.trim(), kex.trim());
+    assert!(kex.contains("mlkem768x25519-sha256"), "{kex}");
+    assert!(done.stderr.contains("will use strict KEX ordering"));
+
+    let path = |name: &str| server.path(name).display().to_string();
+    fs::write(server.path("content"), &input).unwrap();
+    let ssh = bin.join("ssh").display().to_string();
+    // The sftp protocol, and scp's own of old.
+    for mode in [&["-S", &ssh][..], &["-O", "-S", &ssh]] {
+        let far = format!("root@127.0.0.1:{}", path("far"));
+        run(with("scp", mode).args([&path("content"), &far]), b"").succeeds();
+        run(with("scp", mode).args([&far, &path("back")]), b"").succeeds();
+        assert!(fs::read(server.path("back")).unwrap() == input, "{mode:?}");
+        fs::remove_file(server.path("far")).unwrap();
+    }
+    let batch = format!(
+        "put {0}/content {0}/far\nrename {0}/far {0}/moved\nln {0}/moved {0}/linked\ndf -h {0}\n",
+        path("")
+    );
+    run(with("sftp", &["-S", &ssh, "-b", "-"]).arg("root@127.0.0.1"), batch.as_bytes()).succeeds();
+    assert!(fs::read(server.path("linked")).unwrap() == input);
+
+    // Many sessions on one connection.
+    let control = format!("ControlPath={}", path("control"));
+    let mut master = with("ssh", &["-M", "-N", "-o", &control]).arg("root@127.0.0.1").spawn().unwrap();
+    assert!(until(|| server.path("control").exists()));
+    let said = run(with("ssh", &["-o", &control]).args(["root@127.0.0.1", "echo over it"]), b"").succeeds();
+    assert_eq!(said.text(), "over it\n");
+    run(with("ssh", &["-o", &control, "-O", "exit"]).arg("root@127.0.0.1"), b"").succeeds();
+    harness::wait(&mut master, "the master");
 }
 
 #[test]

@@ -87,7 +87,7 @@ pub fn packet(payload: &[u8]) -> Vec<u8> {
 async fn connection(sent: &[u8]) -> Vec<u8> {
     let (near, far) = pass::pair().expect("a socketpair");
     let control = Arc::new(Control::new(near).expect("a control socket"));
-    let mut config = config(&[HOST_KEY.to_string()], None, true).expect("a host key");
+    let mut config = config(&[HOST_KEY.to_string()], None, true, (1 << 30, 3600)).expect("a host key");
     config.preferred.cipher = Cow::Borrowed(&[cipher::NONE]);
     config.preferred.mac = Cow::Borrowed(&[mac::NONE]);
     let (client, server) = tokio::io::duplex(ROOM);

@@ -23,7 +23,7 @@ use russh::keys::ssh_key::public::KeyData;
 use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg, Mpint, PublicKey};
 use russh::keys::{Certificate, PrivateKey};
 use russh::server::Config;
-use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
+use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 use std::borrow::Cow;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -87,8 +87,8 @@ pub fn run() -> Result<()> {
 async fn serve() -> Result<()> {
     let control = Control::new(inherited(1).try_clone_to_owned().context("control socket")?)?;
     let config = match control.receive().await? {
-        Some((Tell::Welcome { host_keys, certificate, passwords }, _)) => {
-            config(&host_keys, certificate.as_deref(), passwords)?
+        Some((Tell::Welcome { host_keys, certificate, passwords, rekey }, _)) => {
+            config(&host_keys, certificate.as_deref(), passwords, rekey)?
         }
         Some(_) => bail!("the monitor did not say welcome first"),
         // Dropped to make room before it could.
@@ -116,7 +116,12 @@ async fn serve() -> Result<()> {
     }
 }
 
-fn config(host_keys: &[String], certificate: Option<&str>, passwords: bool) -> Result<Config> {
+fn config(
+    host_keys: &[String],
+    certificate: Option<&str>,
+    passwords: bool,
+    (bytes, seconds): (u32, u32),
+) -> Result<Config> {
     let keys = host_keys.iter().map(|line| public_only(line)).collect::<Result<_>>()?;
     let certificates = certificate
         .map(|line| Certificate::from_openssh(line).context("host certificate"))
@@ -139,6 +144,7 @@ fn config(host_keys: &[String], certificate: Option<&str>, passwords: bool) -> R
         // TCP's, which gives up on a peer that does not answer.
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: 0,
+        limits: Limits::new(bytes as usize, bytes as usize, Duration::from_secs(seconds.into())),
         preferred: Preferred {
             kex: Cow::Borrowed(KEX),
             key: Cow::Borrowed(KEYS),
