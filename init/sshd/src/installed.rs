@@ -8,7 +8,7 @@
 
 use crate::rescue;
 use crate::settings::Settings;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use contract::cmdline::{self, Word};
 use contract::event::Event;
 use contract::paths;
@@ -158,20 +158,27 @@ pub fn run(settings: &Settings) -> Result<()> {
 }
 
 fn search(deadline: Instant) -> Result<Keys> {
-    rescue::alone()?;
     while !rescue::is_ready() {
         ensure!(Instant::now() < deadline, "the disks or the layers with their tools were not ready in time");
         sleep(LOOK);
     }
+    // Not before: what is mounted later by others, LVM's tools with the layers, would not be seen here.
+    rescue::alone()?;
     let before = devices()?;
     // What it could not start is in the log; what it could is looked into.
-    if let Err(error) = rescue::call(&["assemble", "--json"]) {
+    let assembled = rescue::call(&["assemble", "--json"]);
+    if let Err(error) = &assembled {
         host::log!("installed: {error:#}");
     }
     let found = look(deadline);
     take_apart(&before);
     let (systems, locked) = found?;
-    choose(systems, locked).map_err(anyhow::Error::msg)
+    choose(systems, locked).map_err(|reason| match assembled {
+        Ok(_) => anyhow::Error::msg(reason),
+        Err(_) => {
+            anyhow!("{reason}; not every array and volume could be started: see {}", paths::log("sshd"))
+        }
+    })
 }
 
 /// Keys wherever they lie, and how many locked devices were passed.

@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, holds};
 use crate::disks::{Before, set};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use contract::event::{Entrance, Event};
 use image::fixtures::installed::{ED25519, RSA};
 use image::vm::transcript::Transcript;
@@ -116,8 +116,8 @@ pub fn installed(bench: &Bench) -> Result<()> {
     let told = entrance(&vm.events.line)?;
     bench.check("the host keys of a system on RAID1 are served", || {
         ensure!(told.line == ED25519 && told.origin == "installed", "see the system's key: {told:?}");
-        let console = vm.console.wait_for("of the system on /dev/md", 0, qemu::SOON)?;
-        holds(&console, &["(db1)"])
+        let console = vm.console.wait_for("(db1)", 0, qemu::SOON)?;
+        holds(&console, &["of the system on /dev/md"])
     });
     let ssh = vm.ssh(0, &format!("{} {ED25519}", told.alias))?;
     bench.check("a client that knew the system gets in without a change", || ssh.ok("true").map(drop));
@@ -155,5 +155,43 @@ pub fn installed(bench: &Bench) -> Result<()> {
     ssh.run("poweroff")?;
     vm.wait_off()?;
     before.unchanged(bench);
+    Ok(())
+}
+
+/// Where Debian's, Ubuntu's, openSUSE's and Red Hat's installers put a root, beside ext4 on RAID: one machine each.
+pub fn installed_elsewhere(bench: &Bench) -> Result<()> {
+    for (name, device, host) in [
+        ("installed-lvm", "/dev/mapper/vg-root", "(lvm1)"),
+        ("installed-btrfs", "/dev/vd", "(btrfs1)"),
+        ("installed-xfs", "/dev/vda2", "(xfs1)"),
+    ] {
+        let disks = set(bench, name, Bus::VirtioBlk)?;
+        let mut before = Before::default();
+        for disk in &disks {
+            before.note(disk)?;
+        }
+        let mut vm = bench.machine()?.append(WAIT).disks(disks).start(bench)?;
+        let told = entrance(&vm.events.line)?;
+        let ssh = vm.ssh(0, &format!("{} {}", told.alias, told.line))?;
+        bench.check(&format!("{name}: the system's key is served and its place is named"), || {
+            if told.line != ED25519 || told.origin != "installed" {
+                bail!(
+                    "see the system's key: {told:?}: {}",
+                    ssh.ok("cat /run/lifeboat/log/sshd; rescue lsblk")?
+                );
+            }
+            let console = vm.console.wait_for(host, 0, qemu::SOON)?;
+            holds(&console, &[&format!("of the system on {device}")])
+        });
+        bench.check(&format!("{name}: nothing is mounted or assembled afterwards"), || {
+            let left = ssh
+                .ok("cat /proc/*/mounts | grep -e btrfs -e xfs -e ext4 -e installed; ls /dev/mapper; true")?;
+            ensure!(["", "control"].contains(&left.trim()), "see nothing left: {left}");
+            Ok(())
+        });
+        ssh.run("poweroff")?;
+        vm.wait_off()?;
+        before.unchanged(bench);
+    }
     Ok(())
 }

@@ -80,6 +80,7 @@ const TESTS: &[Test] = &[
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_host_is_known_on_every_screen_and_by_one_event", identity::told),
     sample("the_installed_system_s_host_key_is_served_where_asked_for", identity::installed),
+    full("a_system_on_lvm_btrfs_or_xfs_has_its_host_key_served", identity::installed_elsewhere),
     sample("the_console_is_the_root_of_trust", login::trust),
     sample("without_a_key_the_console_shows_a_password", login::password),
     sample("a_volume_of_cloud_init_brings_its_key", login::volume),
