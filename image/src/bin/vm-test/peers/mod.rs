@@ -1,11 +1,13 @@
 //! The network against real servers: a second machine (image/src/vm/server.rs) runs them, and logs in to the rescue over
 //! the network under test, from an address that is answered by a gateway alone. There is no other way in.
 
+mod door;
 mod leases;
 mod lives;
 mod six;
 mod stacks;
 
+pub use door::door;
 pub use leases::{leases, trouble};
 pub use lives::lives;
 pub use six::six;
