@@ -1,6 +1,6 @@
-//! Our sshd and OpenSSH's of Debian 13, side by side: one machine, one run, one client (Debian 13's), one round of each after
-//! the other. Prints tables in Markdown; what matters in them is the ratio. `make bench-ssh` brings the peer; PEERS names
-//! the directory of the build's own tools.
+//! Our sshd and OpenSSH's of Debian 13, side by side: one machine, one run, one client (Debian 13's), one round of each
+//! after the other. Prints tables in Markdown; what matters in them is the ratio. `make bench-ssh` brings the peer;
+//! PEERS names the directory of the build's own tools.
 //!
 //! The peer needs a user and a directory that a host without its package does not have, and a shell
 //! reads the start-up files of whoever's machine this is: all of it runs in a mount namespace of its
@@ -105,7 +105,8 @@ fn openssh(dir: &Path, peers: &Path) -> Peer {
     let program = |name: &str| peers.join(name).display().to_string();
     let config = format!(
         "Port {port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\nMaxStartups 1000\n\
-         MaxSessions 1000\nPermitRootLogin yes\nPerSourcePenalties no\nSubsystem sftp {}\nSshdSessionPath {}\nSshdAuthPath {}\n",
+         MaxSessions 1000\nPermitRootLogin yes\nPerSourcePenalties no\nSubsystem sftp {}\nSshdSessionPath {}\n\
+         SshdAuthPath {}\n",
         show("host"),
         show("root/.ssh/authorized_keys"),
         program("sftp-server"),

@@ -58,7 +58,7 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_192_CTR,
     cipher::AES_256_CTR,
 ];
-/// Encrypt-then-MAC only: plain HMAC over the plaintext is what ssh-audit warns about.
+/// Encrypt-then-MAC first. Plain HMAC, of which ssh-audit warns, is what libssh2 before 1.11 has.
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
 /// Only what begins after login: before, a stranger's bytes reach no decompressor.
 const COMPRESSION: &[compression::Name] = &[compression::NONE, compression::ZLIB_LEGACY];

@@ -1,6 +1,6 @@
-//! OpenSSH's own regression tests against our server. They come from Debian's package of them (`make peers` fetches it), are
-//! copied for each test, and start what they believe to be `sshd`: `stand_in` reads the configuration that they wrote
-//! and starts ours with the same keys on the same port. The client is Debian 13's.
+//! OpenSSH's own regression tests against our server. They come from Debian's package of them (`make peers` fetches it),
+//! are copied for each test, and start what they believe to be `sshd`: `stand_in` reads the configuration that they
+//! wrote and starts ours with the same keys on the same port. The client is Debian 13's.
 //!
 //! `make interop` runs them, as root, each in a network of its own. TESTS says what is run and how it was made to reach
 //! our server; LEFT_OUT says what is not, and why. A test of the suite that neither names fails the run.
@@ -107,14 +107,15 @@ impl Suite {
         script(
             &self.path("ssh"),
             &format!(
-                "case \" $* \" in *' -Q kex ' | *' -Q cipher ' | *' -Q mac ') {0} \"$@\" < /dev/null | grep -x '{offered}'; exit;; \
+                "case \" $* \" in *' -Q kex ' | *' -Q cipher ' | *' -Q mac ') \
+                 {0} \"$@\" < /dev/null | grep -x '{offered}'; exit;; \
                  *' -Q key-plain ') [ -z \"$KEYS\" ] || {{ printf '%s\\n' $KEYS; exit; }};; esac\nexec {0} \"$@\"",
                 ssh.display()
             ),
         );
-        // The suite copies the client as its test data: behind the script, which never gets there, lies a mebibyte of noise.
+        // The suite copies the client as its test data: behind the script, which never gets there, is noise.
         let mut file = fs::OpenOptions::new().append(true).open(self.path("ssh")).expect("the client");
-        std::io::Write::write_all(&mut file, &noise(1 << 20)).expect("noise");
+        std::io::Write::write_all(&mut file, &noise(256 << 10)).expect("noise");
         // `sftp -D` and `scp -D` start the server themselves: the way to it leads through ours.
         script(
             &self.path("sftp-server"),

@@ -1,7 +1,7 @@
 //! What the suite starts as `sshd`: reads its configuration and starts ours with the same keys.
 //!
-//! Ours has no configuration, so a word that would change what the server does is refused, and the test fails instead of
-//! passing for nothing. `-i` is a relay to a server of the same test with the same configuration.
+//! Ours has no configuration, so a word that would change what the server does is refused, and the test fails instead
+//! of passing for nothing. `-i` is a relay to a server of the same test with the same configuration.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File, OpenOptions};
