@@ -90,8 +90,9 @@ clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CAC
 identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2.1 [CA=key] [KEYS=file]
 	@$(IMAGE) identity --names '$(NAMES)' $(if $(CA),--authority '$(CA)') $(if $(KEYS),--keys '$(KEYS)')
 
-bench-ssh: peers .bench/peers/done ## our sshd beside OpenSSH's, on loopback, as root
+bench-ssh: image peers .bench/peers/done ## our sshd beside OpenSSH's, on loopback (as root) and in a VM
 	PEERS=$$($(IMAGE) tools) PATH=$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu $(CARGO) bench --locked --profile image --package sshd --bench openssh
+	@$(CARGO) run --locked --quiet -p image --bin bench-ssh
 
 bench-net: peers ## from the cable to the address, beside systemd-networkd, dhcpcd and udhcpc, as root; ROUNDS=N
 	PEERS=$$($(IMAGE) tools) $(CARGO) bench --locked --profile image --package netd --bench clients

@@ -199,18 +199,24 @@ fn ssh(peer: &Peer, extra: &[&str], command: &str) -> Command {
     ssh
 }
 
-/// Runs this program again, where it can do no harm.
-fn inside(dir: &Path) {
+/// Runs this program again, where it can do no harm. The tree of the peer's programs, which may lie in /root, stays where
+/// it was.
+fn inside(dir: &Path, peers: &Path) {
     let passwd =
         fs::read_to_string("/etc/passwd").unwrap() + "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n";
     harness::write(dir, "passwd", &passwd);
-    let script = "mount --bind \"$1\" /etc/passwd && mount -t tmpfs none /root && mount -t tmpfs none /run \
-        && mkdir /run/sshd && exec \"$2\"";
+    fs::create_dir(dir.join("tree")).unwrap();
+    let peers = fs::canonicalize(peers).unwrap();
+    let script = "mount --bind \"$1\" /etc/passwd && mount --bind \"$3\" \"$4\" && mount -t tmpfs none /root \
+        && mkdir -p \"$3\" && mount --bind \"$4\" \"$3\" && mount -t tmpfs none /run && mkdir /run/sshd && exec \"$2\"";
     let status = Command::new("unshare")
         .args(["-m", "sh", "-c", script, "sh"])
         .arg(dir.join("passwd"))
         .arg(std::env::current_exe().unwrap())
+        .arg(peers.parent().unwrap())
+        .arg(dir.join("tree"))
         .env("BENCH_INSIDE", "1")
+        .env("PEERS", &peers)
         .status();
     assert!(status.is_ok_and(|status| status.success()), "it runs as root, where namespaces are allowed");
 }
@@ -224,7 +230,7 @@ fn main() {
     let dir = tempfile::TempDir::new().unwrap();
     let dir = dir.path();
     if std::env::var_os("BENCH_INSIDE").is_none() {
-        inside(dir);
+        inside(dir, &package);
         return;
     }
     harness::authorize(dir, &harness::make_key(dir, "key", &["-t", "ed25519"]));
