@@ -43,6 +43,9 @@ impl Facts {
             text.push_str(&self.why_no_address());
             text.push('\n');
         }
+        if !self.netd.origin.is_empty() {
+            let _ = writeln!(text, "  network by    {}", printable(&self.netd.origin)); // a String takes all
+        }
         text
     }
 

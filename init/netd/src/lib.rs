@@ -17,6 +17,7 @@ mod links;
 mod loading;
 mod nics;
 mod ntp;
+mod offers;
 mod params;
 mod plans;
 mod routing;
@@ -25,16 +26,17 @@ mod six;
 
 use anyhow::{Context as _, Result};
 use clock::Clock;
-use contract::event::Event;
-use contract::wire::{NetdRequest, Reply};
+use contract::event::{Event, Severity};
+use contract::wire::{NetdRequest, Offer, Reply};
 use contract::{paths, state};
 use dhcp::machine::{Client, Held};
 use host::Root;
 use host::sys::netlink;
 use links::{Adopted, Seen, Step};
 use loading::Loading;
-use network::Ipv6;
+use network::{Ipv6, Plan};
 use nics::Nic;
+use offers::{Kind, Offers};
 use plans::Plans;
 use routing::{Routing, Uplink};
 use rtnl::{Change, Given, RouterOption, Said};
@@ -87,6 +89,7 @@ enum Heard {
     Arp,
     /// Of no link.
     Time,
+    Offer,
 }
 
 /// The open sockets of a link.
@@ -125,6 +128,7 @@ struct Netd {
     netlink: OwnedFd,
     control: OwnedFd,
     loading: Loading,
+    offers: Offers,
     clock: Clock,
     sequence: u32,
     /// What was asked, for the answer that says no.
@@ -153,7 +157,9 @@ struct Netd {
 impl Netd {
     fn start() -> Result<Netd> {
         let root = Root::live()?;
-        let plans = Plans::start(params::read(&host::params::read(&root)));
+        let (booted, wish) = params::read(&host::params::read(&root));
+        let plans = Plans::start(booted);
+        let offers = Offers::new(wish, &plans.looked, now());
         let groups = rtnl::GROUP_LINK
             | rtnl::GROUP_IPV4_ADDRESS
             | rtnl::GROUP_IPV6_ADDRESS
@@ -167,6 +173,7 @@ impl Netd {
         let mut netd = Netd {
             root,
             clock,
+            offers,
             problems: plans.current.problems.clone(),
             plans,
             adopted: Adopted::new(),
@@ -222,8 +229,9 @@ impl Netd {
             let mut fds: Vec<PollFd<'_>> = own.into_iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
             let of_nic = |(index, nic)| heard(nic).into_iter().map(move |(kind, fd)| (index, kind, fd));
             let clock = self.clock.socket().map(|socket| (&0, Heard::Time, socket));
+            let offer = self.offers.pipe().map(|pipe| (&0, Heard::Offer, pipe));
             let sockets: Vec<(&u32, Heard, &OwnedFd)> =
-                self.nics.iter().flat_map(of_nic).chain(clock).collect();
+                self.nics.iter().flat_map(of_nic).chain(clock).chain(offer).collect();
             fds.extend(sockets.iter().map(|(.., socket)| PollFd::new(*socket, PollFlags::IN)));
             let sockets: Vec<(u32, Heard)> =
                 sockets.into_iter().map(|(index, kind, _)| (*index, kind)).collect();
@@ -248,6 +256,7 @@ impl Netd {
                     Heard::Dhcp6 => self.receive_six(index),
                     Heard::Arp => self.receive_arp(index),
                     Heard::Time => self.receive_time(),
+                    Heard::Offer => self.receive_offer(),
                 }
             }
             self.tick();
@@ -274,6 +283,7 @@ impl Netd {
         let clock = self.clock.due();
         let due = of_nics
             .chain(self.plans.due())
+            .chain(self.offers.due(self.has_address()))
             .chain(clock)
             .chain(late)
             .chain(refused)
@@ -286,6 +296,11 @@ impl Netd {
     fn tick(&mut self) {
         let now = now();
         self.refused.retain(|_, time| *time > now);
+        if let Err(problem) = self.offers.start(self.has_address(), now) {
+            self.problem(problem);
+        }
+        // Whoever was started to look for settings, and has said what there is.
+        while host::sys::process::reap().is_some() {}
         if self.plans.due().is_some_and(|end| end <= now) {
             self.revert("nobody kept what was tried");
         }
@@ -308,6 +323,48 @@ impl Netd {
         for index in due {
             self.step_six(index, dhcp6::machine::Event::Timer);
         }
+    }
+
+    /// Whether somebody can reach this machine, or may be able to: what there was at the start is not known at once.
+    fn has_address(&self) -> bool {
+        !self.is_counted || self.nics.values().any(|nic| nic.is_ours() && !nic.addresses.is_empty())
+    }
+
+    /// Settings that were looked for without a person.
+    fn receive_offer(&mut self) {
+        let Some((kind, said)) = self.offers.heard() else { return };
+        self.plans.looked.push(kind);
+        let what = match kind {
+            Kind::Seed => "a volume made for this machine",
+            Kind::Borrow => "rescue.net=borrow",
+        };
+        let offer = said.unwrap_or_else(|reason| Offer { reason: Some(reason), ..Offer::default() });
+        for note in offer.notes {
+            self.problem(format!("{what}: {note}"));
+        }
+        match offer.plan.map(serde_json::from_value::<Plan>) {
+            Some(Ok(_)) if kind == Kind::Borrow && self.has_address() => {
+                host::log!("{what}: not needed any more: {}", offer.origin);
+            }
+            Some(Ok(plan)) => {
+                if self.plans.take_in(plan, offer.origin) {
+                    host::events::tell(&Event::Notice {
+                        severity: Severity::Info,
+                        text: format!("the network is set up by {}, beside DHCP", self.plans.origin),
+                    });
+                }
+            }
+            Some(Err(error)) => self.problem(format!("{what}: read the plan: {error}")),
+            None => {
+                let reason = offer.reason.unwrap_or_default();
+                match kind {
+                    // A volume that brings keys alone is nothing to tell.
+                    Kind::Seed => host::log!("{what}: {reason}"),
+                    Kind::Borrow => self.problem(format!("{what}: {reason}")),
+                }
+            }
+        }
+        self.replan();
     }
 
     /// Everything is looked at again by another plan.
@@ -914,6 +971,7 @@ impl Netd {
                 .filter_map(|line| line.strip_prefix("nameserver "))
                 .map(str::to_string)
                 .collect(),
+            origin: self.plans.origin.clone(),
             problems: self.problems.clone(),
         };
         if self.published.as_ref() != Some(&state) {

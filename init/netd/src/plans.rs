@@ -2,6 +2,7 @@
 //! may stay, since whoever changes the network over the network may not be able to say so afterwards.
 
 use crate::links;
+use crate::offers::Kind;
 use network::Plan;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -19,6 +20,9 @@ pub struct Plans {
     pub trial: Option<(Plan, Duration)>,
     /// Interfaces that any plan made.
     pub made: BTreeSet<String>,
+    /// What was looked for without a person, and where the settings stood that were found.
+    pub looked: Vec<Kind>,
+    pub origin: String,
 }
 
 impl Plans {
@@ -44,6 +48,17 @@ impl Plans {
             (None, _) => None,
         };
         self.count();
+    }
+
+    /// Settings that were found without a person. Not beside a trial: then one is at work.
+    pub fn take_in(&mut self, found: Plan, origin: String) -> bool {
+        if self.trial.is_some() {
+            return false;
+        }
+        self.current.take_in(found);
+        self.origin = origin;
+        self.count();
+        true
     }
 
     /// Whether there was something to go back to.
@@ -84,5 +99,15 @@ mod tests {
         plans.apply(plan("ip=eth0:off"), Some(Duration::from_secs(60)));
         plans.apply(plan("ip=eth0:dhcp6"), None);
         assert_eq!(plans.due(), None);
+    }
+
+    #[test]
+    fn what_is_found_while_a_person_tries_something_is_not_taken() {
+        let mut plans = Plans::default();
+        assert!(plans.take_in(plan("vlan=eth0.5:eth0"), "a volume".to_string()));
+        assert!(plans.made.contains("eth0.5") && plans.origin == "a volume");
+        plans.apply(plan("ip=eth0:dhcp"), Some(Duration::from_secs(60)));
+        assert!(!plans.take_in(plan("ip=eth0:dhcp6"), "a disk".to_string()));
+        assert_eq!(plans.origin, "a volume");
     }
 }

@@ -556,7 +556,7 @@ pub fn domains(mut bytes: &[u8]) -> Vec<String> {
         let length = usize::from(length);
         if length == 0 {
             let name = std::mem::take(&mut labels).join(".");
-            if crate::dhcp::message::is_name(&name) && found.len() < MOST {
+            if network::is_host(&name) && found.len() < MOST {
                 found.push(name);
             }
             bytes = rest;

@@ -1,27 +1,24 @@
 //! `rescue.hostkey=installed`: the rescue is known by the host keys of the system on the disks, so that a client sees no
-//! change at all. The search is a process of its own, in a mount namespace of its own, and does nothing to the disks
-//! itself: it asks `rescue` to assemble for reading, to mount each file system for reading without its journal, and to
-//! take all apart again. The listener waits for it a stated time, and then goes on with a fresh key for the whole boot.
+//! change at all. The search (`host::installed`) is a process of its own. The listener waits for it a stated time, and then
+//! goes on with a fresh key for the whole boot.
 //!
 //! Refused, with a fresh key instead: systems with different keys (the person did not say which), keys with a
 //! passphrase, RSA below 2,048 bits. ECDSA keys are passed over, since no NIST curve is offered.
 
-use crate::rescue;
 use crate::settings::Settings;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use contract::cmdline::{self, Word};
 use contract::event::Event;
 use contract::paths;
-use host::Root;
 use host::sys::inherited;
 use host::sys::process::{self, Spawn};
+use host::{Root, rescue};
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::{Algorithm, LineEnding};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::thread::sleep;
@@ -34,26 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const MAX_PATIENCE: u64 = 600;
 /// Between two looks at whether the machine is ready.
 const LOOK: Duration = Duration::from_millis(100);
-/// Most file systems looked into.
-const MAX_FILE_SYSTEMS: usize = 64;
 /// Most bytes of an answer: two keys, or a reason.
 const MAX_ANSWER: u64 = 64 << 10;
-/// In the search's own namespace.
-const MOUNT_POINT: &str = "/run/lifeboat/sshd/installed";
 /// As the rescue's own parameter: fewer are what ssh-audit fails; more takes seconds for each login.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
-
-/// File systems that a system is installed on, with what keeps the kernel from replaying their journal.
-const FILE_SYSTEMS: &[(&str, &str)] = &[
-    ("btrfs", "ro,rescue=nologreplay"),
-    ("ext2", "ro"),
-    ("ext3", "ro,noload"),
-    ("ext4", "ro,noload"),
-    ("f2fs", "ro,norecovery"),
-    ("xfs", "ro,norecovery"),
-];
-/// What nobody looks into without a key.
-const LOCKED: &[&str] = &["BitLocker", "crypto_LUKS"];
 
 /// The host keys of one system. Not `Debug`: they are secret.
 #[derive(Clone, Serialize, Deserialize)]
@@ -162,72 +143,14 @@ fn search(deadline: Instant) -> Result<Keys> {
         ensure!(Instant::now() < deadline, "the disks or the layers with their tools were not ready in time");
         sleep(LOOK);
     }
-    // Not before: what is mounted later by others, LVM's tools with the layers, would not be seen here.
-    rescue::alone()?;
-    let before = devices()?;
-    // What it could not start is in the log; what it could is looked into.
-    let assembled = rescue::call(&["assemble", "--json"]);
-    if let Err(error) = &assembled {
-        host::log!("installed: {error:#}");
-    }
-    let found = look(deadline);
-    take_apart(&before);
-    let (systems, locked) = found?;
-    choose(systems, locked).map_err(|reason| match assembled {
-        Ok(_) => anyhow::Error::msg(reason),
-        Err(_) => {
-            anyhow!("{reason}; not every array and volume could be started: see {}", paths::log("sshd"))
-        }
-    })
-}
-
-/// Keys wherever they lie, and how many locked devices were passed.
-fn look(deadline: Instant) -> Result<(Vec<Keys>, usize)> {
-    let devices = devices()?;
-    let locked = devices.iter().filter(|device| LOCKED.contains(&device.fstype.as_str())).count();
-    fs::create_dir_all(MOUNT_POINT).with_context(|| format!("create {MOUNT_POINT}"))?;
-    let mut found = Vec::new();
-    // A btrfs is on many devices, and mounted by one.
-    let mut seen = BTreeSet::new();
-    for device in devices.iter().take(MAX_FILE_SYSTEMS) {
-        let Some((_, options)) = FILE_SYSTEMS.iter().find(|(name, _)| *name == device.fstype) else {
-            continue;
-        };
-        if device.fstype == "btrfs" && !seen.insert(&device.uuid) {
-            continue;
-        }
-        ensure!(Instant::now() < deadline, "the disks were not looked through in time");
-        if let Err(error) = rescue::call(&["mount", "-o", options, &device.path, MOUNT_POINT]) {
-            host::log!("installed: {}: {error:#}", device.path);
-            continue;
-        }
-        let keys = Root::at(MOUNT_POINT.as_ref()).map(|root| of_system(&root, &device.path));
-        rescue::call(&["umount", MOUNT_POINT])?;
-        found.extend(keys.ok().flatten());
-    }
-    // Somebody else's mount namespace is not looked into.
-    let _ = fs::remove_dir(MOUNT_POINT);
-    Ok((found, locked))
-}
-
-/// What the search started is stopped, and nothing that ran before.
-fn take_apart(before: &[Device]) {
-    let known: BTreeSet<&str> = before.iter().map(|device| device.path.as_str()).collect();
-    let after = devices().unwrap_or_default();
-    let new: Vec<&str> = after.iter().map(|d| d.path.as_str()).filter(|path| !known.contains(path)).collect();
-    if new.is_empty() {
-        return;
-    }
-    // Without names all that is below them goes too: caches, and overlays of what was read as a copy.
-    let mut words = vec!["assemble", "--stop"];
-    if before.iter().any(|device| device.is_assembled()) {
-        words.extend(&new);
-    }
-    if let Err(error) = rescue::call(&words) {
+    let seen = host::installed::look(deadline, of_system)?;
+    if let Some(why) = &seen.left {
         host::events::tell(&Event::warning(format!(
-            "{PARAMETER}: what was assembled to look for host keys is not all stopped ({error:#}): rescue assemble --stop"
+            "{PARAMETER}: what was assembled to look for host keys is not all stopped ({why}): rescue assemble --stop"
         )));
     }
+    let hidden = seen.hidden();
+    choose(seen.found, &hidden).map_err(anyhow::Error::msg)
 }
 
 /// The keys of a system, if it has any.
@@ -281,12 +204,7 @@ fn key(text: &str) -> Result<PrivateKey, String> {
 }
 
 /// One system's, or why none's.
-fn choose(systems: Vec<Keys>, locked: usize) -> Result<Keys, String> {
-    let hidden = match locked {
-        0 => String::new(),
-        1 => "; 1 locked device was not looked into".to_string(),
-        more => format!("; {more} locked devices were not looked into"),
-    };
+fn choose(systems: Vec<Keys>, hidden: &str) -> Result<Keys, String> {
     let (usable, not): (Vec<Keys>, Vec<Keys>) =
         systems.into_iter().partition(|system| system.ed25519.is_some() || system.rsa.is_some());
     let Some(first) = usable.first() else {
@@ -299,7 +217,7 @@ fn choose(systems: Vec<Keys>, locked: usize) -> Result<Keys, String> {
         } else {
             notes.join("; ")
         };
-        return Err(why + &hidden);
+        return Err(why + hidden);
     };
     // Copies of one system are one host.
     if usable.iter().any(|other| (&other.ed25519, &other.rsa) != (&first.ed25519, &first.rsa)) {
@@ -309,65 +227,11 @@ fn choose(systems: Vec<Keys>, locked: usize) -> Result<Keys, String> {
     Ok(first.clone())
 }
 
-/// A block device, as `lsblk` tells of it.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Device {
-    path: String,
-    fstype: String,
-    uuid: String,
-    kind: String,
-}
-
-impl Device {
-    /// Put together, as opposed to plugged in.
-    fn is_assembled(&self) -> bool {
-        !matches!(self.kind.as_str(), "disk" | "part" | "rom" | "loop")
-    }
-}
-
-fn devices() -> Result<Vec<Device>> {
-    let text = rescue::call(&["lsblk", "-J", "-o", "PATH,FSTYPE,UUID,TYPE"])?;
-    parse(&text).context("understand lsblk")
-}
-
-/// A tree, in which what stands on two is there twice.
-fn parse(text: &[u8]) -> Result<Vec<Device>> {
-    #[derive(Deserialize)]
-    struct Node {
-        path: Option<String>,
-        fstype: Option<String>,
-        uuid: Option<String>,
-        #[serde(rename = "type")]
-        kind: Option<String>,
-        #[serde(default)]
-        children: Vec<Node>,
-    }
-    #[derive(Deserialize)]
-    struct Tree {
-        blockdevices: Vec<Node>,
-    }
-    let mut waiting: Vec<Node> = serde_json::from_slice::<Tree>(text)?.blockdevices;
-    waiting.reverse();
-    let mut devices: Vec<Device> = Vec::new();
-    while let Some(node) = waiting.pop() {
-        let device = Device {
-            path: node.path.unwrap_or_default(),
-            fstype: node.fstype.unwrap_or_default(),
-            uuid: node.uuid.unwrap_or_default(),
-            kind: node.kind.unwrap_or_default(),
-        };
-        if !devices.iter().any(|known| known.path == device.path) {
-            devices.push(device);
-        }
-        waiting.extend(node.children.into_iter().rev());
-    }
-    Ok(devices)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use russh::keys::key::safe_rng;
+    use std::fs;
 
     #[test]
     fn the_wish_says_how_long_and_a_wrong_one_is_named() {
@@ -423,7 +287,7 @@ mod tests {
                 "{:?}",
                 keys.notes
             );
-            let refused = choose(vec![keys], 0).err().unwrap();
+            let refused = choose(vec![keys], "").err().unwrap();
             assert!(refused.contains("/dev/md2") && refused.contains(why), "{refused}");
         }
     }
@@ -477,25 +341,12 @@ mod tests {
             notes: Vec::new(),
         };
         assert_eq!(
-            choose(vec![of("/dev/sda1", "a"), of("/dev/sdb1", "a")], 0).ok().unwrap().place,
+            choose(vec![of("/dev/sda1", "a"), of("/dev/sdb1", "a")], "").ok().unwrap().place,
             "/dev/sda1"
         );
-        let refused = choose(vec![of("/dev/sda1", "a"), of("/dev/sdb1", "b")], 0).err().unwrap();
+        let refused = choose(vec![of("/dev/sda1", "a"), of("/dev/sdb1", "b")], "").err().unwrap();
         assert_eq!(refused, "several systems have host keys, on /dev/sda1 and on /dev/sdb1");
-        let none = choose(Vec::new(), 2).err().unwrap();
+        let none = choose(Vec::new(), "; 2 locked devices were not looked into").err().unwrap();
         assert_eq!(none, "no system with host keys was found; 2 locked devices were not looked into");
-    }
-
-    #[test]
-    fn the_tree_of_devices_is_a_list_with_each_once() {
-        let md = r#"{"path":"/dev/md2","fstype":"ext4","uuid":"u","type":"raid1"}"#;
-        let disk = |name: &str| {
-            format!(r#"{{"path":"{name}","fstype":null,"uuid":null,"type":"disk","children":[{md}]}}"#)
-        };
-        let text = format!(r#"{{"blockdevices":[{},{}]}}"#, disk("/dev/sda"), disk("/dev/sdb"));
-        let devices = parse(text.as_bytes()).unwrap();
-        let paths: Vec<&str> = devices.iter().map(|device| device.path.as_str()).collect();
-        assert_eq!(paths, ["/dev/sda", "/dev/md2", "/dev/sdb"]);
-        assert_eq!(devices.iter().map(Device::is_assembled).collect::<Vec<_>>(), [false, true, false]);
     }
 }

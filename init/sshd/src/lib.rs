@@ -44,7 +44,6 @@ mod places;
 mod program;
 mod proof;
 mod qr;
-mod rescue;
 mod settings;
 mod signals;
 mod transport;

@@ -101,6 +101,13 @@ pub const PARAMS: &[Param] = &[
         "metadata services asked for keys: ec2, openstack, hetzner, digitalocean, vultr, scaleway; none: volumes neither",
     ),
     p(
+        "rescue.net",
+        Owner::Netd,
+        false,
+        false,
+        "borrow[,SECONDS]: without an address after 60 s, the network settings of the system on the disks are used",
+    ),
+    p(
         "rescue.password_hash",
         Owner::Sshd,
         false,

@@ -26,6 +26,8 @@ pub const STATE: &str = "/run/lifeboat/state";
 pub const CONSENT: &str = "/run/lifeboat/consent";
 /// Held (flock) by every changing verb.
 pub const LOCK: &str = "/run/lifeboat/lock";
+/// Held (flock) by whoever looks into the installed systems without a person.
+pub const INSTALLED_LOCK: &str = "/run/lifeboat/installed.lock";
 /// JSON lines of [`crate::ledger::Record`].
 pub const LEDGER: &str = "/run/lifeboat/ledger";
 /// One file per disk that missed a deadline, named by diskseq: `{pid} {path}\n`.

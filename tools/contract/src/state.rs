@@ -69,6 +69,9 @@ pub struct Netd {
     pub hostname: String,
     pub links: Vec<Link>,
     pub nameservers: Vec<String>,
+    /// What the settings are from where they were found without a person, in words; empty where they are not.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub origin: String,
     pub problems: Vec<String>,
 }
 

@@ -44,6 +44,19 @@ pub enum NetdRequest {
     Revert,
 }
 
+/// Settings of the network that `rescue net --json borrow` and `seed` have found, or why not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Offer {
+    /// Where they stand, in words.
+    pub origin: String,
+    /// `network::Plan`.
+    pub plan: Option<serde_json::Value>,
+    pub reason: Option<String>,
+    /// Beside that, for a person.
+    pub notes: Vec<String>,
+}
+
 /// What every service answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]

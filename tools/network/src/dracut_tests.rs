@@ -256,7 +256,7 @@ fn a_newer_plan_stands_in_the_place_of_what_it_speaks_of_alone() {
     old.replace_by(plan("ip=198.51.100.7:::24::eth1:off ip=lan0:off"));
     assert_eq!(
         old.to_string(),
-        "eth0: DHCP, IPv6 from routers\neth1: no DHCP, 198.51.100.7/24\nlan0: no DHCP\nDNS 192.0.2.53\n"
+        "eth1: no DHCP, 198.51.100.7/24\nlan0: no DHCP\neth0: DHCP, IPv6 from routers\nDNS 192.0.2.53\n"
     );
 }
 

@@ -27,7 +27,7 @@ pub mod yaml;
 
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-pub use words::{is_within, masked};
+pub use words::{is_host, is_within, masked};
 
 /// Caps for hostile input: no machine has as many.
 pub const MOST_LINKS: usize = 256;
@@ -229,14 +229,15 @@ impl Plan {
         }
     }
 
-    /// Takes over what a newer plan says: its entries stand in the place of those about the same interfaces, its lists in
-    /// that of ours where it has any. Problems are those of the newer one.
+    /// Takes over what a newer plan says: its entries stand in the place of those about the same interfaces, and before all
+    /// others, its lists in that of ours where it has any. Problems are those of the newer one.
     pub fn replace_by(&mut self, newer: Plan) {
         let is_same = |old: &Link, new: &Link| {
             old.selector == new.selector || old.is_called(&new.selector) || new.is_called(&old.selector)
         };
         self.links.retain(|old| !newer.links.iter().any(|new| is_same(old, new)));
-        self.links.extend(newer.links);
+        // One interface may be meant by its name and by its MAC: what is said first of it counts.
+        self.links.splice(0..0, newer.links);
         self.links.truncate(MOST_LINKS);
         fn put<T>(old: &mut Vec<T>, new: Vec<T>) {
             if !new.is_empty() {
@@ -254,6 +255,17 @@ impl Plan {
         self.own_nameservers_only |= newer.own_nameservers_only;
         self.problems = newer.problems;
     }
+
+    /// Takes in settings that were found without a person, beside the asking: what NICs get of which nothing is said, these still ask for, so that what was found can add
+    /// an address and take none away.
+    pub fn take_in(&mut self, mut found: Plan) {
+        let asked = self.others.unwrap_or(Methods::DEFAULT);
+        for link in found.links.iter_mut().filter(|link| link.kind == Kind::Physical) {
+            link.methods.dhcp4 |= asked.dhcp4;
+            link.methods.ipv6 = link.methods.ipv6.max(asked.ipv6);
+        }
+        self.replace_by(found);
+    }
 }
 
 impl Link {
@@ -263,5 +275,36 @@ impl Link {
             && selector.driver.is_none()
             && self.rename.is_some()
             && self.rename == selector.name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::cmdline::words;
+
+    #[test]
+    fn what_was_found_comes_first_and_takes_no_asking_away() {
+        let found = dracut::read(&words(
+            "ip=192.0.2.7::192.0.2.1:24::eth0:none bond=bond0:eth2,eth3 ip=192.0.2.8:::24::bond0:none",
+        ));
+        for (booted, want) in [
+            ("", "eth0: DHCP, IPv6 from routers, 192.0.2.7/24, gateway 192.0.2.1"),
+            ("ip=eth0:dhcp6", "eth0: DHCP, IPv6 from routers, 192.0.2.7/24, gateway 192.0.2.1"),
+            ("ip=off", "eth0: no DHCP, 192.0.2.7/24, gateway 192.0.2.1"),
+        ] {
+            let mut plan = dracut::read(&words(booted));
+            plan.take_in(found.clone());
+            assert_eq!(
+                plan.to_string().lines().find(|line| line.starts_with("eth0: ")),
+                Some(want),
+                "{booted}"
+            );
+        }
+        let mut plan = dracut::read(&words("ip=52-54-00-12-34-56:dhcp"));
+        plan.take_in(found);
+        let names: Vec<String> = plan.links.iter().map(|link| link.selector.to_string()).collect();
+        assert_eq!(names, ["bond0", "eth0", "52:54:00:12:34:56"]);
+        assert!(!plan.links[0].methods.dhcp4, "a bond was not there to ask");
     }
 }

@@ -1,15 +1,16 @@
 //! `rescue net`: the network as netd has it, whether the next hops answer, and other plans for it, which netd carries out.
 
+mod seeds;
 mod systems;
 
-use crate::report::{Answer, HandOver, Output};
+use crate::report::{Answer, HandOver, Output, notice};
 use crate::scan::Scan;
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail, ensure};
 use contract::cmdline::Word;
 use contract::exit;
 use contract::state;
-use contract::wire::{NetdRequest, Reply};
+use contract::wire::{NetdRequest, Offer, Reply};
 use model::text::{Column, Untrusted, table};
 use network::{Methods, Plan};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use systems::System;
 
 /// netd answers at once.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -29,7 +31,7 @@ const BLINK: u32 = 15;
 
 /// The network: links and addresses, and whether gateways and name servers answer. Without a verb: that.
 ///
-/// set, dhcp and borrow change it. They show the plan; --dry-run shows it alone. As they may cut the very
+/// set, dhcp, borrow and seed change it. They show the plan; --dry-run shows it alone. As they may cut the very
 /// line that they are typed on, what was before comes back after 60 seconds, unless rescue net keep is typed
 /// by then (--try SECONDS; --for-good tries nothing).
 ///
@@ -70,13 +72,19 @@ enum Verb {
         interface: String,
     },
     /// Use the settings of the system on the disks, as netplan, ifupdown, systemd-networkd, wicked, NetworkManager or ifcfg
-    /// files have them
+    /// files have them: of the one that is mounted, else the disks are looked through, and nothing on them changes
     Borrow {
         #[command(flatten)]
         how: How,
         /// Where the system is mounted, where several are
         #[arg(long, value_name = "DIR")]
         root: Option<PathBuf>,
+    },
+    /// Use the settings on a volume that was made for this machine: NoCloud's network-config (cidata), or a config drive's
+    /// network_data.json (config-2)
+    Seed {
+        #[command(flatten)]
+        how: How,
     },
     /// What was tried stays
     Keep,
@@ -122,7 +130,8 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Some(Verb::Plan) => plan(args.json),
         Some(Verb::Set { how, words }) => set(&how, &words),
         Some(Verb::Dhcp { how, interface }) => dhcp(&how, &interface),
-        Some(Verb::Borrow { how, root }) => borrow(context, &how, root.as_deref()),
+        Some(Verb::Borrow { how, root }) => borrow(context, &how, root.as_deref(), args.json),
+        Some(Verb::Seed { how }) => seed(context, &how, args.json),
         Some(Verb::Keep) => {
             done(ask(&NetdRequest::Keep)?)?;
             Ok(Answer::text("the network stays as it is now\n".to_string(), exit::YES))
@@ -192,6 +201,9 @@ fn look(context: &Context, json: bool) -> anyhow::Result<Answer> {
         return Answer::json(1, &Report { network, hops, trial }, status);
     }
     let mut text = links(context, &network);
+    if !network.origin.is_empty() {
+        text += &format!("Settings by {}\n", Untrusted(&network.origin));
+    }
     for hop in &hops {
         let by = hop.interface.as_ref().map(|name| format!(" by {}", Untrusted(name))).unwrap_or_default();
         let kind = if hop.kind == "gateway" { "Gateway" } else { "DNS" };
@@ -394,7 +406,7 @@ fn set(how: &How, words: &[String]) -> anyhow::Result<Answer> {
         bail!("{}", Untrusted(problem));
     }
     let text = shown(&plan);
-    apply(how, plan, text)
+    apply(how, &plan, text)
 }
 
 fn dhcp(how: &How, interface: &str) -> anyhow::Result<Answer> {
@@ -411,46 +423,118 @@ fn dhcp(how: &How, interface: &str) -> anyhow::Result<Answer> {
     let words = contract::cmdline::words(&format!("ip={}:dhcp", link.name));
     let plan = network::dracut::read(&words);
     let text = shown(&plan);
-    apply(how, plan, text)
+    apply(how, &plan, text)
 }
 
-/// Of the one system that is mounted, or of the one at `root`.
-fn borrow(context: &Context, how: &How, root: Option<&Path>) -> anyhow::Result<Answer> {
-    let system = match root {
-        Some(root) => {
-            let directory = root.to_str().context("the directory's name is no text")?;
-            let directory = directory.trim_end_matches('/');
-            systems::system(&context.root, directory, "--root")
-                .with_context(|| format!("there is no installed system at {}", Untrusted(directory)))?
-        }
+/// Of the one system that is mounted, or of the one at `root`; where none is mounted, of the one on the disks.
+fn borrow(context: &Context, how: &How, root: Option<&Path>, json: bool) -> anyhow::Result<Answer> {
+    let (found, notes) = match root {
+        Some(root) => (at(context, root), Vec::new()),
         None => {
             let scan = Scan::begin(context);
             let storage = scan.examine(|_| true);
-            systems::chosen(systems::mounted(&context.root, &storage.mounts), &storage)?
+            match systems::mounted(&context.root, &storage.mounts) {
+                some if some.is_empty() => systems::on_disks(&storage),
+                some => (systems::chosen(some), Vec::new()),
+            }
         }
     };
-    let head = system.shown();
-    let borrowed =
-        system.borrowed.with_context(|| format!("no file describes an interface in {}", head.trim_end()))?;
-    let mut plan = borrowed.plan;
-    // They were said in `head`.
-    plan.problems.clear();
-    apply(how, plan, head)
+    offer(context, how, json, found, notes)
+}
+
+fn at(context: &Context, root: &Path) -> anyhow::Result<System> {
+    let directory = root.to_str().context("the directory's name is no text")?;
+    let directory = directory.trim_end_matches('/');
+    systems::system(&context.root, directory, "--root")
+        .with_context(|| format!("there is no installed system at {}", Untrusted(directory)))
+}
+
+/// Of a volume that was made for this machine.
+fn seed(context: &Context, how: &How, json: bool) -> anyhow::Result<Answer> {
+    let (found, notes) = seeds::found(&context.root, how.dry_run);
+    offer(context, how, json, found, notes)
+}
+
+/// What was found is shown, and used where it is to be.
+fn offer<T: Source>(
+    context: &Context,
+    how: &How,
+    json: bool,
+    found: anyhow::Result<T>,
+    notes: Vec<String>,
+) -> anyhow::Result<Answer> {
+    let used = found.and_then(|found| {
+        let shown = found.shown();
+        let (origin, plan) = found.taken()?;
+        Ok((shown, origin, plan))
+    });
+    if !json {
+        notes.iter().for_each(|note| notice(context.name, note));
+        let (shown, _, mut plan) = used?;
+        // They were said in `shown`.
+        plan.problems.clear();
+        return apply(how, &plan, shown);
+    }
+    let offer = match used {
+        Ok((_, origin, plan)) => {
+            send(how, &plan)?;
+            let plan = Some(serde_json::to_value(&plan).context("write the plan")?);
+            Offer { origin, plan, notes, ..Offer::default() }
+        }
+        Err(error) => Offer { reason: Some(format!("{error:#}")), notes, ..Offer::default() },
+    };
+    let status = if offer.plan.is_some() { exit::YES } else { exit::NO };
+    Answer::json(1, &offer, status)
+}
+
+/// Where settings are found.
+trait Source {
+    /// What is shown before anything is done.
+    fn shown(&self) -> String;
+    /// Where the settings stand, in words, and what they ask for.
+    fn taken(self) -> anyhow::Result<(String, Plan)>;
+}
+
+impl Source for System {
+    fn shown(&self) -> String {
+        System::shown(self)
+    }
+
+    fn taken(self) -> anyhow::Result<(String, Plan)> {
+        let title = self.title();
+        let borrowed = self.borrowed.with_context(|| format!("no file describes an interface in {title}"))?;
+        let files: Vec<String> = borrowed.files.iter().map(|file| Untrusted(file).to_string()).collect();
+        Ok((format!("{title}, {}: {}", borrowed.kind, files.join(" ")), borrowed.plan))
+    }
 }
 
 /// `text`: the plan as it is shown first.
-fn apply(how: &How, plan: Plan, mut text: String) -> anyhow::Result<Answer> {
-    if how.dry_run {
-        return Ok(Answer::text(text, exit::YES));
-    }
-    let trial = (!how.for_good).then_some(how.trial);
-    let plan = serde_json::to_value(&plan).context("write the plan")?;
-    done(ask(&NetdRequest::Apply { plan, trial })?)?;
-    text += &match trial {
-        Some(seconds) => format!("Next: rescue net keep  (within {seconds} seconds, else it is as before)\n"),
-        None => "Next: rescue net\n".to_string(),
+fn apply(how: &How, plan: &Plan, mut text: String) -> anyhow::Result<Answer> {
+    send(how, plan)?;
+    text += &match (how.dry_run, how.trial()) {
+        (true, _) => String::new(),
+        (false, Some(seconds)) => {
+            format!("Next: rescue net keep  (within {seconds} seconds, else it is as before)\n")
+        }
+        (false, None) => "Next: rescue net\n".to_string(),
     };
     Ok(Answer::text(text, exit::YES))
+}
+
+/// To netd, unless nothing is to be done.
+fn send(how: &How, plan: &Plan) -> anyhow::Result<()> {
+    if how.dry_run {
+        return Ok(());
+    }
+    let plan = serde_json::to_value(plan).context("write the plan")?;
+    done(ask(&NetdRequest::Apply { plan, trial: how.trial() })?)
+}
+
+impl How {
+    /// Seconds until it is taken back.
+    fn trial(&self) -> Option<u32> {
+        (!self.for_good).then_some(self.trial)
+    }
 }
 
 #[cfg(test)]

@@ -347,7 +347,11 @@ fn network(picture: &Picture) -> String {
         }
     };
     let links: Vec<String> = network.links.iter().map(link).collect();
-    format!("Network: {}\n", Untrusted(&links.join(", ")))
+    let origin = match network.origin.as_str() {
+        "" => String::new(),
+        origin => format!(", by {origin}"),
+    };
+    format!("Network: {}\n", Untrusted(&(links.join(", ") + &origin)))
 }
 
 fn services(picture: &Picture) -> String {

@@ -73,6 +73,7 @@ const TESTS: &[Test] = &[
     full("bonds_and_bridges_carry_a_login", peers::stacks),
     full("leases_and_addresses_of_every_kind_carry_a_login", peers::leases),
     full("ipv6_of_every_kind_carries_a_login", peers::six),
+    full("settings_of_disks_and_volumes_carry_a_login", peers::found),
     sample("a_lease_a_router_and_a_vlan_carry_a_login", peers::sample),
     sample("sshfs_mounts_the_rescue_and_an_attack_does_not_keep_the_owner_out", peers::door),
     sample("firmware_raid_is_read_and_not_written", firmware::read),

@@ -2,6 +2,7 @@
 //! headers around them. Whatever a server sends is hostile: lengths are checked, and a value that
 //! makes no sense is an error that names it.
 
+use network::is_host;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -210,7 +211,7 @@ fn lease(bytes: &[u8], options: &Options, server: Ipv4Addr) -> Result<Lease, Str
     let text =
         |code| options.get(code).map(|text| String::from_utf8_lossy(text).trim_end_matches('\0').to_string());
     let mut search: Vec<String> = options.get(119).map(domains).unwrap_or_default();
-    if let Some(domain) = text(15).filter(|domain| is_name(domain) && !search.contains(domain)) {
+    if let Some(domain) = text(15).filter(|domain| is_host(domain) && !search.contains(domain)) {
         search.push(domain);
     }
     Ok(Lease {
@@ -227,7 +228,7 @@ fn lease(bytes: &[u8], options: &Options, server: Ipv4Addr) -> Result<Lease, Str
             .take(MOST)
             .collect(),
         search,
-        hostname: text(12).filter(|name| is_name(name)),
+        hostname: text(12).filter(|name| is_host(name)),
         // Less than IPv6 needs is no MTU for a server; more than a jumbo frame is a mistake.
         mtu: options.exact::<2>(26)?.map(u16::from_be_bytes).filter(|mtu| (576..=9216).contains(mtu)),
         ntp: options.addresses(42)?.into_iter().take(MOST).collect(),
@@ -242,18 +243,6 @@ fn usable(address: Ipv4Addr) -> bool {
         || address.is_loopback()
         || address.is_multicast()
         || address.octets()[0] >= 240)
-}
-
-/// A host or domain name: it goes into files that other programs read.
-pub fn is_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 253
-        && name.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && !label.starts_with('-')
-                && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
-        })
 }
 
 /// Option 121.
@@ -311,7 +300,7 @@ fn domains(bytes: &[u8]) -> Vec<String> {
         }
         let Some(end) = end else { return names };
         let name = labels.join(".");
-        if is_name(&name) {
+        if is_host(&name) {
             names.push(name);
         }
         position = end;

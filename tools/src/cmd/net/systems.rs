@@ -1,7 +1,7 @@
-//! `rescue net borrow`, as far as it only reads: the installed systems that are mounted, and what each would have its network
-//! by. It mounts nothing itself; where no system is mounted, it says what could be, read-only.
+//! `rescue net borrow`, as far as it only reads: the installed systems that are mounted, or else those that the disks are
+//! looked through for (`host::installed`), and what each would have its network by.
 
-use anyhow::ensure;
+use anyhow::{Context as _, bail, ensure};
 use contract::facts::Mount;
 use contract::paths::ROOT_SUBVOLUMES;
 use host::Root;
@@ -12,6 +12,10 @@ use network::borrow::{Borrowed, borrow};
 use network::source::Files;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// For assembling and for mounting each file system; a hung disk costs a minute.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// File systems that an installed system is on, sorted.
 const OF_SYSTEMS: &[&str] =
@@ -20,7 +24,7 @@ const OF_SYSTEMS: &[&str] =
 /// An installed system.
 #[derive(Debug, PartialEq, Eq)]
 pub struct System {
-    /// Where its root is.
+    /// Where its root is; empty where it was mounted only to be looked into.
     pub directory: String,
     /// What is mounted there.
     pub source: String,
@@ -96,9 +100,8 @@ fn name(own: &Root) -> Option<String> {
     Some(bare).filter(|name| !name.is_empty())
 }
 
-/// The one system whose settings are meant. Errors: none is mounted, several are, or none describes an interface.
-pub fn chosen(systems: Vec<System>, storage: &Storage) -> anyhow::Result<System> {
-    ensure!(!systems.is_empty(), "{}", nothing(storage));
+/// The one system whose settings are meant, of those that are mounted. Errors: several are, or none describes an interface.
+pub fn chosen(systems: Vec<System>) -> anyhow::Result<System> {
     let names = |systems: &[System]| systems.iter().map(System::title).collect::<Vec<String>>().join("; ");
     let all = names(&systems);
     let mut able: Vec<System> = systems.into_iter().filter(|system| system.borrowed.is_some()).collect();
@@ -106,16 +109,55 @@ pub fn chosen(systems: Vec<System>, storage: &Storage) -> anyhow::Result<System>
     able.pop().ok_or_else(|| anyhow::anyhow!("no file describes an interface in {all}"))
 }
 
+/// The one on the disks, none of which is mounted: each is looked into, and all is as before. `storage`: what there is, for
+/// the words where nothing is found. The lines are for a person, whatever comes of it.
+pub fn on_disks(storage: &Storage) -> (anyhow::Result<System>, Vec<String>) {
+    let seen = match host::installed::look(Instant::now() + PATIENCE, within) {
+        Ok(seen) => seen,
+        Err(error) => return (Err(error).context("look through the disks"), Vec::new()),
+    };
+    let mut lines = Vec::new();
+    if let Some(why) = &seen.left {
+        lines.push(format!(
+            "what was assembled to look for systems is not all stopped ({why}): rescue assemble --stop"
+        ));
+    }
+    let hidden = seen.hidden();
+    if !seen.unread.is_empty() {
+        lines.push(format!("the disks were looked through for settings of the network{hidden}"));
+    }
+    (of_disks(seen.found, &hidden, storage), lines)
+}
+
+/// In the root of a file system, or where distributions have theirs in it.
+fn within(root: &Root, device: &str) -> Option<System> {
+    let system = ROOT_SUBVOLUMES.iter().find_map(|part| system(root, &format!("/{part}"), device))?;
+    Some(System { directory: String::new(), ..system })
+}
+
+/// Copies of one system, such as the halves of a mirror, are one.
+fn of_disks(systems: Vec<System>, hidden: &str, storage: &Storage) -> anyhow::Result<System> {
+    let titles = |systems: &[System]| systems.iter().map(System::title).collect::<Vec<String>>().join("; ");
+    if systems.is_empty() {
+        bail!("{}{hidden}", nothing(storage));
+    }
+    let all = titles(&systems);
+    let mut able: Vec<System> = systems.into_iter().filter(|system| system.borrowed.is_some()).collect();
+    able.dedup_by(|other, first| other.borrowed == first.borrowed);
+    ensure!(
+        able.len() < 2,
+        "several systems are on the disks: {}; mount the one that is meant (rescue mount DEVICE /mnt), then rescue net borrow",
+        titles(&able)
+    );
+    able.pop().with_context(|| format!("no file describes an interface in {all}{hidden}"))
+}
+
 /// What to type first.
 fn nothing(storage: &Storage) -> String {
-    let free = candidates(storage);
-    match free.first() {
-        None => "no installed system is mounted, and no device is seen that could have one; locked ones are opened by rescue open"
+    match &candidates(storage)[..] {
+        [] => "no installed system was found, and no device is seen that could have one; locked ones are opened by rescue open"
             .to_string(),
-        Some(first) => format!(
-            "no installed system is mounted; mount one (rescue mount {first} /mnt), of: {}",
-            free.join(" ")
-        ),
+        free => format!("no installed system was found on {}", free.join(" ")),
     }
 }
 
@@ -140,9 +182,12 @@ fn candidates(storage: &Storage) -> Vec<String> {
 }
 
 impl System {
-    fn title(&self) -> String {
+    pub fn title(&self) -> String {
         let name = self.name.as_deref().unwrap_or("a system without a name");
-        format!("{} at {} ({})", Untrusted(name), Untrusted(&self.directory), Untrusted(&self.source))
+        match self.directory.as_str() {
+            "" => format!("{} on {}", Untrusted(name), Untrusted(&self.source)),
+            at => format!("{} at {} ({})", Untrusted(name), Untrusted(at), Untrusted(&self.source)),
+        }
     }
 
     /// What `--dry-run` shows.
@@ -200,7 +245,7 @@ mod tests {
             mount("/mnt/boot", "/dev/sda1", "ext4"),
             mount("/data", "/dev/sdb1", "xfs"),
         ];
-        let system = chosen(mounted(&root, &mounts), &Storage::default()).unwrap();
+        let system = chosen(mounted(&root, &mounts)).unwrap();
         assert_eq!(
             system.shown(),
             "Debian GNU/Linux 12 (bookworm) at /mnt (/dev/sda2)\n  \
@@ -262,9 +307,7 @@ mod tests {
             ("bare/etc/fstab", ""),
         ]);
         let of = |mounts: &[Mount]| {
-            chosen(mounted(&root, mounts), &Storage::default())
-                .map(|system| system.directory)
-                .map_err(|error| error.to_string())
+            chosen(mounted(&root, mounts)).map(|system| system.directory).map_err(|error| error.to_string())
         };
         let (mnt, old, bare) = (
             mount("/mnt", "/dev/sda2", "ext4"),
@@ -280,7 +323,34 @@ mod tests {
             of(&[bare]),
             Err("no file describes an interface in a system without a name at /bare (/dev/sda4)".to_string())
         );
-        assert!(of(&[]).unwrap_err().starts_with("no installed system is mounted"));
+    }
+
+    #[test]
+    fn of_the_systems_on_the_disks_one_is_taken_and_copies_of_it_are_one() {
+        let files = |place: &str, address: &str| {
+            vec![
+                (format!("{place}/etc/os-release"), format!("PRETTY_NAME={place}\n")),
+                (format!("{place}/etc/network/interfaces"), INTERFACES.replace("192.0.2.7", address)),
+            ]
+        };
+        let mut all =
+            [files("one", "192.0.2.7"), files("copy/@", "192.0.2.7"), files("other", "192.0.2.8")].concat();
+        all.push(("bare/etc/fstab".to_string(), String::new()));
+        let all: Vec<(&str, &str)> = all.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        let (_directory, root) = machine(&all);
+        let of = |places: &[&str]| {
+            let system = |place: &&str| within(&root.below(*place).unwrap(), &format!("/dev/{place}"));
+            of_disks(places.iter().filter_map(system).collect(), "; hidden", &Storage::default())
+                .map(|system| system.shown())
+                .map_err(|error| error.to_string())
+        };
+        let shown = of(&["bare", "one", "copy"]).unwrap();
+        assert!(shown.starts_with("one on /dev/one\n  by ifupdown"), "{shown}");
+        let several = of(&["one", "other"]).unwrap_err();
+        assert!(several.contains("one on /dev/one; other on /dev/other; mount the one"), "{several}");
+        let none = of(&["bare"]).unwrap_err();
+        assert!(none.ends_with("a system without a name on /dev/bare; hidden"), "{none}");
+        assert!(of(&[]).unwrap_err().starts_with("no installed system was found"));
     }
 
     #[test]

@@ -127,6 +127,7 @@ fn picture() -> Picture {
         },
         network: Netd {
             hostname: text(),
+            origin: text(),
             links: vec![Link {
                 name: text(),
                 names: vec!["enp3s0".to_string()],

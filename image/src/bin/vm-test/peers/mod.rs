@@ -2,12 +2,14 @@
 //! the network under test, from an address that is answered by a gateway alone. There is no other way in.
 
 mod door;
+mod found;
 mod leases;
 mod lives;
 mod six;
 mod stacks;
 
 pub use door::door;
+pub use found::found;
 pub use leases::{leases, trouble};
 pub use lives::lives;
 pub use six::six;
@@ -17,7 +19,7 @@ use crate::bench::{Bench, holds};
 use anyhow::{Context as _, Result, ensure};
 use contract::event::Event;
 use image::vm::machine::quote;
-use image::vm::{Server, Vm, qemu};
+use image::vm::{Disk, Server, Vm, qemu};
 use std::time::Duration;
 
 /// What the rescue's first NIC gets by routers in 2001:db8:1::/64: made of its MAC (RFC 4291 appendix A).
@@ -77,7 +79,18 @@ fn plugged<'a, 's>(
     wires: usize,
     words: &str,
 ) -> Result<Guest<'a, 's>> {
-    let mut machine = bench.machine()?.no_nic().append(words);
+    plugged_with(bench, server, wires, words, Vec::new())
+}
+
+/// With disks, too.
+fn plugged_with<'a, 's>(
+    bench: &'a Bench,
+    server: &'a Server<'s>,
+    wires: usize,
+    words: &str,
+    disks: Vec<Disk>,
+) -> Result<Guest<'a, 's>> {
+    let mut machine = bench.machine()?.no_nic().append(words).disks(disks);
     for number in 0..wires {
         machine = machine.nic(server.wire(number));
     }

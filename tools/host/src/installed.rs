@@ -1,0 +1,234 @@
+//! The installed systems, looked into without a person: for their host keys (`rescue.hostkey=installed`) and for their
+//! network (`rescue.net=borrow`, `rescue net borrow`). Whoever looks gets a mount namespace of its own and does nothing to
+//! the disks itself: `rescue` assembles what can be read, mounts each file system for reading without its journal, and
+//! takes all apart again. One looks at a time, since what one has assembled is not to be stopped by another.
+
+use crate::{Root, rescue};
+use contract::paths;
+use rustix::fs::{FlockOperation, flock};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// In the namespace of whoever looks.
+const MOUNT_POINT: &str = "/run/lifeboat/installed";
+/// Between two tries for the lock.
+const LOOK: Duration = Duration::from_millis(100);
+/// Most file systems looked into.
+const MAX_FILE_SYSTEMS: usize = 64;
+
+/// File systems that a system is installed on, with what keeps the kernel from replaying their journal.
+const FILE_SYSTEMS: &[(&str, &str)] = &[
+    ("btrfs", "ro,rescue=nologreplay"),
+    ("ext2", "ro"),
+    ("ext3", "ro,noload"),
+    ("ext4", "ro,noload"),
+    ("f2fs", "ro,norecovery"),
+    ("xfs", "ro,norecovery"),
+];
+/// What nobody looks into without a key.
+const LOCKED: &[&str] = &["BitLocker", "crypto_LUKS"];
+
+/// What was found.
+#[derive(Debug)]
+pub struct Seen<T> {
+    /// Of each file system what the visitor made of it.
+    pub found: Vec<T>,
+    /// How many locked devices were passed.
+    pub locked: usize,
+    /// File systems that could not be mounted for reading.
+    pub unread: Vec<String>,
+    /// Not every array and volume could be started.
+    pub is_partial: bool,
+    /// What was assembled and is not all stopped: why.
+    pub left: Option<String>,
+}
+
+impl<T> Seen<T> {
+    /// What was not looked into, in words that go on a sentence; empty where all was.
+    pub fn hidden(&self) -> String {
+        let locked = match self.locked {
+            0 => String::new(),
+            1 => "; 1 locked device was not looked into".to_string(),
+            more => format!("; {more} locked devices were not looked into"),
+        };
+        let unread = match &self.unread[..] {
+            [] => String::new(),
+            some => format!("; not readable: {}", some.join(", ")),
+        };
+        let partial = if self.is_partial { "; not every array and volume could be started" } else { "" };
+        locked + &unread + partial
+    }
+}
+
+/// Has every file system visited that an installed system may be on: its root, and the device that it is on.
+pub fn look<T>(deadline: Instant, mut visit: impl FnMut(&Root, &str) -> Option<T>) -> io::Result<Seen<T>> {
+    let _one = lock(deadline)?;
+    // Not before all is ready: what is mounted later by others, LVM's tools with the layers, would not be seen here.
+    rescue::alone()?;
+    let before = devices()?;
+    // What it could not start is in the log; what it could is looked into.
+    let assembled = rescue::call(&["assemble", "--json"]);
+    if let Err(error) = &assembled {
+        crate::log!("installed: {error}");
+    }
+    let seen = look_at_all(deadline, &mut visit);
+    let left = take_apart(&before);
+    seen.map(|seen| Seen { left, is_partial: assembled.is_err(), ..seen })
+}
+
+fn lock(deadline: Instant) -> io::Result<File> {
+    let file = File::options().create(true).append(true).open(paths::INSTALLED_LOCK)?;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        in_time(deadline)?;
+        sleep(LOOK);
+    }
+}
+
+fn in_time(deadline: Instant) -> io::Result<()> {
+    match Instant::now() < deadline {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::TimedOut, "the disks were not looked through in time")),
+    }
+}
+
+fn look_at_all<T>(deadline: Instant, visit: &mut dyn FnMut(&Root, &str) -> Option<T>) -> io::Result<Seen<T>> {
+    let devices = devices()?;
+    let locked = devices.iter().filter(|device| LOCKED.contains(&device.fstype.as_str())).count();
+    let mut seen = Seen { found: Vec::new(), locked, unread: Vec::new(), is_partial: false, left: None };
+    fs::create_dir_all(MOUNT_POINT)?;
+    // A btrfs is on many devices, and mounted by one.
+    let mut known = BTreeSet::new();
+    for device in devices.iter().take(MAX_FILE_SYSTEMS) {
+        let Some((_, options)) = FILE_SYSTEMS.iter().find(|(name, _)| *name == device.fstype) else {
+            continue;
+        };
+        if device.fstype == "btrfs" && !known.insert(&device.uuid) {
+            continue;
+        }
+        in_time(deadline)?;
+        if let Err(error) = rescue::call(&["mount", "-o", options, &device.path, MOUNT_POINT]) {
+            crate::log!("installed: {}: {error}", device.path);
+            seen.unread.push(format!("{} ({})", device.path, device.fstype));
+            continue;
+        }
+        let found = Root::at(Path::new(MOUNT_POINT)).map(|root| visit(&root, &device.path));
+        rescue::call(&["umount", MOUNT_POINT])?;
+        seen.found.extend(found.ok().flatten());
+    }
+    // Somebody else's mount namespace is not looked into.
+    let _ = fs::remove_dir(MOUNT_POINT);
+    Ok(seen)
+}
+
+/// What the search started is stopped, and nothing that ran before. An error is a reason.
+fn take_apart(before: &[Device]) -> Option<String> {
+    let known: BTreeSet<&str> = before.iter().map(|device| device.path.as_str()).collect();
+    let after = devices().unwrap_or_default();
+    let new: Vec<&str> = after.iter().map(|d| d.path.as_str()).filter(|path| !known.contains(path)).collect();
+    if new.is_empty() {
+        return None;
+    }
+    // Without names all that is below them goes too: caches, and overlays of what was read as a copy.
+    let mut words = vec!["assemble", "--stop"];
+    if before.iter().any(|device| device.is_assembled()) {
+        words.extend(&new);
+    }
+    rescue::call(&words).err().map(|error| error.to_string())
+}
+
+/// A block device, as `lsblk` tells of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Device {
+    path: String,
+    fstype: String,
+    uuid: String,
+    kind: String,
+}
+
+impl Device {
+    /// Put together, as opposed to plugged in.
+    fn is_assembled(&self) -> bool {
+        !matches!(self.kind.as_str(), "disk" | "part" | "rom" | "loop")
+    }
+}
+
+fn devices() -> io::Result<Vec<Device>> {
+    Ok(parse(&rescue::call(&["lsblk", "-J", "-o", "PATH,FSTYPE,UUID,TYPE"])?)?)
+}
+
+/// A tree, in which what stands on two is there twice.
+fn parse(text: &[u8]) -> serde_json::Result<Vec<Device>> {
+    #[derive(Deserialize)]
+    struct Node {
+        path: Option<String>,
+        fstype: Option<String>,
+        uuid: Option<String>,
+        #[serde(rename = "type")]
+        kind: Option<String>,
+        #[serde(default)]
+        children: Vec<Node>,
+    }
+    #[derive(Deserialize)]
+    struct Tree {
+        blockdevices: Vec<Node>,
+    }
+    let mut waiting: Vec<Node> = serde_json::from_slice::<Tree>(text)?.blockdevices;
+    waiting.reverse();
+    let mut devices: Vec<Device> = Vec::new();
+    while let Some(node) = waiting.pop() {
+        let device = Device {
+            path: node.path.unwrap_or_default(),
+            fstype: node.fstype.unwrap_or_default(),
+            uuid: node.uuid.unwrap_or_default(),
+            kind: node.kind.unwrap_or_default(),
+        };
+        if !devices.iter().any(|known| known.path == device.path) {
+            devices.push(device);
+        }
+        waiting.extend(node.children.into_iter().rev());
+    }
+    Ok(devices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_of_devices_is_a_list_with_each_once() {
+        let md = r#"{"path":"/dev/md2","fstype":"ext4","uuid":"u","type":"raid1"}"#;
+        let disk = |name: &str| {
+            format!(r#"{{"path":"{name}","fstype":null,"uuid":null,"type":"disk","children":[{md}]}}"#)
+        };
+        let text = format!(r#"{{"blockdevices":[{},{}]}}"#, disk("/dev/sda"), disk("/dev/sdb"));
+        let devices = parse(text.as_bytes()).unwrap();
+        let paths: Vec<&str> = devices.iter().map(|device| device.path.as_str()).collect();
+        assert_eq!(paths, ["/dev/sda", "/dev/md2", "/dev/sdb"]);
+        assert_eq!(devices.iter().map(Device::is_assembled).collect::<Vec<_>>(), [false, true, false]);
+    }
+
+    #[test]
+    fn what_was_not_looked_into_is_said() {
+        let seen = |locked, unread: &[&str]| {
+            let unread = unread.iter().map(|text| text.to_string()).collect();
+            Seen::<()> { found: Vec::new(), locked, unread, is_partial: locked == 2, left: None }.hidden()
+        };
+        assert_eq!(seen(0, &[]), "");
+        assert_eq!(seen(1, &[]), "; 1 locked device was not looked into");
+        assert_eq!(
+            seen(2, &["/dev/sda1 (ext4)"]),
+            "; 2 locked devices were not looked into; not readable: /dev/sda1 (ext4); \
+             not every array and volume could be started"
+        );
+    }
+}
