@@ -11,6 +11,7 @@ pub mod builder;
 pub mod disks;
 pub mod events;
 pub mod http;
+pub mod https;
 pub mod lab;
 pub mod machine;
 pub mod person;

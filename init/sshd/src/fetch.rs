@@ -1,5 +1,6 @@
 //! Keys from a URL (`ssh_key=https://...`): one process each, nobody and bounded, that becomes curl,
-//! which is in the userland layer with the certificates of the authorities. So no parser of the network
+//! which is in the userland layer with the certificates of the authorities (or takes those of a file that was injected:
+//! `rescue.ca=`). So no parser of the network
 //! runs in the listener, and no second TLS library is in the nucleus. The listener reads a pipe of 64
 //! KiB at most; tries until it has keys; and keeps them for the rest of the boot. Metadata services
 //! are asked in the same way, and a volume that was made for this machine is looked for once.
@@ -8,17 +9,19 @@ use crate::cloud;
 use crate::keys;
 use crate::metadata::{self, Service};
 use crate::settings::Settings;
-use anyhow::{Context, Result};
-use contract::cmdline;
+use anyhow::{Context, Result, ensure};
+use contract::{cmdline, paths};
 use host::Root;
 use host::sys::inherited;
 use host::sys::process::{self, Ended, Spawn};
+use rustix::fs::MemfdFlags;
 use rustix::process::{Resource, Rlimit, Signal};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -31,12 +34,20 @@ const MAX_URLS: usize = 16;
 /// Between attempts: at first, while the network comes up, and later.
 const SOON: Duration = Duration::from_secs(3);
 const LATER: Duration = Duration::from_secs(30);
+/// Until the clock is looked at again.
+const CLOCK: Duration = Duration::from_millis(200);
 /// Attempts that may fail without a word.
 const QUIET: u32 = 5;
 /// A login comes before volumes are looked for.
 const VOLUMES_AFTER: Duration = Duration::from_secs(3);
 /// Seconds that one attempt may take.
 const PATIENCE: &str = "30";
+/// Whose certificates are believed instead of the platform's roots.
+const AUTHORITY: &str = "rescue.ca";
+/// Most bytes of them.
+const MAX_AUTHORITY: usize = 1 << 20;
+/// Exit status of curl(1) where it cannot read them.
+const NO_AUTHORITY: i32 = 77;
 
 pub fn is_url(value: &str) -> bool {
     value.starts_with("https://") || value.starts_with("http://")
@@ -141,6 +152,14 @@ impl Fetches {
             if !matches!(&fetch.state, State::Waiting(at) if *at <= now) {
                 continue;
             }
+            // netd's first word comes after the clock was brought to the day of the image: before that no certificate is valid.
+            if matches!(&fetch.place, Place::Url(url) if url.starts_with("https:"))
+                && settings.prefix == Path::new("/")
+                && !Path::new(&paths::state("netd")).exists()
+            {
+                fetch.state = State::Waiting(now + CLOCK);
+                continue;
+            }
             fetch.state = match spawn(settings, &fetch.place.id()) {
                 Ok((pid, pipe)) => State::Running { pid, pipe, text: Vec::new() },
                 Err(error) => {
@@ -241,7 +260,10 @@ fn reason(status: i32) -> String {
         7 => "could not be fetched: nobody answers there".to_string(),
         22 => "could not be fetched: the server refused".to_string(),
         28 => format!("could not be fetched within {PATIENCE} seconds"),
-        35 | 58 | 60 | 77 | 83 => {
+        NO_AUTHORITY => {
+            "could not be fetched: the certificates to check it by (rescue.ca=, or the platform's roots) cannot be read".to_string()
+        }
+        35 | 58 | 60 | 83 => {
             "could not be fetched: its certificate is not trusted (is the clock of this machine right?)"
                 .to_string()
         }
@@ -272,6 +294,8 @@ pub fn run(settings: &Settings) -> Result<()> {
     if settings.url == Place::Volumes.id() {
         return crate::volumes::run();
     }
+    // Read by root, since it may be root's alone; what is in it is parsed by nobody.
+    let authority = authority(settings);
     process::drop_privileges(super::NOBODY).context("give up root")?;
     for (resource, most) in [(Resource::As, 1 << 30), (Resource::Cpu, 20), (Resource::Nofile, 64)] {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
@@ -285,13 +309,39 @@ pub fn run(settings: &Settings) -> Result<()> {
     }
     // From an encrypted page nothing leads back to a plain one.
     let protocols = if settings.url.starts_with("https:") { "=https" } else { "=http,https" };
+    let by = match &authority {
+        None => Vec::new(),
+        Some(Ok(file)) => vec!["--cacert".to_string(), format!("/proc/self/fd/{}", file.as_raw_fd())],
+        Some(Err(error)) => {
+            host::log!("{AUTHORITY}: {error:#}");
+            std::process::exit(NO_AUTHORITY);
+        }
+    };
     let error = Command::new(&settings.curl)
         .args(["--disable", "--fail", "--silent", "--show-error", "--location", "--max-redirs", "5"])
         .args(["--proto", protocols, "--connect-timeout", "10", "--max-time", PATIENCE])
         .args(["--max-filesize", &MAX_TEXT.to_string(), "--url", &settings.url])
+        .args(by)
         .env_clear()
         .exec();
     Err(error).with_context(|| format!("start {}", settings.curl.display()))
+}
+
+/// A copy of the file that `rescue.ca=` names, which the next program of this process has too; `None` where none is named.
+fn authority(settings: &Settings) -> Option<Result<OwnedFd>> {
+    let copy = |root: &Root, path: &str| -> Result<OwnedFd> {
+        let bytes = root.read(path).with_context(|| format!("read {path}"))?;
+        ensure!(bytes.len() <= MAX_AUTHORITY, "{path} is too long");
+        let memory = rustix::fs::memfd_create("authority", MemfdFlags::empty()).context("make a copy")?;
+        File::from(memory.try_clone().context("make a copy")?).write_all(&bytes).context("make a copy")?;
+        Ok(memory)
+    };
+    let root = match settings.root() {
+        Ok(root) => root,
+        Err(error) => return Some(Err(error)),
+    };
+    let words = host::params::read(&root);
+    cmdline::last(&words, AUTHORITY).map(|path| copy(&root, path))
 }
 
 /// For the listener, before it starts any.

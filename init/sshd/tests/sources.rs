@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 /// Serves each answer once, the last for ever. Gives the port.
 fn serve(answers: Vec<(u16, Vec<u8>)>) -> u16 {
@@ -91,6 +92,71 @@ fn what_a_url_gives_is_bounded_and_its_failure_named() {
     });
     assert!(named, "within {DEADLINE:?}: {}", problems());
     assert!(server.path("run/lifeboat/sshd/password").exists());
+}
+
+/// Files of a directory over TLS, by a certificate for 127.0.0.1 that the CA beside it made (image/src/vm/https.rs tells of
+/// both). Gives the port.
+fn serve_tls(directory: &Path) -> Option<(Child, u16)> {
+    let mut server = Command::new("openssl")
+        .current_dir(directory)
+        .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "server.crt", "-key", "server.key", "-WWW"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    let mut lines = BufReader::new(server.stdout.take()?).lines().map_while(Result::ok);
+    let port = lines.find_map(|line| line.strip_prefix("ACCEPT ")?.rsplit(':').next()?.parse().ok())?;
+    std::thread::spawn(move || lines.for_each(drop));
+    Some((server, port))
+}
+
+#[test]
+fn keys_of_a_url_come_by_the_authority_that_was_handed_in_and_by_no_other() {
+    need_client!();
+    if !has_curl() {
+        return;
+    }
+    let dir = tempfile::TempDir::new().unwrap();
+    for (name, text) in [
+        ("server.crt", include_str!("../../../image/src/vm/https/server.crt")),
+        ("server.key", include_str!("../../../image/src/vm/https/server.key")),
+    ] {
+        write(dir.path(), name, text);
+    }
+    let line = make_key(dir.path(), "key", &["-t", "ed25519"]);
+    write(dir.path(), "me.keys", &line);
+    let Some((mut far, port)) = serve_tls(dir.path()) else {
+        harness::skip("no openssl");
+        return;
+    };
+    let url = format!("ssh_key=https://127.0.0.1:{port}/me.keys");
+    let with = |words: &str, file: &str| {
+        Server::start(
+            |dir| {
+                write(dir, "proc/cmdline", &format!("{url} {words}"));
+                write(dir, "etc/lifeboat/ca.crt", file);
+            },
+            &[],
+        )
+    };
+    let authority = include_str!("../../../image/src/vm/https/ca.crt");
+    let server = with("rescue.ca=/etc/lifeboat/ca.crt", authority);
+    assert!(until(|| server.state()["keys"].as_array().unwrap().len() == 1), "{}", server.state());
+    for (label, words, file, why) in [
+        ("nobody's", "", authority, "its certificate is not trusted"),
+        ("empty", "rescue.ca=/etc/lifeboat/ca.crt", "", "cannot be read"),
+        ("absent", "rescue.ca=/etc/lifeboat/none.crt", authority, "cannot be read"),
+    ] {
+        let server = with(words, file);
+        assert!(
+            until(|| server.state()["problems"].to_string().contains(why)),
+            "{label}: {}",
+            server.state()
+        );
+        assert_eq!(server.state()["keys"].as_array().unwrap().len(), 0, "{label}");
+    }
+    far.kill().unwrap();
+    far.wait().unwrap();
 }
 
 #[test]

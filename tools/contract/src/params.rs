@@ -71,6 +71,13 @@ pub const PARAMS: &[Param] = &[
     p("rd.peerdns", Owner::Netd, false, false, "0: name servers of leases and routers are not used"),
     p("rd.route", Owner::Netd, true, false, "NETWORK/LENGTH:GATEWAY[:IF]: a route"),
     p(
+        "rescue.ca",
+        Owner::Sshd,
+        false,
+        false,
+        "file of certificates (PEM), from an appended cpio, that https URLs are checked by instead of the platform's roots",
+    ),
+    p(
         "rescue.console",
         Owner::Console,
         false,

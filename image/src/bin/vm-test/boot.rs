@@ -4,7 +4,7 @@ use crate::bench::{Bench, holds};
 use anyhow::{Context as _, Result, ensure};
 use contract::event::Event;
 use image::vm::machine::{Boot, Machine, Nic};
-use image::vm::{http, qemu};
+use image::vm::{http, https, qemu};
 use std::fs;
 
 /// QEMU hands over this much of a command line, and the kernel takes it (COMMAND_LINE_SIZE less
@@ -106,6 +106,41 @@ pub fn appended(bench: &Bench) -> Result<()> {
         vm.type_line("")?;
         // A key was given, so there is no password to ask for.
         vm.console.wait_for("use ssh", mark, qemu::SOON).map(drop)
+    });
+    Ok(())
+}
+
+/// A clock of 1970, at which no certificate is valid.
+pub fn https(bench: &Bench) -> Result<()> {
+    let served = bench.path("served");
+    fs::create_dir(&served).context("make a directory to serve")?;
+    fs::write(served.join("me.keys"), bench.public_key()? + "\n").context("write a file to serve")?;
+    let server = https::Server::start(&served)?;
+    let initramfs = bench.initramfs_with(&[("etc/lifeboat/ca.crt", https::AUTHORITY)])?;
+    let words = format!(
+        "rescue.ca=/etc/lifeboat/ca.crt ssh_key=https://10.0.2.2:{}/me.keys ssh_key=https://10.0.2.2:1/x",
+        server.port
+    );
+    let mut machine = bench.machine_without_key()?.initrd(&initramfs).append(&words);
+    machine.clock = "1970-01-02T00:00:00".into();
+    let vm = machine.start(bench)?;
+    bench.check("keys come over TLS by a CA of one's own, though the clock stood at 1970", || {
+        vm.console.wait_for(&format!("from https://10.0.2.2:{}/me.keys", server.port), 0, qemu::BOOT)?;
+        vm.ssh(0, &vm.known_hosts(0)?)?.ok("true").map(drop)
+    });
+    bench.check("the clock is that of the image, and that is told", || {
+        vm.warning(&["clock", "before this image was made"])
+    });
+    bench.check("an address where nobody answers is named", || {
+        vm.warning(&["ssh_key", "https://10.0.2.2:1/x", "could not be fetched"])
+    });
+    drop(vm);
+
+    // Without the file the platform's roots count, which know nothing of that CA.
+    let words = format!("ssh_key=https://10.0.2.2:{}/me.keys", server.port);
+    let vm = bench.machine_without_key()?.append(&words).start(bench)?;
+    bench.check("the platform's roots do not believe a CA that nobody handed in", || {
+        vm.warning(&["/me.keys", "its certificate is not trusted"])
     });
     Ok(())
 }

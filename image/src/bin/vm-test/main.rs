@@ -97,6 +97,7 @@ const TESTS: &[Test] = &[
     sample("a_captured_machine_looks_the_same_elsewhere", capture::elsewhere),
     sample("disks_are_known_by_the_names_that_udev_gives_them", names::disks),
     sample("an_appended_cpio_brings_keys_and_parameters", boot::appended),
+    full("keys_by_https_come_by_a_ca_of_one_s_own", boot::https),
     full("cables_and_cards_come_and_go", network::cable),
     sample("a_pxe_boot_ends_in_a_login", boot::pxe),
     sample("odd_command_lines_are_survived_and_named", boot::command_line),
