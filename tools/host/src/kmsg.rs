@@ -10,6 +10,8 @@ const LONGEST: usize = 8192;
 const INFO: u32 = 6;
 /// Most lines that are listened to.
 const MOST: usize = 256;
+/// Most of a whole log.
+const MOST_OF_ALL: usize = 65_536;
 
 /// The log from the moment of [`Kmsg::now`].
 pub struct Kmsg(File);
@@ -21,6 +23,21 @@ impl Kmsg {
         let mut file = OpenOptions::new().read(true).custom_flags(flags).open("/dev/kmsg")?;
         file.seek(SeekFrom::End(0))?;
         Ok(Kmsg(file))
+    }
+
+    /// All that the kernel has said since it began, as far as its buffer goes back.
+    pub fn whole() -> io::Result<Vec<String>> {
+        let mut log = Kmsg::now()?;
+        log.0.seek(SeekFrom::Start(0))?;
+        let mut lines = Vec::new();
+        while lines.len() < MOST_OF_ALL {
+            let more = log.lines();
+            if more.is_empty() {
+                break;
+            }
+            lines.extend(more);
+        }
+        Ok(lines)
     }
 
     /// What was said since, one line each.

@@ -18,6 +18,20 @@ pub fn exists(root: &Root, interface: &str) -> bool {
     !interface.is_empty() && !interface.contains('/') && root.exists(format!("/sys/class/net/{interface}"))
 }
 
+/// Whether a device of a bus (`0000:02:00.0`) says of itself that it is a network controller (PCI class 2).
+pub fn is_controller(root: &Root, device: &str) -> bool {
+    let is_plain = !device.contains('/') && !device.starts_with('.');
+    is_plain
+        && root
+            .line(format!("/sys/bus/pci/devices/{device}/class"))
+            .is_some_and(|class| class.starts_with("0x02"))
+}
+
+/// Whether a driver would find this file now (drivers/base/firmware_loader: plain, .zst, .xz).
+pub fn has_firmware(root: &Root, file: &str) -> bool {
+    ["", ".zst", ".xz"].iter().any(|end| root.exists(format!("/usr/lib/firmware/{file}{end}")))
+}
+
 /// Mbit/s; `None` where the driver does not know, as without a cable.
 pub fn speed(root: &Root, interface: &str) -> Option<u32> {
     let speed = root.number::<i64>(format!("/sys/class/net/{interface}/speed"))?;

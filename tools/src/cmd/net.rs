@@ -1,5 +1,6 @@
 //! `rescue net`: the network as netd has it, whether the next hops answer, and other plans for it, which netd carries out.
 
+mod firmware;
 mod seeds;
 mod systems;
 
@@ -186,6 +187,8 @@ struct Report {
     #[serde(flatten)]
     network: state::Netd,
     hops: Vec<Hop>,
+    /// Files that drivers of NICs asked for and did not find.
+    firmware: Vec<firmware::Missing>,
     /// Seconds until what is tried is taken back.
     trial: Option<u64>,
 }
@@ -195,10 +198,11 @@ fn look(context: &Context, json: bool) -> anyhow::Result<Answer> {
     let plans: Plans = value(&NetdRequest::Plan)?;
     let trial = plans.trial.map(|(_, end)| end.saturating_sub(since_boot()).as_secs());
     let hops = hops(&network);
-    let status =
-        if hops.iter().all(|hop| hop.answers) && network.problems.is_empty() { exit::YES } else { exit::NO };
+    let firmware = firmware::missing(&context.root, &network);
+    let is_well = hops.iter().all(|hop| hop.answers) && network.problems.is_empty() && firmware.is_empty();
+    let status = if is_well { exit::YES } else { exit::NO };
     if json {
-        return Answer::json(1, &Report { network, hops, trial }, status);
+        return Answer::json(1, &Report { network, hops, firmware, trial }, status);
     }
     let mut text = links(context, &network);
     if !network.origin.is_empty() {
@@ -210,10 +214,14 @@ fn look(context: &Context, json: bool) -> anyhow::Result<Answer> {
         let says = if hop.answers { "answers" } else { "does not answer" };
         text += &format!("{kind} {}{by} {says}\n", hop.address);
     }
+    for missing in &firmware {
+        let line = format!("{} ({}) lacks its firmware {}", missing.device, missing.driver, missing.file);
+        text += &format!("! {}\n", Untrusted(&line));
+    }
     for problem in &network.problems {
         text += &format!("! {}\n", Untrusted(problem));
     }
-    text += &match (trial, next(&network, &hops)) {
+    text += &match (trial, next(&network, &hops, &firmware)) {
         (Some(left), _) => format!("Next: rescue net keep  (within {left} seconds, else it is as before)\n"),
         (None, Some(next)) => format!("Next: {next}\n"),
         (None, None) => String::new(),
@@ -264,11 +272,17 @@ fn links(context: &Context, network: &state::Netd) -> String {
 }
 
 /// The first thing that is wrong, as the command that shows more of it.
-fn next(network: &state::Netd, hops: &[Hop]) -> Option<String> {
+fn next(network: &state::Netd, hops: &[Hop], firmware: &[firmware::Missing]) -> Option<String> {
+    let has_address = network.links.iter().any(|link| !link.addresses.is_empty());
+    if let (Some(missing), false) = (firmware.first(), has_address) {
+        let driver = Untrusted(&missing.driver);
+        return Some(format!(
+            "modprobe -r {driver}; modprobe {driver}  (once its file is below /usr/lib/firmware)"
+        ));
+    }
     if network.links.is_empty() {
         return Some("lspci -k  (which cards are there, and has each its driver)".to_string());
     }
-    let has_address = network.links.iter().any(|link| !link.addresses.is_empty());
     if !has_address {
         let has_carrier = network.links.iter().any(|link| link.carrier);
         return Some(match has_carrier {
@@ -583,7 +597,15 @@ mod tests {
             ("all well", vec![link("eth0", 1, true)], vec![hop(Some("eth0"), true)], None),
         ] {
             let network = state::Netd { links, ..Default::default() };
-            let got = next(&network, &hops);
+            let missing = ["bnx2/a.fw"].map(|file| firmware::Missing {
+                device: "0000:02:00.0".to_string(),
+                driver: "bnx2".to_string(),
+                file: file.to_string(),
+            });
+            let has_address = network.links.iter().any(|link| !link.addresses.is_empty());
+            let about = next(&network, &hops, &missing).unwrap_or_default();
+            assert_eq!(about.starts_with("modprobe -r bnx2"), !has_address, "{label}");
+            let got = next(&network, &hops, &[]);
             match want {
                 Some(want) => {
                     assert!(got.as_deref().is_some_and(|got| got.starts_with(want)), "{label}: {got:?}")
