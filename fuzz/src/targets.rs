@@ -4,11 +4,6 @@ use crate::{plans, ssh, suite};
 use ondisk::read::{ReadAt, ReadError};
 use ondisk::{Geometry, examine};
 
-// netd is a program, not a library; this file of it needs nothing of the rest.
-#[allow(dead_code, reason = "only its decoding is called")]
-#[path = "../../init/netd/src/dhcp/message.rs"]
-mod message;
-
 pub struct Target {
     pub name: &'static str,
     pub run: fn(&[u8]),
@@ -24,9 +19,15 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cmdline", run: cmdline, seeds: cmdlines, words: WORDS },
     Target {
         name: "dhcp",
-        run: dhcp,
+        run: netd::hostile::dhcp,
         seeds: offers,
         words: &[&[99, 130, 83, 99], &[53, 1, 2], &[54, 4, 10, 0, 2, 2]],
+    },
+    Target {
+        name: "dhcp6",
+        run: netd::hostile::dhcp6,
+        seeds: replies,
+        words: &[&[0, 3, 0, 40], &[0, 5, 0, 24], &[0, 23, 0, 16], &[0, 24], &[0, 13, 0, 2], &[0, 14, 0, 0]],
     },
     Target {
         name: "disk",
@@ -70,12 +71,24 @@ pub const TARGETS: &[Target] = &[
     Target { name: "netplan", run: plans::netplan, seeds: plans::netplans, words: NETWORK },
     Target { name: "networkd", run: plans::networkd, seeds: plans::networkds, words: NETWORK },
     Target { name: "openstack", run: plans::openstack, seeds: plans::openstacks, words: NETWORK },
+    Target {
+        name: "router",
+        run: netd::hostile::router,
+        seeds: router_options,
+        words: &[&[25, 3], &[31, 3], &[192, 0]],
+    },
     Target { name: "ssh", run: ssh::connection, seeds: ssh::connections, words: ssh::WORDS },
     Target { name: "ssh-certificate", run: ssh::certificate, seeds: ssh::certificates, words: ssh::WORDS },
     Target { name: "ssh-cloud", run: ssh::cloud, seeds: ssh::clouds, words: ssh::CLOUD_WORDS },
     Target { name: "ssh-credentials", run: ssh::credentials, seeds: ssh::tables, words: ssh::KEY_WORDS },
     Target { name: "ssh-keys", run: ssh::keys, seeds: ssh::key_files, words: ssh::KEY_WORDS },
     Target { name: "ssh-proof", run: ssh::proof, seeds: ssh::proofs, words: ssh::WORDS },
+    Target {
+        name: "time",
+        run: netd::hostile::time,
+        seeds: times,
+        words: &[&[36, 1], &[36, 2], &[0xed, 0, 0, 0]],
+    },
     Target { name: "wicked", run: plans::wicked, seeds: plans::wickeds, words: NETWORK },
     Target { name: "yaml", run: plans::yaml, seeds: plans::yamls, words: NETWORK },
 ];
@@ -120,22 +133,6 @@ fn cmdlines() -> Vec<Vec<u8>> {
     .into()
 }
 
-const XID: u32 = 0x0102_0304;
-const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
-
-/// The input is the options; the header is right, or nothing behind it would be looked at.
-fn dhcp(input: &[u8]) {
-    let mut bytes = vec![0; 240];
-    bytes[0] = 2;
-    bytes[4..8].copy_from_slice(&XID.to_be_bytes());
-    bytes[16..20].copy_from_slice(&[10, 0, 2, 15]);
-    bytes[28..34].copy_from_slice(&MAC);
-    bytes[236..240].copy_from_slice(&[99, 130, 83, 99]);
-    bytes.extend_from_slice(input);
-    let _ = message::decode(&bytes, XID, MAC); // any answer is one
-    let _ = message::decode_packet(input, XID, MAC);
-}
-
 fn offers() -> Vec<Vec<u8>> {
     let end = [255];
     let basic: &[u8] =
@@ -149,6 +146,37 @@ fn offers() -> Vec<Vec<u8>> {
         [basic, dns, search, routes, &end].concat(),
         [&[53, 1, 6, 54, 4, 10, 0, 2, 2, 56, 2, b'n', b'o'], &end[..]].concat(),
     ]
+}
+
+/// Options of DHCPv6: an address, name servers, domains, time servers, a refusal.
+fn replies() -> Vec<Vec<u8>> {
+    let option = |code: u16, value: &[u8]| {
+        [&code.to_be_bytes()[..], &(value.len() as u16).to_be_bytes(), value].concat()
+    };
+    let own = [&[0x20, 1, 0x0d, 0xb8][..], &[0; 11], &[7], &[0, 0, 0, 100, 0, 0, 0, 200]].concat();
+    let identity = [&[0, 0, 0, 1, 0, 0, 0, 50, 0, 0, 0, 80][..], &option(5, &own)].concat();
+    let address = option(3, &identity);
+    let domains = option(24, b"\x07example\x03com\x00");
+    let times = option(56, &option(1, &own[..16]));
+    vec![
+        [&address[..], &option(23, &own[..16]), &domains].concat(),
+        [&address[..], &option(14, &[]), &option(31, &own[..16]), &times].concat(),
+        option(13, b"\x00\x02no"),
+        option(3, &[&[0, 0, 0, 1, 0, 0, 0, 50, 0, 0, 0, 80][..], &option(13, b"\x00\x02no")].concat()),
+    ]
+}
+
+/// RDNSS and DNSSL (RFC 8106).
+fn router_options() -> Vec<Vec<u8>> {
+    let server = [&[25, 3, 0, 0, 0, 0, 0x0e, 0x10, 0x20, 1, 0x0d, 0xb8][..], &[0; 11], &[0x53]].concat();
+    vec![server, b"\x1f\x03\0\0\0\0\0\x3c\x07example\x03com\0\0\0\0".to_vec()]
+}
+
+/// A server's answer (RFC 5905 section 7.3): stratum 1, at one moment.
+fn times() -> Vec<Vec<u8>> {
+    let stamp = [0xed, 0xcc, 0x51, 0x80, 0, 0, 0, 0];
+    let head = [&[36, 1, 6, 0xec][..], &[0; 12], &stamp, &[7; 8]].concat();
+    vec![[&head[..], &stamp, &stamp].concat()]
 }
 
 /// A disk of zeros but for what the input puts on it: its first byte is the geometry; then come pieces, each an

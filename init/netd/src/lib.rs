@@ -13,6 +13,9 @@ mod clock;
 mod dhcp;
 mod dhcp6;
 mod four;
+#[doc(hidden)]
+#[cfg(feature = "fuzz")]
+pub mod hostile;
 mod links;
 mod loading;
 mod nics;
