@@ -1,6 +1,6 @@
 //! A DHCPv4 server that answers whatever it hears with everything that is no answer, for the tests of the network: run in
 //! a namespace of its own beside a good server, as `rogue`, it sends each of [`ANSWERS`] at once. It grants nothing:
-//! a client that has an address of 203.0.113.0/24 took one of them for good.
+//! a client that has an address of 203.0.113.0/24 took one of them for good. It also is a time server with a clock of its own.
 
 use std::net::{Ipv4Addr, UdpSocket};
 
@@ -103,6 +103,32 @@ const ANSWERS: &[(&str, Change)] = &[
 ];
 
 fn main() -> std::io::Result<()> {
+    match std::env::args().nth(1).and_then(|seconds| seconds.parse().ok()) {
+        Some(seconds) => time(seconds),
+        None => answers(),
+    }
+}
+
+/// As `rogue SECONDS`: a time server (RFC 5905 section 7.3, stratum 1) by whose clock it is always so many seconds after 1970.
+fn time(seconds: u64) -> std::io::Result<()> {
+    const TO_UNIX: u64 = 2_208_988_800;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 123))?;
+    let now = ((seconds + TO_UNIX) as u32).to_be_bytes();
+    let mut buffer = [0; 1500];
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        let Some(question) = buffer[..length].first_chunk::<48>() else { continue };
+        let mut answer = [0; 48];
+        answer[..4].copy_from_slice(&[4 << 3 | 4, 1, 6, 0xec]);
+        for (at, bytes) in [(16, &now[..]), (24, &question[40..]), (32, &now), (40, &now)] {
+            answer[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        socket.send_to(&answer, from)?;
+        println!("asked for the time");
+    }
+}
+
+fn answers() -> std::io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67))?;
     socket.set_broadcast(true)?;
     let mut buffer = [0; 1500];

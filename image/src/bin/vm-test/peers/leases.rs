@@ -7,13 +7,16 @@ use contract::event::Event;
 use image::vm::{Server, qemu};
 use std::time::Duration;
 
+/// When it is by the time server: 2032-01-01.
+const LATER: u64 = 1_956_528_000;
 const NET: &str = "ip address add 192.0.2.1/24 dev eth0\n";
 
 pub fn by_dnsmasq(bench: &Bench, server: &Server) -> Result<()> {
     let options = "--dhcp-host=52:54:00:12:34:56,192.0.2.77,db7 --dhcp-option=3,192.0.2.254 \
         --dhcp-option=121,10.9.0.0/16,192.0.2.2,0.0.0.0/0,192.0.2.1 --dhcp-option=6,192.0.2.53 \
         --dhcp-option=119,a.example,b.example --dhcp-option=26,1400 --dhcp-option=42,192.0.2.123";
-    let script = format!("{NET}{}", dnsmasq("eth0", "192.0.2.50,192.0.2.99,1h", options));
+    let time = format!("ip address add 192.0.2.123/32 dev lo\nserve time rogue {LATER}\n");
+    let script = format!("{NET}{time}{}", dnsmasq("eth0", "192.0.2.50,192.0.2.99,1h", options));
     let guest = boot(bench, server, &script, 1, "")?;
     let own = "192.0.2.77";
     bench.check("dnsmasq, DHCPv4: a login works", || guest.login(own));
@@ -28,6 +31,12 @@ pub fn by_dnsmasq(bench: &Bench, server: &Server) -> Result<()> {
         let mtu = guest.ok(own, "cat /sys/class/net/eth0/mtu; hostname")?;
         ensure!(mtu.split_whitespace().eq(["1400", "db7"]), "see MTU and host name: {mtu:?}");
         Ok(())
+    });
+    bench.check("its time server sets the clock, and the consoles tell of it", || {
+        server.ok("logged time 1 asked")?;
+        let wait = format!("until [ $(date +%s) -ge {LATER} ]; do sleep 0.1; done");
+        guest.ok(own, &format!("timeout 20 sh -c '{wait}'"))?;
+        guest.warned(&["clock", "192.0.2.123"])
     });
     Ok(())
 }
