@@ -221,6 +221,7 @@ mod tests {
             ("rescue.passwordhash=x", Some(Some("rescue.password_hash"))),
             ("rescue.xyzzy=1", Some(None)),
             ("up=1", None),
+            ("rd.neednet=1 rd.net.timeout.carrier=5", None),
         ];
         for (line, want) in cases {
             let got = unknown(&words(line)).into_iter().next().map(|u| u.nearest);

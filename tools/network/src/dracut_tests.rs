@@ -22,6 +22,9 @@ const CASES: &[(&str, &str)] = &[
     ("ip=::::::dhcp", "other NICs: DHCP, IPv6 from routers\n"),
     ("ip=:::::", "other NICs: DHCP, IPv6 from routers\n"),
     ("ip=::::rescue1::dhcp", "other NICs: DHCP, IPv6 from routers\nhost name rescue1\n"),
+    // The network is always needed, and waited for as long as it takes.
+    ("rd.neednet=1 rd.net.timeout.dhcp=10 rd.net.timeout.iflink=60 rd.net.timeout.carrier=5", ""),
+    ("ip=dhcp rd.neednet=0 rd.net.timeout.ifup=20", "other NICs: DHCP, IPv6 from routers\n"),
     // One NIC.
     ("ip=eth0:dhcp", "eth0: DHCP, IPv6 from routers\n"),
     ("ip=eth0:off", "eth0: no DHCP\n"),
