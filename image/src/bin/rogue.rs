@@ -103,16 +103,19 @@ const ANSWERS: &[(&str, Change)] = &[
 ];
 
 fn main() -> std::io::Result<()> {
-    match std::env::args().nth(1).and_then(|seconds| seconds.parse().ok()) {
-        Some(seconds) => time(seconds),
-        None => answers(),
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().and_then(|text| text.parse().ok());
+    match (address, arguments.next().and_then(|text| text.parse().ok())) {
+        (Some(address), Some(seconds)) => time(address, seconds),
+        _ => answers(),
     }
 }
 
-/// As `rogue SECONDS`: a time server (RFC 5905 section 7.3, stratum 1) by whose clock it is always so many seconds after 1970.
-fn time(seconds: u64) -> std::io::Result<()> {
+/// As `rogue ADDRESS SECONDS`: a time server (RFC 5905 section 7.3, stratum 1) at one address, from which its answers come
+/// too, and by whose clock it is always so many seconds after 1970.
+fn time(address: Ipv4Addr, seconds: u64) -> std::io::Result<()> {
     const TO_UNIX: u64 = 2_208_988_800;
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 123))?;
+    let socket = UdpSocket::bind((address, 123))?;
     let now = ((seconds + TO_UNIX) as u32).to_be_bytes();
     let mut buffer = [0; 1500];
     loop {

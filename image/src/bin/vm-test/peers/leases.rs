@@ -15,7 +15,7 @@ pub fn by_dnsmasq(bench: &Bench, server: &Server) -> Result<()> {
     let options = "--dhcp-host=52:54:00:12:34:56,192.0.2.77,db7 --dhcp-option=3,192.0.2.254 \
         --dhcp-option=121,10.9.0.0/16,192.0.2.2,0.0.0.0/0,192.0.2.1 --dhcp-option=6,192.0.2.53 \
         --dhcp-option=119,a.example,b.example --dhcp-option=26,1400 --dhcp-option=42,192.0.2.123";
-    let time = format!("ip address add 192.0.2.123/32 dev lo\nserve time rogue {LATER}\n");
+    let time = format!("ip address add 192.0.2.123/32 dev lo\nserve time rogue 192.0.2.123 {LATER}\n");
     let script = format!("{NET}{time}{}", dnsmasq("eth0", "192.0.2.50,192.0.2.99,1h", options));
     let guest = boot(bench, server, &script, 1, "")?;
     let own = "192.0.2.77";
