@@ -36,7 +36,6 @@ pub const MOUNTS: &[Mount] = &[
     Mount { target: paths::UNDO,      fstype: "tmpfs",    flags: SAFE,                      data: "mode=0700,size=64m",               when: None },
     Mount { target: "/tmp",           fstype: "tmpfs",    flags: F::NOSUID.union(F::NODEV), data: "mode=1777,size=50%",               when: None },
     Mount { target: "/sys/fs/cgroup", fstype: "cgroup2",  flags: SAFE,                      data: "",                                 when: Some("/sys/fs/cgroup") },
-    Mount { target: "/sys/firmware/efi/efivars", fstype: "efivarfs", flags: SAFE.union(F::RDONLY), data: "",                          when: Some("/sys/firmware/efi/efivars") },
 ];
 
 /// Directories that services and people expect, with their modes.

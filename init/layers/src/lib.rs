@@ -26,6 +26,8 @@ const UPPER_SIZE: &str = "mode=0755,size=20%";
 /// The layers' /etc, copied without overwriting: keys and names in an appended cpio always win.
 const FACTORY: &str = "/usr/share/factory/etc";
 const MODULES: &[&str] = &["loop", "squashfs", "overlay"];
+/// Where the kernel has a directory for UEFI's variables.
+const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
 
 /// The service.
 pub fn main() -> ExitCode {
@@ -88,10 +90,23 @@ fn run() -> anyhow::Result<()> {
         stack(&mounted)?;
         copy_factory(Path::new(FACTORY), Path::new("/etc"));
     }
+    if let Err(error) = firmware_variables(&root) {
+        host::log!("mount {EFI_VARIABLES}: {error}: efibootmgr shows nothing");
+    }
     report.done = true;
     host::statefile::publish("layers", &report)?;
     host::events::tell(&Event::ready("layers"));
     Ok(())
+}
+
+/// Boot entries, for reading, where UEFI started the machine. The kernel's file system for them is a module of a layer.
+fn firmware_variables(root: &Root) -> io::Result<()> {
+    if !root.exists(EFI_VARIABLES) {
+        return Ok(());
+    }
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    host::modules::load_all(root, &["efivarfs"])?;
+    mount::mount("efivarfs", Path::new(EFI_VARIABLES), "efivarfs", flags, "")
 }
 
 fn sizes(root: &Root) -> Vec<(String, u64)> {
