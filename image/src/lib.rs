@@ -4,6 +4,7 @@
 pub mod build;
 pub mod cpio;
 pub mod fixtures;
+pub mod forms;
 pub mod identity;
 pub mod kernel_config;
 pub mod libraries;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use image::vm::person;
-use image::{build, identity, lock, manifest, packages};
+use image::{build, forms, identity, lock, manifest, packages};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,6 +25,8 @@ enum What {
     Tools,
     /// Build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS.
     Build,
+    /// Make other forms of the built image in out/. Variable: EXTRA, an archive of one's own to append.
+    Forms { forms: Vec<forms::Form> },
     /// Boot the built image in QEMU with the console on this terminal. Variables: DISKS, SSH_PORT, SSH_KEY,
     /// APPEND, MEM, QEMU_ACCEL, BOOT.
     Run,
@@ -71,6 +73,14 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         What::Build => {
             let built = build::build(&source)?;
             build::write_summary(&built, std::io::stdout())?;
+        }
+        What::Forms { forms } => {
+            let out = source.join("out");
+            let extra = std::env::var_os("EXTRA").filter(|name| !name.is_empty()).map(PathBuf::from);
+            let parts = forms::Parts::of(&source, &out, extra)?;
+            for form in forms {
+                println!("{}", form.make(&parts, &out)?.display());
+            }
         }
         What::Run => {
             let wishes = person::Wishes::read(|name| std::env::var(name).ok())?;

@@ -167,6 +167,13 @@ pub const HOST: &[&str] = &[
     "kea-dhcp6-server",
     "radvd",       // the servers that the network is tested with
     "dhcpcd-base", // a peer of its benchmark; the others are in systemd and busybox-static
+    "grub-common",
+    "grub-pc-bin",
+    "grub-efi-amd64-signed",
+    "shim-signed",
+    "systemd-boot-efi",
+    "mtools", // the forms beside kernel and initramfs
+    "ovmf",   // the firmware that they are tested with
     // The peers of the benchmark: a bare floor, and Debian's own initramfs with dropbear, with what its
     // mkinitramfs runs.
     "bash",

@@ -19,6 +19,8 @@ pub enum Bus {
     Nvme,
     /// `sda`, as a USB stick.
     Usb,
+    /// `sr0`, on the last port of the chip set's AHCI.
+    Cd,
 }
 
 /// What stands behind the disk.
@@ -146,13 +148,17 @@ impl Disk {
                 set("bus", json!(format!("ide.{place}")));
             }
             Bus::Nvme => set("driver", json!("nvme")),
+            Bus::Cd => {
+                set("driver", json!("ide-cd"));
+                set("bus", json!("ide.5"));
+            }
             Bus::Usb => {
                 set("driver", json!("usb-storage"));
                 set("bus", json!("usb.0"));
             }
         }
-        // usb-storage takes its block size from the drive behind it.
-        if self.bus != Bus::Usb {
+        // usb-storage takes its block size from the drive behind it, and a CD has its own.
+        if !matches!(self.bus, Bus::Usb | Bus::Cd) {
             set("logical_block_size", json!(self.logical_block));
             set("physical_block_size", json!(self.logical_block.max(512)));
         }

@@ -80,16 +80,21 @@ impl Lab {
         Ok(fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?.trim().to_string())
     }
 
-    /// The image's initramfs with these files (path without its first slash, content) appended as an
-    /// operator would: one more cpio behind it, on a boundary of four bytes.
-    pub fn initramfs_with(&self, files: &[(&str, &str)]) -> Result<PathBuf> {
-        let (stage, archive, whole) = (self.path("append"), self.path("append.cpio"), self.path("initramfs"));
+    /// An archive of these files (path without its first slash, content), as an operator would append it.
+    pub fn archive_with(&self, files: &[(&str, &str)]) -> Result<PathBuf> {
+        let (stage, archive) = (self.path("append"), self.path("append.cpio"));
         for (name, content) in files {
             let path = stage.join(name);
             fs::create_dir_all(path.parent().context("name a directory")?).context("create a directory")?;
             fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
         }
         programs::cpio(&stage, &archive)?;
+        Ok(archive)
+    }
+
+    /// The image's initramfs with them appended: one more cpio behind it, on a boundary of four bytes.
+    pub fn initramfs_with(&self, files: &[(&str, &str)]) -> Result<PathBuf> {
+        let (archive, whole) = (self.archive_with(files)?, self.path("initramfs"));
         let mut bytes = fs::read(self.image.join("initramfs")).context("read the initramfs")?;
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes.extend(fs::read(&archive).context("read the archive")?);

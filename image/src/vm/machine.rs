@@ -15,7 +15,7 @@ pub enum Boot {
     Kernel { kernel: PathBuf, initrd: PathBuf, append: String },
     /// The stock iPXE ROM of the first NIC, which fetches `bootfile` from `directory` by TFTP.
     Pxe { directory: PathBuf, bootfile: String },
-    /// The first disk.
+    /// The first disk or CD.
     Disk,
 }
 
@@ -71,6 +71,28 @@ pub enum Serial {
     Unread,
 }
 
+/// What starts the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF.
+    Uefi,
+    /// OVMF with Microsoft's keys enrolled, and Secure Boot on.
+    SecureBoot,
+}
+
+impl Firmware {
+    /// Its code and its variables, as files of Debian's package.
+    fn files(self) -> Option<[&'static str; 2]> {
+        match self {
+            Firmware::Bios => None,
+            Firmware::Uefi => Some(["OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"]),
+            Firmware::SecureBoot => Some(["OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd"]),
+        }
+    }
+}
+
 /// Works everywhere.
 pub const EMULATED: &str = "tcg";
 
@@ -78,6 +100,7 @@ pub const EMULATED: &str = "tcg";
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub boot: Boot,
+    pub firmware: Firmware,
     pub memory: u32,
     pub cpus: u32,
     pub disks: Vec<Disk>,
@@ -99,6 +122,7 @@ impl Machine {
     pub fn new(boot: Boot) -> Machine {
         Machine {
             boot,
+            firmware: Firmware::Bios,
             memory: 768,
             cpus: 1,
             disks: Vec::new(),
@@ -111,6 +135,10 @@ impl Machine {
             accelerator: EMULATED.into(),
             more: Vec::new(),
         }
+    }
+
+    pub fn firmware(self, firmware: Firmware) -> Machine {
+        Machine { firmware, ..self }
     }
 
     pub fn memory(self, mebibytes: u32) -> Machine {
@@ -193,8 +221,19 @@ impl Machine {
             _ => "max",
         };
         let mut args: Vec<String> =
-            "-nodefaults -no-user-config -display none -M q35".split(' ').map(String::from).collect();
+            "-nodefaults -no-user-config -display none".split(' ').map(String::from).collect();
         let mut add = |option: &str, value: String| args.extend([option.to_string(), value]);
+        // Only code in system management mode may change the variables that Secure Boot goes by.
+        let is_secure = self.firmware == Firmware::SecureBoot;
+        add("-M", if is_secure { "q35,smm=on" } else { "q35" }.into());
+        if is_secure {
+            add("-global", "driver=cfi.pflash01,property=secure,value=on".into());
+        }
+        for (unit, file) in self.firmware.files().into_iter().flatten().enumerate() {
+            // What is written to it is thrown away.
+            let path = programs::firmware(file);
+            add("-drive", format!("if=pflash,unit={unit},format=raw,snapshot=on,file={}", path.display()));
+        }
         add("-accel", self.accelerator.clone());
         add("-cpu", cpu.into());
         add("-m", self.memory.to_string());
@@ -229,7 +268,12 @@ impl Machine {
             };
             add("-netdev", net);
             // The option ROM costs a second of SeaBIOS where nobody boots from the network.
-            let rom = if boot.is_empty() { ",romfile=" } else { "" };
+            let rom = match (boot.is_empty(), self.firmware) {
+                (true, _) => ",romfile=",
+                (false, Firmware::Bios) => "",
+                // OVMF has a driver and a client of its own, and would refuse a ROM that nobody signed.
+                (false, _) => ",romfile=,bootindex=0",
+            };
             let (model, mac) = (&nic.model, format!("52:54:00:12:{:02x}:{:02x}", nic.machine, 0x56 + number));
             add("-device", format!("{model},netdev=net{number},id=nic{number},mac={mac}{rom}"));
         }
@@ -253,7 +297,11 @@ impl Machine {
             for node in disk.nodes() {
                 add("-blockdev", node.to_string());
             }
-            add("-device", disk.device(place, None).to_string());
+            let mut device = disk.device(place, None);
+            if number == 0 && matches!(self.boot, Boot::Disk) {
+                device["bootindex"] = json!(0);
+            }
+            add("-device", device.to_string());
         }
         if !self.reboots {
             args.push("-no-reboot".into());

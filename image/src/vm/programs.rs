@@ -84,6 +84,11 @@ pub fn debian<S: AsRef<OsStr>>(root: &Path, program: &str, args: impl IntoIterat
     command
 }
 
+/// A file of OVMF, which the build put into the cache.
+pub fn firmware(name: &str) -> PathBuf {
+    tools_root().unwrap_or_default().join("usr/share/OVMF").join(name)
+}
+
 /// Everything below `directory` as a cpio archive.
 pub fn cpio(directory: &Path, archive: &Path) -> Result<()> {
     let output = File::create(archive).with_context(|| format!("create {}", archive.display()))?;

@@ -14,6 +14,7 @@ mod boot;
 mod capture;
 mod disks;
 mod firmware;
+mod forms;
 mod identity;
 mod login;
 mod names;
@@ -79,6 +80,8 @@ const TESTS: &[Test] = &[
     sample("firmware_raid_is_read_and_not_written", firmware::read),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("what_a_command_wrote_is_put_back", undo::put_back),
+    sample("a_stick_boots_with_secure_boot", forms::secure),
+    full("every_form_boots", forms::every),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_host_is_known_on_every_screen_and_by_one_event", identity::told),
     sample("the_installed_system_s_host_key_is_served_where_asked_for", identity::installed),

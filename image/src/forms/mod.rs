@@ -1,0 +1,117 @@
+//! The forms beside kernel and initramfs, made of these two and of Debian's own loaders: an EFI program, a hybrid
+//! ISO, a disk image, a directory for netboot with Secure Boot (docs/boot.md). What is built twice is equal.
+
+mod disk;
+mod grub;
+mod iso;
+mod netboot;
+mod pe;
+
+use crate::lock::{self, Set};
+use crate::packages::{self, Cache};
+use anyhow::{Context as _, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What all forms are made of.
+pub struct Parts {
+    /// The build's own tools, unpacked.
+    tree: PathBuf,
+    /// The same as commands.
+    tools: PathBuf,
+    /// Where kernel and initramfs lie.
+    image: PathBuf,
+    /// One more archive behind the initramfs, of an operator.
+    extra: Option<PathBuf>,
+}
+
+pub use disk::fat;
+pub use grub::FIRST;
+
+impl Parts {
+    /// Of what `make image` left in the directory `image`, and an operator's archive.
+    pub fn of(source: &Path, image: &Path, extra: Option<PathBuf>) -> Result<Parts> {
+        let cache = Cache::open(source)?;
+        let locked = lock::read(&source.join("image/packages.lock"))?;
+        packages::fetch(&cache, &locked)?;
+        let tree = packages::tree(&cache, &locked, Set::Host)?;
+        let tools = packages::wrappers(&cache, &tree)?;
+        Ok(Parts { tree: tree.root, tools, image: image.into(), extra })
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.image.join(name);
+        fs::read(&path).with_context(|| format!("read {}: make image builds it", path.display()))
+    }
+
+    pub fn kernel(&self) -> Result<Vec<u8>> {
+        self.read("vmlinuz")
+    }
+
+    /// With an operator's archive, on a boundary of four bytes, as the kernel asks for.
+    pub fn initramfs(&self) -> Result<Vec<u8>> {
+        let mut initramfs = self.read("initramfs")?;
+        if let Some(extra) = &self.extra {
+            initramfs.resize(initramfs.len().next_multiple_of(4), 0);
+            initramfs.extend(fs::read(extra).with_context(|| format!("read EXTRA={}", extra.display()))?);
+        }
+        Ok(initramfs)
+    }
+
+    /// A file of one of the build's own packages.
+    fn part(&self, path: &str) -> Result<Vec<u8>> {
+        let path = self.tree.join(path);
+        fs::read(&path).with_context(|| format!("read {}", path.display()))
+    }
+
+    /// One of the build's own tools, with nothing of the host's environment that could change what it writes.
+    fn tool(&self, name: &str) -> Command {
+        let mut command = Command::new(self.tools.join(name));
+        command
+            .env("TZ", "UTC")
+            .env("LC_ALL", "C")
+            .env("SOURCE_DATE_EPOCH", "0")
+            .env("MTOOLS_SKIP_CHECK", "1");
+        command
+    }
+}
+
+/// One of the forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// out/lifeboat.efi: kernel and initramfs in one EFI program
+    Efi,
+    /// out/lifeboat.iso: for CD, USB and virtual media, BIOS and UEFI
+    Iso,
+    /// out/lifeboat.img: a disk, BIOS and UEFI, with a file system that can be written to
+    Disk,
+    /// out/netboot/: for PXE by UEFI with Secure Boot
+    Netboot,
+}
+
+impl Form {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Efi => "lifeboat.efi",
+            Form::Iso => "lifeboat.iso",
+            Form::Disk => "lifeboat.img",
+            Form::Netboot => "netboot",
+        }
+    }
+
+    /// Makes it in a directory; where.
+    pub fn make(self, parts: &Parts, directory: &Path) -> Result<PathBuf> {
+        let path = directory.join(self.name());
+        match self {
+            Form::Efi => {
+                fs::write(&path, pe::unified(parts)?).with_context(|| format!("write {}", path.display()))?;
+            }
+            Form::Iso => iso::make(parts, &path)?,
+            Form::Disk => disk::make(parts, &path)?,
+            Form::Netboot => netboot::make(parts, &path)?,
+        }
+        Ok(path)
+    }
+}
