@@ -201,6 +201,7 @@ pub const HOST_ALONE: &[&str] = &[
     "libwtmpdb0", // libraries of the next
     "openssh-server",
     "openssh-sftp-server",
+    "openssl", // serves files over TLS to the tests
     "openssh-tests",
 ];
 

@@ -2,6 +2,7 @@
 //! of a CA that nobody trusts: made by OpenSSL 3.0, `openssl ca -startdate 20200101000000Z -enddate 21200101000000Z`, for
 //! 10.0.2.2 and 127.0.0.1, 2026-11-26; its key is not kept.
 
+use super::programs;
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -17,7 +18,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Puts key and certificate into the directory. By the host's OpenSSL, which comes with its ca-certificates.
+    /// Puts key and certificate into the directory.
     pub fn start(directory: &Path) -> Result<Server> {
         for (name, text) in [
             ("server.crt", include_str!("https/server.crt")),
@@ -25,7 +26,7 @@ impl Server {
         ] {
             fs::write(directory.join(name), text).with_context(|| format!("write {name}"))?;
         }
-        let mut child = Command::new("openssl")
+        let mut child = Command::new(programs::cache()?.join("host/bin/openssl"))
             .current_dir(directory)
             .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "server.crt", "-key", "server.key", "-WWW"])
             .stdin(Stdio::null())
