@@ -550,7 +550,9 @@ impl View<'_> {
                 .first()
                 .is_none_or(|first| first.usage != Usage::Raid || first.format == "LVM2_member")
         };
+        // Nor does the original speak of BSD's map.
         let own = device.report().filter(shown).and_then(|report| report.table.as_ref());
+        let own = own.filter(|table| table.kind != TableKind::Bsd);
         own.or_else(|| parent_disk(self.storage, device)?.report()?.table.as_ref())
     }
 
