@@ -133,6 +133,15 @@ pub struct Dm {
     pub suspended: bool,
 }
 
+impl Dm {
+    /// A part of a volume, which nobody but its owner looks into: of LVM's with a word behind its UUID, and Stratis'
+    /// (util-linux, lib/sysfs.c: sysfs_devno_is_dm_private).
+    pub fn is_private(&self) -> bool {
+        let behind = self.uuid.strip_prefix("LVM-").and_then(|uuid| uuid.rsplit_once('-'));
+        behind.is_some_and(|(_, word)| !word.is_empty()) || self.uuid.starts_with("stratis-1-private")
+    }
+}
+
 /// How the UUIDs of our overlays begin; the id of the original follows.
 pub const OVERLAY_UUID: &str = "LIFEBOAT-OVERLAY-";
 
@@ -175,6 +184,17 @@ pub struct Swap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_of_volumes_are_private_and_volumes_are_not() {
+        let private = |uuid: &str| Dm { uuid: uuid.into(), ..Dm::default() }.is_private();
+        for part in ["LVM-AbCdEf-tdata", "LVM-AbCdEf-real", "stratis-1-private-x"] {
+            assert!(private(part), "{part}");
+        }
+        for volume in ["LVM-AbCdEf", "LVM-AbCdEf-", "CRYPT-LUKS2-0123-name", "LIFEBOAT-OVERLAY-seq:1", ""] {
+            assert!(!private(volume), "{volume}");
+        }
+    }
 
     #[test]
     fn what_stands_on_others_or_in_memory_is_virtual_and_nothing_else() {

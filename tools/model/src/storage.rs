@@ -176,6 +176,12 @@ impl Device {
         }
     }
 
+    /// The same for what lists contents, as util-linux has it: nothing of the parts of a volume.
+    pub fn listed(&self) -> Option<&DiskReport> {
+        let is_private = self.block.dm.as_ref().is_some_and(|dm| dm.is_private());
+        self.report().filter(|_| !is_private)
+    }
+
     /// The most likely signature.
     pub fn signature(&self) -> Option<&ondisk::Signature> {
         self.report()?.signatures.first()

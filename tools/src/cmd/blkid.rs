@@ -190,6 +190,12 @@ impl Found {
                 }
                 Observed::Skipped { .. } => continue,
             };
+            if device.listed().is_none() {
+                match args.probe {
+                    true => return self.complete(NOTHING),
+                    false => continue,
+                }
+            }
             if args.probe && ambiguous(report) && output == Output::Udev {
                 self.texts += &udev::ambivalent(report);
                 return self.complete(AMBIVALENT);

@@ -169,10 +169,8 @@ fn named<'a>(storage: &'a Storage, names: &[String]) -> Vec<&'a Device> {
 
 /// Whole disks with something on them; no CD drives, and no pieces of a logical volume.
 fn is_listed(block: &Block) -> bool {
-    // LVM-, 32 characters each of the group's and the volume's UUID, and a suffix for what is inside.
-    let private = |uuid: &str| uuid.starts_with("LVM-") && uuid.as_bytes().get(68) == Some(&b'-');
     let is_cdrom = block.hardware.scsi_type == Some(5);
-    let is_private = block.dm.as_ref().is_some_and(|dm| private(&dm.uuid));
+    let is_private = block.dm.as_ref().is_some_and(|dm| dm.is_private());
     block.partition.is_none() && block.size > 0 && !is_cdrom && !is_private
 }
 

@@ -327,10 +327,10 @@ const FIELDS: &[Field] = &[
     room("FSAVAIL", 5, Kind::Size, |view, node| view.room(node, |space| space.available)),
     Field { kind: Kind::List, ..left("FSROOTS", 0, |view, node| view.file_system_roots(node)) },
     room("FSSIZE", 5, Kind::Size, |view, node| view.room(node, |space| space.size)),
-    read("FSTYPE", 0, |_, node| Some(node.device.signature()?.format.clone())),
+    read("FSTYPE", 0, |_, node| Some(node.device.listed()?.signatures.first()?.format.clone())),
     room("FSUSE%", 3, Kind::Text, |view, node| view.use_percent(node)),
     room("FSUSED", 5, Kind::Size, |view, node| view.room(node, |space| space.used)),
-    read("FSVER", 0, |_, node| node.device.signature()?.version.clone()),
+    read("FSVER", 0, |_, node| node.device.listed()?.signatures.first()?.version.clone()),
     left("GROUP", 0, |view, node| Some(view.shown.node(&node.device.block)?.group)),
     left("HCTL", 10, |_, node| node.device.block.hardware.hctl.clone()),
     right("HOTPLUG", 1, Kind::Bool, |view, node| flag(view.shown.is_hot_plugged(&node.device.block))),
@@ -341,7 +341,7 @@ const FIELDS: &[Field] = &[
     }),
     left("ID-LINK", 0, |view, node| view.shown.link(&node.device.block).map(str::to_string)),
     left("KNAME", 0, |view, node| Some(view.kernel_name(&node.device.block))),
-    read("LABEL", 0, |_, node| node.device.signature()?.label.clone()),
+    read("LABEL", 0, |_, node| node.device.listed()?.signatures.first()?.label.clone()),
     right("LOG-SEC", 7, Kind::Number, |_, node| nonzero(node.device.block.logical_block)),
     left("MAJ", 3, |_, node| Some(node.device.block.major.to_string())),
     left("MAJ:MIN", 6, |view, node| view.numbers(node)),
@@ -423,7 +423,7 @@ const FIELDS: &[Field] = &[
     left("SUBSYSTEMS", 0, |view, node| view.shown.subsystems(&node.device.block)),
     left("TRAN", 6, |_, node| node.device.block.hardware.transport.clone()),
     left("TYPE", 4, |_, node| Some(kind(&node.device.block))),
-    read("UUID", 36, |_, node| node.device.signature()?.uuid.clone()),
+    read("UUID", 36, |_, node| node.device.listed()?.signatures.first()?.uuid.clone()),
     left("VENDOR", 0, |_, node| own(node)?.hardware.vendor.clone()),
     right("WSAME", 6, Kind::Size, |view, node| {
         view.queue_bytes(node, "write_same_max_bytes").or_else(|| Some("0".to_string()))
@@ -551,7 +551,7 @@ impl View<'_> {
                 .is_none_or(|first| first.usage != Usage::Raid || first.format == "LVM2_member")
         };
         // Nor does the original speak of BSD's map.
-        let own = device.report().filter(shown).and_then(|report| report.table.as_ref());
+        let own = device.listed().filter(shown).and_then(|report| report.table.as_ref());
         let own = own.filter(|table| table.kind != TableKind::Bsd);
         own.or_else(|| parent_disk(self.storage, device)?.report()?.table.as_ref())
     }

@@ -18,18 +18,9 @@ const WALK: &str = include_str!("sets.sh");
 /// after all breaks the test.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("ebr-loop", "fdisk -", "util-linux follows the loop up to its limit, ours ends where it comes back"),
-    ("lvm-kinds", "blkid -c", PARTS),
-    ("lvm-kinds", "/dev/mapper/kinds-", PARTS),
-    ("lvm-kinds", "lsblk -", PARTS),
     ("lvm-levels", "blkid -c", PARITY),
     ("lvm-levels", "rimage_0", PARITY),
     ("lvm-levels", "lsblk -", PARITY),
-    ("lvm-older", "blkid -c", PARTS),
-    ("lvm-older", "older-", PARTS),
-    ("lvm-older", "lsblk -", PARTS),
-    ("lvm-vdo", "blkid -c", PARTS),
-    ("lvm-vdo", "vpool_vdata", PARTS),
-    ("lvm-vdo", "lsblk -", PARTS),
     ("raid5-reshape", "blkid -", RESHAPED),
     ("raid5-reshape", "lsblk -", RESHAPED),
     ("table-4k", "", SECTORS),
@@ -38,7 +29,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 const PARITY: &str = "parity that looks like a superblock with a wrong checksum: util-linux sees nothing, ours says it is damaged";
 const RESHAPED: &str =
     "util-linux sees nothing of a file system that is torn where the reshape stopped, ours names it";
-const PARTS: &str = "util-linux does not look into the parts of LVM's volumes, ours does";
 const SECTORS: &str = "util-linux knows no table for other sectors than the disk's";
 
 /// What is read in /known of a set's file systems, sorted, and what else is said. Sets that are not here have tests of their

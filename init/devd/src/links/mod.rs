@@ -205,12 +205,10 @@ fn is_named(block: &Block) -> bool {
     !(block.hidden || block.major == FLOPPY || is_memory || is_empty || is_private(block))
 }
 
-/// The image's own layers, and the hidden parts of logical volumes (`LVM-...-tmeta`), whose UUID goes
-/// on behind its 64 digits.
+/// The image's own layers, and the hidden parts of logical volumes.
 fn is_private(block: &Block) -> bool {
     let of_image = block.loop_file.as_deref().is_some_and(|file| file.starts_with(paths::LAYERS));
-    let is_part = |uuid: &str| uuid.strip_prefix("LVM-").is_some_and(|rest| rest.len() > 64);
-    of_image || block.dm.as_ref().is_some_and(|dm| is_part(&dm.uuid))
+    of_image || block.dm.as_ref().is_some_and(|dm| dm.is_private())
 }
 
 /// Whether the content is to be read: everything that has a name, but for drives of CDs. What is
