@@ -278,7 +278,10 @@ fn text(disk: &Device, columns: &[Field], look: &Look) -> String {
         let Chs { cylinders, heads, sectors } = disklabel::geometry(label, sizes.sectors);
         out += &format!("Geometry: {heads} heads, {sectors} sectors/track, {cylinders} cylinders\n");
     }
-    out += &format!("Units: sectors of 1 * {0} = {0} bytes\n", sizes.logical);
+    // A GPT that was written for other sectors counts in those.
+    let gpt = found.filter(|table| table.kind == TableKind::Gpt);
+    let unit = gpt.map_or(sizes.logical, |table| table.sector.into());
+    out += &format!("Units: sectors of 1 * {unit} = {unit} bytes\n");
     out += &format!("Sector size (logical/physical): {} bytes / {} bytes\n", sizes.logical, sizes.physical);
     out += &format!("I/O size (minimum/optimal): {} bytes / {} bytes\n", sizes.minimum_io, sizes.optimal_io);
     if sizes.alignment_offset != 0 {
@@ -838,6 +841,11 @@ mod tests {
             Sector size (logical/physical): 512 bytes / 4096 bytes\n\
             I/O size (minimum/optimal): 4096 bytes / 4096 bytes\n";
         assert_eq!(text(&disk(block.clone(), None), &[], &Look::default()), want);
+        let foreign = Table { sector: 4096, ..table(TableKind::Gpt, "A", vec![entry(1, 256, 8, "83")]) };
+        let shown = text(&disk(block.clone(), Some(foreign)), &[], &Look::default());
+        assert!(shown.contains(
+            "\nUnits: sectors of 1 * 4096 = 4096 bytes\nSector size (logical/physical): 512 bytes"
+        ));
         let table = table(TableKind::Mbr, "0x00000001", vec![entry(1, 2049, 8, "83")]);
         let disk = disk(block, Some(table));
         let said = warnings(&disk, &[]);
