@@ -3,10 +3,10 @@
 //! the disks itself: `rescue` assembles what can be read, mounts each file system for reading without its journal, and
 //! takes all apart again. One looks at a time, since what one has assembled is not to be stopped by another.
 
+use crate::listed::{Device, devices};
 use crate::{Root, rescue};
 use contract::paths;
 use rustix::fs::{FlockOperation, flock};
-use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -70,7 +70,7 @@ pub fn look<T>(deadline: Instant, mut visit: impl FnMut(&Root, &str) -> Option<T
     let _one = lock(deadline)?;
     // Not before all is ready: what is mounted later by others, LVM's tools with the layers, would not be seen here.
     rescue::alone()?;
-    let before = devices()?;
+    let before = devices(&[])?;
     // What it could not start is in the log; what it could is looked into.
     let assembled = rescue::call(&["assemble", "--json"]);
     if let Err(error) = &assembled {
@@ -78,7 +78,16 @@ pub fn look<T>(deadline: Instant, mut visit: impl FnMut(&Root, &str) -> Option<T
     }
     let seen = look_at_all(deadline, &mut visit);
     let left = take_apart(&before);
-    seen.map(|seen| Seen { left, is_partial: assembled.is_err(), ..seen })
+    match seen {
+        Ok(seen) => Ok(Seen { left, is_partial: assembled.is_err(), ..seen }),
+        Err(error) => Err(match left {
+            Some(left) => io::Error::new(
+                error.kind(),
+                format!("{error}; what was assembled is not all stopped ({left}): rescue assemble --stop"),
+            ),
+            None => error,
+        }),
+    }
 }
 
 fn lock(deadline: Instant) -> io::Result<File> {
@@ -102,16 +111,15 @@ fn in_time(deadline: Instant) -> io::Result<()> {
 }
 
 fn look_at_all<T>(deadline: Instant, visit: &mut dyn FnMut(&Root, &str) -> Option<T>) -> io::Result<Seen<T>> {
-    let devices = devices()?;
+    let devices = devices(&[])?;
     let locked = devices.iter().filter(|device| LOCKED.contains(&device.fstype.as_str())).count();
     let mut seen = Seen { found: Vec::new(), locked, unread: Vec::new(), is_partial: false, left: None };
     fs::create_dir_all(MOUNT_POINT)?;
     // A btrfs is on many devices, and mounted by one.
     let mut known = BTreeSet::new();
-    for device in devices.iter().take(MAX_FILE_SYSTEMS) {
-        let Some((_, options)) = FILE_SYSTEMS.iter().find(|(name, _)| *name == device.fstype) else {
-            continue;
-        };
+    let options = |device: &Device| Some(FILE_SYSTEMS.iter().find(|(name, _)| *name == device.fstype)?.1);
+    let mut candidates = devices.iter().filter_map(|device| Some((device, options(device)?)));
+    for (device, options) in candidates.by_ref().take(MAX_FILE_SYSTEMS) {
         if device.fstype == "btrfs" && !known.insert(&device.uuid) {
             continue;
         }
@@ -125,6 +133,7 @@ fn look_at_all<T>(deadline: Instant, visit: &mut dyn FnMut(&Root, &str) -> Optio
         rescue::call(&["umount", MOUNT_POINT])?;
         seen.found.extend(found.ok().flatten());
     }
+    seen.unread.extend(candidates.map(|(device, _)| format!("{} (one too many)", device.path)));
     // Somebody else's mount namespace is not looked into.
     let _ = fs::remove_dir(MOUNT_POINT);
     Ok(seen)
@@ -133,7 +142,7 @@ fn look_at_all<T>(deadline: Instant, visit: &mut dyn FnMut(&Root, &str) -> Optio
 /// What the search started is stopped, and nothing that ran before. An error is a reason.
 fn take_apart(before: &[Device]) -> Option<String> {
     let known: BTreeSet<&str> = before.iter().map(|device| device.path.as_str()).collect();
-    let after = devices().unwrap_or_default();
+    let after = devices(&[]).unwrap_or_default();
     let new: Vec<&str> = after.iter().map(|d| d.path.as_str()).filter(|path| !known.contains(path)).collect();
     if new.is_empty() {
         return None;
@@ -146,76 +155,9 @@ fn take_apart(before: &[Device]) -> Option<String> {
     rescue::call(&words).err().map(|error| error.to_string())
 }
 
-/// A block device, as `lsblk` tells of it.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Device {
-    path: String,
-    fstype: String,
-    uuid: String,
-    kind: String,
-}
-
-impl Device {
-    /// Put together, as opposed to plugged in.
-    fn is_assembled(&self) -> bool {
-        !matches!(self.kind.as_str(), "disk" | "part" | "rom" | "loop")
-    }
-}
-
-fn devices() -> io::Result<Vec<Device>> {
-    Ok(parse(&rescue::call(&["lsblk", "-J", "-o", "PATH,FSTYPE,UUID,TYPE"])?)?)
-}
-
-/// A tree, in which what stands on two is there twice.
-fn parse(text: &[u8]) -> serde_json::Result<Vec<Device>> {
-    #[derive(Deserialize)]
-    struct Node {
-        path: Option<String>,
-        fstype: Option<String>,
-        uuid: Option<String>,
-        #[serde(rename = "type")]
-        kind: Option<String>,
-        #[serde(default)]
-        children: Vec<Node>,
-    }
-    #[derive(Deserialize)]
-    struct Tree {
-        blockdevices: Vec<Node>,
-    }
-    let mut waiting: Vec<Node> = serde_json::from_slice::<Tree>(text)?.blockdevices;
-    waiting.reverse();
-    let mut devices: Vec<Device> = Vec::new();
-    while let Some(node) = waiting.pop() {
-        let device = Device {
-            path: node.path.unwrap_or_default(),
-            fstype: node.fstype.unwrap_or_default(),
-            uuid: node.uuid.unwrap_or_default(),
-            kind: node.kind.unwrap_or_default(),
-        };
-        if !devices.iter().any(|known| known.path == device.path) {
-            devices.push(device);
-        }
-        waiting.extend(node.children.into_iter().rev());
-    }
-    Ok(devices)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_tree_of_devices_is_a_list_with_each_once() {
-        let md = r#"{"path":"/dev/md2","fstype":"ext4","uuid":"u","type":"raid1"}"#;
-        let disk = |name: &str| {
-            format!(r#"{{"path":"{name}","fstype":null,"uuid":null,"type":"disk","children":[{md}]}}"#)
-        };
-        let text = format!(r#"{{"blockdevices":[{},{}]}}"#, disk("/dev/sda"), disk("/dev/sdb"));
-        let devices = parse(text.as_bytes()).unwrap();
-        let paths: Vec<&str> = devices.iter().map(|device| device.path.as_str()).collect();
-        assert_eq!(paths, ["/dev/sda", "/dev/md2", "/dev/sdb"]);
-        assert_eq!(devices.iter().map(Device::is_assembled).collect::<Vec<_>>(), [false, true, false]);
-    }
 
     #[test]
     fn what_was_not_looked_into_is_said() {

@@ -18,6 +18,7 @@ pub mod holders;
 pub mod installed;
 pub mod kmsg;
 pub mod ledger;
+mod listed;
 pub mod log;
 pub mod machine;
 pub mod md;

@@ -1,14 +1,17 @@
 //! `rescue`, called as a child by whoever looks at disks without a person: it has the guard, the lock and the ledger, so
 //! that its callers open no device and mount nothing themselves.
 
+use crate::Root;
 use crate::sys::process::{self, Ended, Spawn};
 use crate::sys::{inherited, mount};
+use contract::facts::Mount;
 use contract::{paths, state};
-use rustix::mount::MountPropagationFlags;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// What the programs that it starts are found by.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -21,7 +24,20 @@ pub fn alone() -> io::Result<()> {
         |what: &'static str| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
     mount::own_namespace().map_err(told("make a mount namespace"))?;
     mount::spread("/".as_ref(), MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(told("keep mounts to this process"))
+        .map_err(told("keep mounts to this process"))?;
+    // Else what a person unmounts meanwhile would stay mounted here, and neither be written out nor be free.
+    let mounts = Root::live().map(|root| crate::proc::mounts(&root)).unwrap_or_default();
+    for target in mounts.iter().rev().filter(|mount| is_of_a_disk(mount)).map(|mount| &mount.target) {
+        if let Err(error) = mount::umount(Path::new(target), UnmountFlags::DETACH) {
+            crate::log!("leave {target} alone: {error}");
+        }
+    }
+    Ok(())
+}
+
+/// As opposed to the image's own layers.
+fn is_of_a_disk(mount: &Mount) -> bool {
+    mount.source.starts_with("/dev/") && !mount.target.starts_with("/run/lifeboat/layers/")
 }
 
 /// The disks are there and named, and the layers with their tools and drivers.
