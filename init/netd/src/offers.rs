@@ -92,7 +92,7 @@ impl Offers {
         }
         let words: &[&str] = match kind {
             // Nobody is started for nothing.
-            Kind::Seed if host::volumes::find().is_empty() => {
+            Kind::Seed if !host::Root::live().is_ok_and(|root| host::volumes::may_be(&root)) => {
                 self.end(kind);
                 return Ok(());
             }

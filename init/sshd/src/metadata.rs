@@ -82,6 +82,8 @@ pub fn wish(words: &[Word]) -> Wish {
     for name in cmdline::all(words, PARAMETER).flat_map(|value| value.split(',')).map(str::trim) {
         if name == "none" {
             (wish.volumes, wish.services) = (false, Vec::new());
+        } else if name == host::volumes::DISK {
+            // Of volumes: see there.
         } else if let Some(service) = by_name(name) {
             if !wish.services.iter().any(|known| known.name == name) {
                 wish.services.push(service);
@@ -90,7 +92,7 @@ pub fn wish(words: &[Word]) -> Wish {
             let names: Vec<&str> = SERVICES.iter().map(|service| service.name).collect();
             let name: String = name.chars().take(64).collect();
             wish.problems.push(format!(
-                "boot parameter {PARAMETER}: no service {}: it takes none, or some of {}",
+                "boot parameter {PARAMETER}: no service {}: it takes none, or some of disk, {}",
                 name.escape_debug(),
                 names.join(", ")
             ));
@@ -195,6 +197,7 @@ mod tests {
         assert_eq!(wish("quiet"), (String::new(), true, 0));
         assert_eq!(wish("rescue.metadata=openstack,ec2,ec2"), ("openstack ec2".into(), true, 0));
         assert_eq!(wish("rescue.metadata=ec2 rescue.metadata=hetzner"), ("ec2 hetzner".into(), true, 0));
+        assert_eq!(wish("rescue.metadata=disk"), (String::new(), true, 0));
         assert_eq!(wish("rescue.metadata=none"), (String::new(), false, 0));
         assert_eq!(wish("rescue.metadata=azure,ec2"), ("ec2".into(), true, 1));
         assert!(SERVICES.windows(2).all(|pair| pair[0].name < pair[1].name));

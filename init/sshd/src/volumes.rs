@@ -38,14 +38,14 @@ pub fn run() -> Result<()> {
         sleep(LOOK);
     }
     let root = Root::live().context("open /")?;
-    let found = host::volumes::find();
+    let found = host::volumes::find(&root);
     if found.is_empty() {
         return Ok(());
     }
     rescue::alone()?;
     let read = |volume: Volume| {
         let names: Vec<&str> = files(volume.kind).iter().map(|(name, _)| *name).collect();
-        let content = volume.read(&root, &names);
+        let content = volume.read(&names);
         (volume, content)
     };
     let volumes: Vec<(Volume, Content)> = found.into_iter().map(read).collect();
@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn keys_and_problems_of_every_file_are_told_under_the_volume() {
-        let volume = Volume { kind: Kind::NoCloud, path: "/dev/sr0".into() };
+        let volume =
+            Volume { kind: Kind::NoCloud, path: "/dev/sr0".into(), fstype: "vfat".into(), refusal: None };
         let content = |meta_data: Vec<u8>| -> Content {
             let user_data = b"#cloud-config\nssh_authorized_keys: [a b]\n".to_vec();
             Ok(vec![("user-data", user_data), ("meta-data", meta_data)])

@@ -105,7 +105,7 @@ pub const PARAMS: &[Param] = &[
         Owner::Sshd,
         true,
         false,
-        "metadata services asked for keys: ec2, openstack, hetzner, digitalocean, vultr, scaleway; none: volumes neither",
+        "metadata services asked for keys: ec2, openstack, hetzner, digitalocean, vultr, scaleway; disk: volumes that are disks, too; none: no volumes",
     ),
     p(
         "rescue.net",

@@ -12,6 +12,7 @@ use contract::cmdline::Word;
 use contract::exit;
 use contract::state;
 use contract::wire::{NetdRequest, Offer, Reply};
+use host::volumes::{Believed, believed};
 use model::text::{Column, Untrusted, table};
 use network::{Methods, Plan};
 use serde::{Deserialize, Serialize};
@@ -465,7 +466,12 @@ fn at(context: &Context, root: &Path) -> anyhow::Result<System> {
 
 /// Of a volume that was made for this machine.
 fn seed(context: &Context, how: &How, json: bool) -> anyhow::Result<Answer> {
-    let (found, notes) = seeds::found(&context.root, how.dry_run);
+    // A person who asks has seen what there is; by itself only what the command line says is believed.
+    let believed = match json {
+        true => believed(&host::params::read(&context.root)),
+        false => Believed::DisksToo,
+    };
+    let (found, notes) = seeds::found(&context.root, how.dry_run, believed);
     offer(context, how, json, found, notes)
 }
 

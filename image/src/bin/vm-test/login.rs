@@ -3,8 +3,10 @@
 use crate::bench::{Bench, holds};
 use crate::disks::Before;
 use anyhow::{Context as _, Result, ensure};
-use image::vm::{Bus, Disk, Ssh, disks, qemu};
+use image::packages;
+use image::vm::{Bus, Disk, Ssh, disks, programs, qemu};
 use std::fs;
+use std::process::Command;
 
 /// A refusal of the client's: not the command's status, and in these words.
 fn refused(ssh: &Ssh, words: &[&str]) -> Result<()> {
@@ -92,6 +94,22 @@ pub fn password(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// A CD as a hypervisor makes one.
+fn seed(bench: &Bench, key: &str) -> Result<Disk> {
+    let (stage, cd) = (bench.path("seed"), bench.path("seed.iso"));
+    fs::create_dir(&stage).context("make a directory")?;
+    for (name, text) in [
+        ("user-data", format!("#cloud-config\nssh_authorized_keys:\n  - {key}\n")),
+        ("meta-data", "instance-id: 1\n".into()),
+    ] {
+        fs::write(stage.join(name), text).with_context(|| format!("write {name}"))?;
+    }
+    let mut xorriso = Command::new(programs::cache()?.join("host/bin/xorriso"));
+    xorriso.args(["-no_rc", "-as", "mkisofs", "-quiet", "-r", "-V", "cidata", "-o"]).arg(&cd).arg(&stage);
+    packages::run(&mut xorriso)?;
+    Ok(Disk::raw(cd, Bus::Cd, "SEED").write_protected())
+}
+
 pub fn volume(bench: &Bench) -> Result<()> {
     let (whole, parted) = (bench.path("whole"), bench.path("parted"));
     let mut disks = Vec::new();
@@ -116,7 +134,7 @@ pub fn volume(bench: &Bench) -> Result<()> {
     for disk in &disks {
         before.note(disk)?;
     }
-    let mut vm = bench.machine_without_key()?.disks(disks).start(bench)?;
+    let mut vm = bench.machine_without_key()?.disks(disks).disk(seed(bench, &key)?).start(bench)?;
     vm.events.ready("sshd", 0, qemu::BOOT)?;
     vm.addresses(1)?;
     let ssh = vm.ssh(0, &vm.known_hosts(0)?)?;
@@ -124,15 +142,18 @@ pub fn volume(bench: &Bench) -> Result<()> {
         vm.console.wait_for("password  ", 0, qemu::BOOT).map(drop)
     });
     bench.check("then its key is a way in, is told so, and passwords are off", || {
-        vm.console.wait_for("from NoCloud volume /dev/vda", 0, qemu::BOOT)?;
+        vm.console.wait_for("from NoCloud volume /dev/sr0", 0, qemu::BOOT)?;
         ssh.ok("true")?;
         refused(&ssh.with_password(bench, "lifeboat")?, &["Permission denied (publickey)"])
+    });
+    bench.check("a disk that says the same is not believed unless asked for, and named", || {
+        vm.warning(&["NoCloud volume /dev/vda", "rescue.metadata=disk"])
     });
     bench.check("a partition that says the same is not believed, and named", || {
         vm.warning(&["NoCloud volume /dev/vdb1", "no whole disk"])
     });
     bench.check("nothing is mounted afterwards", || {
-        let mounts = ssh.ok("cat /proc/*/mounts | grep -e vda -e vdb || true")?;
+        let mounts = ssh.ok("cat /proc/*/mounts | grep -e vda -e vdb -e sr0 || true")?;
         ensure!(mounts.is_empty(), "see no mount in any namespace:\n{mounts}");
         Ok(())
     });

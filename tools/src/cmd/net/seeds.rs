@@ -4,7 +4,7 @@ use super::Source;
 use anyhow::{Context as _, bail};
 use host::Root;
 use host::sys::process;
-use host::volumes::{Kind, Volume};
+use host::volumes::{Believed, Kind, Volume};
 use model::text::Untrusted;
 use network::source::{File, MOST_BYTES};
 use network::{Plan, cloud, openstack};
@@ -30,15 +30,15 @@ pub struct Seed {
 }
 
 /// The first volume that says something, and lines for a person, whatever comes of it.
-pub fn found(root: &Root, only_look: bool) -> (anyhow::Result<Seed>, Vec<String>) {
-    let volumes = host::volumes::find();
+pub fn found(root: &Root, only_look: bool, believed: Believed) -> (anyhow::Result<Seed>, Vec<String>) {
+    let volumes = host::volumes::find_for(root, believed);
     let read = || -> anyhow::Result<Vec<(Volume, Content)>> {
         if volumes.is_empty() {
             bail!("there is no volume with the label cidata or config-2");
         }
         host::rescue::alone().context("be alone")?;
         let content = |volume: Volume| {
-            let content = volume.read(root, &[file(volume.kind).0]);
+            let content = volume.read(&[file(volume.kind).0]);
             (volume, content.map(|files| files.into_iter().next().map(|(_, bytes)| bytes)))
         };
         let all = volumes.into_iter().map(content).collect();
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn volume(kind: Kind, path: &str) -> Volume {
-        Volume { kind, path: path.to_string() }
+        Volume { kind, path: path.to_string(), fstype: "vfat".to_string(), refusal: None }
     }
 
     const VERSION_2: &str =

@@ -131,7 +131,7 @@ fn by_volume(bench: &Bench, server: &Server) -> Result<()> {
     for ((net, own, origin, resolver), disk) in scenes.into_iter().zip(disks) {
         let before = noted(std::slice::from_ref(&disk))?;
         server.ok(&format!("reset\n{net}"))?;
-        let guest = plugged_with(bench, server, 1, "", vec![disk])?;
+        let guest = plugged_with(bench, server, 1, "rescue.metadata=disk", vec![disk])?;
         bench.check(&format!("settings of a {origin}: a login works"), || guest.login(own));
         bench.check(&format!("their name server counts ({resolver})"), || resolves(&guest, own, &[resolver]));
         bench.check(&format!("the console says that they are of a {origin}"), || {
