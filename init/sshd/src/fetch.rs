@@ -307,11 +307,26 @@ pub fn run(settings: &Settings) -> Result<()> {
     if let Some(service) = settings.url.strip_prefix("metadata:").and_then(metadata::by_name) {
         std::process::exit(metadata::run(settings, service)?);
     }
-    // From an encrypted page nothing leads back to a plain one.
-    let protocols = if settings.url.starts_with("https:") { "=https" } else { "=http,https" };
+    // From an encrypted page nothing leads back to a plain one, ...
+    let is_plain = !settings.url.starts_with("https:");
+    let protocols = match (is_plain, &authority) {
+        (false, _) => "=https",
+        // ... nor from a plain one to what nobody can check.
+        (true, Some(Err(_))) => "=http",
+        (true, _) => "=http,https",
+    };
     let by = match &authority {
         None => Vec::new(),
-        Some(Ok(file)) => vec!["--cacert".to_string(), format!("/proc/self/fd/{}", file.as_raw_fd())],
+        // A directory of authorities would count beside the file.
+        Some(Ok(file)) => {
+            ["--capath", "/nonexistent", "--cacert", &format!("/proc/self/fd/{}", file.as_raw_fd())]
+                .map(String::from)
+                .to_vec()
+        }
+        Some(Err(error)) if is_plain => {
+            host::log!("{AUTHORITY}: {error:#}");
+            Vec::new()
+        }
         Some(Err(error)) => {
             host::log!("{AUTHORITY}: {error:#}");
             std::process::exit(NO_AUTHORITY);
