@@ -90,12 +90,13 @@ fn run() -> anyhow::Result<()> {
         stack(&mounted)?;
         copy_factory(Path::new(FACTORY), Path::new("/etc"));
     }
-    if let Err(error) = firmware_variables(&root) {
-        host::log!("mount {EFI_VARIABLES}: {error}: efibootmgr shows nothing");
-    }
     report.done = true;
     host::statefile::publish("layers", &report)?;
     host::events::tell(&Event::ready("layers"));
+    // Nobody waits for the firmware, which may be slow.
+    if let Err(error) = firmware_variables(&root) {
+        host::log!("mount {EFI_VARIABLES}: {error}: efibootmgr shows nothing");
+    }
     Ok(())
 }
 
