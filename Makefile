@@ -23,7 +23,7 @@ UNITS := target/units.log
 .PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity lock fuzz interop
 .PHONY: repro clean efi iso disk netboot
 help: ## what there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
 	@echo 'make run takes DISKS="a.img b.qcow2" SSH_PORT=2222 SSH_KEY=~/.ssh/id_ed25519.pub APPEND="WORDS" MEM=2G'
 	@echo '         QEMU_ACCEL=kvm BOOT=kernel; test and test-all take JOBS=N and SHARD=I/N; bench ROUNDS=N;'
@@ -94,16 +94,19 @@ clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CAC
 identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2.1 [CA=key] [KEYS=file]
 	@$(IMAGE) identity --names '$(NAMES)' $(if $(CA),--authority '$(CA)') $(if $(KEYS),--keys '$(KEYS)')
 
-bench-ssh: image peers .bench/peers/done ## our sshd beside OpenSSH's, on loopback (as root) and in a VM
+bench-ssh: image peers .bench/peers/packages ## our sshd beside OpenSSH's, on loopback (as root) and in a VM
 	PEERS=$$($(IMAGE) tools) PATH=$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu $(CARGO) bench --locked --profile image --package sshd --bench openssh
 	@$(CARGO) run --locked --quiet -p image --bin bench-ssh
 
 bench-net: peers ## from the cable to the address, beside systemd-networkd, dhcpcd and udhcpc, as root; ROUNDS=N
 	PEERS=$$($(IMAGE) tools) $(CARGO) bench --locked --profile image --package netd --bench clients
 
-.bench/peers/done: # other clients than OpenSSH's, from the host's own sources
-	@rm -rf .bench/peers && mkdir -p .bench/peers && cd .bench/peers && apt-get --quiet --quiet download putty-tools dropbear-bin libtomcrypt1 libtommath1 rsync libpopt0 && for package in *.deb; do dpkg-deb --extract "$$package" .; done
+.bench/peers/done: .bench/peers/packages
 	@python3 -m venv .bench/peers/venv && .bench/peers/venv/bin/pip install --quiet paramiko ansible-core ssh-audit
+	@touch $@
+
+.bench/peers/packages: # other clients than OpenSSH's, from the host's own sources
+	@rm -rf .bench/peers && mkdir -p .bench/peers && cd .bench/peers && apt-get --quiet --quiet download putty-tools dropbear-bin libtomcrypt1 libtommath1 rsync libpopt0 && for package in *.deb; do dpkg-deb --extract "$$package" .; done
 	@touch $@
 
 interop: peers .bench/peers/done ## sshd with other clients, ssh-audit, and OpenSSH's own regression tests, as root: ten minutes

@@ -19,7 +19,8 @@ pub const OF_MEDIA: &str = "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed";
 pub const OF_NETWORKS: &str = "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed";
 
 /// On the FAT of a medium. All paths are of the device that GRUB came from: to search others would let a disk of the
-/// broken machine say what is started. `edd=off`: else the kernel's set-up code asks the BIOS for the first sector of
+/// broken machine say what is started. (Debian's signed GRUB for media does search, for `.disk/info`, where it cannot tell
+/// its own device by the firmware's path.) `edd=off`: else the kernel's set-up code asks the BIOS for the first sector of
 /// every disk, and one that hangs holds up the machine before any of us.
 pub fn config() -> String {
     format!(

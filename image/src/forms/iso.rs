@@ -20,7 +20,7 @@ pub fn make(parts: &Parts, target: &Path) -> Result<()> {
     put(grub::CONFIG, grub::onward(FAT).as_bytes())?;
     put(BIOS, &grub::bios(parts, "i386-pc-eltorito", "", scratch.path())?)?;
     let mut command = parts.tool("xorriso");
-    command.args(["-as", "mkisofs", "-quiet", "-r", "-V", "LIFEBOAT"]);
+    command.args(["-no_rc", "-as", "mkisofs", "-quiet", "-r", "-V", "LIFEBOAT"]);
     command.args(["--modification-date=2000010100000000", "--set_all_file_dates", "2000010100000000"]);
     command.args(["--gpt_disk_guid", "4c494645-424f-4154-0000-000000000010"]);
     command.args([

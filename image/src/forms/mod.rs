@@ -7,8 +7,9 @@ mod iso;
 mod netboot;
 mod pe;
 
-use crate::lock::{self, Set};
+use crate::lock::Set;
 use crate::packages::{self, Cache};
+use crate::{build, manifest};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,8 +34,9 @@ impl Parts {
     /// Of what `make image` left in the directory `image`, and an operator's archive.
     pub fn of(source: &Path, image: &Path, extra: Option<PathBuf>) -> Result<Parts> {
         let cache = Cache::open(source)?;
-        let locked = lock::read(&source.join("image/packages.lock"))?;
-        packages::fetch(&cache, &locked)?;
+        let (locked, _) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
+        let host: Vec<_> = locked.iter().filter(|package| package.is_in(Set::Host)).cloned().collect();
+        packages::fetch(&cache, &host)?;
         let tree = packages::tree(&cache, &locked, Set::Host)?;
         let tools = packages::wrappers(&cache, &tree)?;
         Ok(Parts { tree: tree.root, tools, image: image.into(), extra })

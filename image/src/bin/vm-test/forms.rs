@@ -56,7 +56,8 @@ pub fn secure(bench: &Bench) -> Result<()> {
         holds(&ssh.ok("modprobe raid456 && lsmod")?, &["raid456", "virtio_net"])
     });
     bench.check("boot entries are read, and not written", || {
-        holds(&ssh.ok("efibootmgr; grep efivarfs /proc/mounts")?, &["BootCurrent", "ro,"])
+        let mounted = "until grep efivarfs /proc/mounts; do sleep 0.1; done; efibootmgr";
+        holds(&ssh.ok(mounted)?, &["BootCurrent", "ro,"])
     });
     bench.check("no step of the boot failed", || {
         let failed = vm
