@@ -23,9 +23,16 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("lvm-levels", "lsblk -", PARITY),
     ("raid5-reshape", "blkid -", RESHAPED),
     ("raid5-reshape", "lsblk -", RESHAPED),
-    ("table-4k", "", SECTORS),
-    ("table-512", "", SECTORS),
+    ("seeds", "fdisk -", BOOT_SECTOR),
+    ("table-4k", "blkid -c", SECTORS),
+    ("table-4k", "/dev/sda", SECTORS),
+    ("table-4k", "lsblk -o", SECTORS),
+    ("table-512", "blkid -c", SECTORS),
+    ("table-512", "/dev/sda", SECTORS),
+    ("table-512", "/dev/sdb1", SECTORS),
+    ("table-512", "lsblk -o", SECTORS),
 ];
+const BOOT_SECTOR: &str = "a FAT's boot sector is no partition table, though it ends like one";
 const PARITY: &str = "parity that looks like a superblock with a wrong checksum: util-linux sees nothing, ours says it is damaged";
 const RESHAPED: &str =
     "util-linux sees nothing of a file system that is torn where the reshape stopped, ours names it";
@@ -212,6 +219,17 @@ impl Walked {
     }
 
     fn are_as_wanted(&self, set: &str) -> Result<()> {
+        let broken = |word: &&String| matches!(word.as_str(), "busy" | "torn");
+        ensure!(
+            !self.known.iter().any(|word| broken(&word)),
+            "read whole and be free again: {:?}",
+            self.known
+        );
+        // A panic, a program that is not there, a signal.
+        let status = |tried: &String| tried.strip_suffix(')')?.rsplit_once('(')?.1.parse::<u32>().ok();
+        for tried in &self.tried {
+            ensure!(status(tried).is_some_and(|status| status < 100), "end in order: {tried}");
+        }
         let Some(wanted) = WANTED.iter().find(|wanted| wanted.set == set) else { return Ok(()) };
         ensure!(self.known == wanted.known, "read {:?}: {:?}", wanted.known, self.known);
         for words in wanted.said {
