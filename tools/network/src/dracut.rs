@@ -706,8 +706,7 @@ fn with_defaults(plan: &mut Plan) {
     let default = plan.others.unwrap_or(Methods::DEFAULT);
     for link in &mut plan.links {
         let is_port = link.selector.name.as_ref().is_some_and(|name| ports.contains(name));
-        let is_spoken_of = link.from.iter().any(|from| from.starts_with("ip=") || from.starts_with("ipam="));
-        if !is_spoken_of && !is_port {
+        if !link.is_spoken_of() && !is_port {
             link.methods = default;
         }
     }

@@ -6,6 +6,7 @@
 //! [`Plan::problems`], a line each that names the word and what was done instead.
 
 mod assign;
+mod beside;
 pub mod borrow;
 pub mod cloud;
 pub mod disk;
@@ -255,17 +256,6 @@ impl Plan {
         self.own_nameservers_only |= newer.own_nameservers_only;
         self.problems = newer.problems;
     }
-
-    /// Takes in settings that were found without a person, beside the asking: what NICs get of which nothing is said, these still ask for, so that what was found can add
-    /// an address and take none away.
-    pub fn take_in(&mut self, mut found: Plan) {
-        let asked = self.others.unwrap_or(Methods::DEFAULT);
-        for link in found.links.iter_mut().filter(|link| link.kind == Kind::Physical) {
-            link.methods.dhcp4 |= asked.dhcp4;
-            link.methods.ipv6 = link.methods.ipv6.max(asked.ipv6);
-        }
-        self.replace_by(found);
-    }
 }
 
 impl Link {
@@ -275,36 +265,5 @@ impl Link {
             && selector.driver.is_none()
             && self.rename.is_some()
             && self.rename == selector.name
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use contract::cmdline::words;
-
-    #[test]
-    fn what_was_found_comes_first_and_takes_no_asking_away() {
-        let found = dracut::read(&words(
-            "ip=192.0.2.7::192.0.2.1:24::eth0:none bond=bond0:eth2,eth3 ip=192.0.2.8:::24::bond0:none",
-        ));
-        for (booted, want) in [
-            ("", "eth0: DHCP, IPv6 from routers, 192.0.2.7/24, gateway 192.0.2.1"),
-            ("ip=eth0:dhcp6", "eth0: DHCP, IPv6 from routers, 192.0.2.7/24, gateway 192.0.2.1"),
-            ("ip=off", "eth0: no DHCP, 192.0.2.7/24, gateway 192.0.2.1"),
-        ] {
-            let mut plan = dracut::read(&words(booted));
-            plan.take_in(found.clone());
-            assert_eq!(
-                plan.to_string().lines().find(|line| line.starts_with("eth0: ")),
-                Some(want),
-                "{booted}"
-            );
-        }
-        let mut plan = dracut::read(&words("ip=52-54-00-12-34-56:dhcp"));
-        plan.take_in(found);
-        let names: Vec<String> = plan.links.iter().map(|link| link.selector.to_string()).collect();
-        assert_eq!(names, ["bond0", "eth0", "52:54:00:12:34:56"]);
-        assert!(!plan.links[0].methods.dhcp4, "a bond was not there to ask");
     }
 }

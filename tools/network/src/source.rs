@@ -450,7 +450,7 @@ fn without_odd_names(plan: &mut Plan) {
     }
 }
 
-fn ports(kind: &Kind) -> &[Selector] {
+pub(crate) fn ports(kind: &Kind) -> &[Selector] {
     match kind {
         Kind::Physical | Kind::Vlan { .. } => &[],
         Kind::Bond { ports, .. } | Kind::Bridge { ports, .. } => ports,
