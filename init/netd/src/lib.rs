@@ -40,7 +40,7 @@ use loading::Loading;
 use network::{Ipv6, Plan};
 use nics::Nic;
 use offers::{Kind, Offers};
-use plans::Plans;
+use plans::{Plans, Taken};
 use routing::{Routing, Uplink};
 use rtnl::{Change, Given, RouterOption, Said};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -286,7 +286,7 @@ impl Netd {
         let clock = self.clock.due();
         let due = of_nics
             .chain(self.plans.due())
-            .chain(self.offers.due(self.has_address()))
+            .chain(self.offers.due(self.has_address()).filter(|_| self.plans.trial.is_none()))
             .chain(clock)
             .chain(late)
             .chain(refused)
@@ -299,7 +299,10 @@ impl Netd {
     fn tick(&mut self) {
         let now = now();
         self.refused.retain(|_, time| *time > now);
-        if let Err(problem) = self.offers.start(self.has_address(), now) {
+        // Not while a person tries something, who may be about to keep it.
+        if self.plans.trial.is_none()
+            && let Err(problem) = self.offers.start(self.has_address(), now)
+        {
             self.problem(problem);
         }
         // Whoever was started to look for settings, and has said what there is.
@@ -336,7 +339,6 @@ impl Netd {
     /// Settings that were looked for without a person.
     fn receive_offer(&mut self) {
         let Some((kind, said)) = self.offers.heard() else { return };
-        self.plans.looked.push(kind);
         let what = match kind {
             Kind::Seed => "a volume made for this machine",
             Kind::Borrow => "rescue.net=borrow",
@@ -345,18 +347,25 @@ impl Netd {
         for note in offer.notes {
             self.problem(format!("{what}: {note}"));
         }
+        // An address that is only tried may go again.
+        let is_needed = kind == Kind::Seed || self.plans.trial.is_some() || !self.has_address();
         match offer.plan.map(serde_json::from_value::<Plan>) {
-            Some(Ok(_)) if kind == Kind::Borrow && self.has_address() => {
+            Some(Ok(_)) if !is_needed => {
                 host::log!("{what}: not needed any more: {}", offer.origin);
             }
-            Some(Ok(plan)) => {
-                if self.plans.take_in(plan, offer.origin) {
-                    host::events::tell(&Event::Notice {
-                        severity: Severity::Info,
-                        text: format!("the network is set up by {}, beside DHCP", self.plans.origin),
-                    });
+            Some(Ok(plan)) => match self.plans.take_in(kind, plan, offer.origin.clone()) {
+                Taken::In => self.tell_origin(),
+                Taken::Waits => host::events::tell(&Event::Notice {
+                    severity: Severity::Info,
+                    text: format!(
+                        "{} has settings of the network: they are used if what is being tried is taken back",
+                        offer.origin
+                    ),
+                }),
+                Taken::Late => {
+                    host::log!("{what}: not used, the network was set by hand: {}", offer.origin);
                 }
-            }
+            },
             Some(Err(error)) => self.problem(format!("{what}: read the plan: {error}")),
             None => {
                 let reason = offer.reason.unwrap_or_default();
@@ -367,7 +376,17 @@ impl Netd {
                 }
             }
         }
+        if !self.plans.looked.contains(&kind) {
+            self.plans.looked.push(kind);
+        }
         self.replan();
+    }
+
+    fn tell_origin(&self) {
+        host::events::tell(&Event::Notice {
+            severity: Severity::Info,
+            text: format!("the network is set up by {}, beside DHCP", self.plans.origin),
+        });
     }
 
     /// Everything is looked at again by another plan.
@@ -384,10 +403,14 @@ impl Netd {
     }
 
     fn revert(&mut self, why: &str) -> bool {
+        let is_more = !self.plans.waiting.is_empty();
         if !self.plans.revert() {
             return false;
         }
         host::log!("{why}: the network is as it was asked for before");
+        if is_more {
+            self.tell_origin();
+        }
         self.replan();
         true
     }
@@ -974,7 +997,7 @@ impl Netd {
                 .filter_map(|line| line.strip_prefix("nameserver "))
                 .map(str::to_string)
                 .collect(),
-            origin: self.plans.origin.clone(),
+            origin: self.plans.shown_origin().to_string(),
             problems: self.problems.clone(),
         };
         if self.published.as_ref() != Some(&state) {
@@ -1022,17 +1045,21 @@ impl Netd {
                 Ok(plan) => {
                     let end = trial.map(|seconds| now() + Duration::from_secs(seconds.into()));
                     self.plans.apply(plan, end);
+                    if end.is_none() {
+                        self.offers.stop();
+                    }
                     self.replan();
                     Reply::Done
                 }
                 Err(error) => Reply::Failed { error: format!("read the plan: {error}") },
             },
-            Ok(NetdRequest::Keep) => match self.plans.trial.take() {
-                Some(_) => {
+            Ok(NetdRequest::Keep) => match self.plans.keep() {
+                true => {
+                    self.offers.stop();
                     self.replan();
                     Reply::Done
                 }
-                None => Reply::Failed { error: "nothing is being tried".to_string() },
+                false => Reply::Failed { error: "nothing is being tried".to_string() },
             },
             Ok(NetdRequest::Revert) => match self.revert("asked for") {
                 true => Reply::Done,

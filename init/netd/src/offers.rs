@@ -53,6 +53,11 @@ impl Offers {
         offers
     }
 
+    /// Nothing is looked for any more. An answer that is under way is still heard, so that whoever gives it ends in order.
+    pub fn stop(&mut self) {
+        self.wish = Wish::default();
+    }
+
     fn end(&mut self, kind: Kind) {
         match kind {
             Kind::Seed => self.wish.seed = false,
@@ -64,8 +69,10 @@ impl Offers {
     fn wanted(&self, has_address: bool, now: Duration) -> Option<(Kind, bool)> {
         match self.wish.borrow {
             _ if self.running.is_some() || now < self.look => None,
+            // A volume that waits for a disk that hangs must not hold up the last resort.
+            Some(after) if !has_address && now >= after + LAST => Some((Kind::Borrow, true)),
             _ if self.wish.seed => Some((Kind::Seed, false)),
-            Some(after) if !has_address && now >= after => Some((Kind::Borrow, now >= after + LAST)),
+            Some(after) if !has_address && now >= after => Some((Kind::Borrow, false)),
             Some(_) | None => None,
         }
     }
@@ -173,7 +180,23 @@ mod tests {
         for has_address in [false, true] {
             assert_eq!(offers.wanted(has_address, at(5)), Some((Kind::Seed, false)));
         }
+        for (label, has_address, now, want) in [
+            ("it waits for the disks", false, at(120), (Kind::Seed, false)),
+            ("a disk hangs", false, at(121), (Kind::Borrow, true)),
+            ("a disk hangs, and somebody can reach this machine", true, at(121), (Kind::Seed, false)),
+        ] {
+            assert_eq!(offers.wanted(has_address, now), Some(want), "{label}");
+        }
+        let after = Offers::new(Wish { seed: true, borrow: Some(at(1)) }, &[Kind::Borrow], at(121));
+        assert_eq!(after.wanted(false, at(121)), Some((Kind::Seed, false)), "volumes are looked for still");
         assert_eq!(Offers::new(Wish::default(), &[], at(5)).due(false), None);
+    }
+
+    #[test]
+    fn nothing_is_looked_for_once_a_person_has_set_the_network() {
+        let mut offers = Offers::new(Wish { seed: true, borrow: Some(at(1)) }, &[], at(5));
+        offers.stop();
+        assert_eq!((offers.wanted(false, at(500)), offers.due(false)), (None, None));
     }
 
     #[test]

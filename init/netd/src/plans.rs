@@ -23,6 +23,18 @@ pub struct Plans {
     /// What was looked for without a person, and where the settings stood that were found.
     pub looked: Vec<Kind>,
     pub origin: String,
+    /// What was found during the trial, and where: it counts if what is tried is taken back.
+    pub waiting: Vec<(Plan, String)>,
+}
+
+/// What became of settings that were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    In,
+    /// Until the trial ends.
+    Waits,
+    /// A person was faster.
+    Late,
 }
 
 impl Plans {
@@ -47,24 +59,60 @@ impl Plans {
             (Some(end), None) => Some((before, end)),
             (None, _) => None,
         };
+        if self.trial.is_none() {
+            self.is_by_a_person();
+        }
         self.count();
     }
 
-    /// Settings that were found without a person. Not beside a trial: then one is at work.
-    pub fn take_in(&mut self, found: Plan, origin: String) -> bool {
-        if self.trial.is_some() {
-            return false;
+    /// What is tried stays. Whether there was something.
+    pub fn keep(&mut self) -> bool {
+        let was_tried = self.trial.take().is_some();
+        if was_tried {
+            self.is_by_a_person();
         }
+        was_tried
+    }
+
+    /// A person has said what the network is to be: nothing is found without one after that.
+    fn is_by_a_person(&mut self) {
+        self.looked = vec![Kind::Seed, Kind::Borrow];
+        self.origin.clear();
+        self.waiting.clear();
+    }
+
+    /// Where the settings stand that are in use without a person.
+    pub fn shown_origin(&self) -> &str {
+        if self.trial.is_some() { "" } else { &self.origin }
+    }
+
+    /// Settings that were looked for without a person, and are there now: what became of them.
+    pub fn take_in(&mut self, kind: Kind, found: Plan, origin: String) -> Taken {
+        if self.looked.contains(&kind) {
+            return Taken::Late;
+        }
+        self.looked.push(kind);
+        if self.trial.is_some() {
+            self.waiting.push((found, origin));
+            return Taken::Waits;
+        }
+        self.add(found, origin);
+        Taken::In
+    }
+
+    fn add(&mut self, found: Plan, origin: String) {
         self.current.take_in(found);
         self.origin = origin;
         self.count();
-        true
     }
 
-    /// Whether there was something to go back to.
+    /// Whether there was something to go back to. What was found meanwhile is taken in then.
     pub fn revert(&mut self) -> bool {
         let Some((before, _)) = self.trial.take() else { return false };
         self.current = before;
+        for (found, origin) in std::mem::take(&mut self.waiting) {
+            self.add(found, origin);
+        }
         true
     }
 
@@ -101,13 +149,54 @@ mod tests {
         assert_eq!(plans.due(), None);
     }
 
+    fn found(plans: &mut Plans, kind: Kind, line: &str, origin: &str) -> Taken {
+        plans.take_in(kind, plan(line), origin.to_string())
+    }
+
+    const MINUTE: Option<Duration> = Some(Duration::from_secs(60));
+
     #[test]
-    fn what_is_found_while_a_person_tries_something_is_not_taken() {
+    fn what_is_found_during_a_trial_waits_and_counts_once_that_is_taken_back() {
         let mut plans = Plans::default();
-        assert!(plans.take_in(plan("vlan=eth0.5:eth0"), "a volume".to_string()));
-        assert!(plans.made.contains("eth0.5") && plans.origin == "a volume");
-        plans.apply(plan("ip=eth0:dhcp"), Some(Duration::from_secs(60)));
-        assert!(!plans.take_in(plan("ip=eth0:dhcp6"), "a disk".to_string()));
-        assert_eq!(plans.origin, "a volume");
+        assert_eq!(found(&mut plans, Kind::Seed, "vlan=eth0.5:eth0", "a volume"), Taken::In);
+        assert!(plans.made.contains("eth0.5") && plans.shown_origin() == "a volume");
+        plans.apply(plan("ip=eth1:dhcp"), MINUTE);
+        let tried = plans.current.clone();
+        assert_eq!(found(&mut plans, Kind::Borrow, "vlan=eth0.6:eth0", "a disk"), Taken::Waits);
+        assert!(plans.current == tried && plans.shown_origin().is_empty());
+        // The next life of netd has it too.
+        let mut plans: Plans = serde_json::from_slice(&serde_json::to_vec(&plans).unwrap()).unwrap();
+        assert!(plans.revert());
+        let names: Vec<String> = plans.current.links.iter().map(|link| link.selector.to_string()).collect();
+        assert_eq!(names, ["eth0.6", "eth0.5"]);
+        assert!(plans.made.contains("eth0.6") && plans.shown_origin() == "a disk");
+        assert!(plans.waiting.is_empty());
+    }
+
+    #[test]
+    fn what_a_person_has_set_or_kept_is_not_changed_by_what_is_found_later() {
+        let set: [fn(&mut Plans); 3] = [
+            |plans| plans.apply(plan("ip=192.0.2.7:::24::eth0:none"), None),
+            |plans| {
+                plans.apply(plan("ip=192.0.2.7:::24::eth0:none"), MINUTE);
+                assert!(plans.keep());
+            },
+            |plans| {
+                plans.apply(plan("ip=192.0.2.7:::24::eth0:none"), MINUTE);
+                assert_eq!(found(plans, Kind::Borrow, "ip=eth0:dhcp", "a disk"), Taken::Waits);
+                plans.apply(plan("ip=192.0.2.7:::24::eth0:none"), None);
+            },
+        ];
+        for (at, set) in set.into_iter().enumerate() {
+            let mut plans = Plans::default();
+            found(&mut plans, Kind::Seed, "ip=eth0:dhcp", "a volume");
+            set(&mut plans);
+            let is_set = plans.current.clone();
+            assert_eq!(plans.shown_origin(), "", "{at}");
+            assert_eq!(found(&mut plans, Kind::Borrow, "ip=eth0:dhcp", "a disk"), Taken::Late, "{at}");
+            assert!(!plans.revert() && plans.current == is_set, "{at}");
+            assert!(plans.looked.contains(&Kind::Seed) && plans.looked.contains(&Kind::Borrow), "{at}");
+            assert!(!plans.keep(), "{at}: nothing is being tried");
+        }
     }
 }
