@@ -37,7 +37,7 @@ use host::Root;
 use host::sys::netlink;
 use links::{Adopted, Seen, Step};
 use loading::Loading;
-use network::{Ipv6, Plan};
+use network::{Ipv6, Plan, Selector};
 use nics::Nic;
 use offers::{Kind, Offers};
 use plans::{Plans, Taken};
@@ -349,11 +349,13 @@ impl Netd {
         }
         // An address that is only tried may go again.
         let is_needed = kind == Kind::Seed || self.plans.trial.is_some() || !self.has_address();
+        let seen: Vec<Seen<'_>> = self.nics.values().map(Nic::seen).collect();
+        let is_same = |one: &Selector, other: &Selector| links::is_same(&seen, one, other);
         match offer.plan.map(serde_json::from_value::<Plan>) {
             Some(Ok(_)) if !is_needed => {
                 host::log!("{what}: not needed any more: {}", offer.origin);
             }
-            Some(Ok(plan)) => match self.plans.take_in(kind, plan, offer.origin.clone()) {
+            Some(Ok(plan)) => match self.plans.take_in(kind, plan, offer.origin.clone(), &is_same) {
                 Taken::In => self.tell_origin(),
                 Taken::Waits => host::events::tell(&Event::Notice {
                     severity: Severity::Info,
@@ -404,7 +406,8 @@ impl Netd {
 
     fn revert(&mut self, why: &str) -> bool {
         let is_more = !self.plans.waiting.is_empty();
-        if !self.plans.revert() {
+        let seen: Vec<Seen<'_>> = self.nics.values().map(Nic::seen).collect();
+        if !self.plans.revert(&|one, other| links::is_same(&seen, one, other)) {
             return false;
         }
         host::log!("{why}: the network is as it was asked for before");

@@ -115,6 +115,11 @@ fn kind_name(kind: &Kind) -> &'static str {
     }
 }
 
+/// Whether two selectors mean one NIC.
+pub fn is_same(seen: &[Seen<'_>], one: &Selector, other: &Selector) -> bool {
+    seen.iter().any(|seen| seen.wired && seen.is(one) && seen.is(other))
+}
+
 /// The NIC that the plan prefers.
 pub fn is_preferred(plan: &Plan, seen: &Seen<'_>) -> bool {
     plan.preferred.as_ref().is_some_and(|selector| seen.is(selector))
@@ -586,5 +591,19 @@ mod tests {
             ),
             "{steps:?}"
         );
+    }
+
+    #[test]
+    fn what_is_found_for_a_name_gets_the_methods_that_a_parameter_has_for_its_mac() {
+        let links = [nic(2, "eth0"), nic(3, "eth1")];
+        let seen = seen(&links);
+        let mut plan = dracut::read(&words("ip=off ip=02-00-00-00-00-02:dhcp ip=02-00-00-00-00-03:off"));
+        let found = dracut::read(&words("ip=192.0.2.7:::24::eth0:none ip=192.0.2.8:::24::eth1:dhcp"));
+        plan.take_in(found, &|one, other| is_same(&seen, one, other));
+        let of = |at: usize| {
+            let role = role(&plan, &seen[at], &Adopted::new(), false).unwrap();
+            (role.methods.dhcp4, plan.links[role.entry.unwrap()].addresses.len())
+        };
+        assert_eq!((of(0), of(1)), ((true, 1), (false, 0)));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::links;
 use crate::offers::Kind;
-use network::Plan;
+use network::{IsSame, Plan};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -87,7 +87,7 @@ impl Plans {
     }
 
     /// Settings that were looked for without a person, and are there now: what became of them.
-    pub fn take_in(&mut self, kind: Kind, found: Plan, origin: String) -> Taken {
+    pub fn take_in(&mut self, kind: Kind, found: Plan, origin: String, is_same: IsSame<'_>) -> Taken {
         if self.looked.contains(&kind) {
             return Taken::Late;
         }
@@ -96,22 +96,22 @@ impl Plans {
             self.waiting.push((found, origin));
             return Taken::Waits;
         }
-        self.add(found, origin);
+        self.add(found, origin, is_same);
         Taken::In
     }
 
-    fn add(&mut self, found: Plan, origin: String) {
-        self.current.take_in(found);
+    fn add(&mut self, found: Plan, origin: String, is_same: IsSame<'_>) {
+        self.current.take_in(found, is_same);
         self.origin = origin;
         self.count();
     }
 
     /// Whether there was something to go back to. What was found meanwhile is taken in then.
-    pub fn revert(&mut self) -> bool {
+    pub fn revert(&mut self, is_same: IsSame<'_>) -> bool {
         let Some((before, _)) = self.trial.take() else { return false };
         self.current = before;
         for (found, origin) in std::mem::take(&mut self.waiting) {
-            self.add(found, origin);
+            self.add(found, origin, is_same);
         }
         true
     }
@@ -142,7 +142,7 @@ mod tests {
         plans.apply(plan("ip=eth0:off"), Some(Duration::from_secs(60)));
         plans.apply(plan("vlan=eth0.5:eth0"), Some(Duration::from_secs(90)));
         assert_eq!(plans.due(), Some(Duration::from_secs(90)));
-        assert!(plans.revert() && plans.current == before && !plans.revert());
+        assert!(plans.revert(&|_, _| false) && plans.current == before && !plans.revert(&|_, _| false));
         assert!(plans.made.contains("eth0.5"), "it is to be taken away");
         plans.apply(plan("ip=eth0:off"), Some(Duration::from_secs(60)));
         plans.apply(plan("ip=eth0:dhcp6"), None);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn found(plans: &mut Plans, kind: Kind, line: &str, origin: &str) -> Taken {
-        plans.take_in(kind, plan(line), origin.to_string())
+        plans.take_in(kind, plan(line), origin.to_string(), &|_, _| false)
     }
 
     const MINUTE: Option<Duration> = Some(Duration::from_secs(60));
@@ -166,7 +166,7 @@ mod tests {
         assert!(plans.current == tried && plans.shown_origin().is_empty());
         // The next life of netd has it too.
         let mut plans: Plans = serde_json::from_slice(&serde_json::to_vec(&plans).unwrap()).unwrap();
-        assert!(plans.revert());
+        assert!(plans.revert(&|_, _| false));
         let names: Vec<String> = plans.current.links.iter().map(|link| link.selector.to_string()).collect();
         assert_eq!(names, ["eth0.6", "eth0.5"]);
         assert!(plans.made.contains("eth0.6") && plans.shown_origin() == "a disk");
@@ -194,7 +194,7 @@ mod tests {
             let is_set = plans.current.clone();
             assert_eq!(plans.shown_origin(), "", "{at}");
             assert_eq!(found(&mut plans, Kind::Borrow, "ip=eth0:dhcp", "a disk"), Taken::Late, "{at}");
-            assert!(!plans.revert() && plans.current == is_set, "{at}");
+            assert!(!plans.revert(&|_, _| false) && plans.current == is_set, "{at}");
             assert!(plans.looked.contains(&Kind::Seed) && plans.looked.contains(&Kind::Borrow), "{at}");
             assert!(!plans.keep(), "{at}: nothing is being tried");
         }

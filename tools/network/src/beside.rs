@@ -5,15 +5,18 @@ use crate::dracut::add;
 use crate::source::ports;
 use crate::{Kind, Link, MOST_LINKS, MOST_PER_LINK, Methods, Plan, Selector, words};
 
+/// Whether two selectors mean one interface of this machine, as one may by its name and the other by its MAC.
+pub type IsSame<'a> = &'a dyn Fn(&Selector, &Selector) -> bool;
+
 impl Plan {
     /// Takes in what was found. What NICs get of which nothing is said, these still ask for, and what takes NICs for its ports
     /// asks in their place. Of what is here already an address and an `off` stay as they are, and so do the host name and
     /// the lists. Problems are those of what was found.
-    pub fn take_in(&mut self, found: Plan) {
+    pub fn take_in(&mut self, found: Plan, is_same: IsSame<'_>) {
         let Plan { links, nameservers, search, ntp, routes, preferred, hostname, .. } = &found;
         let mut problems = Plan { problems: found.problems.clone(), ..Plan::default() };
         let new: Vec<Link> =
-            links.iter().filter_map(|link| self.beside(link, links, &mut problems)).collect();
+            links.iter().filter_map(|link| self.beside(link, links, is_same, &mut problems)).collect();
         // One interface may be meant by its name and by its MAC: what is said first of it counts.
         let is_replaced = |old: &Link| new.iter().any(|new| new.selector == old.selector);
         let old = std::mem::take(&mut self.links).into_iter().filter(|old| !is_replaced(old));
@@ -30,8 +33,8 @@ impl Plan {
     }
 
     /// An entry that was found, with what is asked of the same interface already; `None` where that leaves nothing of it.
-    fn beside(&self, found: &Link, all: &[Link], problems: &mut Plan) -> Option<Link> {
-        let own = || self.links.iter().filter(|own| own.is_about(found));
+    fn beside(&self, found: &Link, all: &[Link], is_same: IsSame<'_>, problems: &mut Plan) -> Option<Link> {
+        let own = || self.links.iter().filter(|own| own.is_about(found, is_same));
         let mut link = found.clone();
         if let Some(settled) = own().find(|own| own.is_settled()) {
             if !found.addresses.is_empty() {
@@ -53,7 +56,7 @@ impl Plan {
             if own.kind != Kind::Physical {
                 link.kind = own.kind.clone();
             }
-            if own.is_called(&link.selector) {
+            if own.rename.is_some() {
                 link.selector = own.selector.clone();
             }
             link.rename = own.rename.clone().or(link.rename);
@@ -73,10 +76,12 @@ impl Plan {
         let is_made_already = own().any(|own| own.kind != Kind::Physical);
         match link.kind {
             Kind::Physical if own().any(Link::is_settled) => {}
-            Kind::Physical => link.methods = link.methods.and(self.asked_of(&found.selector, Some(found))),
+            Kind::Physical => {
+                link.methods = link.methods.and(self.asked_of(&found.selector, Some(found), is_same))
+            }
             Kind::Bond { .. } | Kind::Bridge { .. } if !is_made_already => {
-                self.leave_stated(&mut link, problems)?;
-                link.methods = link.methods.and(self.asked_of_ports(&link.kind, all));
+                self.leave_stated(&mut link, is_same, problems)?;
+                link.methods = link.methods.and(self.asked_of_ports(&link.kind, all, is_same));
             }
             Kind::Vlan { .. } | Kind::Bond { .. } | Kind::Bridge { .. } => {}
         }
@@ -84,8 +89,10 @@ impl Plan {
     }
 
     /// What an interface asks for that is there without what was found.
-    fn asked_of(&self, selector: &Selector, found: Option<&Link>) -> Methods {
-        let is_it = |own: &&Link| own.is_meant(selector) || found.is_some_and(|found| own.is_about(found));
+    fn asked_of(&self, selector: &Selector, found: Option<&Link>, is_same: IsSame<'_>) -> Methods {
+        let is_it = |own: &&Link| {
+            own.is_meant(selector, is_same) || found.is_some_and(|found| own.is_about(found, is_same))
+        };
         let own = || self.links.iter().filter(is_it);
         let rest = match own().any(Link::is_spoken_of) {
             true => Methods::OFF,
@@ -95,7 +102,7 @@ impl Plan {
     }
 
     /// What the ports of a bond or a bridge will not ask for any more, in however many steps. The NIC below a VLAN goes on.
-    fn asked_of_ports(&self, kind: &Kind, all: &[Link]) -> Methods {
+    fn asked_of_ports(&self, kind: &Kind, all: &[Link], is_same: IsSame<'_>) -> Methods {
         let (mut methods, mut seen, mut rest) = (Methods::OFF, Vec::new(), ports(kind).to_vec());
         while let Some(port) = rest.pop() {
             if seen.contains(&port) || seen.len() >= MOST_PER_LINK {
@@ -105,7 +112,7 @@ impl Plan {
             match below.map(|below| &below.kind) {
                 Some(Kind::Vlan { .. }) => {}
                 Some(kind @ (Kind::Bond { .. } | Kind::Bridge { .. })) => rest.extend_from_slice(ports(kind)),
-                Some(Kind::Physical) | None => methods = methods.and(self.asked_of(&port, below)),
+                Some(Kind::Physical) | None => methods = methods.and(self.asked_of(&port, below, is_same)),
             }
             seen.push(port);
         }
@@ -113,12 +120,13 @@ impl Plan {
     }
 
     /// A NIC whose address is stated here would lose it as a port. `None`: no port is left.
-    fn leave_stated(&self, link: &mut Link, problems: &mut Plan) -> Option<()> {
+    fn leave_stated(&self, link: &mut Link, is_same: IsSame<'_>, problems: &mut Plan) -> Option<()> {
         let name = link.selector.to_string();
         let (Kind::Bond { ports, .. } | Kind::Bridge { ports, .. }) = &mut link.kind else { return Some(()) };
         let had = ports.len();
         ports.retain(|port| {
-            let stated = self.links.iter().find(|own| own.is_meant(port) && !own.addresses.is_empty());
+            let stated =
+                self.links.iter().find(|own| own.is_meant(port, is_same) && !own.addresses.is_empty());
             if let Some(stated) = stated {
                 problems.problem(format!(
                     "{name}: {port} does not become a port of it, since it has an address by {}",
@@ -132,17 +140,37 @@ impl Plan {
 }
 
 impl Link {
-    /// Both are of one interface, as far as names tell.
-    fn is_about(&self, other: &Link) -> bool {
-        self.selector == other.selector || self.is_called(&other.selector) || other.is_called(&self.selector)
+    /// Both are of one interface. A pattern is about more than one.
+    fn is_about(&self, other: &Link, is_same: IsSame<'_>) -> bool {
+        let is_one = |selector: &Selector| {
+            selector.driver.is_none()
+                && selector.name.as_ref().is_none_or(|name| !name.contains(['*', '?', '[']))
+        };
+        self.selector == other.selector
+            || self.is_called(&other.selector)
+            || other.is_called(&self.selector)
+            || self.is_of_parameters()
+                && is_one(&self.selector)
+                && is_one(&other.selector)
+                && is_same(&self.selector, &other.selector)
     }
 
     /// A selector, or one with a pattern, means this one.
-    fn is_meant(&self, selector: &Selector) -> bool {
+    fn is_meant(&self, selector: &Selector, is_same: IsSame<'_>) -> bool {
         let is_by_name = selector.mac.is_none() && selector.driver.is_none();
         let names = [&self.selector.name, &self.rename];
         let has_name = |pattern: &String| names.into_iter().flatten().any(|name| words::glob(pattern, name));
-        self.selector == *selector || is_by_name && selector.name.as_ref().is_some_and(has_name)
+        self.selector == *selector
+            || is_by_name && selector.name.as_ref().is_some_and(has_name)
+            || self.is_of_parameters() && is_same(&self.selector, selector)
+    }
+
+    /// There are few of these, whatever a stranger's file says.
+    fn is_of_parameters(&self) -> bool {
+        let is_one = |from: &String| {
+            ["ifname=", "ip=", "ipam=", "rd.route="].iter().any(|parameter| from.starts_with(parameter))
+        };
+        self.from.iter().any(is_one)
     }
 
     /// By a parameter that says how it gets its addresses.
@@ -173,13 +201,13 @@ fn keep<T: Clone>(own: &mut Vec<T>, found: &[T]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dracut;
+    use crate::{Mac, dracut};
     use contract::cmdline::words;
 
     /// The entry of one interface once what was found is taken in at a boot with these parameters.
     fn taken(booted: &str, found: &Plan, interface: &str) -> (String, Plan) {
         let mut plan = dracut::read(&words(booted));
-        plan.take_in(found.clone());
+        plan.take_in(found.clone(), &|_, _| false);
         let text = plan.to_string();
         let own = text.lines().find(|line| line.starts_with(&format!("{interface}: "))).unwrap_or("none");
         (own.to_string(), plan)
@@ -291,5 +319,51 @@ mod tests {
         assert_eq!((plan.search, plan.routes.len()), (disk.search.clone(), 2));
         let (_, plan) = taken("", &disk, "eth0");
         assert_eq!((plan.hostname, plan.nameservers), (disk.hostname.clone(), disk.nameservers.clone()));
+    }
+
+    #[test]
+    fn one_nic_that_is_meant_by_its_name_and_by_its_mac_is_one() {
+        let mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        let is_same = |a: &Selector, b: &Selector| {
+            [a, b].into_iter().all(|selector| selector.selects(&["eth0"], mac, "virtio_net"))
+        };
+        let disk = "ip=192.0.2.7:::24::eth0:none";
+        let of_mac = "52:54:00:12:34:56: ";
+        for (booted, found_as, first) in [
+            (
+                "ip=off ip=52-54-00-12-34-56:dhcp",
+                disk,
+                "eth0: DHCP, IPv6 from routers, 192.0.2.7/24".to_string(),
+            ),
+            ("ip=52-54-00-12-34-56:off", disk, format!("{of_mac}no DHCP")),
+            ("ip=eth0:off", "ip=192.0.2.7:::24::52-54-00-12-34-56:none", "eth0: no DHCP".to_string()),
+            (
+                "ip=198.51.100.7:::24::52-54-00-12-34-56:none",
+                disk,
+                format!("{of_mac}no DHCP, 198.51.100.7/24"),
+            ),
+            (
+                "ifname=lan0:52-54-00-12-34-56",
+                disk,
+                "52:54:00:12:34:56, to be called lan0: DHCP, IPv6 from routers, 192.0.2.7/24".to_string(),
+            ),
+            (
+                "ip=52-54-00-12-34-56:dhcp6 ifname=lan0:52-54-00-12-34-56",
+                disk,
+                "52:54:00:12:34:56, to be called lan0: DHCPv6, 192.0.2.7/24".to_string(),
+            ),
+        ] {
+            let mut plan = dracut::read(&words(booted));
+            plan.take_in(found(found_as), &is_same);
+            assert_eq!(plan.links[0].to_string(), first, "{booted}, {found_as}");
+        }
+        let mut plan = dracut::read(&words("ip=off ip=52-54-00-12-34-56:dhcp"));
+        plan.take_in(found("bond=bond0:eth0,eth1 ip=bond0:off"), &is_same);
+        assert!(plan.links[0].methods.dhcp4, "a port of the bond");
+        let mut pattern = found(disk);
+        pattern.links[0].selector = Selector::name("eth*");
+        let mut plan = dracut::read(&words("ip=198.51.100.7:::24::52-54-00-12-34-56:none"));
+        plan.take_in(pattern, &is_same);
+        assert!(plan.links[1].to_string().ends_with("192.0.2.7/24"), "it is about other NICs too: {plan}");
     }
 }

@@ -26,6 +26,7 @@ pub mod wicked;
 mod words;
 pub mod yaml;
 
+pub use beside::IsSame;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use words::{is_host, is_within, masked};
