@@ -21,8 +21,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("lvm-levels", "blkid -c", PARITY),
     ("lvm-levels", "rimage_0", PARITY),
     ("lvm-levels", "lsblk -", PARITY),
-    ("raid5-reshape", "blkid -", RESHAPED),
-    ("raid5-reshape", "lsblk -", RESHAPED),
     ("seeds", "fdisk -", BOOT_SECTOR),
     ("table-4k", "blkid -c", SECTORS),
     ("table-4k", "/dev/sda", SECTORS),
@@ -34,8 +32,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 ];
 const BOOT_SECTOR: &str = "a FAT's boot sector is no partition table, though it ends like one";
 const PARITY: &str = "parity that looks like a superblock with a wrong checksum: util-linux sees nothing, ours says it is damaged";
-const RESHAPED: &str =
-    "util-linux sees nothing of a file system that is torn where the reshape stopped, ours names it";
 const SECTORS: &str = "util-linux knows no table for other sectors than the disk's";
 
 /// What is read in /known of a set's file systems, sorted, and what else is said. Sets that are not here have tests of their
