@@ -79,8 +79,8 @@ while read node kind where; do
     if mountpoint -q /mnt; then
         ls -R /mnt > /dev/null
         [ ! -f /mnt/known ] || echo "known: $(cat /mnt/known)"
-        if [ -f /mnt/sum ] && [ "$(cat /mnt/sum)" != "$(sha256sum < /mnt/random)" ]; then echo "known: torn"; fi
-        umount /mnt || echo "known: busy"
+        if [ -f /mnt/sum ] && [ "$(cat /mnt/sum)" != "$(sha256sum < /mnt/random)" ]; then echo "known: unlike its sum"; fi
+        umount /mnt || echo "known: still busy"
     fi
     try fsck -n $node
 done < /tmp/nodes
