@@ -152,8 +152,8 @@ pub struct Lv {
     pub partial: bool,
     /// The kernel writes to it as it starts, even to be read, and why: so it is activated from overlays of the PVs alone.
     pub writes: Option<&'static str>,
-    /// Bytes of memory that the kernel takes to run it, where that is more than a little.
-    pub memory: u64,
+    /// What below it the kernel takes much memory to run, by name, with bytes. Several may stand on one.
+    pub memory: BTreeMap<String, u64>,
     pub refusal: Option<LvRefusal>,
 }
 
@@ -648,13 +648,16 @@ fn writes(parts: &[&Logical]) -> Option<&'static str> {
 }
 
 /// Of VDO pools: what each segment tells, and 268 MB for each TB of storage (vdo.rst).
-fn memory(group: &Group, parts: &[&Logical]) -> u64 {
-    let pools = parts.iter().flat_map(|part| &part.segments).filter(|segment| segment.memory > 0);
+fn memory(group: &Group, parts: &[&Logical]) -> BTreeMap<String, u64> {
     let one = |segment: &Segment| {
         let storage = segment.length.saturating_mul(group.extent);
         segment.memory.saturating_add((storage / 1_000_000).saturating_mul(268))
     };
-    pools.map(one).fold(0, u64::saturating_add)
+    let of = |part: &&Logical| {
+        let segments = part.segments.iter().filter(|segment| segment.memory > 0);
+        (part.name.clone(), segments.map(one).fold(0, u64::saturating_add))
+    };
+    parts.iter().map(of).filter(|(_, bytes)| *bytes > 0).collect()
 }
 
 /// PVs that are missing below these parts.

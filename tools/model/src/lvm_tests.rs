@@ -409,10 +409,10 @@ fn the_memory_of_a_vdo_pool_is_that_of_each_volume_on_it() {
     pool.segments[0].memory = 400 << 20;
     let storage = disks(&[("sda", 'A', Some(group.clone())), ("sdb", 'B', Some(group))]);
     let judgement = judged(&storage, &Wishes::default());
-    let memory = |name: &str| judgement.volumes.iter().find(|lv| lv.name == name).unwrap().memory;
+    let memory = |name: &str| &judgement.volumes.iter().find(|lv| lv.name == name).unwrap().memory;
     // Ten extents of 256 GiB are 2.75 TB, at 268 MB for each.
-    assert_eq!(memory("deduplicated"), (400 << 20) + 2_748_779 * 268);
-    assert_eq!(memory("thin"), 0);
+    assert_eq!(*memory("deduplicated"), [("vpool".to_string(), (400 << 20) + 2_748_779 * 268)].into());
+    assert!(memory("thin").is_empty());
 }
 
 #[test]

@@ -323,14 +323,19 @@ impl<'a> Groups<'a> {
 /// Those for which there is memory, as far as the kernel takes much of it to run them: VDO, which fails in the middle otherwise.
 fn fitting<'v>(ready: &[&'v Lv], mut free: u64, line: &mut GroupLine) -> Vec<&'v str> {
     let mut fitting = Vec::new();
+    // A pool runs once, for all that stand on it.
+    let mut counted: BTreeSet<&str> = BTreeSet::new();
     for lv in ready {
-        match free.checked_sub(lv.memory) {
+        let pools = lv.memory.iter().filter(|(pool, _)| !counted.contains(pool.as_str()));
+        let needs = pools.map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
+        match free.checked_sub(needs) {
             Some(rest) => {
                 free = rest;
+                counted.extend(lv.memory.keys().map(String::as_str));
                 fitting.push(lv.name.as_str());
             }
             None => {
-                let (needs, free) = (size(lv.memory), size(free));
+                let (needs, free) = (size(needs), size(free));
                 let why = format!("it is VDO, which takes {needs} of memory to run, and {free} are free");
                 line.fail(&[&lv.name], &why);
             }
@@ -557,7 +562,8 @@ mod tests {
 
     #[test]
     fn vdo_for_which_there_is_no_memory_is_said_so_in_one_line_and_the_others_are_activated() {
-        let lv = |name: &str, memory: u64| Lv {
+        let pool = |name: &str| BTreeMap::from([(name.to_string(), 441 << 20)]);
+        let lv = |name: &str, memory: BTreeMap<String, u64>| Lv {
             name: name.to_string(),
             uuid: String::new(),
             size: 0,
@@ -579,7 +585,13 @@ mod tests {
             reason: None,
             advice: None,
         };
-        let lvs = [lv("first", 441 << 20), lv("second", 441 << 20), lv("plain", 0)];
+        // The first two stand on one pool.
+        let lvs = [
+            lv("first", pool("a")),
+            lv("again", pool("a")),
+            lv("second", pool("b")),
+            lv("plain", BTreeMap::new()),
+        ];
         let mut line = GroupLine {
             uuid: String::new(),
             name: "dedup".to_string(),
@@ -596,8 +608,8 @@ mod tests {
             steps: Vec::new(),
         };
         let ready: Vec<&Lv> = lvs.iter().collect();
-        assert_eq!(fitting(&ready, 512 << 20, &mut line), ["first", "plain"]);
-        let second = &line.volumes[1];
+        assert_eq!(fitting(&ready, 512 << 20, &mut line), ["first", "again", "plain"]);
+        let second = &line.volumes[2];
         assert_eq!(second.state, State::Failed);
         let want = "it is VDO, which takes 441M of memory to run, and 71M are free";
         assert_eq!(second.reason.as_deref(), Some(want));
