@@ -104,7 +104,6 @@ pub fn find_for(root: &Root, believed: Believed) -> Vec<Volume> {
 fn volume(device: &Device, believed: Believed) -> Option<Volume> {
     let (_, kind) = LABELS.iter().find(|(label, _)| *label == device.label)?;
     let refusal = match (device.kind.as_str(), believed) {
-        _ if !FILE_SYSTEMS.contains(&device.fstype.as_str()) => Some("it is neither vfat nor ISO 9660"),
         ("rom", _) => None,
         ("disk", _) if device.is_divided => {
             Some("the disk has partitions, so what ran on this machine may have made it")
@@ -115,6 +114,8 @@ fn volume(device: &Device, believed: Believed) -> Option<Volume> {
         ),
         _ => Some("it is no whole disk or CD, so what ran on this machine may have made it"),
     };
+    let is_odd = !FILE_SYSTEMS.contains(&device.fstype.as_str());
+    let refusal = refusal.or(is_odd.then_some("it is neither vfat nor ISO 9660"));
     Some(Volume { kind: *kind, path: device.path.clone(), fstype: device.fstype.clone(), refusal })
 }
 

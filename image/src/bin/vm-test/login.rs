@@ -122,7 +122,7 @@ pub fn volume(bench: &Bench) -> Result<()> {
     let ssh = vm.login()?;
     vm.settled_after(0)?;
     ssh.ok(&format!(
-        "set -e; rescue writable /dev/vda /dev/vdb; mkfs.vfat -n CIDATA /dev/vda; mount /dev/vda /mnt
+        "set -e; rescue writable /dev/vda /dev/vdb; mkfs.vfat --mbr=no -n CIDATA /dev/vda; mount /dev/vda /mnt
          printf '#cloud-config\\nssh_authorized_keys:\\n  - {key}\\n' > /mnt/user-data; echo 'instance-id: 1' > /mnt/meta-data
          umount /mnt; echo '2048,' | sfdisk -q /dev/vdb; until test -b /dev/vdb1; do sleep 0.1; done
          rescue writable /dev/vdb1; mkfs.ext4 -q -L cidata /dev/vdb1; mount /dev/vdb1 /mnt
