@@ -4,7 +4,7 @@ use crate::bench::{Bench, holds};
 use anyhow::{Context as _, Result, ensure};
 use contract::event::Event;
 use image::vm::machine::{Boot, Machine, Nic};
-use image::vm::{http, https, qemu};
+use image::vm::{Vm, http, https, qemu};
 use std::fs;
 
 /// QEMU hands over this much of a command line, and the kernel takes it (COMMAND_LINE_SIZE less
@@ -56,13 +56,18 @@ pub fn command_line(bench: &Bench) -> Result<()> {
         ensure!(ssh.run("test -e /proc/net/if_inet6")?.status != 0, "have no IPv6");
         Ok(())
     });
+    no_step_failed(bench, &vm);
+    Ok(())
+}
+
+/// A promise of every machine that is up.
+pub fn no_step_failed(bench: &Bench, vm: &Vm<'_>) {
     bench.check("no step of the boot failed", || {
         let failed: Vec<Event> =
             vm.events.all().into_iter().filter(|event| matches!(event, Event::StepFailed { .. })).collect();
         ensure!(failed.is_empty(), "see no failed step: {failed:?}");
         Ok(())
     });
-    Ok(())
 }
 
 pub fn truncated(bench: &Bench) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The forms of the image, started by the firmware of a machine, each with an operator's key and parameters in it.
 
 use crate::bench::{Bench, holds};
+use crate::boot::no_step_failed;
 use anyhow::{Context as _, Result, ensure};
 use image::forms::{self, Form, Parts};
 use image::vm::disks::{Bus, Disk};
@@ -59,16 +60,7 @@ pub fn secure(bench: &Bench) -> Result<()> {
         let mounted = "until grep efivarfs /proc/mounts; do sleep 0.1; done; efibootmgr";
         holds(&ssh.ok(mounted)?, &["BootCurrent", "ro,"])
     });
-    bench.check("no step of the boot failed", || {
-        let failed = vm
-            .events
-            .all()
-            .into_iter()
-            .filter(|event| matches!(event, contract::event::Event::StepFailed { .. }));
-        let failed: Vec<_> = failed.collect();
-        ensure!(failed.is_empty(), "see no failed step: {failed:?}");
-        Ok(())
-    });
+    no_step_failed(bench, &vm);
     Ok(())
 }
 
