@@ -2,6 +2,7 @@
 
 use crate::offers::Wish;
 use contract::cmdline::{self, Word};
+use host::volumes::{Believed, believed};
 use network::{Plan, is_host};
 use std::time::Duration;
 
@@ -23,11 +24,9 @@ pub fn read(words: &[Word]) -> (Plan, Wish) {
         }
     }
     let is_said = |name: &str| cmdline::all(words, name).next().is_some();
-    let no_volumes = cmdline::all(words, "rescue.metadata")
-        .flat_map(|value| value.split(','))
-        .any(|word| word.trim() == "none");
+    let is_believed = believed(words) != Believed::Nobody;
     let mut wish =
-        Wish { seed: !no_volumes && !OF_INTERFACES.iter().any(|name| is_said(name)), borrow: None };
+        Wish { seed: is_believed && !OF_INTERFACES.iter().any(|name| is_said(name)), borrow: None };
     if let Some(value) = cmdline::last(words, BORROW) {
         match after(value) {
             Some(after) => wish.borrow = Some(after),

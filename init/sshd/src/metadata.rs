@@ -7,6 +7,7 @@ use crate::settings::Settings;
 use anyhow::{Context, Result};
 use contract::cmdline::{self, Word};
 use host::sys::inherited;
+use host::volumes;
 use std::fs::File;
 use std::io::{Read, Write as _};
 use std::process::{Command, Stdio};
@@ -78,11 +79,12 @@ pub struct Wish {
 }
 
 pub fn wish(words: &[Word]) -> Wish {
-    let mut wish = Wish { services: Vec::new(), volumes: true, problems: Vec::new() };
+    let volumes = volumes::believed(words) != volumes::Believed::Nobody;
+    let mut wish = Wish { services: Vec::new(), volumes, problems: Vec::new() };
     for name in cmdline::all(words, PARAMETER).flat_map(|value| value.split(',')).map(str::trim) {
-        if name == "none" {
-            (wish.volumes, wish.services) = (false, Vec::new());
-        } else if name == host::volumes::DISK {
+        if name == volumes::NONE {
+            wish.services = Vec::new();
+        } else if name == volumes::DISK {
             // Of volumes: see there.
         } else if let Some(service) = by_name(name) {
             if !wish.services.iter().any(|known| known.name == name) {

@@ -12,21 +12,30 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Who is believed; `rescue.metadata=disk`.
+/// Who is believed; `rescue.metadata=none`, nothing, `rescue.metadata=disk`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Believed {
+    Nobody,
     Cds,
     DisksToo,
 }
 
 /// What the command line says.
 pub fn believed(words: &[Word]) -> Believed {
-    let mut said = cmdline::all(words, "rescue.metadata").flat_map(|value| value.split(',')).map(str::trim);
-    if said.any(|word| word == DISK) { Believed::DisksToo } else { Believed::Cds }
+    let said = |wanted: &str| {
+        let values = cmdline::all(words, "rescue.metadata").flat_map(|value| value.split(','));
+        values.map(str::trim).any(|word| word == wanted)
+    };
+    match (said(NONE), said(DISK)) {
+        (true, _) => Believed::Nobody,
+        (false, true) => Believed::DisksToo,
+        (false, false) => Believed::Cds,
+    }
 }
 
-/// The word of `rescue.metadata=` for it.
+/// The words of `rescue.metadata=` for it.
 pub const DISK: &str = "disk";
+pub const NONE: &str = "none";
 /// As devd names what lies on a disk. vfat has capital letters.
 const LABELS: &[(&str, Kind)] = &[
     ("cidata", Kind::NoCloud),
@@ -89,7 +98,7 @@ fn cds(root: &Root) -> Vec<String> {
 /// The same for somebody who says what is believed.
 pub fn find_for(root: &Root, believed: Believed) -> Vec<Volume> {
     let (is_labelled, cds) = (is_labelled(root), cds(root));
-    if !is_labelled && cds.is_empty() {
+    if believed == Believed::Nobody || (!is_labelled && cds.is_empty()) {
         return Vec::new();
     }
     match devices(if is_labelled { &[] } else { &cds }) {
@@ -109,7 +118,7 @@ fn volume(device: &Device, believed: Believed) -> Option<Volume> {
             Some("the disk has partitions, so what ran on this machine may have made it")
         }
         ("disk", Believed::DisksToo) => None,
-        ("disk", Believed::Cds) => Some(
+        ("disk", _) => Some(
             "it is a disk, which what ran on this machine may have made (rescue.metadata=disk believes it)",
         ),
         _ => Some("it is no whole disk or CD, so what ran on this machine may have made it"),
@@ -186,6 +195,7 @@ mod tests {
             ("quiet", Believed::Cds),
             ("rescue.metadata=ec2", Believed::Cds),
             ("rescue.metadata=ec2,disk", Believed::DisksToo),
+            ("rescue.metadata=disk,none", Believed::Nobody),
         ] {
             assert_eq!(believed(&cmdline::words(line)), want, "{line}");
         }
