@@ -19,8 +19,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Where the layers, the nucleus's own /usr and the writable upper part are mounted.
-const STACK: &str = "/run/lifeboat/layers";
 /// Most that may be written below /usr, as tmpfs counts it.
 const UPPER_SIZE: &str = "mode=0755,size=20%";
 /// The layers' /etc, copied without overwriting: keys and names in an appended cpio always win.
@@ -71,7 +69,7 @@ fn run() -> anyhow::Result<()> {
         .collect();
     if !verdicts.is_empty() {
         host::modules::load_all(&root, MODULES)?;
-        std::fs::create_dir_all(STACK)?;
+        std::fs::create_dir_all(paths::STACK)?;
     }
     for (layer, verdict) in verdicts {
         let outcome = verdict.and_then(|()| attach(&layer.name).map_err(|error| error.to_string()));
@@ -136,7 +134,7 @@ fn check(path: &Path, expected: &str, needed: u64) -> io::Result<()> {
 
 /// Mounts one layer; returns where.
 fn attach(name: &str) -> io::Result<PathBuf> {
-    let target = Path::new(STACK).join(name);
+    let target = Path::new(paths::STACK).join(name);
     std::fs::create_dir_all(&target)?;
     let image = rustix::fs::open(file(name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let (device, _held) = loopdev::attach(&image, 0, 0, loopdev::READ_ONLY | loopdev::AUTOCLEAR, name)?;
@@ -161,8 +159,8 @@ fn digest(path: &Path) -> io::Result<String> {
 /// One overlay on /usr: the later a layer's name, the higher it lies; the nucleus's own /usr, kept
 /// as a bind, lies lowest, so that a service's link to /lifeboat/bin is there when no layer has it.
 fn stack(mounted: &[PathBuf]) -> io::Result<()> {
-    let nucleus = Path::new(STACK).join("nucleus");
-    let upper = Path::new(STACK).join("upper");
+    let nucleus = Path::new(paths::STACK).join("nucleus");
+    let upper = Path::new(paths::STACK).join("upper");
     for directory in [&nucleus, &upper] {
         std::fs::create_dir_all(directory)?;
     }

@@ -6,6 +6,8 @@ pub const BIN: &str = "/lifeboat/bin";
 pub const PROGRAMS: &[&str] = &["console", "devd", "layers", "netd", "rescue", "sshd"];
 /// The layers of the image, as the kernel unpacked them from the initramfs.
 pub const LAYERS: &str = "/layers";
+/// Where they, the nucleus's own /usr and the writable upper part are mounted.
+pub const STACK: &str = "/run/lifeboat/layers";
 /// One line per layer: name, length in bytes, SHA-256. Inside the nucleus.
 pub const LAYER_LIST: &str = "/lifeboat/layers.list";
 /// Version of the image, one line. Inside the nucleus.

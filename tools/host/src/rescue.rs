@@ -37,7 +37,7 @@ pub fn alone() -> io::Result<()> {
 
 /// As opposed to the image's own layers.
 fn is_of_a_disk(mount: &Mount) -> bool {
-    mount.source.starts_with("/dev/") && !mount.target.starts_with("/run/lifeboat/layers/")
+    mount.source.starts_with("/dev/") && !Path::new(&mount.target).starts_with(paths::STACK)
 }
 
 /// The disks are there and named, and the layers with their tools and drivers.
