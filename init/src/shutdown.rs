@@ -119,7 +119,7 @@ fn targets(mounts: &[Mount]) -> Vec<String> {
     let mut ours: Vec<&str> = crate::mounts::MOUNTS.iter().map(|row| row.target()).collect();
     ours.extend(["/", "/usr"]);
     // The memory of overlays goes with the machine, and is busy until they are taken apart.
-    let stays = ["/run/lifeboat/layers", paths::OVERLAY];
+    let stays = [paths::STACK, paths::OVERLAY];
     let is_ours = |target: &str| stays.iter().any(|place| Path::new(target).starts_with(place));
     let mut targets = Vec::new();
     for mount in mounts {
