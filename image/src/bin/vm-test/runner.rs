@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+/// Lines of the beginning and of the end of what is said of a broken promise once more.
+const SAID: usize = 4;
+
 #[derive(Parser)]
 #[command(name = "vm-test", about = "Boot the built image in QEMU and hold it against its promises")]
 struct Arguments {
@@ -110,7 +113,7 @@ fn run(tests: &[Test], arguments: &Arguments) -> Result<bool> {
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !failed.is_empty() {
         println!("\nbroken:");
-        failed.iter().for_each(|promise| println!("    {promise}"));
+        failed.iter().for_each(|promise| println!("    {}", short(promise)));
     }
     let (mut total, mut lost) = (passed.into_inner(), failed.len());
     if let Some(path) = &arguments.tally {
@@ -120,6 +123,15 @@ fn run(tests: &[Test], arguments: &Arguments) -> Result<bool> {
     }
     println!("{total} passed, {lost} failed");
     Ok(lost == 0)
+}
+
+/// A promise and what broke it, said again at the end, where a long output may be all that is kept of it: the first
+/// lines and the last of what was seen.
+fn short(broken: &str) -> String {
+    let lines: Vec<&str> = broken.lines().collect();
+    let (first, last) = (SAID.min(lines.len()), lines.len().saturating_sub(SAID));
+    let cut = if last > first { vec!["[...]"] } else { Vec::new() };
+    [&lines[..first], &cut, &lines[last.max(first)..]].concat().join("\n        ")
 }
 
 fn pick<'a>(tests: &'a [Test], arguments: &Arguments, named: impl Fn(&str) -> bool) -> Vec<&'a Test> {
@@ -138,7 +150,7 @@ fn one(test: &Test, image: &Path, results: &Results) -> (usize, Vec<String>) {
         Ok(lab) => lab,
         Err(error) => {
             println!("FAIL  {}: {error:#}", test.name);
-            return (0, vec![test.name.to_string()]);
+            return (0, vec![format!("{}: {error:#}", test.name)]);
         }
     };
     let bench = Bench::new(lab);
@@ -148,13 +160,12 @@ fn one(test: &Test, image: &Path, results: &Results) -> (usize, Vec<String>) {
     let outcomes = bench.outcomes();
     let mut broken: Vec<String> = outcomes
         .iter()
-        .filter(|(_, error)| error.is_some())
-        .map(|(promise, _)| format!("{}: {promise}", test.name))
+        .filter_map(|(promise, error)| Some(format!("{}: {promise}: {}", test.name, error.as_ref()?)))
         .collect();
     let kept = outcomes.len() - broken.len();
     if let Err(error) = outcome {
         println!("FAIL  {}: failed to {error:#}", test.name);
-        broken.push(test.name.to_string());
+        broken.push(format!("{}: failed to {error:#}", test.name));
     }
     let forgotten = if broken.is_empty() {
         results.keep(test.name, kept).and_then(|()| {
