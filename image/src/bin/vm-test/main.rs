@@ -76,7 +76,7 @@ const TESTS: &[Test] = &[
     full("ipv6_of_every_kind_carries_a_login", peers::six),
     full("settings_of_disks_and_volumes_carry_a_login", peers::found),
     sample("a_lease_a_router_and_a_vlan_carry_a_login", peers::sample),
-    sample("sshfs_mounts_the_rescue_and_an_attack_does_not_keep_the_owner_out", peers::door),
+    full("sshfs_mounts_the_rescue_and_an_attack_does_not_keep_the_owner_out", peers::door),
     sample("firmware_raid_is_read_and_not_written", firmware::read),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("what_a_command_wrote_is_put_back", undo::put_back),
