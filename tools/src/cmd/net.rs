@@ -1,6 +1,8 @@
 //! `rescue net`: the network as netd has it, whether the next hops answer, and other plans for it, which netd carries out.
 
 mod firmware;
+mod hops;
+mod path;
 mod seeds;
 mod systems;
 
@@ -12,20 +14,18 @@ use contract::cmdline::Word;
 use contract::exit;
 use contract::state;
 use contract::wire::{NetdRequest, Offer, Reply};
+use hops::Hop;
 use host::volumes::{Believed, believed};
 use model::text::{Column, Untrusted, table};
 use network::{Methods, Plan};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use systems::System;
 
 /// netd answers at once.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How long a name server or a gateway may take.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Seconds until a plan that nobody kept is taken back.
 const TRIAL: u32 = 60;
 /// Seconds that the light of a port blinks.
@@ -170,19 +170,6 @@ fn value<T: for<'a> Deserialize<'a>>(request: &NetdRequest) -> anyhow::Result<T>
     }
 }
 
-/// A hop that was asked.
-#[derive(Serialize)]
-struct Hop {
-    /// `gateway` or `dns`.
-    kind: &'static str,
-    address: IpAddr,
-    /// By which the gateway is reached.
-    interface: Option<String>,
-    answers: bool,
-    /// Of the answer.
-    milliseconds: Option<u64>,
-}
-
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
@@ -198,7 +185,7 @@ fn look(context: &Context, json: bool) -> anyhow::Result<Answer> {
     let network: state::Netd = value(&NetdRequest::Status)?;
     let plans: Plans = value(&NetdRequest::Plan)?;
     let trial = plans.trial.map(|(_, end)| end.saturating_sub(since_boot()).as_secs());
-    let hops = hops(&network);
+    let hops = hops::ask(&network);
     let firmware = firmware::missing(&context.root, &network);
     let is_well = hops.iter().all(|hop| hop.answers) && network.problems.is_empty() && firmware.is_empty();
     let status = if is_well { exit::YES } else { exit::NO };
@@ -213,7 +200,8 @@ fn look(context: &Context, json: bool) -> anyhow::Result<Answer> {
         let by = hop.interface.as_ref().map(|name| format!(" by {}", Untrusted(name))).unwrap_or_default();
         let kind = if hop.kind == "gateway" { "Gateway" } else { "DNS" };
         let says = if hop.answers { "answers" } else { "does not answer" };
-        text += &format!("{kind} {}{by} {says}\n", hop.address);
+        let path = hop.path.as_ref().map(|path| format!(": {path}")).unwrap_or_default();
+        text += &format!("{kind} {}{by} {says}{path}\n", hop.address);
     }
     for missing in &firmware {
         let line = format!("{} ({}) lacks its firmware {}", missing.device, missing.driver, missing.file);
@@ -299,93 +287,6 @@ fn next(network: &state::Netd, hops: &[Hop], firmware: &[firmware::Missing]) -> 
         Some(interface) => format!("tcpdump -ni {}  (is anybody there)", Untrusted(interface)),
         None => format!("mtr -n {}  (where packets are lost)", silent.address),
     })
-}
-
-/// Gateways and name servers, asked one after the other; the gateways come first, since without them the rest is idle.
-fn hops(network: &state::Netd) -> Vec<Hop> {
-    let mut hops = Vec::new();
-    for link in &network.links {
-        for gateway in
-            link.addresses.iter().filter_map(|address| address.gateway.as_ref()?.parse::<IpAddr>().ok())
-        {
-            if hops
-                .iter()
-                .any(|hop: &Hop| hop.address == gateway && hop.interface.as_ref() == Some(&link.name))
-            {
-                continue;
-            }
-            let begun = Instant::now();
-            let answers = answers_for_itself(gateway, &link.name);
-            let milliseconds = answers.then(|| begun.elapsed().as_millis() as u64);
-            hops.push(Hop {
-                kind: "gateway",
-                address: gateway,
-                interface: Some(link.name.clone()),
-                answers,
-                milliseconds,
-            });
-        }
-    }
-    for server in network.nameservers.iter().filter_map(|server| server.parse::<IpAddr>().ok()) {
-        let begun = Instant::now();
-        let answers = answers_dns(server);
-        let milliseconds = answers.then(|| begun.elapsed().as_millis() as u64);
-        hops.push(Hop { kind: "dns", address: server, interface: None, answers, milliseconds });
-    }
-    hops
-}
-
-/// Whether a neighbour tells its MAC: every router does, also one that is silent to pings. The kernel asks as soon as
-/// something is to be sent there.
-fn answers_for_itself(gateway: IpAddr, interface: &str) -> bool {
-    let Ok(socket) = UdpSocket::bind(match gateway {
-        IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    }) else {
-        return false;
-    };
-    // Two links may have the same gateway.
-    if host::sys::packet::bind_to(&socket, interface).is_err() {
-        return false;
-    }
-    let begun = Instant::now();
-    let discard = match gateway {
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
-            let index = rustix::net::netdevice::name_to_index(&socket, interface).unwrap_or(0);
-            SocketAddr::V6(std::net::SocketAddrV6::new(v6, 9, 0, index))
-        }
-        gateway => SocketAddr::new(gateway, 9),
-    };
-    // What comes of it does not matter, but what the kernel then knows of the neighbour.
-    let _ = socket.send_to(&[], discard);
-    loop {
-        match host::sys::netlink::neighbour(gateway, interface) {
-            Ok(Some(state)) if state.is_answering() => return true,
-            Ok(Some(state)) if state.is_failed() => return false,
-            Ok(_) if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
-            Ok(_) | Err(_) => return false,
-        }
-    }
-}
-
-/// Whether a name server answers at all, to the question for the root's name servers.
-fn answers_dns(server: IpAddr) -> bool {
-    // RFC 1035 section 4.1: an identifier, recursion desired, one question: the root, NS, IN.
-    const QUESTION: [u8; 17] = [0x4c, 0x42, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
-    let any = match server {
-        IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let asked = || -> std::io::Result<bool> {
-        let socket = UdpSocket::bind(any)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.connect((server, 53))?;
-        socket.send(&QUESTION)?;
-        let mut answer = [0; 512];
-        let length = socket.recv(&mut answer)?;
-        Ok(length >= 12 && answer[..2] == QUESTION[..2])
-    };
-    asked().unwrap_or(false)
 }
 
 fn plan(json: bool) -> anyhow::Result<Answer> {
@@ -575,10 +476,11 @@ mod tests {
     fn hop(interface: Option<&str>, answers: bool) -> Hop {
         Hop {
             kind: "gateway",
-            address: IpAddr::from([192, 0, 2, 1]),
+            address: std::net::Ipv4Addr::new(192, 0, 2, 1).into(),
             interface: interface.map(String::from),
             answers,
             milliseconds: None,
+            path: None,
         }
     }
 

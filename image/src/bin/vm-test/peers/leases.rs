@@ -121,7 +121,7 @@ fn expires(bench: &Bench, server: &Server) -> Result<()> {
 
 /// Servers, neighbours and cables that do what they should not.
 pub fn trouble(bench: &Bench) -> Result<()> {
-    each(bench, 2, &[slow, rogue, conflict, dead_nic, late_cable])
+    each(bench, 2, &[slow, slow_switch, rogue, conflict, dead_nic, late_cable, lost_on_the_way])
 }
 
 /// A switch that learns for 40 seconds looks the same.
@@ -206,6 +206,60 @@ fn dead_nic(bench: &Bench, server: &Server) -> Result<()> {
     guest.cable(0, false)?;
     bench.check("with a dead NIC beside the good one, a login works", || guest.login("192.0.2.50"));
     guest.cable(0, true)
+}
+
+/// A switch that looks for loops for half a minute before it carries anything, as a port without "portfast" does.
+fn slow_switch(bench: &Bench, server: &Server) -> Result<()> {
+    let script = format!(
+        "ip link add br0 type bridge stp_state 1 forward_delay 1500\nip link set eth0 master br0\nip link set br0 up\n\
+         ip address add 192.0.2.1/24 dev br0\n{}",
+        dnsmasq("br0", "192.0.2.40,192.0.2.40,1h", "--dhcp-option=3,192.0.2.1")
+    );
+    let guest = boot(bench, server, &script, 1, "")?;
+    bench.check("a switch with STP that listens and learns for 30 s: a login works", || {
+        guest.login("192.0.2.40")?;
+        let state = server.ok("cat /sys/class/net/br0/bridge/stp_state /sys/class/net/eth0/brport/state")?;
+        // 3: forwarding.
+        ensure!(state.split_whitespace().eq(["1", "3"]), "see STP at work: {state:?}");
+        Ok(())
+    });
+    Ok(())
+}
+
+/// A name server behind two routers, of which the second loses what it is given, or says that it may not.
+fn lost_on_the_way(bench: &Bench, server: &Server) -> Result<()> {
+    let far = "203.0.113.9";
+    // Nobody has that MAC, so what is sent there is gone.
+    let script = format!(
+        "{NET}ip netns add beyond\nip link add near type veth peer name port netns beyond\n\
+         ip address add 198.18.0.1/30 dev near\nip link set near up\n\
+         ip -n beyond address add 198.18.0.2/30 dev port\nip -n beyond link set port up\n\
+         ip -n beyond route add default via 198.18.0.1\nip netns exec beyond sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'\n\
+         ip -n beyond link add gone type veth peer name nowhere\n\
+         ip -n beyond link set nowhere up\nip -n beyond link set gone up\n\
+         ip -n beyond address add 198.18.1.1/24 dev gone\n\
+         ip -n beyond neigh add 198.18.1.2 lladdr 02:00:00:00:00:99 dev gone\n\
+         ip -n beyond route add {far} via 198.18.1.2\nip route add {far} via 198.18.0.2\n"
+    );
+    let own = "192.0.2.5";
+    let words = format!("ip={own}::192.0.2.1:24::eth0:off nameserver={far}");
+    let guest = boot(bench, server, &script, 1, &words)?;
+    guest.login(own)?;
+    bench.check("rescue net names the router behind which packets are lost", || {
+        let seen = guest.ok(own, "rescue net || true")?;
+        holds(&seen, &["Gateway 192.0.2.1 by eth0 answers\n"])?;
+        holds(&seen, &[&format!("DNS {far} does not answer: the way ends behind 198.18.0.2, hop 2\n")])
+    });
+    bench.check("and the one that forbids them", || {
+        server.ok(&format!("ip -n beyond route replace prohibit {far}"))?;
+        let seen = guest.ok(own, "rescue net || true")?;
+        holds(&seen, &[&format!("DNS {far} does not answer: 198.18.0.2 says: forbidden by a filter\n")])?;
+        server.ok("ip -n beyond route flush table main type prohibit")?;
+        server.ok(&format!("ip -n beyond address add {far}/32 dev port"))?;
+        let seen = guest.ok(own, "rescue net || true")?;
+        holds(&seen, &[&format!("DNS {far} does not answer: the machine is there, no name server\n")])
+    });
+    Ok(())
 }
 
 fn late_cable(bench: &Bench, server: &Server) -> Result<()> {
