@@ -70,6 +70,7 @@ pub fn look<T>(deadline: Instant, mut visit: impl FnMut(&Root, &str) -> Option<T
     let _one = lock(deadline)?;
     // Not before all is ready: what is mounted later by others, LVM's tools with the layers, would not be seen here.
     rescue::alone()?;
+    let _ = fs::remove_file(paths::INSTALLED_CLAIM);
     let before = devices(&[])?;
     // What it could not start is in the log; what it could is looked into.
     let assembled = rescue::call(&["assemble", "--json"]);
@@ -87,6 +88,23 @@ pub fn look<T>(deadline: Instant, mut visit: impl FnMut(&Root, &str) -> Option<T
             ),
             None => error,
         }),
+    }
+}
+
+/// Called by a verb that works with devices: what somebody who looks has started by then, a person may be about to use, and
+/// it is not stopped behind his back.
+pub fn claim() {
+    if rescue::is_unattended() {
+        return;
+    }
+    let is_looked = || {
+        let file = File::options().append(true).open(paths::INSTALLED_LOCK)?;
+        Ok::<_, io::Error>(flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+    };
+    if is_looked().unwrap_or(false)
+        && let Err(error) = File::create(paths::INSTALLED_CLAIM)
+    {
+        crate::log!("installed: {}: {error}", paths::INSTALLED_CLAIM);
     }
 }
 
@@ -141,6 +159,10 @@ fn look_at_all<T>(deadline: Instant, visit: &mut dyn FnMut(&Root, &str) -> Optio
 
 /// What the search started is stopped, and nothing that ran before. An error is a reason.
 fn take_apart(before: &[Device]) -> Option<String> {
+    if Path::new(paths::INSTALLED_CLAIM).exists() {
+        crate::log!("installed: what was started stays, since a person works with it");
+        return None;
+    }
     let known: BTreeSet<&str> = before.iter().map(|device| device.path.as_str()).collect();
     let after = devices(&[]).unwrap_or_default();
     let new: Vec<&str> = after.iter().map(|d| d.path.as_str()).filter(|path| !known.contains(path)).collect();

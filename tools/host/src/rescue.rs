@@ -15,6 +15,8 @@ use std::path::Path;
 
 /// What the programs that it starts are found by.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// In the environment of what is called here: no person typed it.
+const UNATTENDED: &str = "LIFEBOAT_UNATTENDED";
 /// Most bytes of what it tells.
 const MAX_TOLD: u64 = 4 << 20;
 
@@ -40,6 +42,11 @@ fn is_of_a_disk(mount: &Mount) -> bool {
     mount.source.starts_with("/dev/") && !Path::new(&mount.target).starts_with(paths::STACK)
 }
 
+/// Of a `rescue`: a service called it, and no person.
+pub fn is_unattended() -> bool {
+    std::env::var_os(UNATTENDED).is_some()
+}
+
 /// The disks are there and named, and the layers with their tools and drivers.
 pub fn is_ready() -> bool {
     let (devd, layers): (state::Devd, state::Layers) =
@@ -53,7 +60,8 @@ pub fn begin(words: &[&str]) -> io::Result<(i32, File)> {
     let program = OsString::from(format!("{}/rescue", paths::BIN));
     let argv: Vec<&OsStr> =
         std::iter::once(program.as_os_str()).chain(words.iter().map(|word| OsStr::new(*word))).collect();
-    let environment = [("PATH".into(), PATH.into()), ("HOME".into(), "/root".into())];
+    let environment =
+        [("PATH".into(), PATH.into()), ("HOME".into(), "/root".into()), (UNATTENDED.into(), "1".into())];
     let mut child = Spawn::new(&argv, &environment);
     child.stdout = Some(File::from(OwnedFd::from(writer)));
     child.stderr = Some(File::from(inherited(2).try_clone_to_owned()?));

@@ -74,6 +74,18 @@ fn by_itself(bench: &Bench, server: &Server) -> Result<()> {
         ensure!(flags.split_whitespace().all(|flag| flag == "1"), "see the guard: {flags}");
         Ok(())
     });
+    bench.check("what a search of the disks started stays where a person works with it meanwhile", || {
+        let claim = "/run/lifeboat/installed.claim";
+        let said = guest.ok(
+            own,
+            &format!(
+                "for before in '' 'flock /run/lifeboat/installed.lock'; do rm -f {claim}; \
+                 $before rescue assemble > /dev/null; [ -e {claim} ] && echo claimed || echo free; done"
+            ),
+        )?;
+        ensure!(said == "free\nclaimed\n", "see a claim while somebody looks, and none else: {said:?}");
+        Ok(())
+    });
     bench.check("kill -9 of netd keeps what was borrowed and the session", || {
         guest.hold("session", own)?;
         let mark = guest.vm.events.mark();
