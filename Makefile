@@ -21,7 +21,7 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
 UNITS := target/units.log
 
 .PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity lock fuzz interop
-.PHONY: repro clean efi iso disk netboot
+.PHONY: repro clean sbom sign efi iso disk netboot
 help: ## what there is
 	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
@@ -93,6 +93,12 @@ clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CAC
 
 identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2.1 [CA=key] [KEYS=file]
 	@$(IMAGE) identity --names '$(NAMES)' $(if $(CA),--authority '$(CA)') $(if $(KEYS),--keys '$(KEYS)')
+
+sbom: peers ## write out/lifeboat.spdx.json: what the image is made of, with licences and sources
+	@$(IMAGE) sbom
+
+sign: peers ## sign out/: KEY=~/.ssh/id_ed25519 (SHA256SUMS), CERT=cert.pem CERT_KEY=key.pem [CHAIN=] (for iPXE)
+	@$(IMAGE) sign $(if $(KEY),--key '$(KEY)') $(if $(CERT),--certificate '$(CERT)' --certificate-key '$(CERT_KEY)') $(if $(CHAIN),--chain '$(CHAIN)')
 
 bench-ssh: image peers .bench/peers/packages ## our sshd beside OpenSSH's, on loopback (as root) and in a VM
 	PEERS=$$($(IMAGE) tools) PATH=$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu $(CARGO) bench --locked --profile image --package sshd --bench openssh

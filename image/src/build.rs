@@ -47,6 +47,11 @@ const ZSTD_KEPT: i32 = 19;
 /// Of our own part, which is packed at every build.
 const ZSTD_OWN: i32 = 12;
 
+/// Packages of this workspace that are in the image as binaries.
+pub fn binaries() -> Vec<&'static str> {
+    BINARIES.iter().map(|binary| binary.package).collect()
+}
+
 pub struct Built {
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
@@ -111,7 +116,7 @@ pub fn build(source: &Path) -> Result<Built> {
 /// Loaded by iPXE over TFTP or HTTP; the other two are found beside it. `params` may be set by an
 /// operator's own script that chains to this one. `edd=off`: else the kernel's set-up code asks the
 /// BIOS for the first sector of every disk, and one that hangs holds up the machine before any of us.
-const BOOT_IPXE: &str = "\
+pub const BOOT_IPXE: &str = "\
 #!ipxe
 kernel vmlinuz initrd=initramfs edd=off BOOTIF=01-${netX/mac:hexhyp} ${params}
 initrd initramfs
@@ -133,7 +138,7 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// The commit's time in seconds since 1970, so that the same commit gives the same bytes; empty without one.
-fn made(source: &Path) -> String {
+pub fn made(source: &Path) -> String {
     let told =
         Command::new("git").arg("-C").arg(source).args(["show", "-s", "--format=%ct", "HEAD"]).output();
     let told = told.ok().filter(|output| output.status.success());
@@ -141,7 +146,7 @@ fn made(source: &Path) -> String {
 }
 
 /// Our version, and the commit where there is one; an image from other packages than the lock's says so.
-fn version(source: &Path, unlocked: bool) -> String {
+pub fn version(source: &Path, unlocked: bool) -> String {
     let describe =
         Command::new("git").arg("-C").arg(source).args(["rev-parse", "--short=10", "HEAD"]).output();
     let commit = describe

@@ -8,10 +8,13 @@ pub mod forms;
 pub mod identity;
 pub mod kernel_config;
 pub mod libraries;
+pub mod licences;
 pub mod lock;
 pub mod manifest;
 pub mod modules;
 pub mod packages;
+pub mod sbom;
+pub mod sign;
 pub mod vm;
 
 /// A line of progress, with the seconds since the build began.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use image::vm::person;
-use image::{build, forms, identity, lock, manifest, packages};
+use image::{build, forms, identity, lock, manifest, packages, sbom, sign};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,6 +25,10 @@ enum What {
     Tools,
     /// Build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS.
     Build,
+    /// Write out/lifeboat.spdx.json: what the image is made of, with licences and sources.
+    Sbom,
+    /// Sign what is in out/ with keys of one's own: prints how it is verified.
+    Sign(sign::Wanted),
     /// Make other forms of the built image in out/. Variable: EXTRA, an archive of one's own to append.
     Forms { forms: Vec<forms::Form> },
     /// Boot the built image in QEMU with the console on this terminal. Variables: DISKS, SSH_PORT, SSH_KEY,
@@ -73,6 +77,13 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         What::Build => {
             let built = build::build(&source)?;
             build::write_summary(&built, std::io::stdout())?;
+        }
+        What::Sbom => sbom::make(&source)?,
+        What::Sign(wanted) => {
+            let cache = packages::Cache::open(&source)?;
+            let locked = lock::read(&source.join("image/packages.lock"))?;
+            let tools = packages::wrappers(&cache, &packages::tree(&cache, &locked, lock::Set::Host)?)?;
+            print!("{}", sign::make(&source.join("out"), &tools, &wanted)?);
         }
         What::Forms { forms } => {
             let out = source.join("out");

@@ -40,7 +40,7 @@ impl Cache {
         Ok(Cache { root: fs::canonicalize(root)?, source: fs::canonicalize(source)? })
     }
 
-    fn file(&self, package: &Package) -> PathBuf {
+    pub fn file(&self, package: &Package) -> PathBuf {
         let ending = if package.source().is_some() { "tar" } else { "deb" };
         self.root.join("debs").join(format!("{}.{ending}", package.sha256))
     }

@@ -1,0 +1,315 @@
+//! What is in out/ by its sums, and these by the operator's own key: an SSH signature of SHA256SUMS (PROTOCOL.sshsig of
+//! OpenSSH), and with a certificate also what iPXE's `imgverify` asks for, a detached CMS signature beside each file
+//! (ipxe.org/crypto). The private keys stay with ssh-keygen and openssl.
+
+use crate::build;
+use crate::packages;
+use anyhow::{Context as _, Result, bail, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const SUMS: &str = "SHA256SUMS";
+/// What the signature is for, so that it is good for nothing else: ssh-keygen's -n.
+const NAMESPACE: &str = "file";
+/// Who signs, in the line for ssh-keygen -Y verify.
+const SIGNER: &str = "operator";
+/// What says how a script has to be changed is signed last.
+const VERIFIED: &str = "verified.ipxe";
+
+#[derive(clap::Args, Debug)]
+pub struct Wanted {
+    /// Sign SHA256SUMS with this SSH key: a private key, or the public half of one that an agent has.
+    #[arg(long)]
+    pub key: Option<PathBuf>,
+    /// Sign for iPXE with this certificate, in PEM: extended key usage codeSigning.
+    #[arg(long, requires = "certificate_key")]
+    pub certificate: Option<PathBuf>,
+    /// Its private key, in PEM.
+    #[arg(long, requires = "certificate")]
+    pub certificate_key: Option<PathBuf>,
+    /// Certificates between it and the one that the ROM trusts, in PEM.
+    #[arg(long, requires = "certificate")]
+    pub chain: Option<PathBuf>,
+}
+
+/// Signs `out/`; gives what a person types to verify it.
+pub fn make(out: &Path, tools: &Path, wanted: &Wanted) -> Result<String> {
+    ensure!(
+        wanted.key.is_some() || wanted.certificate.is_some(),
+        "name a key: KEY=~/.ssh/id_ed25519 (SHA256SUMS), or CERT= and CERT_KEY= (for iPXE)"
+    );
+    let mut told = String::new();
+    if let (Some(certificate), Some(key)) = (&wanted.certificate, &wanted.certificate_key) {
+        write(&out.join(VERIFIED), &verified()?)?;
+        for name in loaded(out)? {
+            cms(out, tools, &name, certificate, key, wanted.chain.as_deref())?;
+        }
+        told += &format!(
+            "# in the ROM's own script, with a ROM that trusts the certificate (docs/boot.md):\n\
+             imgfetch {VERIFIED} && imgverify {VERIFIED} {VERIFIED}.sig && imgexec {VERIFIED}\n"
+        );
+    }
+    let text = sums(out)?;
+    write(&out.join(SUMS), &text)?;
+    if let Some(key) = &wanted.key {
+        ssh(out, key)?;
+        let public = public(key)?;
+        told += &format!(
+            "# whoever has out/ and this key's public half:\n\
+             echo '{SIGNER} {public}' > signers\n\
+             ssh-keygen -Y verify -f signers -I {SIGNER} -n {NAMESPACE} -s {SUMS}.sig < {SUMS} && sha256sum -c {SUMS}\n"
+        );
+    }
+    Ok(told)
+}
+
+/// Files of `out/`, by their place there. Sums and their signature are not among them, nor what is for one machine.
+fn files(out: &Path) -> Result<Vec<String>> {
+    fn below(out: &Path, directory: &Path, found: &mut Vec<String>) -> Result<()> {
+        for entry in fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
+            let path = entry.with_context(|| format!("list {}", directory.display()))?.path();
+            if path.is_dir() {
+                below(out, &path, found)?;
+            } else if let Some(name) = path.strip_prefix(out).ok().and_then(Path::to_str) {
+                found.push(name.to_string());
+            }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    below(out, out, &mut found)?;
+    let is_secret_or_sum = |name: &String| name == "identity.cpio" || name.starts_with(SUMS);
+    found.retain(|name| !is_secret_or_sum(name));
+    found.sort();
+    Ok(found)
+}
+
+/// What `sha256sum -c` reads, of all that is in `out/`.
+pub fn sums(out: &Path) -> Result<String> {
+    let mut text = String::new();
+    for name in files(out)? {
+        text += &format!("{}  {name}\n", packages::digest(&out.join(&name))?);
+    }
+    Ok(text)
+}
+
+/// What iPXE loads.
+fn loaded(out: &Path) -> Result<Vec<String>> {
+    let is_loaded = |name: &String| {
+        let plain = ["vmlinuz", "initramfs", "nucleus", VERIFIED].contains(&name.as_str());
+        plain || name.ends_with(".cpio") || (name.starts_with("layers/") && name.ends_with(".squashfs"))
+    };
+    let found: Vec<String> = files(out)?.into_iter().filter(is_loaded).collect();
+    ensure!(found.iter().any(|name| name == "vmlinuz"), "out/ has no vmlinuz: make image comes first");
+    Ok(found)
+}
+
+/// boot.ipxe, where each file is verified before it is run: a ROM that cannot, or a file that is not right, ends it.
+fn verified() -> Result<String> {
+    let mut text = String::new();
+    for line in build::BOOT_IPXE.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            ["#!ipxe"] => text += "#!ipxe\nimgtrust --permanent\n",
+            ["kernel" | "initrd", name, ..] => {
+                text += &format!("{line}\nimgverify {name} {name}.sig\n");
+            }
+            _ => text += &format!("{line}\n"),
+        }
+    }
+    ensure!(text.matches("imgverify").count() >= 2, "boot.ipxe is not as it was: it loads no kernel");
+    Ok(text)
+}
+
+fn cms(
+    out: &Path,
+    tools: &Path,
+    name: &str,
+    certificate: &Path,
+    key: &Path,
+    chain: Option<&Path>,
+) -> Result<()> {
+    let mut command = Command::new(tools.join("openssl"));
+    command.args(["cms", "-sign", "-binary", "-noattr", "-outform", "DER", "-in"]).arg(out.join(name));
+    command.arg("-signer").arg(certificate).arg("-inkey").arg(key);
+    if let Some(chain) = chain {
+        command.arg("-certfile").arg(chain);
+    }
+    command.arg("-out").arg(out.join(format!("{name}.sig")));
+    // The passphrase is typed on the terminal.
+    let status = command.status().context("start openssl")?;
+    ensure!(status.success(), "openssl signed no {name}: {status}");
+    Ok(())
+}
+
+fn ssh(out: &Path, key: &Path) -> Result<()> {
+    // ssh-keygen asks before it overwrites.
+    match fs::remove_file(out.join(format!("{SUMS}.sig"))) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("replace the signature");
+        }
+        _ => {}
+    }
+    let status = Command::new("ssh-keygen")
+        .args(["-q", "-Y", "sign", "-n", NAMESPACE, "-f"])
+        .arg(key)
+        .arg(out.join(SUMS))
+        .status()
+        .context("start ssh-keygen: is the OpenSSH client installed?")?;
+    ensure!(status.success(), "ssh-keygen signed nothing: {status}");
+    Ok(())
+}
+
+/// The key's public half, as type and base64.
+fn public(key: &Path) -> Result<String> {
+    let beside = PathBuf::from(format!("{}.pub", key.display()));
+    let text = match key.extension().is_some_and(|end| end == "pub") {
+        true => fs::read_to_string(key).with_context(|| format!("read {}", key.display()))?,
+        false if beside.exists() => {
+            fs::read_to_string(&beside).with_context(|| format!("read {}", beside.display()))?
+        }
+        false => {
+            let made = Command::new("ssh-keygen")
+                .args(["-y", "-f"])
+                .arg(key)
+                .stderr(Stdio::inherit())
+                .output()
+                .context("start ssh-keygen")?;
+            String::from_utf8_lossy(&made.stdout).into_owned()
+        }
+    };
+    match text.split_whitespace().collect::<Vec<&str>>().as_slice() {
+        [kind, key, ..] => Ok(format!("{kind} {key}")),
+        _ => bail!("{} has no public key", key.display()),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn out() -> tempfile::TempDir {
+        let out = tempfile::tempdir().unwrap();
+        fs::create_dir(out.path().join("layers")).unwrap();
+        for name in ["vmlinuz", "initramfs", "layers/10-a.squashfs", "boot.ipxe", "identity.cpio"] {
+            fs::write(out.path().join(name), name).unwrap();
+        }
+        out
+    }
+
+    fn wanted() -> Wanted {
+        Wanted { key: None, certificate: None, certificate_key: None, chain: None }
+    }
+
+    fn succeeds(command: &mut Command) -> bool {
+        command.stdin(Stdio::null()).output().unwrap().status.success()
+    }
+
+    /// A program of the host that a test needs, or the reason to leave it.
+    fn has(program: &str) -> bool {
+        let is_there = Command::new(program).arg("-?").stdin(Stdio::null()).output().is_ok();
+        assert!(is_there || std::env::var_os("CI").is_none(), "in CI a skip is a failure");
+        if !is_there {
+            eprintln!("SKIPPED: no {program}");
+        }
+        is_there
+    }
+
+    #[test]
+    fn sums_are_of_all_files_but_of_what_is_one_machines_own() {
+        let out = out();
+        fs::write(out.path().join(SUMS), "old").unwrap();
+        fs::write(out.path().join("SHA256SUMS.sig"), "old").unwrap();
+        let text = sums(out.path()).unwrap();
+        let names: Vec<&str> = text.lines().map(|line| &line[66..]).collect();
+        assert_eq!(names, ["boot.ipxe", "initramfs", "layers/10-a.squashfs", "vmlinuz"]);
+    }
+
+    #[test]
+    fn the_stock_ssh_keygen_verifies_what_was_signed_and_nothing_else() {
+        if !has("ssh-keygen") {
+            return;
+        }
+        let (out, keys) = (out(), tempfile::tempdir().unwrap());
+        let key = keys.path().join("key");
+        assert!(succeeds(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key)));
+        // Twice: the second replaces the first.
+        for _ in 0..2 {
+            make(out.path(), Path::new(""), &Wanted { key: Some(key.clone()), ..wanted() }).unwrap();
+        }
+        let told = make(out.path(), Path::new(""), &Wanted { key: Some(key), ..wanted() }).unwrap();
+        let verified = || succeeds(Command::new("sh").args(["-e", "-c", &told]).current_dir(out.path()));
+        assert!(verified());
+        fs::write(out.path().join("initramfs"), "another").unwrap();
+        assert!(!verified());
+        fs::write(out.path().join(SUMS), sums(out.path()).unwrap()).unwrap();
+        assert!(!verified());
+    }
+
+    #[test]
+    fn what_ipxe_loads_has_a_signature_that_openssl_verifies() {
+        if !has("openssl") {
+            return;
+        }
+        let (out, keys) = (out(), tempfile::tempdir().unwrap());
+        let (certificate, key) = (keys.path().join("cert.pem"), keys.path().join("key.pem"));
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=operator", "-days", "2"])
+            .args(["-addext", "extendedKeyUsage=codeSigning", "-out"])
+            .arg(&certificate)
+            .arg("-keyout")
+            .arg(&key)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let wanted =
+            Wanted { certificate: Some(certificate.clone()), certificate_key: Some(key), ..wanted() };
+        make(out.path(), Path::new("/usr/bin"), &wanted).unwrap();
+        let verified = |name: &str| {
+            succeeds(
+                Command::new("openssl")
+                    .args(["cms", "-verify", "-binary", "-inform", "DER", "-purpose", "any", "-CAfile"])
+                    .arg(&certificate)
+                    .arg("-in")
+                    .arg(out.path().join(format!("{name}.sig")))
+                    .arg("-content")
+                    .arg(out.path().join(name)),
+            )
+        };
+        for name in ["vmlinuz", "initramfs", "layers/10-a.squashfs", VERIFIED] {
+            assert!(verified(name), "{name}");
+        }
+        fs::write(out.path().join("initramfs"), "another").unwrap();
+        assert!(!verified("initramfs"));
+        // The secret of one machine is signed for nobody.
+        assert!(!out.path().join("identity.cpio.sig").exists());
+    }
+
+    #[test]
+    fn a_script_runs_nothing_that_it_has_not_verified() {
+        let text = verified().unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..2], ["#!ipxe", "imgtrust --permanent"]);
+        for (at, line) in lines.iter().enumerate() {
+            if let Some(name) = line.strip_prefix("kernel ").or_else(|| line.strip_prefix("initrd ")) {
+                let name = name.split(' ').next().unwrap();
+                assert_eq!(lines[at + 1], format!("imgverify {name} {name}.sig"));
+            }
+        }
+        assert!(
+            lines.iter().rposition(|line| *line == "boot")
+                > lines.iter().rposition(|line| line.starts_with("imgverify"))
+        );
+    }
+
+    #[test]
+    fn without_a_key_it_says_what_to_type() {
+        let error = make(out().path(), Path::new(""), &wanted()).unwrap_err().to_string();
+        assert!(error.contains("KEY="), "{error}");
+    }
+}
