@@ -21,7 +21,7 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
 UNITS := target/units.log
 
 .PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity lock fuzz interop
-.PHONY: repro clean sbom sign efi iso disk netboot
+.PHONY: repro clean sbom sign serve efi iso disk netboot
 help: ## what there is
 	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
@@ -93,6 +93,9 @@ clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CAC
 
 identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2.1 [CA=key] [KEYS=file]
 	@$(IMAGE) identity --names '$(NAMES)' $(if $(CA),--authority '$(CA)') $(if $(KEYS),--keys '$(KEYS)')
+
+serve: image ## a netboot server on a wire, as root: IFACE=eth0 [RANGE=FIRST,LAST] [KEY=id.pub] [APPEND=] [MACHINES=DIR] [HTTP=80] [SECURE_BOOT=1]
+	@$(IMAGE) serve --interface '$(IFACE)' $(if $(RANGE),--range '$(RANGE)') $(if $(HTTP),--port '$(HTTP)') $(if $(KEY),--key '$(KEY)') $(if $(APPEND),--append '$(APPEND)') $(if $(MACHINES),--machines '$(MACHINES)') $(if $(SECURE_BOOT),--secure-boot)
 
 sbom: peers ## write out/lifeboat.spdx.json: what the image is made of, with licences and sources
 	@$(IMAGE) sbom

@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod modules;
 pub mod packages;
 pub mod sbom;
+pub mod serve;
 pub mod sign;
 pub mod vm;
 

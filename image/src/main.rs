@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use image::vm::person;
-use image::{build, forms, identity, lock, manifest, packages, sbom, sign};
+use image::{build, forms, identity, lock, manifest, packages, sbom, serve, sign};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,6 +27,8 @@ enum What {
     Build,
     /// Write out/lifeboat.spdx.json: what the image is made of, with licences and sources.
     Sbom,
+    /// Serve the built image to machines that boot from the network, with dnsmasq and an HTTP server, as root.
+    Serve(serve::Wanted),
     /// Sign what is in out/ with keys of one's own: prints how it is verified.
     Sign(sign::Wanted),
     /// Make other forms of the built image in out/. Variable: EXTRA, an archive of one's own to append.
@@ -79,6 +81,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             build::write_summary(&built, std::io::stdout())?;
         }
         What::Sbom => sbom::make(&source)?,
+        What::Serve(wanted) => serve::run(&serve::Parts::of(&source)?, &wanted)?,
         What::Sign(wanted) => {
             let cache = packages::Cache::open(&source)?;
             let locked = lock::read(&source.join("image/packages.lock"))?;

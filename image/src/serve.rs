@@ -1,0 +1,317 @@
+//! `make serve`: everything that a broken machine needs to netboot, from a laptop on the same wire: dnsmasq for DHCP or
+//! beside the network's own DHCP server, and for TFTP; busybox's httpd for what is large. Real programs, of the build's
+//! own tools; here are their settings, and the scripts that iPXE is given.
+
+use crate::lock::{self, Set};
+use crate::packages::{self, Cache};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// What iPXE is to load first, by TFTP: its name there, and the file of Debian's package `ipxe`.
+const LOADERS: &[&str] = &["undionly.kpxe", "ipxe.efi"];
+/// The script that every machine is given.
+const SCRIPT: &str = "serve.ipxe";
+/// Scripts of single machines, by MAC: `52-54-00-12-34-56.ipxe`.
+const MACHINES: &str = "machines";
+
+#[derive(clap::Args, Debug)]
+pub struct Wanted {
+    /// The interface on whose wire the broken machine is.
+    #[arg(long)]
+    pub interface: String,
+    /// Lease addresses of this range, FIRST,LAST: for a wire without a DHCP server. Else only the boot is told, beside one.
+    #[arg(long, value_name = "FIRST,LAST")]
+    pub range: Option<String>,
+    /// The port of HTTP.
+    #[arg(long, default_value_t = 80)]
+    pub port: u16,
+    /// Who may log in: a file of one public key.
+    #[arg(long)]
+    pub key: Option<PathBuf>,
+    /// More words for the kernel's command line.
+    #[arg(long, default_value = "")]
+    pub append: String,
+    /// A directory of iPXE scripts of single machines, named by MAC: 52-54-00-12-34-56.ipxe, which `set params WORDS`.
+    #[arg(long)]
+    pub machines: Option<PathBuf>,
+    /// UEFI machines start Debian's signed shim and GRUB (out/netboot, of `make netboot`) instead of iPXE.
+    #[arg(long)]
+    pub secure_boot: bool,
+}
+
+/// Where the parts come from.
+pub struct Parts {
+    /// `out/`.
+    pub image: PathBuf,
+    /// dnsmasq and busybox.
+    pub tools: PathBuf,
+    /// Debian's package `ipxe`.
+    pub loaders: PathBuf,
+}
+
+impl Parts {
+    /// Those of the cache.
+    pub fn of(source: &Path) -> Result<Parts> {
+        let cache = Cache::open(source)?;
+        let locked = lock::read(&source.join("image/packages.lock"))?;
+        packages::fetch(&cache, &locked)?;
+        let host = packages::tree(&cache, &locked, Set::Host)?;
+        let tools = packages::wrappers(&cache, &host)?;
+        Ok(Parts { image: source.join("out"), tools, loaders: host.root.join("usr/lib/ipxe") })
+    }
+}
+
+/// Serves until one of its programs ends, or a person types Ctrl-C, which ends them, too.
+pub fn run(parts: &Parts, wanted: &Wanted) -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "DHCP and TFTP have ports of root's: sudo make serve ...");
+    let (address, prefix) = address(&wanted.interface)?;
+    let stage = tempfile::Builder::new().prefix("lifeboat-serve-").tempdir().context("make a directory")?;
+    // dnsmasq and httpd read as nobody.
+    fs::set_permissions(stage.path(), fs::Permissions::from_mode(0o755)).context("open the directory")?;
+    lay(stage.path(), parts, wanted, address)?;
+    let mut http = start(
+        Command::new(parts.tools.join("busybox"))
+            .args(["httpd", "-f", "-u", "nobody", "-p", &format!("{address}:{}", wanted.port), "-h"])
+            .arg(stage.path()),
+        "busybox httpd",
+    )?;
+    let mut dnsmasq = start(
+        Command::new(parts.tools.join("dnsmasq")).args(dnsmasq(wanted, stage.path(), address, prefix)?),
+        "dnsmasq",
+    )?;
+    let how =
+        if wanted.range.is_some() { "leases, TFTP" } else { "the boot beside the network's DHCP, TFTP" };
+    println!("{} ({address}): {how}, http://{address}:{}/{SCRIPT}", wanted.interface, wanted.port);
+    println!("Start the broken machine from the network. Ctrl-C ends this.");
+    let ended = dnsmasq.wait().context("wait for dnsmasq");
+    http.kill().and_then(|()| http.wait()).context("end busybox httpd")?;
+    bail!("dnsmasq ended: {}", ended?)
+}
+
+fn start(command: &mut Command, name: &str) -> Result<Child> {
+    command.stdin(Stdio::null()).spawn().with_context(|| format!("start {name}"))
+}
+
+/// The interface's first IPv4 address, and the length of its network's prefix.
+fn address(interface: &str) -> Result<(Ipv4Addr, u8)> {
+    let said = packages::output(Command::new("ip").args(["-4", "-o", "address", "show", "dev", interface]))
+        .with_context(|| format!("ask for the address of {interface}: see ip link"))?;
+    read_address(&said).with_context(|| {
+        format!("{interface} has no IPv4 address: ip address add 192.0.2.1/24 dev {interface}")
+    })
+}
+
+fn read_address(said: &str) -> Option<(Ipv4Addr, u8)> {
+    let mut words = said.split_whitespace();
+    words.find(|word| *word == "inet")?;
+    let (address, prefix) = words.next()?.split_once('/')?;
+    Some((address.parse().ok()?, prefix.parse().ok().filter(|prefix| (1..=32).contains(prefix))?))
+}
+
+/// One directory for TFTP and HTTP.
+fn lay(stage: &Path, parts: &Parts, wanted: &Wanted, address: Ipv4Addr) -> Result<()> {
+    let link = |from: &Path, name: &str| -> Result<()> {
+        ensure!(from.exists(), "{} is not there: make image netboot comes first", from.display());
+        symlink(from, stage.join(name)).with_context(|| format!("link {name}"))
+    };
+    for name in ["vmlinuz", "initramfs", "boot.ipxe"] {
+        link(&parts.image.join(name), name)?;
+    }
+    for name in ["nucleus", "layers", "lifeboat.efi"] {
+        if parts.image.join(name).exists() {
+            link(&parts.image.join(name), name)?;
+        }
+    }
+    for name in LOADERS {
+        link(&parts.loaders.join(name), name)?;
+    }
+    if wanted.secure_boot {
+        let netboot = parts.image.join("netboot");
+        for name in ["bootx64.efi", "grubx64.efi", "grub"] {
+            link(&netboot.join(name), name)?;
+        }
+        let config = format!("set params=\"{}\"\n", words(wanted)?);
+        fs::write(stage.join("lifeboat.cfg"), config).context("write lifeboat.cfg")?;
+    }
+    if let Some(machines) = &wanted.machines {
+        let machines = fs::canonicalize(machines).with_context(|| format!("find {}", machines.display()))?;
+        link(&machines, MACHINES)?;
+    }
+    let script = script(&format!("http://{address}:{}", wanted.port), &words(wanted)?);
+    fs::write(stage.join(SCRIPT), script).context("write the script")
+}
+
+/// Words for the kernel's command line. Neither iPXE's shell nor GRUB's is given anything to take apart.
+fn words(wanted: &Wanted) -> Result<String> {
+    let mut words = wanted.append.trim().to_string();
+    ensure!(
+        words.chars().all(|c| c == ' ' || (c.is_ascii_graphic() && !"$\"'\\`;|&".contains(c))),
+        "APPEND may hold no quotes and nothing that a boot loader's shell reads: {words}"
+    );
+    if let Some(path) = &wanted.key {
+        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let [kind, key] = text.split_whitespace().take(2).collect::<Vec<&str>>()[..] else {
+            bail!("{} holds no public key", path.display())
+        };
+        ensure!(
+            !text.contains("PRIVATE KEY"),
+            "{} is a private key: name the .pub beside it",
+            path.display()
+        );
+        words = format!("{words} ssh_key={kind},{key}").trim_start().to_string();
+    }
+    Ok(words)
+}
+
+/// For iPXE: what all machines are given, then what this one is, then the image's own script.
+fn script(base: &str, words: &str) -> String {
+    let own = format!("{base}/{MACHINES}/${{netX/mac:hexhyp}}.ipxe");
+    format!("#!ipxe\nset params {words}\nchain {own} ||\nchain {base}/boot.ipxe\n")
+}
+
+/// dnsmasq(8): no DNS, no file of settings but these words.
+fn dnsmasq(wanted: &Wanted, stage: &Path, address: Ipv4Addr, prefix: u8) -> Result<Vec<String>> {
+    let interface = &wanted.interface;
+    let mask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0));
+    let network = Ipv4Addr::from_bits(address.to_bits() & mask.to_bits());
+    let url = format!("http://{address}:{}/{SCRIPT}", wanted.port);
+    let mut arguments = vec![
+        "--keep-in-foreground".to_string(),
+        "--conf-file=/dev/null".into(),
+        "--log-facility=-".into(),
+        "--log-dhcp".into(),
+        "--port=0".into(),
+        format!("--interface={interface}"),
+        "--bind-interfaces".into(),
+        "--dhcp-leasefile=/dev/null".into(),
+        format!("--enable-tftp={interface}"),
+        format!("--tftp-root={}", stage.display()),
+        // iPXE's own option, so that who is iPXE already is given the script.
+        "--dhcp-match=set:ipxe,175".into(),
+        // UEFI's HTTP boot (UEFI specification section 24.7): it wants its vendor class back.
+        "--dhcp-vendorclass=set:http,HTTPClient".into(),
+        "--dhcp-option-force=tag:http,60,HTTPClient".into(),
+    ];
+    let uefi = if wanted.secure_boot { "bootx64.efi" } else { "ipxe.efi" };
+    match &wanted.range {
+        Some(range) => {
+            let ends: Vec<Ipv4Addr> = range.split(',').filter_map(|end| end.parse().ok()).collect();
+            let [first, last] = ends[..] else { bail!("a range is written FIRST,LAST: {range}") };
+            let is_here = |end: Ipv4Addr| end.to_bits() & mask.to_bits() == network.to_bits();
+            ensure!(
+                first <= last && is_here(first) && is_here(last),
+                "{range} is no range of {network}/{prefix}"
+            );
+            ensure!(
+                !(first..=last).contains(&address),
+                "{range} holds {address}, which is this machine's own"
+            );
+            arguments.extend([
+                format!("--dhcp-range={first},{last},{mask},1h"),
+                // Nobody else leads anywhere from this wire.
+                "--dhcp-authoritative".into(),
+                // Architectures by RFC 4578 section 2.1 and its registry.
+                "--dhcp-match=set:uefi,option:client-arch,7".into(),
+                "--dhcp-match=set:uefi,option:client-arch,9".into(),
+                "--dhcp-boot=tag:!ipxe,tag:!uefi,tag:!http,undionly.kpxe".into(),
+                format!("--dhcp-boot=tag:!ipxe,tag:uefi,{uefi}"),
+                format!("--dhcp-boot=tag:ipxe,{url}"),
+                format!("--dhcp-boot=tag:http,http://{address}:{}/{uefi}", wanted.port),
+            ]);
+        }
+        None => arguments.extend([
+            format!("--dhcp-range={network},proxy,{mask}"),
+            "--pxe-service=tag:!ipxe,x86PC,Lifeboat,undionly.kpxe".into(),
+            format!("--pxe-service=tag:!ipxe,X86-64_EFI,Lifeboat,{uefi}"),
+            format!("--pxe-service=tag:!ipxe,BC_EFI,Lifeboat,{uefi}"),
+            format!("--pxe-service=tag:ipxe,x86PC,Lifeboat,{url}"),
+            format!("--pxe-service=tag:ipxe,X86-64_EFI,Lifeboat,{url}"),
+            format!("--pxe-service=tag:ipxe,BC_EFI,Lifeboat,{url}"),
+        ]),
+    }
+    Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> Wanted {
+        Wanted {
+            interface: "eth0".into(),
+            range: None,
+            port: 80,
+            key: None,
+            append: String::new(),
+            machines: None,
+            secure_boot: false,
+        }
+    }
+
+    fn words_of(wanted: &Wanted) -> Result<Vec<String>> {
+        dnsmasq(wanted, Path::new("/stage"), Ipv4Addr::new(192, 0, 2, 1), 24)
+    }
+
+    #[test]
+    fn an_address_is_what_ip_says() {
+        let said = "2: eth0    inet 192.0.2.1/24 brd 192.0.2.255 scope global eth0\\       valid_lft forever";
+        assert_eq!(read_address(said), Some((Ipv4Addr::new(192, 0, 2, 1), 24)));
+        assert_eq!(read_address(""), None);
+        assert_eq!(read_address("2: eth0    inet nonsense"), None);
+    }
+
+    #[test]
+    fn beside_another_server_nothing_is_leased() {
+        let words = words_of(&wanted()).unwrap();
+        let ranges: Vec<&String> = words.iter().filter(|word| word.starts_with("--dhcp-range")).collect();
+        assert_eq!(ranges, ["--dhcp-range=192.0.2.0,proxy,255.255.255.0"]);
+        assert!(!words.iter().any(|word| word == "--dhcp-authoritative"));
+    }
+
+    #[test]
+    fn a_range_is_of_this_wire_and_not_this_machine() {
+        let of = |range: &str| words_of(&Wanted { range: Some(range.into()), ..wanted() });
+        assert!(
+            of("192.0.2.50,192.0.2.99").unwrap().iter().any(|word| word.contains("192.0.2.50,192.0.2.99"))
+        );
+        for bad in
+            ["192.0.2.1,192.0.2.9", "192.0.2.99,192.0.2.50", "198.51.100.1,198.51.100.9", "192.0.2.50", "a,b"]
+        {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_firmware_is_given_what_it_can_start() {
+        let words = words_of(&wanted()).unwrap().join("\n");
+        assert!(words.contains("tag:!ipxe,x86PC,Lifeboat,undionly.kpxe"));
+        assert!(words.contains("tag:!ipxe,X86-64_EFI,Lifeboat,ipxe.efi"));
+        assert!(words.contains("tag:ipxe,x86PC,Lifeboat,http://192.0.2.1:80/serve.ipxe"));
+        let words = words_of(&Wanted { secure_boot: true, ..wanted() }).unwrap().join("\n");
+        assert!(words.contains("tag:!ipxe,X86-64_EFI,Lifeboat,bootx64.efi"));
+    }
+
+    #[test]
+    fn the_script_asks_for_the_machines_own_first_and_is_given_no_riddles() {
+        let text = script("http://192.0.2.1:80", "ssh_key=ssh-ed25519,AAAA");
+        assert!(text.starts_with("#!ipxe\nset params ssh_key=ssh-ed25519,AAAA\nchain "), "{text}");
+        assert!(text.find("machines/").unwrap() < text.find("boot.ipxe").unwrap());
+        for bad in ["a;b", "a\nchain x", "${net0/mac}", "\"a b\""] {
+            assert!(words(&Wanted { append: bad.into(), ..wanted() }).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_private_key_is_not_handed_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("key");
+        fs::write(&key, "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+        assert!(words(&Wanted { key: Some(key.clone()), ..wanted() }).is_err());
+        fs::write(&key, "ssh-ed25519 AAAA me@here\n").unwrap();
+        assert_eq!(words(&Wanted { key: Some(key), ..wanted() }).unwrap(), "ssh_key=ssh-ed25519,AAAA");
+    }
+}
