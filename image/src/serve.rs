@@ -7,7 +7,7 @@ use crate::packages::{self, Cache};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -70,6 +70,7 @@ pub fn run(parts: &Parts, wanted: &Wanted) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "DHCP and TFTP have ports of root's: sudo make serve ...");
     let (address, prefix) = address(&wanted.interface)?;
     let stage = tempfile::Builder::new().prefix("lifeboat-serve-").tempdir().context("make a directory")?;
+    let leases = tempfile::tempdir().context("make a directory")?;
     // dnsmasq and httpd read as nobody.
     fs::set_permissions(stage.path(), fs::Permissions::from_mode(0o755)).context("open the directory")?;
     lay(stage.path(), parts, wanted, address)?;
@@ -80,7 +81,13 @@ pub fn run(parts: &Parts, wanted: &Wanted) -> Result<()> {
         "busybox httpd",
     )?;
     let mut dnsmasq = start(
-        Command::new(parts.tools.join("dnsmasq")).args(dnsmasq(wanted, stage.path(), address, prefix)?),
+        Command::new(parts.tools.join("dnsmasq")).args(dnsmasq(
+            wanted,
+            stage.path(),
+            &leases.path().join("leases"),
+            address,
+            prefix,
+        )?),
         "dnsmasq",
     )?;
     let how =
@@ -114,35 +121,52 @@ fn read_address(said: &str) -> Option<(Ipv4Addr, u8)> {
 
 /// One directory for TFTP and HTTP.
 fn lay(stage: &Path, parts: &Parts, wanted: &Wanted, address: Ipv4Addr) -> Result<()> {
-    let link = |from: &Path, name: &str| -> Result<()> {
+    // Not links: the servers are nobody, and may not enter a home.
+    let lay = |from: &Path, name: &str| -> Result<()> {
         ensure!(from.exists(), "{} is not there: make image netboot comes first", from.display());
-        symlink(from, stage.join(name)).with_context(|| format!("link {name}"))
+        copy(from, &stage.join(name))
     };
     for name in ["vmlinuz", "initramfs", "boot.ipxe"] {
-        link(&parts.image.join(name), name)?;
+        lay(&parts.image.join(name), name)?;
     }
     for name in ["nucleus", "layers", "lifeboat.efi"] {
         if parts.image.join(name).exists() {
-            link(&parts.image.join(name), name)?;
+            lay(&parts.image.join(name), name)?;
         }
     }
     for name in LOADERS {
-        link(&parts.loaders.join(name), name)?;
+        lay(&parts.loaders.join(name), name)?;
     }
     if wanted.secure_boot {
         let netboot = parts.image.join("netboot");
         for name in ["bootx64.efi", "grubx64.efi", "grub"] {
-            link(&netboot.join(name), name)?;
+            lay(&netboot.join(name), name)?;
         }
         let config = format!("set params=\"{}\"\n", words(wanted)?);
         fs::write(stage.join("lifeboat.cfg"), config).context("write lifeboat.cfg")?;
     }
     if let Some(machines) = &wanted.machines {
-        let machines = fs::canonicalize(machines).with_context(|| format!("find {}", machines.display()))?;
-        link(&machines, MACHINES)?;
+        lay(machines, MACHINES)?;
     }
     let script = script(&format!("http://{address}:{}", wanted.port), &words(wanted)?);
     fs::write(stage.join(SCRIPT), script).context("write the script")
+}
+
+/// A file, or a directory with all below it, for everybody to read.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let mode = if from.is_dir() {
+        fs::create_dir(to).with_context(|| format!("create {}", to.display()))?;
+        for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
+            let name = entry.with_context(|| format!("list {}", from.display()))?.file_name();
+            copy(&from.join(&name), &to.join(&name))?;
+        }
+        0o755
+    } else {
+        fs::copy(from, to).with_context(|| format!("copy {}", from.display()))?;
+        0o644
+    };
+    fs::set_permissions(to, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("open {}", to.display()))
 }
 
 /// Words for the kernel's command line. Neither iPXE's shell nor GRUB's is given anything to take apart.
@@ -174,7 +198,13 @@ fn script(base: &str, words: &str) -> String {
 }
 
 /// dnsmasq(8): no DNS, no file of settings but these words.
-fn dnsmasq(wanted: &Wanted, stage: &Path, address: Ipv4Addr, prefix: u8) -> Result<Vec<String>> {
+fn dnsmasq(
+    wanted: &Wanted,
+    stage: &Path,
+    leases: &Path,
+    address: Ipv4Addr,
+    prefix: u8,
+) -> Result<Vec<String>> {
     let interface = &wanted.interface;
     let mask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0));
     let network = Ipv4Addr::from_bits(address.to_bits() & mask.to_bits());
@@ -187,7 +217,7 @@ fn dnsmasq(wanted: &Wanted, stage: &Path, address: Ipv4Addr, prefix: u8) -> Resu
         "--port=0".into(),
         format!("--interface={interface}"),
         "--bind-interfaces".into(),
-        "--dhcp-leasefile=/dev/null".into(),
+        format!("--dhcp-leasefile={}", leases.display()),
         format!("--enable-tftp={interface}"),
         format!("--tftp-root={}", stage.display()),
         // iPXE's own option, so that who is iPXE already is given the script.
@@ -253,7 +283,7 @@ mod tests {
     }
 
     fn words_of(wanted: &Wanted) -> Result<Vec<String>> {
-        dnsmasq(wanted, Path::new("/stage"), Ipv4Addr::new(192, 0, 2, 1), 24)
+        dnsmasq(wanted, Path::new("/stage"), Path::new("/leases"), Ipv4Addr::new(192, 0, 2, 1), 24)
     }
 
     #[test]
@@ -303,6 +333,18 @@ mod tests {
         for bad in ["a;b", "a\nchain x", "${net0/mac}", "\"a b\""] {
             assert!(words(&Wanted { append: bad.into(), ..wanted() }).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_is_served_can_be_read_by_everybody() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(from.path().join("layers")).unwrap();
+        fs::write(from.path().join("layers/a"), "a").unwrap();
+        fs::set_permissions(from.path().join("layers/a"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(from.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        copy(from.path(), &to.path().join("all")).unwrap();
+        let mode = |name: &str| fs::metadata(to.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("all"), mode("all/layers"), mode("all/layers/a")), (0o755, 0o755, 0o644));
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn by_itself(bench: &Bench, server: &Server) -> Result<()> {
             own,
             &format!(
                 "for before in '' 'flock /run/lifeboat/installed.lock'; do rm -f {claim}; \
-                 $before rescue assemble > /dev/null; [ -e {claim} ] && echo claimed || echo free; done"
+                 $before rescue assemble > /dev/null 2>&1; [ -e {claim} ] && echo claimed || echo free; done"
             ),
         )?;
         ensure!(said == "free\nclaimed\n", "see a claim while somebody looks, and none else: {said:?}");
