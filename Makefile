@@ -70,7 +70,8 @@ run: image ## boot it in QEMU: by PXE, with a broken server's disks, console her
 test: peers check image ## what CI runs: check, and the VM tests that touch each promise
 	@$(VM_TEST) --jobs $(JOBS) --tally $(UNITS)
 
-test-all: peers check image ## every VM test; goes on where it was interrupted; SHARD=I/N for a part
+test-all: peers check image ## every VM test, and as root interop; goes on where it was interrupted; SHARD=I/N for a part
+	@case '$(SHARD)' in 1/*) if [ "$$(id -u)" = 0 ]; then $(MAKE) interop; else echo 'SKIPPED: make interop, which is for root'; fi;; esac
 	@$(VM_TEST) --all --jobs $(JOBS) --shard $(SHARD) --tally $(UNITS)
 
 lock: builder ## move image/packages.lock to what Debian's archive has now
@@ -111,6 +112,7 @@ bench-net: peers ## from the cable to the address, beside systemd-networkd, dhcp
 	PEERS=$$($(IMAGE) tools) $(CARGO) bench --locked --profile image --package netd --bench clients
 
 .bench/peers/done: .bench/peers/packages
+	@image/setup interop
 	@python3 -m venv .bench/peers/venv && .bench/peers/venv/bin/pip install --quiet paramiko ansible-core ssh-audit
 	@touch $@
 
@@ -118,9 +120,9 @@ bench-net: peers ## from the cable to the address, beside systemd-networkd, dhcp
 	@rm -rf .bench/peers && mkdir -p .bench/peers && cd .bench/peers && apt-get --quiet --quiet download putty-tools dropbear-bin libtomcrypt1 libtommath1 rsync libpopt0 && for package in *.deb; do dpkg-deb --extract "$$package" .; done
 	@touch $@
 
-interop: peers .bench/peers/done ## sshd with other clients, ssh-audit, and OpenSSH's own regression tests, as root: ten minutes
-	PEERS=$$($(IMAGE) tools) SFTP_SERVER=$$($(IMAGE) tools)/sftp-server PATH=$(CURDIR)/.bench/peers/venv/bin:$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu INTEROP=1 $(CARGO) test --locked --package sshd --test interop
-	PEERS=$$($(IMAGE) tools) INTEROP=1 $(CARGO) test --locked --package sshd --test regress
+interop: peers .bench/peers/done .bench/peers/packages ## sshd with other clients, ssh-audit, and OpenSSH's own regression tests, as root: ten minutes
+	PEERS=$$($(IMAGE) tools) SFTP_SERVER=$$($(IMAGE) tools)/sftp-server PATH=$(CURDIR)/.bench/peers/venv/bin:$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu INTEROP=1 $(CARGO) test --locked --package sshd --test interop 2>&1 | tee -a $(UNITS)
+	PEERS=$$($(IMAGE) tools) INTEROP=1 $(CARGO) test --locked --package sshd --test regress 2>&1 | tee -a $(UNITS)
 
 attack: patched ## the whole attack campaign against sshd, on loopback, as root: half an hour
 	ATTACK=1 $(CARGO) test --locked --profile image --package sshd --test attack -- --nocapture --test-threads 1

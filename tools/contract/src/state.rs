@@ -88,7 +88,7 @@ pub struct Link {
     pub carrier: bool,
     /// The NIC named by `BOOTIF=` or `bootdev=`.
     pub booted_from: bool,
-    /// `off`, `no carrier`, `asking`, `bound`, `renewing`, `no answer`; `configured` by what was stated or by routers;
+    /// `off`, `no carrier`, `asking`, `bound`, `renewing`, `rebinding`, `no answer`; `configured` by what was stated or by routers;
     /// `port` of a bond or bridge.
     pub state: String,
     /// What asked for its configuration: `ip=eth0:dhcp`.

@@ -332,7 +332,9 @@ fn dhcp(how: &How, interface: &str) -> anyhow::Result<Answer> {
         .iter()
         .find(|link| link.name == interface || link.names.iter().any(|name| name == interface))
         .with_context(|| format!("no interface {} is known to netd: see rescue net", Untrusted(interface)))?;
-    if matches!(link.state.as_str(), "bound" | "renewing" | "asking" | "no answer") && !how.dry_run {
+    if matches!(link.state.as_str(), "bound" | "renewing" | "rebinding" | "asking" | "no answer")
+        && !how.dry_run
+    {
         done(ask(&NetdRequest::Renew { interface: link.name.clone() })?)?;
         return Ok(Answer::text(format!("{} is asked for anew\n", Untrusted(&link.name)), exit::YES));
     }

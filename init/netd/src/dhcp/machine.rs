@@ -364,7 +364,8 @@ impl Client {
             (Phase::Selecting { tries }, _) if *tries > 4 => "no answer",
             (Phase::Selecting { .. } | Phase::Requesting { .. }, false) => "asking",
             (Phase::Bound | Phase::Requesting { .. } | Phase::Selecting { .. }, _) => "bound",
-            (Phase::Renewing | Phase::Rebinding, _) => "renewing",
+            (Phase::Renewing, _) => "renewing",
+            (Phase::Rebinding, _) => "rebinding",
         }
     }
 }

@@ -136,7 +136,8 @@ impl Client {
         match (&self.phase, self.held.is_some()) {
             (Phase::Soliciting { tries } | Phase::Informing { tries }, _) if *tries > 4 => "no answer",
             (_, false) => "asking",
-            (Phase::Renewing { .. } | Phase::Rebinding { .. }, true) => "renewing",
+            (Phase::Renewing { .. }, true) => "renewing",
+            (Phase::Rebinding { .. }, true) => "rebinding",
             (_, true) => "bound",
         }
     }

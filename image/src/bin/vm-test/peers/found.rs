@@ -49,12 +49,22 @@ fn by_itself(bench: &Bench, server: &Server) -> Result<()> {
     let disks: Vec<Disk> = [0, 5].map(|at| disks.remove(at)).into();
     let before = noted(&disks)?;
     server.ok(&format!("reset\n{MUTE}"))?;
-    let guest = plugged_with(bench, server, 1, "rescue.net=borrow,5", disks)?;
+    let mut guest = plugged_with(bench, server, 1, "rescue.net=borrow,20", disks)?;
     let own = "192.0.2.21";
     bench.check("SSH is there before anything is borrowed", || {
         guest.vm.events.ready("sshd", 0, qemu::BOOT)?;
         let events = guest.vm.events.all();
         ensure!(!events.iter().any(|event| matches!(event, Event::Address { .. })), "see no address yet");
+        Ok(())
+    });
+    guest.vm.console.wait_for("Press Enter", 0, qemu::BOOT)?;
+    guest.vm.type_line("")?;
+    bench.check("netd is killed while the disks are looked through for it", || {
+        let said = guest.typed(
+            "for i in $(seq 500); do pgrep -f 'net --json borrow' > /dev/null && break; sleep 0.1; done; \
+             kill -9 $(/lifeboat/bin/busybox pidof netd); echo killed-$i",
+        )?;
+        ensure!(said.contains("killed-") && !said.contains("killed-500"), "see a search:\n{said}");
         Ok(())
     });
     bench.check("without an address the system's settings by netplan are used: a login works", || {

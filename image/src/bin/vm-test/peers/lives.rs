@@ -36,11 +36,7 @@ pub fn lives(bench: &Bench) -> Result<()> {
     bench.check("killed while it asks, netd asks on", || {
         ensure!(guest.state(stated, "eth0")? != "bound", "see it ask");
         guest.kill_netd(stated)?;
-        server.ok(&dnsmasq(
-            "eth0",
-            "192.0.2.50,192.0.2.50,2m",
-            "--dhcp-option=58,12 --dhcp-option=59,100",
-        ))?;
+        server.ok(&dnsmasq("eth0", "192.0.2.50,192.0.2.50,2m", "--dhcp-option=58,12 --dhcp-option=59,30"))?;
         guest.announced(leased, start, Duration::from_secs(20))?;
         guest.ok(leased, "true")?;
         guest.hold("leased", leased)
@@ -58,6 +54,15 @@ pub fn lives(bench: &Bench) -> Result<()> {
         server.ok("kill -STOP $(cat /run/pid/dnsmasq)")?;
         let renewing = "until grep -q renewing /run/lifeboat/state/netd.json; do sleep 0.1; done";
         guest.ok(stated, &format!("timeout 50 sh -c '{renewing}'"))?;
+        guest.kill_netd(stated)?;
+        holds(&guest.ok(stated, "ip -4 -o address show dev eth0")?, &[leased])?;
+        server.ok("kill -CONT $(cat /run/pid/dnsmasq)")?;
+        guest.flows("leased")
+    });
+    bench.check("killed while it asks every server for its lease, netd keeps it and has it renewed", || {
+        server.ok("kill -STOP $(cat /run/pid/dnsmasq)")?;
+        let rebinding = "until grep -q rebinding /run/lifeboat/state/netd.json; do sleep 0.1; done";
+        guest.ok(stated, &format!("timeout 80 sh -c '{rebinding}'"))?;
         guest.kill_netd(stated)?;
         holds(&guest.ok(stated, "ip -4 -o address show dev eth0")?, &[leased])?;
         server.ok("kill -CONT $(cat /run/pid/dnsmasq)")?;
