@@ -12,6 +12,10 @@ pub const STACK: &str = "/run/lifeboat/layers";
 pub const LAYER_LIST: &str = "/lifeboat/layers.list";
 /// Version of the image, one line. Inside the nucleus.
 pub const VERSION: &str = "/lifeboat/version";
+/// What the image is made of, as one SHA-256 in hex: of the kernel, the layers and the nucleus but for this file and the next.
+pub const IMAGE: &str = "/lifeboat/image";
+/// What it was built from, for a person: version, locks, compiler, libc.
+pub const PROVENANCE: &str = "/lifeboat/provenance";
 /// When the image's commit was made, seconds since 1970.
 pub const MADE: &str = "/lifeboat/made";
 /// Boot parameters of an appended cpio, one a line, in the words of the command line.

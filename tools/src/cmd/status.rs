@@ -49,6 +49,8 @@ const SCHEMA: &str = include_str!("../../../docs/status.schema.json");
 #[derive(Serialize)]
 struct Picture {
     version: Option<String>,
+    /// SHA-256 of what it is made of.
+    image: Option<String>,
     #[serde(flatten)]
     storage: Status,
     services: Init,
@@ -77,6 +79,7 @@ fn show(context: &Context, args: &Args, deadline: Duration) -> anyhow::Result<An
     storage.space = space(&context.root, &storage);
     let picture = Picture {
         version: context.root.line(contract::paths::VERSION),
+        image: context.root.line(contract::paths::IMAGE),
         storage: status(&storage),
         services: state(context, "init"),
         network: state(context, "netd"),
@@ -117,8 +120,19 @@ impl Colour {
 /// Most problems in the login summary; the rest is counted.
 const FEW: usize = 3;
 
+/// Digits of the image's hash that a person compares with what the builder printed.
+const DIGITS: usize = 16;
+
+/// Which image this is; nothing where none says so.
+fn greeting(picture: &Picture) -> String {
+    let Some(version) = &picture.version else { return String::new() };
+    let image = picture.image.as_deref().and_then(|hash| hash.get(..DIGITS));
+    let image = image.map(|hash| format!(", image {}", Untrusted(hash))).unwrap_or_default();
+    format!("Lifeboat {}{image}\n", Untrusted(version))
+}
+
 fn login(picture: &Picture, colour: Colour) -> String {
-    let mut out = colour.bold(&conclusion(picture)) + "\n";
+    let mut out = greeting(picture) + &colour.bold(&conclusion(picture)) + "\n";
     let troubles = troubles(picture);
     for text in troubles.iter().take(FEW) {
         out += &format!("  {} {text}\n", colour.red("!"));

@@ -112,6 +112,7 @@ fn picture() -> Picture {
     let text = || "text".to_string();
     Picture {
         version: some("1"),
+        image: some("0123456789abcdef0123456789abcdef"),
         storage: storage(),
         services: Init {
             version: text(),

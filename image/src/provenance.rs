@@ -1,0 +1,82 @@
+//! What an image was built from, and one hash that names it, in the image itself: /lifeboat/provenance and /lifeboat/image.
+//! Two builds of one commit with the same locks, rustc and libc are equal, so whoever has the first can make the second.
+
+use crate::cpio::Archive;
+use crate::packages::{self, digest, hex};
+use anyhow::{Context as _, Result};
+use contract::paths;
+use sha2::{Digest as _, Sha256};
+use std::path::Path;
+use std::process::Command;
+
+/// One line for each thing that a build depends on: `NAME VALUE`.
+pub fn record(source: &Path, version: &str, kernel: &str) -> Result<String> {
+    let rustc =
+        packages::output(Command::new(rustc()).arg("--version")).context("ask rustc for its version")?;
+    let lines = [
+        ("version", version.to_string()),
+        ("packages.lock", digest(&source.join("image/packages.lock"))?),
+        ("Cargo.lock", digest(&source.join("Cargo.lock"))?),
+        ("rustc", rustc.trim().trim_start_matches("rustc ").to_string()),
+        ("libc", libc()),
+        ("linux", kernel.to_string()),
+    ];
+    Ok(lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect())
+}
+
+fn rustc() -> std::ffi::OsString {
+    std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
+}
+
+/// The libc that our binaries are linked with: its package's version, or what it says itself.
+fn libc() -> String {
+    let asked = |program: &str, arguments: &[&str]| {
+        let said = packages::output(Command::new(program).args(arguments)).ok()?;
+        Some(said.trim().to_string()).filter(|said| !said.is_empty())
+    };
+    asked("dpkg-query", &["--show", "--showformat=${Version}", "libc6-dev"])
+        .or_else(|| asked("getconf", &["GNU_LIBC_VERSION"]))
+        .unwrap_or_else(|| "unknown".to_string())
+}
+
+/// The image's name: SHA-256 of the hashes of its parts, in hex.
+pub fn name(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(Sha256::digest(part));
+    }
+    hex(&hash.finalize())
+}
+
+/// Both files, as an archive that stands behind the others.
+pub fn archive(name: &str, record: &str) -> Result<Vec<u8>> {
+    let mut archive = Archive::new(Vec::new());
+    archive.file(paths::IMAGE.trim_start_matches('/'), 0o644, format!("{name}\n").as_bytes())?;
+    archive.file(paths::PROVENANCE.trim_start_matches('/'), 0o644, record.as_bytes())?;
+    Ok(archive.finish()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_changes_the_name_and_so_does_where_one_ends() {
+        let whole = name(&[b"kernel", b"nucleus"]);
+        assert_eq!(whole.len(), 64);
+        assert_ne!(whole, name(&[b"kernel", b"nucleuS"]));
+        assert_ne!(whole, name(&[b"kerneln", b"ucleus"]));
+    }
+
+    #[test]
+    fn what_a_build_depends_on_is_recorded() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let text = record(&source, "0.1+abc", "6.12").unwrap();
+        let names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(names, ["version", "packages.lock", "Cargo.lock", "rustc", "libc", "linux"]);
+        assert!(
+            text.lines().all(|line| line.split(' ').nth(1).is_some_and(|value| !value.is_empty())),
+            "{text}"
+        );
+    }
+}
