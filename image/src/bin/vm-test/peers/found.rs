@@ -67,6 +67,8 @@ fn by_itself(bench: &Bench, server: &Server) -> Result<()> {
         ensure!(said.contains("killed-") && !said.contains("killed-500"), "see a search:\n{said}");
         Ok(())
     });
+    // The screen comes back.
+    guest.vm.type_line("exit")?;
     bench.check("without an address the system's settings by netplan are used: a login works", || {
         guest.login(own)
     });
