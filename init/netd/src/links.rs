@@ -18,6 +18,10 @@ pub struct Seen<'a> {
 
 impl Seen<'_> {
     fn is(&self, selector: &Selector) -> bool {
+        // What is made has the MAC of what it stands on; a MAC means the NIC.
+        if selector.mac.is_some() && matches!(self.link.kind.as_str(), "vlan" | "bond" | "bridge") {
+            return false;
+        }
         let names = std::iter::once(&self.link.name).chain(&self.link.names).chain(self.names);
         let names: Vec<&str> = names.map(String::as_str).collect();
         let mac = self.link.permanent.or(self.link.mac).unwrap_or(Mac([0; 6]));
@@ -488,6 +492,24 @@ mod tests {
         assert!(links.iter().any(|link| link.name == "bond0.7" && link.below == Some(4)));
         let plan = dracut::read(&words("bond=bond0:eth0,eth1"));
         assert_eq!(role(&plan, &seen(&links)[0], &Adopted::new(), true), None, "a port has no address");
+    }
+
+    #[test]
+    fn a_vlan_on_a_bond_has_its_mac_and_is_no_port_of_it() {
+        let mac = nic(2, "eth0").mac.unwrap();
+        let port = Link { master: Some(4), up: true, ..nic(2, "eth0") };
+        let made = |index, name: &str, kind: &str, below| Link {
+            kind: kind.into(),
+            mac: Some(mac),
+            permanent: None,
+            below,
+            up: true,
+            ..nic(index, name)
+        };
+        let mut links = vec![port, made(4, "bond0", "bond", None), made(5, "bond0.7", "vlan", Some(4))];
+        let line =
+            format!("bond=bond0:{}:mode=active-backup vlan=bond0.7:bond0", mac.to_string().replace(':', "-"));
+        assert_eq!(run(&line, &mut links), [""; 0]);
     }
 
     #[test]
