@@ -1,6 +1,6 @@
 //! The host key of this boot: the one that an operator injected at OpenSSH's own path, else, where that is asked for, the
 //! installed system's, else a fresh ed25519 key; kept below /run/lifeboat over restarts of the listener. Beside it, an injected host
-//! certificate, and an RSA key for old clients, made in the background and offered from then on.
+//! certificate, and an RSA key for old clients: injected in the same way, else made in the background and offered from then on.
 
 use crate::installed;
 use crate::settings::Settings;
@@ -17,6 +17,8 @@ use std::io;
 
 /// OpenSSH's path, injected by an appended cpio or by iPXE.
 pub const INJECTED: &str = "/etc/ssh/ssh_host_ed25519_key";
+/// For clients that know a host by such a key alone.
+pub const INJECTED_RSA: &str = "/etc/ssh/ssh_host_rsa_key";
 /// Beside it, in the same way.
 const CERTIFICATE: &str = "/etc/ssh/ssh_host_ed25519_key-cert.pub";
 const RSA: &str = "/run/lifeboat/sshd/host_rsa";
@@ -83,6 +85,7 @@ pub fn establish(
     };
     let text = key.to_openssh(LineEnding::LF).context("encode the host key")?;
     write(settings, paths::HOST_KEY, &text)?;
+    problems.extend(serve_injected_rsa(settings, root)?);
     let public = key.public_key();
     let line = two_fields(public)?;
     let certificate = match certificate(root, &key) {
@@ -101,6 +104,24 @@ pub fn establish(
         certificate: certificate.unwrap_or_default(),
         problems,
     })
+}
+
+/// The RSA key that was injected, instead of one that is made; and why it is not taken.
+fn serve_injected_rsa(settings: &Settings, root: &Root) -> Result<Option<String>> {
+    let refused = |reason: String| Ok(Some(format!("{INJECTED_RSA}: {reason}: a fresh one is used")));
+    let text = match root.read_text(INJECTED_RSA) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return refused(error.to_string()),
+    };
+    match installed::rsa(&text) {
+        Ok(key) => {
+            write(settings, RSA, &key.to_openssh(LineEnding::LF).context("encode an RSA key")?)?;
+            write(settings, RSA_PUBLIC, &two_fields(key.public_key())?)?;
+            Ok(None)
+        }
+        Err(reason) => refused(reason),
+    }
 }
 
 /// The installed system's RSA key, instead of one that is made; and what a person has to know of its keys.
@@ -357,5 +378,24 @@ mod tests {
         std::fs::write(dir.path().join(INJECTED.trim_start_matches('/')), "garbage").unwrap();
         let problem = fresh(&settings, &root).problems;
         assert!(problem[0].contains("is not a private key"), "{problem:?}");
+    }
+
+    #[test]
+    fn an_injected_rsa_key_is_served_and_a_bad_one_is_named() {
+        let (dir, settings, root) = machine();
+        let place = dir.path().join(INJECTED_RSA.trim_start_matches('/'));
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        let pair = RsaKeypair::random(&mut safe_rng(), 2048).unwrap();
+        let key = PrivateKey::new(pair.into(), "").unwrap();
+        std::fs::write(&place, key.to_openssh(LineEnding::LF).unwrap().as_bytes()).unwrap();
+        assert_eq!(fresh(&settings, &root).problems, [""; 0]);
+        make_rsa(&settings).unwrap();
+        assert_eq!(rsa_line(&root), Some(two_fields(key.public_key()).unwrap()));
+        std::fs::write(&place, "garbage").unwrap();
+        let problems = fresh(&settings, &root).problems;
+        assert!(
+            problems[0].contains(INJECTED_RSA) && problems[0].contains("a fresh one is used"),
+            "{problems:?}"
+        );
     }
 }

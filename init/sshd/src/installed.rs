@@ -180,11 +180,7 @@ fn of_system(root: &Root, device: &str) -> Option<Keys> {
             Algorithm::Ed25519 => Ok(()),
             _ => Err("it is of another type".to_string()),
         });
-        let rsa = read("rsa", &|key| match key.key_data().rsa().map(|pair| pair.key_size()) {
-            Some(bits) if RSA_BITS.contains(&bits) => Ok(()),
-            Some(bits) => Err(format!("it has {bits} bits")),
-            None => Err("it is of another type".to_string()),
-        });
+        let rsa = read("rsa", &is_good_rsa);
         let name = root.line(format!("{below}/etc/hostname")).filter(|name| !name.is_empty());
         let name =
             name.map(|name| format!(" ({})", name.chars().take(64).collect::<String>().escape_debug()));
@@ -192,6 +188,20 @@ fn of_system(root: &Root, device: &str) -> Option<Keys> {
         let any = ed25519.is_some() || rsa.is_some() || !notes.is_empty();
         any.then_some(Keys { place, ed25519, rsa, notes })
     })
+}
+
+fn is_good_rsa(key: &PrivateKey) -> Result<(), String> {
+    match key.key_data().rsa().map(|pair| pair.key_size()) {
+        Some(bits) if RSA_BITS.contains(&bits) => Ok(()),
+        Some(bits) => Err(format!("it has {bits} bits")),
+        None => Err("it is of another type".to_string()),
+    }
+}
+
+/// A host's RSA key that can be served.
+pub fn rsa(text: &str) -> Result<PrivateKey, String> {
+    let key = key(text)?;
+    is_good_rsa(&key).map(|()| key)
 }
 
 /// OpenSSH's form, or PEM, as ssh-keygen wrote RSA keys before version 7.8.

@@ -342,8 +342,8 @@ impl Service<'_> {
             host::events::tell(&Event::warning(problem.clone()));
         }
         // The host key's problems, found before, stay.
-        let of_key =
-            |known: &&String| [identity::INJECTED, installed::PARAMETER].iter().any(|p| known.starts_with(p));
+        let of_keys = [identity::INJECTED, identity::INJECTED_RSA, installed::PARAMETER];
+        let of_key = |known: &&String| of_keys.iter().any(|start| known.starts_with(start));
         let kept = self.state.problems.iter().filter(of_key).cloned();
         let mut state = state::Sshd { problems: kept.chain(problems).collect(), ..self.state.clone() };
         state.keys = access.keys.iter().map(ToString::to_string).collect();
@@ -459,8 +459,13 @@ fn make_directories(settings: &Settings) -> Result<()> {
 
 /// Old iPXE injects every file with mode 0644.
 fn tighten(settings: &Settings) {
-    for (path, mode) in [(identity::INJECTED, 0o600), (access::AUTHORIZED_KEYS, 0o600), ("/root/.ssh", 0o700)]
-    {
+    let files = [
+        (identity::INJECTED, 0o600),
+        (identity::INJECTED_RSA, 0o600),
+        (access::AUTHORIZED_KEYS, 0o600),
+        ("/root/.ssh", 0o700),
+    ];
+    for (path, mode) in files {
         let path = settings.path(path);
         match fs::set_permissions(&path, Permissions::from_mode(mode)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
