@@ -1,7 +1,12 @@
 //! Keys that a hypervisor hands in under systemd's credential names (systemd.exec(5), and SMBIOS OEM
 //! strings in systemd-stub(7)): `io.systemd.credential:NAME=TEXT` or
 //! `io.systemd.credential.binary:NAME=BASE64` among the OEM strings of SMBIOS, and QEMU's fw_cfg
-//! entries below `opt/io.systemd.credentials/`. Nothing of a credential is logged but that it is there.
+//! entries below `opt/io.systemd.credentials/`. And those that lie beside an EFI program, as `NAME.cred` in
+//! `lifeboat.efi.extra.d/`, which systemd's stub hands over as files below `/.extra`. Nothing of a credential is logged but that
+//! it is there.
+//!
+//! Nobody signs what lies beside the program, so where Secure Boot vouches for the program it is left alone: whoever can
+//! write to the medium would get in.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,6 +15,12 @@ use host::Root;
 /// The credentials that systemd reads keys of root from, the second since version 257.
 const NAMES: [&str; 2] = ["ssh.authorized_keys.root", "ssh.ephemeral-authorized_keys-all"];
 const FW_CFG: &str = "opt/io.systemd.credentials";
+/// Where systemd's stub puts what lies beside the EFI program (systemd-stub(7)).
+const BESIDE: &str = "/.extra/credentials";
+/// `secure_boot` of the kernel's struct boot_params (Documentation/arch/x86/zero-page.rst), and its value for `enabled`.
+const BOOT_PARAMS: &str = "/sys/kernel/boot_params/data";
+const SECURE_BOOT: usize = 0x1ec;
+const IS_SECURE: u8 = 3;
 /// SMBIOS specification, 7.12 and 7.45.
 const OEM_STRINGS: u8 = 11;
 const END_OF_TABLE: u8 = 127;
@@ -24,13 +35,25 @@ pub struct Credential {
     pub text: String,
 }
 
-/// SMBIOS first.
+/// SMBIOS first, what lies on a medium last.
 pub fn read(root: &Root) -> Vec<Credential> {
     let fw_cfg = NAMES.iter().filter_map(|name| {
         let text = String::from_utf8(host::firmware::fw_cfg(root, &format!("{FW_CFG}/{name}"))?).ok()?;
         Some(Credential { source: format!("fw_cfg {name}"), text })
     });
-    smbios(&host::firmware::smbios(root)).into_iter().chain(fw_cfg).collect()
+    smbios(&host::firmware::smbios(root)).into_iter().chain(fw_cfg).chain(beside(root)).collect()
+}
+
+fn beside(root: &Root) -> Vec<Credential> {
+    let parameters = root.read(BOOT_PARAMS).unwrap_or_default();
+    if parameters.get(SECURE_BOOT) == Some(&IS_SECURE) {
+        return Vec::new();
+    }
+    let one = |name: &&str| {
+        let text = root.read_text(format!("{BESIDE}/{name}.cred")).ok()?;
+        Some(Credential { source: format!("{name}.cred beside the EFI program"), text })
+    };
+    NAMES.iter().filter_map(one).collect()
 }
 
 pub fn smbios(table: &[u8]) -> Vec<Credential> {
@@ -118,6 +141,28 @@ mod tests {
         // However it is cut, it is read as far as it goes.
         for length in 0..table.len() {
             assert!(smbios(&table[..length]).len() <= 2);
+        }
+    }
+
+    #[test]
+    fn what_lies_beside_the_program_counts_unless_secure_boot_vouches_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let put = |path: &str, bytes: &[u8]| {
+            let path = directory.path().join(path.trim_start_matches('/'));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        let root = Root::at(directory.path()).unwrap();
+        assert_eq!(read(&root), []);
+        put(".extra/credentials/ssh.authorized_keys.root.cred", b"key one\n");
+        put(".extra/credentials/passwd.hashed-password.root.cred", b"secret");
+        let found = read(&root);
+        assert_eq!((found.len(), found[0].text.as_str()), (1, "key one\n"));
+        let mut parameters = vec![0; 4096];
+        for (mode, count) in [(0, 1), (2, 1), (IS_SECURE, 0)] {
+            parameters[SECURE_BOOT] = mode;
+            put(BOOT_PARAMS, &parameters);
+            assert_eq!(read(&root).len(), count, "{mode}");
         }
     }
 
