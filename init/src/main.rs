@@ -3,6 +3,7 @@
 //! one particular child, never exits, opens no block device, and writes to no console that could
 //! block it. A failed step is logged and becomes an event, and the boot goes on.
 
+mod consoles;
 mod mounts;
 mod outlet;
 mod reactor;

@@ -1,5 +1,6 @@
 //! SERVICES: what PID 1 keeps running, and how.
 
+use crate::consoles;
 use crate::supervise::Kind;
 use contract::paths::BIN;
 use host::Root;
@@ -34,7 +35,7 @@ const SERVICES: &[Row] = &[
     Row { name: "layers", arguments: &[],         kind: Kind::OneShot, nice: 10, oom_score: -500},
 ];
 
-/// The services of this machine: the table, and one console for every kernel console.
+/// The services of this machine: the table, and one console for every terminal that a person may sit at.
 pub fn all(root: &Root) -> Vec<Service> {
     let table = SERVICES.iter().map(|row| Service {
         name: row.name.to_string(),
@@ -43,10 +44,12 @@ pub fn all(root: &Root) -> Vec<Service> {
         nice: row.nice,
         oom_score: row.oom_score,
     });
-    let active = root.line("/sys/class/tty/console/active").unwrap_or_default();
-    let consoles = consoles(&active).into_iter().map(|device| Service {
-        name: format!("console-{device}"),
-        argv: command("console", [device]),
+    let consoles = consoles::all(root).into_iter().map(|console| Service {
+        name: format!("console-{}", console.device),
+        argv: command(
+            "console",
+            [Some(console.device), console.speed.map(|speed| speed.to_string())].into_iter().flatten(),
+        ),
         kind: Kind::Always,
         nice: 0,
         oom_score: -500,
@@ -58,31 +61,9 @@ fn command(program: &str, arguments: impl IntoIterator<Item = String>) -> Vec<St
     [format!("{BIN}/{program}")].into_iter().chain(arguments).collect()
 }
 
-/// Device names from /sys/class/tty/console/active. `tty0` is whichever virtual console is shown,
-/// so the first real one stands for it.
-fn consoles(active: &str) -> Vec<String> {
-    let mut devices: Vec<String> = Vec::new();
-    for name in active.split_ascii_whitespace() {
-        let name = if name == "tty0" { "tty1" } else { name };
-        // A name that is no plain device name can only be a damaged file; it must not become a path.
-        if name.bytes().all(|c| c.is_ascii_alphanumeric()) && !devices.iter().any(|known| known == name) {
-            devices.push(name.to_string());
-        }
-    }
-    devices
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_kernel_console_gets_one_service() {
-        assert_eq!(consoles("tty0 ttyS0 ttyS0"), ["tty1", "ttyS0"]);
-        assert_eq!(consoles("hvc0"), ["hvc0"]);
-        assert!(consoles("../x").is_empty());
-        assert!(consoles("").is_empty());
-    }
 
     #[test]
     fn every_service_is_a_program_of_the_image() {

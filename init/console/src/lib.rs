@@ -37,13 +37,15 @@ const UTF8: &str = "\x1b%G";
 /// A password typed wrong costs this.
 const PENALTY: Duration = Duration::from_secs(2);
 
-/// The service; its argument is the console's device.
+/// The service; its arguments are the console's device, and the speed of a line that the kernel has set none of.
 pub fn main() -> ExitCode {
-    let Some(name) = std::env::args().nth(1) else {
-        host::log!("usage: console DEVICE, such as ttyS0");
+    let mut arguments = std::env::args().skip(1);
+    let Some(name) = arguments.next() else {
+        host::log!("usage: console DEVICE [SPEED], such as ttyS0 115200");
         return ExitCode::SUCCESS;
     };
-    match Console::open(&name).and_then(|mut console| console.run()) {
+    let speed = arguments.next().and_then(|speed| speed.parse().ok());
+    match Console::open(&name, speed).and_then(|mut console| console.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             host::log!("console {name}: {error:#}");
@@ -73,11 +75,14 @@ struct Console {
 }
 
 impl Console {
-    fn open(name: &str) -> anyhow::Result<Console> {
+    fn open(name: &str, speed: Option<u32>) -> anyhow::Result<Console> {
         let root = Root::live()?;
         let path = format!("/dev/{name}");
         let device = rustix::fs::open(path.as_str(), flags() | OFlags::NONBLOCK, Mode::empty())?;
         line::sane(&device)?;
+        if let Some(speed) = speed {
+            line::set_speed(&device, speed)?;
+        }
         let words = host::params::read(&root);
         let policy = match cmdline::last(&words, "rescue.console") {
             None | Some("open") => Policy::Open,

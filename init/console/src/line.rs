@@ -28,6 +28,15 @@ pub fn sane(line: &OwnedFd) -> io::Result<()> {
     Ok(tcsetattr(line, OptionalActions::Now, &modes)?)
 }
 
+/// Bits per second, 8 of them a character, without parity.
+pub fn set_speed(line: &OwnedFd, speed: u32) -> io::Result<()> {
+    let mut modes = tcgetattr(line)?;
+    modes.set_speed(speed)?;
+    modes.control_modes &= !(ControlModes::CSIZE | ControlModes::PARENB | ControlModes::CSTOPB);
+    modes.control_modes |= ControlModes::CS8;
+    Ok(tcsetattr(line, OptionalActions::Now, &modes)?)
+}
+
 /// One line typed without echo ([`silence`] came before), without its newline; empty when the time is up. The line is as it
 /// was afterwards.
 pub fn read_secret(line: &OwnedFd, patience: Duration, before: &Termios) -> io::Result<String> {
