@@ -265,7 +265,11 @@ fn what(device: &Device, storage: &Storage) -> (String, Fitness) {
     };
     let Some(signature) = report.signatures.first() else {
         let empty = device.block.partition.as_ref().map(|_| kind(device, storage));
-        return (join(&[drive, table.unwrap_or_default().to_string(), empty.unwrap_or_default()]), fitness);
+        let own = role(device, storage).unwrap_or_default().to_string();
+        return (
+            join(&[drive, table.unwrap_or_default().to_string(), empty.unwrap_or_default(), own]),
+            fitness,
+        );
     };
     let content = match &signature.volume {
         Some(Volume::Md(superblock)) => member(superblock),
@@ -425,8 +429,27 @@ const XBOOTLDR: &str = "BC13C2FF-59E6-4262-A352-B275FD6F7172";
 /// A /boot of its own is rarely larger; a root is rarely smaller.
 const LARGEST_BOOT: u64 = 3 << 30;
 
-/// What a file system looks like from outside; certain only for an ESP.
+/// What the forms of the image have (image/src/forms): how the GUID of the disk begins, and the ISO's label and date.
+const OWN_DISK: &str = "4C494645-424F-4154-0000-";
+const OWN_ISO: (&str, &str) = ("LIFEBOAT", "2000-01-01-00-00-00-00");
+
+/// Lifeboat's own medium: a disk with all its partitions, or a CD.
+fn is_own(device: &Device, storage: &Storage) -> bool {
+    let disk = device.parent.as_ref().and_then(|id| storage.get(id)).unwrap_or(device);
+    let table = disk.report().and_then(|report| report.table.as_ref());
+    let is_own_disk = table.and_then(|table| table.id.as_ref()).is_some_and(|id| id.starts_with(OWN_DISK));
+    let is_own_iso = device.signature().is_some_and(|signature| {
+        signature.format == "iso9660"
+            && (signature.label.as_deref(), signature.uuid.as_deref()) == (Some(OWN_ISO.0), Some(OWN_ISO.1))
+    });
+    is_own_disk || is_own_iso
+}
+
+/// What a file system looks like from outside; certain only for an ESP and for what is ours.
 fn role(device: &Device, storage: &Storage) -> Option<&'static str> {
+    if is_own(device, storage) {
+        return Some("Lifeboat's own medium");
+    }
     let signature = device.signature()?;
     let kind = entry(device, storage).map(|(_, entry)| entry.kind.as_str());
     let label = signature.label.as_deref().unwrap_or_default().to_lowercase();
@@ -511,7 +534,7 @@ fn next(storage: &Storage) -> Next {
         .devices
         .iter()
         .filter(|device| device.node && (is_drive(&device.block) || is_volume(&device.block)))
-        .filter(|device| used_by(device, storage).is_empty())
+        .filter(|device| used_by(device, storage).is_empty() && !is_own(device, storage))
         .filter(|device| device.report().is_some_and(|report| !ambiguous(report)))
         .filter(|device| {
             device

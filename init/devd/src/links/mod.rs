@@ -66,6 +66,10 @@ pub fn plan(root: &Root, facts: &Facts, reports: &Reports) -> Plan {
             claims.entry(claim.link.clone()).or_default().push(claim);
         }
     }
+    let disk_of = |name: &str| {
+        let block = facts.blocks.iter().find(|block| block.name == name)?;
+        Some(block.partition.as_ref().map_or(block.name.as_str(), |partition| partition.disk.as_str()))
+    };
     let mut plan = Plan::default();
     for (link, mut claims) in claims {
         claims.sort_by(|a, b| order.key(&a.device).cmp(&order.key(&b.device)));
@@ -73,6 +77,9 @@ pub fn plan(root: &Root, facts: &Facts, reports: &Reports) -> Plan {
         let is_rival = |claim: &&Claim| {
             order.depth(&claim.device) == order.depth(&winner.device)
                 && (claim.member.is_none() || claim.member == winner.member)
+                // An ISO on a stick: the same file system is seen on the disk and on its first partition.
+                && (disk_of(&claim.device) != disk_of(&winner.device)
+                    || disk_of(&claim.device).is_some_and(|disk| disk != claim.device && disk != winner.device))
         };
         let rivals: Vec<String> =
             claims[1..].iter().filter(is_rival).map(|claim| claim.device.clone()).collect();

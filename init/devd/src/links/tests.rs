@@ -272,6 +272,19 @@ fn of_two_copies_the_first_in_the_machine_has_the_name_and_it_is_said() {
 }
 
 #[test]
+fn an_iso_on_a_stick_is_no_copy_of_itself() {
+    let (_dir, root) = machine("");
+    let sda = disk("sda", "pci0/block/sda", 1);
+    let (sda1, sda2) = (partition(&sda, 1, 0), partition(&sda, 2, 20 * MIB));
+    let iso = || holding(vec![signature("iso9660", Usage::Filesystem, "2000-01-01-00-00-00-00", "LIFEBOAT")]);
+    let found = reports(vec![("sda", iso()), ("sda1", iso())]);
+    assert_eq!(plan(&root, &facts(vec![sda.clone(), sda1.clone()]), &found).doubled, []);
+    // Two partitions of one disk are.
+    let found = reports(vec![("sda1", iso()), ("sda2", iso())]);
+    assert_eq!(warnings(&plan(&root, &facts(vec![sda, sda1, sda2]), &found)).len(), 1);
+}
+
+#[test]
 fn an_overlay_has_the_name_of_what_it_stands_on_and_nobody_complains() {
     let (_dir, root) = machine("");
     let sda = disk("sda", "a/block/sda", 1);
