@@ -21,7 +21,7 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
 UNITS := target/units.log
 
 .PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity lock fuzz interop
-.PHONY: repro clean sbom sign serve efi iso disk netboot
+.PHONY: repro clean sbom sign serve efi iso disk netboot kexec
 help: ## what there is
 	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
@@ -61,7 +61,7 @@ image: builder ## build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256
 	@$(IMAGE) build
 
 # EXTRA=x.cpio: one more archive, behind the initramfs.
-efi iso disk netboot: image ## other forms of it: lifeboat.efi, lifeboat.iso, lifeboat.img, netboot/; EXTRA=x.cpio
+efi iso disk netboot kexec: image ## other forms: lifeboat.efi, .iso, .img, netboot/, lifeboat-kexec.sh; EXTRA=x.cpio
 	@$(IMAGE) forms $@
 
 run: image ## boot it in QEMU: by PXE, with a broken server's disks, console here, SSH on port 2222

@@ -163,6 +163,15 @@ pub fn version(source: &Path, unlocked: bool) -> String {
 /// Compiles our binaries, each by itself, else features would unify into PID 1; returns them stripped.
 fn compile(source: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
     let mut binaries = BTreeMap::new();
+    for Binary { package, name, link } in BINARIES {
+        say!("compiling {name}");
+        binaries.insert(*name, program(source, package, name, link)?);
+    }
+    Ok(binaries)
+}
+
+/// One static binary, stripped; the same bytes wherever it is compiled.
+pub fn program(source: &Path, package: &str, name: &str, link: &[&str]) -> Result<Vec<u8>> {
     let scratch = tempfile::tempdir()?;
     let remap = format!("--remap-path-prefix={}=/lifeboat", source.display());
     let home =
@@ -171,41 +180,36 @@ fn compile(source: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
         Some(home) => format!("{remap} --remap-path-prefix={home}=/cargo"),
         None => remap,
     };
-    for Binary { package, name, link } in BINARIES {
-        say!("compiling {name}");
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        // A person sees cargo's own bar; a log is spared it.
-        let how =
-            if std::io::IsTerminal::is_terminal(&std::io::stderr()) { "--color=auto" } else { "--quiet" };
-        command.current_dir(source).args([
-            "rustc",
-            how,
-            "--locked",
-            "--profile",
-            "image",
-            "-p",
-            package,
-            "--bin",
-            name,
-            "--message-format=json",
-            "--",
-        ]);
-        command.args(*link);
-        // Cargo's own variable for flags beside those of .cargo/config.toml, which it would replace.
-        command.env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            format!("-Ctarget-feature=+crt-static {remap}").replace(' ', "\u{1f}"),
-        );
-        let output = command.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
-        ensure!(output.status.success(), "compile {name}: cargo said no");
-        let path = executable(&String::from_utf8_lossy(&output.stdout), name)
-            .with_context(|| format!("cargo built no {name}"))?;
-        check_symbols(&path)?;
-        let stripped = scratch.path().join(name);
-        packages::run(Command::new("strip").arg("--strip-all").arg("-o").arg(&stripped).arg(&path))?;
-        binaries.insert(*name, fs::read(&stripped)?);
-    }
-    Ok(binaries)
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // A person sees cargo's own bar; a log is spared it.
+    let how = if std::io::IsTerminal::is_terminal(&std::io::stderr()) { "--color=auto" } else { "--quiet" };
+    command.current_dir(source).args([
+        "rustc",
+        how,
+        "--locked",
+        "--profile",
+        "image",
+        "-p",
+        package,
+        "--bin",
+        name,
+        "--message-format=json",
+        "--",
+    ]);
+    command.args(link);
+    // Cargo's own variable for flags beside those of .cargo/config.toml, which it would replace.
+    command.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        format!("-Ctarget-feature=+crt-static {remap}").replace(' ', "\u{1f}"),
+    );
+    let output = command.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
+    ensure!(output.status.success(), "compile {name}: cargo said no");
+    let path = executable(&String::from_utf8_lossy(&output.stdout), name)
+        .with_context(|| format!("cargo built no {name}"))?;
+    check_symbols(&path)?;
+    let stripped = scratch.path().join(name);
+    packages::run(Command::new("strip").arg("--strip-all").arg("-o").arg(&stripped).arg(&path))?;
+    Ok(fs::read(&stripped)?)
 }
 
 fn executable(messages: &str, name: &str) -> Option<PathBuf> {

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Where Debian keeps libraries, below the tree.
-const DIRECTORIES: &[&str] = &["usr/lib/x86_64-linux-gnu", "usr/lib"];
+/// Where Debian keeps libraries, below the tree. systemd's have no path in them: whoever loads one has loaded the others.
+const DIRECTORIES: &[&str] = &["usr/lib/x86_64-linux-gnu", "usr/lib", "usr/lib/x86_64-linux-gnu/systemd"];
 
 /// What one ELF file asks for.
 #[derive(Debug, Default, PartialEq, Eq)]

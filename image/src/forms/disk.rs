@@ -113,6 +113,15 @@ pub fn fat(parts: &Parts, target: &Path, files: &[(&str, Vec<u8>)], room: u64) -
     Ok(length)
 }
 
+/// Writes files to the FAT of a disk image of ours, as a person does with mtools.
+pub fn put(parts: &Parts, image: &Path, files: &[(&str, &Path)]) -> Result<()> {
+    let place = format!("{}@@{}", image.display(), FAT * SECTOR);
+    for (name, path) in files {
+        crate::packages::run(parts.tool("mcopy").args(["-i", &place]).arg(path).arg(format!("::/{name}")))?;
+    }
+    Ok(())
+}
+
 /// 1980 is where FAT's time begins.
 const EPOCH: rustix::fs::Timespec = rustix::fs::Timespec { tv_sec: 315_619_200, tv_nsec: 0 };
 

@@ -1,9 +1,10 @@
 //! The forms beside kernel and initramfs, made of these two and of Debian's own loaders: an EFI program, a hybrid
-//! ISO, a disk image, a directory for netboot with Secure Boot (docs/boot.md). What is built twice is equal.
+//! ISO, a disk image, a directory for netboot with Secure Boot, a script for a running Linux (docs/boot.md). What is built twice is equal.
 
 mod disk;
 mod grub;
 mod iso;
+mod kexec;
 mod netboot;
 mod pe;
 
@@ -17,6 +18,8 @@ use std::process::Command;
 
 /// What all forms are made of.
 pub struct Parts {
+    /// The project's root.
+    source: PathBuf,
     /// The build's own tools, unpacked.
     tree: PathBuf,
     /// The same as commands.
@@ -27,7 +30,7 @@ pub struct Parts {
     extra: Option<PathBuf>,
 }
 
-pub use disk::fat;
+pub use disk::{fat, put};
 pub use grub::FIRST;
 
 impl Parts {
@@ -39,7 +42,9 @@ impl Parts {
         packages::fetch(&cache, &host)?;
         let tree = packages::tree(&cache, &locked, Set::Host)?;
         let tools = packages::wrappers(&cache, &tree)?;
-        Ok(Parts { tree: tree.root, tools, image: image.into(), extra })
+        // One spelling, since it stands in the flags of the compiler.
+        let source = fs::canonicalize(source).context("find the project's root")?;
+        Ok(Parts { source, tree: tree.root, tools, image: image.into(), extra })
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
@@ -79,6 +84,9 @@ impl Parts {
     }
 }
 
+/// Each of them.
+pub const ALL: [Form; 5] = [Form::Efi, Form::Iso, Form::Disk, Form::Netboot, Form::Kexec];
+
 /// One of the forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Form {
@@ -90,6 +98,8 @@ pub enum Form {
     Disk,
     /// out/netboot/: for PXE by UEFI with Secure Boot
     Netboot,
+    /// out/lifeboat-kexec.sh: takes over from a running Linux
+    Kexec,
 }
 
 impl Form {
@@ -100,6 +110,7 @@ impl Form {
             Form::Iso => "lifeboat.iso",
             Form::Disk => "lifeboat.img",
             Form::Netboot => "netboot",
+            Form::Kexec => "lifeboat-kexec.sh",
         }
     }
 
@@ -113,6 +124,7 @@ impl Form {
             Form::Iso => iso::make(parts, &path)?,
             Form::Disk => disk::make(parts, &path)?,
             Form::Netboot => netboot::make(parts, &path)?,
+            Form::Kexec => kexec::make(parts, &path)?,
         }
         Ok(path)
     }

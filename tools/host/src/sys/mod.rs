@@ -7,6 +7,7 @@ pub mod aio;
 pub mod block;
 pub mod btrfs;
 pub mod dm;
+pub mod kexec;
 pub mod kmod;
 pub mod loopdev;
 pub mod memory;

@@ -1,0 +1,353 @@
+//! What the running system is, read from its files: nothing is written. Plain paths and no `Root`, which asks for
+//! openat2(2): the running kernel may be older than Linux 5.6.
+
+use crate::login::{self, Kind};
+use crate::settings::Beside;
+use network::Mac;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// More name servers than a resolver asks.
+const MOST_NAMESERVERS: usize = 6;
+
+/// A running system, at `/` or, in tests, in a directory.
+pub struct System(pub PathBuf);
+
+/// What goes into the archive: a name in it, and the content.
+pub type Files = Vec<(String, Vec<u8>)>;
+
+#[derive(Debug, Default)]
+pub struct Login {
+    pub files: Files,
+    /// Lines of authorized_keys.
+    pub keys: Vec<String>,
+    /// Files that they are from.
+    pub from: Vec<String>,
+    /// What the machine is known by: files.
+    pub known_by: Vec<String>,
+    pub notes: Vec<String>,
+}
+
+impl System {
+    fn text(&self, path: &str) -> Option<String> {
+        fs::read(self.place(path)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn line(&self, path: &str) -> Option<String> {
+        self.text(path).map(|text| text.trim().to_string())
+    }
+
+    fn place(&self, path: &str) -> PathBuf {
+        self.0.join(path.trim_start_matches('/'))
+    }
+
+    fn names(&self, path: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.place(path)).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+
+    /// What netlink does not tell of the network. `connection` is sshd's SSH_CONNECTION.
+    pub fn beside(&self, connection: Option<&str>) -> Beside {
+        let links = self.names("/sys/class/net");
+        let has = |name: &str, what: &str| self.place(&format!("/sys/class/net/{name}/{what}")).exists();
+        let bonds: BTreeMap<String, BTreeMap<String, String>> = links
+            .iter()
+            .filter(|name| has(name, "bonding"))
+            .map(|name| {
+                let directory = format!("/sys/class/net/{name}/bonding");
+                let options = self.names(&directory).into_iter().filter_map(|option| {
+                    let value = self.line(&format!("{directory}/{option}"))?;
+                    Some((option, value))
+                });
+                (name.clone(), options.collect())
+            })
+            .collect();
+        let burnt_in = bonds
+            .keys()
+            .filter_map(|name| self.text(&format!("/proc/net/bonding/{name}")))
+            .flat_map(|text| burnt_in(&text))
+            .collect();
+        Beside {
+            nics: links.iter().filter(|name| has(name, "device")).cloned().collect(),
+            spanning: links
+                .iter()
+                .filter(|name| {
+                    let path = format!("/sys/class/net/{name}/bridge/stp_state");
+                    self.line(&path).is_some_and(|state| state != "0")
+                })
+                .cloned()
+                .collect(),
+            bonds,
+            burnt_in,
+            nameservers: self.nameservers(),
+            hostname: self.line("/proc/sys/kernel/hostname").unwrap_or_default(),
+            entrance: connection.and_then(|words| words.split_ascii_whitespace().nth(2)?.parse().ok()),
+        }
+    }
+
+    /// Those that answer others than this system: where its own file names a resolver of its own, that one's.
+    fn nameservers(&self) -> Vec<IpAddr> {
+        let files = [
+            "/etc/resolv.conf",
+            "/run/systemd/resolve/resolv.conf",
+            "/run/NetworkManager/no-stub-resolv.conf",
+            "/run/resolvconf/resolv.conf",
+        ];
+        let read = |path: &&str| {
+            let text = self.text(path).unwrap_or_default();
+            let servers: Vec<IpAddr> = text
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok())
+                .filter(|server| !server.is_loopback() && !server.is_unspecified())
+                .take(MOST_NAMESERVERS)
+                .collect();
+            (!servers.is_empty()).then_some(servers)
+        };
+        files.iter().find_map(read).unwrap_or_default()
+    }
+
+    /// Words of the running kernel's command line that are about the machine's consoles.
+    pub fn console_words(&self) -> Vec<String> {
+        let line = self.text("/proc/cmdline").unwrap_or_default();
+        let words = line.split_ascii_whitespace();
+        let kept = |word: &&str| {
+            let name = word.split('=').next().unwrap_or_default();
+            matches!(name, "console" | "earlycon" | "nomodeset" | "vga" | "video" | "pci" | "acpi" | "iommu")
+        };
+        words.filter(kept).map(str::to_string).collect()
+    }
+
+    /// Keys of root, of the user who typed sudo, and of files that were named; and the host's own.
+    pub fn login(&self, sudo_user: Option<&str>, more: &[PathBuf]) -> Login {
+        let mut found = Login::default();
+        let config = self.ssh_config();
+        let passwd = self.text("/etc/passwd").unwrap_or_default();
+        let root_home = login::home(&passwd, "root").unwrap_or_else(|| "/root".into());
+        let mut files = login::key_files(&config, "root", &root_home);
+        if let Some(user) = sudo_user.filter(|user| *user != "root")
+            && let Some(home) = login::home(&passwd, user)
+        {
+            files.extend(login::key_files(&config, user, &home));
+        }
+        let given = more.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).ok()));
+        for (path, text) in files.into_iter().map(|path| (path.clone(), self.text(&path))).chain(given) {
+            let keys = login::keys(&text.unwrap_or_default());
+            if !keys.is_empty() && !found.from.contains(&path) {
+                found.from.push(path);
+                found.keys.extend(keys);
+            }
+        }
+        found.keys.dedup();
+        if !found.keys.is_empty() {
+            found
+                .files
+                .push(("root/.ssh/authorized_keys".into(), (found.keys.join("\n") + "\n").into_bytes()));
+        }
+        self.host_keys(&config, &mut found);
+        if !login::ports(&config).contains(&22) {
+            found.notes.push(format!(
+                "ssh listens on port 22 there, and not on {}",
+                login::ports(&config).iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+            ));
+        }
+        found
+    }
+
+    /// With the files of sshd_config.d, which come first.
+    fn ssh_config(&self) -> String {
+        let beside = self.names("/etc/ssh/sshd_config.d");
+        let beside = beside.iter().filter(|name| name.ends_with(".conf"));
+        let mut text: String = beside
+            .filter_map(|name| self.text(&format!("/etc/ssh/sshd_config.d/{name}")))
+            // A Match ends with its file.
+            .map(|text| {
+                text.lines()
+                    .take_while(|line| !starts_match(line))
+                    .fold(String::new(), |all, line| all + line + "\n")
+            })
+            .collect();
+        text.push_str(&self.text("/etc/ssh/sshd_config").unwrap_or_default());
+        text
+    }
+
+    fn host_keys(&self, config: &str, found: &mut Login) {
+        for path in login::host_key_files(config) {
+            let public = self.text(&format!("{path}.pub"));
+            if public.is_none() && !self.place(&path).exists() {
+                continue;
+            }
+            // Without the public part the file's name has to do.
+            let public = public.unwrap_or_else(|| {
+                if path.contains("ed25519") {
+                    "ssh-ed25519"
+                } else if path.contains("rsa") {
+                    "ssh-rsa"
+                } else {
+                    "a key"
+                }
+                .into()
+            });
+            let Some(kind) = login::kind(&public) else {
+                let name = public.split_ascii_whitespace().next().unwrap_or_default();
+                found
+                    .notes
+                    .push(format!("a client that knows this host by {name} alone will not know it: {path}"));
+                continue;
+            };
+            let is_there = found.files.iter().any(|(name, _)| name == kind.place());
+            match fs::read(self.place(&path)) {
+                Ok(key) if !is_there => {
+                    found.files.push((kind.place().into(), key));
+                    found.known_by.push(path.clone());
+                    let certificate = format!("{path}-cert.pub");
+                    if let (Kind::Ed25519, Ok(bytes)) = (kind, fs::read(self.place(&certificate))) {
+                        found.files.push((format!("{}-cert.pub", kind.place()), bytes));
+                        found.known_by.push(certificate);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => found.notes.push(format!("{path} cannot be read: {error}")),
+            }
+        }
+        if found.known_by.is_empty() {
+            found.notes.push("no host key is handed on: clients will see a new one".into());
+        }
+    }
+
+    pub fn password(&self) -> Option<String> {
+        login::password(&self.text("/etc/shadow")?)
+    }
+
+    /// A number of /proc/meminfo, in bytes.
+    pub fn memory(&self, name: &str) -> Option<u64> {
+        let text = self.text("/proc/meminfo")?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+    }
+
+    /// Why the kernel may refuse to load another one.
+    pub fn is_loading_disabled(&self) -> bool {
+        self.line("/proc/sys/kernel/kexec_load_disabled").is_some_and(|state| state == "1")
+    }
+
+    pub fn is_locked_down(&self) -> bool {
+        self.text("/sys/kernel/security/lockdown").is_some_and(|text| !text.contains("[none]"))
+    }
+
+    pub fn has_systemd(&self) -> bool {
+        self.place("/run/systemd/system").is_dir()
+    }
+}
+
+fn starts_match(line: &str) -> bool {
+    line.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("match"))
+}
+
+/// /proc/net/bonding/NAME: each port and its own MAC.
+fn burnt_in(text: &str) -> Vec<(String, Mac)> {
+    let mut found = Vec::new();
+    let mut port = None;
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("Slave Interface: ") {
+            port = Some(name.trim().to_string());
+        } else if let Some(mac) = line.strip_prefix("Permanent HW addr: ") {
+            found.extend(port.take().zip(Mac::parse(mac.trim())));
+        }
+    }
+    found
+}
+
+/// Where a program lies; a rescue is run with whatever PATH there is.
+pub fn program(names: &[&str]) -> Option<PathBuf> {
+    let places = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
+    let found = names.iter().flat_map(|name| places.iter().map(move |place| Path::new(place).join(name)));
+    found.into_iter().find(|path| path.exists())
+}
+
+/// Everything twice is once.
+pub fn without_doubles(words: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    words.into_iter().filter(|word| seen.insert(word.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(files: &[(&str, &str)]) -> (tempfile::TempDir, System) {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let system = System(directory.path().into());
+        (directory, system)
+    }
+
+    #[test]
+    fn keys_of_root_and_of_who_typed_sudo_are_handed_on_with_the_host_s_own() {
+        let (_directory, system) = system(&[
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n"),
+            ("root/.ssh/authorized_keys", "ssh-ed25519 AAAAroot r\n"),
+            ("home/bob/.ssh/authorized_keys", "ssh-rsa AAAAbob b\n"),
+            ("etc/ssh/sshd_config", "Port 2222\n"),
+            ("etc/ssh/ssh_host_ed25519_key", "PRIVATE"),
+            ("etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAA host"),
+            ("etc/ssh/ssh_host_ed25519_key-cert.pub", "ssh-ed25519-cert-v01@openssh.com AAAA"),
+            ("etc/ssh/ssh_host_rsa_key", "RSA, without its public part"),
+        ]);
+        let login = system.login(Some("bob"), &[]);
+        assert_eq!(login.keys, ["ssh-ed25519 AAAAroot r", "ssh-rsa AAAAbob b"]);
+        let names: Vec<&str> = login.files.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "root/.ssh/authorized_keys",
+                "etc/ssh/ssh_host_ed25519_key",
+                "etc/ssh/ssh_host_ed25519_key-cert.pub",
+                "etc/ssh/ssh_host_rsa_key"
+            ]
+        );
+        assert!(login.notes[0].contains("2222"), "{:?}", login.notes);
+        assert_eq!(system.login(None, &[]).keys.len(), 1);
+    }
+
+    #[test]
+    fn a_resolver_of_the_machine_itself_is_no_name_server_of_another_system() {
+        let (_directory, system) = system(&[
+            ("etc/resolv.conf", "nameserver 127.0.0.53\noptions edns0\n"),
+            ("run/systemd/resolve/resolv.conf", "nameserver 192.0.2.53\nnameserver 2001:db8::53\n"),
+        ]);
+        let beside = system.beside(Some("203.0.113.9 50000 192.0.2.5 22"));
+        assert_eq!(beside.nameservers.len(), 2);
+        assert_eq!(beside.entrance, "192.0.2.5".parse().ok());
+    }
+
+    #[test]
+    fn ports_of_a_bond_are_known_by_what_was_burnt_in() {
+        let text = "Bonding Mode: x\n\nSlave Interface: eth0\nMII Status: up\nPermanent HW addr: 52:54:00:00:00:01\n\
+                    Slave queue ID: 0\n\nSlave Interface: eth1\nPermanent HW addr: 52:54:00:00:00:02\n";
+        let found = burnt_in(text);
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[1].0.as_str(), found[1].1.to_string().as_str()), ("eth1", "52:54:00:00:00:02"));
+    }
+
+    #[test]
+    fn consoles_are_kept_and_the_installed_root_is_not() {
+        let (_directory, system) = system(&[
+            (
+                "proc/cmdline",
+                "BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet console=tty0 console=ttyS1,115200n8 nomodeset\n",
+            ),
+            ("proc/meminfo", "MemTotal:       1000 kB\nMemAvailable: 12 kB\n"),
+        ]);
+        assert_eq!(system.console_words(), ["console=tty0", "console=ttyS1,115200n8", "nomodeset"]);
+        assert_eq!((system.memory("MemTotal"), system.memory("MemFree")), (Some(1_024_000), None));
+    }
+}

@@ -1,0 +1,201 @@
+//! Into the next kernel: kernel and initramfs as files in memory, kexec_file_load(2), and the way down.
+
+use crate::before::{System, program};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::fs::{MemfdFlags, Mode, OFlags};
+use sha2::{Digest as _, Sha256};
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A part of the bundle: `OFFSET:LENGTH:SHA256`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub offset: u64,
+    pub length: u64,
+    sum: [u8; 32],
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Part, String> {
+        let read = || {
+            let mut fields = text.split(':');
+            let (offset, length) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+            let digits = fields.next().filter(|digits| digits.len() == 64 && digits.is_ascii())?;
+            let mut sum = [0; 32];
+            for (at, byte) in sum.iter_mut().enumerate() {
+                *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
+            }
+            Some(Part { offset, length, sum })
+        };
+        read().ok_or_else(|| "not OFFSET:LENGTH:SHA256".to_string())
+    }
+}
+
+pub fn load(
+    system: &System,
+    bundle: &Path,
+    kernel: Part,
+    initramfs: Part,
+    archives: &[u8],
+    command_line: &str,
+) -> Result<()> {
+    let mut file = File::open(bundle).with_context(|| format!("open {}", bundle.display()))?;
+    let kernel = part(&mut file, kernel, "vmlinuz", &[])?;
+    let initramfs = part(&mut file, initramfs, "initramfs", archives)?;
+    let line = CString::new(command_line).context("a parameter with a NUL")?;
+    let refusal = match host::sys::kexec::load(kernel.as_fd(), initramfs.as_fd(), &line) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    // A kernel that was built without the call has the older one, for which the tool has to prepare everything.
+    if refusal.raw_os_error() == Some(rustix::io::Errno::NOSYS.raw_os_error())
+        && let Some(kexec) = program(&["kexec"])
+    {
+        let place = |file: &OwnedFd| format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let mut command = Command::new(kexec);
+        command.args(["--load", &place(&kernel), &format!("--initrd={}", place(&initramfs))]);
+        let status = command.arg(format!("--command-line={command_line}")).status().context("run kexec")?;
+        ensure!(status.success(), "kexec did not load it: {status}");
+        return Ok(());
+    }
+    bail!("{}", advice(&refusal, system.is_loading_disabled(), system.is_locked_down()))
+}
+
+/// What a refusal means, and what to do: one line.
+fn advice(refusal: &io::Error, is_disabled: bool, is_locked: bool) -> String {
+    use rustix::io::Errno;
+    const OTHERWISE: &str =
+        "start Lifeboat another way (docs/boot.md: as an EFI program, by PXE, from virtual media)";
+    let errno = refusal.raw_os_error().map(Errno::from_raw_os_error);
+    match errno {
+        Some(Errno::PERM) if is_disabled => format!(
+            "this kernel loads no other one until it is booted anew (kernel.kexec_load_disabled is 1): {OTHERWISE}"
+        ),
+        Some(Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG | Errno::NOPKG) => format!(
+            "Secure Boot: the running kernel takes only a kernel signed by a key that it knows, and Debian's is none: {OTHERWISE}, or turn Secure Boot off"
+        ),
+        Some(Errno::PERM | Errno::ACCESS) if is_locked => format!(
+            "the running kernel is locked down (kernel_lockdown(7)) and refuses it: {OTHERWISE}, or turn Secure Boot off"
+        ),
+        Some(Errno::PERM | Errno::ACCESS) => format!(
+            "the running kernel refuses it (a container, or a security policy such as LoadPin or SELinux): {OTHERWISE}"
+        ),
+        Some(Errno::NOSYS) => format!("the running kernel has no kexec_file_load, and there is no kexec program: install kexec-tools, or {OTHERWISE}"),
+        Some(Errno::NOMEM | Errno::ADDRNOTAVAIL) => "the running kernel has no memory in one piece for it: stop something, or drop caches (echo 3 > /proc/sys/vm/drop_caches), and try again".into(),
+        Some(Errno::BUSY) => "somebody else is loading a kernel at this moment: try again".into(),
+        _ => format!("the running kernel does not load it: {refusal}"),
+    }
+}
+
+/// A file in memory that nobody has open for writing, as execve(2)'s rules ask, with what is to follow behind it.
+fn part(bundle: &mut File, part: Part, name: &str, more: &[u8]) -> Result<OwnedFd> {
+    let memory = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).context("make a file in memory")?;
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    let mut file = File::from(memory);
+    bundle.seek(SeekFrom::Start(part.offset)).context("read the bundle")?;
+    let mut rest = bundle.take(part.length);
+    let (mut sum, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        let length = rest.read(&mut buffer).context("read the bundle")?;
+        if length == 0 {
+            break;
+        }
+        sum.update(&buffer[..length]);
+        file.write_all(&buffer[..length]).context("keep the bundle in memory")?;
+    }
+    ensure!(sum.finalize()[..] == part.sum, "{name} in the bundle is damaged: copy the bundle again");
+    if !more.is_empty() {
+        // The kernel looks for the next archive at a multiple of four.
+        let gap = part.length.next_multiple_of(4) - part.length;
+        file.write_all(&[0; 4][..usize::try_from(gap)?]).context("keep the settings in memory")?;
+        file.write_all(more).context("keep the settings in memory")?;
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let read_only = rustix::fs::open(path, flags, Mode::empty()).context("open the file in memory")?;
+    drop(file);
+    Ok(read_only)
+}
+
+/// Down with this system, and up with the other. Returns where an orderly way down was begun.
+pub fn start(system: &System, now: bool) -> Result<()> {
+    if !now
+        && system.has_systemd()
+        && let Some(systemctl) = program(&["systemctl"])
+    {
+        println!("starting Lifeboat: this system shuts down now, and the connection ends");
+        let status = Command::new(systemctl).arg("kexec").status().context("run systemctl")?;
+        ensure!(status.success(), "systemctl kexec: {status}; --now starts without it");
+        return Ok(());
+    }
+    println!("starting Lifeboat now: what is cached is written out, and this system ends within seconds");
+    // Beside this session, which ends first: else the person's client waits for a machine that is gone.
+    let child = Command::new("/proc/self/exe")
+        .arg(AT_ONCE)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    child.context("start what starts it")?;
+    Ok(())
+}
+
+/// The word by which this program calls itself for [`at_once`].
+pub const AT_ONCE: &str = "at-once";
+/// For a connection that ends, and for what the kernel does in the background.
+const MOMENT: Duration = Duration::from_secs(2);
+
+/// The end of this system, without asking any part of it.
+pub fn at_once() -> Result<()> {
+    // A terminal that is closed takes its session with it. It fails for a leader, who has one of his own.
+    rustix::process::setsid().ok();
+    std::thread::sleep(MOMENT);
+    rustix::fs::sync();
+    // Every file system read-only, however busy. Without the kernel's key the journals are what there is.
+    if fs::write("/proc/sysrq-trigger", "u").is_ok() {
+        std::thread::sleep(MOMENT);
+    }
+    rustix::fs::sync();
+    let error = host::sys::process::reboot(rustix::system::RebootCommand::Kexec);
+    Err(error).context("start the kernel that was loaded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_taken_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bundle");
+        fs::write(&path, b"header-kernel-rest").unwrap();
+        let sum: String = Sha256::digest(b"kernel").iter().map(|byte| format!("{byte:02x}")).collect();
+        let whole: Part = format!("7:6:{sum}").parse().unwrap();
+        let mut read = String::new();
+        let made = part(&mut File::open(&path).unwrap(), whole, "x", b"more").unwrap();
+        File::from(made).read_to_string(&mut read).unwrap();
+        assert_eq!(read, "kernel\0\0more");
+        let cut: Part = format!("7:60:{sum}").parse().unwrap();
+        let error = part(&mut File::open(&path).unwrap(), cut, "vmlinuz", &[]).unwrap_err();
+        assert!(error.to_string().contains("copy the bundle again"));
+        assert!("7:6:00".parse::<Part>().is_err() && "".parse::<Part>().is_err());
+    }
+
+    #[test]
+    fn every_refusal_says_what_to_do() {
+        use rustix::io::Errno;
+        let said = |errno: Errno, disabled, locked| advice(&io::Error::from(errno), disabled, locked);
+        assert!(said(Errno::PERM, true, true).contains("kexec_load_disabled"));
+        assert!(said(Errno::PERM, false, true).contains("locked down"));
+        assert!(said(Errno::KEYREJECTED, false, true).contains("Secure Boot"));
+        assert!(said(Errno::NOSYS, false, false).contains("kexec-tools"));
+        assert!(said(Errno::INVAL, false, false).contains("does not load it"));
+    }
+}

@@ -1,0 +1,147 @@
+//! Who may log in, and what the machine is known by: the running system's keys, in the places that Lifeboat reads
+//! (OpenSSH's own). Text in, text out; the caller reads the files.
+
+/// `HostKey` of the global part of sshd_config: the files in their order, OpenSSH's own where none is said.
+pub fn host_key_files(config: &str) -> Vec<String> {
+    let said: Vec<String> = settings(config, "hostkey");
+    if said.is_empty() {
+        ["ed25519", "rsa"].map(|kind| format!("/etc/ssh/ssh_host_{kind}_key")).into()
+    } else {
+        said
+    }
+}
+
+/// `Port` of the same; 22 where none is said.
+pub fn ports(config: &str) -> Vec<u16> {
+    let said: Vec<u16> = settings(config, "port").iter().filter_map(|port| port.parse().ok()).collect();
+    if said.is_empty() { vec![22] } else { said }
+}
+
+/// `AuthorizedKeysFile` of the same, for a user with this home.
+pub fn key_files(config: &str, user: &str, home: &str) -> Vec<String> {
+    let said = settings(config, "authorizedkeysfile");
+    let words: Vec<&str> =
+        said.first().map_or(vec![".ssh/authorized_keys", ".ssh/authorized_keys2"], |line| {
+            line.split_ascii_whitespace().collect()
+        });
+    let files = words.into_iter().filter(|word| *word != "none").map(|word| {
+        let word = word.replace("%h", home).replace("%u", user).replace("%%", "%");
+        if word.starts_with('/') { word } else { format!("{home}/{word}") }
+    });
+    files.collect()
+}
+
+/// Values of a keyword, in the order of the file, as far as the first Match (sshd_config(5)).
+fn settings(config: &str, keyword: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in config.lines() {
+        let line = line.trim();
+        let Some((name, value)) = line.split_once(|c: char| c.is_ascii_whitespace() || c == '=') else {
+            continue;
+        };
+        if name.eq_ignore_ascii_case("match") {
+            break;
+        }
+        let value = value.trim_matches(|c: char| c.is_ascii_whitespace() || c == '=' || c == '"');
+        if name.eq_ignore_ascii_case(keyword) && !value.is_empty() {
+            found.push(value.to_string());
+        }
+    }
+    found
+}
+
+/// The lines that hold a key, with what stands before it. Cloud images put a key into root's file whose only use is to say
+/// that somebody else should log in (`command="echo 'Please login as ...'"`): that word is not for the rescue, whose only
+/// user is root, and the key is the administrator's own.
+pub fn keys(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| without_referral(line).to_string()).collect()
+}
+
+fn without_referral(line: &str) -> &str {
+    let says_so =
+        line.contains("command=\"echo ") && line.to_lowercase().contains("please login as the user");
+    let key = ["ssh-", "ecdsa-", "sk-"].iter().filter_map(|kind| line.find(&format!("\" {kind}"))).min();
+    match key.filter(|_| says_so) {
+        Some(end) => line[end + 1..].trim(),
+        None => line,
+    }
+}
+
+/// root's hash in /etc/shadow, where it is one.
+pub fn password(shadow: &str) -> Option<String> {
+    let line = shadow.lines().find_map(|line| line.strip_prefix("root:"))?;
+    let hash = line.split(':').next()?;
+    hash.starts_with('$').then(|| hash.to_string())
+}
+
+/// Home directory of a user in /etc/passwd.
+pub fn home(passwd: &str, user: &str) -> Option<String> {
+    let line = passwd.lines().find(|line| line.split(':').next() == Some(user))?;
+    line.split(':').nth(5).filter(|home| home.starts_with('/')).map(str::to_string)
+}
+
+/// What kind of key a host's private key is, by the public one beside it.
+pub fn kind(public: &str) -> Option<Kind> {
+    match public.split_ascii_whitespace().next()? {
+        "ssh-ed25519" => Some(Kind::Ed25519),
+        "ssh-rsa" => Some(Kind::Rsa),
+        _ => None,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Ed25519,
+    Rsa,
+}
+
+impl Kind {
+    /// Where Lifeboat looks for it.
+    pub fn place(self) -> &'static str {
+        match self {
+            Kind::Ed25519 => "etc/ssh/ssh_host_ed25519_key",
+            Kind::Rsa => "etc/ssh/ssh_host_rsa_key",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sshd_config_is_read_as_far_as_the_first_match() {
+        let config = "# HostKey /no\nhostkey /etc/a\nHostKey=\"/etc/b\"\nPort 2222\n\
+                      AuthorizedKeysFile /etc/keys/%u .ssh/k\nMatch User x\nHostKey /etc/c\nPort 1\n";
+        assert_eq!(host_key_files(config), ["/etc/a", "/etc/b"]);
+        assert_eq!(ports(config), [2222]);
+        assert_eq!(key_files(config, "root", "/root"), ["/etc/keys/root", "/root/.ssh/k"]);
+        assert_eq!(host_key_files("")[0], "/etc/ssh/ssh_host_ed25519_key");
+        assert_eq!((ports(""), key_files("", "bob", "/home/bob").len()), (vec![22], 2));
+    }
+
+    #[test]
+    fn a_key_that_refers_to_another_user_lets_in() {
+        let referral = "no-port-forwarding,command=\"echo 'Please login as the user \\\"debian\\\" rather than the user \
+                        \\\"root\\\".';echo;sleep 10;exit 142\" ssh-ed25519 AAAA me";
+        let forced = "command=\"rrsync /srv\" ssh-ed25519 AAAA backup";
+        assert_eq!(keys(&format!("# x\n\n{referral}\n{forced}\n")), ["ssh-ed25519 AAAA me", forced]);
+    }
+
+    #[test]
+    fn a_password_is_a_hash_and_not_a_lock() {
+        assert_eq!(password("daemon:*:1\nroot:$y$j9T$x$y:19000:0\n").as_deref(), Some("$y$j9T$x$y"));
+        assert_eq!((password("root:!$y$x:1\n"), password("root:*:1\n"), password("")), (None, None, None));
+    }
+
+    #[test]
+    fn homes_and_kinds_are_found() {
+        assert_eq!(home("root:x:0:0:root:/root:/bin/sh\n", "root").as_deref(), Some("/root"));
+        assert_eq!(home("bob:x:1::relative:", "bob"), None);
+        assert_eq!(
+            (kind("ssh-rsa AAAA x"), kind("ecdsa-sha2-nistp256 A"), kind("")),
+            (Some(Kind::Rsa), None, None)
+        );
+    }
+}
