@@ -20,7 +20,7 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
 # What `cargo test` said last, for the sum in the last line.
 UNITS := target/units.log
 
-.PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity lock fuzz interop
+.PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity params lock fuzz interop
 .PHONY: repro clean sbom sign serve efi iso disk netboot kexec
 help: ## what there is
 	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -103,6 +103,10 @@ sbom: peers ## write out/lifeboat.spdx.json: what the image is made of, with lic
 
 sign: peers ## sign out/: KEY=~/.ssh/id_ed25519 (SHA256SUMS), CERT=cert.pem CERT_KEY=key.pem [CHAIN=] (for iPXE)
 	@$(IMAGE) sign $(if $(KEY),--key '$(KEY)') $(if $(CERT),--certificate '$(CERT)' --certificate-key '$(CERT_KEY)') $(if $(CHAIN),--chain '$(CHAIN)')
+
+params: builder ## words for a boot: IP=192.0.2.5/24 GATEWAY=192.0.2.1 [NIC=MAC VLAN=5 DNS= HOSTNAME= CONSOLE= KEYS=file WORDS= LINES=1]
+	@$(IMAGE) params --ip '$(IP)' --gateway '$(GATEWAY)' --nic '$(NIC)' --vlan '$(VLAN)' --dns '$(DNS)' --hostname '$(HOSTNAME)' \
+		--console '$(CONSOLE)' --words '$(WORDS)' $(if $(KEYS),--keys '$(KEYS)') $(if $(LINES),--lines)
 
 bench-ssh: image peers .bench/peers/packages ## our sshd beside OpenSSH's, on loopback (as root) and in a VM
 	PEERS=$$($(IMAGE) tools) PATH=$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu $(CARGO) bench --locked --profile image --package sshd --bench openssh

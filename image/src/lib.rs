@@ -13,6 +13,7 @@ pub mod lock;
 pub mod manifest;
 pub mod modules;
 pub mod packages;
+pub mod params;
 pub mod provenance;
 pub mod sbom;
 pub mod serve;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use image::vm::person;
-use image::{build, forms, identity, lock, manifest, packages, sbom, serve, sign};
+use image::{build, forms, identity, lock, manifest, packages, params, sbom, serve, sign};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,6 +39,8 @@ enum What {
     /// Make a host key for a rescue that is to boot: prints its known_hosts line, writes the archive to
     /// append to out/initramfs.
     Identity(identity::Wanted),
+    /// Print the words of a boot for what a person knows, checked by what reads them at the boot.
+    Params(params::Wanted),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +78,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             println!("{line}");
             eprintln!("append to the initramfs: cat out/initramfs {} > initramfs", wanted.output.display());
         }
+        What::Params(wanted) => println!("{}", params::make(&wanted)?),
         What::Build => {
             let built = build::build(&source)?;
             build::write_summary(&built, std::io::stdout())?;
