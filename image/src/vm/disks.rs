@@ -19,6 +19,12 @@ pub enum Bus {
     Nvme,
     /// `sda`, as a USB stick.
     Usb,
+    /// `sda`, as a drive of USB 3 that speaks SCSI (UAS).
+    Uas,
+    /// `sda`, on a PCI controller of its own, of this kind in QEMU's words.
+    Scsi(&'static str),
+    /// `mmcblk0`, in a reader of its own. Its size has to be a power of two.
+    Sd,
     /// `sr0`, on the last port of the chip set's AHCI.
     Cd,
 }
@@ -156,9 +162,28 @@ impl Disk {
                 set("driver", json!("usb-storage"));
                 set("bus", json!("usb.0"));
             }
+            Bus::Uas => {
+                set("driver", json!("scsi-hd"));
+                set("bus", json!("uas.0"));
+            }
+            Bus::Scsi(controller) => {
+                set("driver", json!("scsi-hd"));
+                set("bus", json!(format!("{controller}.0")));
+                if let Some(wwn) = self.wwn {
+                    set("wwn", json!(wwn));
+                }
+            }
+            Bus::Sd => {
+                set("driver", json!("sd-card"));
+                set("bus", json!("sd-bus"));
+            }
         }
-        // usb-storage takes its block size from the drive behind it, and a CD has its own.
-        if !matches!(self.bus, Bus::Usb | Bus::Cd) {
+        if let (Bus::Sd, Some(device)) = (self.bus, device.as_object_mut()) {
+            device.remove("serial");
+        }
+        let mut set = |name: &str, value: Value| device[name] = value;
+        // usb-storage takes its block size from the drive behind it, and a CD and a card have their own.
+        if !matches!(self.bus, Bus::Usb | Bus::Cd | Bus::Sd) {
             set("logical_block_size", json!(self.logical_block));
             set("physical_block_size", json!(self.logical_block.max(512)));
         }

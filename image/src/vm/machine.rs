@@ -28,6 +28,8 @@ pub enum Cable {
         network: String,
         /// 0 lets QEMU choose one that is free.
         port: u16,
+        /// What the port leads to, where it is not the address that DHCP gives.
+        inside: String,
     },
     /// Into another machine: each frame is a datagram from one path to the other, so that either end may be absent.
     Wire { own: PathBuf, far: PathBuf },
@@ -48,7 +50,7 @@ impl Nic {
 
     /// With port 22 at this port of loopback.
     pub fn forwarded(network: &str, port: u16) -> Nic {
-        let cable = Cable::Network { network: network.into(), port };
+        let cable = Cable::Network { network: network.into(), port, inside: String::new() };
         Nic { model: "virtio-net-pci".into(), machine: 0x34, cable }
     }
 
@@ -56,6 +58,19 @@ impl Nic {
     pub fn wire(own: &Path, far: &Path) -> Nic {
         let cable = Cable::Wire { own: own.into(), far: far.into() };
         Nic { model: "virtio-net-pci,speed=1000,duplex=full".into(), machine: 0x34, cable }
+    }
+
+    /// With port 22 of this address at a port of loopback.
+    pub fn at(mut self, address: &str) -> Nic {
+        if let Cable::Network { inside, .. } = &mut self.cable {
+            *inside = address.into();
+        }
+        self
+    }
+
+    /// Another card.
+    pub fn model(self, model: &str) -> Nic {
+        Nic { model: model.into(), ..self }
     }
 
     pub fn of_machine(self, machine: u8) -> Nic {
@@ -164,6 +179,11 @@ impl Machine {
         self
     }
 
+    pub fn nics_of(mut self, nics: impl IntoIterator<Item = Nic>) -> Machine {
+        self.nics.extend(nics);
+        self
+    }
+
     /// How many are in a network of their own, with a way in from outside.
     pub(super) fn forwards(&self) -> usize {
         self.nics.iter().filter(|nic| matches!(nic.cable, Cable::Network { .. })).count()
@@ -257,8 +277,10 @@ impl Machine {
                 _ => String::new(),
             };
             let net = match &nic.cable {
-                Cable::Network { network, port } => {
-                    format!("user,id=net{number},net={network}.0/24,hostfwd=tcp:127.0.0.1:{port}-:22{boot}")
+                Cable::Network { network, port, inside } => {
+                    format!(
+                        "user,id=net{number},net={network}.0/24,hostfwd=tcp:127.0.0.1:{port}-{inside}:22{boot}"
+                    )
                 }
                 Cable::Wire { own, far } => format!(
                     "dgram,id=net{number},local.type=unix,local.path={},remote.type=unix,remote.path={}",
@@ -283,8 +305,21 @@ impl Machine {
         if self.slots > 0 || self.disks.iter().any(|disk| disk.bus == Bus::VirtioScsi) {
             add("-device", "virtio-scsi-pci,id=scsi".into());
         }
-        if self.disks.iter().any(|disk| disk.bus == Bus::Usb) {
+        if self.disks.iter().any(|disk| matches!(disk.bus, Bus::Usb | Bus::Uas)) {
             add("-device", "qemu-xhci,id=usb".into());
+        }
+        let mut controllers: Vec<String> = Vec::new();
+        for disk in &self.disks {
+            let controller = match disk.bus {
+                Bus::Uas => "usb-uas,id=uas,bus=usb.0".into(),
+                Bus::Scsi(kind) => format!("{kind},id={kind}"),
+                Bus::Sd => "sdhci-pci".into(),
+                Bus::VirtioBlk | Bus::VirtioScsi | Bus::Ahci | Bus::Nvme | Bus::Usb | Bus::Cd => continue,
+            };
+            if !controllers.contains(&controller) {
+                add("-device", controller.clone());
+                controllers.push(controller);
+            }
         }
         for (number, disk) in self.disks.iter().enumerate() {
             let place = self.disks[..number].iter().filter(|other| other.bus == disk.bus).count();

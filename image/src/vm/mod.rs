@@ -8,6 +8,7 @@
 
 pub mod appliance;
 pub mod builder;
+pub mod debian;
 pub mod disks;
 pub mod events;
 pub mod http;

@@ -214,7 +214,7 @@ impl<'lab> Vm<'lab> {
     pub fn plug(&mut self, disk: &Disk) -> Result<()> {
         let slot = match disk.bus {
             Bus::VirtioBlk | Bus::Nvme => Some(self.free_slot()?),
-            Bus::VirtioScsi | Bus::Ahci | Bus::Usb | Bus::Cd => None,
+            Bus::VirtioScsi | Bus::Ahci | Bus::Usb | Bus::Uas | Bus::Scsi(_) | Bus::Sd | Bus::Cd => None,
         };
         if disk.throttled {
             let group = json!({ "qom-type": "throttle-group", "id": disk.throttle_group() });

@@ -152,6 +152,11 @@ pub struct Server<'lab> {
 impl<'lab> Server<'lab> {
     /// With so many NICs, `eth0` and on.
     pub fn start(lab: &'lab Lab, nics: usize) -> Result<Server<'lab>> {
+        Server::start_beside(lab, nics, None)
+    }
+
+    /// The same with one more NIC behind them, which leads elsewhere and is set up by nobody.
+    pub fn start_beside(lab: &'lab Lab, nics: usize, more: Option<Nic>) -> Result<Server<'lab>> {
         let recipe = Recipe {
             name: "server",
             programs: PROGRAMS,
@@ -169,7 +174,7 @@ impl<'lab> Server<'lab> {
             let end = |side: &str| wires.path().join(format!("{number}{side}"));
             machine = machine.nic(Nic::wire(&end("server"), &end("rescue")).of_machine(0x35));
         }
-        let vm = machine.start(lab)?;
+        let vm = machine.nics_of(more.map(|nic| nic.of_machine(0x35))).start(lab)?;
         vm.events.line.wait_for("server: ready", 0, BOOT)?;
         let server = Server { vm: Mutex::new(vm), count: Mutex::new(0), wires };
         let key = lab.key()?;

@@ -1,22 +1,28 @@
-//! The forms of the image, started by the firmware of a machine, each with an operator's key and parameters in it.
+//! The forms of the image, started by the firmware of a machine, each with an operator's key and parameters by one of the
+//! channels that docs/boot.md lists for it.
 
 use crate::bench::{Bench, holds};
 use crate::boot::no_step_failed;
 use anyhow::{Context as _, Result, ensure};
+use contract::event::Event;
 use image::forms::{self, Form, Parts};
+use image::packages;
 use image::vm::disks::{Bus, Disk};
 use image::vm::machine::{Boot, Firmware, Machine, Nic};
-use image::vm::{Ssh, Vm, programs};
+use image::vm::{Server, Ssh, Vm, http, programs, qemu};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// What the forms are made of: the image of this run, and an archive with a key.
-fn parts(bench: &Bench) -> Result<Parts> {
+/// An operator's archive: a key, and a host name that tells the channel.
+fn archive(bench: &Bench, channel: &str) -> Result<PathBuf> {
     let key = format!("{}\n", bench.public_key()?);
-    let params = "rescue.events=ttyS1\n";
-    let extra =
-        bench.archive_with(&[("root/.ssh/authorized_keys", &key), ("etc/lifeboat/params", params)])?;
-    Parts::of(&programs::source(), &bench.image, Some(extra))
+    let params = format!("rescue.events=ttyS1\nrescue.hostname={channel}\n");
+    bench.archive_with(&[("root/.ssh/authorized_keys", &key), ("etc/lifeboat/params", &params)])
+}
+
+/// What the forms are made of: the image of this run, with that archive.
+fn parts(bench: &Bench) -> Result<Parts> {
+    Parts::of(&programs::source(), &bench.image, Some(archive(bench, "extra")?))
 }
 
 fn disk(path: PathBuf, bus: Bus) -> Disk {
@@ -34,13 +40,15 @@ fn login(vm: &Vm<'_>) -> Result<Ssh> {
     vm.ssh(0, &vm.known_hosts_event()?)
 }
 
-/// One promise: this medium brings a machine of this firmware to its login.
-fn starts(bench: &Bench, promise: &str, machine: Machine, firmware: Firmware) {
+/// One promise: this medium brings a machine of this firmware to its login, with what came by this channel.
+fn starts(bench: &Bench, promise: &str, channel: &str, machine: Machine, firmware: Firmware) {
     bench.check(promise, || {
         let vm = machine.start(bench)?;
         let ssh = login(&vm)?;
         let is_uefi = ssh.run("test -d /sys/firmware/efi")?.status == 0;
         ensure!(is_uefi == (firmware != Firmware::Bios), "be started by {firmware:?}");
+        let name = ssh.ok("hostname")?;
+        ensure!(name.trim() == channel, "be told by {channel}: {name}");
         vm.settled_after(0)
     });
 }
@@ -60,37 +68,154 @@ pub fn secure(bench: &Bench) -> Result<()> {
         let mounted = "until grep efivarfs /proc/mounts; do sleep 0.1; done; efibootmgr";
         holds(&ssh.ok(mounted)?, &["BootCurrent", "ro,"])
     });
+    bench.check(
+        "the medium that was booted from is named, is no copy of itself, and nobody is told to mount it",
+        || {
+            let status = ssh.ok("rescue status")?;
+            holds(&status, &["Lifeboat's own medium"])?;
+            ensure!(
+                !status.contains("same UUID") && !status.contains("mount -o ro"),
+                "not be misled: {status}"
+            );
+            Ok(())
+        },
+    );
     no_step_failed(bench, &vm);
     Ok(())
 }
 
-pub fn every(bench: &Bench) -> Result<()> {
+/// Every byte of a form: of a directory, every file's name and bytes.
+fn digests(path: &Path) -> Result<Vec<(PathBuf, String)>> {
+    if !path.is_dir() {
+        return Ok(vec![(PathBuf::new(), packages::digest(path)?)]);
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).with_context(|| format!("list {}", path.display()))? {
+        let entry = entry?;
+        found.extend(
+            digests(&entry.path())?
+                .into_iter()
+                .map(|(name, sum)| (Path::new(&entry.file_name()).join(name), sum)),
+        );
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// No machine: what is made twice, in different places, is equal.
+pub fn again(bench: &Bench) -> Result<()> {
     let parts = parts(bench)?;
+    for form in forms::ALL {
+        bench.check(&format!("{} made twice is equal byte for byte", form.name()), || {
+            let mut seen = Vec::new();
+            for place in ["one", "another"] {
+                let place = bench.path(place);
+                fs::create_dir_all(&place).context("make a directory")?;
+                seen.push(digests(&form.make(&parts, &place)?)?);
+                fs::remove_dir_all(&place).context("remove a form")?;
+            }
+            ensure!(!seen[0].is_empty() && seen[0] == seen[1], "be equal: {seen:?}");
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+pub fn every(bench: &Bench) -> Result<()> {
+    let extra = parts(bench)?;
     let place = bench.path("");
-    let iso = Form::Iso.make(&parts, &place)?;
+    let iso = Form::Iso.make(&extra, &place)?;
     for (promise, bus, firmware) in [
         ("the ISO starts from a CD by BIOS", Bus::Cd, Firmware::Bios),
         ("the ISO starts from a stick by BIOS", Bus::Usb, Firmware::Bios),
         ("the ISO starts from a CD by UEFI", Bus::Cd, Firmware::Uefi),
     ] {
-        starts(bench, promise, machine(Boot::Disk, firmware).disk(disk(iso.clone(), bus)), firmware);
+        starts(bench, promise, "extra", machine(Boot::Disk, firmware).disk(disk(iso.clone(), bus)), firmware);
     }
-    let image = Form::Disk.make(&parts, &place)?;
+    fs::remove_file(&iso).context("remove the ISO")?;
+    // From here on with nothing of an operator's inside; a key and a name beside.
+    let plain = Parts::of(&programs::source(), &bench.image, None)?;
+    let (archive, words) = (archive(bench, "cpio")?, bench.path("lifeboat.cfg"));
+    fs::write(&words, "set params=\"rescue.hostname=overruled edd=off\"\n").context("write the words")?;
+    let image = Form::Disk.make(&plain, &place)?;
+    forms::put(&plain, &image, &[("lifeboat.cpio", &archive), ("lifeboat.cfg", &words)])?;
     for (promise, bus, firmware) in [
-        ("the disk image starts by BIOS", Bus::VirtioBlk, Firmware::Bios),
-        ("the disk image starts by UEFI with Secure Boot", Bus::Ahci, Firmware::SecureBoot),
+        ("the disk image starts by BIOS, with an archive on its FAT", Bus::VirtioBlk, Firmware::Bios),
+        (
+            "the disk image starts by UEFI with Secure Boot, with an archive on its FAT",
+            Bus::Ahci,
+            Firmware::SecureBoot,
+        ),
     ] {
-        starts(bench, promise, machine(Boot::Disk, firmware).disk(disk(image.clone(), bus)), firmware);
+        starts(
+            bench,
+            promise,
+            "cpio",
+            machine(Boot::Disk, firmware).disk(disk(image.clone(), bus)),
+            firmware,
+        );
     }
-    let program = fs::read(Form::Efi.make(&parts, &place)?).context("read the EFI program")?;
-    let medium = bench.path("efi.img");
-    forms::fat(&parts, &medium, &[(forms::FIRST, program)], 0)?;
-    let firmware = Firmware::Uefi;
-    let one = machine(Boot::Disk, firmware).disk(disk(medium, Bus::VirtioBlk));
-    starts(bench, "the EFI program starts by UEFI, alone on a file system", one, firmware);
-    let directory = Form::Netboot.make(&parts, &place)?;
+    fs::remove_file(&image).context("remove the disk image")?;
+    efi_program(bench, &plain)?;
+    let directory = Form::Netboot.make(&plain, &place)?;
+    fs::copy(&archive, directory.join("lifeboat.cpio")).context("put an archive beside")?;
+    fs::copy(&words, directory.join("lifeboat.cfg")).context("put words beside")?;
     let firmware = Firmware::SecureBoot;
     let boot = Boot::Pxe { directory, bootfile: "bootx64.efi".into() };
-    starts(bench, "UEFI's own PXE starts it with Secure Boot", machine(boot, firmware), firmware);
+    let promise = "UEFI's own PXE starts it with Secure Boot, with an archive beside it";
+    starts(bench, promise, "cpio", machine(boot, firmware), firmware);
+    Ok(())
+}
+
+/// Its firmware asks by DHCP as an HTTPClient (UEFI specification, 24.7), and gets the EFI program by HTTP from beyond a
+/// router. The rescue is reached by another NIC.
+pub fn http(bench: &Bench) -> Result<()> {
+    let place = bench.path("served");
+    fs::create_dir(&place).context("make a directory to serve")?;
+    Form::Efi.make(&parts(bench)?, &place)?;
+    let files = http::Server::start(&place)?;
+    let router = Server::start_beside(bench, 1, Some(Nic::virtio("10.0.9")))?;
+    let options = format!(
+        "--dhcp-vendorclass=set:http,HTTPClient --dhcp-option-force=tag:http,60,HTTPClient \
+         --dhcp-boot=tag:http,http://10.0.9.2:{}/lifeboat.efi",
+        files.port
+    );
+    // What answers beyond the router knows this network alone, and finds the client behind the router's MAC.
+    router.ok(&format!(
+        "reset\nip address add 10.0.9.15/24 dev eth1\nip address add 192.0.2.1/24 dev eth0\n\
+         echo 1 > /proc/sys/net/ipv4/conf/eth1/proxy_arp\n\
+         serve dnsmasq dnsmasq --keep-in-foreground --port=0 --log-dhcp --log-facility=- --leasefile-ro --no-ping \
+         --conf-file=/dev/null --interface=eth0 --bind-interfaces --user=root --dhcp-authoritative \
+         --dhcp-range=192.0.2.50,192.0.2.60,1h --dhcp-option=3,192.0.2.1 {options}"
+    ))?;
+    let machine = Machine::new(Boot::Disk).firmware(Firmware::Uefi).memory(1536);
+    let vm = machine.nic(router.wire(0)).nic(Nic::virtio("10.0.2")).start(bench)?;
+    let known = vm.events.wait("the event of the host key", 0, qemu::BOOT * 2, |event| match event {
+        Event::HostKey { line, alias, .. } => Some(format!("{alias} {line}")),
+        _ => None,
+    })?;
+    bench.check("UEFI's own HTTP boot starts the EFI program", || {
+        holds(&files.asked().join(" "), &["/lifeboat.efi"])?;
+        vm.addresses(2)?;
+        let ssh = vm.ssh(0, &known)?;
+        ssh.ok("test -d /sys/firmware/efi").map(drop)
+    });
+    no_step_failed(bench, &vm);
+    Ok(())
+}
+
+/// The EFI program alone on a FAT, with a key in the directory beside it, and without a parameter.
+fn efi_program(bench: &Bench, parts: &Parts) -> Result<()> {
+    let program = fs::read(Form::Efi.make(parts, &bench.path(""))?).context("read the EFI program")?;
+    let medium = bench.path("efi.img");
+    let key = format!("{}\n", bench.public_key()?).into_bytes();
+    let credential = format!("{}.extra.d/ssh.authorized_keys.root.cred", forms::FIRST);
+    forms::fat(parts, &medium, &[(forms::FIRST, program), (&credential, key)], 0)?;
+    bench.check("the EFI program starts by UEFI, alone on a file system, with a key beside it", || {
+        let vm = machine(Boot::Disk, Firmware::Uefi).disk(disk(medium, Bus::VirtioBlk)).start(bench)?;
+        // Nothing names a console, and so it is on the line that somebody is connected to.
+        let ssh = vm.ssh(0, &vm.known_hosts(0)?)?;
+        ssh.ok("test -d /sys/firmware/efi").map(drop)
+    });
     Ok(())
 }

@@ -12,10 +12,13 @@ mod bcache;
 mod bench;
 mod boot;
 mod capture;
+mod consoles;
 mod disks;
 mod firmware;
 mod forms;
+mod hardware;
 mod identity;
+mod kexec;
 mod login;
 mod names;
 mod network;
@@ -81,7 +84,11 @@ const TESTS: &[Test] = &[
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("what_a_command_wrote_is_put_back", undo::put_back),
     sample("a_stick_boots_with_secure_boot", forms::secure),
+    sample("every_card_and_controller_of_the_machine_brings_a_login_and_its_disk", hardware::all),
     full("every_form_boots", forms::every),
+    full("forms_that_are_made_twice_are_equal", forms::again),
+    full("uefi_http_boot_ends_in_a_login", forms::http),
+    full("lifeboat_takes_over_from_a_running_debian", kexec::takes_over),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_host_is_known_on_every_screen_and_by_one_event", identity::told),
     sample("the_installed_system_s_host_key_is_served_where_asked_for", identity::installed),
@@ -111,6 +118,7 @@ const TESTS: &[Test] = &[
     sample("a_slow_disk_and_a_failing_one_are_named_in_time", trouble::slow_and_failing),
     full("a_hung_virtio_disk_and_scsi_disk_together", trouble::hung_both),
     sample("a_serial_console_that_nobody_reads_holds_up_nothing", trouble::unread),
+    sample("consoles_that_nobody_named_are_found", consoles::found),
     sample("damaged_disks_are_named_and_hurt_nobody", trouble::damaged),
 ];
 

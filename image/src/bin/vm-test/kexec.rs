@@ -1,0 +1,175 @@
+//! Lifeboat takes over from a running Debian, over SSH, and is found where that was, by the keys that it had.
+
+use crate::bench::{Bench, holds};
+use crate::boot::no_step_failed;
+use anyhow::{Context as _, Result, ensure};
+use image::forms::{Form, Parts};
+use image::vm::debian::{self, ADDRESS};
+use image::vm::disks::{Bus, Disk, create};
+use image::vm::machine::{Boot, Machine, Nic};
+use image::vm::{programs, qemu};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A host key of this type, made as Debian's package does; its public line in two fields.
+fn host_key(bench: &Bench, kind: &str) -> Result<(PathBuf, String)> {
+    let path = bench.path(&format!("ssh_host_{kind}_key"));
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-N", "", "-C", "root@db1", "-t", kind, "-f"]).arg(&path);
+    ensure!(keygen.status().context("run ssh-keygen")?.success(), "ssh-keygen made no {kind} key");
+    let public = fs::read_to_string(path.with_extension("pub")).context("read the host key")?;
+    let fields: Vec<&str> = public.split_whitespace().take(2).collect();
+    Ok((path, fields.join(" ")))
+}
+
+/// An ext4 of Debian's mke2fs, which nobody mounted yet.
+fn file_system(bench: &Bench) -> Result<PathBuf> {
+    let path = bench.path("srv.img");
+    create(&path, 64 << 20)?;
+    let root = programs::debian_root()?;
+    let made = programs::debian(&root, "usr/sbin/mke2fs", ["-q", "-t", "ext4", "-F"]).arg(&path).status();
+    ensure!(made.context("run mke2fs")?.success(), "mke2fs made no file system");
+    Ok(path)
+}
+
+fn append(initrd: &Path, archive: &Path, whole: &Path) -> Result<()> {
+    let mut bytes = fs::read(initrd).context("read Debian's initramfs")?;
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(fs::read(archive).context("read the archive")?);
+    fs::write(whole, bytes).with_context(|| format!("write {}", whole.display()))
+}
+
+pub fn takes_over(bench: &Bench) -> Result<()> {
+    let bundle = Form::Kexec.make(&Parts::of(&programs::source(), &bench.image, None)?, &bench.path(""))?;
+    let (ed25519, line) = host_key(bench, "ed25519")?;
+    let (rsa, old_line) = host_key(bench, "rsa")?;
+    let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+    let key = format!("{}\n", bench.public_key()?);
+    let archive = bench.archive_with(&[
+        ("root/.ssh/authorized_keys", &key),
+        ("etc/ssh/ssh_host_ed25519_key", &read(&ed25519)?),
+        ("etc/ssh/ssh_host_ed25519_key.pub", &format!("{line}\n")),
+        ("etc/ssh/ssh_host_rsa_key", &read(&rsa)?),
+        ("etc/ssh/ssh_host_rsa_key.pub", &format!("{old_line}\n")),
+    ])?;
+    let mut boot = debian::appliance()?
+        .boot("console=ttyS0 quiet panic=-1 net.ifnames=0 systemd.default_standard_output=tty");
+    if let Boot::Kernel { initrd, .. } = &mut boot {
+        let whole = bench.path("debian.cpio");
+        append(initrd, &archive, &whole)?;
+        *initrd = whole;
+    }
+    let vm = Machine::new(boot)
+        .memory(1536)
+        .disk(Disk::raw(file_system(bench)?, Bus::VirtioBlk, "SRV"))
+        .nic(Nic::virtio("10.0.2").at(ADDRESS))
+        .nic(Nic::virtio("10.0.3"))
+        .nic(Nic::virtio("10.0.4"))
+        .start(bench)?;
+    // One line of known_hosts and one key, before and after.
+    let ssh = vm.ssh(0, &format!("db1.example.com {line}"))?;
+    vm.console.wait_for(debian::READY, 0, qemu::BOOT)?;
+
+    let far = "/dev/shm/lifeboat-kexec.sh";
+    ssh.scp(&bundle.display().to_string(), &format!(":{far}"))?;
+    bench.check("a dry run shows addresses, keys and host keys, and does nothing", || {
+        let said = ssh.ok(&format!("sh {far} --dry-run"))?;
+        holds(
+            &said,
+            &[
+                &format!("{ADDRESS}/24 on eth0"),
+                "192.0.2.5/28 on storage",
+                "1 key(s) of /root/.ssh/authorized_keys",
+                "/etc/ssh/ssh_host_ed25519_key, /etc/ssh/ssh_host_rsa_key",
+                "nothing was done",
+            ],
+        )?;
+        ensure!(ssh.ok("cat /sys/kernel/kexec_loaded")?.trim() == "0", "have no kernel loaded");
+        holds(&ssh.ok("ls /dev/shm")?, &["lifeboat-kexec.sh"])
+    });
+    bench.check("a bundle that was cut on its way is refused before anything happens", || {
+        let answer =
+            ssh.run(&format!("head -c 20000000 {far} > /tmp/cut.sh; sh /tmp/cut.sh; rm /tmp/cut.sh"))?;
+        holds(&answer.stderr, &["copy it again"])
+    });
+    bench.check("where nobody could log in it does not begin, and says why", || {
+        let keys = "/root/.ssh/authorized_keys";
+        let answer = ssh.run(&format!("mv {keys} /root/k; sh {far}; mv /root/k {keys}"))?;
+        holds(&format!("{}{}", answer.stdout, answer.stderr), &["no key may log in", "nothing was done"])?;
+        ssh.ok("true").map(drop)
+    });
+    bench.check("--load-only leaves the start to the person", || {
+        let said = ssh.ok(&format!("sh {far} --load-only"))?;
+        holds(&said, &["loaded", "systemctl kexec"])?;
+        ensure!(ssh.ok("cat /sys/kernel/kexec_loaded")?.trim() == "1", "have a kernel loaded");
+        Ok(())
+    });
+
+    let events = vm.events.line.mark();
+    let answer = ssh.run(&format!("sh {far} --append 'rescue.events=ttyS1 edd=off'"))?;
+    bench.check("it starts by the running system's own way down", || {
+        holds(&answer.stdout, &["this system shuts down now"])
+    });
+    vm.settled_after(events)?;
+    bench.check("the same client finds the same host key at the same address", || {
+        let seen = ssh.ok("cat /proc/cmdline; hostname; rescue status")?;
+        holds(&seen, &["panic=30", "\ndb1\n", "guarded: nothing can write"])
+    });
+    bench.check("a client that knows the RSA key alone knows it too", || {
+        let mut old = vm.ssh(0, &format!("db1.example.com {old_line}"))?;
+        old.options.push("HostKeyAlgorithms=rsa-sha2-512".into());
+        old.ok("true").map(drop)
+    });
+    bench.check(
+        "addresses, routes and name servers are those of before, and nothing was asked of DHCP",
+        || {
+            let found = ssh.ok("ip -4 address show; ip route; cat /etc/resolv.conf")?;
+            holds(
+                &found,
+                &["10.0.2.77/24", "default via 10.0.2.2", "198.51.100.0/24 via 10.0.2.9", "10.0.2.3"],
+            )?;
+            ensure!(!found.contains("10.0.2.15"), "have no lease: {found}");
+            Ok(())
+        },
+    );
+    bench.check("a VLAN on a bond is there again", || {
+        let up = "for i in $(seq 100); do ip -4 address show bond0.20 | grep 192.0.2.5/28 && break; sleep 0.1; done";
+        holds(&ssh.ok(up)?, &["192.0.2.5/28"])?;
+        holds(&ssh.ok("cat /sys/class/net/bond0/bonding/mode /sys/class/net/bond0/bonding/slaves")?, &["active-backup", "eth1", "eth2"])
+    });
+    bench.check("secrets are root's alone", || {
+        let modes = ssh
+            .ok("stat -c '%a %n' /etc/lifeboat/params /etc/ssh/ssh_host_*_key /root/.ssh/authorized_keys")?;
+        ensure!(modes.lines().all(|line| line.starts_with("600 ")), "have mode 600: {modes}");
+        Ok(())
+    });
+    bench.check("services were stopped and file systems put away before", || {
+        let state = ssh.ok("mkdir -p /mnt/srv && mount -o ro,noload /dev/vda /mnt/srv && cat /mnt/srv/state; dumpe2fs -h /dev/vda 2>&1")?;
+        holds(&state, &["stopped"])?;
+        ensure!(!state.contains("needs_recovery"), "have a clean journal: {state}");
+        Ok(())
+    });
+    bench.check("no disk is written to", || {
+        let answer = ssh.run("umount /mnt/srv; dd if=/dev/zero of=/dev/vda bs=512 count=1 conv=notrunc")?;
+        ensure!(answer.status != 0, "be refused");
+        Ok(())
+    });
+    no_step_failed(bench, &vm);
+
+    // What runs now has no systemd, and is a Linux like any other.
+    let far = "/tmp/lifeboat-kexec.sh";
+    ssh.scp(&bundle.display().to_string(), &format!(":{far}"))?;
+    let (before, events) = (ssh.ok("cat /proc/sys/kernel/random/boot_id")?, vm.events.line.mark());
+    let said = ssh.ok(&format!("sh {far} --now --append rescue.events=ttyS1"))?;
+    bench.check(
+        "where nothing is asked to shut down, the person's session ends before the system does",
+        || holds(&said, &["starting Lifeboat now"]),
+    );
+    vm.settled_after(events)?;
+    bench.check("a rescue is replaced by another in the same way, at once", || {
+        ensure!(ssh.ok("cat /proc/sys/kernel/random/boot_id")? != before, "be another boot");
+        holds(&ssh.ok("ip -4 address show")?, &["10.0.2.77/24"])
+    });
+    Ok(())
+}
