@@ -78,6 +78,8 @@ pub struct Network {
     pub links: Vec<Link>,
     pub addresses: Vec<Address>,
     pub routes: Vec<Route>,
+    /// How many routes stand in tables of somebody's own.
+    pub elsewhere: usize,
 }
 
 /// Asks the running kernel.
@@ -126,7 +128,10 @@ fn take(kind: u16, body: &[u8], found: &mut Network) {
     match kind {
         RTM_NEWLINK => found.links.extend(link(body)),
         RTM_NEWADDR => found.addresses.extend(address(body)),
-        RTM_NEWROUTE => found.routes.extend(route(body)),
+        RTM_NEWROUTE => {
+            found.routes.extend(route(body));
+            found.elsewhere += usize::from(is_elsewhere(body));
+        }
         _ => {}
     }
 }
@@ -213,6 +218,16 @@ fn route(body: &[u8]) -> Option<Route> {
         metric: number(6).unwrap_or_default(),
         leased: protocol == RTPROT_DHCP,
     })
+}
+
+/// Of a table that rules lead to (ip-rule(8)).
+fn is_elsewhere(body: &[u8]) -> bool {
+    const RT_TABLE_LOCAL: u32 = 255;
+    let Some(header) = body.get(..12) else { return false };
+    let more = attributes(&body[12..]);
+    let table = more.iter().find(|(kind, value)| *kind == 15 && value.len() >= 4);
+    let table = table.map_or(header[4].into(), |(_, value)| u32_at(value, 0));
+    header[7] == RTN_UNICAST && !matches!(table, RT_TABLE_MAIN | RT_TABLE_LOCAL)
 }
 
 fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
@@ -302,5 +317,7 @@ mod tests {
         for (table, protocol, kind) in [(255, 2, 2), (254, 2, 1), (254, 9, 1), (100, 4, 1), (254, 4, 7)] {
             assert_eq!(message(table, protocol, kind, plain.clone()), None);
         }
+        let of_table = |table: u8| is_elsewhere(&[2, 0, 0, 0, table, 4, 0, 1, 0, 0, 0, 0]);
+        assert_eq!([254, 255, 100].map(of_table), [false, false, true]);
     }
 }

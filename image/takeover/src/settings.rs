@@ -285,6 +285,11 @@ impl Writer<'_> {
         if network::is_host(&self.beside.hostname) {
             self.say(format!("rescue.hostname={}", self.beside.hostname));
         }
+        if self.network.elsewhere > 0 {
+            let line =
+                format!("{} route(s) of other tables than the main one are not kept", self.network.elsewhere);
+            self.words.notes.push(line);
+        }
         if self.words.kept.is_empty() && self.words.dangers.is_empty() {
             self.words.dangers.push("no address is kept: every NIC will ask by DHCP".into());
         }

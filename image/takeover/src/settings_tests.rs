@@ -80,6 +80,7 @@ fn a_static_address_is_stated_by_its_mac_with_gateway_and_name_servers() {
             by(2, "203.0.113.0/24", "", 0),
             by(2, "::/0", "fe80::1", 1024),
         ],
+        ..Network::default()
     };
     let beside = Beside {
         nameservers: vec!["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()],
@@ -109,6 +110,7 @@ fn a_gateway_outside_of_the_subnet_stays_one() {
         links: vec![nic(2, "eth0", NIC)],
         addresses: vec![own(2, "198.51.100.7/32", false)],
         routes: vec![by(2, "0.0.0.0/0", "172.31.1.1", 0), by(2, "172.31.1.1/32", "", 0)],
+        ..Network::default()
     };
     let plan = plan(&words(&network, &beside()));
     assert_eq!(gateways(&plan.links[0]), ["0.0.0.0/0 Some(172.31.1.1)"]);
@@ -120,6 +122,7 @@ fn a_gateway_stands_beside_the_address_that_it_is_near_to() {
         links: vec![nic(2, "eth0", NIC)],
         addresses: vec![own(2, "10.0.0.5/24", false), own(2, "192.0.2.5/24", false)],
         routes: vec![by(2, "0.0.0.0/0", "192.0.2.1", 0)],
+        ..Network::default()
     };
     let words = words(&network, &beside());
     assert_eq!(words.words[0], "ip=10.0.0.5:::24::52-54-00-12-34-56:off");
@@ -132,7 +135,7 @@ fn a_lease_is_kept_and_asked_for_and_what_routers_say_is_heard() {
     let leased = |network: &str| Network {
         links: vec![nic(2, "eth0", NIC)],
         addresses: vec![own(2, network, true)],
-        routes: Vec::new(),
+        ..Network::default()
     };
     let four = plan(&words(&leased("10.0.2.15/24"), &beside()));
     assert!(four.links[0].methods.dhcp4 && four.links[0].methods.ipv6 == Ipv6::Auto);
@@ -163,6 +166,7 @@ fn a_vlan_on_a_bond_below_a_bridge_is_made_again() {
         ],
         addresses: vec![own(6, "192.0.2.5/24", false)],
         routes: vec![by(6, "0.0.0.0/0", "192.0.2.1", 0)],
+        ..Network::default()
     };
     let beside = Beside { burnt_in, bonds: [("bond0".to_string(), options)].into(), ..beside() };
     let words = words(&network, &beside);
@@ -191,6 +195,7 @@ fn a_vlan_stands_on_a_nic_that_is_named_for_it() {
         links: vec![nic(2, "eth0", NIC), Link { below: Some(2), vlan: Some(7), ..made(5, "eth0.7", "vlan") }],
         addresses: vec![own(2, "10.0.0.5/24", false), own(5, "192.0.2.5/24", false)],
         routes: vec![by(5, "0.0.0.0/0", "192.0.2.1", 0)],
+        ..Network::default()
     };
     let plan = plan(&words(&network, &beside()));
     let lan = plan.links.iter().find(|link| link.selector.mac == Some(NIC)).unwrap();
@@ -204,7 +209,7 @@ fn what_only_carries_a_vlan_asks_for_nothing() {
     let mut network = Network {
         links: vec![nic(2, "eth0", NIC), Link { below: Some(2), vlan: Some(7), ..made(5, "eth0.7", "vlan") }],
         addresses: vec![own(5, "192.0.2.5/24", false)],
-        routes: Vec::new(),
+        ..Network::default()
     };
     assert!(words(&network, &beside()).words.contains(&"ip=lan0:off".to_string()));
     network.addresses.push(own(2, "10.0.0.5/24", false));
@@ -216,7 +221,7 @@ fn a_mac_that_was_given_and_a_larger_mtu_are_kept() {
     let network = Network {
         links: vec![Link { mac: Some(OTHER), mtu: 9000, ..nic(2, "eth0", NIC) }],
         addresses: vec![own(2, "192.0.2.5/24", false)],
-        routes: Vec::new(),
+        ..Network::default()
     };
     let plan = plan(&words(&network, &beside()));
     assert_eq!(
@@ -239,6 +244,7 @@ fn what_cannot_be_kept_is_said_and_is_a_danger_where_one_comes_in_by_it() {
             own(4, "10.8.0.2/24", false),
         ],
         routes: vec![by(2, "0.0.0.0/0", "192.0.2.1", 0)],
+        ..Network::default()
     };
     let safe = words(&network, &beside());
     assert_eq!(safe.notes.len(), 2, "{:?}", safe.notes);
