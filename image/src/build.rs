@@ -1,4 +1,4 @@
-//! The image: nucleus and layers (docs/build.md), out/vmlinuz, out/initramfs, out/boot.ipxe and
+//! The image: nucleus and layers (docs/build.md), out/vmlinuz, out/initramfs, out/nucleus, out/layers, out/boot.ipxe and
 //! out/SHA256SUMS. The same lock, rustc and libc give the same bytes.
 
 use crate::cpio::Archive;
@@ -10,6 +10,7 @@ use crate::modules::{Kernel, Place, glob};
 use crate::packages::{self, Cache, Tree, digest, hex};
 use crate::say;
 use anyhow::{Context as _, Result, bail, ensure};
+use contract::layers::{Kind, Known};
 use contract::paths::PROGRAMS;
 use contract::tools::TOOLS;
 use sha2::{Digest, Sha256};
@@ -76,33 +77,44 @@ pub fn build(source: &Path) -> Result<Built> {
 
     let userland = userland_layer(&cache, &tools, &guest)?;
     let modules = modules_layer(&cache, &tools, &guest, &kernel, &places)?;
-    let layers = [("10-userland", userland), ("20-modules", modules)];
+    let layers =
+        [Layer::of("10-userland", Kind::Image, &userland)?, Layer::of("20-modules", Kind::Image, &modules)?];
 
     let version = version(source, unlocked);
-    let mut list = String::new();
-    for (name, path) in &layers {
-        list += &format!("{name} {} {}\n", fs::metadata(path)?.len(), digest(path)?);
-    }
-    let mut initramfs = kept_part(&cache, &guest, &kernel, &places)?;
-    align(&mut initramfs);
-    initramfs.extend(zstd::bulk::compress(&own_part(&binaries, &version, &made(source), &list)?, ZSTD_OWN)?);
-    align(&mut initramfs);
-    let mut archive = Archive::new(initramfs);
+    let list: String = layers.iter().map(|layer| layer.known.line()).collect();
+    let mut nucleus = kept_part(&cache, &guest, &kernel, &places)?;
+    align(&mut nucleus);
+    nucleus.extend(zstd::bulk::compress(&own_part(&binaries, &version, &made(source), &list)?, ZSTD_OWN)?);
+    align(&mut nucleus);
+    let mut archive = Archive::new(nucleus.clone());
     archive.directory("layers", 0o755)?;
-    for (name, path) in &layers {
-        archive.file(&format!("layers/{name}.squashfs"), 0o444, &fs::read(path)?)?;
+    for Layer { known, bytes } in layers.iter().filter(|layer| layer.known.kind == Kind::Image) {
+        archive.file(&format!("layers/{}.squashfs", known.name), 0o444, bytes)?;
     }
     let initramfs = archive.finish()?;
 
     let out = source.join("out");
-    fs::create_dir_all(&out)?;
+    // A layer of an earlier build, which this one's list does not know, would only be refused.
+    let _ = fs::remove_dir_all(out.join("layers"));
+    fs::create_dir_all(out.join("layers"))?;
     let vmlinuz = guest.root.join(format!("boot/vmlinuz-{}", kernel.version));
     put(&out.join("vmlinuz"), &fs::read(&vmlinuz).with_context(|| format!("read {}", vmlinuz.display()))?)?;
     put(&out.join("initramfs"), &initramfs)?;
+    put(&out.join("nucleus"), &nucleus)?;
     put(&out.join("boot.ipxe"), BOOT_IPXE.as_bytes())?;
+    let mut names = vec!["boot.ipxe", "initramfs", "nucleus", "vmlinuz"]
+        .into_iter()
+        .map(str::to_string)
+        .collect::<Vec<_>>();
+    for Layer { known, bytes } in &layers {
+        let name = format!("layers/{}.squashfs", known.name);
+        put(&out.join(&name), bytes)?;
+        names.push(name);
+    }
+    names.sort();
     let mut sums = String::new();
-    for name in ["boot.ipxe", "initramfs", "vmlinuz"] {
-        sums += &format!("{}  {name}\n", digest(&out.join(name))?);
+    for name in names {
+        sums += &format!("{}  {name}\n", digest(&out.join(&name))?);
     }
     put(&out.join("SHA256SUMS"), sums.as_bytes())?;
     say!(
@@ -111,6 +123,20 @@ pub fn build(source: &Path) -> Result<Built> {
         mib(initramfs.len() as u64)
     );
     Ok(Built { kernel: out.join("vmlinuz"), initramfs: out.join("initramfs") })
+}
+
+/// A packed layer, with its line of the list.
+struct Layer {
+    known: Known,
+    bytes: Vec<u8>,
+}
+
+impl Layer {
+    fn of(name: &str, kind: Kind, path: &Path) -> Result<Layer> {
+        let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        let (length, sha256) = (bytes.len() as u64, hex(&Sha256::digest(&bytes)));
+        Ok(Layer { known: Known { name: name.to_string(), length, sha256, kind }, bytes })
+    }
 }
 
 /// Loaded by iPXE over TFTP or HTTP; the other two are found beside it. `params` may be set by an

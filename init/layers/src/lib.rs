@@ -47,7 +47,7 @@ fn run() -> anyhow::Result<()> {
     if current.done {
         return Ok(()); // started again by hand
     }
-    let known = list::parse(&root.read_text(paths::LAYER_LIST).unwrap_or_default());
+    let known = contract::layers::parse(&root.read_text(paths::LAYER_LIST).unwrap_or_default());
     let found: Vec<(String, u64)> = sizes(&root);
     let needed = list::needed(&known);
     let plan = list::plan(&known, &found);

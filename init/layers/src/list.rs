@@ -1,15 +1,7 @@
 //! The image's list of layers against what the kernel unpacked: which to mount, and what to say of
 //! the others. Pure.
 
-/// One line of `/lifeboat/layers.list`: `NAME LENGTH SHA256`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    pub name: String,
-    /// Bytes.
-    pub length: u64,
-    /// Lower-case hex.
-    pub sha256: String,
-}
+use contract::layers::{Kind, Known};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -29,32 +21,24 @@ pub struct Layer {
     pub verdict: Verdict,
 }
 
-/// Lines that are not understood are skipped: a layer that is then missing from the list is
-/// unlisted, which is said.
-pub fn parse(text: &str) -> Vec<Known> {
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.split_ascii_whitespace();
-            let (name, length, sha256) = (fields.next()?, fields.next()?, fields.next()?);
-            Some(Known { name: name.to_string(), length: length.parse().ok()?, sha256: sha256.to_string() })
-        })
-        .collect()
-}
-
 /// MiB of memory with which the image is unpacked whole. As tried: the archive, what the kernel unpacks of
 /// it, which may take half of the memory, and the kernel itself are in memory at once.
 pub fn needed(known: &[Known]) -> u64 {
-    let whole: u64 = known.iter().map(|layer| layer.length).sum();
+    let whole: u64 = known.iter().filter(|layer| layer.kind == Kind::Image).map(|layer| layer.length).sum();
     3 * whole.div_ceil(1 << 20) + 128
 }
 
-/// `found` are the names and lengths of the files there are. Sorted by name: later lies higher.
+/// `found` are the names and lengths of the files there are. Sorted by name: later lies higher. A layer that comes
+/// only where it was asked for is not missed.
 pub fn plan(known: &[Known], found: &[(String, u64)]) -> Vec<Layer> {
     let needed = needed(known);
     let mut layers: Vec<Layer> = known
         .iter()
-        .map(|layer| {
+        .filter_map(|layer| {
             let actual = found.iter().find(|(name, _)| *name == layer.name).map(|(_, length)| *length);
+            if actual.is_none() && layer.kind != Kind::Image {
+                return None;
+            }
             let verdict = match actual {
                 Some(actual) if actual == layer.length => Verdict::Check { sha256: layer.sha256.clone() },
                 Some(actual) => Verdict::Bad(format!(
@@ -65,7 +49,7 @@ pub fn plan(known: &[Known], found: &[(String, u64)]) -> Vec<Layer> {
                     "missing: this image needs about {needed} MiB of memory, or its download was not whole"
                 )),
             };
-            Layer { name: layer.name.clone(), length: layer.length, verdict }
+            Some(Layer { name: layer.name.clone(), length: layer.length, verdict })
         })
         .collect();
     let unlisted = found.iter().filter(|(name, _)| known.iter().all(|layer| layer.name != *name));
@@ -81,6 +65,7 @@ pub fn plan(known: &[Known], found: &[(String, u64)]) -> Vec<Layer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::layers::parse;
 
     fn found(files: &[(&str, u64)]) -> Vec<(String, u64)> {
         files.iter().map(|(name, length)| (name.to_string(), *length)).collect()
@@ -99,5 +84,15 @@ mod tests {
         );
         assert!(matches!(&plan[2].verdict, Verdict::Bad(why) if why.starts_with("missing")));
         assert_eq!(plan[3].verdict, Verdict::Unlisted);
+    }
+    #[test]
+    fn a_layer_beside_the_image_is_checked_where_it_came_and_not_missed_where_it_did_not() {
+        let list = "10-userland 1048576 aa image\n30-firmware 1048576 bb firmware\n50-x 1048576 cc extra\n";
+        let known = parse(list);
+        assert_eq!(needed(&known), 3 + 128, "the memory that the image needs is that of its own layers");
+        let plan = plan(&known, &found(&[("10-userland", 1 << 20), ("30-firmware", 5)]));
+        let names: Vec<&str> = plan.iter().map(|layer| layer.name.as_str()).collect();
+        assert_eq!(names, ["10-userland", "30-firmware"]);
+        assert!(matches!(&plan[1].verdict, Verdict::Bad(why) if why.starts_with("cut off at 5 of")));
     }
 }

@@ -9,6 +9,7 @@ pub mod exit;
 pub mod facts;
 pub mod guard;
 pub mod kmod;
+pub mod layers;
 pub mod ledger;
 pub mod near;
 pub mod params;
