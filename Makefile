@@ -21,7 +21,7 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
 UNITS := target/units.log
 
 .PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity params lock fuzz interop
-.PHONY: repro clean sbom sign serve efi iso disk netboot kexec
+.PHONY: repro clean sbom sign serve efi iso disk netboot kexec hardware sizes
 help: ## what there is
 	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
@@ -76,6 +76,12 @@ test-all: peers check image ## every VM test, and as root interop; goes on where
 
 lock: builder ## move image/packages.lock to what Debian's archive has now
 	@$(IMAGE) lock
+
+sizes: image ## what the image weighs, part by part
+	@$(IMAGE) sizes
+
+hardware: builder ## write docs/hardware.md: drivers and firmware of the image
+	@$(IMAGE) hardware
 
 bench: image ## sizes, seconds and memory beside two peers built from Debian's packages; ROUNDS=N
 	@$(CARGO) run --locked --quiet -p image --bin bench -- --rounds $(ROUNDS)

@@ -2,10 +2,13 @@
 //! out/SHA256SUMS. The same lock, rustc and libc give the same bytes.
 
 use crate::cpio::Archive;
+use crate::firmware::{self, Shelf};
+use crate::hardware;
 use crate::kernel_config;
 use crate::libraries;
 use crate::lock::Set;
-use crate::manifest::{self, Take};
+use crate::manifest::{self, Extra, Row, Take};
+use crate::microcode;
 use crate::modules::{Kernel, Place, glob};
 use crate::packages::{self, Cache, Tree, digest, hex};
 use crate::say;
@@ -46,7 +49,7 @@ const FORBIDDEN: &[&str] =
 /// Of what changes with a package only, and is cached: takes seconds, and a tenth off the size.
 const ZSTD_KEPT: i32 = 19;
 /// Of our own part, which is packed at every build.
-const ZSTD_OWN: i32 = 12;
+const ZSTD_OWN: i32 = 19;
 
 /// Packages of this workspace that are in the image as binaries.
 pub fn binaries() -> Vec<&'static str> {
@@ -73,13 +76,33 @@ pub fn build(source: &Path) -> Result<Built> {
         &fs::read_to_string(&config).with_context(|| format!("read {}", config.display()))?,
     )?;
     let places = kernel.places()?;
-    let binaries = compile(source)?;
+    let overlooked = kernel.overlooked()?;
+    ensure!(
+        overlooked.is_empty(),
+        "kernel-config/modules.list neither takes nor leaves {}",
+        overlooked.join(", ")
+    );
 
-    let userland = userland_layer(&cache, &tools, &guest)?;
+    let asked = firmware::asked(&guest, &kernel, &places)?;
+    hardware::check(source, &hardware::table(&kernel, &places, &asked), unlocked)?;
+    let files = userland_files(&guest)?;
+    let first = firmware::files(&asked, Shelf::First);
+    let userland = userland_layer(&cache, &tools, &guest, &files, &first)?;
     let modules = modules_layer(&cache, &tools, &guest, &kernel, &places)?;
-    let layers =
-        [Layer::of("10-userland", Kind::Image, &userland)?, Layer::of("20-modules", Kind::Image, &modules)?];
+    let own = firmware::files(&asked, Shelf::Own);
+    let own =
+        layer(&cache, &tools, &guest, FIRMWARE, &format!("{own:?}"), |stage| copy_all(&guest, &own, stage))?;
+    let mut layers = vec![
+        Layer::of("10-userland", Kind::Image, &userland)?,
+        Layer::of("20-modules", Kind::Image, &modules)?,
+        Layer::of(FIRMWARE, Kind::Firmware, &own)?,
+    ];
+    for extra in manifest::EXTRAS {
+        let path = extra_layer(&cache, &tools, &guest, extra, &files)?;
+        layers.push(Layer::of(extra.name, Kind::Extra, &path)?);
+    }
 
+    let binaries = compile(source)?;
     let version = version(source, unlocked);
     let list: String = layers.iter().map(|layer| layer.known.line()).collect();
     let mut nucleus = kept_part(&cache, &guest, &kernel, &places)?;
@@ -101,8 +124,9 @@ pub fn build(source: &Path) -> Result<Built> {
     put(&out.join("vmlinuz"), &fs::read(&vmlinuz).with_context(|| format!("read {}", vmlinuz.display()))?)?;
     put(&out.join("initramfs"), &initramfs)?;
     put(&out.join("nucleus"), &nucleus)?;
+    put(&out.join("microcode.cpio"), &microcode::archive(&guest)?)?;
     put(&out.join("boot.ipxe"), BOOT_IPXE.as_bytes())?;
-    let mut names = vec!["boot.ipxe", "initramfs", "nucleus", "vmlinuz"]
+    let mut names = vec!["boot.ipxe", "initramfs", "microcode.cpio", "nucleus", "vmlinuz"]
         .into_iter()
         .map(str::to_string)
         .collect::<Vec<_>>();
@@ -140,18 +164,27 @@ impl Layer {
 }
 
 /// Loaded by iPXE over TFTP or HTTP; the other two are found beside it. `params` may be set by an
-/// operator's own script that chains to this one. `edd=off`: else the kernel's set-up code asks the
+/// operator's own script that chains to this one; `lean` leaves the layer of rare firmware out,
+/// `microcode` has the CPU's loaded, which must come first. `edd=off`: else the kernel's set-up code asks the
 /// BIOS for the first sector of every disk, and one that hangs holds up the machine before any of us.
 pub const BOOT_IPXE: &str = "\
 #!ipxe
 kernel vmlinuz initrd=initramfs edd=off BOOTIF=01-${netX/mac:hexhyp} ${params}
+isset ${microcode} && initrd microcode.cpio ||
 initrd initramfs
+isset ${lean} || initrd layers/30-firmware.squashfs /layers/30-firmware.squashfs || echo going on without rare firmware
 boot
 ";
 
 pub fn guest_packages() -> Vec<&'static str> {
-    manifest::USERLAND.iter().map(|row| row.package).chain(manifest::GUEST_MORE.iter().copied()).collect()
+    let extras = manifest::EXTRAS.iter().flat_map(|extra| extra.rows);
+    let rows = manifest::USERLAND.iter().chain(extras).map(|row| row.package);
+    let more = manifest::GUEST_MORE.iter().chain(manifest::FIRMWARE).copied();
+    rows.chain(more).collect::<BTreeSet<_>>().into_iter().collect()
 }
+
+/// The layer of all firmware that is not in the first.
+const FIRMWARE: &str = "30-firmware";
 
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
@@ -448,8 +481,12 @@ impl Files {
 
 /// Every file of the userland layer, as paths in the guest tree.
 pub fn userland_files(guest: &Tree) -> Result<BTreeSet<String>> {
+    files_of(guest, manifest::USERLAND)
+}
+
+fn files_of(guest: &Tree, rows: &[Row]) -> Result<BTreeSet<String>> {
     let mut files = BTreeSet::new();
-    for row in manifest::USERLAND {
+    for row in rows {
         let Some(own) = guest.files.get(row.package) else {
             bail!("{}: not in the lock; `make lock` adds it", row.package)
         };
@@ -474,19 +511,21 @@ pub fn userland_files(guest: &Tree) -> Result<BTreeSet<String>> {
     Ok(files)
 }
 
-fn userland_layer(cache: &Cache, tools: &Path, guest: &Tree) -> Result<PathBuf> {
-    let files = userland_files(guest)?;
+fn userland_layer(
+    cache: &Cache,
+    tools: &Path,
+    guest: &Tree,
+    files: &BTreeSet<String>,
+    firmware: &BTreeSet<String>,
+) -> Result<PathBuf> {
     let moved: Vec<String> = files.iter().filter_map(|path| classic(path)).collect();
-    let recipe = format!("{}\n{:?}\n{:?}\n{LAYER_ETC:?}\n{moved:?}", guest.key, files, manifest::LINKS);
-    layer(cache, tools, "10-userland", &recipe, |stage| {
-        for path in &files {
-            check_interpreter(&guest.root, path, &files)?;
-            let target = match path.strip_prefix("etc/") {
-                Some(rest) => format!("usr/share/factory/etc/{rest}"),
-                None => classic(path).unwrap_or_else(|| path.clone()),
-            };
-            copy(&guest.root.join(path), &stage.join(target))?;
+    let recipe = format!("{files:?}\n{firmware:?}\n{:?}\n{LAYER_ETC:?}\n{moved:?}", manifest::LINKS);
+    layer(cache, tools, guest, "10-userland", &recipe, |stage| {
+        for path in files {
+            check_interpreter(&guest.root, path, files)?;
         }
+        copy_all(guest, files, stage)?;
+        copy_all(guest, firmware, stage)?;
         for (link, target) in manifest::LINKS {
             let _ = fs::remove_file(stage.join(link)); // an alternative's own link, if any
             symlink(target, stage.join(link)).with_context(|| format!("link {link}"))?;
@@ -496,8 +535,59 @@ fn userland_layer(cache: &Cache, tools: &Path, guest: &Tree) -> Result<PathBuf> 
             fs::create_dir_all(path.parent().context("a file has a directory")?)?;
             fs::write(&path, content)?;
         }
+        unpack_keymaps(tools, &stage.join("usr/share/keymaps"))?;
         certificates(stage)
     })
+}
+
+/// A layer beside the image: what its rows name, without what the image has.
+fn extra_layer(
+    cache: &Cache,
+    tools: &Path,
+    guest: &Tree,
+    extra: &Extra,
+    image: &BTreeSet<String>,
+) -> Result<PathBuf> {
+    let whole = files_of(guest, extra.rows).with_context(|| format!("the layer {}", extra.name))?;
+    let known: BTreeSet<String> = whole.union(image).cloned().collect();
+    let files: BTreeSet<String> = whole.difference(image).cloned().collect();
+    layer(cache, tools, guest, extra.name, &format!("{files:?}"), |stage| {
+        for path in &files {
+            check_interpreter(&guest.root, path, &known)?;
+        }
+        copy_all(guest, &files, stage)
+    })
+}
+
+/// Copies files of the tree to where they lie in a layer.
+fn copy_all(guest: &Tree, files: &BTreeSet<String>, stage: &Path) -> Result<()> {
+    for path in files {
+        let target = match path.strip_prefix("etc/") {
+            Some(rest) => format!("usr/share/factory/etc/{rest}"),
+            None => classic(path).unwrap_or_else(|| path.clone()),
+        };
+        copy(&guest.root.join(path), &stage.join(target))?;
+    }
+    Ok(())
+}
+
+/// What is packed one by one cannot be packed well together.
+fn unpack_keymaps(tools: &Path, directory: &Path) -> Result<()> {
+    let mut packed = Vec::new();
+    let mut todo = vec![directory.to_path_buf()];
+    while let Some(directory) = todo.pop() {
+        for entry in fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))? {
+            let entry = entry?;
+            match entry.file_type()? {
+                kind if kind.is_dir() => todo.push(entry.path()),
+                kind if kind.is_file() && entry.path().extension().is_some_and(|end| end == "gz") => {
+                    packed.push(entry.path());
+                }
+                _ => {}
+            }
+        }
+    }
+    packages::run(Command::new(tools.join("gzip")).arg("-d").args(packed))
 }
 
 /// Files of the layer's /etc that are ours.
@@ -564,8 +654,8 @@ fn modules_layer(
     let indices = kernel.indices(places)?;
     let mut hash = Sha256::new();
     indices.iter().for_each(|(_, content)| hash.update(content));
-    let recipe = format!("{}\n{places:?}\n{}", guest.key, hex(&hash.finalize()));
-    layer(cache, tools, "20-modules", &recipe, |stage| {
+    let recipe = format!("{places:?}\n{}", hex(&hash.finalize()));
+    layer(cache, tools, guest, "20-modules", &recipe, |stage| {
         let directory = stage.join(format!("usr/lib/modules/{}", kernel.version));
         for (name, place) in places.iter().filter(|(_, place)| **place == Place::Layer) {
             let (path, content) = kernel.file(&kernel.modules[name], *place)?;
@@ -584,11 +674,13 @@ fn modules_layer(
 fn layer(
     cache: &Cache,
     tools: &Path,
+    guest: &Tree,
     name: &str,
     recipe: &str,
     fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
-    let key = hex(&Sha256::digest(format!("{SQUASHFS:?}\n{name}\n{recipe}")))[..24].to_string();
+    let key = hex(&Sha256::digest(format!("{SQUASHFS:?}\n{PACKER}\n{}\n{name}\n{recipe}", guest.key)))[..24]
+        .to_string();
     let directory = cache.root.join("layers");
     fs::create_dir_all(&directory)?;
     let target = directory.join(format!("{name}-{key}.squashfs"));
@@ -601,7 +693,11 @@ fn layer(
     only_usr(stage.path())?;
     settle_modes(stage.path())?;
     let beside = target.with_extension(format!("part{}", std::process::id()));
-    packages::run(Command::new(tools.join("mksquashfs")).arg(stage.path()).arg(&beside).args(SQUASHFS))?;
+    let order = tempfile::NamedTempFile::new()?;
+    fs::write(order.path(), ordering(guest, stage.path())?)?;
+    let mut mksquashfs = Command::new(tools.join("mksquashfs"));
+    mksquashfs.arg(stage.path()).arg(&beside).args(SQUASHFS).arg("-sort").arg(order.path());
+    packages::run(&mut mksquashfs)?;
     fs::rename(&beside, &target)?;
     Ok(target)
 }
@@ -613,6 +709,49 @@ fn only_usr(stage: &Path) -> Result<()> {
         ensure!(name == "usr", "a layer holds /{}: only /usr is seen", name.to_string_lossy());
     }
     Ok(())
+}
+
+/// Of the code below that lays files out: a packed layer of an earlier one is not taken.
+const PACKER: u32 = 1;
+
+/// Where each file's bytes lie, for mksquashfs: those of one package beside each other, since they resemble each other, and
+/// what is in one block of 1 MiB is packed together. `PATH PRIORITY`, the highest first.
+fn ordering(guest: &Tree, stage: &Path) -> Result<String> {
+    let package: BTreeMap<&str, usize> = (guest.files.values().enumerate())
+        .flat_map(|(number, files)| files.iter().map(move |file| (file.as_str(), number)))
+        .collect();
+    let mut text = String::new();
+    let mut todo = vec![stage.to_path_buf()];
+    while let Some(directory) = todo.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                todo.push(entry.path());
+                continue;
+            }
+            let path = entry.path();
+            let path = path.strip_prefix(stage)?.to_string_lossy().into_owned();
+            let number = package.get(path.as_str()).or_else(|| package.get(original(&path).as_str()));
+            // A name with a blank or a quote would need quoting: it lies where it lies.
+            if let (Some(number), false) = (number, path.contains([' ', '"', '\\'])) {
+                text += &format!("{path} {}\n", MOST - (*number as i32).min(2 * MOST));
+            }
+        }
+    }
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    Ok(lines.join("\n") + "\n")
+}
+
+/// mksquashfs's highest priority; the lowest is its negative.
+const MOST: i32 = 32767;
+
+/// The path in its package of a classic tool's original.
+fn original(path: &str) -> String {
+    match path.strip_prefix("usr/libexec/classic/") {
+        Some(name) => format!("usr/bin/{name}"),
+        None => path.to_string(),
+    }
 }
 
 /// Reproducible, and small: xz of 1 MiB blocks with the filter for x86 code.

@@ -9,6 +9,9 @@ const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 const CHARACTER: u32 = 0o020_000;
 
+/// Bytes before an entry's name.
+const HEADER: u64 = 110;
+
 pub struct Archive<W> {
     out: W,
     inode: u32,
@@ -27,6 +30,14 @@ impl<W: Write> Archive<W> {
 
     pub fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
         self.entry(name, REGULAR | mode, (0, 0), content)
+    }
+
+    /// A file whose content begins on a boundary of `boundary` bytes from the start of the archive, a power of two: its name is
+    /// followed by as many NULs as that takes, which nobody takes for a part of it.
+    pub fn aligned(&mut self, name: &str, mode: u32, content: &[u8], boundary: u64) -> io::Result<()> {
+        let plain = self.position + HEADER + name.len() as u64 + 1;
+        let more = plain.next_multiple_of(boundary) - plain;
+        self.file(&format!("{name}{}", "\0".repeat(more as usize)), mode, content)
     }
 
     pub fn symlink(&mut self, name: &str, target: &str) -> io::Result<()> {

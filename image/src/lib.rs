@@ -3,14 +3,17 @@
 
 pub mod build;
 pub mod cpio;
+pub mod firmware;
 pub mod fixtures;
 pub mod forms;
+pub mod hardware;
 pub mod identity;
 pub mod kernel_config;
 pub mod libraries;
 pub mod licences;
 pub mod lock;
 pub mod manifest;
+pub mod microcode;
 pub mod modules;
 pub mod packages;
 pub mod params;
@@ -18,6 +21,7 @@ pub mod provenance;
 pub mod sbom;
 pub mod serve;
 pub mod sign;
+pub mod sizes;
 pub mod vm;
 
 /// A line of progress, with the seconds since the build began.

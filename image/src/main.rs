@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use image::vm::person;
-use image::{build, forms, identity, lock, manifest, packages, params, sbom, serve, sign};
+use image::{build, forms, hardware, identity, lock, manifest, packages, params, sbom, serve, sign, sizes};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,6 +31,10 @@ enum What {
     Serve(serve::Wanted),
     /// Sign what is in out/ with keys of one's own: prints how it is verified.
     Sign(sign::Wanted),
+    /// Write docs/hardware.md, as it is from the locked packages.
+    Hardware,
+    /// Print what the built image weighs, as rows of docs/benchmarks.md.
+    Sizes,
     /// Make other forms of the built image in out/. Variable: EXTRA, an archive of one's own to append.
     Forms { forms: Vec<forms::Form> },
     /// Boot the built image in QEMU with the console on this terminal. Variables: DISKS, SSH_PORT, SSH_KEY,
@@ -91,6 +95,8 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let tools = packages::wrappers(&cache, &packages::tree(&cache, &locked, lock::Set::Host)?)?;
             print!("{}", sign::make(&source.join("out"), &tools, &wanted)?);
         }
+        What::Sizes => print!("{}", sizes::table(&source.join("out"))?),
+        What::Hardware => hardware::write(&source)?,
         What::Forms { forms } => {
             let out = source.join("out");
             let extra = std::env::var_os("EXTRA").filter(|name| !name.is_empty()).map(PathBuf::from);

@@ -29,10 +29,8 @@ const fn row(package: &'static str, take: Take, why: &'static str) -> Row {
 pub const USERLAND: &[Row] = &[
     row("bash", Programs, "the shell"),
     row("bash-completion", Only(&["usr/share/bash-completion/bash_completion", "usr/share/bash-completion/completions/*", "usr/share/bash-completion/helpers/*"]), "completion"),
-    row("bind9-dnsutils", Only(&["usr/bin/dig", "usr/bin/nslookup"]), "is it DNS"),
-    row("bind9-host", Only(&["usr/bin/host"]), "is it DNS"),
     row("bsdutils", Programs, "script, logger, wall"),
-    row("btrfs-progs", Only(&["usr/bin/btrfs", "usr/bin/btrfsck", "usr/bin/btrfs-find-root", "usr/bin/btrfs-image", "usr/bin/btrfs-select-super", "usr/bin/btrfstune", "usr/sbin/*"]), "check and mend btrfs"),
+    row("btrfs-progs", Only(&["usr/bin/btrfs", "usr/bin/btrfsck", "usr/sbin/*"]), "check and mend btrfs"),
     row("bzip2", Only(&["usr/bin/bzip2", "usr/bin/bunzip2", "usr/bin/bzcat"]), "archives"),
     row("ca-certificates", Only(&["usr/share/ca-certificates/**"]), "https"),
     row("cifs-utils", Only(&["usr/sbin/mount.cifs", "usr/sbin/mount.smb3"]), "copying away to Windows shares"),
@@ -53,23 +51,18 @@ pub const USERLAND: &[Row] = &[
     row("fdisk", Programs, "partition tables by hand"),
     row("file", Programs, "what is this file"),
     row("findutils", Programs, "find and xargs"),
-    row("gawk", Only(&["usr/bin/gawk"]), "scripts"),
     row("gddrescue", Programs, "copy a dying disk"),
     row("gdisk", Programs, "GPT by hand"),
-    row("gpg", Only(&["usr/bin/gpg"]), "encrypted backups"),
-    row("gpg-agent", Only(&["usr/bin/gpg-agent"]), "gpg asks it for keys"),
     row("grep", Only(&["usr/bin/grep"]), "the everyday commands"),
     row("gzip", Only(&["usr/bin/gzip"]), "archives"),
     row("hdparm", Only(&["usr/sbin/hdparm"]), "ATA disks"),
     row("hostname", Programs, "the everyday commands"),
-    row("ipmitool", Only(&["usr/bin/ipmitool"]), "the BMC"),
     row("iproute2", And(&["usr/share/iproute2/*"]), "the network by hand"),
     row("iputils-ping", Programs, "is it there"),
     row("kbd", Only(&["usr/bin/loadkeys", "usr/bin/setfont", "usr/bin/dumpkeys", "usr/bin/chvt"]), "keymaps"),
     row("kexec-tools", Only(&["usr/sbin/kexec"]), "into another kernel"),
     row("kmod", Programs, "modules by hand"),
     row("less", Only(&["usr/bin/less"]), "reading logs"),
-    row("libarchive-tools", Programs, "archives of every kind"),
     row("libc-bin", Only(&["usr/bin/getent", "usr/lib/locale/C.utf8/**"]), "UTF-8 in every program; names for our own, which are static"),
     row("libgcc-s1", Only(&["usr/lib/x86_64-linux-gnu/libgcc_s.so.1"]), "threads load it by name"),
     row("libmagic-mgc", Only(&["usr/lib/file/magic.mgc"]), "file's knowledge"),
@@ -105,11 +98,10 @@ pub const USERLAND: &[Row] = &[
     row("screen", And(&["etc/screenrc"]), "sessions that stay"),
     row("sdparm", Only(&["usr/bin/sdparm"]), "SCSI disks"),
     row("sed", Only(&["usr/bin/sed"]), "the everyday commands"),
-    row("sg3-utils", Only(&["usr/bin/sg_*"]), "SCSI disks"),
+    row("sg3-utils", Only(&["usr/bin/sg_format", "usr/bin/sg_inq", "usr/bin/sg_logs", "usr/bin/sg_luns", "usr/bin/sg_map", "usr/bin/sg_modes", "usr/bin/sg_persist", "usr/bin/sg_readcap", "usr/bin/sg_requests", "usr/bin/sg_reset", "usr/bin/sg_sanitize", "usr/bin/sg_scan", "usr/bin/sg_senddiag", "usr/bin/sg_ses", "usr/bin/sg_start", "usr/bin/sg_turs", "usr/bin/sg_verify", "usr/bin/sg_vpd"]), "SCSI disks"),
     row("smartmontools", Only(&["usr/sbin/smartctl", "usr/share/smartmontools/*"]), "is the disk dying"),
-    row("strace", Only(&["usr/bin/strace"]), "what is it doing"),
     row("tar", Only(&["usr/bin/tar", "usr/sbin/rmt-tar"]), "archives"),
-    row("tcpdump", Only(&["usr/bin/tcpdump"]), "what is on the wire"),
+    row("tcpdump", Only(&["usr/bin/tcpdump"]), "what is on the wire: `rescue net` names it"),
     row("thin-provisioning-tools", Only(&["usr/sbin/*"]), "check thin pools"),
     row("tmux", Only(&["usr/bin/tmux"]), "sessions that stay"),
     row("tree", Only(&["usr/bin/tree"]), "what is below"),
@@ -117,7 +109,6 @@ pub const USERLAND: &[Row] = &[
     row("usbutils", Only(&["usr/bin/lsusb"]), "what is plugged in"),
     row("util-linux", Programs, "what ours hands over to, and its siblings"),
     row("util-linux-extra", Programs, "hwclock, mkfs"),
-    row("vim-tiny", And(&["etc/vim/vimrc.tiny"]), "vi"),
     row("wget", Only(&["usr/bin/wget"]), "fetching files"),
     row("xfsprogs", Programs, "check and mend xfs"),
     row("xxd", Programs, "looking at bytes"),
@@ -125,8 +116,78 @@ pub const USERLAND: &[Row] = &[
     row("zstd", Only(&["usr/bin/zstd"]), "archives"),
 ];
 
-/// Packages that are asked for beside those of the table: the kernel, what is in the nucleus.
-pub const GUEST_MORE: &[&str] = &["linux-image-amd64", "busybox-static"];
+/// A layer that is not in the image, and that the image knows by its hash: `rescue add NAME`.
+pub struct Extra {
+    /// The layer's.
+    pub name: &'static str,
+    pub rows: &'static [Row],
+    /// What of it a person types: as [`PROGRAMS`].
+    pub programs: &'static [&'static str],
+}
+
+/// Big tools that few calls need, sorted. Each brings the libraries that the image has not.
+#[rustfmt::skip]
+pub const EXTRAS: &[Extra] = &[
+    Extra { name: "50-archives", rows: &[
+        row("7zip", And(&["usr/lib/7zip/*"]), "7z, zip, rar and images of others"),
+        row("libarchive-tools", Programs, "archives of every kind"),
+        row("wimtools", Only(&["usr/bin/wim*"]), "Windows's images"),
+    ], programs: &["7z", "bsdtar", "wimlib-imagex"] },
+    Extra { name: "50-clone", rows: &[
+        row("partclone", Programs, "copying what a file system uses"),
+        row("qemu-utils", Only(&["usr/bin/qemu-img", "usr/bin/qemu-nbd"]), "disks of virtual machines"),
+    ], programs: &["partclone.ext4", "qemu-img", "qemu-nbd"] },
+    Extra { name: "50-debug", rows: &[
+        row("strace", Only(&["usr/bin/strace"]), "what is it doing"),
+    ], programs: &["strace"] },
+    Extra { name: "50-editors", rows: &[
+        row("gawk", Only(&["usr/bin/gawk"]), "scripts that mawk does not run"),
+        row("mc", And(&["usr/lib/mc/cons.saver", "etc/mc/*"]), "files in two columns"),
+        row("mc-data", Only(&["usr/share/mc/mc.lib", "usr/share/mc/skins/default.ini", "usr/share/mc/syntax/*"]), "its settings"),
+        row("vim-tiny", And(&["etc/vim/vimrc.tiny"]), "vi: busybox's is aboard"),
+        row("w3m", Only(&["usr/bin/w3m"]), "reading the web"),
+    ], programs: &["gawk", "mc", "vim.tiny", "w3m"] },
+    Extra { name: "50-gpg", rows: &[
+        row("gpg", Only(&["usr/bin/gpg"]), "encrypted backups"),
+        row("gpg-agent", Only(&["usr/bin/gpg-agent"]), "gpg asks it for keys"),
+    ], programs: &["gpg"] },
+    Extra { name: "50-ipmi", rows: &[
+        row("ipmitool", Only(&["usr/bin/ipmitool"]), "the BMC"),
+    ], programs: &["ipmitool"] },
+    Extra { name: "50-load", rows: &[
+        row("memtester", Programs, "is it the memory"),
+        row("stressapptest", Only(&["usr/bin/stressapptest"]), "is it the memory, under load"),
+    ], programs: &["memtester", "stressapptest"] },
+    Extra { name: "50-network", rows: &[
+        row("bind9-dnsutils", Only(&["usr/bin/dig", "usr/bin/nslookup"]), "is it DNS"),
+        row("bind9-host", Only(&["usr/bin/host"]), "is it DNS"),
+        row("iperf3", Only(&["usr/bin/iperf3"]), "how fast is the line"),
+    ], programs: &["dig", "host", "iperf3"] },
+    Extra { name: "50-recovery", rows: &[
+        row("btrfs-progs", Only(&["usr/bin/btrfs-find-root", "usr/bin/btrfs-image", "usr/bin/btrfs-select-super", "usr/bin/btrfstune"]), "btrfs's last resorts"),
+        row("testdisk", Programs, "lost partitions and files"),
+    ], programs: &["btrfs-image", "photorec", "testdisk"] },
+];
+
+/// Packages that hold what modules of the image ask for by `request_firmware`.
+pub const FIRMWARE: &[&str] = &[
+    "firmware-ast",
+    "firmware-bnx2",
+    "firmware-bnx2x",
+    "firmware-cavium",
+    "firmware-intel-misc",
+    "firmware-linux-free",
+    "firmware-misc-nonfree",
+    "firmware-myricom",
+    "firmware-netronome",
+    "firmware-netxen",
+    "firmware-qlogic",
+    "firmware-realtek",
+];
+
+/// Packages that are asked for beside those of the tables: the kernel, what is in the nucleus.
+pub const GUEST_MORE: &[&str] =
+    &["linux-image-amd64", "busybox-static", "amd64-microcode", "intel-microcode"];
 
 /// Programs that the build, `make run` and the tests run on the host, through their own loader.
 pub const HOST: &[&str] = &[
@@ -216,11 +277,9 @@ pub const SOURCES: &[&str] = &[
 
 /// Links that Debian's alternatives and other packages would make, as (link, target).
 pub const LINKS: &[(&str, &str)] = &[
-    ("usr/bin/vi", "vim.tiny"),
-    ("usr/bin/vim", "vim.tiny"),
     ("usr/bin/editor", "nano"),
     ("usr/bin/pager", "less"),
-    ("usr/bin/awk", "gawk"),
+    ("usr/bin/awk", "mawk"),
     ("usr/bin/nc", "nc.openbsd"),
     ("usr/bin/netcat", "nc.openbsd"),
     ("usr/bin/lzma", "xz"),
@@ -260,6 +319,20 @@ pub const LEFT_OUT: &[&str] = &[
     "usr/sbin/routel",
     "usr/sbin/rtacct",
     "usr/bin/gawkbug",
+    // One that needs a library of 1.5 MB for it alone.
+    "usr/bin/lslogins",
+    "usr/bin/ntfsdecrypt",
+    "usr/bin/ssh-keyscan",
+    "usr/bin/p7zip",
+    "usr/bin/rdma",
+    "usr/bin/lsfd",
+    "usr/sbin/*.minix",
+    "usr/sbin/mkfs.bfs",
+    "usr/sbin/xfs_rtcp",
+    "usr/share/keymaps/amiga/**",
+    "usr/share/keymaps/atari/**",
+    "usr/share/keymaps/mac/**",
+    "usr/share/keymaps/sun/**",
     "usr/sbin/integritysetup",
     "usr/bin/chsh",
     "usr/sbin/dcb",
@@ -284,17 +357,16 @@ pub const LEFT_OUT: &[&str] = &[
 /// image; busybox's applets do not count where the list means more than they do.
 #[rustfmt::skip]
 pub const PROGRAMS: &[&str] = &[
-    "awk", "badblocks", "bash", "blkdiscard", "blkid", "bsdtar", "btrfs", "bzip2", "cfdisk", "chroot", "cpio",
-    "cryptsetup", "curl", "dd", "ddrescue", "debugfs", "dig", "dmesg", "dmidecode", "dmsetup", "dumpe2fs", "e2fsck",
+    "awk", "badblocks", "bash", "blkdiscard", "blkid", "btrfs", "bzip2", "cfdisk", "chroot", "cpio",
+    "cryptsetup", "curl", "dd", "ddrescue", "debugfs", "dmesg", "dmidecode", "dmsetup", "dumpe2fs", "e2fsck",
     "efibootmgr", "ethtool", "fdisk", "file", "find", "fsck.btrfs", "fsck.exfat", "fsck.ext4", "fsck.f2fs",
-    "fsck.vfat", "fsck.xfs", "gdisk", "gpg", "grep", "gzip", "hdparm", "host", "hwclock", "infocmp", "ip", "ipmitool",
-    "iscsiadm", "iscsid", "iscsistart", "kexec", "less", "lsblk", "lsof", "lspci", "lsusb", "lvm", "lvs", "mdadm",
+    "fsck.vfat", "fsck.xfs", "gdisk", "grep", "gzip", "hdparm", "hwclock", "infocmp", "ip",     "iscsiadm", "iscsid", "iscsistart", "kexec", "less", "lsblk", "lsof", "lspci", "lsusb", "lvm", "lvs", "mdadm",
     "mkfs.btrfs", "mkfs.exfat", "mkfs.ext4", "mkfs.f2fs", "mkfs.ntfs", "mkfs.vfat", "mkfs.xfs", "mkswap", "mkudffs",
     "modprobe", "mount", "mount.cifs", "mount.nfs", "mount.ntfs", "mtr", "nano", "nc", "ntfs-3g", "ntfsclone",
     "ntfsfix", "ntfsresize", "nvme", "openssl", "parted", "partprobe", "partx", "patch", "ping", "ps", "pv", "pvs",
     "rescue", "resize2fs", "rsync", "scp", "screen", "sdparm", "sed", "sfdisk", "sftp", "sg_inq", "sg_map", "sgdisk",
-    "sha256sum", "smartctl", "ss", "ssh", "ssh-keygen", "strace", "tar", "tcpdump", "thin_check", "thin_repair", "tmux",
-    "top", "tree", "tune2fs", "umount", "vgs", "vi", "vim", "wget", "wipefs", "xfs_admin", "xfs_db", "xfs_growfs",
+    "sha256sum", "smartctl", "ss", "ssh", "ssh-keygen", "tar", "tcpdump", "thin_check", "thin_repair", "tmux",
+    "top", "tree", "tune2fs", "umount", "vgs", "vi", "wget", "wipefs", "xfs_admin", "xfs_db", "xfs_growfs",
     "xfs_metadump", "xfs_repair", "xxd", "xz", "zstd",
 ];
 
@@ -305,6 +377,11 @@ mod tests {
     #[test]
     fn tables_are_sorted_and_name_each_once() {
         assert!(USERLAND.windows(2).all(|pair| pair[0].package < pair[1].package));
+        assert!(EXTRAS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for extra in EXTRAS {
+            assert!(extra.rows.windows(2).all(|pair| pair[0].package < pair[1].package), "{}", extra.name);
+            assert!(extra.name.starts_with("50-") && extra.programs.is_sorted(), "{}", extra.name);
+        }
         assert!(PROGRAMS.windows(2).all(|pair| pair[0] < pair[1]));
     }
 }

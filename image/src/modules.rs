@@ -30,6 +30,62 @@ pub struct Module {
     pub firmware: Vec<String>,
 }
 
+impl Module {
+    /// How many patterns of devices it asks for: aliases that begin with a bus.
+    pub fn devices(&self) -> usize {
+        self.aliases.iter().filter(|alias| BUSES.iter().any(|bus| alias.starts_with(bus))).count()
+    }
+}
+
+/// Buses that a machine's own devices announce themselves on.
+const BUSES: &[&str] = &[
+    "acpi",
+    "cxl:",
+    "hid:",
+    "ieee1394:",
+    "of:",
+    "pci:",
+    "platform:",
+    "scsi:",
+    "sdio:",
+    "tbsvc:",
+    "usb:",
+    "virtio:",
+    "vmbus:",
+    "xen:",
+    "dmi:",
+    "ipmi:",
+];
+
+/// Directories below drivers/ with NICs, storage controllers, and what these hang at; consoles and watchdogs of BMCs.
+const KINDS: &[&str] = &[
+    "ata",
+    "block",
+    "cdrom",
+    "char/ipmi",
+    "cxl",
+    "firewire",
+    "hv",
+    "md",
+    "memstick",
+    "message",
+    "misc/cardreader",
+    "mmc",
+    "net",
+    "nvdimm",
+    "nvme",
+    "pci",
+    "scsi",
+    "staging",
+    "thunderbolt",
+    "ufs",
+    "usb/host",
+    "usb/storage",
+    "virtio",
+    "watchdog",
+    "xen",
+];
+
 /// Where a module lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -114,6 +170,18 @@ impl Kernel {
             }
         }
         Ok(places)
+    }
+
+    /// Modules for devices of the kinds that make a rescue, which no line of the list names: neither what it takes nor,
+    /// with a reason, what it leaves out. A kernel that learns of a new controller is noticed so.
+    pub fn overlooked(&self) -> Result<Vec<String>> {
+        let list = parse_list(LIST)?;
+        let named = |path: &str| list.iter().any(|rule| glob(&rule.pattern, path));
+        let kinds =
+            |path: &str| KINDS.iter().any(|kind| path.starts_with(&format!("kernel/drivers/{kind}/")));
+        let modules = self.modules.values();
+        let wanted = modules.filter(|module| kinds(&module.path) && module.devices() > 0);
+        Ok(wanted.filter(|module| !named(&module.path)).map(|module| module.path.clone()).collect())
     }
 
     /// Everything that a module depends on, directly or not.
@@ -336,6 +404,31 @@ mod tests {
         ] {
             assert_eq!(glob(pattern, text), want, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn a_controller_that_no_line_names_is_noticed() {
+        let module = |path: &str, alias: &str| {
+            let name = stem(path);
+            (
+                name.clone(),
+                Module {
+                    path: path.to_string(),
+                    name,
+                    aliases: vec![alias.to_string()],
+                    ..Module::default()
+                },
+            )
+        };
+        let modules = [
+            module("kernel/drivers/scsi/of-tomorrow/new.ko", "pci:v1d2"),
+            module("kernel/drivers/ndds/disk.ko", "pci:v1d3"),
+            module("kernel/drivers/net/of_tomorrow.ko", "pci:v1d4"),
+            module("kernel/drivers/net/virtual.ko", "rtnl-link-virtual"),
+            module("kernel/drivers/net/wireless/wifi.ko", "pci:v1d5"),
+        ];
+        let kernel = Kernel { version: String::new(), modules: modules.into(), root: Default::default() };
+        assert_eq!(kernel.overlooked().unwrap(), ["kernel/drivers/net/of_tomorrow.ko"]);
     }
 
     #[test]

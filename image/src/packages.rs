@@ -347,7 +347,8 @@ impl Apt {
         let keys = cache.source.join("image/keys/debian-13.asc");
         let line = |uri: &str, suite: &str| {
             let place = format!("[signed-by={}] {uri} {suite} main", keys.display());
-            format!("deb {place}\ndeb-src {place}\n")
+            // Firmware is data that devices run: Debian has most of it in a component of its own.
+            format!("deb {place} non-free-firmware\ndeb-src {place}\n")
         };
         let main = line(&mirror, SUITE) + &line(&mirror, &format!("{SUITE}-updates"));
         let with_security = main.clone() + &line(&security(&mirror), &format!("{SUITE}-security"));

@@ -66,8 +66,8 @@ fn answer(stream: TcpStream, directory: &Path, log: &Mutex<Vec<String>>) -> std:
 /// One plain name below the directory, and nothing else.
 fn named(directory: &Path, target: &str) -> Option<PathBuf> {
     let name = target.strip_prefix('/')?.split('?').next()?;
-    let plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
-    plain.then(|| directory.join(name))
+    let plain = |part: &str| !part.is_empty() && !part.starts_with('.');
+    name.split('/').all(plain).then(|| directory.join(name))
 }
 
 #[cfg(test)]
@@ -75,11 +75,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_directory_itself_is_served() {
+    fn only_what_lies_below_the_directory_is_served() {
         let here = Path::new("/d");
         assert_eq!(named(here, "/vmlinuz"), Some("/d/vmlinuz".into()));
         assert_eq!(named(here, "/boot.ipxe?x=1"), Some("/d/boot.ipxe".into()));
-        for target in ["/", "/../x", "/a/b", "/.ssh", "vmlinuz", ""] {
+        assert_eq!(named(here, "/layers/x"), Some("/d/layers/x".into()));
+        for target in ["/", "/../x", "/a/../../x", "/a//b", "//etc/x", "/a/.ssh", "/.ssh", "vmlinuz", ""] {
             assert_eq!(named(here, target), None, "{target}");
         }
     }

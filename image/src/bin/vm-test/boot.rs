@@ -17,7 +17,7 @@ pub fn pxe(bench: &Bench) -> Result<()> {
     fs::create_dir(&tftp).context("make the TFTP directory")?;
     let key = bench.public_key()?.replace(' ', ",");
     let script = format!(
-        "#!ipxe\nset params console=ttyS0 panic=-1 rescue.events=ttyS1 ssh_key={key}\n\
+        "#!ipxe\nset params console=ttyS0 panic=-1 rescue.events=ttyS1 ssh_key={key}\nset microcode 1\n\
          chain http://10.0.2.2:{}/boot.ipxe\n",
         server.port
     );
@@ -29,6 +29,17 @@ pub fn pxe(bench: &Bench) -> Result<()> {
         let asked = server.asked().join(" ");
         holds(&asked, &["/boot.ipxe", "/vmlinuz", "/initramfs"])?;
         ssh.ok("true").map(drop)
+    });
+    bench.check("the layer of rare firmware comes along, behind the CPU's microcode", || {
+        let asked = server.asked();
+        let place = |name: &str| asked.iter().position(|path| path.contains(name));
+        ensure!(place("/microcode.cpio") < place("/initramfs"), "see it asked for first: {asked:?}");
+        ensure!(place("/microcode.cpio").is_some(), "see it asked for: {asked:?}");
+        vm.settled_after(0)?;
+        let files = "/usr/lib/firmware/ql2500_fw.bin /kernel/x86/microcode/GenuineIntel.bin";
+        let answer = ssh.run(&format!("ls -l {files} /layers"))?;
+        ensure!(answer.status == 0, "see the files of both: {answer:?}");
+        Ok(())
     });
     bench.check("the NIC that was booted from is known", || {
         holds(&ssh.ok("cat /proc/cmdline")?, &["BOOTIF=01-52-54-00-12-34-56"])

@@ -101,6 +101,7 @@ const TESTS: &[Test] = &[
     sample("sessions_behave_as_openssh_users_expect", sessions::everyday),
     sample("a_kept_session_outlives_its_line", sessions::kept),
     sample("every_program_that_people_type_starts", programs::start),
+    full("the_layers_beside_the_image_hold_what_they_say", programs::extras),
     full("large_copies_arrive_whole", sessions::large),
     sample("consent_opens_what_was_named_and_nothing_else", disks::consent),
     full("rescue_writable_turns_the_guard_off", disks::unguarded),

@@ -2,7 +2,10 @@
 
 use crate::bench::{Bench, holds};
 use anyhow::{Context as _, Result, ensure};
-use image::manifest::PROGRAMS;
+use image::cpio::Archive;
+use image::manifest::{EXTRAS, PROGRAMS};
+use image::vm::ssh::Ssh;
+use std::fs;
 
 /// Terminals of today, and the lines of BMCs, as they call themselves.
 const TERMINALS: &[&str] = &[
@@ -27,18 +30,15 @@ const TERMINALS: &[&str] = &[
 /// was killed by a signal, of which there are 64.
 const DID_NOT_START: std::ops::RangeInclusive<u32> = 124..=128 + 64;
 
-pub fn start(bench: &Bench) -> Result<()> {
-    let vm = bench.machine()?.start(bench)?;
-    let ssh = vm.login()?;
-    vm.settled_after(0)?;
-    // Whether a program knows --version is its own matter: ip and ssh answer 255.
+/// Each program starts; whether it knows --version is its own matter: ip and ssh answer 255.
+fn each_starts(bench: &Bench, ssh: &Ssh, programs: &[&str]) -> Result<()> {
     let line = format!(
         "for name in {}; do timeout 20 \"$name\" --version < /dev/null > /run/said 2>&1; \
          echo \"$name $? $(head -c 200 /run/said | tr '\\n' ' ')\"; done",
-        PROGRAMS.join(" ")
+        programs.join(" ")
     );
     let told = ssh.patience(std::time::Duration::from_secs(300)).ok(&line)?;
-    for name in PROGRAMS {
+    for name in programs {
         bench.check(&format!("{name} is there and starts"), || {
             let said = told
                 .lines()
@@ -50,6 +50,39 @@ pub fn start(bench: &Bench) -> Result<()> {
             Ok(())
         });
     }
+    Ok(())
+}
+
+/// The layers that are not in the image, appended to it as an operator would.
+pub fn extras(bench: &Bench) -> Result<()> {
+    let whole = bench.path("initramfs");
+    let mut bytes = fs::read(bench.image.join("initramfs")).context("read the initramfs")?;
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let mut archive = Archive::new(bytes);
+    let names = EXTRAS.iter().map(|extra| extra.name).chain(["30-firmware"]);
+    for name in names {
+        let layer = bench.image.join(format!("layers/{name}.squashfs"));
+        let content = fs::read(&layer).with_context(|| format!("read {}", layer.display()))?;
+        archive.file(&format!("layers/{name}.squashfs"), 0o444, &content).context("append a layer")?;
+    }
+    fs::write(&whole, archive.finish().context("end the archive")?).context("write the initramfs")?;
+    let vm = bench.machine()?.initrd(&whole).start(bench)?;
+    let ssh = vm.login()?;
+    vm.settled_after(0)?;
+    for extra in EXTRAS {
+        each_starts(bench, &ssh, extra.programs)?;
+    }
+    bench.check("firmware of the layer of its own is where the kernel looks", || {
+        ssh.ok("test -s /usr/lib/firmware/ql2500_fw.bin && test -s /usr/lib/firmware/phanfw.bin").map(drop)
+    });
+    Ok(())
+}
+
+pub fn start(bench: &Bench) -> Result<()> {
+    let vm = bench.machine()?.start(bench)?;
+    let ssh = vm.login()?;
+    vm.settled_after(0)?;
+    each_starts(bench, &ssh, PROGRAMS)?;
     bench.check("today's terminals are described", || {
         for name in TERMINALS {
             ssh.ok(&format!("infocmp {name}"))?;
@@ -63,8 +96,11 @@ pub fn start(bench: &Bench) -> Result<()> {
     bench.check("completion is at hand", || {
         ssh.ok("bash -ic 'complete -p cd; type _comp_load || type __load_completion' 2> /dev/null").map(drop)
     });
-    bench.check("vi is vim, and the classic tools' originals are kept", || {
-        holds(&ssh.ok("vi --version | head -n 1")?, &["VIM"])?;
+    bench.check("firmware of widespread NICs is where the kernel looks", || {
+        ssh.ok("test -s /usr/lib/firmware/bnx2/bnx2-mips-09-6.2.1b.fw && test -s /usr/lib/firmware/intel/ice/ddp/ice.pkg")
+            .map(drop)
+    });
+    bench.check("the classic tools' originals are kept", || {
         holds(&ssh.ok("/usr/libexec/classic/fdisk --version")?, &["util-linux"])
     });
     Ok(())

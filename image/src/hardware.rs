@@ -1,0 +1,147 @@
+//! docs/hardware.md: the image's drivers of networks and storage, from the modules themselves. The build compares it, so
+//! that it says what the image is.
+
+use crate::firmware::{self, Asked, Shelf};
+use crate::lock::{self, Set};
+use crate::modules::{Kernel, Module, Place};
+use crate::packages::{self, Cache};
+use anyhow::{Context as _, Result, ensure};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+const FILE: &str = "docs/hardware.md";
+
+/// Headings, and the directories below drivers/ of each.
+const CHAPTERS: &[(&str, &[&str])] = &[
+    ("Networks", &["net"]),
+    (
+        "Storage",
+        &[
+            "ata",
+            "block",
+            "firewire",
+            "message",
+            "misc/cardreader",
+            "mmc",
+            "nvdimm",
+            "nvme",
+            "scsi",
+            "ufs",
+            "usb/storage",
+        ],
+    ),
+    ("Screens of BMCs and virtual machines", &["gpu/drm"]),
+    ("BMCs and watchdogs", &["char/ipmi", "watchdog"]),
+    ("Buses", &["cxl", "hv", "pci", "thunderbolt", "usb/host", "virtio", "xen"]),
+];
+
+const HEAD: &str = "\
+# Hardware
+
+Made by `make hardware` from the image's own modules; the build holds it against them. What Debian's kernel has drivers
+for and the image has not is in `kernel-config/modules.list` below `[not]`, each with its reason; the build stops at a NIC or
+controller that no line names.
+
+`nucleus`: there before any layer is, so that the network comes up by itself. `devices`: how many patterns of devices the
+driver knows. `firmware`: how many of the files that it may ask for are aboard, and in which layer; most devices need one
+of them or none. `10` is `10-userland`, which is in `out/initramfs`; `30` is `30-firmware`, which `boot.ipxe` loads beside it unless `lean` is
+set. A file that no package of Debian has is named; a driver that is in use and misses one is named by the console and
+`rescue status`.
+";
+
+/// Makes the file.
+pub fn write(source: &Path) -> Result<()> {
+    let cache = Cache::open(source)?;
+    let locked = lock::read(&source.join("image/packages.lock"))?;
+    packages::fetch(&cache, &locked)?;
+    let guest = packages::tree(&cache, &locked, Set::Guest)?;
+    let kernel = Kernel::read(&guest)?;
+    let places = kernel.places()?;
+    let asked = firmware::asked(&guest, &kernel, &places)?;
+    fs::write(source.join(FILE), table(&kernel, &places, &asked)).with_context(|| format!("write {FILE}"))
+}
+
+/// The build's: the file says what the image is. An image of other packages than the lock's may differ.
+pub fn check(source: &Path, table: &str, unlocked: bool) -> Result<()> {
+    let there = fs::read_to_string(source.join(FILE)).with_context(|| format!("read {FILE}"))?;
+    ensure!(unlocked || there == table, "{FILE} is not what this image is: `make hardware` writes it");
+    Ok(())
+}
+
+/// The text of the file.
+pub fn table(kernel: &Kernel, places: &BTreeMap<String, Place>, asked: &BTreeMap<String, Asked>) -> String {
+    let mut text = format!("{HEAD}\nLinux {}.\n", kernel.version);
+    for (heading, directories) in CHAPTERS {
+        let below = |module: &&Module| {
+            directories
+                .iter()
+                .any(|directory| module.path.starts_with(&format!("kernel/drivers/{directory}/")))
+        };
+        let modules = places.keys().map(|name| &kernel.modules[name]); // places holds names of modules only
+        let mut modules: Vec<&Module> = modules
+            .filter(below)
+            .filter(|module| module.devices() > 0 || !module.firmware.is_empty())
+            .collect();
+        modules.sort_by(|a, b| a.path.cmp(&b.path));
+        // A String takes all.
+        let _ = write!(text, "\n## {heading}\n\n| driver | | devices | firmware |\n|---|---|---|---|\n");
+        for module in modules {
+            let _ = writeln!(text, "{}", row(module, places[&module.name], asked.get(&module.name)));
+        }
+    }
+    text
+}
+
+fn row(module: &Module, place: Place, asked: Option<&Asked>) -> String {
+    let path = module.path.trim_start_matches("kernel/drivers/").trim_end_matches(".ko");
+    let place = if place == Place::Layer { "" } else { "nucleus" };
+    let firmware = asked.map(|asked| {
+        let number = asked.met + asked.missing.len();
+        let layer = if asked.shelf == Shelf::First { "10" } else { "30" };
+        let there = if asked.met == 0 {
+            "none".to_string()
+        } else {
+            format!("{} of {number}, in {layer}", asked.met)
+        };
+        match asked.missing.is_empty() {
+            true => there,
+            false => format!("{there}; not in Debian: {}", asked.missing.join(", ").replace('*', "\\*")),
+        }
+    });
+    format!("| {path} | {place} | {} | {} |", module.devices(), firmware.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_says_where_the_driver_and_its_firmware_are() {
+        let module = Module {
+            path: "kernel/drivers/net/ethernet/nic.ko".to_string(),
+            aliases: ["pci:v1", "pci:v2", "net-pf-1"].map(str::to_string).to_vec(),
+            ..Module::default()
+        };
+        assert_eq!(row(&module, Place::Layer, None), "| net/ethernet/nic |  | 2 |  |");
+        let asked = Asked {
+            shelf: Shelf::Own,
+            files: Default::default(),
+            missing: vec!["a/*.bin".to_string()],
+            met: 2,
+        };
+        let wanted = "| net/ethernet/nic | nucleus | 2 | 2 of 3, in 30; not in Debian: a/\\*.bin |";
+        assert_eq!(row(&module, Place::NucleusPacked, Some(&asked)), wanted);
+    }
+
+    #[test]
+    fn a_file_of_another_image_stops_the_build() {
+        let source = tempfile::tempdir().unwrap();
+        fs::create_dir(source.path().join("docs")).unwrap();
+        fs::write(source.path().join(FILE), "old").unwrap();
+        assert!(check(source.path(), "old", false).is_ok());
+        assert!(check(source.path(), "new", true).is_ok());
+        assert!(check(source.path(), "new", false).is_err());
+    }
+}
