@@ -85,7 +85,9 @@ pub fn build(source: &Path) -> Result<Built> {
 
     let asked = firmware::asked(&guest, &kernel, &places)?;
     hardware::check(source, &hardware::table(&kernel, &places, &asked), unlocked)?;
-    let files = userland_files(&guest)?;
+    let mut files = userland_files(&guest)?;
+    // The nucleus has them, in one file.
+    files.retain(|path| !path.starts_with(ROOTS));
     let first = firmware::files(&asked, Shelf::First);
     let userland = userland_layer(&cache, &tools, &guest, &files, &first)?;
     let modules = modules_layer(&cache, &tools, &guest, &kernel, &places)?;
@@ -164,15 +166,20 @@ impl Layer {
 }
 
 /// Loaded by iPXE over TFTP or HTTP; the other two are found beside it. `params` may be set by an
-/// operator's own script that chains to this one; `lean` leaves the layer of rare firmware out,
+/// operator's own script that chains to this one; `nofirmware` leaves the layer of rare firmware out,
 /// `microcode` has the CPU's loaded, which must come first. `edd=off`: else the kernel's set-up code asks the
 /// BIOS for the first sector of every disk, and one that hangs holds up the machine before any of us.
+///
+/// With `lean` set, the nucleus alone is loaded, into a ramfs: of a tmpfs it may take half of the memory that the archive
+/// leaves. What does not come with the boot, or does not fit into memory, is fetched from beside the script.
 pub const BOOT_IPXE: &str = "\
 #!ipxe
-kernel vmlinuz initrd=initramfs edd=off BOOTIF=01-${netX/mac:hexhyp} ${params}
+isset ${lean} && set archive nucleus || set archive initramfs
+isset ${lean} && set root rootfstype=ramfs || clear root
+kernel vmlinuz initrd=${archive} edd=off ${root} BOOTIF=01-${netX/mac:hexhyp} rescue.layers=${cwduri}layers ${params}
 isset ${microcode} && initrd microcode.cpio ||
-initrd initramfs
-isset ${lean} || initrd layers/30-firmware.squashfs /layers/30-firmware.squashfs || echo going on without rare firmware
+initrd ${archive}
+isset ${lean} || isset ${nofirmware} || initrd layers/30-firmware.squashfs /layers/30-firmware.squashfs || echo going on without rare firmware
 boot
 ";
 
@@ -354,6 +361,8 @@ fn kept_part(
             files.link(&format!("{directory}/{}", tool.name), "/lifeboat/bin/rescue");
         }
     }
+    // Layers are fetched over TLS before any is there.
+    files.file(contract::paths::ROOTS.trim_start_matches('/'), 0o644, roots(&guest.root)?);
     let own: BTreeMap<String, Place> = places
         .iter()
         .filter(|(_, place)| **place != Place::Layer)
@@ -535,8 +544,7 @@ fn userland_layer(
             fs::create_dir_all(path.parent().context("a file has a directory")?)?;
             fs::write(&path, content)?;
         }
-        unpack_keymaps(tools, &stage.join("usr/share/keymaps"))?;
-        certificates(stage)
+        unpack_keymaps(tools, &stage.join("usr/share/keymaps"))
     })
 }
 
@@ -596,20 +604,20 @@ const LAYER_ETC: &[(&str, &str)] = &[(
     "set bell-style none\nset show-all-if-ambiguous on\n\"\\e[A\": history-search-backward\n\"\\e[B\": history-search-forward\n",
 )];
 
+/// Of Debian's ca-certificates.
+const ROOTS: &str = "usr/share/ca-certificates/mozilla";
+
 /// One bundle of all roots, as OpenSSL looks for it.
-fn certificates(stage: &Path) -> Result<()> {
-    let roots = stage.join("usr/share/ca-certificates/mozilla");
-    let mut names: Vec<PathBuf> =
-        fs::read_dir(&roots)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+fn roots(root: &Path) -> Result<Vec<u8>> {
+    let directory = root.join(ROOTS);
+    let entries = fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?;
+    let mut names: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     names.sort();
     let mut bundle = Vec::new();
     for name in names {
         bundle.extend(fs::read(name)?);
     }
-    fs::remove_dir_all(stage.join("usr/share/ca-certificates"))?;
-    let target = stage.join("usr/share/factory/etc/ssl/certs");
-    fs::create_dir_all(&target)?;
-    Ok(fs::write(target.join("ca-certificates.crt"), bundle)?)
+    Ok(bundle)
 }
 
 /// Where the original of a classic tool of ours goes.

@@ -18,6 +18,7 @@ pub type Run = fn(&Context, &[OsString]) -> anyhow::Result<Answer>;
 
 /// Sorted by name; each is in TOOLS.
 const ROWS: &[(&str, Run)] = &[
+    ("add", cmd::add::run),
     ("assemble", cmd::assemble::run),
     ("blkid", cmd::blkid::run),
     ("capture", cmd::capture::run),

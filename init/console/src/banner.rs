@@ -123,6 +123,16 @@ impl Facts {
         format!("no address yet: {}", printable(&links.join(", ")))
     }
 
+    /// What goes on, one line each, the same while it does.
+    pub fn notes(&self) -> Vec<String> {
+        let coming = self.layers.coming.iter();
+        let line = |layer: &contract::state::Coming| {
+            let mib = layer.bytes.div_ceil(1 << 20);
+            printable(&format!("fetching layer {} ({mib} MiB) from {}", layer.name, layer.from))
+        };
+        coming.map(line).collect()
+    }
+
     /// What is wrong, one line each.
     pub fn warnings(&self) -> Vec<String> {
         let layers = self

@@ -170,6 +170,8 @@ impl Console {
         let is_new = self.shown.as_ref() != Some(&banner);
         let news: Vec<String> =
             facts.warnings().into_iter().filter(|warning| !self.warned.contains(warning)).collect();
+        let notes: Vec<String> =
+            facts.notes().into_iter().filter(|note| !self.warned.contains(note)).collect();
         let mut text = String::new();
         if is_new {
             text.push_str(&banner);
@@ -177,6 +179,9 @@ impl Console {
         }
         for warning in &news {
             text.push_str(&format!("  ! {warning}\n"));
+        }
+        for note in &notes {
+            text.push_str(&format!("    {note}\n"));
         }
         let prompt = self.prompt();
         let room = screen.rows.saturating_sub(self.rows + screen.rows_of(&text) + screen.rows_of(prompt) + 1);
@@ -193,7 +198,7 @@ impl Console {
         }
         text.push_str(prompt);
         self.rows += screen.rows_of(&text);
-        self.warned.extend(news);
+        self.warned.extend(news.into_iter().chain(notes));
         self.shown = Some(banner);
         self.write(&text);
     }

@@ -527,19 +527,16 @@ impl Devd {
         self.disks = now;
     }
 
-    /// Modules of the layers become visible all at once: look at what still has no driver.
+    /// Modules of the layers become visible all at once: look at what still has no driver. A layer may come later, too.
     fn look_at_layers(&mut self) {
-        if self.layers_done {
-            return;
-        }
         let layers: state::Layers = host::statefile::read("layers");
         // Layers that could not be mounted never say that they are done: init says that they failed.
         let failed = || {
             let init: state::Init = host::statefile::read("init");
             init.services.iter().any(|service| service.name == "layers" && service.state == "failed")
         };
-        let (seen, done) = (layers.layers.len(), layers.done || failed());
-        if done || seen != self.layers_seen {
+        let (seen, done) = (layers.mounted().count(), self.layers_done || layers.done || failed());
+        if (seen, done) != (self.layers_seen, self.layers_done) {
             (self.layers_seen, self.layers_done) = (seen, done);
             self.loader.reread(done);
             self.plug_in();

@@ -1,41 +1,54 @@
 //! Checks, mounts and stacks the image's layers: a one-shot service. A layer is a squashfs that the
 //! kernel unpacked from the initramfs to /layers; each is checked by length and SHA-256 before it is
 //! mounted, since the kernel stops unpacking at half of the memory with half an image. All good ones
-//! are then seen at once, as one overlay on /usr; a bad one is named and the rest goes on.
+//! are then seen at once, as one overlay on /usr; a bad one is named and the rest goes on. What did not come, or did not
+//! fit, is fetched afterwards, where the boot parameters say from where.
+//!
+//! `layers fetch` and `layers add` are roles that it, and `rescue add`, start.
 
+mod add;
+mod ask;
+mod download;
+mod fetch;
 mod list;
+mod spare;
+mod stack;
+mod swap;
 
 use contract::event::Event;
-use contract::{paths, state};
+use contract::layers::{Kind, Known};
+use contract::{layers, paths, state};
 use host::Root;
-use host::sys::{loopdev, mount};
-use list::{Layer, Verdict};
-use rustix::fs::{Mode, OFlags};
+use host::sys::mount;
+use list::Verdict;
 use rustix::mount::MountFlags;
 use sha2::{Digest, Sha256};
+use stack::{Good, Shelf};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Most that may be written below /usr, as tmpfs counts it.
-const UPPER_SIZE: &str = "mode=0755,size=20%";
-/// The layers' /etc, copied without overwriting: keys and names in an appended cpio always win.
-const FACTORY: &str = "/usr/share/factory/etc";
-const MODULES: &[&str] = &["loop", "squashfs", "overlay"];
 /// Where the kernel has a directory for UEFI's variables.
 const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
 
-/// The service.
+/// The service, or the role that its first argument says.
 pub fn main() -> ExitCode {
-    match run() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (role, result) = match arguments.split_first() {
+        Some((role, rest)) if role == "fetch" => ("fetch", ask::run(rest)),
+        Some((role, rest)) if role == "add" => ("add", add::run(rest)),
+        _ => ("layers", run()),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            host::log!("layers: {error:#}");
-            host::events::tell(&Event::warning(format!(
-                "layers: {error:#}: only the nucleus's own programs are there"
-            )));
+            host::log!("{role}: {error:#}");
+            if role == "layers" {
+                host::events::tell(&Event::warning(format!(
+                    "layers: {error:#}: only the nucleus's own programs are there"
+                )));
+            }
             ExitCode::FAILURE
         }
     }
@@ -43,56 +56,88 @@ pub fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let root = Root::live()?;
-    let current: state::Layers = host::statefile::read("layers");
-    if current.done {
-        return Ok(()); // started again by hand
+    let known = layers::parse(&root.read_text(paths::LAYER_LIST).unwrap_or_default());
+    let (base, problem) = match fetch::base(&root) {
+        Ok(base) => (base, None),
+        Err(problem) => (None, Some(problem)),
+    };
+    let mut shelf = Shelf::take()?;
+    // Otherwise it died since, or was started again by hand.
+    if shelf.state == state::Layers::default() {
+        mount_own(&root, &known, &mut shelf, base.is_some(), problem.as_deref())?;
     }
-    let known = contract::layers::parse(&root.read_text(paths::LAYER_LIST).unwrap_or_default());
-    let found: Vec<(String, u64)> = sizes(&root);
-    let needed = list::needed(&known);
-    let plan = list::plan(&known, &found);
-    let mut report = state::Layers::default();
-    let mut mounted = Vec::new();
+    let missing = !fetch::wanted(&known, &shelf).is_empty();
+    match base.filter(|_| missing) {
+        None if shelf.state.done => Ok(()),
+        None => done(&root, &mut shelf),
+        Some(base) => {
+            shelf.publish()?;
+            drop(shelf);
+            fetch::run(
+                &root,
+                &known,
+                &base,
+                |shelf| if shelf.state.done { Ok(()) } else { done(&root, shelf) },
+            )
+        }
+    }
+}
+
+/// What the kernel unpacked. What is no good is named, unless it is to be fetched, and gives its memory back.
+fn mount_own(
+    root: &Root,
+    known: &[Known],
+    shelf: &mut Shelf,
+    is_fetched: bool,
+    problem: Option<&str>,
+) -> anyhow::Result<()> {
+    let needed = list::needed(known);
+    let found = sizes(root);
     // First what yields to whoever logs in: the kernel checks and starts a module without a pause.
-    let verdicts: Vec<(Layer, Result<(), String>)> = plan
-        .into_iter()
-        .map(|layer| {
-            let verdict = match &layer.verdict {
-                Verdict::Bad(reason) => Err(reason.clone()),
-                Verdict::Check { sha256 } => {
-                    check(&file(&layer.name), sha256, needed).map_err(|error| error.to_string())
-                }
-                Verdict::Unlisted => Ok(()),
-            };
-            (layer, verdict)
-        })
-        .collect();
-    if !verdicts.is_empty() {
-        host::modules::load_all(&root, MODULES)?;
-        std::fs::create_dir_all(paths::STACK)?;
-    }
-    for (layer, verdict) in verdicts {
-        let outcome = verdict.and_then(|()| attach(&layer.name).map_err(|error| error.to_string()));
-        let error = match outcome {
-            Ok(path) => {
-                mounted.push(path);
-                None
+    let mut good = Vec::new();
+    for layer in list::plan(known, found.as_deref()) {
+        let verdict = match &layer.verdict {
+            Verdict::Bad(reason) => Err(reason.clone()),
+            Verdict::Check { sha256 } => {
+                check(&file(&layer.name), sha256, needed).map_err(|error| error.to_string())
             }
-            Err(reason) => Some(reason),
+            Verdict::Unlisted => Ok(()),
         };
-        host::log!("layer {}: {}", layer.name, error.as_deref().unwrap_or("mounted"));
-        host::events::tell(&Event::Layer { name: layer.name.clone(), error: error.clone() });
-        report.layers.push(state::Layer { name: layer.name, bytes: layer.length, error });
+        let why = match verdict {
+            Ok(()) => {
+                good.push(Good { file: file(&layer.name), name: layer.name, length: layer.length });
+                continue;
+            }
+            Err(why) => why,
+        };
+        if file(&layer.name).exists()
+            && let Err(error) = std::fs::remove_file(file(&layer.name))
+        {
+            host::log!("remove {}: {error}", layer.name);
+        }
+        let extra = known.iter().all(|known| known.name != layer.name || known.kind == Kind::Extra);
+        if is_fetched && !extra {
+            host::log!("layer {}: {why}", layer.name);
+        } else {
+            let why = problem.map(|problem| format!("{why}; {problem}")).unwrap_or(why);
+            shelf.note(&layer.name, layer.length, Some(why));
+        }
     }
-    if !mounted.is_empty() {
-        stack(&mounted)?;
-        copy_factory(Path::new(FACTORY), Path::new("/etc"));
-    }
-    report.done = true;
-    host::statefile::publish("layers", &report)?;
+    shelf.add(root, good)
+}
+
+/// All are there, or named.
+fn done(root: &Root, shelf: &mut Shelf) -> anyhow::Result<()> {
+    shelf.state.done = true;
+    shelf.publish()?;
     host::events::tell(&Event::ready("layers"));
+    if shelf.state.mounted().next().is_some()
+        && let Err(error) = swap::start(root)
+    {
+        host::log!("no swap in memory: {error}");
+    }
     // Nobody waits for the firmware, which may be slow.
-    if let Err(error) = firmware_variables(&root) {
+    if let Err(error) = firmware_variables(root) {
         host::log!("mount {EFI_VARIABLES}: {error}: efibootmgr shows nothing");
     }
     Ok(())
@@ -108,13 +153,14 @@ fn firmware_variables(root: &Root) -> io::Result<()> {
     mount::mount("efivarfs", Path::new(EFI_VARIABLES), "efivarfs", flags, "")
 }
 
-fn sizes(root: &Root) -> Vec<(String, u64)> {
-    let names = root.list(paths::LAYERS).unwrap_or_default();
-    names
+/// `None` where the archives had none, and no place for any.
+fn sizes(root: &Root) -> Option<Vec<(String, u64)>> {
+    let names = root.list(paths::LAYERS).ok()?;
+    let sizes = names
         .iter()
         .filter_map(|name| name.to_str()?.strip_suffix(".squashfs"))
-        .filter_map(|name| Some((name.to_string(), std::fs::metadata(file(name)).ok()?.len())))
-        .collect()
+        .filter_map(|name| Some((name.to_string(), std::fs::metadata(file(name)).ok()?.len())));
+    Some(sizes.collect())
 }
 
 fn file(name: &str) -> PathBuf {
@@ -132,16 +178,6 @@ fn check(path: &Path, expected: &str, needed: u64) -> io::Result<()> {
     )))
 }
 
-/// Mounts one layer; returns where.
-fn attach(name: &str) -> io::Result<PathBuf> {
-    let target = Path::new(paths::STACK).join(name);
-    std::fs::create_dir_all(&target)?;
-    let image = rustix::fs::open(file(name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let (device, _held) = loopdev::attach(&image, 0, 0, loopdev::READ_ONLY | loopdev::AUTOCLEAR, name)?;
-    mount::mount(&device, &target, "squashfs", MountFlags::RDONLY | MountFlags::NODEV, "")?;
-    Ok(target)
-}
-
 /// Lower-case hex of the file's SHA-256, read through a buffer so that the file is in memory once.
 fn digest(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
@@ -156,85 +192,9 @@ fn digest(path: &Path) -> io::Result<String> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// One overlay on /usr: the later a layer's name, the higher it lies; the nucleus's own /usr, kept
-/// as a bind, lies lowest, so that a service's link to /lifeboat/bin is there when no layer has it.
-fn stack(mounted: &[PathBuf]) -> io::Result<()> {
-    let nucleus = Path::new(paths::STACK).join("nucleus");
-    let upper = Path::new(paths::STACK).join("upper");
-    for directory in [&nucleus, &upper] {
-        std::fs::create_dir_all(directory)?;
-    }
-    mount::bind(Path::new("/usr"), &nucleus, false)?;
-    mount::mount("upper", &upper, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, UPPER_SIZE)?;
-    for name in ["data", "work"] {
-        std::fs::create_dir_all(upper.join(name))?;
-        std::fs::set_permissions(upper.join(name), std::fs::Permissions::from_mode(0o755))?;
-    }
-    let lower: Vec<String> = mounted
-        .iter()
-        .rev()
-        .map(|path| path.join("usr").display().to_string())
-        .chain([nucleus.display().to_string()])
-        .collect();
-    let data = format!("lowerdir={},upperdir={1}/data,workdir={1}/work", lower.join(":"), upper.display());
-    mount::mount("usr", Path::new("/usr"), "overlay", MountFlags::NODEV, &data)
-}
-
-/// Copies what is not there yet; one file that cannot be copied is logged and the rest goes on.
-fn copy_factory(from: &Path, to: &Path) {
-    let entries = match std::fs::read_dir(from) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-        Err(error) => return host::log!("read {}: {error}", from.display()),
-    };
-    for entry in entries.filter_map(Result::ok) {
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if let Err(error) = copy_one(&source, &target) {
-            host::log!("copy {} to {}: {error}", source.display(), target.display());
-        }
-    }
-}
-
-fn copy_one(source: &Path, target: &Path) -> io::Result<()> {
-    let metadata = source.symlink_metadata()?;
-    let there = target.symlink_metadata().is_ok();
-    if metadata.is_dir() {
-        if !there {
-            std::fs::create_dir(target)?;
-            std::fs::set_permissions(target, metadata.permissions())?;
-        }
-        copy_factory(source, target);
-        return Ok(());
-    }
-    if there {
-        return Ok(());
-    }
-    if metadata.is_symlink() {
-        std::os::unix::fs::symlink(std::fs::read_link(source)?, target)?;
-    } else if metadata.is_file() {
-        std::fs::copy(source, target)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn factory_files_never_overwrite_what_the_operator_put_there() {
-        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        std::fs::create_dir_all(from.path().join("ssh/deep")).unwrap();
-        std::fs::write(from.path().join("ssh/moduli"), "factory").unwrap();
-        std::fs::write(from.path().join("ssh/deep/new"), "new").unwrap();
-        std::os::unix::fs::symlink("moduli", from.path().join("ssh/link")).unwrap();
-        std::fs::create_dir_all(to.path().join("ssh")).unwrap();
-        std::fs::write(to.path().join("ssh/moduli"), "mine").unwrap();
-        copy_factory(from.path(), to.path());
-        assert_eq!(std::fs::read_to_string(to.path().join("ssh/moduli")).unwrap(), "mine");
-        assert_eq!(std::fs::read_to_string(to.path().join("ssh/deep/new")).unwrap(), "new");
-        assert_eq!(std::fs::read_link(to.path().join("ssh/link")).unwrap(), Path::new("moduli"));
-    }
 
     #[test]
     fn the_digest_is_that_of_sha256sum() {

@@ -28,23 +28,25 @@ pub fn needed(known: &[Known]) -> u64 {
     3 * whole.div_ceil(1 << 20) + 128
 }
 
-/// `found` are the names and lengths of the files there are. Sorted by name: later lies higher. A layer that comes
-/// only where it was asked for is not missed.
-pub fn plan(known: &[Known], found: &[(String, u64)]) -> Vec<Layer> {
+/// `found` are the names and lengths of the files there are; `None`: nothing was even begun to be unpacked. Sorted by
+/// name: later lies higher. A layer that comes only where it was asked for is not missed.
+pub fn plan(known: &[Known], found: Option<&[(String, u64)]>) -> Vec<Layer> {
     let needed = needed(known);
+    let files = found.unwrap_or_default();
     let mut layers: Vec<Layer> = known
         .iter()
         .filter_map(|layer| {
-            let actual = found.iter().find(|(name, _)| *name == layer.name).map(|(_, length)| *length);
-            if actual.is_none() && layer.kind != Kind::Image {
-                return None;
-            }
+            let actual = files.iter().find(|(name, _)| *name == layer.name).map(|(_, length)| *length);
             let verdict = match actual {
                 Some(actual) if actual == layer.length => Verdict::Check { sha256: layer.sha256.clone() },
                 Some(actual) => Verdict::Bad(format!(
                     "cut off at {actual} of {} bytes: this image needs about {needed} MiB of memory, or its download was not whole",
                     layer.length
                 )),
+                None if layer.kind != Kind::Image => return None,
+                None if found.is_none() => Verdict::Bad(
+                    "not loaded: the nucleus was booted alone; rescue.layers=URL or rescue add fetches it".to_string(),
+                ),
                 None => Verdict::Bad(format!(
                     "missing: this image needs about {needed} MiB of memory, or its download was not whole"
                 )),
@@ -52,7 +54,7 @@ pub fn plan(known: &[Known], found: &[(String, u64)]) -> Vec<Layer> {
             Some(Layer { name: layer.name.clone(), length: layer.length, verdict })
         })
         .collect();
-    let unlisted = found.iter().filter(|(name, _)| known.iter().all(|layer| layer.name != *name));
+    let unlisted = files.iter().filter(|(name, _)| known.iter().all(|layer| layer.name != *name));
     layers.extend(unlisted.map(|(name, length)| Layer {
         name: name.clone(),
         length: *length,
@@ -75,7 +77,8 @@ mod tests {
     fn a_layer_is_checked_cut_missing_or_unlisted() {
         let known = parse("10-userland 1000 aa\n20-modules 500 bb\n\nnonsense\n30-more x cc\n40-gone 7 dd\n");
         assert_eq!(known.len(), 3);
-        let plan = plan(&known, &found(&[("20-modules", 499), ("10-userland", 1000), ("90-mine", 5)]));
+        let files = found(&[("20-modules", 499), ("10-userland", 1000), ("90-mine", 5)]);
+        let plan = plan(&known, Some(&files));
         let names: Vec<&str> = plan.iter().map(|layer| layer.name.as_str()).collect();
         assert_eq!(names, ["10-userland", "20-modules", "40-gone", "90-mine"]);
         assert_eq!(plan[0].verdict, Verdict::Check { sha256: "aa".into() });
@@ -85,14 +88,25 @@ mod tests {
         assert!(matches!(&plan[2].verdict, Verdict::Bad(why) if why.starts_with("missing")));
         assert_eq!(plan[3].verdict, Verdict::Unlisted);
     }
+
     #[test]
     fn a_layer_beside_the_image_is_checked_where_it_came_and_not_missed_where_it_did_not() {
-        let list = "10-userland 1048576 aa image\n30-firmware 1048576 bb firmware\n50-x 1048576 cc extra\n";
-        let known = parse(list);
+        let known =
+            parse("10-userland 1048576 aa image\n30-firmware 1048576 bb firmware\n50-x 1048576 cc extra\n");
         assert_eq!(needed(&known), 3 + 128, "the memory that the image needs is that of its own layers");
-        let plan = plan(&known, &found(&[("10-userland", 1 << 20), ("30-firmware", 5)]));
+        let plan = plan(&known, Some(&found(&[("10-userland", 1 << 20), ("30-firmware", 5)])));
         let names: Vec<&str> = plan.iter().map(|layer| layer.name.as_str()).collect();
         assert_eq!(names, ["10-userland", "30-firmware"]);
         assert!(matches!(&plan[1].verdict, Verdict::Bad(why) if why.starts_with("cut off at 5 of")));
+    }
+
+    #[test]
+    fn a_nucleus_that_was_booted_alone_is_told_from_memory_that_was_too_short() {
+        let known = parse("10-userland 1000 aa image\n30-firmware 7 bb firmware\n");
+        let alone = plan(&known, None);
+        assert_eq!(alone.len(), 1);
+        assert!(matches!(&alone[0].verdict, Verdict::Bad(why) if why.starts_with("not loaded")), "{alone:?}");
+        let short = plan(&known, Some(&[]));
+        assert!(matches!(&short[0].verdict, Verdict::Bad(why) if why.starts_with("missing")), "{short:?}");
     }
 }

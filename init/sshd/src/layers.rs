@@ -96,6 +96,12 @@ pub fn are_coming(settings: &Settings) -> bool {
     init.services.iter().any(|service| service.name == "layers" && runs(service))
 }
 
+/// Bytes of what is being fetched that are there, and what has come by now: another number than before tells that it goes on.
+pub fn progress(settings: &Settings) -> (u64, usize) {
+    let layers: state::Layers = read(settings, "layers");
+    (layers.coming.iter().map(|layer| layer.got).sum(), layers.mounted().count())
+}
+
 /// The default when it is not there: nobody mounts anything then.
 fn read<T: DeserializeOwned + Default>(settings: &Settings, name: &str) -> T {
     let text = std::fs::read(settings.path(&paths::state(name))).ok();
@@ -192,7 +198,7 @@ mod tests {
             let service =
                 state::Service { name: "layers".to_string(), state: state.to_string(), ..Default::default() };
             let init = state::Init { services: vec![service], ..Default::default() };
-            let layers = state::Layers { done, layers: Vec::new() };
+            let layers = state::Layers { done, ..Default::default() };
             std::fs::write(settings.path(&paths::state("init")), serde_json::to_vec(&init).unwrap()).unwrap();
             std::fs::write(settings.path(&paths::state("layers")), serde_json::to_vec(&layers).unwrap())
                 .unwrap();

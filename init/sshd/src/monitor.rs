@@ -84,6 +84,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         programs: HashMap::new(),
         waiting: Vec::new(),
         watch: None,
+        progress: None,
         dials: HashSet::new(),
         listeners: HashMap::new(),
         agent: None,
@@ -115,6 +116,8 @@ struct Monitor<'a> {
     waiting: Vec<Waiting>,
     /// Since the first of them.
     watch: Option<OwnedFd>,
+    /// Of the layers, when last looked at.
+    progress: Option<(u64, usize)>,
     /// Processes that connect somewhere.
     dials: HashSet<i32>,
     /// Request to the file of a Unix socket, if it is one.
@@ -361,6 +364,16 @@ impl Monitor<'_> {
             layers::drain(watch);
         }
         let (now, coming) = (Instant::now(), layers::are_coming(self.settings));
+        // A command, which could only fail, waits as long as a layer gets on; a person at a shell has the other one after a while.
+        let progress = coming.then(|| layers::progress(self.settings));
+        if progress.is_some() && progress != self.progress {
+            self.progress = progress;
+            for waiting in &mut self.waiting {
+                if matches!(&waiting.want, Want::Program { program: Program::Exec(_), .. }) {
+                    waiting.until = now + self.settings.patience;
+                }
+            }
+        }
         while let Some(place) = self.waiting.iter().position(|waiting| !coming || waiting.until <= now) {
             let Waiting { number, want, .. } = self.waiting.remove(place);
             self.give(number, &want, true)?;

@@ -50,7 +50,7 @@ impl Early {
             fs::write(self.program(name), script).unwrap();
             fs::set_permissions(self.program(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
-        self.publish("layers", &state::Layers { done: true, layers: Vec::new() });
+        self.publish("layers", &state::Layers { done: true, ..Default::default() });
     }
 
     fn program(&self, name: &str) -> PathBuf {
@@ -141,6 +141,25 @@ fn layers_that_fail_or_never_come_are_not_waited_for_longer_than_it_helps() {
     assert_eq!(done.code(), Some(127), "{}", done.stderr);
     assert!(done.stderr.contains("this is busybox sh"), "{}", done.stderr);
     assert!(began.elapsed() >= std::time::Duration::from_secs(1) && began.elapsed() < DEADLINE);
+}
+
+#[test]
+fn a_command_waits_longer_than_a_shell_while_a_layer_gets_on() {
+    need_client!();
+    let early = Early::start(&["--patience", "2"]);
+    let program = early.program("program").display().to_string();
+    let (mut command, says, _) = early.begin(&[], &format!("{program} late"));
+    early.until_waiting(1);
+    // A line that is slow, and longer than the patience.
+    for got in 1..=8 {
+        let began = Instant::now();
+        assert!(until(|| began.elapsed() >= std::time::Duration::from_millis(500)));
+        let coming = vec![state::Coming { name: "10-userland".into(), bytes: 9, got, ..Default::default() }];
+        early.publish("layers", &state::Layers { coming, ..Default::default() });
+    }
+    early.layers_come();
+    says.wait_for("ran late\n");
+    assert_eq!(wait(&mut command, "ssh").code(), Some(0));
 }
 
 #[test]

@@ -61,6 +61,24 @@ pub fn parse(text: &str) -> Vec<Known> {
         .collect()
 }
 
+/// A name that is one plain word, since it becomes part of paths.
+pub fn is_name(name: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b'+');
+    (1..=64).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with(['.', '-'])
+}
+
+/// The same, for a name that stands in front of it or lies in a file's name: `50-mc` of `https://a/50-mc.squashfs?x`.
+pub fn name_of(path: &str) -> Option<String> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let base = path.rsplit('/').next().unwrap_or_default();
+    let name = base.strip_suffix(".squashfs").unwrap_or(base);
+    // Above the image's own where nothing else is said.
+    let numbered =
+        name.split_once('-').is_some_and(|(number, _)| number.len() == 2 && number.parse::<u8>().is_ok());
+    let name = if numbered { name.to_string() } else { format!("50-{name}") };
+    (is_name(&name) && !base.is_empty()).then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +91,19 @@ mod tests {
         assert_eq!(kinds, Kind::ALL);
         let text: String = known.iter().map(Known::line).collect();
         assert_eq!(parse(&text), known);
+    }
+
+    #[test]
+    fn the_name_of_a_layer_is_that_of_its_file_and_lies_above_the_images_own() {
+        for (path, want) in [
+            ("https://a/b/50-mc.squashfs?token=x", Some("50-mc")),
+            ("/tmp/mc.squashfs", Some("50-mc")),
+            ("60-x", Some("60-x")),
+            ("https://a/", None),
+            ("a b", None),
+        ] {
+            assert_eq!(name_of(path).as_deref(), want, "{path}");
+        }
+        assert!(!is_name("../x") && !is_name("") && !is_name(".x") && is_name("50-mc"));
     }
 }

@@ -99,6 +99,13 @@ pub const PARAMS: &[Param] = &[
         "fresh (the default), or installed[,SECONDS]: the host keys of the system on the disks, waited for 15 s",
     ),
     p("rescue.hostname", Owner::Netd, false, false, "host name, before any that a lease offers"),
+    p(
+        "rescue.layers",
+        Owner::Layers,
+        false,
+        false,
+        "http: or https: URL of the directory that layers of this image which did not come with it are fetched from",
+    ),
     p("rescue.log", Owner::Init, false, false, "debug: services log every decision"),
     p(
         "rescue.metadata",

@@ -6,9 +6,15 @@ pub const BIN: &str = "/lifeboat/bin";
 pub const PROGRAMS: &[&str] = &["console", "devd", "layers", "netd", "rescue", "sshd"];
 /// The layers of the image, as the kernel unpacked them from the initramfs.
 pub const LAYERS: &str = "/layers";
+/// Certificates of the platform's roots. Inside the nucleus.
+pub const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// A tmpfs of its own, for those that came after the boot.
+pub const FETCHED: &str = "/layers/fetched";
+/// Held (flock) by whoever mounts a layer.
+pub const LAYERS_LOCK: &str = "/run/lifeboat/layers.lock";
 /// Where they, the nucleus's own /usr and the writable upper part are mounted.
 pub const STACK: &str = "/run/lifeboat/layers";
-/// One line per layer: name, length in bytes, SHA-256. Inside the nucleus.
+/// See [`crate::layers`]. Inside the nucleus.
 pub const LAYER_LIST: &str = "/lifeboat/layers.list";
 /// Version of the image, one line. Inside the nucleus.
 pub const VERSION: &str = "/lifeboat/version";

@@ -136,9 +136,31 @@ pub struct Disk {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Layers {
-    /// Nothing more will change: all are mounted or named as missing.
+    /// All are mounted, or named as missing. One that is missing may still come later.
     pub done: bool,
     pub layers: Vec<Layer>,
+    /// What is being fetched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub coming: Vec<Coming>,
+}
+
+impl Layers {
+    pub fn mounted(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().filter(|layer| layer.error.is_none())
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Coming {
+    pub name: String,
+    pub bytes: u64,
+    /// Bytes that are there.
+    pub got: u64,
+    /// Where it comes from, for people.
+    pub from: String,
+    /// What the last attempt failed of; empty while all is well.
+    pub trouble: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ const fn t(name: &'static str, classic: bool, help: &'static str) -> Tool {
 
 /// Sorted by name. Those that are not classic are verbs of `rescue`.
 pub const TOOLS: &[Tool] = &[
+    t("add", false, "one more layer of the image while it runs; alone, the list of them"),
     t("assemble", false, "find arrays and volume groups and start them, read-only unless --rw"),
     t("blkid", true, "what is on each device"),
     t("capture", false, "save what is seen of this machine as files, to be looked at elsewhere"),

@@ -33,8 +33,17 @@ pub fn uptime(root: &Root) -> f64 {
 
 /// Bytes that programs could have without swapping (MemAvailable); 0 where the kernel does not say.
 pub fn available_memory(root: &Root) -> u64 {
+    memory(root, "MemAvailable:")
+}
+
+/// Bytes that the kernel has for everything but itself (MemTotal); 0 where it does not say.
+pub fn total_memory(root: &Root) -> u64 {
+    memory(root, "MemTotal:")
+}
+
+fn memory(root: &Root, field: &str) -> u64 {
     let text = root.read_text("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kib.unwrap_or(0).saturating_mul(1024)
 }

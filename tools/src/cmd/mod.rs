@@ -1,6 +1,7 @@
 //! The tools, one file each. A tool is a function of its [`crate::tool::Context`] and arguments to an
 //! [`crate::report::Answer`]: it reads no global and prints nothing but notices.
 
+pub mod add;
 pub mod assemble;
 pub mod blkid;
 pub mod capture;

@@ -182,10 +182,28 @@ fn screen(picture: &Picture, colour: Colour, utf8: bool) -> String {
             size(store.limit)
         );
     }
+    out += &coming(picture);
     out += "\n";
     out += &network(picture);
     out += &services(picture);
     out + &next(picture, colour)
+}
+
+/// Layers that are on their way.
+fn coming(picture: &Picture) -> String {
+    let line = |layer: &contract::state::Coming| {
+        let trouble = if layer.trouble.is_empty() { String::new() } else { format!("; {}", layer.trouble) };
+        let text = format!(
+            "{}: {} of {} from {}{trouble}",
+            layer.name,
+            size(layer.got),
+            size(layer.bytes),
+            layer.from
+        );
+        format!("  {}\n", Untrusted(&text))
+    };
+    let lines: String = picture.layers.coming.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\nLayers on their way\n{lines}") }
 }
 
 /// Volume groups: what of them is not active, and why.
@@ -255,6 +273,10 @@ fn conclusion(picture: &Picture) -> String {
     match troubles(picture).len() {
         0 => {}
         n => parts.push(counted(n, "problem")),
+    }
+    match picture.layers.coming.len() {
+        0 => {}
+        n => parts.push(format!("{} on their way", counted(n, "layer"))),
     }
     let settled = picture.devd.settled || picture.services.services.is_empty();
     if !settled {

@@ -150,7 +150,17 @@ fn picture() -> Picture {
             nameservers: texts(),
             problems: texts(),
         },
-        layers: Layers { done: true, layers: vec![Layer { name: text(), bytes: 1, error: some("text") }] },
+        layers: Layers {
+            done: true,
+            layers: vec![Layer { name: text(), bytes: 1, error: some("text") }],
+            coming: vec![contract::state::Coming {
+                name: text(),
+                bytes: 2,
+                got: 1,
+                from: text(),
+                trouble: text(),
+            }],
+        },
         sshd: Sshd {
             port: 22,
             listening: true,

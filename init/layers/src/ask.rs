@@ -1,0 +1,123 @@
+//! The role that speaks with a server, one process an attempt: reads the files that it needs, becomes nobody, and writes
+//! to its stdout what the other side of the pipe reads as [`Head`], and the bytes. What they are worth is for that side to say.
+
+use anyhow::{Context as _, Result, bail};
+use contract::cmdline;
+use contract::paths::ROOTS;
+use host::Root;
+use host::sys::{inherited, process};
+use rustix::process::{Resource, Rlimit};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+
+/// Whom it runs as: nobody, in Debian's words.
+const NOBODY: u32 = 65_534;
+/// Whose certificates are believed instead of the platform's roots.
+const AUTHORITY: &str = "rescue.ca";
+/// Most bytes of them.
+const MAX_ROOTS: usize = 4 << 20;
+/// What it may take: bytes, and seconds of the processor.
+const MEMORY: u64 = 256 << 20;
+const SECONDS: u64 = 900;
+const PIECE: usize = 64 << 10;
+/// Longest first line.
+pub const MAX_HEAD: usize = 1024;
+
+/// The first line: `FROM LENGTH`, the length `-` where it is not known, or `! WHY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Head {
+    Begins { from: u64, length: Option<u64> },
+    Failed(String),
+}
+
+impl Head {
+    fn line(&self) -> String {
+        match self {
+            Head::Begins { from, length: Some(length) } => format!("{from} {length}\n"),
+            Head::Begins { from, length: None } => format!("{from} -\n"),
+            Head::Failed(why) => {
+                let why: String =
+                    why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+                format!("! {why}\n")
+            }
+        }
+    }
+
+    pub fn parse(line: &str) -> Option<Head> {
+        if let Some(why) = line.strip_prefix("! ") {
+            return Some(Head::Failed(why.trim().to_string()));
+        }
+        let (from, length) = line.trim().split_once(' ')?;
+        let length = if length == "-" { None } else { Some(length.parse().ok()?) };
+        Some(Head::Begins { from: from.parse().ok()?, length })
+    }
+}
+
+/// `layers fetch URL FROM`
+pub fn run(arguments: &[String]) -> Result<()> {
+    let [url, from] = arguments else { bail!("usage: layers fetch URL FROM") };
+    let from = from.parse().with_context(|| format!("read {from:?}"))?;
+    let root = Root::live()?;
+    let text = |path: &str| root.read_text(path).unwrap_or_default();
+    let names = web::Names::new(&text("/etc/hosts"), &text("/etc/resolv.conf"));
+    let mut stdout = File::from(inherited(1).try_clone_to_owned().context("stdout")?);
+    let authorities = match authorities(&root) {
+        Ok(authorities) => authorities,
+        // Only an encrypted page needs them, and asks for them.
+        Err(why) if url.starts_with("https:") => {
+            return Ok(stdout.write_all(Head::Failed(why).line().as_bytes())?);
+        }
+        Err(_) => Vec::new(),
+    };
+    process::drop_privileges(NOBODY).context("give up root")?;
+    for (resource, most) in [(Resource::As, MEMORY), (Resource::Cpu, SECONDS), (Resource::Nofile, 64)] {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        rustix::process::setrlimit(resource, limit).context("set a limit")?;
+    }
+    let ask = web::Ask { url: url.clone(), from, names, authorities };
+    let mut answer = match web::get(&ask) {
+        Ok(answer) => answer,
+        Err(why) => return Ok(stdout.write_all(Head::Failed(why).line().as_bytes())?),
+    };
+    let head = Head::Begins { from: answer.from, length: answer.length };
+    stdout.write_all(head.line().as_bytes()).context("answer")?;
+    let mut buffer = vec![0; PIECE];
+    loop {
+        match answer.body.read(&mut buffer).with_context(|| format!("read {}", web::shown(url)))? {
+            0 => return Ok(()),
+            length => stdout.write_all(&buffer[..length]).context("answer")?,
+        }
+    }
+}
+
+/// Errors: for a person.
+fn authorities(root: &Root) -> Result<Vec<u8>, String> {
+    let words = host::params::read(root);
+    let path = cmdline::last(&words, AUTHORITY).unwrap_or(ROOTS);
+    match root.read(path) {
+        Ok(bytes) if bytes.len() <= MAX_ROOTS => Ok(bytes),
+        Ok(_) => Err(format!("the certificates of {path} are too long")),
+        Err(error) => {
+            Err(format!("the certificates to check it by (rescue.ca=, or {ROOTS}) cannot be read: {error}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_survives_its_way_through_the_pipe() {
+        for head in [
+            Head::Begins { from: 7, length: Some(9) },
+            Head::Begins { from: 0, length: None },
+            Head::Failed("nobody answers there".into()),
+        ] {
+            assert_eq!(Head::parse(&head.line()), Some(head));
+        }
+        for wrong in ["", "x", "1", "1 x", "HTTP/1.1 200 OK"] {
+            assert_eq!(Head::parse(wrong), None, "{wrong}");
+        }
+    }
+}

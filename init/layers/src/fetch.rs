@@ -1,0 +1,226 @@
+//! Layers that did not come with the image, or did not fit: fetched from where `rescue.layers=` says, one after the other,
+//! as soon as there is an address. The first round decides when the layers are said to be done; after it what is missing
+//! is tried again, later and later.
+
+use crate::download::{Download, Failure};
+use crate::stack::{Good, Shelf};
+use contract::event::{Event, Severity};
+use contract::layers::{Kind, Known};
+use contract::{cmdline, state};
+use host::Root;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+const PARAMETER: &str = "rescue.layers";
+/// Without an address after so long, others wait no longer for the layers.
+const NETWORK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(200);
+/// Attempts in a row that bring nothing, and the pause after the first of them.
+const ATTEMPTS: u32 = 4;
+const PAUSE: Duration = Duration::from_secs(1);
+/// Between rounds: doubled each time.
+const FIRST_ROUND: Duration = Duration::from_secs(15);
+const LAST_ROUND: Duration = Duration::from_secs(300);
+/// How often the state says how far it is.
+const TELL: Duration = Duration::from_millis(500);
+
+/// Where layers are fetched from: the directory, without a slash at its end. `Err`: what is wrong with the parameter.
+pub fn base(root: &Root) -> Result<Option<String>, String> {
+    read_base(cmdline::last(&host::params::read(root), PARAMETER).unwrap_or_default())
+}
+
+fn read_base(value: &str) -> Result<Option<String>, String> {
+    let value = value.trim().trim_end_matches('/');
+    if value.is_empty() {
+        return Ok(None);
+    }
+    if !web::is_url(value) {
+        return Err(format!(
+            "{PARAMETER}={}: only http: and https: URLs are fetched from",
+            web::shown(value)
+        ));
+    }
+    Ok(Some(value.to_string()))
+}
+
+pub fn url(base: &str, name: &str) -> String {
+    format!("{base}/{name}.squashfs")
+}
+
+/// What of the image is not there and can be fetched.
+pub fn wanted<'a>(known: &'a [Known], shelf: &Shelf) -> Vec<&'a Known> {
+    let wanted = known.iter().filter(|layer| layer.kind != Kind::Extra);
+    wanted.filter(|layer| !shelf.is_mounted(&layer.name)).collect()
+}
+
+/// Until all have come, or will never. `when_done` runs once, after the first round.
+pub fn run(
+    root: &Root,
+    known: &[Known],
+    base: &str,
+    mut when_done: impl FnMut(&mut Shelf) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut downloads: BTreeMap<&str, Download> = BTreeMap::new();
+    let mut never: BTreeSet<&str> = BTreeSet::new();
+    let mut pause = FIRST_ROUND;
+    let mut shelf = Shelf::take()?;
+    let mut missing = wanted(known, &shelf);
+    for layer in &missing {
+        shelf.coming(coming(layer, base, 0, ""));
+    }
+    shelf.publish()?;
+    drop(shelf);
+    let has_address = await_address();
+    for round in 0.. {
+        if round == 0 && !has_address {
+            let mut shelf = Shelf::take()?;
+            for layer in &missing {
+                shelf.note(&layer.name, layer.length, Some("not fetched: there is no address".to_string()));
+            }
+            shelf.publish()?;
+        } else {
+            for layer in &missing {
+                let download = downloads
+                    .entry(&layer.name)
+                    .or_insert_with(|| Download::new(&layer.name, Some(layer.length), &layer.sha256));
+                match one(root, layer, base, download) {
+                    Ok(()) => drop(downloads.remove(layer.name.as_str())),
+                    Err(Failure::Again(_)) => {}
+                    Err(Failure::Never(_)) => {
+                        download.forget();
+                        never.insert(&layer.name);
+                    }
+                }
+            }
+        }
+        let mut shelf = Shelf::take()?;
+        if round == 0 {
+            when_done(&mut shelf)?;
+        }
+        missing = wanted(known, &shelf);
+        missing.retain(|layer| !never.contains(layer.name.as_str()));
+        // What a person added meanwhile needs no half of it beside.
+        for (name, download) in &mut downloads {
+            if missing.iter().all(|layer| layer.name != *name) {
+                download.forget();
+            }
+        }
+        drop(shelf);
+        if missing.is_empty() {
+            break;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LAST_ROUND);
+    }
+    Ok(())
+}
+
+/// Fetches one layer and mounts it; names what kept it from that.
+fn one(root: &Root, layer: &Known, base: &str, download: &mut Download) -> Result<(), Failure> {
+    let url = url(base, &layer.name);
+    let show = |got: u64, trouble: &str| {
+        let told = Shelf::take().and_then(|mut shelf| {
+            // A person may have added it meanwhile.
+            if !shelf.is_mounted(&layer.name) {
+                shelf.coming(coming(layer, base, got, trouble));
+            }
+            shelf.publish()
+        });
+        if let Err(error) = told {
+            host::log!("publish state: {error}");
+        }
+    };
+    show(download.got(), "");
+    host::log!("layer {}: fetching {} bytes from {}", layer.name, layer.length, web::shown(&url));
+    host::events::tell(&Event::Notice {
+        severity: Severity::Info,
+        text: format!("fetching layer {} ({} MiB) from {}", layer.name, layer.length >> 20, web::shown(&url)),
+    });
+    let (mut failed, mut told) = (0, Instant::now());
+    let result = loop {
+        let before = download.got();
+        let mut tell = |got: u64| {
+            if told.elapsed() >= TELL {
+                told = Instant::now();
+                show(got, "");
+            }
+        };
+        match download.fetch(root, &url, &mut tell) {
+            Err(Failure::Again(why)) => {
+                host::log!("layer {}: {}: {why}", layer.name, web::shown(&url));
+                failed = if download.got() > before { 1 } else { failed + 1 };
+                if failed >= ATTEMPTS {
+                    break Err(Failure::Again(why));
+                }
+                show(download.got(), &why);
+                std::thread::sleep(PAUSE * (1 << (failed - 1)));
+            }
+            other => break other,
+        }
+    };
+    let taken = Shelf::take().map_err(anyhow::Error::from).and_then(|mut shelf| {
+        match &result {
+            _ if shelf.is_mounted(&layer.name) => {}
+            Ok(()) => shelf.add(
+                root,
+                vec![Good {
+                    name: layer.name.clone(),
+                    length: layer.length,
+                    file: download.path().to_path_buf(),
+                }],
+            )?,
+            Err(failure) => {
+                let why = format!("{}: {}", web::shown(&url), failure.clone().text());
+                shelf.note(&layer.name, layer.length, Some(why));
+            }
+        }
+        Ok(shelf.publish()?)
+    });
+    match taken {
+        Err(error) => Err(Failure::Again(format!("{error:#}"))),
+        Ok(()) => result,
+    }
+}
+
+fn coming(layer: &Known, base: &str, got: u64, trouble: &str) -> state::Coming {
+    state::Coming {
+        name: layer.name.clone(),
+        bytes: layer.length,
+        got,
+        from: web::shown(&url(base, &layer.name)),
+        trouble: trouble.to_string(),
+    }
+}
+
+/// netd's word comes after the clock was brought to the day of the image, before which no certificate is valid.
+fn await_address() -> bool {
+    let until = Instant::now() + NETWORK;
+    loop {
+        let netd: state::Netd = host::statefile::read("netd");
+        if netd.links.iter().any(|link| !link.addresses.is_empty()) {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parameter_names_a_directory_of_the_web() {
+        for (value, want) in [
+            ("", Ok(None)),
+            ("http://a/b/layers/", Ok(Some("http://a/b/layers".to_string()))),
+            ("https://a", Ok(Some("https://a".to_string()))),
+        ] {
+            assert_eq!(read_base(value), want);
+        }
+        assert!(read_base("tftp://a/layers").unwrap_err().contains("only http: and https:"));
+        assert_eq!(url("http://a/layers", "10-userland"), "http://a/layers/10-userland.squashfs");
+    }
+}

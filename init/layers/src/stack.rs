@@ -1,0 +1,261 @@
+//! Mounting layers and laying one overlay of all of them on /usr, by whoever holds the lock.
+
+use anyhow::Context as _;
+use contract::event::Event;
+use contract::{paths, state};
+use host::Root;
+use host::sys::{loopdev, mount};
+use rustix::fs::{FlockOperation, Mode, OFlags, XattrFlags};
+use rustix::mount::MountFlags;
+use std::fs::{File, FileTimes, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Most that may be written below /usr, as tmpfs counts it.
+const UPPER_SIZE: &str = "mode=0755,size=20%";
+/// The layers' /etc, copied without overwriting: keys and names in an appended cpio always win.
+const FACTORY: &str = "/usr/share/factory/etc";
+const MODULES: &[&str] = &["loop", "squashfs", "overlay"];
+/// What overlayfs itself keeps of a file in the upper part (Documentation/filesystems/overlayfs.rst).
+const OPAQUE: &str = "trusted.overlay.opaque";
+const REDIRECT: &str = "trusted.overlay.redirect";
+
+/// The lock of whoever mounts a layer, and what is mounted by now.
+pub struct Shelf {
+    _lock: File,
+    pub state: state::Layers,
+}
+
+/// A layer's file, whose bytes are what they should be.
+pub struct Good {
+    pub name: String,
+    pub length: u64,
+    pub file: PathBuf,
+}
+
+impl Shelf {
+    /// Waits for another one to let go, which takes moments.
+    pub fn take() -> io::Result<Shelf> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let lock = File::from(rustix::fs::open(paths::LAYERS_LOCK, flags, Mode::RUSR | Mode::WUSR)?);
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(Shelf { _lock: lock, state: host::statefile::read("layers") })
+    }
+
+    pub fn publish(&self) -> io::Result<()> {
+        host::statefile::publish("layers", &self.state)
+    }
+
+    pub fn is_mounted(&self, name: &str) -> bool {
+        self.state.mounted().any(|layer| layer.name == name)
+    }
+
+    /// Mounts these, and shows them and all others on /usr. One that cannot be mounted is named, and the others are.
+    pub fn add(&mut self, root: &Root, good: Vec<Good>) -> anyhow::Result<()> {
+        if good.is_empty() {
+            return Ok(());
+        }
+        host::modules::load_all(root, MODULES)?;
+        std::fs::create_dir_all(paths::STACK)?;
+        let mut came = false;
+        for Good { name, length, file } in good {
+            let error = attach(&name, &file).err().map(|error| error.to_string());
+            came |= error.is_none();
+            self.note(&name, length, error);
+        }
+        if came {
+            let mut mounted: Vec<PathBuf> =
+                self.state.mounted().map(|layer| Path::new(paths::STACK).join(&layer.name)).collect();
+            mounted.sort();
+            stack(&mounted).context("lay the layers on /usr")?;
+            copy_factory(Path::new(FACTORY), Path::new("/etc"));
+        }
+        Ok(())
+    }
+
+    /// What became of a layer: in the log, as an event, and in the state.
+    pub fn note(&mut self, name: &str, bytes: u64, error: Option<String>) {
+        let layer = state::Layer { name: name.to_string(), bytes, error };
+        self.state.coming.retain(|coming| coming.name != name);
+        match self.state.layers.iter_mut().find(|known| known.name == name) {
+            Some(known) if *known == layer => return,
+            Some(known) => *known = layer.clone(),
+            None => self.state.layers.push(layer.clone()),
+        }
+        self.state.layers.sort_by(|a, b| a.name.cmp(&b.name));
+        host::log!("layer {name}: {}", layer.error.as_deref().unwrap_or("mounted"));
+        host::events::tell(&Event::Layer { name: layer.name, error: layer.error });
+    }
+
+    /// What is being fetched.
+    pub fn coming(&mut self, coming: state::Coming) {
+        self.state.coming.retain(|known| known.name != coming.name);
+        self.state.coming.push(coming);
+    }
+}
+
+/// Mounts one layer in its place of the stack.
+fn attach(name: &str, file: &Path) -> io::Result<()> {
+    let target = Path::new(paths::STACK).join(name);
+    std::fs::create_dir_all(&target)?;
+    let image = rustix::fs::open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let (device, _held) = loopdev::attach(&image, 0, 0, loopdev::READ_ONLY | loopdev::AUTOCLEAR, name)?;
+    mount::mount(&device, &target, "squashfs", MountFlags::RDONLY | MountFlags::NODEV, "")
+}
+
+/// One overlay on /usr: the later a layer's name, the higher it lies; the nucleus's own /usr, kept
+/// as a bind, lies lowest, so that a service's link to /lifeboat/bin is there when no layer has it. Over one that is
+/// there another is mounted, with an upper part of its own, into which what was written to the old one is copied: what has
+/// files open there keeps them.
+fn stack(mounted: &[PathBuf]) -> anyhow::Result<()> {
+    let place = |name: &str| Path::new(paths::STACK).join(name);
+    let upper_of =
+        |number: usize| place(&if number == 0 { "upper".into() } else { format!("upper{number}") });
+    let number = (0..).find(|number| !upper_of(*number).exists()).unwrap_or(0);
+    let upper = upper_of(number);
+    let nucleus = place("nucleus");
+    if !nucleus.exists() {
+        std::fs::create_dir_all(&nucleus)?;
+        mount::bind(Path::new("/usr"), &nucleus, false)?;
+    }
+    std::fs::create_dir_all(&upper)?;
+    mount::mount("upper", &upper, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, UPPER_SIZE)?;
+    for name in ["data", "work"] {
+        std::fs::create_dir_all(upper.join(name))?;
+        std::fs::set_permissions(upper.join(name), Permissions::from_mode(0o755))?;
+    }
+    if let Some(before) = number.checked_sub(1) {
+        copy_written(&upper_of(before).join("data"), &upper.join("data"))
+            .context("take over what was written to /usr")?;
+    }
+    let lower: Vec<String> = mounted
+        .iter()
+        .rev()
+        .map(|path| path.join("usr").display().to_string())
+        .chain([nucleus.display().to_string()])
+        .collect();
+    let data = format!("lowerdir={},upperdir={1}/data,workdir={1}/work", lower.join(":"), upper.display());
+    Ok(mount::mount("usr", Path::new("/usr"), "overlay", MountFlags::NODEV, &data)?)
+}
+
+/// The upper part of an overlay, with what stands in it for files that were removed.
+fn copy_written(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let metadata = source.symlink_metadata()?;
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            std::fs::create_dir(&target)?;
+            copy_written(&source, &target)?;
+            for name in [OPAQUE, REDIRECT] {
+                let mut value = [0; 4096];
+                if let Ok(length) = rustix::fs::lgetxattr(&source, name, &mut value[..]) {
+                    rustix::fs::lsetxattr(&target, name, &value[..length], XattrFlags::empty())?;
+                }
+            }
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(std::fs::read_link(&source)?, &target)?;
+        } else if kind.is_file() {
+            std::fs::copy(&source, &target)?;
+        } else if kind.is_char_device() && metadata.rdev() == 0 {
+            // A whiteout: the file below is not seen.
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                &target,
+                rustix::fs::FileType::CharacterDevice,
+                Mode::empty(),
+                0,
+            )?;
+            continue;
+        } else {
+            host::log!("{}: neither file nor directory: left behind", source.display());
+            continue;
+        }
+        settle(&target, &metadata)?;
+    }
+    Ok(())
+}
+
+/// Owner, mode and times as they were.
+fn settle(target: &Path, metadata: &Metadata) -> io::Result<()> {
+    std::os::unix::fs::lchown(target, Some(metadata.uid()), Some(metadata.gid()))?;
+    if metadata.file_type().is_symlink() {
+        return Ok(());
+    }
+    std::fs::set_permissions(target, metadata.permissions())?;
+    let times = FileTimes::new().set_modified(metadata.modified()?).set_accessed(metadata.accessed()?);
+    File::open(target)?.set_times(times)
+}
+
+/// Copies what is not there yet; one file that cannot be copied is logged and the rest goes on.
+fn copy_factory(from: &Path, to: &Path) {
+    let entries = match std::fs::read_dir(from) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => return host::log!("read {}: {error}", from.display()),
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if let Err(error) = copy_one(&source, &target) {
+            host::log!("copy {} to {}: {error}", source.display(), target.display());
+        }
+    }
+}
+
+fn copy_one(source: &Path, target: &Path) -> io::Result<()> {
+    let metadata = source.symlink_metadata()?;
+    let there = target.symlink_metadata().is_ok();
+    if metadata.is_dir() {
+        if !there {
+            std::fs::create_dir(target)?;
+            std::fs::set_permissions(target, metadata.permissions())?;
+        }
+        copy_factory(source, target);
+        return Ok(());
+    }
+    if there {
+        return Ok(());
+    }
+    if metadata.is_symlink() {
+        std::os::unix::fs::symlink(std::fs::read_link(source)?, target)?;
+    } else if metadata.is_file() {
+        std::fs::copy(source, target)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factory_files_never_overwrite_what_the_operator_put_there() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(from.path().join("ssh/deep")).unwrap();
+        std::fs::write(from.path().join("ssh/moduli"), "factory").unwrap();
+        std::fs::write(from.path().join("ssh/deep/new"), "new").unwrap();
+        std::os::unix::fs::symlink("moduli", from.path().join("ssh/link")).unwrap();
+        std::fs::create_dir_all(to.path().join("ssh")).unwrap();
+        std::fs::write(to.path().join("ssh/moduli"), "mine").unwrap();
+        copy_factory(from.path(), to.path());
+        assert_eq!(std::fs::read_to_string(to.path().join("ssh/moduli")).unwrap(), "mine");
+        assert_eq!(std::fs::read_to_string(to.path().join("ssh/deep/new")).unwrap(), "new");
+        assert_eq!(std::fs::read_link(to.path().join("ssh/link")).unwrap(), Path::new("moduli"));
+    }
+
+    #[test]
+    fn what_was_written_to_the_old_upper_part_is_in_the_new_one() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(from.path().join("bin")).unwrap();
+        std::fs::write(from.path().join("bin/mine"), "#!").unwrap();
+        std::fs::set_permissions(from.path().join("bin/mine"), Permissions::from_mode(0o4755)).unwrap();
+        std::os::unix::fs::symlink("mine", from.path().join("bin/link")).unwrap();
+        copy_written(from.path(), to.path()).unwrap();
+        let (old, new) = (from.path().join("bin/mine"), to.path().join("bin/mine"));
+        let (old, new) = (old.metadata().unwrap(), new.metadata().unwrap());
+        assert_eq!((new.mode(), new.modified().unwrap()), (old.mode(), old.modified().unwrap()));
+        assert_eq!(std::fs::read_link(to.path().join("bin/link")).unwrap(), Path::new("mine"));
+    }
+}
