@@ -19,6 +19,7 @@ mod forms;
 mod hardware;
 mod identity;
 mod kexec;
+mod layers;
 mod login;
 mod names;
 mod network;
@@ -111,6 +112,13 @@ const TESTS: &[Test] = &[
     full("keys_by_https_come_by_a_ca_of_one_s_own", boot::https),
     full("cables_and_cards_come_and_go", network::cable),
     sample("a_pxe_boot_ends_in_a_login", boot::pxe),
+    sample("a_nucleus_fetches_its_layers_in_160_mib", layers::fetched),
+    sample("layers_are_added_while_sessions_go_on", layers::added),
+    sample("what_is_no_layer_of_the_image_is_refused_and_a_broken_line_is_gone_on_with", layers::refused),
+    sample("the_nucleus_alone_is_a_way_in_with_128_mib", layers::alone),
+    full("layers_come_over_tls_by_a_ca_of_one_s_own", layers::encrypted),
+    full("a_lean_pxe_boot_fetches_its_layers_from_where_it_came", layers::lean),
+    full("the_whole_image_boots_in_240_mib", layers::whole),
     sample("odd_command_lines_are_survived_and_named", boot::command_line),
     sample("a_truncated_layer_is_named", boot::truncated),
     sample("two_networks_answer_each_by_its_own_gateway", network::two),
