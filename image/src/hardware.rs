@@ -46,7 +46,7 @@ controller that no line names.
 
 `nucleus`: there before any layer is, so that the network comes up by itself. `devices`: how many patterns of devices the
 driver knows. `firmware`: how many of the files that it may ask for are aboard, and in which layer; most devices need one
-of them or none. `10` is `10-userland`, which is in `out/initramfs`; `30` is `30-firmware`, which `boot.ipxe` loads beside it unless `lean` is
+of them or none. `10` is `10-userland`, which is in `out/initramfs`; `30` is `30-firmware`, which `boot.ipxe` loads beside it unless `nofirmware` is
 set. A file that no package of Debian has is named; a driver that is in use and misses one is named by the console and
 `rescue status`.
 ";
