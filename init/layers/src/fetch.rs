@@ -134,7 +134,12 @@ fn one(root: &Root, layer: &Known, base: &str, download: &mut Download) -> Resul
     host::log!("layer {}: fetching {} bytes from {}", layer.name, layer.length, web::shown(&url));
     host::events::tell(&Event::Notice {
         severity: Severity::Info,
-        text: format!("fetching layer {} ({} MiB) from {}", layer.name, layer.length.div_ceil(1 << 20), web::shown(&url)),
+        text: format!(
+            "fetching layer {} ({} MiB) from {}",
+            layer.name,
+            layer.length.div_ceil(1 << 20),
+            web::shown(&url)
+        ),
     });
     let (mut failed, mut told) = (0, Instant::now());
     let result = loop {
