@@ -113,6 +113,7 @@ const TESTS: &[Test] = &[
     full("cables_and_cards_come_and_go", network::cable),
     sample("a_pxe_boot_ends_in_a_login", boot::pxe),
     sample("a_nucleus_fetches_its_layers_in_160_mib", layers::fetched),
+    full("a_nucleus_fetches_every_layer_in_192_mib", layers::everything),
     sample("layers_are_added_while_sessions_go_on", layers::added),
     sample("what_is_no_layer_of_the_image_is_refused_and_a_broken_line_is_gone_on_with", layers::refused),
     sample("the_nucleus_alone_is_a_way_in_with_128_mib", layers::alone),
