@@ -11,6 +11,7 @@ use crate::manifest::{self, Extra, Row, Take};
 use crate::microcode;
 use crate::modules::{Kernel, Place, glob};
 use crate::packages::{self, Cache, Tree, digest, hex};
+use crate::provenance;
 use crate::say;
 use anyhow::{Context as _, Result, bail, ensure};
 use contract::layers::{Kind, Known};
@@ -107,9 +108,15 @@ pub fn build(source: &Path) -> Result<Built> {
     let binaries = compile(source)?;
     let version = version(source, unlocked);
     let list: String = layers.iter().map(|layer| layer.known.line()).collect();
+    let vmlinuz = guest.root.join(format!("boot/vmlinuz-{}", kernel.version));
+    let vmlinuz = fs::read(&vmlinuz).with_context(|| format!("read {}", vmlinuz.display()))?;
     let mut nucleus = kept_part(&cache, &guest, &kernel, &places)?;
     align(&mut nucleus);
     nucleus.extend(zstd::bulk::compress(&own_part(&binaries, &version, &made(source), &list)?, ZSTD_OWN)?);
+    align(&mut nucleus);
+    // The layers by their list, which is in the nucleus.
+    let image = provenance::name(&[&vmlinuz, &nucleus]);
+    nucleus.extend(provenance::archive(&image, &provenance::record(source, &version, &kernel.version)?)?);
     align(&mut nucleus);
     let mut archive = Archive::new(nucleus.clone());
     archive.directory("layers", 0o755)?;
@@ -122,8 +129,7 @@ pub fn build(source: &Path) -> Result<Built> {
     // A layer of an earlier build, which this one's list does not know, would only be refused.
     let _ = fs::remove_dir_all(out.join("layers"));
     fs::create_dir_all(out.join("layers"))?;
-    let vmlinuz = guest.root.join(format!("boot/vmlinuz-{}", kernel.version));
-    put(&out.join("vmlinuz"), &fs::read(&vmlinuz).with_context(|| format!("read {}", vmlinuz.display()))?)?;
+    put(&out.join("vmlinuz"), &vmlinuz)?;
     put(&out.join("initramfs"), &initramfs)?;
     put(&out.join("nucleus"), &nucleus)?;
     put(&out.join("microcode.cpio"), &microcode::archive(&guest)?)?;
@@ -144,9 +150,10 @@ pub fn build(source: &Path) -> Result<Built> {
     }
     put(&out.join("SHA256SUMS"), sums.as_bytes())?;
     say!(
-        "out/vmlinuz {:.1} MiB, out/initramfs {:.1} MiB: {version}",
+        "out/vmlinuz {:.1} MiB, out/initramfs {:.1} MiB: {version}, image {}",
         mib(fs::metadata(out.join("vmlinuz"))?.len()),
-        mib(initramfs.len() as u64)
+        mib(initramfs.len() as u64),
+        &image[..16]
     );
     Ok(Built { kernel: out.join("vmlinuz"), initramfs: out.join("initramfs") })
 }
@@ -486,6 +493,20 @@ impl Files {
         }
         Ok(archive.finish()?)
     }
+}
+
+/// Every file of any layer that comes from a package, as paths in the guest tree.
+pub fn all_files(guest: &Tree) -> Result<BTreeSet<String>> {
+    let kernel = Kernel::read(guest)?;
+    let mut files = userland_files(guest)?;
+    for extra in manifest::EXTRAS {
+        files.extend(files_of(guest, extra.rows)?);
+    }
+    let asked = firmware::asked(guest, &kernel, &kernel.places()?)?;
+    for shelf in [Shelf::First, Shelf::Own] {
+        files.extend(firmware::files(&asked, shelf));
+    }
+    Ok(files)
 }
 
 /// Every file of the userland layer, as paths in the guest tree.

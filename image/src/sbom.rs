@@ -15,8 +15,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Where the kernel and the shell of the nucleus come from, besides what the layers hold.
-const ALWAYS: &[&str] = &["busybox-static", "linux-image"];
+/// Where the kernel, the shell of the nucleus and microcode.cpio come from, besides what the layers hold.
+const ALWAYS: &[&str] = &["amd64-microcode", "busybox-static", "intel-microcode", "linux-image"];
 
 /// One line of the document, before it has its form.
 struct Part {
@@ -54,7 +54,7 @@ pub fn make(source: &Path) -> Result<()> {
 
 /// Packages of which a file is in the image.
 fn debian(cache: &Cache, guest: &Tree, locked: &[Package]) -> Result<Vec<Part>> {
-    let files = build::userland_files(guest)?;
+    let files = build::all_files(guest)?;
     let is_used = |package: &&Package| {
         ALWAYS.iter().any(|name| package.name.starts_with(name))
             || guest.files.get(&package.name).is_some_and(|own| own.iter().any(|file| files.contains(file)))

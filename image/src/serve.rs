@@ -129,7 +129,7 @@ fn lay(stage: &Path, parts: &Parts, wanted: &Wanted, address: Ipv4Addr) -> Resul
     for name in ["vmlinuz", "initramfs", "boot.ipxe"] {
         lay(&parts.image.join(name), name)?;
     }
-    for name in ["nucleus", "layers", "lifeboat.efi"] {
+    for name in ["nucleus", "layers", "lifeboat.efi", "microcode.cpio"] {
         if parts.image.join(name).exists() {
             lay(&parts.image.join(name), name)?;
         }

@@ -106,20 +106,23 @@ fn loaded(out: &Path) -> Result<Vec<String>> {
 }
 
 /// boot.ipxe, where each file is verified before it is run: a ROM that cannot, or a file that is not right, ends it.
+/// `imgtrust` keeps iPXE from starting anything else, but says nothing of what it hands over, so that each is verified by name.
 fn verified() -> Result<String> {
-    let mut text = String::new();
-    for line in build::BOOT_IPXE.lines() {
-        let words: Vec<&str> = line.split(' ').collect();
-        match words.as_slice() {
-            ["#!ipxe"] => text += "#!ipxe\nimgtrust --permanent\n",
-            ["kernel" | "initrd", name, ..] => {
-                text += &format!("{line}\nimgverify {name} {name}.sig\n");
-            }
-            _ => text += &format!("{line}\n"),
-        }
-    }
-    ensure!(text.matches("imgverify").count() >= 2, "boot.ipxe is not as it was: it loads no kernel");
-    Ok(text)
+    let line = |start: &str| {
+        let found = build::BOOT_IPXE.lines().find(|line| line.starts_with(start));
+        found.with_context(|| format!("boot.ipxe has no line that begins with {start:?}"))
+    };
+    let (archive, root, kernel) =
+        (line("isset ${lean} && set archive")?, line("isset ${lean} && set root")?, line("kernel vmlinuz ")?);
+    Ok(format!(
+        "#!ipxe\nimgtrust --permanent\n{archive}\n{root}\n{kernel}\nimgverify vmlinuz vmlinuz.sig\n\
+         isset ${{microcode}} || goto archive\n\
+         initrd microcode.cpio\nimgverify microcode.cpio microcode.cpio.sig\n\
+         :archive\ninitrd ${{archive}}\nimgverify ${{archive}} ${{archive}}.sig\n\
+         isset ${{lean}} && goto start ||\nisset ${{nofirmware}} && goto start ||\n\
+         initrd layers/30-firmware.squashfs /layers/30-firmware.squashfs\n\
+         imgverify 30-firmware.squashfs layers/30-firmware.squashfs.sig\n:start\nboot\n"
+    ))
 }
 
 fn cms(
@@ -291,20 +294,23 @@ mod tests {
     }
 
     #[test]
-    fn a_script_runs_nothing_that_it_has_not_verified() {
+    fn a_script_hands_over_nothing_that_it_has_not_verified() {
         let text = verified().unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[..2], ["#!ipxe", "imgtrust --permanent"]);
+        let mut loaded = 0;
         for (at, line) in lines.iter().enumerate() {
-            if let Some(name) = line.strip_prefix("kernel ").or_else(|| line.strip_prefix("initrd ")) {
-                let name = name.split(' ').next().unwrap();
-                assert_eq!(lines[at + 1], format!("imgverify {name} {name}.sig"));
+            if let Some(rest) = line.strip_prefix("kernel ").or_else(|| line.strip_prefix("initrd ")) {
+                let path = rest.split(' ').next().unwrap();
+                // iPXE calls a file by its last name; a line that fails ends the script.
+                let name = path.rsplit('/').next().unwrap();
+                assert_eq!(lines[at + 1], format!("imgverify {name} {path}.sig"));
+                loaded += 1;
+            } else {
+                assert!(!line.contains("initrd ") && !line.contains("kernel "), "{line}");
             }
         }
-        assert!(
-            lines.iter().rposition(|line| *line == "boot")
-                > lines.iter().rposition(|line| line.starts_with("imgverify"))
-        );
+        assert_eq!((loaded, lines.last()), (4, Some(&"boot")));
     }
 
     #[test]
