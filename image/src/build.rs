@@ -78,11 +78,11 @@ pub fn build(source: &Path) -> Result<Built> {
     )?;
     let places = kernel.places()?;
     let overlooked = kernel.overlooked()?;
-    ensure!(
-        overlooked.is_empty(),
-        "kernel-config/modules.list neither takes nor leaves {}",
-        overlooked.join(", ")
-    );
+    if !overlooked.is_empty() {
+        let names = overlooked.join(", ");
+        ensure!(unlocked, "kernel-config/modules.list neither takes nor leaves {names}");
+        say!("left out, since this kernel is newer than kernel-config/modules.list: {names}");
+    }
 
     let asked = firmware::asked(&guest, &kernel, &places)?;
     hardware::check(source, &hardware::table(&kernel, &places, &asked), unlocked)?;
@@ -90,7 +90,7 @@ pub fn build(source: &Path) -> Result<Built> {
     // The nucleus has them, in one file.
     files.retain(|path| !path.starts_with(ROOTS));
     let first = firmware::files(&asked, Shelf::First);
-    let userland = userland_layer(&cache, &tools, &guest, &files, &first)?;
+    let userland = userland_layer(&cache, &tools, &guest, &files)?;
     let modules = modules_layer(&cache, &tools, &guest, &kernel, &places)?;
     let own = firmware::files(&asked, Shelf::Own);
     let own =
@@ -110,13 +110,19 @@ pub fn build(source: &Path) -> Result<Built> {
     let list: String = layers.iter().map(|layer| layer.known.line()).collect();
     let vmlinuz = guest.root.join(format!("boot/vmlinuz-{}", kernel.version));
     let vmlinuz = fs::read(&vmlinuz).with_context(|| format!("read {}", vmlinuz.display()))?;
-    let mut nucleus = kept_part(&cache, &guest, &kernel, &places)?;
+    let mut nucleus = kept_part(&cache, &tools, &guest, &kernel, &places, &first)?;
     align(&mut nucleus);
-    nucleus.extend(zstd::bulk::compress(&own_part(&binaries, &version, &made(source), &list)?, ZSTD_OWN)?);
+    nucleus.extend(zstd::bulk::compress(
+        &own_part(&binaries, &version, &made(source), &list, &extra_programs(&guest, &files)?)?,
+        ZSTD_OWN,
+    )?);
     align(&mut nucleus);
     // The layers by their list, which is in the nucleus.
     let image = provenance::name(&[&vmlinuz, &nucleus]);
-    nucleus.extend(provenance::archive(&image, &provenance::record(source, &version, &kernel.version)?)?);
+    nucleus.extend(provenance::archive(
+        &image,
+        &provenance::record(source, &version, &kernel.version, unlocked)?,
+    )?);
     align(&mut nucleus);
     let mut archive = Archive::new(nucleus.clone());
     archive.directory("layers", 0o755)?;
@@ -198,7 +204,7 @@ pub fn guest_packages() -> Vec<&'static str> {
 }
 
 /// The layer of all firmware that is not in the first.
-const FIRMWARE: &str = "30-firmware";
+pub const FIRMWARE: &str = "30-firmware";
 
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
@@ -218,7 +224,8 @@ pub fn made(source: &Path) -> String {
     told.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default()
 }
 
-/// Our version, and the commit where there is one; an image from other packages than the lock's says so.
+/// Our version, and the commit where there is one; an image from other packages than the lock's says so, and one of files that
+/// were changed since.
 pub fn version(source: &Path, unlocked: bool) -> String {
     let describe =
         Command::new("git").arg("-C").arg(source).args(["rev-parse", "--short=10", "HEAD"]).output();
@@ -229,6 +236,14 @@ pub fn version(source: &Path, unlocked: bool) -> String {
     let mut version = env!("CARGO_PKG_VERSION").to_string();
     if let Some(commit) = commit.filter(|commit| !commit.is_empty()) {
         version += &format!("+{commit}");
+        let changed = Command::new("git")
+            .arg("-C")
+            .arg(source)
+            .args(["status", "--porcelain", "--untracked-files=no"])
+            .output();
+        if changed.is_ok_and(|output| !output.stdout.is_empty()) {
+            version += ".changed";
+        }
     }
     if unlocked { version + " (unlocked)" } else { version }
 }
@@ -319,9 +334,11 @@ fn align(archives: &mut Vec<u8>) {
 /// and cached by what it is made of.
 fn kept_part(
     cache: &Cache,
+    tools: &Path,
     guest: &Tree,
     kernel: &Kernel,
     places: &BTreeMap<String, Place>,
+    firmware: &BTreeSet<String>,
 ) -> Result<Vec<u8>> {
     let mut files = Files::default();
     for directory in [
@@ -368,6 +385,9 @@ fn kept_part(
             files.link(&format!("{directory}/{}", tool.name), "/lifeboat/bin/rescue");
         }
     }
+    for path in firmware {
+        shelve(&mut files, tools, guest, path)?;
+    }
     // Layers are fetched over TLS before any is there.
     files.file(contract::paths::ROOTS.trim_start_matches('/'), 0o644, roots(&guest.root)?);
     let own: BTreeMap<String, Place> = places
@@ -393,12 +413,33 @@ fn kept_part(
     fs::read(&kept).with_context(|| format!("read {}", kept.display()))
 }
 
+/// A file of firmware, packed as the kernel unpacks it itself (FW_LOADER_COMPRESS_XZ): of several NICs, one is in use.
+fn shelve(files: &mut Files, tools: &Path, guest: &Tree, path: &str) -> Result<()> {
+    let from = guest.root.join(path);
+    let name = format!("{path}.xz");
+    if let Ok(target) = fs::read_link(&from) {
+        files.link(&name, &format!("{}.xz", target.display()));
+        return Ok(());
+    }
+    // The kernel's decoder knows this sum, and not xz's default.
+    let mut xz = Command::new(tools.join("xz"));
+    let packed = xz
+        .args(["--check=crc32", "--lzma2=preset=9e,dict=1MiB", "--threads=1", "--stdout"])
+        .arg(&from)
+        .output();
+    let packed = packed.with_context(|| format!("pack {path}"))?;
+    ensure!(packed.status.success(), "pack {path}: {}", String::from_utf8_lossy(&packed.stderr));
+    files.file(&name, 0o644, packed.stdout);
+    Ok(())
+}
+
 /// Our own part of the nucleus, as a cpio archive.
 fn own_part(
     binaries: &BTreeMap<&'static str, Vec<u8>>,
     version: &str,
     made: &str,
     layers: &str,
+    programs: &str,
 ) -> Result<Vec<u8>> {
     let mut files = Files::default();
     for (name, content) in binaries {
@@ -410,6 +451,7 @@ fn own_part(
     files.file("lifeboat/version", 0o644, format!("{version}\n").into_bytes());
     files.file("lifeboat/made", 0o644, format!("{made}\n").into_bytes());
     files.file("lifeboat/layers.list", 0o644, layers.as_bytes().to_vec());
+    files.file("lifeboat/layers.programs", 0o644, programs.as_bytes().to_vec());
     for (path, content) in ETC {
         files.file(path, 0o644, content.replace("@VERSION@", version).into_bytes());
     }
@@ -541,21 +583,14 @@ fn files_of(guest: &Tree, rows: &[Row]) -> Result<BTreeSet<String>> {
     Ok(files)
 }
 
-fn userland_layer(
-    cache: &Cache,
-    tools: &Path,
-    guest: &Tree,
-    files: &BTreeSet<String>,
-    firmware: &BTreeSet<String>,
-) -> Result<PathBuf> {
+fn userland_layer(cache: &Cache, tools: &Path, guest: &Tree, files: &BTreeSet<String>) -> Result<PathBuf> {
     let moved: Vec<String> = files.iter().filter_map(|path| classic(path)).collect();
-    let recipe = format!("{files:?}\n{firmware:?}\n{:?}\n{LAYER_ETC:?}\n{moved:?}", manifest::LINKS);
+    let recipe = format!("{files:?}\n{:?}\n{LAYER_ETC:?}\n{moved:?}", manifest::LINKS);
     layer(cache, tools, guest, "10-userland", &recipe, |stage| {
         for path in files {
             check_interpreter(&guest.root, path, files)?;
         }
         copy_all(guest, files, stage)?;
-        copy_all(guest, firmware, stage)?;
         for (link, target) in manifest::LINKS {
             let _ = fs::remove_file(stage.join(link)); // an alternative's own link, if any
             symlink(target, stage.join(link)).with_context(|| format!("link {link}"))?;
@@ -577,15 +612,38 @@ fn extra_layer(
     extra: &Extra,
     image: &BTreeSet<String>,
 ) -> Result<PathBuf> {
-    let whole = files_of(guest, extra.rows).with_context(|| format!("the layer {}", extra.name))?;
-    let known: BTreeSet<String> = whole.union(image).cloned().collect();
-    let files: BTreeSet<String> = whole.difference(image).cloned().collect();
-    layer(cache, tools, guest, extra.name, &format!("{files:?}"), |stage| {
+    let files = extra_files(guest, extra, image)?;
+    let known: BTreeSet<String> = files.union(image).cloned().collect();
+    layer(cache, tools, guest, extra.name, &format!("{files:?}\n{:?}", extra.links), |stage| {
         for path in &files {
             check_interpreter(&guest.root, path, &known)?;
         }
-        copy_all(guest, &files, stage)
+        copy_all(guest, &files, stage)?;
+        for (link, target) in extra.links {
+            symlink(target, stage.join(link)).with_context(|| format!("link {link}"))?;
+        }
+        Ok(())
     })
+}
+
+fn extra_files(guest: &Tree, extra: &Extra, image: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+    let whole = files_of(guest, extra.rows).with_context(|| format!("the layer {}", extra.name))?;
+    Ok(whole.difference(image).cloned().collect())
+}
+
+/// What is typed, and the layer that has it, a line each: `LAYER PROGRAM`. For whoever types what is not aboard.
+fn extra_programs(guest: &Tree, image: &BTreeSet<String>) -> Result<String> {
+    let mut text = String::new();
+    for extra in manifest::EXTRAS {
+        let links = extra.links.iter().map(|(link, _)| link.to_string());
+        for path in extra_files(guest, extra, image)?.into_iter().chain(links) {
+            let name = path.strip_prefix("usr/bin/").or_else(|| path.strip_prefix("usr/sbin/"));
+            if let Some(name) = name {
+                text += &format!("{} {name}\n", extra.name);
+            }
+        }
+    }
+    Ok(text)
 }
 
 /// Copies files of the tree to where they lie in a layer.
@@ -708,8 +766,11 @@ fn layer(
     recipe: &str,
     fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
-    let key = hex(&Sha256::digest(format!("{SQUASHFS:?}\n{PACKER}\n{}\n{name}\n{recipe}", guest.key)))[..24]
-        .to_string();
+    // Of the tools' tree, whose name changes with what packs.
+    let packers = fs::canonicalize(tools).with_context(|| format!("find {}", tools.display()))?;
+    let packers = packers.parent().and_then(Path::file_name).unwrap_or_default();
+    let recipe = format!("{SQUASHFS:?}\n{PACKER}\n{packers:?}\n{}\n{name}\n{recipe}", guest.key);
+    let key = hex(&Sha256::digest(recipe))[..24].to_string();
     let directory = cache.root.join("layers");
     fs::create_dir_all(&directory)?;
     let target = directory.join(format!("{name}-{key}.squashfs"));

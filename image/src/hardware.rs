@@ -46,8 +46,8 @@ controller that no line names.
 
 `nucleus`: there before any layer is, so that the network comes up by itself. `devices`: how many patterns of devices the
 driver knows. `firmware`: how many of the files that it may ask for are aboard, and in which layer; most devices need one
-of them or none. `10` is `10-userland`, which is in `out/initramfs`; `30` is `30-firmware`, which `boot.ipxe` loads beside it unless `nofirmware` is
-set. A file that no package of Debian has is named; a driver that is in use and misses one is named by the console and
+of them or none. `30` is `30-firmware`, which the media hold (docs/boot.md) and `boot.ipxe` loads beside `out/initramfs` unless `nofirmware` or
+`lean` is set. A file that no package of Debian has is named; a driver that is in use and misses one is named by the console and
 `rescue status`.
 ";
 
@@ -99,7 +99,7 @@ fn row(module: &Module, place: Place, asked: Option<&Asked>) -> String {
     let place = if place == Place::Layer { "" } else { "nucleus" };
     let firmware = asked.map(|asked| {
         let number = asked.met + asked.missing.len();
-        let layer = if asked.shelf == Shelf::First { "10" } else { "30" };
+        let layer = if asked.shelf == Shelf::First { "nucleus" } else { "30" };
         let there = if asked.met == 0 {
             "none".to_string()
         } else {

@@ -121,6 +121,8 @@ pub struct Extra {
     /// The layer's.
     pub name: &'static str,
     pub rows: &'static [Row],
+    /// (place, what it leads to)
+    pub links: &'static [(&'static str, &'static str)],
     /// What of it a person types: as [`PROGRAMS`].
     pub programs: &'static [&'static str],
 }
@@ -132,41 +134,42 @@ pub const EXTRAS: &[Extra] = &[
         row("7zip", And(&["usr/lib/7zip/*"]), "7z, zip, rar and images of others"),
         row("libarchive-tools", Programs, "archives of every kind"),
         row("wimtools", Only(&["usr/bin/wim*"]), "Windows's images"),
-    ], programs: &["7z", "bsdtar", "wimlib-imagex"] },
+    ], links: &[], programs: &["7z", "bsdtar", "wimlib-imagex"] },
     Extra { name: "50-clone", rows: &[
         row("partclone", Programs, "copying what a file system uses"),
         row("qemu-utils", Only(&["usr/bin/qemu-img", "usr/bin/qemu-nbd"]), "disks of virtual machines"),
-    ], programs: &["partclone.ext4", "qemu-img", "qemu-nbd"] },
+    ], links: &[], programs: &["partclone.ext4", "qemu-img", "qemu-nbd"] },
     Extra { name: "50-debug", rows: &[
         row("strace", Only(&["usr/bin/strace"]), "what is it doing"),
-    ], programs: &["strace"] },
+    ], links: &[], programs: &["strace"] },
     Extra { name: "50-editors", rows: &[
         row("gawk", Only(&["usr/bin/gawk"]), "scripts that mawk does not run"),
         row("mc", And(&["usr/lib/mc/cons.saver", "etc/mc/*"]), "files in two columns"),
         row("mc-data", Only(&["usr/share/mc/mc.lib", "usr/share/mc/skins/default.ini", "usr/share/mc/syntax/*"]), "its settings"),
         row("vim-tiny", And(&["etc/vim/vimrc.tiny"]), "vi: busybox's is aboard"),
         row("w3m", Only(&["usr/bin/w3m"]), "reading the web"),
-    ], programs: &["gawk", "mc", "vim.tiny", "w3m"] },
+    ], links: &[("usr/bin/vim", "vim.tiny")], programs: &["gawk", "mc", "vim", "w3m"] },
     Extra { name: "50-gpg", rows: &[
         row("gpg", Only(&["usr/bin/gpg"]), "encrypted backups"),
         row("gpg-agent", Only(&["usr/bin/gpg-agent"]), "gpg asks it for keys"),
-    ], programs: &["gpg"] },
+        row("pinentry-curses", Only(&["usr/bin/pinentry-curses"]), "and that one for passphrases"),
+    ], links: &[("usr/bin/pinentry", "pinentry-curses")], programs: &["gpg"] },
     Extra { name: "50-ipmi", rows: &[
         row("ipmitool", Only(&["usr/bin/ipmitool"]), "the BMC"),
-    ], programs: &["ipmitool"] },
+    ], links: &[], programs: &["ipmitool"] },
     Extra { name: "50-load", rows: &[
         row("memtester", Programs, "is it the memory"),
         row("stressapptest", Only(&["usr/bin/stressapptest"]), "is it the memory, under load"),
-    ], programs: &["memtester", "stressapptest"] },
+    ], links: &[], programs: &["memtester", "stressapptest"] },
     Extra { name: "50-network", rows: &[
         row("bind9-dnsutils", Only(&["usr/bin/dig", "usr/bin/nslookup"]), "is it DNS"),
         row("bind9-host", Only(&["usr/bin/host"]), "is it DNS"),
         row("iperf3", Only(&["usr/bin/iperf3"]), "how fast is the line"),
-    ], programs: &["dig", "host", "iperf3"] },
+    ], links: &[], programs: &["dig", "host", "iperf3"] },
     Extra { name: "50-recovery", rows: &[
         row("btrfs-progs", Only(&["usr/bin/btrfs-find-root", "usr/bin/btrfs-image", "usr/bin/btrfs-select-super", "usr/bin/btrfstune"]), "btrfs's last resorts"),
         row("testdisk", Programs, "lost partitions and files"),
-    ], programs: &["btrfs-image", "photorec", "testdisk"] },
+    ], links: &[], programs: &["btrfs-image", "photorec", "testdisk"] },
 ];
 
 /// Packages that hold what modules of the image ask for by `request_firmware`.
@@ -322,7 +325,6 @@ pub const LEFT_OUT: &[&str] = &[
     // One that needs a library of 1.5 MB for it alone.
     "usr/bin/lslogins",
     "usr/bin/ntfsdecrypt",
-    "usr/bin/ssh-keyscan",
     "usr/bin/p7zip",
     "usr/bin/rdma",
     "usr/bin/lsfd",

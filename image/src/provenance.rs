@@ -1,5 +1,5 @@
 //! What an image was built from, and one hash that names it, in the image itself: /lifeboat/provenance and /lifeboat/image.
-//! Two builds of one commit with the same locks, rustc and libc are equal, so whoever has the first can make the second.
+//! Two builds of one commit with the same locks, rustc, C compiler and libc are equal, so whoever has the first can make the second.
 
 use crate::cpio::Archive;
 use crate::packages::{self, digest, hex};
@@ -10,18 +10,30 @@ use std::path::Path;
 use std::process::Command;
 
 /// One line for each thing that a build depends on: `NAME VALUE`.
-pub fn record(source: &Path, version: &str, kernel: &str) -> Result<String> {
+pub fn record(source: &Path, version: &str, kernel: &str, unlocked: bool) -> Result<String> {
     let rustc =
         packages::output(Command::new(rustc()).arg("--version")).context("ask rustc for its version")?;
+    let lock = match unlocked {
+        true => "not followed: some versions are gone from the mirror".to_string(),
+        false => digest(&source.join("image/packages.lock"))?,
+    };
     let lines = [
         ("version", version.to_string()),
-        ("packages.lock", digest(&source.join("image/packages.lock"))?),
+        ("packages.lock", lock),
         ("Cargo.lock", digest(&source.join("Cargo.lock"))?),
         ("rustc", rustc.trim().trim_start_matches("rustc ").to_string()),
+        ("cc", first_line("cc")),
+        ("binutils", first_line("ld")),
         ("libc", libc()),
         ("linux", kernel.to_string()),
     ];
     Ok(lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect())
+}
+
+/// What a program says of its version.
+fn first_line(program: &str) -> String {
+    let said = packages::output(Command::new(program).arg("--version")).unwrap_or_default();
+    said.lines().next().filter(|line| !line.is_empty()).unwrap_or("unknown").to_string()
 }
 
 fn rustc() -> std::ffi::OsString {
@@ -71,9 +83,12 @@ mod tests {
     #[test]
     fn what_a_build_depends_on_is_recorded() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let text = record(&source, "0.1+abc", "6.12").unwrap();
+        let text = record(&source, "0.1+abc", "6.12", false).unwrap();
         let names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
-        assert_eq!(names, ["version", "packages.lock", "Cargo.lock", "rustc", "libc", "linux"]);
+        assert_eq!(
+            names,
+            ["version", "packages.lock", "Cargo.lock", "rustc", "cc", "binutils", "libc", "linux"]
+        );
         assert!(
             text.lines().all(|line| line.split(' ').nth(1).is_some_and(|value| !value.is_empty())),
             "{text}"

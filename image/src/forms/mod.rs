@@ -8,6 +8,7 @@ mod kexec;
 mod netboot;
 mod pe;
 
+use crate::cpio::Archive;
 use crate::lock::Set;
 use crate::packages::{self, Cache};
 use crate::{build, manifest};
@@ -56,9 +57,18 @@ impl Parts {
         self.read("vmlinuz")
     }
 
-    /// With an operator's archive, on a boundary of four bytes, as the kernel asks for.
+    /// With the layer of rare firmware, which a medium has room for, and an operator's archive: each on a boundary of four
+    /// bytes, as the kernel asks for.
     pub fn initramfs(&self) -> Result<Vec<u8>> {
         let mut initramfs = self.read("initramfs")?;
+        let layer = format!("layers/{}.squashfs", build::FIRMWARE);
+        if self.image.join(&layer).exists() {
+            initramfs.resize(initramfs.len().next_multiple_of(4), 0);
+            let mut archive = Archive::new(initramfs);
+            archive.directory("layers", 0o755)?;
+            archive.file(&layer, 0o444, &self.read(&layer)?)?;
+            initramfs = archive.finish()?;
+        }
         if let Some(extra) = &self.extra {
             initramfs.resize(initramfs.len().next_multiple_of(4), 0);
             initramfs.extend(fs::read(extra).with_context(|| format!("read EXTRA={}", extra.display()))?);

@@ -310,7 +310,10 @@ impl Loader {
                 0 => String::new(),
                 count => format!(" (and {count} more)"),
             };
-            Some(format!("{module}: its firmware {first}{more} is not in the image; some devices need it"))
+            Some(format!(
+                "{module}: its firmware {first}{more} is not here, and some devices need it: rescue add 30-firmware, \
+                 modprobe -r {module}, modprobe {module}"
+            ))
         });
         state.failed.values().cloned().chain(slow).chain(unbound).chain(endless).chain(missing).collect()
     }
@@ -378,9 +381,13 @@ fn block_of(root: &Root, device: &Device) -> Option<String> {
     Some(blocks.first()?.to_string_lossy().replace('!', "/"))
 }
 
+/// Drivers whose cards hold firmware of their own, and which the network is not to wait for: Chelsio's.
+const WORKS_WITHOUT: &[&str] = &["cxgb4"];
+
 /// Whether the module, or one that it needs, asks for a file that is not there.
 fn lacks_firmware(root: &Root, index: &Index, module: &str) -> bool {
-    let lacks = |name: &str| !missing(root, index.firmware(name)).is_empty();
+    let lacks =
+        |name: &str| !WORKS_WITHOUT.contains(&name) && !missing(root, index.firmware(name)).is_empty();
     lacks(module) || index.needs(module).iter().any(|needed| lacks(needed))
 }
 
@@ -492,7 +499,7 @@ mod tests {
         let said = loader.problems();
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(
-            said[0].starts_with("core: its firmware net/a.bin (and 1 more) is not in the image"),
+            said[0].starts_with("core: its firmware net/a.bin (and 1 more) is not here"),
             "{said:?}"
         );
         for file in ["a.bin", "b.bin.zst"] {

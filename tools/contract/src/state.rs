@@ -117,7 +117,7 @@ pub struct Devd {
     /// The guard is off (`rescue.writable`).
     pub writable: bool,
     pub disks: Vec<Disk>,
-    /// Module and firmware trouble: `bnx2: firmware bnx2/x.fw is not in the image`.
+    /// Module and firmware trouble: `bnx2: firmware bnx2/x.fw is not here`.
     pub problems: Vec<String>,
 }
 
