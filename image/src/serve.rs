@@ -5,6 +5,9 @@
 use crate::lock::{self, Set};
 use crate::packages::{self, Cache};
 use anyhow::{Context as _, Result, bail, ensure};
+use host::sys::process;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -65,42 +68,62 @@ impl Parts {
     }
 }
 
-/// Serves until one of its programs ends, or a person types Ctrl-C, which ends them, too.
+/// Serves until one of its programs ends, or a person types Ctrl-C. Nothing of it is left then.
 pub fn run(parts: &Parts, wanted: &Wanted) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "DHCP and TFTP have ports of root's: sudo make serve ...");
     let (address, prefix) = address(&wanted.interface)?;
     let stage = tempfile::Builder::new().prefix("lifeboat-serve-").tempdir().context("make a directory")?;
     let leases = tempfile::tempdir().context("make a directory")?;
+    let arguments = dnsmasq(wanted, stage.path(), &leases.path().join("leases"), address, prefix)?;
     // dnsmasq and httpd read as nobody.
     fs::set_permissions(stage.path(), fs::Permissions::from_mode(0o755)).context("open the directory")?;
     lay(stage.path(), parts, wanted, address)?;
-    let mut http = start(
-        Command::new(parts.tools.join("busybox"))
-            .args(["httpd", "-f", "-u", "nobody", "-p", &format!("{address}:{}", wanted.port), "-h"])
-            .arg(stage.path()),
-        "busybox httpd",
-    )?;
-    let mut dnsmasq = start(
-        Command::new(parts.tools.join("dnsmasq")).args(dnsmasq(
-            wanted,
-            stage.path(),
-            &leases.path().join("leases"),
-            address,
-            prefix,
-        )?),
-        "dnsmasq",
-    )?;
+    let signals =
+        process::signal_fd(&[Signal::INT, Signal::TERM, Signal::HUP]).context("wait for signals")?;
+    let mut http = Command::new(parts.tools.join("busybox"));
+    http.args(["httpd", "-f", "-u", "nobody", "-p", &format!("{address}:{}", wanted.port), "-h"])
+        .arg(stage.path());
+    let mut servers = vec![Server::start("busybox httpd", &mut http)?];
+    servers.push(Server::start("dnsmasq", Command::new(parts.tools.join("dnsmasq")).args(arguments))?);
     let how =
         if wanted.range.is_some() { "leases, TFTP" } else { "the boot beside the network's DHCP, TFTP" };
     println!("{} ({address}): {how}, http://{address}:{}/{SCRIPT}", wanted.interface, wanted.port);
     println!("Start the broken machine from the network. Ctrl-C ends this.");
-    let ended = dnsmasq.wait().context("wait for dnsmasq");
-    http.kill().and_then(|()| http.wait()).context("end busybox httpd")?;
-    bail!("dnsmasq ended: {}", ended?)
+    loop {
+        for Server { name, child } in &mut servers {
+            if let Some(status) = child.try_wait().with_context(|| format!("wait for {name}"))? {
+                bail!("{name} ended: {status}; is its port taken?");
+            }
+        }
+        poll(&mut [PollFd::new(&signals, PollFlags::IN)], Some(&LOOK)).context("wait")?;
+        if process::next_signal(&signals).is_some() {
+            return Ok(());
+        }
+    }
 }
 
-fn start(command: &mut Command, name: &str) -> Result<Child> {
-    command.stdin(Stdio::null()).spawn().with_context(|| format!("start {name}"))
+/// Between two looks at the servers.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
+/// A program that serves, and ends with this one.
+struct Server {
+    name: &'static str,
+    child: Child,
+}
+
+impl Server {
+    fn start(name: &'static str, command: &mut Command) -> Result<Server> {
+        let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("start {name}"))?;
+        Ok(Server { name, child })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// The interface's first IPv4 address, and the length of its network's prefix.

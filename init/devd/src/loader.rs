@@ -498,10 +498,7 @@ mod tests {
         loader.reread(true);
         let said = loader.problems();
         assert_eq!(said.len(), 1, "{said:?}");
-        assert!(
-            said[0].starts_with("core: its firmware net/a.bin (and 1 more) is not here"),
-            "{said:?}"
-        );
+        assert!(said[0].starts_with("core: its firmware net/a.bin (and 1 more) is not here"), "{said:?}");
         for file in ["a.bin", "b.bin.zst"] {
             fs::write(directory.path().join("usr/lib/firmware/net").join(file), "").unwrap();
         }
