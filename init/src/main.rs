@@ -126,6 +126,8 @@ impl Init {
             Ok(())
         });
 
+        step("give back the microcode's memory", mounts::forget_microcode());
+
         let line = root.read_text("/proc/cmdline").unwrap_or_default();
         let words = host::params::read(&root);
         for (path, value) in settings(&root, &words) {

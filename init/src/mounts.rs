@@ -77,6 +77,15 @@ impl Mount {
     }
 }
 
+/// The kernel has taken what it needs out of the archive (Documentation/arch/x86/microcode.rst), and its files would stay in memory for
+/// the machine's whole life.
+pub fn forget_microcode() -> std::io::Result<()> {
+    match std::fs::exists("/kernel/x86/microcode")? {
+        true => std::fs::remove_dir_all("/kernel"),
+        false => Ok(()),
+    }
+}
+
 pub fn directories() -> io::Result<()> {
     for (path, mode) in DIRECTORIES {
         directory(path, *mode)?;
