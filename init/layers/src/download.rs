@@ -105,6 +105,10 @@ impl Download {
 
     /// One attempt. `tell` hears how far it is.
     pub fn fetch(&mut self, root: &Root, url: &str, tell: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+        if self.file.is_some() && self.length == Some(self.got) {
+            // Whole, and what came after it failed: there is nothing to ask for behind its end.
+            return self.check();
+        }
         if let Some(length) = self.length {
             self.make_room(root, length)?;
         }
@@ -329,6 +333,15 @@ mod tests {
         );
         assert!(!other.path().exists());
         assert!(matches!(take(&mut other, b"abcd", 0), Err(Failure::Never(why)) if why.contains("longer")));
+    }
+
+    #[test]
+    fn what_is_there_whole_is_not_asked_for_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::live().unwrap();
+        let mut layer = Download::at(dir.path(), "x", Some(3), ABC);
+        assert_eq!(take(&mut layer, b"abc", 0), Ok(()));
+        assert_eq!(layer.fetch(&root, "http://nowhere.invalid/x", &mut |_| {}), Ok(()));
     }
 
     #[test]

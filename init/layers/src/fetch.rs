@@ -164,8 +164,8 @@ fn one(root: &Root, layer: &Known, base: &str, download: &mut Download) -> Resul
         }
     };
     let taken = Shelf::take().map_err(anyhow::Error::from).and_then(|mut shelf| {
-        match &result {
-            _ if shelf.is_mounted(&layer.name) => {}
+        let added = match &result {
+            _ if shelf.is_mounted(&layer.name) => Ok(()),
             Ok(()) => shelf.add(
                 root,
                 vec![Good {
@@ -173,13 +173,16 @@ fn one(root: &Root, layer: &Known, base: &str, download: &mut Download) -> Resul
                     length: layer.length,
                     file: download.path().to_path_buf(),
                 }],
-            )?,
+            ),
             Err(failure) => {
                 let why = format!("{}: {}", web::shown(&url), failure.clone().text());
                 shelf.note(&layer.name, layer.length, Some(why));
+                Ok(())
             }
-        }
-        Ok(shelf.publish()?)
+        };
+        // What kept it from its place is in the state, too.
+        shelf.publish()?;
+        added
     });
     match taken {
         Err(error) => Err(Failure::Again(format!("{error:#}"))),

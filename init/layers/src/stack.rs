@@ -2,11 +2,12 @@
 
 use anyhow::Context as _;
 use contract::event::Event;
+use contract::facts::Mount;
 use contract::{paths, state};
 use host::Root;
 use host::sys::{loopdev, mount};
 use rustix::fs::{FlockOperation, Mode, OFlags, XattrFlags};
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 use std::fs::{File, FileTimes, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -52,23 +53,40 @@ impl Shelf {
     }
 
     /// Mounts these, and shows them and all others on /usr. One that cannot be mounted is named, and the others are.
+    /// Where they cannot be shown, all are named with what kept them from it, and everything is as it was.
     pub fn add(&mut self, root: &Root, good: Vec<Good>) -> anyhow::Result<()> {
         if good.is_empty() {
             return Ok(());
         }
-        host::modules::load_all(root, MODULES)?;
-        std::fs::create_dir_all(paths::STACK)?;
-        let mut came = false;
-        for Good { name, length, file } in good {
-            let error = attach(&name, &file).err().map(|error| error.to_string());
-            came |= error.is_none();
+        let mut errors: Vec<Option<String>> = vec![None; good.len()];
+        let shown = self.show(root, &good, &mut errors);
+        for (Good { name, length, .. }, mut error) in good.into_iter().zip(errors) {
+            if let (Err(why), None) = (&shown, &error) {
+                // It may not have come so far.
+                let _ = mount::umount(&Path::new(paths::STACK).join(&name), UnmountFlags::DETACH);
+                error = Some(format!("{why:#}"));
+            }
             self.note(&name, length, error);
         }
-        if came {
+        shown
+    }
+
+    /// Those with an error in their place are not shown.
+    fn show(&self, root: &Root, good: &[Good], errors: &mut [Option<String>]) -> anyhow::Result<()> {
+        host::modules::load_all(root, MODULES).context("load the modules that mount a layer")?;
+        std::fs::create_dir_all(paths::STACK)?;
+        let mut names: Vec<&str> = self.state.mounted().map(|layer| layer.name.as_str()).collect();
+        for (Good { name, file, .. }, error) in good.iter().zip(errors) {
+            match attach(name, file) {
+                Ok(()) => names.push(name),
+                Err(why) => *error = Some(why.to_string()),
+            }
+        }
+        if names.len() > self.state.mounted().count() {
             let mut mounted: Vec<PathBuf> =
-                self.state.mounted().map(|layer| Path::new(paths::STACK).join(&layer.name)).collect();
+                names.iter().map(|name| Path::new(paths::STACK).join(name)).collect();
             mounted.sort();
-            stack(&mounted).context("lay the layers on /usr")?;
+            stack(root, &mounted).context("lay the layers on /usr")?;
             copy_factory(Path::new(FACTORY), Path::new("/etc"));
         }
         Ok(())
@@ -108,24 +126,55 @@ fn attach(name: &str, file: &Path) -> io::Result<()> {
 /// as a bind, lies lowest, so that a service's link to /lifeboat/bin is there when no layer has it. Over one that is
 /// there another is mounted, with an upper part of its own, into which what was written to the old one is copied: what has
 /// files open there keeps them.
-fn stack(mounted: &[PathBuf]) -> anyhow::Result<()> {
-    let place = |name: &str| Path::new(paths::STACK).join(name);
-    let upper_of =
-        |number: usize| place(&if number == 0 { "upper".into() } else { format!("upper{number}") });
-    let number = (0..).find(|number| !upper_of(*number).exists()).unwrap_or(0);
-    let upper = upper_of(number);
-    let nucleus = place("nucleus");
+fn stack(root: &Root, mounted: &[PathBuf]) -> anyhow::Result<()> {
+    let before = upper_in_use(&host::proc::mounts(root));
+    let upper = upper_of(before.map_or(0, |number| number + 1));
+    let nucleus = Path::new(paths::STACK).join("nucleus");
     if !nucleus.exists() {
         std::fs::create_dir_all(&nucleus)?;
         mount::bind(Path::new("/usr"), &nucleus, false)?;
     }
+    // Of a process that died over it.
+    give_back(&upper);
     std::fs::create_dir_all(&upper)?;
-    mount::mount("upper", &upper, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, UPPER_SIZE)?;
+    let laid = lay(mounted, &nucleus, &upper, before);
+    if laid.is_err() {
+        give_back(&upper);
+    }
+    laid
+}
+
+/// The upper part of the overlay of this number.
+fn upper_of(number: usize) -> PathBuf {
+    let name = if number == 0 { "upper".to_string() } else { format!("upper{number}") };
+    Path::new(paths::STACK).join(name)
+}
+
+/// The number of the overlay on /usr that lies highest: each has one more than that below it.
+fn upper_in_use(mounts: &[Mount]) -> Option<usize> {
+    let ours = mounts.iter().filter(|mount| mount.target == "/usr" && mount.fstype == "overlay");
+    let number = |mount: &Mount| {
+        let upper = mount.super_options.split(',').find_map(|option| option.strip_prefix("upperdir="))?;
+        let name =
+            Path::new(upper).strip_prefix(paths::STACK).ok()?.parent()?.to_str()?.strip_prefix("upper")?;
+        if name.is_empty() { Some(0) } else { name.parse().ok() }
+    };
+    ours.filter_map(number).max()
+}
+
+/// An upper part that no overlay has. That it is not there is well.
+fn give_back(upper: &Path) {
+    let _ = mount::umount(upper, UnmountFlags::DETACH);
+    let _ = std::fs::remove_dir(upper);
+}
+
+fn lay(mounted: &[PathBuf], nucleus: &Path, upper: &Path, before: Option<usize>) -> anyhow::Result<()> {
+    mount::mount("upper", upper, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, UPPER_SIZE)?;
     for name in ["data", "work"] {
         std::fs::create_dir_all(upper.join(name))?;
         std::fs::set_permissions(upper.join(name), Permissions::from_mode(0o755))?;
     }
-    if let Some(before) = number.checked_sub(1) {
+    if let Some(before) = before {
         copy_written(&upper_of(before).join("data"), &upper.join("data"))
             .context("take over what was written to /usr")?;
     }
@@ -139,43 +188,48 @@ fn stack(mounted: &[PathBuf]) -> anyhow::Result<()> {
     Ok(mount::mount("usr", Path::new("/usr"), "overlay", MountFlags::NODEV, &data)?)
 }
 
-/// The upper part of an overlay, with what stands in it for files that were removed.
+/// The upper part of an overlay, with what stands in it for files that were removed. What goes away meanwhile, a
+/// program's temporary file, is not missed.
 fn copy_written(from: &Path, to: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let metadata = source.symlink_metadata()?;
-        let kind = metadata.file_type();
-        if kind.is_dir() {
-            std::fs::create_dir(&target)?;
-            copy_written(&source, &target)?;
-            for name in [OPAQUE, REDIRECT] {
-                let mut value = [0; 4096];
-                if let Ok(length) = rustix::fs::lgetxattr(&source, name, &mut value[..]) {
-                    rustix::fs::lsetxattr(&target, name, &value[..length], XattrFlags::empty())?;
-                }
+        match copy_entry(&source, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && source.symlink_metadata().is_err() => {
+                // Whatever of it had come, of either kind.
+                let _ = std::fs::remove_file(&target).or_else(|_| std::fs::remove_dir_all(&target));
             }
-        } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(std::fs::read_link(&source)?, &target)?;
-        } else if kind.is_file() {
-            std::fs::copy(&source, &target)?;
-        } else if kind.is_char_device() && metadata.rdev() == 0 {
-            // A whiteout: the file below is not seen.
-            rustix::fs::mknodat(
-                rustix::fs::CWD,
-                &target,
-                rustix::fs::FileType::CharacterDevice,
-                Mode::empty(),
-                0,
-            )?;
-            continue;
-        } else {
-            host::log!("{}: neither file nor directory: left behind", source.display());
-            continue;
+            other => other?,
         }
-        settle(&target, &metadata)?;
     }
     Ok(())
+}
+
+fn copy_entry(source: &Path, target: &Path) -> io::Result<()> {
+    let metadata = source.symlink_metadata()?;
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        std::fs::create_dir(target)?;
+        copy_written(source, target)?;
+        for name in [OPAQUE, REDIRECT] {
+            let mut value = [0; 4096];
+            if let Ok(length) = rustix::fs::lgetxattr(source, name, &mut value[..]) {
+                rustix::fs::lsetxattr(target, name, &value[..length], XattrFlags::empty())?;
+            }
+        }
+    } else if kind.is_symlink() {
+        std::os::unix::fs::symlink(std::fs::read_link(source)?, target)?;
+    } else if kind.is_file() {
+        std::fs::copy(source, target)?;
+    } else if kind.is_char_device() && metadata.rdev() == 0 {
+        // A whiteout: the file below is not seen.
+        let device = rustix::fs::FileType::CharacterDevice;
+        return Ok(rustix::fs::mknodat(rustix::fs::CWD, target, device, Mode::empty(), 0)?);
+    } else {
+        host::log!("{}: neither file nor directory: left behind", source.display());
+        return Ok(());
+    }
+    settle(target, &metadata)
 }
 
 /// Owner, mode and times as they were.
@@ -257,5 +311,40 @@ mod tests {
         let (old, new) = (old.metadata().unwrap(), new.metadata().unwrap());
         assert_eq!((new.mode(), new.modified().unwrap()), (old.mode(), old.modified().unwrap()));
         assert_eq!(std::fs::read_link(to.path().join("bin/link")).unwrap(), Path::new("mine"));
+    }
+
+    #[test]
+    fn a_file_that_goes_away_while_it_is_copied_is_no_failure() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let error = copy_entry(&from.path().join("gone"), &to.path().join("gone")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound, "copy_written lets this one pass");
+        // One that is there, and cannot be copied, is one.
+        std::fs::write(from.path().join("file"), "").unwrap();
+        assert!(copy_written(from.path(), &to.path().join("nowhere")).is_err());
+    }
+
+    #[test]
+    fn the_next_overlay_is_numbered_from_the_one_in_use() {
+        let line = |id: u32, name: &str, options: &str| {
+            format!("{id} 1 0:{id} / {name} rw,nodev - overlay usr rw,lowerdir=/x{options}\n")
+        };
+        let usr = |id: u32, upper: &str| {
+            line(
+                id,
+                "/usr",
+                &format!(
+                    ",upperdir=/run/lifeboat/layers/{upper}/data,workdir=/run/lifeboat/layers/{upper}/work"
+                ),
+            )
+        };
+        let in_use = |text: String| upper_in_use(&host::proc::parse_mountinfo(&text));
+        assert_eq!(in_use(String::new()), None);
+        assert_eq!(in_use(usr(30, "upper")), Some(0));
+        assert_eq!(in_use(usr(31, "upper2") + &usr(32, "upper") + &usr(30, "upper1")), Some(2));
+        // Somebody's own.
+        assert_eq!(
+            in_use(line(30, "/mnt", ",upperdir=/run/lifeboat/layers/upper7/data") + &line(31, "/usr", "")),
+            None
+        );
     }
 }
