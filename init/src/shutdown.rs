@@ -294,6 +294,7 @@ mod tests {
         attribute("dm-1/dm/name", "crypt");
         attribute("md0/md/array_state", "clear");
         attribute("loop0/loop/backing_file", "/layers/10-userland.squashfs");
+        attribute("loop2/loop/backing_file", "/layers/fetched/20-modules.squashfs (deleted)");
         attribute("loop1/loop/backing_file", "/mnt/image");
         attribute("sda/size", "8");
         let root = Root::at(directory.path()).unwrap();

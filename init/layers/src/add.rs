@@ -66,8 +66,7 @@ fn mount(root: &Root, name: &str, download: &Download) -> Result<()> {
     let mut shelf = Shelf::take()?;
     ensure!(!shelf.is_mounted(name), "{name} came meanwhile");
     let length = download.length().unwrap_or(0);
-    let added =
-        shelf.add(root, vec![Good { name: name.to_string(), length, file: download.path().to_path_buf() }]);
+    let added = shelf.add(root, vec![Good { name: name.to_string(), length, file: download.file()? }]);
     shelf.publish()?;
     added?;
     let error =

@@ -1,5 +1,6 @@
 //! One layer on its way into memory: written once, to a file in a tmpfs of its own, and hashed while it arrives. Where the
-//! line breaks, the next attempt goes on where this one ended.
+//! line breaks, the next attempt goes on where this one ended. The file has no name: nobody comes upon it by one, and its
+//! memory goes with the process, or with the loop device that shows it.
 
 use crate::ask::{Head, MAX_HEAD};
 use crate::spare;
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,18 +90,16 @@ impl Download {
         self.length
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// What came, for reading alone.
+    pub fn file(&self) -> io::Result<File> {
+        let file = self.file.as_ref().ok_or_else(|| io::Error::other("nothing of it is there"))?;
+        File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
     }
 
     /// Gives back what it took.
     pub fn forget(&mut self) {
         (self.hash, self.got, self.joined) = (Sha256::new(), 0, false);
-        if self.file.take().is_some()
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
-            host::log!("remove {}: {error}", self.path.display());
-        }
+        self.file = None;
     }
 
     /// One attempt. `tell` hears how far it is.
@@ -172,7 +171,7 @@ impl Download {
     ) -> Result<(), Failure> {
         let length = self.length.unwrap_or(0);
         if self.file.is_none() {
-            let made = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&self.path);
+            let made = nameless(&self.path);
             self.file = Some(made.map_err(|error| again(format!("make {}: {error}", self.path.display())))?);
         }
         let Some(file) = &self.file else { return Err(again("no file")) };
@@ -230,6 +229,17 @@ impl Download {
         }
         room(more).map_err(|error| again(format!("make a place in memory, {}: {error}", paths::FETCHED)))
     }
+}
+
+/// A new file at a place that it leaves at once: whoever looks at a loop device still reads what it was.
+fn nameless(path: &Path) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
 }
 
 /// Why so many more bytes do not fit, with the figures.
@@ -325,13 +335,18 @@ mod tests {
         assert_eq!(take(&mut layer, b"ab", 0), Err(Failure::Again("it ended at 2 of 3 bytes".into())));
         // One that knows no ranges begins at the beginning.
         assert_eq!(take(&mut layer, b"abc", 2), Ok(()));
-        assert_eq!(std::fs::read(layer.path()).unwrap(), b"abc");
+        let bytes = || io::read_to_string(layer.file().unwrap()).unwrap();
+        assert_eq!(bytes(), "abc");
+        // Somebody else's of the same name is another file.
+        assert!(take(&mut Download::at(dir.path(), "x", Some(3), ABC), b"zz", 0).is_err());
+        assert_eq!(bytes(), "abc");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "no name is left");
 
         let mut other = Download::at(dir.path(), "y", Some(3), ABC);
         assert!(
             matches!(take(&mut other, b"abd", 0), Err(Failure::Never(why)) if why.starts_with("refused: its SHA-256"))
         );
-        assert!(!other.path().exists());
+        assert!(other.file().is_err());
         assert!(matches!(take(&mut other, b"abcd", 0), Err(Failure::Never(why)) if why.contains("longer")));
     }
 

@@ -166,14 +166,9 @@ fn one(root: &Root, layer: &Known, base: &str, download: &mut Download) -> Resul
     let taken = Shelf::take().map_err(anyhow::Error::from).and_then(|mut shelf| {
         let added = match &result {
             _ if shelf.is_mounted(&layer.name) => Ok(()),
-            Ok(()) => shelf.add(
-                root,
-                vec![Good {
-                    name: layer.name.clone(),
-                    length: layer.length,
-                    file: download.path().to_path_buf(),
-                }],
-            ),
+            Ok(()) => download.file().map_err(anyhow::Error::from).and_then(|file| {
+                shelf.add(root, vec![Good { name: layer.name.clone(), length: layer.length, file }])
+            }),
             Err(failure) => {
                 let why = format!("{}: {}", web::shown(&url), failure.clone().text());
                 shelf.note(&layer.name, layer.length, Some(why));

@@ -96,16 +96,17 @@ fn mount_own(
     // First what yields to whoever logs in: the kernel checks and starts a module without a pause.
     let mut good = Vec::new();
     for layer in list::plan(known, found.as_deref()) {
+        let open = || File::open(file(&layer.name));
         let verdict = match &layer.verdict {
             Verdict::Bad(reason) => Err(reason.clone()),
-            Verdict::Check { sha256 } => {
-                check(&file(&layer.name), sha256, needed).map_err(|error| error.to_string())
-            }
-            Verdict::Unlisted => Ok(()),
+            Verdict::Check { sha256 } => check(&file(&layer.name), sha256, needed)
+                .and_then(|()| open())
+                .map_err(|error| error.to_string()),
+            Verdict::Unlisted => open().map_err(|error| error.to_string()),
         };
         let why = match verdict {
-            Ok(()) => {
-                good.push(Good { file: file(&layer.name), name: layer.name, length: layer.length });
+            Ok(file) => {
+                good.push(Good { file, name: layer.name, length: layer.length });
                 continue;
             }
             Err(why) => why,

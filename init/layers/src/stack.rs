@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, XattrFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::fs::{File, FileTimes, Metadata, Permissions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +33,8 @@ pub struct Shelf {
 pub struct Good {
     pub name: String,
     pub length: u64,
-    pub file: PathBuf,
+    /// For reading alone. That of a fetched one has no name.
+    pub file: File,
 }
 
 impl Shelf {
@@ -114,11 +116,10 @@ impl Shelf {
 }
 
 /// Mounts one layer in its place of the stack.
-fn attach(name: &str, file: &Path) -> io::Result<()> {
+fn attach(name: &str, file: &File) -> io::Result<()> {
     let target = Path::new(paths::STACK).join(name);
     std::fs::create_dir_all(&target)?;
-    let image = rustix::fs::open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let (device, _held) = loopdev::attach(&image, 0, 0, loopdev::READ_ONLY | loopdev::AUTOCLEAR, name)?;
+    let (device, _held) = loopdev::attach(file.as_fd(), 0, 0, loopdev::READ_ONLY | loopdev::AUTOCLEAR, name)?;
     mount::mount(&device, &target, "squashfs", MountFlags::RDONLY | MountFlags::NODEV, "")
 }
 

@@ -49,7 +49,7 @@ struct Config {
 /// `offset` and `size` are bytes, size 0 for the rest of the file; `flags` are those above.
 /// Returns the device's path, and it opened, so that AUTOCLEAR does not end it at once.
 pub fn attach(
-    file: &OwnedFd,
+    file: impl AsFd,
     offset: u64,
     size: u64,
     flags: u32,
@@ -75,7 +75,8 @@ pub fn attach(
         encrypt_key: [0; 32],
         init: [0; 2],
     };
-    let config = Config { fd: file.as_raw_fd().cast_unsigned(), block_size: 0, info, reserved: [0; 8] };
+    let config =
+        Config { fd: file.as_fd().as_raw_fd().cast_unsigned(), block_size: 0, info, reserved: [0; 8] };
     for _ in 0..TRIES {
         // SAFETY: takes no argument; returns a number or -1.
         let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
