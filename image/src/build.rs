@@ -179,7 +179,7 @@ impl Layer {
 }
 
 /// Loaded by iPXE over TFTP or HTTP; the other two are found beside it. `params` may be set by an
-/// operator's own script that chains to this one; `nofirmware` leaves the layer of rare firmware out,
+/// operator's own script that chains to this one; `nofirmware` leaves the layer of rare firmware out, then as later,
 /// `microcode` has the CPU's loaded, which must come first. `edd=off`: else the kernel's set-up code asks the
 /// BIOS for the first sector of every disk, and one that hangs holds up the machine before any of us.
 ///
@@ -189,7 +189,8 @@ pub const BOOT_IPXE: &str = "\
 #!ipxe
 isset ${lean} && set archive nucleus || set archive initramfs
 isset ${lean} && set root rootfstype=ramfs || clear root
-kernel vmlinuz initrd=${archive} edd=off ${root} BOOTIF=01-${netX/mac:hexhyp} rescue.layers=${cwduri}layers ${params}
+isset ${nofirmware} && set more rescue.firmware=no || clear more
+kernel vmlinuz initrd=${archive} edd=off ${root} ${more} BOOTIF=01-${netX/mac:hexhyp} rescue.layers=${cwduri}layers ${params}
 isset ${microcode} && initrd microcode.cpio ||
 initrd ${archive}
 isset ${lean} || isset ${nofirmware} || initrd layers/30-firmware.squashfs /layers/30-firmware.squashfs || echo going on without rare firmware

@@ -112,10 +112,10 @@ fn verified() -> Result<String> {
         let found = build::BOOT_IPXE.lines().find(|line| line.starts_with(start));
         found.with_context(|| format!("boot.ipxe has no line that begins with {start:?}"))
     };
-    let (archive, root, kernel) =
-        (line("isset ${lean} && set archive")?, line("isset ${lean} && set root")?, line("kernel vmlinuz ")?);
+    let (archive, root) = (line("isset ${lean} && set archive")?, line("isset ${lean} && set root")?);
+    let (more, kernel) = (line("isset ${nofirmware} && set more")?, line("kernel vmlinuz ")?);
     Ok(format!(
-        "#!ipxe\nimgtrust --permanent\n{archive}\n{root}\n{kernel}\nimgverify vmlinuz vmlinuz.sig\n\
+        "#!ipxe\nimgtrust --permanent\n{archive}\n{root}\n{more}\n{kernel}\nimgverify vmlinuz vmlinuz.sig\n\
          isset ${{microcode}} || goto archive\n\
          initrd microcode.cpio\nimgverify microcode.cpio microcode.cpio.sig\n\
          :archive\ninitrd ${{archive}}\nimgverify ${{archive}} ${{archive}}.sig\n\

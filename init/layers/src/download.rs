@@ -38,12 +38,14 @@ pub enum Failure {
     Again(String),
     /// What is there is not what is wanted.
     Never(String),
+    /// There is none.
+    Absent(String),
 }
 
 impl Failure {
     pub fn text(self) -> String {
         match self {
-            Failure::Again(text) | Failure::Never(text) => text,
+            Failure::Again(text) | Failure::Never(text) | Failure::Absent(text) => text,
         }
     }
 }
@@ -131,6 +133,7 @@ impl Download {
         tell: &mut dyn FnMut(u64),
     ) -> Result<(), Failure> {
         let (from, length) = match head(pipe).map_err(again)? {
+            Head::Failed(why) if why == web::NO_SUCH_FILE => return Err(Failure::Absent(why)),
             Head::Failed(why) => return Err(Failure::Again(why)),
             Head::Begins { from, length } => (from, length),
         };
@@ -378,6 +381,8 @@ mod tests {
         let mut said = |text: &str| layer.receive(&root, &mut text.as_bytes(), &mut |_| {});
         assert!(matches!(said("0 4\nabcd"), Err(Failure::Never(why)) if why.contains("4 bytes")));
         assert_eq!(said("! nobody answers there\n"), Err(Failure::Again("nobody answers there".into())));
+        let none = format!("! {}\n", web::NO_SUCH_FILE);
+        assert_eq!(said(&none), Err(Failure::Absent(web::NO_SUCH_FILE.into())));
         assert!(matches!(said("2 3\nc"), Err(Failure::Again(why)) if why.contains("began behind")));
         assert!(matches!(said("nonsense\n"), Err(Failure::Again(_))));
         assert_eq!(said("0 3\nabc"), Ok(()));

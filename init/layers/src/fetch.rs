@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 const PARAMETER: &str = "rescue.layers";
+const FIRMWARE: &str = "rescue.firmware";
 /// Without an address after so long, others wait no longer for the layers.
 const NETWORK: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(200);
@@ -47,10 +48,23 @@ pub fn url(base: &str, name: &str) -> String {
     format!("{base}/{name}.squashfs")
 }
 
-/// What of the image is not there and can be fetched.
+/// Whether the layer of rare firmware is wanted where it did not come with the boot.
+pub fn firmware(root: &Root) -> bool {
+    cmdline::last(&host::params::read(root), FIRMWARE) != Some("no")
+}
+
+/// Whether a layer of the image's list is fetched without being asked for.
+pub fn is_fetched(layer: &Known, firmware: bool) -> bool {
+    match layer.kind {
+        Kind::Image => true,
+        Kind::Firmware => firmware,
+        Kind::Extra => false,
+    }
+}
+
+/// What of it is not there.
 pub fn wanted<'a>(known: &'a [Known], shelf: &Shelf) -> Vec<&'a Known> {
-    let wanted = known.iter().filter(|layer| layer.kind != Kind::Extra);
-    wanted.filter(|layer| !shelf.is_mounted(&layer.name)).collect()
+    known.iter().filter(|layer| !shelf.is_mounted(&layer.name)).collect()
 }
 
 /// Until all have come, or will never. `when_done` runs once, after the first round.
@@ -86,7 +100,8 @@ pub fn run(
                 match one(root, layer, base, download) {
                     Ok(()) => drop(downloads.remove(layer.name.as_str())),
                     Err(Failure::Again(_)) => {}
-                    Err(Failure::Never(_)) => {
+                    Err(Failure::Absent(_)) if layer.kind != Kind::Firmware => {}
+                    Err(Failure::Never(_) | Failure::Absent(_)) => {
                         download.forget();
                         never.insert(&layer.name);
                     }
@@ -169,6 +184,13 @@ fn one(root: &Root, layer: &Known, base: &str, download: &mut Download) -> Resul
             Ok(()) => download.file().map_err(anyhow::Error::from).and_then(|file| {
                 shelf.add(root, vec![Good { name: layer.name.clone(), length: layer.length, file }])
             }),
+            // Without it a boot by boot.ipxe goes on, too.
+            Err(Failure::Absent(why)) if layer.kind == Kind::Firmware => {
+                host::log!("layer {}: {}: {why}: going on without it", layer.name, web::shown(&url));
+                shelf.state.coming.retain(|coming| coming.name != layer.name);
+                shelf.state.layers.retain(|known| known.name != layer.name);
+                Ok(())
+            }
             Err(failure) => {
                 let why = format!("{}: {}", web::shown(&url), failure.clone().text());
                 shelf.note(&layer.name, layer.length, Some(why));
@@ -213,6 +235,18 @@ fn await_address() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rare_firmware_is_fetched_unless_the_boot_was_to_go_without_it() {
+        let text = "10-userland 1 aa image\n30-firmware 1 bb firmware\n50-x 1 cc extra\n";
+        let known = contract::layers::parse(text);
+        let names = |firmware: bool| -> Vec<&str> {
+            let fetched = known.iter().filter(|layer| is_fetched(layer, firmware));
+            fetched.map(|layer| layer.name.as_str()).collect()
+        };
+        assert_eq!(names(true), ["10-userland", "30-firmware"]);
+        assert_eq!(names(false), ["10-userland"]);
+    }
 
     #[test]
     fn the_parameter_names_a_directory_of_the_web() {

@@ -16,7 +16,7 @@ mod stack;
 mod swap;
 
 use contract::event::Event;
-use contract::layers::{Kind, Known};
+use contract::layers::Known;
 use contract::{layers, paths, state};
 use host::Root;
 use host::sys::mount;
@@ -61,12 +61,16 @@ fn run() -> anyhow::Result<()> {
         Ok(base) => (base, None),
         Err(problem) => (None, Some(problem)),
     };
+    let firmware = fetch::firmware(&root);
+    let fetched: Vec<Known> =
+        known.iter().filter(|layer| fetch::is_fetched(layer, firmware)).cloned().collect();
     let mut shelf = Shelf::take()?;
     // Otherwise it died since, or was started again by hand.
     if shelf.state == state::Layers::default() {
-        mount_own(&root, &known, &mut shelf, base.is_some(), problem.as_deref())?;
+        let fetched = if base.is_some() { fetched.as_slice() } else { &[] };
+        mount_own(&root, &known, &mut shelf, fetched, problem.as_deref())?;
     }
-    let missing = !fetch::wanted(&known, &shelf).is_empty();
+    let missing = !fetch::wanted(&fetched, &shelf).is_empty();
     match base.filter(|_| missing) {
         None if shelf.state.done => Ok(()),
         None => done(&root, &mut shelf),
@@ -75,7 +79,7 @@ fn run() -> anyhow::Result<()> {
             drop(shelf);
             fetch::run(
                 &root,
-                &known,
+                &fetched,
                 &base,
                 |shelf| if shelf.state.done { Ok(()) } else { done(&root, shelf) },
             )
@@ -88,7 +92,7 @@ fn mount_own(
     root: &Root,
     known: &[Known],
     shelf: &mut Shelf,
-    is_fetched: bool,
+    fetched: &[Known],
     problem: Option<&str>,
 ) -> anyhow::Result<()> {
     let needed = list::needed(known);
@@ -116,8 +120,7 @@ fn mount_own(
         {
             host::log!("remove {}: {error}", layer.name);
         }
-        let extra = known.iter().all(|known| known.name != layer.name || known.kind == Kind::Extra);
-        if is_fetched && !extra {
+        if fetched.iter().any(|known| known.name == layer.name) {
             host::log!("layer {}: {why}", layer.name);
         } else {
             let why = problem.map(|problem| format!("{why}; {problem}")).unwrap_or(why);

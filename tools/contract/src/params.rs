@@ -92,6 +92,13 @@ pub const PARAMS: &[Param] = &[
         "device that every event is written to as a JSON line, such as ttyS1 or virtio-ports/lifeboat",
     ),
     p(
+        "rescue.firmware",
+        Owner::Layers,
+        false,
+        false,
+        "no: the layer of rare firmware, where it did not come with the image, is not fetched either",
+    ),
+    p(
         "rescue.hostkey",
         Owner::Sshd,
         false,

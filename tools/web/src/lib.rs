@@ -43,6 +43,9 @@ pub struct Answer {
     pub body: Box<dyn Read>,
 }
 
+/// What [`get`] says of a server that has no such file.
+pub const NO_SUCH_FILE: &str = "the server has no such file (404)";
+
 pub fn is_url(text: &str) -> bool {
     text.starts_with("https://") || text.starts_with("http://")
 }
@@ -119,7 +122,7 @@ fn range(text: &str) -> Option<(u64, Option<u64>)> {
 
 fn reason(error: &Error) -> String {
     match error {
-        Error::StatusCode(404) => "the server has no such file (404)".to_string(),
+        Error::StatusCode(404) => NO_SUCH_FILE.to_string(),
         Error::StatusCode(status) => format!("the server refused ({status})"),
         Error::HostNotFound => "its name cannot be looked up".to_string(),
         Error::Timeout(_) => "the server does not answer in time".to_string(),
