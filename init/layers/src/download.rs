@@ -36,8 +36,8 @@ const OOM_SCORE: i16 = 900;
 pub enum Failure {
     /// Another attempt may do.
     Again(String),
-    /// What is there is not what is wanted.
-    Never(String),
+    /// What is there is not what is wanted, or there is no room for it: not before the next round.
+    Later(String),
     /// There is none.
     Absent(String),
 }
@@ -45,7 +45,7 @@ pub enum Failure {
 impl Failure {
     pub fn text(self) -> String {
         match self {
-            Failure::Again(text) | Failure::Never(text) | Failure::Absent(text) => text,
+            Failure::Again(text) | Failure::Later(text) | Failure::Absent(text) => text,
         }
     }
 }
@@ -139,11 +139,11 @@ impl Download {
         };
         match (self.length, length) {
             (Some(wanted), Some(length)) if wanted != length => {
-                return Err(Failure::Never(format!(
+                return Err(Failure::Later(format!(
                     "what is there has {length} bytes, and the layer of this image {wanted}: is it that of another build?"
                 )));
             }
-            (None, None) => return Err(Failure::Never("the server does not say how long it is".to_string())),
+            (None, None) => return Err(Failure::Later("the server does not say how long it is".to_string())),
             (None, Some(length)) => {
                 self.make_room(root, length)?;
                 self.length = Some(length);
@@ -192,7 +192,7 @@ impl Download {
             skip -= known as u64;
             let bytes = &buffer[known..count];
             if bytes.len() as u64 > length - self.got {
-                return Err(Failure::Never(format!("it is longer than {length} bytes")));
+                return Err(Failure::Later(format!("it is longer than {length} bytes")));
             }
             file.write_all_at(bytes, self.got)
                 .map_err(|error| again(format!("keep it in memory: {error}")))?;
@@ -213,7 +213,7 @@ impl Download {
             true => Failure::Again(
                 "what came in parts is not what is wanted: once more from its beginning".to_string(),
             ),
-            false => Failure::Never(format!(
+            false => Failure::Later(format!(
                 "refused: its SHA-256 is {found}, and not {}: it is that of another build, or was changed",
                 self.sha256
             )),
@@ -228,7 +228,7 @@ impl Download {
             spare::make_room(root, missing());
         }
         if let Some(text) = too_little(more, host::proc::available_memory(root)) {
-            return Err(Failure::Again(text));
+            return Err(Failure::Later(text));
         }
         room(more).map_err(|error| again(format!("make a place in memory, {}: {error}", paths::FETCHED)))
     }
@@ -310,7 +310,10 @@ fn head(pipe: &mut impl Read) -> io::Result<Head> {
     let mut line = Vec::new();
     let mut byte = [0];
     while line.len() < MAX_HEAD {
-        pipe.read_exact(&mut byte).map_err(|_| io::Error::other("the process that fetches it died"))?;
+        pipe.read_exact(&mut byte).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::other("the process that fetches it died"),
+            _ => error,
+        })?;
         if byte[0] == b'\n' {
             break;
         }
@@ -347,10 +350,10 @@ mod tests {
 
         let mut other = Download::at(dir.path(), "y", Some(3), ABC);
         assert!(
-            matches!(take(&mut other, b"abd", 0), Err(Failure::Never(why)) if why.starts_with("refused: its SHA-256"))
+            matches!(take(&mut other, b"abd", 0), Err(Failure::Later(why)) if why.starts_with("refused: its SHA-256"))
         );
         assert!(other.file().is_err());
-        assert!(matches!(take(&mut other, b"abcd", 0), Err(Failure::Never(why)) if why.contains("longer")));
+        assert!(matches!(take(&mut other, b"abcd", 0), Err(Failure::Later(why)) if why.contains("longer")));
     }
 
     #[test]
@@ -360,6 +363,17 @@ mod tests {
         let mut layer = Download::at(dir.path(), "x", Some(3), ABC);
         assert_eq!(take(&mut layer, b"abc", 0), Ok(()));
         assert_eq!(layer.fetch(&root, "http://nowhere.invalid/x", &mut |_| {}), Ok(()));
+    }
+
+    #[test]
+    fn a_server_that_is_silent_is_no_process_that_died() {
+        struct Silent;
+        impl Read for Silent {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("nothing came for 60 s"))
+            }
+        }
+        assert_eq!(head(&mut Silent).unwrap_err().to_string(), "nothing came for 60 s");
     }
 
     #[test]
@@ -379,11 +393,12 @@ mod tests {
         let root = Root::live().unwrap();
         let mut layer = Download::at(dir.path(), "x", Some(3), ABC);
         let mut said = |text: &str| layer.receive(&root, &mut text.as_bytes(), &mut |_| {});
-        assert!(matches!(said("0 4\nabcd"), Err(Failure::Never(why)) if why.contains("4 bytes")));
+        assert!(matches!(said("0 4\nabcd"), Err(Failure::Later(why)) if why.contains("4 bytes")));
         assert_eq!(said("! nobody answers there\n"), Err(Failure::Again("nobody answers there".into())));
         let none = format!("! {}\n", web::NO_SUCH_FILE);
         assert_eq!(said(&none), Err(Failure::Absent(web::NO_SUCH_FILE.into())));
         assert!(matches!(said("2 3\nc"), Err(Failure::Again(why)) if why.contains("began behind")));
+        assert_eq!(said("0 "), Err(Failure::Again("the process that fetches it died".into())));
         assert!(matches!(said("nonsense\n"), Err(Failure::Again(_))));
         assert_eq!(said("0 3\nabc"), Ok(()));
     }

@@ -67,7 +67,7 @@ pub fn wanted<'a>(known: &'a [Known], shelf: &Shelf) -> Vec<&'a Known> {
     known.iter().filter(|layer| !shelf.is_mounted(&layer.name)).collect()
 }
 
-/// Until all have come, or will never. `when_done` runs once, after the first round.
+/// Until all have come that there are. `when_done` runs once, after the first round.
 pub fn run(
     root: &Root,
     known: &[Known],
@@ -75,7 +75,7 @@ pub fn run(
     mut when_done: impl FnMut(&mut Shelf) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut downloads: BTreeMap<&str, Download> = BTreeMap::new();
-    let mut never: BTreeSet<&str> = BTreeSet::new();
+    let mut absent: BTreeSet<&str> = BTreeSet::new();
     let mut pause = FIRST_ROUND;
     let mut shelf = Shelf::take()?;
     let mut missing = wanted(known, &shelf);
@@ -100,11 +100,11 @@ pub fn run(
                 match one(root, layer, base, download) {
                     Ok(()) => drop(downloads.remove(layer.name.as_str())),
                     Err(Failure::Again(_)) => {}
-                    Err(Failure::Absent(_)) if layer.kind != Kind::Firmware => {}
-                    Err(Failure::Never(_) | Failure::Absent(_)) => {
-                        download.forget();
-                        never.insert(&layer.name);
+                    Err(Failure::Later(_)) => download.forget(),
+                    Err(Failure::Absent(_)) if layer.kind == Kind::Firmware => {
+                        absent.insert(&layer.name);
                     }
+                    Err(Failure::Absent(_)) => {}
                 }
             }
         }
@@ -113,7 +113,7 @@ pub fn run(
             when_done(&mut shelf)?;
         }
         missing = wanted(known, &shelf);
-        missing.retain(|layer| !never.contains(layer.name.as_str()));
+        missing.retain(|layer| !absent.contains(layer.name.as_str()));
         // What a person added meanwhile needs no half of it beside.
         for (name, download) in &mut downloads {
             if missing.iter().all(|layer| layer.name != *name) {
