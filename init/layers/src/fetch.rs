@@ -19,6 +19,10 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Attempts in a row that bring nothing, and the pause after the first of them.
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often it is doubled.
+const LAST_PAUSE: u32 = 4;
+/// What an attempt has to bring so that those before it are forgotten.
+const PROGRESS: u64 = 256 << 10;
 /// Between rounds: doubled each time.
 const FIRST_ROUND: Duration = Duration::from_secs(15);
 const LAST_ROUND: Duration = Duration::from_secs(300);
@@ -77,6 +81,8 @@ pub fn run(
     let mut downloads: BTreeMap<&str, Download> = BTreeMap::new();
     let mut absent: BTreeSet<&str> = BTreeSet::new();
     let mut pause = FIRST_ROUND;
+    // The first address may be that of another NIC than the one that leads to the server.
+    let patient = Instant::now() + NETWORK;
     let mut shelf = Shelf::take()?;
     let mut missing = wanted(known, &shelf);
     for layer in &missing {
@@ -97,7 +103,7 @@ pub fn run(
                 let download = downloads
                     .entry(&layer.name)
                     .or_insert_with(|| Download::new(&layer.name, Some(layer.length), &layer.sha256));
-                match one(root, layer, base, download) {
+                match one(root, layer, base, download, patient) {
                     Ok(()) => drop(downloads.remove(layer.name.as_str())),
                     Err(Failure::Again(_)) => {}
                     Err(Failure::Later(_)) => download.forget(),
@@ -130,8 +136,36 @@ pub fn run(
     Ok(())
 }
 
-/// Fetches one layer and mounts it; names what kept it from that.
-fn one(root: &Root, layer: &Known, base: &str, download: &mut Download) -> Result<(), Failure> {
+/// The attempts at one layer in one round.
+#[derive(Default)]
+struct Attempts {
+    /// In a row, that brought nothing.
+    failed: u32,
+    /// In a row, those that do not count too.
+    all: u32,
+}
+
+impl Attempts {
+    /// After one that failed and brought so many bytes: how long to wait for the next. `None`: that was the last one. Before the
+    /// network is `settled`, one that brought nothing does not count.
+    fn pause(&mut self, brought: u64, settled: bool) -> Option<Duration> {
+        if brought >= PROGRESS {
+            *self = Attempts::default();
+        }
+        self.all += 1;
+        self.failed += u32::from(settled || brought > 0);
+        (self.failed < ATTEMPTS).then(|| PAUSE * (1 << (self.all - 1).min(LAST_PAUSE)))
+    }
+}
+
+/// Fetches one layer and mounts it; names what kept it from that. Before `patient` nobody has to answer.
+fn one(
+    root: &Root,
+    layer: &Known,
+    base: &str,
+    download: &mut Download,
+    patient: Instant,
+) -> Result<(), Failure> {
     let url = url(base, &layer.name);
     let show = |got: u64, trouble: &str| {
         let told = Shelf::take().and_then(|mut shelf| {
@@ -156,7 +190,7 @@ fn one(root: &Root, layer: &Known, base: &str, download: &mut Download) -> Resul
             web::shown(&url)
         ),
     });
-    let (mut failed, mut told) = (0, Instant::now());
+    let (mut attempts, mut told) = (Attempts::default(), Instant::now());
     let result = loop {
         let before = download.got();
         let mut tell = |got: u64| {
@@ -168,12 +202,12 @@ fn one(root: &Root, layer: &Known, base: &str, download: &mut Download) -> Resul
         match download.fetch(root, &url, &mut tell) {
             Err(Failure::Again(why)) => {
                 host::log!("layer {}: {}: {why}", layer.name, web::shown(&url));
-                failed = if download.got() > before { 1 } else { failed + 1 };
-                if failed >= ATTEMPTS {
+                let brought = download.got().saturating_sub(before);
+                let Some(pause) = attempts.pause(brought, Instant::now() >= patient) else {
                     break Err(Failure::Again(why));
-                }
+                };
                 show(download.got(), &why);
-                std::thread::sleep(PAUSE * (1 << (failed - 1)));
+                std::thread::sleep(pause);
             }
             other => break other,
         }
@@ -246,6 +280,26 @@ mod tests {
         };
         assert_eq!(names(true), ["10-userland", "30-firmware"]);
         assert_eq!(names(false), ["10-userland"]);
+    }
+
+    #[test]
+    fn attempts_end_unless_they_bring_something_or_the_network_is_not_all_there() {
+        let seconds = |attempts: &mut Attempts, brought: u64, settled: bool| {
+            attempts.pause(brought, settled).map(|pause| pause.as_secs())
+        };
+        let mut attempts = Attempts::default();
+        let pauses = [0, 0, 0, 0].map(|brought| seconds(&mut attempts, brought, true));
+        assert_eq!(pauses, [Some(1), Some(2), Some(4), None]);
+        let mut attempts = Attempts::default();
+        // A trickle is no progress.
+        let pauses =
+            [1, 1000, PROGRESS, PROGRESS - 1, 1, 1].map(|brought| seconds(&mut attempts, brought, false));
+        assert_eq!(pauses, [Some(1), Some(2), Some(1), Some(2), Some(4), None]);
+        let mut attempts = Attempts::default();
+        for _ in 0..40 {
+            attempts.pause(0, false).expect("one that does not count");
+        }
+        assert_eq!(seconds(&mut attempts, 0, true), Some(16));
     }
 
     #[test]
