@@ -18,7 +18,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Memory that has to be left when a layer has come: a mounted one takes 5 MiB beside its file, and with less than 8 free
 /// the machine does nothing but page in and out (as tried).
@@ -28,6 +28,9 @@ const BESIDE: u64 = 1 << 20;
 const PIECE: usize = 64 << 10;
 /// The other process gives up a silent server by itself.
 const SILENCE: Duration = Duration::from_secs(web::SILENCE.as_secs() * 2);
+/// A line that brings less than so much in such a time is none.
+const TRICKLE: u64 = 64 << 10;
+const TRICKLE_TIME: Duration = Duration::from_secs(60);
 /// The first to go where memory ends.
 const OOM_SCORE: i16 = 900;
 
@@ -114,7 +117,7 @@ impl Download {
             self.make_room(root, length)?;
         }
         let (pid, pipe) = spawn(url, self.got).map_err(again)?;
-        let mut pipe = Patient(pipe);
+        let mut pipe = Patient { pipe, pace: Pace::new(Instant::now()) };
         let result = self.receive(root, &mut pipe, tell);
         // It may have ended by itself.
         let _ = process::signal(pid, Signal::KILL);
@@ -288,17 +291,56 @@ fn spawn(url: &str, from: u64) -> io::Result<(i32, File)> {
     Ok((pid, File::from(OwnedFd::from(reader))))
 }
 
-/// A pipe whose other end may fall silent.
-struct Patient(File);
+/// A pipe whose other end may fall silent, or nearly.
+struct Patient {
+    pipe: File,
+    pace: Pace,
+}
+
+/// What came since when.
+struct Pace {
+    since: Instant,
+    came: u64,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Pace {
+        Pace { since: now, came: 0 }
+    }
+
+    /// Errors: less came in the time that it was given than tells a line from none.
+    fn add(&mut self, now: Instant, bytes: u64) -> io::Result<()> {
+        self.came += bytes;
+        if now.saturating_duration_since(self.since) < TRICKLE_TIME {
+            return Ok(());
+        }
+        let came = self.came;
+        *self = Pace::new(now);
+        if came < TRICKLE {
+            return Err(io::Error::other(format!("{came} bytes came in {} s", TRICKLE_TIME.as_secs())));
+        }
+        Ok(())
+    }
+}
 
 impl Read for Patient {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        let count = self.await_some(buffer)?;
+        if count > 0 {
+            self.pace.add(Instant::now(), count as u64)?;
+        }
+        Ok(count)
+    }
+}
+
+impl Patient {
+    fn await_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut fds = [PollFd::new(&self.pipe, PollFlags::IN)];
         let timeout = Timespec::try_from(SILENCE).map_err(io::Error::other)?;
         loop {
             match poll(&mut fds, Some(&timeout)) {
                 Ok(0) => return Err(io::Error::other(format!("nothing came for {} s", SILENCE.as_secs()))),
-                Ok(_) => return self.0.read(buffer),
+                Ok(_) => return self.pipe.read(buffer),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -374,6 +416,17 @@ mod tests {
             }
         }
         assert_eq!(head(&mut Silent).unwrap_err().to_string(), "nothing came for 60 s");
+    }
+
+    #[test]
+    fn a_line_that_trickles_is_given_up() {
+        let began = Instant::now();
+        let at = |seconds: u64| began + Duration::from_secs(seconds);
+        let mut pace = Pace::new(began);
+        assert!(pace.add(at(59), 10).is_ok());
+        assert!(pace.add(at(60), TRICKLE).is_ok());
+        assert!(pace.add(at(61), TRICKLE - 2).is_ok(), "counted anew");
+        assert_eq!(pace.add(at(120), 1).unwrap_err().to_string(), "65535 bytes came in 60 s");
     }
 
     #[test]

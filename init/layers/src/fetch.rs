@@ -9,12 +9,15 @@ use contract::layers::{Kind, Known};
 use contract::{cmdline, state};
 use host::Root;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const PARAMETER: &str = "rescue.layers";
 const FIRMWARE: &str = "rescue.firmware";
 /// Without an address after so long, others wait no longer for the layers.
 const NETWORK: Duration = Duration::from_secs(60);
+/// How long others wait for the first round, from the address on.
+const FIRST: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(200);
 /// Attempts in a row that bring nothing, and the pause after the first of them.
 const ATTEMPTS: u32 = 4;
@@ -71,26 +74,66 @@ pub fn wanted<'a>(known: &'a [Known], shelf: &Shelf) -> Vec<&'a Known> {
     known.iter().filter(|layer| !shelf.is_mounted(&layer.name)).collect()
 }
 
-/// Until all have come that there are. `when_done` runs once, after the first round.
+struct Fetching<'a> {
+    root: &'a Root,
+    known: &'a [Known],
+    base: &'a str,
+    /// Until when nobody has to answer.
+    patient: Instant,
+    has_address: bool,
+}
+
+/// Until all have come that there are. `when_done` runs after each round, and a minute after there was an address, though
+/// the first round goes on.
 pub fn run(
     root: &Root,
     known: &[Known],
     base: &str,
-    mut when_done: impl FnMut(&mut Shelf) -> anyhow::Result<()>,
+    when_done: impl Fn(&mut Shelf) -> anyhow::Result<()> + Sync,
 ) -> anyhow::Result<()> {
-    let mut downloads: BTreeMap<&str, Download> = BTreeMap::new();
-    let mut absent: BTreeSet<&str> = BTreeSet::new();
-    let mut pause = FIRST_ROUND;
+    let missing = begin(known, base)?;
     // The first address may be that of another NIC than the one that leads to the server.
     let patient = Instant::now() + NETWORK;
+    let has_address = await_address();
+    let (ended, waits) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let waits = waits;
+            if waits.recv_timeout(FIRST) == Err(mpsc::RecvTimeoutError::Timeout)
+                && let Err(error) =
+                    Shelf::take().map_err(Into::into).and_then(|mut shelf| when_done(&mut shelf))
+            {
+                host::log!("after {} s: {error:#}", FIRST.as_secs());
+            }
+        });
+        let fetching = Fetching { root, known, base, patient, has_address };
+        rounds(&fetching, missing, &when_done, ended)
+    })
+}
+
+/// What is missing, which everybody is told is on its way.
+fn begin<'a>(known: &'a [Known], base: &str) -> anyhow::Result<Vec<&'a Known>> {
     let mut shelf = Shelf::take()?;
-    let mut missing = wanted(known, &shelf);
+    let missing = wanted(known, &shelf);
     for layer in &missing {
         shelf.coming(coming(layer, base, 0, ""));
     }
     shelf.publish()?;
-    drop(shelf);
-    let has_address = await_address();
+    Ok(missing)
+}
+
+/// Until all have come that there are. `first` is dropped when the first round is over.
+fn rounds<'a>(
+    fetching: &Fetching<'a>,
+    mut missing: Vec<&'a Known>,
+    when_done: &impl Fn(&mut Shelf) -> anyhow::Result<()>,
+    first: mpsc::Sender<()>,
+) -> anyhow::Result<()> {
+    let Fetching { root, known, base, patient, has_address } = *fetching;
+    let mut first = Some(first);
+    let mut downloads: BTreeMap<&str, Download> = BTreeMap::new();
+    let mut absent: BTreeSet<&str> = BTreeSet::new();
+    let mut pause = FIRST_ROUND;
     for round in 0.. {
         if round == 0 && !has_address {
             let mut shelf = Shelf::take()?;
@@ -115,9 +158,8 @@ pub fn run(
             }
         }
         let mut shelf = Shelf::take()?;
-        if round == 0 {
-            when_done(&mut shelf)?;
-        }
+        drop(first.take());
+        when_done(&mut shelf)?;
         missing = wanted(known, &shelf);
         missing.retain(|layer| !absent.contains(layer.name.as_str()));
         // What a person added meanwhile needs no half of it beside.

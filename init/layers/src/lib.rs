@@ -77,12 +77,7 @@ fn run() -> anyhow::Result<()> {
         Some(base) => {
             shelf.publish()?;
             drop(shelf);
-            fetch::run(
-                &root,
-                &fetched,
-                &base,
-                |shelf| if shelf.state.done { Ok(()) } else { done(&root, shelf) },
-            )
+            fetch::run(&root, &fetched, &base, |shelf| done(&root, shelf))
         }
     }
 }
@@ -130,11 +125,14 @@ fn mount_own(
     shelf.add(root, good)
 }
 
-/// All are there, or named.
+/// All are there, or named, or were waited for long enough. What a layer had to bring for the rest is tried again with each
+/// that comes.
 fn done(root: &Root, shelf: &mut Shelf) -> anyhow::Result<()> {
-    shelf.state.done = true;
-    shelf.publish()?;
-    host::events::tell(&Event::ready("layers"));
+    if !shelf.state.done {
+        shelf.state.done = true;
+        shelf.publish()?;
+        host::events::tell(&Event::ready("layers"));
+    }
     if shelf.state.mounted().next().is_some()
         && let Err(error) = swap::start(root)
     {
@@ -149,7 +147,8 @@ fn done(root: &Root, shelf: &mut Shelf) -> anyhow::Result<()> {
 
 /// Boot entries, for reading, where UEFI started the machine. The kernel's file system for them is a module of a layer.
 fn firmware_variables(root: &Root) -> io::Result<()> {
-    if !root.exists(EFI_VARIABLES) {
+    let is_mounted = || host::proc::mounts(root).iter().any(|mount| mount.target == EFI_VARIABLES);
+    if !root.exists(EFI_VARIABLES) || is_mounted() {
         return Ok(());
     }
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
