@@ -85,10 +85,11 @@ fn is_assignment(word: &str) -> bool {
         && letters.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Whether there will be more of them: init runs the service that mounts them, and it has not said that it is done.
+/// Whether there will be more of them: init runs the service that mounts them, and it has not said that it is done, or
+/// still fetches some.
 pub fn are_coming(settings: &Settings) -> bool {
     let layers: state::Layers = read(settings, "layers");
-    if layers.done {
+    if layers.done && layers.coming.is_empty() {
         return false;
     }
     let init: state::Init = read(settings, "init");
@@ -204,5 +205,17 @@ mod tests {
                 .unwrap();
             assert_eq!(are_coming(&settings), want, "{state}, done: {done}");
         }
+        let init = state::Init {
+            services: vec![state::Service {
+                name: "layers".to_string(),
+                state: "running".to_string(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let late = state::Layers { done: true, coming: vec![state::Coming::default()], ..Default::default() };
+        std::fs::write(settings.path(&paths::state("init")), serde_json::to_vec(&init).unwrap()).unwrap();
+        std::fs::write(settings.path(&paths::state("layers")), serde_json::to_vec(&late).unwrap()).unwrap();
+        assert!(are_coming(&settings), "one is on its way, though nobody waits for it any more");
     }
 }

@@ -39,6 +39,8 @@ const MAX_PROGRAMS: usize = 64;
 /// Forwarded connections that are being made at once, and places listened on.
 const MAX_DIALS: usize = 128;
 const MAX_LISTENERS: usize = 64;
+/// How long a program waits for layers that get on.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
 /// How long a password waits when the listener, which knows of failures elsewhere, is away.
 const WAIT_ALONE: Duration = Duration::from_secs(1);
 
@@ -130,6 +132,10 @@ struct Waiting {
     number: u32,
     want: Want,
     until: Instant,
+    /// However well the layers get on.
+    at_most: Instant,
+    /// It could only fail, where a shell has another one that takes its place.
+    only_fails: bool,
 }
 
 impl Monitor<'_> {
@@ -325,11 +331,15 @@ impl Monitor<'_> {
             }
             other => other,
         };
+        let is_shell = |program| matches!(*program::granted(program, grant), Program::Shell);
+        let only_fails = matches!(&want, Want::Program { program, .. } if !is_shell(program));
         if let Want::Program { program, .. } = &want
             && self.waits(program)
         {
             host::log!("{}: its program waits for the layers", self.peer);
-            self.waiting.push(Waiting { number, want, until: Instant::now() + self.settings.patience });
+            let now = Instant::now();
+            let (until, at_most) = (now + self.settings.patience, now + LONGEST_PATIENCE);
+            self.waiting.push(Waiting { number, want, until, at_most, only_fails });
             return Ok(());
         }
         self.give(number, &want, false)
@@ -364,14 +374,12 @@ impl Monitor<'_> {
             layers::drain(watch);
         }
         let (now, coming) = (Instant::now(), layers::are_coming(self.settings));
-        // A command, which could only fail, waits as long as a layer gets on; a person at a shell has the other one after a while.
+        // What could only fail waits as long as a layer gets on; a person at a shell has the other one after a while.
         let progress = coming.then(|| layers::progress(self.settings));
         if progress.is_some() && progress != self.progress {
             self.progress = progress;
-            for waiting in &mut self.waiting {
-                if matches!(&waiting.want, Want::Program { program: Program::Exec(_), .. }) {
-                    waiting.until = now + self.settings.patience;
-                }
+            for waiting in self.waiting.iter_mut().filter(|waiting| waiting.only_fails) {
+                waiting.until = (now + self.settings.patience).min(waiting.at_most);
             }
         }
         while let Some(place) = self.waiting.iter().position(|waiting| !coming || waiting.until <= now) {

@@ -149,7 +149,8 @@ fn a_command_waits_longer_than_a_shell_while_a_layer_gets_on() {
     let early = Early::start(&["--patience", "2"]);
     let program = early.program("program").display().to_string();
     let (mut command, says, _) = early.begin(&[], &format!("{program} late"));
-    early.until_waiting(1);
+    let (mut subsystem, files, _) = early.begin(&["-s"], "sftp");
+    early.until_waiting(2);
     // A line that is slow, and longer than the patience.
     for got in 1..=8 {
         let began = Instant::now();
@@ -159,7 +160,9 @@ fn a_command_waits_longer_than_a_shell_while_a_layer_gets_on() {
     }
     early.layers_come();
     says.wait_for("ran late\n");
+    files.wait_for("sftp\n");
     assert_eq!(wait(&mut command, "ssh").code(), Some(0));
+    assert_eq!(wait(&mut subsystem, "ssh").code(), Some(0));
 }
 
 #[test]
