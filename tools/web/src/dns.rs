@@ -22,12 +22,16 @@ const MOST: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(3);
 const ROUNDS: u32 = 2;
 const NAME_SERVERS: usize = 3;
+/// As resolv.conf(5) had it for long.
+const DOMAINS: usize = 6;
 
 /// What a person calls machines by.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     hosts: Vec<(IpAddr, Vec<String>)>,
     servers: Vec<IpAddr>,
+    /// Domains that a name without a dot is looked for in.
+    search: Vec<String>,
 }
 
 impl Names {
@@ -46,7 +50,20 @@ impl Names {
             words.next()?.parse().ok()
         };
         let servers = resolv.lines().filter_map(server).take(NAME_SERVERS).collect();
-        Names { hosts: hosts.lines().filter_map(host).collect(), servers }
+        // The last line counts, of either word.
+        let search = resolv.lines().rev().find_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            matches!(words.next()?, "search" | "domain").then_some(())?;
+            let domains = words.map(|domain| domain.trim_end_matches('.').to_ascii_lowercase());
+            Some(domains.filter(|domain| !domain.is_empty()).take(DOMAINS).collect())
+        });
+        Names { hosts: hosts.lines().filter_map(host).collect(), servers, search: search.unwrap_or_default() }
+    }
+
+    /// What a name may mean, the likeliest first.
+    fn meant(&self, name: &str, whole: bool) -> Vec<String> {
+        let search = if whole || name.contains('.') { &[] } else { self.search.as_slice() };
+        search.iter().map(|domain| format!("{name}.{domain}")).chain([name.to_string()]).collect()
     }
 
     /// Errors: `NotFound` where no server knows the name, `TimedOut` where none answered.
@@ -65,23 +82,45 @@ impl Names {
             .iter()
             .filter(|(_, names)| names.contains(&name))
             .map(|(address, _)| *address)
+            .take(MOST)
             .collect();
         if !known.is_empty() {
             return Ok(known);
         }
         let mut error = io::Error::new(io::ErrorKind::NotFound, "no name server is known");
-        for _ in 0..ROUNDS {
-            for server in &self.servers {
-                match ask(SocketAddr::new(*server, PORT), &name) {
-                    Ok(found) if found.is_empty() => {
-                        error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-                    }
-                    Ok(found) => return Ok(found),
-                    Err(other) => error = other,
+        let (mut silent, meant) = (false, self.meant(&name, host.ends_with('.')));
+        for meant in meant {
+            // A server that does not answer for one domain may for the name as it is; not for all of them in turn.
+            if silent && meant != name {
+                continue;
+            }
+            match self.ask_all(&meant) {
+                Some(Ok(found)) => return Ok(found),
+                Some(Err(other)) => {
+                    silent |= other.kind() == io::ErrorKind::TimedOut;
+                    error = other;
                 }
+                None => {}
             }
         }
         Err(error)
+    }
+
+    /// `None` where there is no server.
+    fn ask_all(&self, name: &str) -> Option<io::Result<Vec<IpAddr>>> {
+        let mut last = None;
+        for _ in 0..ROUNDS {
+            for server in &self.servers {
+                last = Some(match ask(SocketAddr::new(*server, PORT), name) {
+                    Ok(found) if found.is_empty() => {
+                        Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+                    }
+                    Ok(found) => return Some(Ok(found)),
+                    Err(other) => Err(other),
+                });
+            }
+        }
+        last
     }
 }
 
@@ -156,8 +195,9 @@ fn question(number: u16, name: &str, kind: u16) -> io::Result<Vec<u8>> {
 pub fn answer(packet: &[u8], number: u16, name: &str, kind: u16) -> Option<Vec<IpAddr>> {
     let word = |at: usize| Some(u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?));
     let (flags, questions, records) = (word(2)?, word(4)?, word(6)?);
-    // An answer, to one question, not cut off.
-    if word(0)? != number || flags & 0x8000 == 0 || flags & 0x0200 != 0 || questions != 1 {
+    // An answer, to one question. Of one that is cut off, the records that are whole are good, where any is.
+    let cut = flags & 0x0200 != 0;
+    if word(0)? != number || flags & 0x8000 == 0 || questions != 1 {
         return None;
     }
     let (asked, mut at) = read_name(packet, HEADER)?;
@@ -189,7 +229,7 @@ pub fn answer(packet: &[u8], number: u16, name: &str, kind: u16) -> Option<Vec<I
         }
         at = end;
     }
-    Some(found)
+    (!cut || !found.is_empty()).then_some(found)
 }
 
 /// A name in small letters, and where it ends. A name may go on at an earlier place of the packet.
@@ -255,6 +295,24 @@ mod tests {
     }
 
     #[test]
+    fn of_an_answer_that_is_cut_off_the_whole_records_count() {
+        let mut packet = sample(A);
+        packet[2] |= 2;
+        let address: IpAddr = "192.0.2.7".parse().unwrap();
+        assert_eq!(answer(&packet, 7, "boot.example.net", A), Some(vec![address]));
+        packet.truncate(packet.len() - 1);
+        assert_eq!(answer(&packet, 7, "boot.example.net", A), None);
+    }
+
+    #[test]
+    fn a_name_without_a_dot_is_looked_for_in_the_domains_of_the_search_list() {
+        let names = Names::new("", "domain old.example\nsearch Lan. example.net\n");
+        assert_eq!(names.meant("boot", false), ["boot.lan", "boot.example.net", "boot"]);
+        assert_eq!(names.meant("boot.x", false), ["boot.x"]);
+        assert_eq!(names.meant("boot", true), ["boot"]);
+    }
+
+    #[test]
     fn an_answer_to_another_question_is_none() {
         let packet = sample(A);
         assert_eq!(answer(&packet, 8, "boot.example.net", A), None);
@@ -281,6 +339,8 @@ mod tests {
         assert_eq!(address("10.0.2.2"), "10.0.2.2");
         assert_eq!(address("[2001:db8::1]"), "2001:db8::1");
         assert_eq!(address("localhost"), "127.0.0.1");
+        let many = Names::new(&"192.0.2.1 many\n".repeat(40), "");
+        assert_eq!(many.look_up("many").unwrap().len(), MOST);
         let error = Names::new("", "").look_up("a.example").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         for wrong in ["", "a..b", &"x".repeat(64), "ä"] {
