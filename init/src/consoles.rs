@@ -1,8 +1,8 @@
 //! On which terminals the console service runs: the kernel's own consoles; and, where the command line names none, the
 //! serial lines that the machine's owner is likely to sit at. That is the one that the firmware's SPCR table names
 //! (Microsoft's Serial Port Console Redirection Table), and each UART with somebody at its other end (DSR or carrier), as
-//! a BMC's serial-over-LAN has it. A UART without a peer is left alone: nobody reads there, and nothing is said to a device that
-//! only listens for commands.
+//! a BMC's serial-over-LAN has it. That peer may as well be a switch, another machine's getty, a UPS: on such a line the
+//! console waits for a word before it says or does anything. A UART without a peer is left alone.
 
 use host::Root;
 
@@ -12,6 +12,16 @@ pub struct Console {
     pub device: String,
     /// Bits per second.
     pub speed: Option<u32>,
+    /// Nobody named it, neither a word nor the firmware: all that is known is that something is connected.
+    pub found_by_peer: bool,
+}
+
+impl Console {
+    /// What its service is started with.
+    pub fn arguments(self) -> impl Iterator<Item = String> {
+        let waits = self.found_by_peer.then(|| contract::paths::FOUND_BY_PEER.to_string());
+        [Some(self.device), self.speed.map(|speed| speed.to_string()), waits].into_iter().flatten()
+    }
 }
 
 /// What a serial line that nothing is known of has: the most usual of firmwares, BMCs and boot loaders.
@@ -49,7 +59,7 @@ fn named(active: &str) -> Vec<Console> {
         // A name that is no plain device name can only be a damaged file; it must not become a path.
         let is_plain = name.bytes().all(|c| c.is_ascii_alphanumeric());
         if is_plain && !found.iter().any(|known| known.device == name) {
-            found.push(Console { device: name.to_string(), speed: None });
+            found.push(Console { device: name.to_string(), speed: None, found_by_peer: false });
         }
     }
     found
@@ -147,16 +157,17 @@ fn likely(uarts: &[Uart], port: Option<Port>, connected: &[u32]) -> Vec<Console>
         Some(Place::Memory(address)) => uart.memory == address,
         None => false,
     };
-    let console = |uart: &Uart, speed: Option<u32>| Console {
+    let console = |uart: &Uart, speed: Option<u32>, found_by_peer| Console {
         device: format!("ttyS{}", uart.number),
         speed: speed.or(Some(USUAL_SPEED)),
+        found_by_peer,
     };
     let first = uarts
         .iter()
         .filter(|uart| is_firmware_s(uart))
-        .map(|uart| console(uart, port.and_then(|port| port.speed)));
+        .map(|uart| console(uart, port.and_then(|port| port.speed), false));
     let others = uarts.iter().filter(|uart| !is_firmware_s(uart) && connected.contains(&uart.number));
-    first.chain(others.map(|uart| console(uart, None))).take(MOST_UARTS).collect()
+    first.chain(others.map(|uart| console(uart, None, true))).take(MOST_UARTS).collect()
 }
 
 #[cfg(test)]
@@ -211,6 +222,9 @@ mod tests {
         let port = |place| Some(Port { place, speed: Some(9600) });
         let found = likely(&uarts, port(Place::Io(0x2f8)), &connected);
         assert_eq!(devices(&found), [("ttyS1", Some(9600)), ("ttyS0", Some(115_200))]);
+        let arguments: Vec<Vec<String>> =
+            found.into_iter().map(|console| console.arguments().collect()).collect();
+        assert_eq!(arguments, [vec!["ttyS1", "9600"], vec!["ttyS0", "115200", "found-by-peer"]]);
         let found = likely(&uarts, port(Place::Memory(0xfe00_0000)), &connected);
         assert_eq!(devices(&found), [("ttyS4", Some(9600)), ("ttyS0", Some(115_200))]);
         assert_eq!(devices(&likely(&uarts, None, &[])), []);

@@ -46,10 +46,7 @@ pub fn all(root: &Root) -> Vec<Service> {
     });
     let consoles = consoles::all(root).into_iter().map(|console| Service {
         name: format!("console-{}", console.device),
-        argv: command(
-            "console",
-            [Some(console.device), console.speed.map(|speed| speed.to_string())].into_iter().flatten(),
-        ),
+        argv: command("console", console.arguments()),
         kind: Kind::Always,
         nice: 0,
         oom_score: -500,

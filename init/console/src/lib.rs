@@ -34,18 +34,22 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const PENDING: usize = 32 << 10;
 /// The kernel's screen takes UTF-8 from here on (console_codes(4)), whatever a program left behind.
 const UTF8: &str = "\x1b%G";
+/// What has to come, alone on a line, before anything is said on a line that nobody named.
+const CALL: &[u8] = b"lifeboat";
 /// A password typed wrong costs this.
 const PENALTY: Duration = Duration::from_secs(2);
 
-/// The service; its arguments are the console's device, and the speed of a line that the kernel has set none of.
+/// The service; its arguments are the console's device, the speed of a line that the kernel has set none of, and whether
+/// nobody named that line.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let Some(name) = arguments.next() else {
-        host::log!("usage: console DEVICE [SPEED], such as ttyS0 115200");
+        host::log!("usage: console DEVICE [SPEED [found-by-peer]], such as ttyS0 115200");
         return ExitCode::SUCCESS;
     };
     let speed = arguments.next().and_then(|speed| speed.parse().ok());
-    match Console::open(&name, speed).and_then(|mut console| console.run()) {
+    let found_by_peer = arguments.next().as_deref() == Some(paths::FOUND_BY_PEER);
+    match Console::open(&name, speed, found_by_peer).and_then(|mut console| console.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             host::log!("console {name}: {error:#}");
@@ -59,6 +63,11 @@ struct Console {
     name: String,
     path: String,
     policy: Policy,
+    /// All that is known of this line is that something is connected to it: a person, or a device that takes every byte for
+    /// a command and answers. Nothing is said, not even an echo, before somebody calls.
+    found_by_peer: bool,
+    /// Nobody has called yet.
+    call: Option<line::Call>,
     /// To be loaded once the layers are there.
     keymap: Option<String>,
     device: OwnedFd,
@@ -75,11 +84,11 @@ struct Console {
 }
 
 impl Console {
-    fn open(name: &str, speed: Option<u32>) -> anyhow::Result<Console> {
+    fn open(name: &str, speed: Option<u32>, found_by_peer: bool) -> anyhow::Result<Console> {
         let root = Root::live()?;
         let path = format!("/dev/{name}");
         let device = rustix::fs::open(path.as_str(), flags() | OFlags::NONBLOCK, Mode::empty())?;
-        line::sane(&device)?;
+        line::sane(&device, !found_by_peer)?;
         if let Some(speed) = speed {
             line::set_speed(&device, speed)?;
         }
@@ -96,6 +105,8 @@ impl Console {
                 Policy::Login
             }
         };
+        // Who is at the other end of a line that was only found may not be who may boot the machine.
+        let policy = if found_by_peer && policy == Policy::Open { Policy::Login } else { policy };
         // One keymap serves all virtual consoles, so the process of the first one loads it.
         let keymap = cmdline::last(&words, "vconsole.keymap").filter(|_| name == "tty1").map(str::to_string);
         Ok(Console {
@@ -103,6 +114,8 @@ impl Console {
             name: name.to_string(),
             path,
             policy,
+            found_by_peer,
+            call: found_by_peer.then(|| line::Call::of(CALL)),
             keymap,
             device,
             pending: Vec::new(),
@@ -127,7 +140,8 @@ impl Console {
                 ),
             ];
             let left = PATIENCE.saturating_sub(now().saturating_sub(self.began));
-            let timeout = (self.shown.is_none()).then(|| timespec(left.max(Duration::from_millis(50))));
+            let timeout = (self.shown.is_none() && self.call.is_none())
+                .then(|| timespec(left.max(Duration::from_millis(50))));
             match poll(&mut fds, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -141,6 +155,7 @@ impl Console {
             }
             if line.contains(PollFlags::IN) {
                 match self.entered()?.as_deref() {
+                    _ if self.call.is_some() => {}
                     Some("q" | "Q") => self.show_code()?,
                     Some(_) => self.enter()?,
                     None => {}
@@ -155,6 +170,9 @@ impl Console {
     /// Writes the banner when it says something new, each new warning, and the code below when it is made and there is
     /// room.
     fn show(&mut self) {
+        if self.call.is_some() {
+            return;
+        }
         let facts = self.facts();
         if facts.layers.done
             && let Some(keymap) = self.keymap.take()
@@ -264,6 +282,15 @@ impl Console {
         let mut bytes = [0; 512];
         match rustix::io::read(&self.device, &mut bytes) {
             Ok(0) => Err(std::io::ErrorKind::UnexpectedEof.into()), // hung up: init opens it anew
+            Ok(length) if self.call.is_some() => {
+                if self.call.as_mut().is_some_and(|call| call.is_heard(&bytes[..length])) {
+                    self.call = None;
+                    line::sane(&self.device, true)?;
+                    // Whoever calls is answered at once.
+                    (self.shown, self.began) = (None, Duration::ZERO);
+                }
+                Ok(None)
+            }
             Ok(length) => {
                 let whole = bytes[..length].contains(&b'\n');
                 Ok(whole.then(|| String::from_utf8_lossy(&bytes[..length]).trim().to_string()))
@@ -279,6 +306,11 @@ impl Console {
         }
         if self.policy == Policy::Login && !self.ask_password()? {
             std::thread::sleep(PENALTY);
+            if self.found_by_peer {
+                // Two machines that answer each other end here.
+                self.write("\nThat was not it.\n");
+                return self.hush();
+            }
             self.write("\nThat was not it. Press Enter to try again.\n");
             return Ok(());
         }
@@ -287,7 +319,17 @@ impl Console {
         }
         self.shown = None;
         self.began = Duration::ZERO; // no patience: the banner is shown at once
-        line::sane(&self.device)?;
+        if self.found_by_peer {
+            return self.hush();
+        }
+        line::sane(&self.device, true)?;
+        Ok(())
+    }
+
+    /// Until somebody calls again.
+    fn hush(&mut self) -> anyhow::Result<()> {
+        self.call = Some(line::Call::of(CALL));
+        line::sane(&self.device, false)?;
         Ok(())
     }
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 const LONGEST: usize = 256;
 
 /// What `stty sane` sets, and CLOCAL: a serial line without modem control lines still opens. The
-/// speed stays as firmware and kernel have it.
-pub fn sane(line: &OwnedFd) -> io::Result<()> {
+/// speed stays as firmware and kernel have it. Without echo nothing goes out that nobody writes, no bell either.
+pub fn sane(line: &OwnedFd, echo: bool) -> io::Result<()> {
     let mut modes = tcgetattr(line)?;
     modes.input_modes |= InputModes::BRKINT | InputModes::ICRNL | InputModes::IXON | InputModes::IUTF8;
     modes.input_modes &= !(InputModes::IGNBRK | InputModes::INLCR | InputModes::IGNCR | InputModes::IXOFF);
@@ -24,8 +24,32 @@ pub fn sane(line: &OwnedFd) -> io::Result<()> {
         | LocalModes::ECHOE
         | LocalModes::ECHOK
         | LocalModes::IEXTEN;
+    if !echo {
+        modes.local_modes &= !(LocalModes::ECHO | LocalModes::ECHONL);
+        modes.input_modes &= !InputModes::IMAXBEL;
+    }
     modes.control_modes |= ControlModes::CREAD | ControlModes::CLOCAL;
     Ok(tcsetattr(line, OptionalActions::Now, &modes)?)
+}
+
+/// Listens for a word that stands alone on a line.
+pub struct Call {
+    word: &'static [u8],
+    /// The line began before, and was too long for one read.
+    is_within: bool,
+}
+
+impl Call {
+    pub fn of(word: &'static [u8]) -> Call {
+        Call { word, is_within: false }
+    }
+
+    /// Takes what one read of a terminal brought, which ends at the latest with the line.
+    pub fn is_heard(&mut self, bytes: &[u8]) -> bool {
+        let whole = bytes.strip_suffix(b"\n");
+        let is_within = std::mem::replace(&mut self.is_within, whole.is_none());
+        !is_within && whole == Some(self.word)
+    }
 }
 
 /// Bits per second, 8 of them a character, without parity.
@@ -97,6 +121,43 @@ fn read_until(line: &OwnedFd, last: u8, patience: Duration) -> io::Result<Vec<u8
         }
         if typed.contains(&last) || typed.len() >= LONGEST {
             return Ok(typed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+
+    #[test]
+    fn a_word_calls_only_when_it_is_the_whole_line() {
+        let heard = |reads: &[&[u8]]| {
+            let mut call = Call::of(b"lifeboat");
+            reads.iter().map(|bytes| call.is_heard(bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(heard(&[b"\n", b"login: root\n", b"lifeboat\n"]), [false, false, true]);
+        assert_eq!(heard(&[b"x lifeboat\n", b"lifeboat \n", b"Lifeboat\n"]), [false; 3]);
+        assert_eq!(heard(&[b"noise without an end ", b"lifeboat\n", b"lifeboat\n"]), [false, false, true]);
+    }
+
+    #[test]
+    fn a_line_without_echo_answers_nothing() {
+        for (echo, wanted) in [(false, &b"!"[..]), (true, b"noise\r\n!")] {
+            let pty = host::sys::tty::open().unwrap();
+            let mut master = std::fs::File::from(pty.master);
+            rustix::fs::fcntl_setfl(&master, rustix::fs::OFlags::RDWR).unwrap();
+            sane(&pty.terminal, echo).unwrap();
+            master.write_all(b"noise\r").unwrap();
+            assert_eq!(read_until(&pty.terminal, b'\n', Duration::from_secs(5)).unwrap(), b"noise\n");
+            rustix::io::write(&pty.terminal, b"!").unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"!") {
+                let mut byte = [0];
+                master.read_exact(&mut byte).unwrap();
+                seen.push(byte[0]);
+            }
+            assert_eq!(seen, wanted);
         }
     }
 }

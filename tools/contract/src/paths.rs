@@ -26,6 +26,12 @@ pub const PROVENANCE: &str = "/lifeboat/provenance";
 pub const MADE: &str = "/lifeboat/made";
 /// Boot parameters of an appended cpio, one a line, in the words of the command line.
 pub const PARAMS_FILE: &str = "/etc/lifeboat/params";
+/// Parameters and keys that the system before handed on (lifeboat-kexec.sh): places that no archive of anybody else's
+/// holds, since the kernel keeps of a file what came last.
+pub const HANDED_PARAMS: &str = "/etc/lifeboat/handed/params";
+pub const HANDED_KEYS: &str = "/etc/lifeboat/handed/authorized_keys";
+/// By what init tells a console's service that nobody named its line.
+pub const FOUND_BY_PEER: &str = "found-by-peer";
 /// Original programs behind our classic names (fdisk, mount, ...), from the userland layer.
 pub const CLASSIC: &str = "/usr/libexec/classic";
 
