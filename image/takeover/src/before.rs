@@ -146,7 +146,7 @@ impl System {
         if !found.keys.is_empty() {
             found
                 .files
-                .push(("root/.ssh/authorized_keys".into(), (found.keys.join("\n") + "\n").into_bytes()));
+                .push((contract::paths::HANDED_KEYS.into(), (found.keys.join("\n") + "\n").into_bytes()));
         }
         self.host_keys(&config, &mut found);
         if !login::ports(&config).contains(&22) {
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(
             names,
             [
-                "root/.ssh/authorized_keys",
+                "/etc/lifeboat/handed/authorized_keys",
                 "etc/ssh/ssh_host_ed25519_key",
                 "etc/ssh/ssh_host_ed25519_key-cert.pub",
                 "etc/ssh/ssh_host_rsa_key"

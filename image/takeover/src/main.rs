@@ -17,6 +17,9 @@ mod settings;
 use anyhow::{Context as _, Result, bail, ensure};
 use before::{Login, System};
 use clap::Parser;
+use contract::cmdline::{self, Word};
+use contract::params::{Owner, PARAMS};
+use contract::paths;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -62,8 +65,6 @@ struct Arguments {
     initramfs: load::Part,
 }
 
-/// Where parameters are read from that are nobody else's.
-const PARAMETERS: &str = "etc/lifeboat/params";
 /// What Lifeboat needs (docs/boot.md), in bytes.
 const NEEDS: u64 = 384 << 20;
 /// Longest command line that a kernel takes, with its NUL.
@@ -100,18 +101,23 @@ fn run(arguments: &Arguments) -> Result<()> {
                 .into(),
         );
     }
+    let mut parameters: Vec<String> = words.words.clone();
     let mut command_line = system.console_words();
     // A rescue that dies leaves the machine to its installed system.
     command_line.push("panic=30".into());
-    command_line.extend(arguments.append.iter().map(|words| words.trim().to_string()));
+    let (handed, of_kernel) = appended(&arguments.append);
+    command_line.extend(of_kernel);
     let command_line = before::without_doubles(command_line).join(" ");
     ensure!(
         command_line.len() < LONGEST_LINE,
         "the kernel takes {LONGEST_LINE} bytes of words, and these are more: {command_line}"
     );
-    let mut parameters: Vec<String> = words.words.clone();
-    parameters.extend(hash.map(|hash| format!("rescue.password_hash={hash}")));
+    for word in &handed {
+        words.words.push(shown(word));
+    }
     tell(&words, &login, &command_line);
+    parameters.extend(handed.iter().map(written));
+    parameters.extend(hash.map(|hash| format!("rescue.password_hash={hash}")));
     if !words.dangers.is_empty() && !arguments.force && !arguments.dry_run {
         bail!("nothing was done: {}; --force goes on", words.dangers.join("; "));
     }
@@ -152,19 +158,58 @@ fn tell(words: &settings::Words, login: &Login, command_line: &str) {
     }
 }
 
+/// Words of `--append`: Lifeboat's own, which nobody but root is to read there, and the kernel's.
+fn appended(lines: &[String]) -> (Vec<Word>, Vec<String>) {
+    let known = |name: &str| PARAMS.iter().find(|param| param.name == name);
+    let is_kernel_s = |word: &Word| match known(&word.name) {
+        Some(param) => param.owner == Owner::Kernel,
+        // A word of ours that nobody knows is named after the start.
+        None => !word.name.starts_with("rescue."),
+    };
+    let words = lines.iter().flat_map(|line| cmdline::words(line));
+    let (of_kernel, handed): (Vec<Word>, Vec<Word>) = words.partition(is_kernel_s);
+    let quoted = of_kernel.iter().map(|word| match &word.value {
+        Some(value) if value.contains(|c: char| c.is_ascii_whitespace()) => {
+            format!("{}=\"{value}\"", word.name)
+        }
+        _ => written(word),
+    });
+    (handed, quoted.collect())
+}
+
+/// A line of a parameters' file.
+fn written(word: &Word) -> String {
+    let text =
+        word.value.as_ref().map_or_else(|| word.name.clone(), |value| format!("{}={value}", word.name));
+    text.replace(['\n', '\r'], " ")
+}
+
+/// The same for a person's screen.
+fn shown(word: &Word) -> String {
+    match PARAMS.iter().any(|param| param.name == word.name && param.secret) {
+        true => format!("{}=(not shown)", word.name),
+        false => written(word),
+    }
+}
+
 /// What goes behind the initramfs. Only root reads a file of it there.
 fn archive(parameters: &[String], login: &Login) -> Result<Vec<u8>> {
     let mut archive = cpio::Archive::new(Vec::new());
     let directories =
-        [("etc", 0o755), ("etc/lifeboat", 0o755), ("etc/ssh", 0o755), ("root", 0o700), ("root/.ssh", 0o700)];
+        [("etc", 0o755), ("etc/lifeboat", 0o755), ("etc/lifeboat/handed", 0o700), ("etc/ssh", 0o755)];
     for (name, mode) in directories {
         archive.directory(name, mode)?;
     }
-    archive.file(PARAMETERS, 0o600, (parameters.join("\n") + "\n").as_bytes())?;
+    archive.file(inside(paths::HANDED_PARAMS), 0o600, (parameters.join("\n") + "\n").as_bytes())?;
     for (name, content) in &login.files {
-        archive.file(name, 0o600, content)?;
+        archive.file(inside(name), 0o600, content)?;
     }
     Ok(archive.finish()?)
+}
+
+/// By what an archive names a place.
+fn inside(path: &str) -> &str {
+    path.trim_start_matches('/')
 }
 
 /// Both systems are in memory for a moment: the files here, and the kernel's copy.
@@ -188,4 +233,25 @@ fn memory(system: &System, arguments: &Arguments) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appended_words_of_ours_stand_where_root_alone_reads_them() {
+        let (handed, of_kernel) = appended(&[
+            "rescue.password_hash=$6$x edd=off ssh_key=\"ssh-ed25519 AAAA me\"".into(),
+            " console=ttyS1,9600  rescue.writable dyndbg=\"file x +p\" rescue.tpyo=1".into(),
+        ]);
+        let lines: Vec<String> = handed.iter().map(written).collect();
+        assert_eq!(
+            lines,
+            ["rescue.password_hash=$6$x", "ssh_key=ssh-ed25519 AAAA me", "rescue.writable", "rescue.tpyo=1"]
+        );
+        assert_eq!(cmdline::file_words(&lines.join("\n")), handed);
+        assert_eq!(of_kernel, ["edd=off", "console=ttyS1,9600", "dyndbg=\"file x +p\""]);
+        assert_eq!(shown(&handed[0]), "rescue.password_hash=(not shown)");
+    }
 }

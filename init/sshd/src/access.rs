@@ -17,6 +17,8 @@ use russh::keys::ssh_key::{Algorithm, HashAlg};
 use std::io;
 use std::net::IpAddr;
 
+/// Where a key came from that lifeboat-kexec.sh brought, for a person.
+const HANDED: &str = "the system before,";
 pub const AUTHORIZED_KEYS: &str = "/root/.ssh/authorized_keys";
 
 #[derive(Debug, PartialEq)]
@@ -47,6 +49,12 @@ impl Access {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Found::default(),
             Err(error) => Found { keys: Vec::new(), problems: vec![format!("{AUTHORIZED_KEYS}: {error}")] },
         };
+        // Not the file above, which an appended archive may hold as well: the kernel keeps the last one alone.
+        match root.read_text(paths::HANDED_KEYS) {
+            Ok(text) => found.append(keys::file(HANDED, &text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => found.problems.push(format!("{}: {error}", paths::HANDED_KEYS)),
+        }
         let values = || cmdline::all(&words, "ssh_key").map(str::trim);
         found.append(keys::parameters(values().filter(|value| !fetch::is_url(value))));
         for url in values().filter(|value| fetch::is_url(value)) {
@@ -217,6 +225,21 @@ mod tests {
             }
         }
         Access::read(&Root::at(dir.path()).unwrap())
+    }
+
+    #[test]
+    fn keys_of_the_system_before_let_in_beside_an_archive_s_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("etc/lifeboat/handed/authorized_keys");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("# mine\n{KEY} me\n")).unwrap();
+        let access = Access::read(&Root::at(dir.path()).unwrap());
+        assert_eq!(access.password, Password::Off);
+        assert!(
+            access.keys[0].to_string().ends_with("(me) from the system before, line 2"),
+            "{}",
+            access.keys[0]
+        );
     }
 
     #[test]

@@ -139,8 +139,7 @@ pub fn takes_over(bench: &Bench) -> Result<()> {
         holds(&ssh.ok("cat /sys/class/net/bond0/bonding/mode /sys/class/net/bond0/bonding/slaves")?, &["active-backup", "eth1", "eth2"])
     });
     bench.check("secrets are root's alone", || {
-        let modes = ssh
-            .ok("stat -c '%a %n' /etc/lifeboat/params /etc/ssh/ssh_host_*_key /root/.ssh/authorized_keys")?;
+        let modes = ssh.ok("stat -c '%a %n' /etc/lifeboat/handed/* /etc/ssh/ssh_host_*_key")?;
         ensure!(modes.lines().all(|line| line.starts_with("600 ")), "have mode 600: {modes}");
         Ok(())
     });
