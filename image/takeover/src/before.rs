@@ -25,9 +25,13 @@ pub struct Login {
     pub keys: Vec<String>,
     /// Files that they are from.
     pub from: Vec<String>,
+    /// How many of them surely let their owner in.
+    pub ways: usize,
     /// What the machine is known by: files.
     pub known_by: Vec<String>,
     pub notes: Vec<String>,
+    /// Why the person might not get back in.
+    pub dangers: Vec<String>,
 }
 
 impl System {
@@ -134,6 +138,8 @@ impl System {
         {
             files.extend(login::key_files(&config, user, &home));
         }
+        // Lifeboat takes over from Lifeboat, too.
+        files.push(contract::paths::HANDED_KEYS.into());
         let given = more.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).ok()));
         for (path, text) in files.into_iter().map(|path| (path.clone(), self.text(&path))).chain(given) {
             let keys = login::keys(&text.unwrap_or_default());
@@ -142,7 +148,19 @@ impl System {
                 found.keys.extend(keys);
             }
         }
-        found.keys.dedup();
+        let mut seen = BTreeSet::new();
+        found.keys.retain(|key| seen.insert(key.clone()));
+        found.ways = found.keys.iter().filter(|key| login::lets_in(key)).count();
+        let mut is_given = false;
+        for path in more {
+            match fs::read_to_string(path) {
+                Ok(text) => is_given |= login::keys(&text).iter().any(|key| login::lets_in(key)),
+                Err(error) => found.dangers.push(format!("{} cannot be read: {error}", path.display())),
+            }
+        }
+        if self.has_other_ways() && !is_given {
+            found.dangers.push("the way you log in by may be one that is not handed on (sshd_config: TrustedUserCAKeys, AuthorizedKeysCommand, Match, Include): --keys FILE".into());
+        }
         if !found.keys.is_empty() {
             found
                 .files
@@ -156,6 +174,15 @@ impl System {
             ));
         }
         found
+    }
+
+    /// Each file by itself: a Match ends with it.
+    fn has_other_ways(&self) -> bool {
+        let beside = self.names("/etc/ssh/sshd_config.d").into_iter().filter(|name| name.ends_with(".conf"));
+        let mut files = beside
+            .map(|name| format!("/etc/ssh/sshd_config.d/{name}"))
+            .chain(["/etc/ssh/sshd_config".into()]);
+        files.any(|path| self.text(&path).is_some_and(|text| login::has_other_ways(&text)))
     }
 
     /// With the files of sshd_config.d, which come first.
@@ -315,6 +342,7 @@ mod tests {
             ]
         );
         assert!(login.notes[0].contains("2222"), "{:?}", login.notes);
+        assert_eq!((login.ways, login.dangers.len()), (0, 0), "no whole key is among them");
         assert_eq!(system.login(None, &[]).keys.len(), 1);
     }
 

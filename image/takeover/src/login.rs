@@ -1,6 +1,9 @@
 //! Who may log in, and what the machine is known by: the running system's keys, in the places that Lifeboat reads
 //! (OpenSSH's own). Text in, text out; the caller reads the files.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// `HostKey` of the global part of sshd_config: the files in their order, OpenSSH's own where none is said.
 pub fn host_key_files(config: &str) -> Vec<String> {
     let said: Vec<String> = settings(config, "hostkey");
@@ -68,6 +71,82 @@ fn without_referral(line: &str) -> &str {
     }
 }
 
+/// What Lifeboat's sshd takes. It refuses DSA.
+const TYPES: &[&str] = &[
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+];
+/// Options by which a line may let in nobody, or nobody from here, or not for long, or for one command alone.
+const NARROW: &[&str] = &["command=", "from=", "expiry-time="];
+
+/// Whether a line of authorized_keys surely lets its owner in, to a shell.
+pub fn lets_in(line: &str) -> bool {
+    let words = words(line);
+    let Some(at) = words.iter().position(|word| TYPES.contains(word)).filter(|at| *at < 2) else {
+        return false;
+    };
+    let options = words[..at].concat().to_ascii_lowercase();
+    let is_narrow =
+        options_of(&options).iter().any(|option| NARROW.iter().any(|name| option.starts_with(name)));
+    // The key begins with its type's name, behind that one's length (RFC 4253, 6.6).
+    let blob = words.get(at + 1).and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
+    let name = blob.get(4..4 + words[at].len());
+    let is_whole = blob.starts_with(&(words[at].len() as u32).to_be_bytes())
+        && name == Some(words[at].as_bytes())
+        && blob.len() > 4 + words[at].len() + 4;
+    is_whole && !is_narrow
+}
+
+/// Split where a blank stands outside of quotes.
+fn words(line: &str) -> Vec<&str> {
+    split(line, |c| c.is_ascii_whitespace())
+}
+
+fn options_of(text: &str) -> Vec<&str> {
+    split(text, |c| c == ',')
+}
+
+fn split(text: &str, is_end: impl Fn(char) -> bool) -> Vec<&str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let parts = text.split(|c: char| {
+        let is_quote = c == '"' && !is_escaped;
+        is_quoted ^= is_quote;
+        is_escaped = c == '\\' && !is_escaped;
+        !is_quoted && is_end(c)
+    });
+    parts.filter(|part| !part.is_empty()).collect()
+}
+
+/// Whether sshd may let in by more than the files of keys that are read here: a certificate's authority, a command that
+/// is asked for keys, files for some users or of an included file. Matches count as well.
+pub fn has_other_ways(config: &str) -> bool {
+    let mut is_within_match = false;
+    for line in config.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        let (name, value) =
+            line.split_once(|c: char| c.is_ascii_whitespace() || c == '=').unwrap_or((line, ""));
+        let value = value.trim_matches(|c: char| c.is_ascii_whitespace() || c == '=' || c == '"');
+        let is_other = match name.to_ascii_lowercase().as_str() {
+            "trustedusercakeys" | "authorizedkeyscommand" => !value.eq_ignore_ascii_case("none"),
+            "authorizedkeysfile" => is_within_match,
+            "include" => value != "/etc/ssh/sshd_config.d/*.conf" && value != "sshd_config.d/*.conf",
+            "match" => {
+                is_within_match = true;
+                false
+            }
+            _ => false,
+        };
+        if is_other {
+            return true;
+        }
+    }
+    false
+}
+
 /// root's hash in /etc/shadow, where it is one.
 pub fn password(shadow: &str) -> Option<String> {
     let line = shadow.lines().find_map(|line| line.strip_prefix("root:"))?;
@@ -127,6 +206,43 @@ mod tests {
                         \\\"root\\\".';echo;sleep 10;exit 142\" ssh-ed25519 AAAA me";
         let forced = "command=\"rrsync /srv\" ssh-ed25519 AAAA backup";
         assert_eq!(keys(&format!("# x\n\n{referral}\n{forced}\n")), ["ssh-ed25519 AAAA me", forced]);
+    }
+
+    #[test]
+    fn a_key_counts_where_its_owner_surely_gets_in() {
+        const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmDG8O1bWYxNZGdJOEEVLrFJbSCn3bQdQ1QwWh6MTpn";
+        let with = |options: &str| format!("{options}{KEY} me");
+        let cases = [
+            (with(""), true),
+            (with("no-pty,environment=\"A=from= x\" "), true),
+            (with("no-pty,from=\"192.0.2.0/24\" "), false),
+            (with("Command=\"rrsync \\\"/srv\\\" x\" "), false),
+            (with("expiry-time=\"20200101\" "), false),
+            (with("x y "), false),
+            (KEY[..50].into(), false),
+            (KEY.replace("ssh-ed25519 ", "ssh-rsa "), false),
+            ("ssh-ed25519 AAAAroot r".into(), false),
+            ("ssh-ed25519".into(), false),
+            (String::new(), false),
+        ];
+        for (line, wanted) in cases {
+            assert_eq!(lets_in(&line), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn other_ways_in_than_files_of_keys_are_seen() {
+        let usual = "Include /etc/ssh/sshd_config.d/*.conf\n#TrustedUserCAKeys /x\nAuthorizedKeysFile .ssh/k\n\
+                     AuthorizedKeysCommand none\nMatch User x\nForceCommand y\n";
+        assert!(!has_other_ways(usual) && !has_other_ways(""));
+        for more in [
+            "TrustedUserCAKeys /etc/ca",
+            "authorizedkeyscommand=/bin/x",
+            "Match all\nAuthorizedKeysFile /k",
+            "Include /srv/*",
+        ] {
+            assert!(has_other_ways(&format!("{usual}{more}\n")), "{more}");
+        }
     }
 
     #[test]

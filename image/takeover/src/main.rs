@@ -95,9 +95,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     if arguments.password && hash.is_none() {
         login.notes.push("root has no password to go on with".into());
     }
-    if login.keys.is_empty() && hash.is_none() {
+    words.dangers.append(&mut login.dangers);
+    // A password counts where there is no key at all.
+    if login.ways == 0 && (hash.is_none() || !login.keys.is_empty()) {
         words.dangers.push(
-            "no key may log in: name a file of keys by --keys, or take root's password along by --password"
+            "no key may log in (those with command=, from= or expiry-time= do not count): name a file of keys by --keys, or take root's password along by --password"
                 .into(),
         );
     }
@@ -144,7 +146,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 fn tell(words: &settings::Words, login: &Login, command_line: &str) {
     let list = |items: &[String]| if items.is_empty() { "none".to_string() } else { items.join(", ") };
     println!("addresses   {}", list(&words.kept));
-    println!("log in by   {} key(s) of {}", login.keys.len(), list(&login.from));
+    println!("log in by   {} key(s) of {}", login.ways, list(&login.from));
     println!("host keys   {}", list(&login.known_by));
     for word in &words.words {
         println!("parameter   {word}");
