@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// More name servers than a resolver asks.
 const MOST_NAMESERVERS: usize = 6;
 
+/// Processes looked through, from this one up.
+const DEEPEST: usize = 64;
+
 /// A running system, at `/` or, in tests, in a directory.
 pub struct System(pub PathBuf);
 
@@ -90,8 +93,25 @@ impl System {
             burnt_in,
             nameservers: self.nameservers(),
             hostname: self.line("/proc/sys/kernel/hostname").unwrap_or_default(),
-            entrance: connection.and_then(|words| words.split_ascii_whitespace().nth(2)?.parse().ok()),
+            entrance: connection.and_then(|words| end(words, 2)),
+            peer: connection.and_then(|words| end(words, 0)),
         }
+    }
+
+    /// sshd's SSH_CONNECTION of a process or of what it stands below: sudo(8) and su(1) drop it for what they start.
+    pub fn connection(&self, process: u32) -> Option<String> {
+        let mut process = process;
+        for _ in 0..DEEPEST {
+            let environment = fs::read(self.place(&format!("/proc/{process}/environ"))).unwrap_or_default();
+            let mut variables = environment.split(|byte| *byte == 0);
+            if let Some(value) = variables.find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION=")) {
+                return Some(String::from_utf8_lossy(value).into_owned());
+            }
+            let status = self.text(&format!("/proc/{process}/status"))?;
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+            process = parent.trim().parse().ok().filter(|parent| *parent > 1)?;
+        }
+        None
     }
 
     /// Those that answer others than this system: where its own file names a resolver of its own, that one's.
@@ -271,6 +291,12 @@ impl System {
     }
 }
 
+/// A word of SSH_CONNECTION, which is four: an address and a port of the client, and of the server.
+fn end(connection: &str, at: usize) -> Option<IpAddr> {
+    let word = connection.split_ascii_whitespace().nth(at)?;
+    word.split('%').next()?.parse().ok()
+}
+
 fn starts_match(line: &str) -> bool {
     line.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("match"))
 }
@@ -355,6 +381,25 @@ mod tests {
         let beside = system.beside(Some("203.0.113.9 50000 192.0.2.5 22"));
         assert_eq!(beside.nameservers.len(), 2);
         assert_eq!(beside.entrance, "192.0.2.5".parse().ok());
+        assert_eq!(beside.peer, "203.0.113.9".parse().ok());
+        assert_eq!(end("fe80::9%eth0 1 fe80::5%eth0 22", 2), "fe80::5".parse().ok());
+        assert_eq!(end("UNKNOWN 65535 UNKNOWN 65535", 2), None);
+    }
+
+    #[test]
+    fn the_connection_is_found_above_what_sudo_started() {
+        let (_directory, system) = system(&[
+            ("proc/40/environ", "HOME=/root\0"),
+            ("proc/40/status", "Name:\tsh\nPPid:\t30\n"),
+            ("proc/30/environ", ""),
+            ("proc/30/status", "PPid:\t20\n"),
+            ("proc/20/environ", "A=SSH_CONNECTION=x\0SSH_CONNECTION=203.0.113.9 5 192.0.2.5 22\0B=1\0"),
+            ("proc/9/environ", "TERM=linux\0"),
+            ("proc/9/status", "PPid:\t1\n"),
+            ("proc/8/status", "PPid:\t8\n"),
+        ]);
+        assert_eq!(system.connection(40).as_deref(), Some("203.0.113.9 5 192.0.2.5 22"));
+        assert_eq!([9, 8, 7].map(|process| system.connection(process)), [None, None, None]);
     }
 
     #[test]

@@ -88,8 +88,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     );
     let system = System("/".into());
     let network = netlink::read().context("ask the kernel for links, addresses and routes")?;
-    let beside = system.beside(std::env::var("SSH_CONNECTION").ok().as_deref());
+    let connection = system.connection(std::process::id());
+    let beside = system.beside(connection.as_deref());
     let mut words = settings::words(&network, &beside);
+    if beside.entrance.is_none() && !arguments.now && !arguments.dry_run {
+        words.notes.push(
+            "by what address you are logged in is not known: whether it is kept was not checked".into(),
+        );
+    }
     let mut login = system.login(std::env::var("SUDO_USER").ok().as_deref(), &arguments.keys);
     let hash = if arguments.password { system.password() } else { None };
     if arguments.password && hash.is_none() {

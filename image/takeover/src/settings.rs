@@ -26,6 +26,8 @@ pub struct Beside {
     pub hostname: String,
     /// This machine's end of the connection that the person is logged in by.
     pub entrance: Option<IpAddr>,
+    /// The other end.
+    pub peer: Option<IpAddr>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +60,8 @@ const BOND_OPTIONS: &[(&str, &str)] = &[
 const USUAL_MTU: u32 = 1500;
 
 pub fn words(network: &Network, beside: &Beside) -> Words {
-    let mut writer = Writer { network, beside, names: BTreeMap::new(), words: Words::default() };
+    let mut writer =
+        Writer { network, beside, names: BTreeMap::new(), kept: Vec::new(), words: Words::default() };
     for link in &network.links {
         writer.link(link);
     }
@@ -73,6 +76,8 @@ struct Writer<'a> {
     beside: &'a Beside,
     /// By what a link is named in a word, once it was made.
     names: BTreeMap<u32, String>,
+    /// Own addresses that will be there again.
+    kept: Vec<IpAddr>,
     words: Words,
 }
 
@@ -143,6 +148,7 @@ impl Writer<'_> {
                 shown(own.address),
                 own.prefix
             ));
+            self.kept.push(own.address);
             self.words.kept.push(format!("{}/{} on {}", own.address, own.prefix, link.name));
         }
         for route in &routes {
@@ -289,6 +295,15 @@ impl Writer<'_> {
             let line =
                 format!("{} route(s) of other tables than the main one are not kept", self.network.elsewhere);
             self.words.notes.push(line);
+        }
+        let is_lost = |entrance: &IpAddr| {
+            // Of an address that was seen and lost it is said why.
+            let is_seen = self.network.addresses.iter().any(|own| own.address == *entrance);
+            !self.kept.contains(entrance) && !is_seen
+        };
+        if let Some(entrance) = self.beside.entrance.filter(is_lost) {
+            let line = format!("you are logged in by {entrance}, which is no address that is kept");
+            self.words.dangers.push(line);
         }
         if self.words.kept.is_empty() && self.words.dangers.is_empty() {
             self.words.dangers.push("no address is kept: every NIC will ask by DHCP".into());
