@@ -71,6 +71,8 @@ pub struct Route {
     pub metric: u32,
     /// A DHCP client made it.
     pub leased: bool,
+    /// A router said so, and will again.
+    pub advertised: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -185,16 +187,18 @@ fn address(body: &[u8]) -> Option<Address> {
     })
 }
 
-/// `struct rtmsg` and RTA_*: the main table's routes, without those that the kernel makes of addresses and of what
-/// routers say.
+/// `struct rtmsg` and RTA_*: the main table's routes, without those that the kernel makes of addresses; of what routers say
+/// the default routes.
 fn route(body: &[u8]) -> Option<Route> {
     let header = body.get(..12)?;
     let (family, prefix, protocol, kind) = (header[0], header[1], header[5], header[7]);
     let more = attributes(&body[12..]);
     let value = |wanted: u16| more.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| *value);
     let number = |wanted| value(wanted).filter(|value| value.len() >= 4).map(|value| u32_at(value, 0));
+    let advertised = protocol == RTPROT_RA;
     let is_ours = kind == RTN_UNICAST
-        && !matches!(protocol, RTPROT_REDIRECT | RTPROT_KERNEL | RTPROT_RA)
+        && !matches!(protocol, RTPROT_REDIRECT | RTPROT_KERNEL)
+        && (!advertised || prefix == 0)
         && number(15).unwrap_or(header[4].into()) == RT_TABLE_MAIN;
     let unspecified = match family {
         AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -206,18 +210,29 @@ fn route(body: &[u8]) -> Option<Route> {
         (None, Some(ways)) if ways.len() >= 8 => {
             let length = usize::from(u16_at(ways, 0)).clamp(8, ways.len());
             let way = attributes(&ways[8..length]);
-            (u32_at(ways, 4), way.iter().find(|(kind, _)| *kind == 5).map(|(_, value)| *value))
+            (u32_at(ways, 4), gateway(family, &way))
         }
-        (link, _) => (link?, value(5)),
+        (link, _) => (link?, gateway(family, &more)),
     };
     is_ours.then(|| Route {
         link,
         destination: value(1).and_then(|bytes| ip(family, bytes)).unwrap_or(unspecified),
         prefix,
-        gateway: gateway.and_then(|bytes| ip(family, bytes)),
+        gateway,
         metric: number(6).unwrap_or_default(),
         leased: protocol == RTPROT_DHCP,
+        advertised,
     })
+}
+
+/// RTA_GATEWAY; or RTA_VIA, by which a route goes by a gateway of another family: struct rtvia.
+fn gateway(family: u8, more: &[(u16, &[u8])]) -> Option<IpAddr> {
+    let value = |wanted: u16| more.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| *value);
+    let via = || {
+        let bytes = value(18).filter(|bytes| bytes.len() > 2)?;
+        ip(u8::try_from(u16_at(bytes, 0)).ok()?, &bytes[2..])
+    };
+    value(5).and_then(|bytes| ip(family, bytes)).or_else(via)
 }
 
 /// Of a table that rules lead to (ip-rule(8)).
@@ -314,7 +329,16 @@ mod tests {
         let by = |found: Option<Route>| found.map(|route| (route.link, route.gateway.unwrap().to_string()));
         assert_eq!(by(message(254, 4, 1, plain.clone())), Some((2, "192.0.2.1".into())));
         assert_eq!(by(message(254, 3, 1, attribute(9, &way))), Some((3, "192.0.2.9".into())));
-        for (table, protocol, kind) in [(255, 2, 2), (254, 2, 1), (254, 9, 1), (100, 4, 1), (254, 4, 7)] {
+        let said = message(254, 9, 1, plain.clone()).unwrap();
+        assert!(said.advertised, "a router's default route");
+        let mut narrower = vec![2, 24, 0, 0, 254, 9, 0, 1, 0, 0, 0, 0];
+        narrower.extend(&plain);
+        assert_eq!(route(&narrower), None);
+        let six = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let via =
+            [attribute(18, &[&10_u16.to_ne_bytes()[..], &six].concat()), attribute(4, &2_u32.to_ne_bytes())];
+        assert_eq!(by(message(254, 4, 1, via.concat())), Some((2, "fe80::1".into())));
+        for (table, protocol, kind) in [(255, 2, 2), (254, 2, 1), (100, 4, 1), (254, 4, 7)] {
             assert_eq!(message(table, protocol, kind, plain.clone()), None);
         }
         let of_table = |table: u8| is_elsewhere(&[2, 0, 0, 0, table, 4, 0, 1, 0, 0, 0, 0]);

@@ -9,7 +9,7 @@ use crate::netlink::{Address, Link, Network, Route};
 use network::{Mac, is_within};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What netlink does not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,8 +60,14 @@ const BOND_OPTIONS: &[(&str, &str)] = &[
 const USUAL_MTU: u32 = 1500;
 
 pub fn words(network: &Network, beside: &Beside) -> Words {
-    let mut writer =
-        Writer { network, beside, names: BTreeMap::new(), kept: Vec::new(), words: Words::default() };
+    let mut writer = Writer {
+        network,
+        beside,
+        names: BTreeMap::new(),
+        kept: Vec::new(),
+        ways: Vec::new(),
+        words: Words::default(),
+    };
     for link in &network.links {
         writer.link(link);
     }
@@ -78,6 +84,8 @@ struct Writer<'a> {
     names: BTreeMap<u32, String>,
     /// Own addresses that will be there again.
     kept: Vec<IpAddr>,
+    /// Networks that there will be a way to.
+    ways: Vec<(IpAddr, u8)>,
     words: Words,
 }
 
@@ -112,11 +120,13 @@ impl Writer<'_> {
             return self.lose(link, &addresses, &routes);
         };
         // Stable as the kernel tells them, the best default route of each family first.
-        let mut defaults: Vec<&Route> = routes.iter().filter(|route| route.prefix == 0).collect();
+        let mut defaults: Vec<&Route> =
+            routes.iter().filter(|route| route.prefix == 0 && !route.advertised).collect();
         defaults.sort_by_key(|route| route.metric);
         let is_leased =
             |is_four: bool| addresses.iter().any(|own| own.leased && own.address.is_ipv4() == is_four);
-        let methods = match (is_leased(true), is_leased(false)) {
+        let is_advertised = routes.iter().any(|route| route.advertised);
+        let methods = match (is_leased(true), is_leased(false) || is_advertised) {
             (true, _) => "dhcp", // and what routers say
             (false, true) => "auto6",
             (false, false) => "off",
@@ -133,14 +143,18 @@ impl Writer<'_> {
             let family = |by: &IpAddr| by.is_ipv4() == own.address.is_ipv4();
             // Beside the address that it is in the subnet of, else beside the first of its family.
             let near = |by: &&IpAddr| is_within(**by, own.address, own.prefix);
+            let same = defaults.iter().filter(|route| family(&route.destination));
             let candidates: Vec<IpAddr> =
-                defaults.iter().filter_map(|route| route.gateway).filter(family).take(1).collect();
+                same.filter_map(|route| route.gateway).filter(family).take(1).collect();
             let has_near = addresses
                 .iter()
                 .any(|other| candidates.iter().any(|by| is_within(*by, other.address, other.prefix)));
             let gateway =
                 candidates.iter().find(|by| !gateways.contains(by) && (!has_near || near(by))).copied();
             gateways.extend(gateway);
+            self.ways.push((own.address, own.prefix));
+            self.ways.extend(own.peer.map(|peer| (peer, if peer.is_ipv4() { 32 } else { 128 })));
+            self.ways.extend(gateway.map(unspecified).map(|all| (all, 0)));
             let peer = own.peer.map(shown).unwrap_or_default();
             let gateway = gateway.map(shown).unwrap_or_default();
             self.say(format!(
@@ -153,13 +167,14 @@ impl Writer<'_> {
         }
         for route in &routes {
             match route.gateway {
-                Some(by) if route.prefix == 0 && gateways.contains(&by) => {}
-                // A second default route of a link: the first one is what counts.
-                Some(_) if route.prefix == 0 => {}
+                _ if route.advertised => self.ways.push((route.destination, route.prefix)),
                 Some(by) if by.is_ipv4() != route.destination.is_ipv4() => self.words.notes.push(format!(
                     "the route to {}/{} by {by} on {} is left out",
                     route.destination, route.prefix, link.name
                 )),
+                Some(by) if route.prefix == 0 && gateways.contains(&by) => {}
+                // A second default route of a link: the first one is what counts.
+                Some(_) if route.prefix == 0 => {}
                 Some(by) => self.route(route, &shown(by), &name),
                 // The way to a gateway outside of the subnet is made by itself.
                 None if gateways.contains(&route.destination) => {}
@@ -169,6 +184,7 @@ impl Writer<'_> {
     }
 
     fn route(&mut self, route: &Route, by: &str, name: &str) {
+        self.ways.push((route.destination, route.prefix));
         self.say(format!("rd.route={}/{}:{by}:{name}", shown(route.destination), route.prefix));
     }
 
@@ -305,6 +321,13 @@ impl Writer<'_> {
             let line = format!("you are logged in by {entrance}, which is no address that is kept");
             self.words.dangers.push(line);
         }
+        // Where there is a way to the person's end, whatever became of the routes.
+        let is_near = |peer: &IpAddr| peer.is_loopback() || is_of_link(peer);
+        let has_way =
+            |peer: &IpAddr| self.ways.iter().any(|(network, prefix)| is_within(*peer, *network, *prefix));
+        if let Some(peer) = self.beside.peer.filter(|peer| !is_near(peer) && !has_way(peer)) {
+            self.words.dangers.push(format!("no way back to {peer}, where you are: no route to it is kept"));
+        }
         if self.words.kept.is_empty() && self.words.dangers.is_empty() {
             self.words.dangers.push("no address is kept: every NIC will ask by DHCP".into());
         }
@@ -339,6 +362,18 @@ fn bond_options(options: &BTreeMap<String, String>) -> String {
         }
     }
     text
+}
+
+/// All addresses of the family of this one.
+fn unspecified(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+fn is_of_link(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(six) if six.segments()[0] & 0xffc0 == 0xfe80)
 }
 
 fn dashed(mac: Mac) -> String {

@@ -38,6 +38,7 @@ fn by(link: u32, destination: &str, gateway: &str, metric: u32) -> Route {
         gateway: gateway.parse().ok(),
         metric,
         leased: false,
+        advertised: false,
     }
 }
 
@@ -255,4 +256,46 @@ fn what_cannot_be_kept_is_said_and_is_a_danger_where_one_comes_in_by_it() {
     assert!(unsafe_one.dangers[0].contains("wg0 (wireguard)") && unsafe_one.dangers[0].contains("10.8.0.2"));
     let nothing = words(&Network::default(), &Beside::default());
     assert!(nothing.dangers[0].contains("no address is kept"));
+}
+
+#[test]
+fn whoever_is_logged_in_has_to_have_a_way_back() {
+    let dangers = |own_address: &str, routes: Vec<Route>, entrance: &str, peer: &str| {
+        let network = Network {
+            links: vec![nic(2, "eth0", NIC)],
+            addresses: vec![own(2, own_address, false)],
+            routes,
+            ..Network::default()
+        };
+        let ends = Beside { entrance: entrance.parse().ok(), peer: peer.parse().ok(), ..beside() };
+        words(&network, &ends).dangers.join("; ")
+    };
+    let static_one = "192.0.2.5/24";
+    let default = || vec![by(2, "0.0.0.0/0", "192.0.2.1", 0)];
+    assert_eq!(dangers(static_one, default(), "192.0.2.5", "203.0.113.9"), "");
+    assert_eq!(dangers(static_one, vec![], "192.0.2.5", "192.0.2.9"), "");
+    assert!(dangers(static_one, vec![], "192.0.2.5", "203.0.113.9").contains("no way back to 203.0.113.9"));
+    let narrow = vec![by(2, "203.0.113.0/24", "192.0.2.1", 0)];
+    assert_eq!(dangers(static_one, narrow, "192.0.2.5", "203.0.113.9"), "");
+    let by_six = vec![by(2, "0.0.0.0/0", "fe80::1", 0)];
+    assert!(dangers(static_one, by_six, "192.0.2.5", "203.0.113.9").contains("no way back"));
+    assert!(
+        dangers(static_one, default(), "198.51.100.7", "203.0.113.9").contains("198.51.100.7, which is no")
+    );
+}
+
+#[test]
+fn a_static_address_whose_router_is_heard_goes_on_hearing_it() {
+    let network = Network {
+        links: vec![nic(2, "eth0", NIC)],
+        addresses: vec![own(2, "2001:db8::5/64", false)],
+        routes: vec![Route { advertised: true, ..by(2, "::/0", "fe80::1", 1024) }],
+        ..Network::default()
+    };
+    let ends =
+        Beside { entrance: "2001:db8::5".parse().ok(), peer: "2001:db8:9::1".parse().ok(), ..beside() };
+    let found = words(&network, &ends);
+    let plan = plan(&found);
+    assert!(found.words.iter().any(|word| word.ends_with(":auto6")), "{:?}", found.words);
+    assert_eq!(addresses(&plan.links[0]), ["2001:db8::5/64"]);
 }
