@@ -62,6 +62,7 @@ impl System {
     pub fn beside(&self, connection: Option<&str>) -> Beside {
         let links = self.names("/sys/class/net");
         let has = |name: &str, what: &str| self.place(&format!("/sys/class/net/{name}/{what}")).exists();
+        let is_wireless = |name: &str| has(name, "wireless") || has(name, "phy80211");
         let bonds: BTreeMap<String, BTreeMap<String, String>> = links
             .iter()
             .filter(|name| has(name, "bonding"))
@@ -80,7 +81,8 @@ impl System {
             .flat_map(|text| burnt_in(&text))
             .collect();
         Beside {
-            nics: links.iter().filter(|name| has(name, "device")).cloned().collect(),
+            nics: links.iter().filter(|name| has(name, "device") && !is_wireless(name)).cloned().collect(),
+            wireless: links.iter().filter(|name| is_wireless(name)).cloned().collect(),
             spanning: links
                 .iter()
                 .filter(|name| {
@@ -376,10 +378,15 @@ mod tests {
     fn a_resolver_of_the_machine_itself_is_no_name_server_of_another_system() {
         let (_directory, system) = system(&[
             ("etc/resolv.conf", "nameserver 127.0.0.53\noptions edns0\n"),
+            ("sys/class/net/eth0/device", ""),
+            ("sys/class/net/wlan0/device", ""),
+            ("sys/class/net/wlan0/phy80211/name", "phy0\n"),
+            ("sys/class/net/docker0/mtu", "1500\n"),
             ("run/systemd/resolve/resolv.conf", "nameserver 192.0.2.53\nnameserver 2001:db8::53\n"),
         ]);
         let beside = system.beside(Some("203.0.113.9 50000 192.0.2.5 22"));
         assert_eq!(beside.nameservers.len(), 2);
+        assert_eq!((beside.nics, beside.wireless), (["eth0".into()].into(), ["wlan0".into()].into()));
         assert_eq!(beside.entrance, "192.0.2.5".parse().ok());
         assert_eq!(beside.peer, "203.0.113.9".parse().ok());
         assert_eq!(end("fe80::9%eth0 1 fe80::5%eth0 22", 2), "fe80::5".parse().ok());

@@ -14,8 +14,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// What netlink does not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beside {
-    /// Names of the links that have a device behind them.
+    /// Names of the links that have a device behind them, by a wire.
     pub nics: BTreeSet<String>,
+    /// Of those that Lifeboat does not take up.
+    pub wireless: BTreeSet<String>,
     /// The options of each bond, as sysfs has them: `mode` to `802.3ad 4`.
     pub bonds: BTreeMap<String, BTreeMap<String, String>>,
     /// What was burnt into a port of a bond, which has the bond's MAC as long as it is one.
@@ -273,6 +275,7 @@ impl Writer<'_> {
 
     fn lose(&mut self, link: &Link, addresses: &[Address], routes: &[Route]) {
         let kind = match link.kind.as_str() {
+            "" if self.beside.wireless.contains(&link.name) => "Wi-Fi",
             "" if link.is_ethernet => "no device behind it",
             "" => "no Ethernet",
             kind => kind,

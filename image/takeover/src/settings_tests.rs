@@ -299,3 +299,17 @@ fn a_static_address_whose_router_is_heard_goes_on_hearing_it() {
     assert!(found.words.iter().any(|word| word.ends_with(":auto6")), "{:?}", found.words);
     assert_eq!(addresses(&plan.links[0]), ["2001:db8::5/64"]);
 }
+
+#[test]
+fn an_address_on_wi_fi_is_not_kept_and_a_danger_where_one_comes_in_by_it() {
+    let network = Network {
+        links: vec![nic(2, "eth0", NIC), nic(3, "wlan0", OTHER)],
+        addresses: vec![own(2, "192.0.2.5/24", false), own(3, "10.0.0.5/24", true)],
+        ..Network::default()
+    };
+    let wireless = Beside { wireless: ["wlan0".into()].into(), ..beside() };
+    let safe = words(&network, &wireless);
+    assert!(safe.notes[0].contains("wlan0 (Wi-Fi) is not kept") && safe.dangers.is_empty(), "{safe:?}");
+    let ends = Beside { entrance: "10.0.0.5".parse().ok(), ..wireless };
+    assert!(words(&network, &ends).dangers[0].contains("you are logged in by that address"));
+}
