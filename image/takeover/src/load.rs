@@ -11,6 +11,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 /// A part of the bundle: `OFFSET:LENGTH:SHA256`.
@@ -124,6 +126,28 @@ fn part(bundle: &mut File, part: Part, name: &str, more: &[u8]) -> Result<OwnedF
     Ok(read_only)
 }
 
+/// What was loaded does not start by the next reboot.
+pub fn unload() -> Result<()> {
+    match (host::sys::kexec::unload(), program(&["kexec"])) {
+        (Err(error), Some(kexec))
+            if error.raw_os_error() == Some(rustix::io::Errno::NOSYS.raw_os_error()) =>
+        {
+            let status = Command::new(kexec).arg("--unload").status().context("run kexec")?;
+            ensure!(status.success(), "kexec --unload: {status}");
+            Ok(())
+        }
+        (result, _) => result.context("unload what was loaded"),
+    }
+}
+
+/// Whether this system can be shut down in order from here.
+pub fn is_orderly(system: &System) -> bool {
+    system.has_systemd() && program(&["systemctl"]).is_some()
+}
+
+/// Why not.
+pub const BY_HAND: &str = "this system has no systemd to shut it down in order: stop services and say --now";
+
 /// Down with this system, and up with the other. Returns where an orderly way down was begun.
 pub fn start(system: &System, now: bool) -> Result<()> {
     if !now
@@ -131,10 +155,16 @@ pub fn start(system: &System, now: bool) -> Result<()> {
         && let Some(systemctl) = program(&["systemctl"])
     {
         println!("starting Lifeboat: this system shuts down now, and the connection ends");
-        let status = Command::new(systemctl).arg("kexec").status().context("run systemctl")?;
-        ensure!(status.success(), "systemctl kexec: {status}; --now starts without it");
+        let status = Command::new(&systemctl).arg("kexec").status().context("run systemctl")?;
+        // The way down may have ended it before it could say so.
+        let is_going = || {
+            let state = Command::new(&systemctl).arg("is-system-running").output();
+            state.is_ok_and(|state| state.stdout.trim_ascii() == b"stopping")
+        };
+        ensure!(status.success() || is_going(), "systemctl kexec: {status}; --now starts without it");
         return Ok(());
     }
+    ensure!(now, "{BY_HAND}");
     println!("starting Lifeboat now: what is cached is written out, and this system ends within seconds");
     // Beside this session, which ends first: else the person's client waits for a machine that is gone.
     let child = Command::new("/proc/self/exe")
@@ -152,18 +182,49 @@ pub const AT_ONCE: &str = "at-once";
 /// For a connection that ends, and for what the kernel does in the background.
 const MOMENT: Duration = Duration::from_secs(2);
 
+/// For what waits for a disk or a server that may not answer any more.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Does it beside, and goes on without it when its time is up: sync(2) on a dead NFS mount never ends.
+fn bounded(patience: Duration, work: impl FnOnce() + Send + 'static) -> bool {
+    let (done, ended) = mpsc::channel();
+    // The other end may have gone on.
+    let thread = thread::Builder::new().spawn(move || {
+        work();
+        done.send(()).ok()
+    });
+    thread.is_ok() && ended.recv_timeout(patience).is_ok()
+}
+
+/// Nobody reads what this process says, and the kernel's log goes to the console.
+fn log(text: &str) {
+    let file = File::options().append(true).open("/dev/kmsg");
+    // There is no other place to say it.
+    let _ = file.and_then(|mut file| file.write_all(format!("<3>lifeboat-kexec: {text}\n").as_bytes()));
+}
+
 /// The end of this system, without asking any part of it.
 pub fn at_once() -> Result<()> {
     // A terminal that is closed takes its session with it. It fails for a leader, who has one of his own.
     rustix::process::setsid().ok();
-    std::thread::sleep(MOMENT);
-    rustix::fs::sync();
-    // Every file system read-only, however busy. Without the kernel's key the journals are what there is.
-    if fs::write("/proc/sysrq-trigger", "u").is_ok() {
-        std::thread::sleep(MOMENT);
+    thread::sleep(MOMENT);
+    if !bounded(PATIENCE, rustix::fs::sync) {
+        log("not all that is cached could be written out");
     }
-    rustix::fs::sync();
+    // Every file system read-only, however busy. Without the kernel's key the journals are what there is.
+    bounded(PATIENCE, || {
+        if fs::write("/proc/sysrq-trigger", "u").is_ok() {
+            thread::sleep(MOMENT);
+        }
+        rustix::fs::sync();
+    });
     let error = host::sys::process::reboot(rustix::system::RebootCommand::Kexec);
+    log(&format!(
+        "start the kernel that was loaded: {error}; file systems are read-only now, and a reboot is in order"
+    ));
+    if let Err(error) = unload() {
+        log(&format!("{error:#}"));
+    }
     Err(error).context("start the kernel that was loaded")
 }
 
@@ -186,6 +247,15 @@ mod tests {
         let error = part(&mut File::open(&path).unwrap(), cut, "vmlinuz", &[]).unwrap_err();
         assert!(error.to_string().contains("copy the bundle again"));
         assert!("7:6:00".parse::<Part>().is_err() && "".parse::<Part>().is_err());
+    }
+
+    #[test]
+    fn what_never_ends_holds_up_nothing() {
+        assert!(bounded(PATIENCE, || {}));
+        let (_held, wait) = mpsc::channel::<()>();
+        assert!(!bounded(Duration::from_millis(10), move || {
+            let _ = wait.recv();
+        }));
     }
 
     #[test]

@@ -38,6 +38,9 @@ struct Arguments {
     /// Load it and leave the start to you
     #[arg(long, conflicts_with = "dry_run")]
     load_only: bool,
+    /// Let go what was loaded, so that a reboot starts the installed system
+    #[arg(long, conflicts_with_all = ["dry_run", "load_only", "now"])]
+    unload: bool,
     /// Do not shut services down first: write out what is cached, and start. For a system that no longer shuts down
     #[arg(long, conflicts_with_all = ["dry_run", "load_only"])]
     now: bool,
@@ -86,6 +89,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         rustix::process::geteuid().is_root(),
         "only root reads the host keys and loads a kernel: try sudo"
     );
+    if arguments.unload {
+        load::unload()?;
+        println!("nothing is loaded any more");
+        return Ok(());
+    }
     let system = System("/".into());
     let network = netlink::read().context("ask the kernel for links, addresses and routes")?;
     let connection = system.connection(std::process::id());
@@ -123,6 +131,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     for word in &handed {
         words.words.push(shown(word));
     }
+    let is_by_hand = !arguments.now && !arguments.load_only && !load::is_orderly(&system);
+    if is_by_hand {
+        words.notes.push(load::BY_HAND.into());
+    }
     tell(&words, &login, &command_line);
     parameters.extend(handed.iter().map(written));
     parameters.extend(hash.map(|hash| format!("rescue.password_hash={hash}")));
@@ -133,6 +145,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!("nothing was done: --dry-run");
         return Ok(());
     }
+    ensure!(!is_by_hand, "nothing was done: {}", load::BY_HAND);
     let mut archives = archive(&parameters, &login)?;
     for path in &arguments.extra {
         archives.resize(archives.len().next_multiple_of(4), 0);
@@ -142,10 +155,17 @@ fn run(arguments: &Arguments) -> Result<()> {
     load::load(&system, &arguments.bundle, arguments.kernel, arguments.initramfs, &archives, &command_line)?;
     if arguments.load_only {
         let how = if system.has_systemd() { "systemctl kexec" } else { "kexec -e" };
-        println!("loaded: `{how}` starts it, and so does this script without --load-only");
+        println!(
+            "loaded: `{how}` starts it, and a plain reboot does where the system shuts down by kexec once a kernel is loaded (systemd, kexec-tools); --unload lets it go"
+        );
         return Ok(());
     }
-    load::start(&system, arguments.now)
+    load::start(&system, arguments.now).map_err(|error| match load::unload() {
+        Ok(()) => error.context("not started, and what was loaded is let go"),
+        Err(left) => error.context(format!(
+            "not started, and it is still loaded, so that a reboot may start it ({left:#})"
+        )),
+    })
 }
 
 /// For the person, before anything happens.

@@ -22,3 +22,20 @@ pub fn load(kernel: BorrowedFd<'_>, initramfs: BorrowedFd<'_>, command_line: &CS
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// What was loaded is let go: the next reboot is one as ever.
+pub fn unload() -> io::Result<()> {
+    const KEXEC_FILE_UNLOAD: libc::c_ulong = 1;
+    // SAFETY: with this flag the call reads nothing: no descriptors, no line.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            -1 as libc::c_int,
+            -1 as libc::c_int,
+            0 as libc::c_ulong,
+            std::ptr::null::<libc::c_char>(),
+            KEXEC_FILE_UNLOAD,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
