@@ -16,7 +16,7 @@ pub fn attach(
     size: Option<u64>,
 ) -> anyhow::Result<(Made, File)> {
     let backing = OpenOptions::new().read(true).write(!read_only).open(file);
-    let backing = backing.with_context(|| format!("open {file}"))?.into();
+    let backing = backing.with_context(|| format!("open {file}"))?;
     let flags = AUTOCLEAR | if read_only { READ_ONLY } else { 0 };
     let attached = loopdev::attach(&backing, offset, size.unwrap_or(0), flags, file);
     let (device, opened) = attached.with_context(|| format!("attach {file} to a loop device"))?;
