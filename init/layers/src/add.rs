@@ -5,7 +5,11 @@ use crate::download::Download;
 use crate::stack::{Good, Shelf};
 use anyhow::{Context as _, Result, bail, ensure};
 use contract::layers::is_name;
+use contract::state;
 use host::Root;
+use host::sys::process;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -22,24 +26,85 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let known = contract::layers::parse(&root.read_text(contract::paths::LAYER_LIST).unwrap_or_default());
     let length =
         known.iter().find(|known| known.name == *name && known.sha256 == *sha256).map(|known| known.length);
-    ensure!(!Shelf::take()?.is_mounted(name), "{name} is there already");
+    let from_whom = web::shown(from);
+    let coming = |got: u64, length: Option<u64>| state::Coming {
+        name: name.clone(),
+        bytes: length.unwrap_or(0),
+        got,
+        from: if web::is_url(from) { from_whom.clone() } else { from.clone() },
+        trouble: String::new(),
+        by: std::process::id(),
+    };
+    enter(coming(0, length))?;
+    leave_when_interrupted(name)?;
     let mut download = Download::new(&format!("{name}.{}", std::process::id()), length, sha256);
-    let result = bring(&root, from, &mut download);
+    let result = bring(&root, from, &mut download, &|got, length| {
+        // What cannot be told now is told with the next piece.
+        if let Ok(mut shelf) = Shelf::take() {
+            shelf.coming(coming(got, Some(length)));
+            let _ = shelf.publish();
+        }
+    });
     println(&format!("{name}: {}", result.as_ref().map_or("not added", |()| "whole, and what it should be")));
     if let Err(error) = result.and_then(|()| mount(&root, name, &download)) {
-        download.forget();
+        leave(name);
         return Err(error);
     }
     println(&format!("{name}: mounted; what is in it is in /usr now"));
     Ok(())
 }
 
-fn bring(root: &Root, from: &str, download: &mut Download) -> Result<()> {
+/// Says that it is on its way, by us. One that already is goes on; of one whose server gives nothing the work is taken over.
+fn enter(coming: state::Coming) -> Result<()> {
+    let mut shelf = Shelf::take()?;
+    ensure!(!shelf.is_mounted(&coming.name), "{} is there already", coming.name);
+    let others = shelf.state.coming.iter().find(|known| known.name == coming.name);
+    if let Some(other) = others.filter(|other| other.got > 0 && other.trouble.is_empty()) {
+        bail!("{} is on its way already, from {}: see rescue status", other.name, other.from);
+    }
+    shelf.coming(coming);
+    Ok(shelf.publish()?)
+}
+
+/// It does not come, by us.
+fn leave(name: &str) {
+    let left = Shelf::take().and_then(|mut shelf| {
+        if !shelf.is_others(name) {
+            shelf.state.coming.retain(|coming| coming.name != name);
+        }
+        shelf.publish()
+    });
+    if let Err(error) = left {
+        host::log!("publish state: {error}");
+    }
+}
+
+fn leave_when_interrupted(name: &str) -> Result<()> {
+    let signals = process::signal_fd(&[Signal::INT, Signal::TERM, Signal::HUP]).context("signalfd")?;
+    let name = name.to_string();
+    std::thread::spawn(move || {
+        loop {
+            let _ = poll(&mut [PollFd::new(&signals, PollFlags::IN)], None);
+            if let Some(signal) = process::next_signal(&signals) {
+                leave(&name);
+                // As a shell has it.
+                std::process::exit(128 + signal);
+            }
+        }
+    });
+    Ok(())
+}
+
+fn bring(root: &Root, from: &str, download: &mut Download, publish: &dyn Fn(u64, u64)) -> Result<()> {
     let shows = std::io::stderr().is_terminal();
     let mut told = Instant::now();
-    let mut tell = |got: u64| {
-        if shows && told.elapsed() >= TELL {
-            told = Instant::now();
+    let mut tell = |got: u64, length: u64| {
+        if told.elapsed() < TELL {
+            return;
+        }
+        told = Instant::now();
+        publish(got, length);
+        if shows {
             let _ = write!(std::io::stderr(), "\r{:>6.1} MiB ", got as f64 / f64::from(1 << 20));
         }
     };

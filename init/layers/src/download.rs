@@ -4,6 +4,7 @@
 
 use crate::ask::{Head, MAX_HEAD};
 use crate::spare;
+use crate::stack::Shelf;
 use contract::paths;
 use host::Root;
 use host::sys::process::{self, Ended, Spawn};
@@ -23,8 +24,6 @@ use std::time::{Duration, Instant};
 /// Memory that has to be left when a layer has come: a mounted one takes 5 MiB beside its file, and with less than 8 free
 /// the machine does nothing but page in and out (as tried).
 const LEFT: u64 = 16 << 20;
-/// What a file takes beside its bytes.
-const BESIDE: u64 = 1 << 20;
 const PIECE: usize = 64 << 10;
 /// The other process gives up a silent server by itself.
 const SILENCE: Duration = Duration::from_secs(web::SILENCE.as_secs() * 2);
@@ -107,8 +106,8 @@ impl Download {
         self.file = None;
     }
 
-    /// One attempt. `tell` hears how far it is.
-    pub fn fetch(&mut self, root: &Root, url: &str, tell: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+    /// One attempt. `tell` hears how far it is, and how far it goes.
+    pub fn fetch(&mut self, root: &Root, url: &str, tell: &mut dyn FnMut(u64, u64)) -> Result<(), Failure> {
         if self.file.is_some() && self.length == Some(self.got) {
             // Whole, and what came after it failed: there is nothing to ask for behind its end.
             return self.check();
@@ -133,7 +132,7 @@ impl Download {
         &mut self,
         root: &Root,
         pipe: &mut impl Read,
-        tell: &mut dyn FnMut(u64),
+        tell: &mut dyn FnMut(u64, u64),
     ) -> Result<(), Failure> {
         let (from, length) = match head(pipe).map_err(again)? {
             Head::Failed(why) if why == web::NO_SUCH_FILE => return Err(Failure::Absent(why)),
@@ -161,7 +160,12 @@ impl Download {
     }
 
     /// The bytes of a file that is there already.
-    pub fn copy(&mut self, root: &Root, file: &mut File, tell: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+    pub fn copy(
+        &mut self,
+        root: &Root,
+        file: &mut File,
+        tell: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), Failure> {
         let length = file.metadata().map_err(again)?.len();
         self.length.get_or_insert(length);
         self.make_room(root, length)?;
@@ -173,7 +177,7 @@ impl Download {
         &mut self,
         from: &mut impl Read,
         mut skip: u64,
-        tell: &mut dyn FnMut(u64),
+        tell: &mut dyn FnMut(u64, u64),
     ) -> Result<(), Failure> {
         let length = self.length.unwrap_or(0);
         if self.file.is_none() {
@@ -201,7 +205,7 @@ impl Download {
                 .map_err(|error| again(format!("keep it in memory: {error}")))?;
             self.hash.update(bytes);
             self.got += bytes.len() as u64;
-            tell(self.got);
+            tell(self.got, length);
         }
     }
 
@@ -225,15 +229,19 @@ impl Download {
 
     /// Nothing is begun that would leave no memory to work with.
     fn make_room(&self, root: &Root, length: u64) -> Result<(), Failure> {
+        // Two of us do not see the same memory free, nor make the place twice.
+        let shelf = Shelf::take().map_err(again)?;
+        let promised = shelf.promised();
         let more = length.saturating_sub(self.got);
-        let missing = || (more + LEFT).saturating_sub(host::proc::available_memory(root));
-        if missing() > 0 {
-            spare::make_room(root, missing());
+        let available = || host::proc::available_memory(root).saturating_sub(promised);
+        let missing = (more + LEFT).saturating_sub(available());
+        if missing > 0 {
+            spare::make_room(root, missing);
         }
-        if let Some(text) = too_little(more, host::proc::available_memory(root)) {
+        if let Some(text) = too_little(more, available()) {
             return Err(Failure::Later(text));
         }
-        room(more).map_err(|error| again(format!("make a place in memory, {}: {error}", paths::FETCHED)))
+        place().map_err(|error| again(format!("make a place in memory, {}: {error}", paths::FETCHED)))
     }
 }
 
@@ -262,18 +270,16 @@ fn too_little(more: u64, available: u64) -> Option<String> {
     })
 }
 
-/// Makes the tmpfs, or lets it have so many bytes more than are in it.
-fn room(more: u64) -> io::Result<()> {
+/// Makes the tmpfs, once. It has no limit of its own: none that writes to it takes more than it was said to be long.
+fn place() -> io::Result<()> {
     let place = Path::new(paths::FETCHED);
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-    let size = |used: u64| format!("mode=0700,size={}", used.saturating_add(more).saturating_add(BESIDE));
     std::fs::create_dir_all(place)?;
     let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev());
-    if device(place)? == device(Path::new(paths::LAYERS))? {
-        return mount::mount("fetched", place, "tmpfs", flags, &size(0));
+    if device(place)? != device(Path::new(paths::LAYERS))? {
+        return Ok(());
     }
-    let space = rustix::fs::statvfs(place)?;
-    mount::remount(place, flags, &size((space.f_blocks - space.f_bfree) * space.f_frsize))
+    mount::mount("fetched", place, "tmpfs", flags, "mode=0700,size=0")
 }
 
 fn spawn(url: &str, from: u64) -> io::Result<(i32, File)> {
@@ -372,7 +378,7 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn take(download: &mut Download, mut from: &[u8], skip: u64) -> Result<(), Failure> {
-        download.pour(&mut from, skip, &mut |_| {})?;
+        download.pour(&mut from, skip, &mut |_, _| {})?;
         download.check()
     }
 
@@ -404,7 +410,7 @@ mod tests {
         let root = Root::live().unwrap();
         let mut layer = Download::at(dir.path(), "x", Some(3), ABC);
         assert_eq!(take(&mut layer, b"abc", 0), Ok(()));
-        assert_eq!(layer.fetch(&root, "http://nowhere.invalid/x", &mut |_| {}), Ok(()));
+        assert_eq!(layer.fetch(&root, "http://nowhere.invalid/x", &mut |_, _| {}), Ok(()));
     }
 
     #[test]
@@ -445,7 +451,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::live().unwrap();
         let mut layer = Download::at(dir.path(), "x", Some(3), ABC);
-        let mut said = |text: &str| layer.receive(&root, &mut text.as_bytes(), &mut |_| {});
+        let mut said = |text: &str| layer.receive(&root, &mut text.as_bytes(), &mut |_, _| {});
         assert!(matches!(said("0 4\nabcd"), Err(Failure::Later(why)) if why.contains("4 bytes")));
         assert_eq!(said("! nobody answers there\n"), Err(Failure::Again("nobody answers there".into())));
         let none = format!("! {}\n", web::NO_SUCH_FILE);

@@ -116,7 +116,9 @@ fn begin<'a>(known: &'a [Known], base: &str) -> anyhow::Result<Vec<&'a Known>> {
     let mut shelf = Shelf::take()?;
     let missing = wanted(known, &shelf);
     for layer in &missing {
-        shelf.coming(coming(layer, base, 0, ""));
+        if !shelf.is_others(&layer.name) {
+            shelf.coming(coming(layer, base, 0, ""));
+        }
     }
     shelf.publish()?;
     Ok(missing)
@@ -209,10 +211,15 @@ fn one(
     patient: Instant,
 ) -> Result<(), Failure> {
     let url = url(base, &layer.name);
+    let is_others = || Shelf::take().is_ok_and(|shelf| shelf.is_others(&layer.name));
+    let others = || Err(Failure::Again("somebody adds it".to_string()));
+    if is_others() {
+        return others();
+    }
     let show = |got: u64, trouble: &str| {
         let told = Shelf::take().and_then(|mut shelf| {
             // A person may have added it meanwhile.
-            if !shelf.is_mounted(&layer.name) {
+            if !shelf.is_mounted(&layer.name) && !shelf.is_others(&layer.name) {
                 shelf.coming(coming(layer, base, got, trouble));
             }
             shelf.publish()
@@ -235,7 +242,7 @@ fn one(
     let (mut attempts, mut told) = (Attempts::default(), Instant::now());
     let result = loop {
         let before = download.got();
-        let mut tell = |got: u64| {
+        let mut tell = |got: u64, _| {
             if told.elapsed() >= TELL {
                 told = Instant::now();
                 show(got, "");
@@ -250,6 +257,9 @@ fn one(
                 };
                 show(download.got(), &why);
                 std::thread::sleep(pause);
+                if is_others() {
+                    break others();
+                }
             }
             other => break other,
         }
@@ -260,6 +270,7 @@ fn one(
             Ok(()) => download.file().map_err(anyhow::Error::from).and_then(|file| {
                 shelf.add(root, vec![Good { name: layer.name.clone(), length: layer.length, file }])
             }),
+            Err(_) if shelf.is_others(&layer.name) => Ok(()),
             // Without it a boot by boot.ipxe goes on, too.
             Err(Failure::Absent(why)) if layer.kind == Kind::Firmware => {
                 host::log!("layer {}: {}: {why}: going on without it", layer.name, web::shown(&url));
@@ -290,6 +301,7 @@ fn coming(layer: &Known, base: &str, got: u64, trouble: &str) -> state::Coming {
         got,
         from: web::shown(&url(base, &layer.name)),
         trouble: trouble.to_string(),
+        by: std::process::id(),
     }
 }
 

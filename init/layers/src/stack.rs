@@ -43,7 +43,10 @@ impl Shelf {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let lock = File::from(rustix::fs::open(paths::LAYERS_LOCK, flags, Mode::RUSR | Mode::WUSR)?);
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(Shelf { _lock: lock, state: host::statefile::read("layers") })
+        let mut state: state::Layers = host::statefile::read("layers");
+        // One that was killed says nothing any more.
+        state.coming.retain(|coming| Path::new("/proc").join(coming.by.to_string()).exists());
+        Ok(Shelf { _lock: lock, state })
     }
 
     pub fn publish(&self) -> io::Result<()> {
@@ -108,11 +111,30 @@ impl Shelf {
         host::events::tell(&Event::Layer { name: layer.name, error: layer.error });
     }
 
+    /// Whether another process fetches it.
+    pub fn is_others(&self, name: &str) -> bool {
+        others(&self.state).any(|coming| coming.name == name)
+    }
+
+    /// Bytes that are still to come by other processes. What has not begun does not count: it looks for room itself.
+    pub fn promised(&self) -> u64 {
+        promised(&self.state)
+    }
+
     /// What is being fetched.
     pub fn coming(&mut self, coming: state::Coming) {
         self.state.coming.retain(|known| known.name != coming.name);
         self.state.coming.push(coming);
     }
+}
+
+fn others(state: &state::Layers) -> impl Iterator<Item = &state::Coming> {
+    state.coming.iter().filter(|coming| coming.by != std::process::id())
+}
+
+fn promised(state: &state::Layers) -> u64 {
+    let begun = others(state).filter(|coming| coming.got > 0);
+    begun.map(|coming| coming.bytes.saturating_sub(coming.got)).sum()
 }
 
 /// Mounts one layer in its place of the stack.
@@ -322,6 +344,14 @@ mod tests {
         // One that is there, and cannot be copied, is one.
         std::fs::write(from.path().join("file"), "").unwrap();
         assert!(copy_written(from.path(), &to.path().join("nowhere")).is_err());
+    }
+
+    #[test]
+    fn what_others_have_begun_is_promised_to_them() {
+        let ours = std::process::id();
+        let coming = |bytes: u64, got: u64, by: u32| state::Coming { bytes, got, by, ..Default::default() };
+        let coming = vec![coming(100, 30, ours), coming(100, 60, ours + 1), coming(50, 0, ours + 1)];
+        assert_eq!(promised(&state::Layers { coming, ..Default::default() }), 40);
     }
 
     #[test]

@@ -161,6 +161,8 @@ pub struct Coming {
     pub from: String,
     /// What the last attempt failed of; empty while all is well.
     pub trouble: String,
+    /// The process that fetches it.
+    pub by: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

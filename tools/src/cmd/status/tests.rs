@@ -159,6 +159,7 @@ fn picture() -> Picture {
                 got: 1,
                 from: text(),
                 trouble: text(),
+                by: 3,
             }],
         },
         sshd: Sshd {
