@@ -65,6 +65,8 @@ pub struct Download {
     sha256: String,
     hash: Sha256,
     got: u64,
+    /// Drivers that this machine has no card for may be given up for it.
+    spares: bool,
     /// Two answers make up what is there.
     joined: bool,
 }
@@ -82,8 +84,14 @@ impl Download {
             sha256: sha256.to_string(),
             hash: Sha256::new(),
             got: 0,
+            spares: false,
             joined: false,
         }
+    }
+
+    /// One that comes without being asked for: what it brings is worth more than drivers for other machines' cards.
+    pub fn sparing(self) -> Download {
+        Download { spares: true, ..self }
     }
 
     pub fn got(&self) -> u64 {
@@ -235,7 +243,7 @@ impl Download {
         let more = length.saturating_sub(self.got);
         let available = || host::proc::available_memory(root).saturating_sub(promised);
         let missing = (more + LEFT).saturating_sub(available());
-        if missing > 0 {
+        if missing > 0 && self.spares {
             spare::make_room(root, missing);
         }
         if let Some(text) = too_little(more, available()) {

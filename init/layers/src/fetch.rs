@@ -145,9 +145,9 @@ fn rounds<'a>(
             shelf.publish()?;
         } else {
             for layer in &missing {
-                let download = downloads
-                    .entry(&layer.name)
-                    .or_insert_with(|| Download::new(&layer.name, Some(layer.length), &layer.sha256));
+                let download = downloads.entry(&layer.name).or_insert_with(|| {
+                    Download::new(&layer.name, Some(layer.length), &layer.sha256).sparing()
+                });
                 match one(root, layer, base, download, patient) {
                     Ok(()) => drop(downloads.remove(layer.name.as_str())),
                     Err(Failure::Again(_)) => {}
