@@ -17,10 +17,11 @@ const NAMES: [&str; 2] = ["ssh.authorized_keys.root", "ssh.ephemeral-authorized_
 const FW_CFG: &str = "opt/io.systemd.credentials";
 /// Where systemd's stub puts what lies beside the EFI program (systemd-stub(7)).
 const BESIDE: &str = "/.extra/credentials";
-/// `secure_boot` of the kernel's struct boot_params (Documentation/arch/x86/zero-page.rst), and its value for `enabled`.
+/// `secure_boot` of the kernel's struct boot_params (Documentation/arch/x86/zero-page.rst), and its values for `unset`, as
+/// without UEFI, and `disabled`. What is unknown or cannot be read may be `enabled`.
 const BOOT_PARAMS: &str = "/sys/kernel/boot_params/data";
 const SECURE_BOOT: usize = 0x1ec;
-const IS_SECURE: u8 = 3;
+const IS_OPEN: [u8; 2] = [0, 2];
 /// SMBIOS specification, 7.12 and 7.45.
 const OEM_STRINGS: u8 = 11;
 const END_OF_TABLE: u8 = 127;
@@ -46,7 +47,7 @@ pub fn read(root: &Root) -> Vec<Credential> {
 
 fn beside(root: &Root) -> Vec<Credential> {
     let parameters = root.read(BOOT_PARAMS).unwrap_or_default();
-    if parameters.get(SECURE_BOOT) == Some(&IS_SECURE) {
+    if !parameters.get(SECURE_BOOT).is_some_and(|mode| IS_OPEN.contains(mode)) {
         return Vec::new();
     }
     let one = |name: &&str| {
@@ -156,10 +157,14 @@ mod tests {
         assert_eq!(read(&root), []);
         put(".extra/credentials/ssh.authorized_keys.root.cred", b"key one\n");
         put(".extra/credentials/passwd.hashed-password.root.cred", b"secret");
+        assert_eq!(read(&root), [], "nobody can say whether Secure Boot is on");
+        put(BOOT_PARAMS, &[0; SECURE_BOOT]);
+        assert_eq!(read(&root), [], "cut");
+        let mut parameters = vec![0; 4096];
+        put(BOOT_PARAMS, &parameters);
         let found = read(&root);
         assert_eq!((found.len(), found[0].text.as_str()), (1, "key one\n"));
-        let mut parameters = vec![0; 4096];
-        for (mode, count) in [(0, 1), (2, 1), (IS_SECURE, 0)] {
+        for (mode, count) in [(0, 1), (1, 0), (2, 1), (3, 0), (255, 0)] {
             parameters[SECURE_BOOT] = mode;
             put(BOOT_PARAMS, &parameters);
             assert_eq!(read(&root).len(), count, "{mode}");
