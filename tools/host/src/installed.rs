@@ -91,20 +91,28 @@ pub fn look<T>(deadline: Instant, mut visit: impl FnMut(&Root, &str) -> Option<T
     }
 }
 
-/// Called by a verb that works with devices: what somebody who looks has started by then, a person may be about to use, and
-/// it is not stopped behind his back.
-pub fn claim() {
+/// Called by a verb that works with devices, which keeps the answer as long as it works. A search that has not begun waits
+/// for it, so that what the verb starts is none of the search's own; what a search that has begun has started, a person may
+/// be about to use, and it is not stopped behind his back.
+#[must_use = "the claim ends with it"]
+pub fn claim() -> Option<File> {
     if rescue::is_unattended() {
-        return;
+        return None;
     }
-    let is_looked = || {
-        let file = File::options().append(true).open(paths::INSTALLED_LOCK)?;
-        Ok::<_, io::Error>(flock(&file, FlockOperation::NonBlockingLockShared).is_err())
-    };
-    if is_looked().unwrap_or(false)
-        && let Err(error) = File::create(paths::INSTALLED_CLAIM)
-    {
-        crate::log!("installed: {}: {error}", paths::INSTALLED_CLAIM);
+    claim_at(Path::new(paths::INSTALLED_LOCK), Path::new(paths::INSTALLED_CLAIM))
+}
+
+fn claim_at(lock: &Path, claim: &Path) -> Option<File> {
+    // Without it nobody looks: no system of ours, or one without a search.
+    let file = File::options().create(true).append(true).open(lock).ok()?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Some(file),
+        Err(_) => {
+            if let Err(error) = File::create(claim) {
+                crate::log!("installed: {}: {error}", claim.display());
+            }
+            None
+        }
     }
 }
 
@@ -164,7 +172,10 @@ fn take_apart(before: &[Device]) -> Option<String> {
         return None;
     }
     let known: BTreeSet<&str> = before.iter().map(|device| device.path.as_str()).collect();
-    let after = devices(&[]).unwrap_or_default();
+    let after = match devices(&[]) {
+        Ok(after) => after,
+        Err(error) => return Some(format!("what is there now cannot be listed: {error}")),
+    };
     let new: Vec<&str> = after.iter().map(|d| d.path.as_str()).filter(|path| !known.contains(path)).collect();
     if new.is_empty() {
         return None;
@@ -180,6 +191,20 @@ fn take_apart(before: &[Device]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_search_waits_for_a_verb_and_a_verb_that_comes_later_claims_what_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (lock, note) = (directory.path().join("lock"), directory.path().join("claim"));
+        let search = File::options().create(true).append(true).open(&lock).unwrap();
+        let is_free = || flock(&search, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let verbs = (claim_at(&lock, &note), claim_at(&lock, &note));
+        assert!(verbs.0.is_some() && verbs.1.is_some() && !note.exists());
+        assert!(!is_free());
+        drop(verbs);
+        assert!(is_free());
+        assert!(claim_at(&lock, &note).is_none() && note.exists());
+    }
 
     #[test]
     fn what_was_not_looked_into_is_said() {

@@ -158,7 +158,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Ok(args) => args,
         Err(answer) => return Ok(answer),
     };
-    host::installed::claim();
+    let _claim = host::installed::claim();
     let typed = apply::typed(context.name, arguments);
     let tag = args.label.as_ref().map(|label| Tag::Label.with(label));
     let tag = tag.or(args.uuid.as_ref().map(|uuid| Tag::Uuid.with(uuid)));

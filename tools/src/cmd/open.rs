@@ -98,7 +98,7 @@ pub fn open(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer>
         Ok(args) => args,
         Err(answer) => return Ok(answer),
     };
-    host::installed::claim();
+    let _claim = host::installed::claim();
     let typed = apply::typed(context.name, arguments);
     let mut scan = Scan::begin(context);
     let name = scan.resolve(&args.device)?;

@@ -102,7 +102,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
         Ok(args) => args,
         Err(answer) => return Ok(answer),
     };
-    host::installed::claim();
+    let _claim = host::installed::claim();
     let typed = apply::typed(context.name, arguments);
     if args.drop {
         return end(context, &args, &typed);
