@@ -12,13 +12,14 @@ die() {
 self=$0
 length=$(wc -c 2> /dev/null < "$self") || length=0
 if ! head -n 2 "$self" 2> /dev/null | tail -n 1 | grep -q '^# Lifeboat '; then
-    die "cannot read itself: save it as a file, and run that: ssh HOST 'cat > /dev/shm/lifeboat-kexec.sh && sh /dev/shm/lifeboat-kexec.sh' < lifeboat-kexec.sh"
+    die "cannot read itself: save it as a file, and run that: ssh HOST 'd=\$(mktemp -d /dev/shm/l.XXXXXX) && cat > \$d/l.sh && sh \$d/l.sh' < lifeboat-kexec.sh"
 fi
 [ "$length" -eq @LENGTH@ ] || die "is $length bytes long and should be @LENGTH@: copy it again"
 [ "$(uname -s)" = Linux ] || die "runs on Linux, and this is $(uname -s)"
 [ "$(uname -m)" = x86_64 ] || die "is for x86_64, and this machine runs $(uname -m)"
 
-# In memory, where programs may be run. Nothing else is written anywhere.
+# In memory, where programs may be run. Where they may not in /dev/shm and /run, the program may lie on a disk while it
+# runs: it alone, which holds no secret. Nothing else is written anywhere.
 program=
 for place in /dev/shm /run /tmp /var/tmp /root .; do
     directory=$(mktemp -d "$place/lifeboat.XXXXXX" 2> /dev/null) || continue

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 /// The running system is shut down in order, and Lifeboat comes up in its place; nothing on a disk changes, and the next
 /// reboot starts the installed system again. `ssh` then finds the same host key at the same address.
 ///
-///     scp lifeboat-kexec.sh root@db1:/dev/shm/ && ssh root@db1 sh /dev/shm/lifeboat-kexec.sh
+///     ssh root@db1 'd=$(mktemp -d /dev/shm/l.XXXXXX) && cat > $d/l.sh && sh $d/l.sh' < lifeboat-kexec.sh
 #[derive(Parser)]
 #[command(name = "lifeboat-kexec.sh", version, override_usage = "sh lifeboat-kexec.sh [OPTIONS]")]
 struct Arguments {
