@@ -47,8 +47,9 @@ pub fn main() -> ExitCode {
         host::log!("usage: console DEVICE [SPEED [found-by-peer]], such as ttyS0 115200");
         return ExitCode::SUCCESS;
     };
-    let speed = arguments.next().and_then(|speed| speed.parse().ok());
-    let found_by_peer = arguments.next().as_deref() == Some(paths::FOUND_BY_PEER);
+    let more: Vec<String> = arguments.collect();
+    let speed = more.iter().find_map(|word| word.parse().ok());
+    let found_by_peer = more.iter().any(|word| word == paths::FOUND_BY_PEER);
     match Console::open(&name, speed, found_by_peer).and_then(|mut console| console.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
