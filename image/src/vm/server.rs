@@ -127,7 +127,10 @@ bash -c '. /etc/functions; reset'
 exec < /dev/ttyS1 > /dev/ttyS1 2>&1
 stty raw -echo
 echo 'server: ready'
-while read -r number script; do
+# Not by the shell's own `read`, which forgets what it has of a line when a child of PID 1 ends.
+while line=$(head -n 1); do
+    [ -n "$line" ] || { sleep 1; continue; }
+    number=${line%% *} script=${line#* }
     { echo '. /etc/functions'; echo "$script" | base64 -d; } > /run/script
     bash /run/script > /run/said 2>&1 < /dev/null
     status=$?

@@ -97,8 +97,13 @@ pub fn start(bench: &Bench) -> Result<()> {
         ssh.ok("bash -ic 'complete -p cd; type _comp_load || type __load_completion' 2> /dev/null").map(drop)
     });
     bench.check("firmware of widespread NICs is where the kernel looks", || {
-        ssh.ok("test -s /usr/lib/firmware/bnx2/bnx2-mips-09-6.2.1b.fw && test -s /usr/lib/firmware/intel/ice/ddp/ice.pkg")
+        ssh.ok("test -s /usr/lib/firmware/bnx2/bnx2-mips-09-6.2.1b.fw.xz && test -s /usr/lib/firmware/intel/ice/ddp/ice.pkg.xz")
             .map(drop)
+    });
+    bench.check("what is in a layer that is not loaded is named with what loads it", || {
+        let answer = ssh.run("bash -ic 'vim /etc/fstab'")?;
+        ensure!(answer.status == 127, "see no vim: {answer:?}");
+        holds(&answer.stderr, &["vim is in the layer 50-editors, which is not here: rescue add 50-editors"])
     });
     bench.check("the classic tools' originals are kept", || {
         holds(&ssh.ok("/usr/libexec/classic/fdisk --version")?, &["util-linux"])
