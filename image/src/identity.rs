@@ -110,7 +110,8 @@ fn names(text: &str) -> Result<String> {
     Ok(names.join(","))
 }
 
-fn two_fields(line: &str) -> Result<String> {
+/// A public key as a program is given it: type and base64, without the comment.
+pub(crate) fn two_fields(line: &str) -> Result<String> {
     match line.split_whitespace().collect::<Vec<_>>().as_slice() {
         [kind, key, ..] => Ok(format!("{kind} {key}")),
         _ => bail!("a public key that ssh-keygen did not write"),

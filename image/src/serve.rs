@@ -2,6 +2,7 @@
 //! beside the network's own DHCP server, and for TFTP; busybox's httpd for what is large. Real programs, of the build's
 //! own tools; here are their settings, and the scripts that iPXE is given.
 
+use crate::identity::two_fields;
 use crate::lock::{self, Set};
 use crate::packages::{self, Cache};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -201,15 +202,13 @@ fn words(wanted: &Wanted) -> Result<String> {
     );
     if let Some(path) = &wanted.key {
         let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let [kind, key] = text.split_whitespace().take(2).collect::<Vec<&str>>()[..] else {
-            bail!("{} holds no public key", path.display())
-        };
         ensure!(
             !text.contains("PRIVATE KEY"),
             "{} is a private key: name the .pub beside it",
             path.display()
         );
-        words = format!("{words} ssh_key={kind},{key}").trim_start().to_string();
+        let key = two_fields(&text).with_context(|| format!("{} holds no public key", path.display()))?;
+        words = format!("{words} ssh_key={}", key.replace(' ', ",")).trim_start().to_string();
     }
     Ok(words)
 }

@@ -3,8 +3,9 @@
 //! (ipxe.org/crypto). The private keys stay with ssh-keygen and openssl.
 
 use crate::build;
+use crate::identity::two_fields;
 use crate::packages;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -182,10 +183,7 @@ fn public(key: &Path) -> Result<String> {
             String::from_utf8_lossy(&made.stdout).into_owned()
         }
     };
-    match text.split_whitespace().collect::<Vec<&str>>().as_slice() {
-        [kind, key, ..] => Ok(format!("{kind} {key}")),
-        _ => bail!("{} has no public key", key.display()),
-    }
+    two_fields(&text).with_context(|| format!("{} has no public key", key.display()))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -157,3 +157,11 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+/// Of a recipe's tables: each sorted, and each row once.
+#[cfg(test)]
+pub fn assert_sorted(programs: &[(&str, &str)], tools: &[(&str, &str)], modules: &[&str]) {
+    assert!(programs.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    assert!(tools.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    assert!(modules.windows(2).all(|pair| pair[0] < pair[1]));
+}

@@ -240,11 +240,10 @@ fn part(number: usize, order: &Order) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vm::appliance;
 
     #[test]
     fn programs_and_modules_are_sorted_and_unique() {
-        assert!(PROGRAMS.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        assert!(TOOLS.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        assert!(MODULES.windows(2).all(|pair| pair[0] < pair[1]));
+        appliance::assert_sorted(PROGRAMS, TOOLS, MODULES);
     }
 }
