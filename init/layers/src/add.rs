@@ -26,12 +26,12 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let known = contract::layers::parse(&root.read_text(contract::paths::LAYER_LIST).unwrap_or_default());
     let length =
         known.iter().find(|known| known.name == *name && known.sha256 == *sha256).map(|known| known.length);
-    let from_whom = web::shown(from);
+    let from_whom = contract::url::shown(from);
     let coming = |got: u64, length: Option<u64>| state::Coming {
         name: name.clone(),
         bytes: length.unwrap_or(0),
         got,
-        from: if web::is_url(from) { from_whom.clone() } else { from.clone() },
+        from: if contract::url::is_url(from) { from_whom.clone() } else { from.clone() },
         trouble: String::new(),
         by: std::process::id(),
     };
@@ -108,7 +108,7 @@ fn bring(root: &Root, from: &str, download: &mut Download, publish: &dyn Fn(u64,
             let _ = write!(std::io::stderr(), "\r{:>6.1} MiB ", got as f64 / f64::from(1 << 20));
         }
     };
-    if !web::is_url(from) {
+    if !contract::url::is_url(from) {
         let mut file = File::open(from).with_context(|| format!("open {from}"))?;
         return download.copy(root, &mut file, &mut tell).map_err(|failure| anyhow::anyhow!(failure.text()));
     }
@@ -118,11 +118,11 @@ fn bring(root: &Root, from: &str, download: &mut Download, publish: &dyn Fn(u64,
         match download.fetch(root, from, &mut tell) {
             Ok(()) => return Ok(()),
             Err(crate::download::Failure::Again(why)) if failed + 1 < ATTEMPTS => {
-                println(&format!("{}: {why}: trying again", web::shown(from)));
+                println(&format!("{}: {why}: trying again", contract::url::shown(from)));
                 failed = if download.got() > before { 0 } else { failed + 1 };
                 std::thread::sleep(PAUSE);
             }
-            Err(failure) => bail!("{}: {}", web::shown(from), failure.text()),
+            Err(failure) => bail!("{}: {}", contract::url::shown(from), failure.text()),
         }
     }
 }

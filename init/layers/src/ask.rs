@@ -83,7 +83,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     stdout.write_all(head.line().as_bytes()).context("answer")?;
     let mut buffer = vec![0; PIECE];
     loop {
-        match answer.body.read(&mut buffer).with_context(|| format!("read {}", web::shown(url)))? {
+        match answer.body.read(&mut buffer).with_context(|| format!("read {}", contract::url::shown(url)))? {
             0 => return Ok(()),
             length => stdout.write_all(&buffer[..length]).context("answer")?,
         }

@@ -130,7 +130,7 @@ impl Download {
         let _ = process::signal(pid, Signal::KILL);
         let ended = process::wait_for(pid);
         if !matches!(ended, Ok(Ended::Status(0) | Ended::Signal(_))) {
-            host::log!("fetch {}: {ended:?}", web::shown(url));
+            host::log!("fetch {}: {ended:?}", contract::url::shown(url));
         }
         result?;
         self.check()

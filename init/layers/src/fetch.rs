@@ -42,10 +42,10 @@ fn read_base(value: &str) -> Result<Option<String>, String> {
     if value.is_empty() {
         return Ok(None);
     }
-    if !web::is_url(value) {
+    if !contract::url::is_url(value) {
         return Err(format!(
             "{PARAMETER}={}: only http: and https: URLs are fetched from",
-            web::shown(value)
+            contract::url::shown(value)
         ));
     }
     Ok(Some(value.to_string()))
@@ -229,14 +229,14 @@ fn one(
         }
     };
     show(download.got(), "");
-    host::log!("layer {}: fetching {} bytes from {}", layer.name, layer.length, web::shown(&url));
+    host::log!("layer {}: fetching {} bytes from {}", layer.name, layer.length, contract::url::shown(&url));
     host::events::tell(&Event::Notice {
         severity: Severity::Info,
         text: format!(
             "fetching layer {} ({} MiB) from {}",
             layer.name,
             layer.length.div_ceil(1 << 20),
-            web::shown(&url)
+            contract::url::shown(&url)
         ),
     });
     let (mut attempts, mut told) = (Attempts::default(), Instant::now());
@@ -250,7 +250,7 @@ fn one(
         };
         match download.fetch(root, &url, &mut tell) {
             Err(Failure::Again(why)) => {
-                host::log!("layer {}: {}: {why}", layer.name, web::shown(&url));
+                host::log!("layer {}: {}: {why}", layer.name, contract::url::shown(&url));
                 let brought = download.got().saturating_sub(before);
                 let Some(pause) = attempts.pause(brought, Instant::now() >= patient) else {
                     break Err(Failure::Again(why));
@@ -273,13 +273,17 @@ fn one(
             Err(_) if shelf.is_others(&layer.name) => Ok(()),
             // Without it a boot by boot.ipxe goes on, too.
             Err(Failure::Absent(why)) if layer.kind == Kind::Firmware => {
-                host::log!("layer {}: {}: {why}: going on without it", layer.name, web::shown(&url));
+                host::log!(
+                    "layer {}: {}: {why}: going on without it",
+                    layer.name,
+                    contract::url::shown(&url)
+                );
                 shelf.state.coming.retain(|coming| coming.name != layer.name);
                 shelf.state.layers.retain(|known| known.name != layer.name);
                 Ok(())
             }
             Err(failure) => {
-                let why = format!("{}: {}", web::shown(&url), failure.clone().text());
+                let why = format!("{}: {}", contract::url::shown(&url), failure.clone().text());
                 shelf.note(&layer.name, layer.length, Some(why));
                 Ok(())
             }
@@ -299,7 +303,7 @@ fn coming(layer: &Known, base: &str, got: u64, trouble: &str) -> state::Coming {
         name: layer.name.clone(),
         bytes: layer.length,
         got,
-        from: web::shown(&url(base, &layer.name)),
+        from: contract::url::shown(&url(base, &layer.name)),
         trouble: trouble.to_string(),
         by: std::process::id(),
     }

@@ -56,16 +56,16 @@ impl Access {
             Err(error) => found.problems.push(format!("{}: {error}", paths::HANDED_KEYS)),
         }
         let values = || cmdline::all(&words, "ssh_key").map(str::trim);
-        found.append(keys::parameters(values().filter(|value| !fetch::is_url(value))));
-        for url in values().filter(|value| fetch::is_url(value)) {
+        found.append(keys::parameters(values().filter(|value| !contract::url::is_url(value))));
+        for url in values().filter(|value| contract::url::is_url(value)) {
             if url.starts_with("http:") {
                 found.problems.push(format!(
                     "boot parameter ssh_key: {} is not encrypted: whoever sits on the line can let himself in",
-                    fetch::shown(url)
+                    contract::url::shown(url)
                 ));
             }
             if let Some(text) = fetch::text(root, url) {
-                found.append(keys::file(&fetch::shown(url), &text));
+                found.append(keys::file(&contract::url::shown(url), &text));
             }
         }
         for credential in credentials::read(root) {

@@ -10,6 +10,7 @@ use crate::keys;
 use crate::metadata::{self, Service};
 use crate::settings::Settings;
 use anyhow::{Context, Result, ensure};
+use contract::url::{is_url, shown};
 use contract::{cmdline, paths};
 use host::Root;
 use host::sys::inherited;
@@ -48,20 +49,6 @@ const AUTHORITY: &str = "rescue.ca";
 const MAX_AUTHORITY: usize = 1 << 20;
 /// Exit status of curl(1) where it cannot read them.
 const NO_AUTHORITY: i32 = 77;
-
-pub fn is_url(value: &str) -> bool {
-    value.starts_with("https://") || value.starts_with("http://")
-}
-
-/// A URL for people: without a name and password, and not for ever long.
-pub fn shown(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    // What follows the question mark may be somebody's token.
-    let path = path.split(['?', '#']).next().unwrap_or("");
-    format!("{scheme}://{host}{path}").chars().filter(|c| !c.is_control()).take(120).collect()
-}
 
 /// Named by the URL, so that a changed list of them mixes nothing up.
 pub fn file(url: &str) -> String {
@@ -370,16 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_shown_without_what_is_nobody_s_business() {
-        for (url, want) in [
-            ("https://github.com/me.keys", "https://github.com/me.keys"),
-            ("https://me:secret@example.com/k?token=secret", "https://example.com/k"),
-            ("http://example.com", "http://example.com"),
-            ("https://a@b/c@d\u{1b}[2J", "https://b/c@d[2J"),
-        ] {
-            assert_eq!(shown(url), want);
-        }
-        assert!(is_url("https://x") && !is_url("ssh-ed25519 https://x"));
+    fn a_changed_list_of_urls_mixes_nothing_up() {
         assert_ne!(file("https://a/1"), file("https://a/2"));
     }
 

@@ -18,4 +18,5 @@ pub mod redact;
 pub mod state;
 pub mod text;
 pub mod tools;
+pub mod url;
 pub mod wire;

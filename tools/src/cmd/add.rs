@@ -6,6 +6,7 @@ use crate::report::{Answer, notice};
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail, ensure};
 use contract::layers::{Kind, Known};
+use contract::url::is_url;
 use contract::{cmdline, exit, layers, paths, state};
 use model::plan::Step;
 use model::text::{Column, Untrusted, size, table};
@@ -265,11 +266,6 @@ fn list(facts: &Facts, json: bool) -> anyhow::Result<Answer> {
         })
         .collect();
     Ok(Answer::text(table(&columns, &cells, true), exit))
-}
-
-/// As `web` has it, which the tools do without.
-fn is_url(text: &str) -> bool {
-    text.starts_with("https://") || text.starts_with("http://")
 }
 
 fn hash(path: &str) -> anyhow::Result<String> {

@@ -46,20 +46,6 @@ pub struct Answer {
 /// What [`get`] says of a server that has no such file.
 pub const NO_SUCH_FILE: &str = "the server has no such file (404)";
 
-pub fn is_url(text: &str) -> bool {
-    text.starts_with("https://") || text.starts_with("http://")
-}
-
-/// A URL for people: without a name and password, and not for ever long.
-pub fn shown(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    // What follows the question mark may be somebody's token.
-    let path = path.split(['?', '#']).next().unwrap_or("");
-    format!("{scheme}://{host}{path}").chars().filter(|c| !c.is_control()).take(120).collect()
-}
-
 /// Errors are for people, and name no URL.
 pub fn get(ask: &Ask) -> Result<Answer, String> {
     let is_encrypted = ask.url.starts_with("https://");
@@ -227,11 +213,5 @@ mod tests {
         assert!(encrypted.err().unwrap().contains("no certificates"));
         let nobody = get(&Ask { url: "http://127.0.0.1:1/x".into(), ..Ask::default() });
         assert_eq!(nobody.err().unwrap(), "nobody answers there");
-    }
-
-    #[test]
-    fn a_url_is_shown_without_what_is_nobody_s_business() {
-        assert_eq!(shown("https://me:secret@example.com/k?token=secret"), "https://example.com/k");
-        assert!(is_url("http://x") && !is_url("tftp://x") && !is_url("/x"));
     }
 }
