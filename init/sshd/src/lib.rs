@@ -57,6 +57,8 @@ use std::process::ExitCode;
 
 /// Whom the roles without privileges run as: nobody, in Debian's words.
 const NOBODY: u32 = 65_534;
+/// Bytes that a pipe to or from a program holds, and the most that is read at once.
+const PIPE: usize = 256 << 10;
 
 /// The service, in the role that its first argument says.
 pub fn main() -> ExitCode {

@@ -532,6 +532,10 @@ impl Monitor<'_> {
                 let (stdin, input) = std::io::pipe()?;
                 let (output, stdout) = std::io::pipe()?;
                 let (errors, stderr) = std::io::pipe()?;
+                // Fewer turns between a program and the transport. A host that does not allow it has the default.
+                for pipe in [input.as_fd(), output.as_fd()] {
+                    rustix::pipe::fcntl_setpipe_size(pipe, crate::PIPE).ok();
+                }
                 child.stdin = Some(File::from(OwnedFd::from(stdin)));
                 child.stdout = Some(File::from(OwnedFd::from(stdout)));
                 child.stderr = Some(File::from(OwnedFd::from(stderr)));

@@ -80,6 +80,8 @@ pub fn run() -> Result<()> {
         .enable_time()
         .build()
         .context("start the runtime")?;
+    // What channels read and the session seals, a few of each.
+    host::sys::memory::keep_buffers(1 << 20);
     sandbox::enter()?;
     runtime.block_on(serve())
 }

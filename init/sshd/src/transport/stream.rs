@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
-/// A pipe holds 64 KiB; a program that is fast fills it again while we read.
-const READ: usize = 128 << 10;
+/// As much as a pipe to or from a program holds: crate::PIPE.
+const READ: usize = crate::PIPE;
 /// How long whoever reads may take for what the client sent before it closed the channel.
 pub const DRAIN: Duration = Duration::from_secs(10);
 

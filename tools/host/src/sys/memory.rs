@@ -27,3 +27,13 @@ pub fn keep(bytes: i32) {
         libc::mallopt(libc::M_TOP_PAD, bytes);
     }
 }
+
+/// As [`keep`], for buffers that are each as large as this at most: none of them is a mapping of its own, which would be
+/// made and faulted in anew each time.
+pub fn keep_buffers(bytes: i32) {
+    keep(bytes);
+    // SAFETY: as above.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
+    }
+}
