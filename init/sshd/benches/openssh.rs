@@ -29,6 +29,7 @@ struct Peer {
     key: PathBuf,
     /// The listening process.
     pid: u32,
+    group: Group,
 }
 
 impl Drop for Peer {
@@ -66,13 +67,10 @@ impl Peer {
         fixed.iter().chain(extra).map(|option| option.to_string()).chain(own).collect()
     }
 
-    /// User and system seconds of everything that has ended below the listener.
+    /// Seconds of all its processes, those that have ended too.
     fn cpu(&self) -> f64 {
         harness::until(|| children(self.pid).is_empty());
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        // utime stime cutime cstime, in hundredths.
-        fields[11..15].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+        self.group.cpu()
     }
 
     /// Kibibytes that are its own share, over all its processes but the programs of sessions.
@@ -90,6 +88,25 @@ impl Peer {
             }
         }
         sum
+    }
+}
+
+/// A control group: it counts what its processes use, whoever waits for them.
+struct Group(PathBuf);
+
+impl Group {
+    /// With a process in it, and all that it will start.
+    fn of(dir: &Path, name: &str, pid: u32) -> Group {
+        let path = dir.join("groups").join(format!("sshd-bench-{name}"));
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("cgroup.procs"), pid.to_string()).unwrap();
+        Group(path)
+    }
+
+    fn cpu(&self) -> f64 {
+        let text = fs::read_to_string(self.0.join("cpu.stat")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap();
+        line.parse::<f64>().unwrap() / 1e6
     }
 }
 
@@ -126,12 +143,13 @@ fn openssh(dir: &Path, peers: &Path) -> Peer {
         .spawn()
         .unwrap();
     let pid = child.id();
+    let group = Group::of(dir, "theirs", pid);
     assert!(
         harness::until(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()),
         "OpenSSH does not start: {}",
         fs::read_to_string(dir.join("openssh.log")).unwrap_or_default()
     );
-    Peer { name: "OpenSSH", child, port, key: dir.join("key"), pid }
+    Peer { name: "OpenSSH", child, port, key: dir.join("key"), pid, group }
 }
 
 /// The children of a restarted listener are the host's: started here, without a file of the harness'.
@@ -143,7 +161,8 @@ fn ours(dir: &Path, peers: &Path) -> Peer {
     let text = fs::read_to_string(dir.join("run/lifeboat/state/sshd.json")).unwrap();
     let state: serde_json::Value = serde_json::from_str(&text).unwrap();
     let pid = child.id();
-    Peer { name: "Lifeboat", child, port: state["port"].as_u64().unwrap() as u16, key: dir.join("key"), pid }
+    let (port, group) = (state["port"].as_u64().unwrap() as u16, Group::of(dir, "ours", pid));
+    Peer { name: "Lifeboat", child, port, key: dir.join("key"), pid, group }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -151,42 +170,73 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Seconds of a command, and what it cost the server.
-fn measure(peer: &Peer, command: &mut Command) -> (f64, f64) {
-    let before = peer.cpu();
-    let start = Instant::now();
-    let status = command.stdout(Stdio::null()).status().unwrap();
-    let seconds = start.elapsed().as_secs_f64();
-    assert!(status.success(), "{}: {command:?}", peer.name);
-    (seconds, peer.cpu() - before)
+/// Of one run, in seconds.
+#[derive(Clone, Copy)]
+struct Took {
+    wall: f64,
+    /// CPU of the server and of the programs it ran.
+    server: f64,
+    /// CPU of the client, of what it ran, and of this program, which only waits.
+    client: f64,
 }
 
-/// One row: ours and theirs by turns, medians, ratios above 1 are in our favour.
-fn row(what: &str, peers: &[Peer; 2], rounds: usize, mib: Option<usize>, run: impl Fn(&Peer) -> Command) {
-    let mut results = [const { (Vec::new(), Vec::new()) }; 2];
+fn measure(peer: &Peer, clients: &Group, command: &mut Command) -> Took {
+    let (server, client) = (peer.cpu(), clients.cpu());
+    let start = Instant::now();
+    let status = command.stdout(Stdio::null()).status().unwrap();
+    let wall = start.elapsed().as_secs_f64();
+    assert!(status.success(), "{}: {command:?}", peer.name);
+    Took { wall, client: clients.cpu() - client, server: peer.cpu() - server }
+}
+
+struct All {
+    peers: [Peer; 2],
+    clients: Group,
+}
+
+/// What a row copies.
+struct Copied {
+    mib: usize,
+    /// Of the client, that compute at the same time.
+    processes: usize,
+}
+
+/// One row: ours and theirs by turns, medians, ratios above 1 are in our favour. A server that costs nothing cannot be
+/// faster than the client's own CPU, shared by its processes, allows.
+fn row(what: &str, all: &All, rounds: usize, copied: Option<Copied>, run: impl Fn(&Peer) -> Command) {
+    let All { peers, clients } = all;
+    let mut results = [const { Vec::new() }; 2];
     for _ in 0..rounds {
-        for (peer, (seconds, cpu)) in peers.iter().zip(&mut results) {
-            let (s, c) = measure(peer, &mut run(peer));
-            seconds.push(s);
-            cpu.push(c);
+        for (peer, took) in peers.iter().zip(&mut results) {
+            took.push(measure(peer, clients, &mut run(peer)));
         }
     }
-    let [(ours, our_cpu), (theirs, their_cpu)] = results.map(|(s, c)| (median(s), median(c)));
-    match mib {
-        Some(mib) => {
-            let per_gib = 1024.0 / mib as f64;
-            println!(
-                "| {what} | {:.0} | {:.0} | **{:.2}** | {:.2} | {:.2} | **{:.2}** |",
-                mib as f64 / ours,
-                mib as f64 / theirs,
-                theirs / ours,
-                our_cpu * per_gib,
-                their_cpu * per_gib,
-                our_cpu / their_cpu
-            );
-        }
-        None => println!("| {what} | {:.1} | {:.1} | **{:.2}** |", ours * 1e3, theirs * 1e3, theirs / ours),
-    }
+    let [ours, theirs] = results.map(|took| {
+        let of = |part: fn(&Took) -> f64| median(took.iter().map(part).collect());
+        Took { wall: of(|took| took.wall), server: of(|took| took.server), client: of(|took| took.client) }
+    });
+    let Some(Copied { mib, processes }) = copied else {
+        println!(
+            "| {what} | {:.1} | {:.1} | **{:.2}** |",
+            ours.wall * 1e3,
+            theirs.wall * 1e3,
+            theirs.wall / ours.wall
+        );
+        return;
+    };
+    let per_gib = |seconds: f64| seconds * 1024.0 / mib as f64;
+    println!(
+        "| {what} | {:.0} | {:.0} | **{:.2}** | {:.2} | {:.2} | **{:.2}** | {:.2} | {:.2} | {:.2} |",
+        mib as f64 / ours.wall,
+        mib as f64 / theirs.wall,
+        theirs.wall / ours.wall,
+        per_gib(ours.server),
+        per_gib(theirs.server),
+        ours.server / theirs.server,
+        per_gib(ours.client),
+        theirs.wall / (ours.client / processes as f64),
+        (ours.client + ours.server) / ours.wall,
+    );
 }
 
 fn client(name: &str) -> Command {
@@ -205,16 +255,20 @@ fn inside(dir: &Path, peers: &Path) {
     let passwd =
         fs::read_to_string("/etc/passwd").unwrap() + "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n";
     harness::write(dir, "passwd", &passwd);
-    fs::create_dir(dir.join("tree")).unwrap();
+    for name in ["tree", "groups"] {
+        fs::create_dir(dir.join(name)).unwrap();
+    }
     let peers = fs::canonicalize(peers).unwrap();
     let script = "mount --bind \"$1\" /etc/passwd && mount --bind \"$3\" \"$4\" && mount -t tmpfs none /root \
-        && mkdir -p \"$3\" && mount --bind \"$4\" \"$3\" && mount -t tmpfs none /run && mkdir /run/sshd && exec \"$2\"";
+        && mkdir -p \"$3\" && mount --bind \"$4\" \"$3\" && mount -t tmpfs none /run && mkdir /run/sshd \
+        && mount -t cgroup2 none \"$5\" && exec \"$2\"";
     let status = Command::new("unshare")
         .args(["-m", "sh", "-c", script, "sh"])
         .arg(dir.join("passwd"))
         .arg(std::env::current_exe().unwrap())
         .arg(peers.parent().unwrap())
         .arg(dir.join("tree"))
+        .arg(dir.join("groups"))
         .env("BENCH_INSIDE", "1")
         .env("PEERS", &peers)
         .status();
@@ -240,22 +294,25 @@ fn main() {
     let peers = [ours(dir, &package), openssh(dir, &package)];
     // The RSA key is made by now.
     peers[0].cpu();
+    let all = All { peers, clients: Group::of(dir, "clients", std::process::id()) };
 
     println!("| milliseconds | Lifeboat | OpenSSH | OpenSSH / Lifeboat |\n|---|---|---|---|");
-    row("`ssh host true`", &peers, 15, None, |peer| ssh(peer, &[], "true"));
+    row("`ssh host true`", &all, 15, None, |peer| ssh(peer, &[], "true"));
     let same = ["-o", "KexAlgorithms=curve25519-sha256"];
-    row("the same, both by curve25519", &peers, 15, None, |peer| ssh(peer, &same, "true"));
+    row("the same, both by curve25519", &all, 15, None, |peer| ssh(peer, &same, "true"));
 
     println!(
-        "\n| {mib} MiB | Lifeboat MiB/s | OpenSSH MiB/s | faster by | Lifeboat CPU s/GiB | OpenSSH CPU s/GiB | CPU of OpenSSH's |\n|---|---|---|---|---|---|---|"
+        "\n| {mib} MiB | Lifeboat MiB/s | OpenSSH MiB/s | faster by | Lifeboat CPU s/GiB | OpenSSH CPU s/GiB | CPU of OpenSSH's | client CPU s/GiB | faster by at most | processors busy |\n|---|---|---|---|---|---|---|---|---|---|"
     );
+    let one = || Some(Copied { mib, processes: 1 });
+    let two = || Some(Copied { mib, processes: 2 });
     for cipher in CIPHERS {
         let name = cipher.split('@').next().unwrap();
         let with = ["-c", cipher];
-        row(&format!("{name}, `cat` down"), &peers, rounds, Some(mib), |peer| {
+        row(&format!("{name}, `cat` down"), &all, rounds, one(), |peer| {
             ssh(peer, &with, &format!("cat {}", file.display()))
         });
-        row(&format!("{name}, `cat` up"), &peers, rounds, Some(mib), |peer| {
+        row(&format!("{name}, `cat` up"), &all, rounds, one(), |peer| {
             let mut command = ssh(peer, &with, "cat > /dev/null");
             command.stdin(fs::File::open(&file).unwrap());
             command
@@ -270,10 +327,10 @@ fn main() {
         let there = |name: &Path| format!("root@127.0.0.1:{}", name.display());
         let (down, up) = (dir.join("down"), dir.join("up"));
         for (kind, old) in [("sftp", false), ("scp -O", true)] {
-            row(&format!("{name}, {kind} get"), &peers, rounds, Some(mib), |peer| {
+            row(&format!("{name}, {kind} get"), &all, rounds, two(), |peer| {
                 copy(peer, old, [there(&file), down.display().to_string()])
             });
-            row(&format!("{name}, {kind} put"), &peers, rounds, Some(mib), |peer| {
+            row(&format!("{name}, {kind} put"), &all, rounds, two(), |peer| {
                 copy(peer, old, [file.display().to_string(), there(&up)])
             });
         }
@@ -290,14 +347,15 @@ fn main() {
             rsync.args(arguments).stdin(Stdio::null());
             rsync
         };
-        row(&format!("{name}, rsync get"), &peers, rounds, Some(mib), |peer| {
+        row(&format!("{name}, rsync get"), &all, rounds, two(), |peer| {
             rsync(peer, [there(&file), down.display().to_string()])
         });
-        row(&format!("{name}, rsync put"), &peers, rounds, Some(mib), |peer| {
+        row(&format!("{name}, rsync put"), &all, rounds, two(), |peer| {
             rsync(peer, [file.display().to_string(), there(&up)])
         });
     }
 
+    let All { peers, .. } = all;
     println!("\n| memory, KiB (PSS) | Lifeboat | OpenSSH | of OpenSSH's |\n|---|---|---|---|");
     let idle = peers.each_ref().map(Peer::memory);
     println!("| idle | {} | {} | {:.2} |", idle[0], idle[1], idle[0] as f64 / idle[1] as f64);
