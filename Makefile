@@ -83,8 +83,8 @@ sizes: image ## what the image weighs, part by part
 hardware: builder ## write docs/hardware.md: drivers and firmware of the image
 	@$(IMAGE) hardware
 
-bench: image ## sizes, seconds and memory beside two peers built from Debian's packages; ROUNDS=N
-	@$(CARGO) run --locked --quiet -p image --bin bench -- --rounds $(ROUNDS)
+bench: image ## sizes, seconds and memory beside peers built from Debian's packages; ROUNDS=N MEMORY=MiB PXE=1
+	@$(CARGO) run --locked --quiet -p image --bin bench -- --rounds $(ROUNDS) $(if $(MEMORY),--memory '$(MEMORY)') $(if $(PXE),--pxe)
 
 bench-tools: image ## lsblk, blkid and fdisk beside util-linux's, on 4, 100 and 1000 devices; ROUNDS=N
 	@$(CARGO) run --locked --quiet -p image --bin bench-tools -- --rounds $(ROUNDS)

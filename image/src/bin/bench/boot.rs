@@ -12,8 +12,15 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// The same for all; the dropbear initramfs takes nearly half of it while it unpacks.
-const MEMORY: u32 = 1024;
+/// How all are booted.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// MiB. Unpacking ends at half of it: a Debian in memory needs more than one GiB.
+    pub memory: u32,
+    /// By the NIC's iPXE and TFTP, where the download counts; else QEMU lays both files into memory.
+    pub pxe: bool,
+}
+
 /// Every emulated boot ends in a login by then, or never.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// A fresh connection to the port this often, until one is answered ...
@@ -40,15 +47,21 @@ pub struct Figures {
     pub used: f64,
 }
 
-pub fn measure(image: &Image) -> Result<Figures> {
+pub fn measure(image: &Image, way: Way) -> Result<Figures> {
     let lab = Lab::new(&format!("bench-{}", image.name.replace(' ', "-")), Path::new(""))?;
-    let boot = Boot::Kernel {
-        kernel: image.kernel.clone(),
-        initrd: image.initramfs.clone(),
-        append: format!("console=ttyS0 earlyprintk=ttyS0 {}", image.append),
+    let append = format!("console=ttyS0 earlyprintk=ttyS0 {}", image.append);
+    let boot = if way.pxe {
+        let script = format!("#!ipxe\nkernel vmlinuz initrd=initramfs {append}\ninitrd initramfs\nboot\n");
+        std::fs::write(lab.path("start.ipxe"), script).context("write a script")?;
+        for (name, file) in [("vmlinuz", &image.kernel), ("initramfs", &image.initramfs)] {
+            std::os::unix::fs::symlink(file, lab.path(name)).context("link a file")?;
+        }
+        Boot::Pxe { directory: lab.dir.clone(), bootfile: "start.ipxe".into() }
+    } else {
+        Boot::Kernel { kernel: image.kernel.clone(), initrd: image.initramfs.clone(), append }
     };
     let began = Instant::now();
-    let vm = Machine::new(boot).memory(MEMORY).nic(Nic::virtio("10.0.2")).start(&lab)?;
+    let vm = Machine::new(boot).memory(way.memory).nic(Nic::virtio("10.0.2")).start(&lab)?;
     let figures = watch(&vm, began, image);
     drop(vm);
     let figures = figures.with_context(|| lab.reports())?;

@@ -1,7 +1,9 @@
 //! What the image is compared with, built of the locked packages, without root and with the same kernel:
 //! Debian's own initramfs with dropbear, as people unlock their disks with, made by Debian's mkinitramfs
-//! in the builder machine; and a bare floor of busybox, dropbear and the three modules of virtio-net.
+//! in the builder machine; a bare floor of busybox, dropbear and the three modules of virtio-net; and a Debian
+//! with systemd in memory ([`super::ram`]).
 
+use super::ram;
 use anyhow::{Context as _, Result, ensure};
 use image::lock::Set;
 use image::packages::{self, Cache, Tree};
@@ -86,9 +88,11 @@ pub fn all(own: &Path) -> Result<Vec<Image>> {
     let cache = Cache::open(&programs::source())?;
     let (locked, _) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
     let tree = packages::tree(&cache, &locked, Set::Host)?;
+    let guest = packages::tree(&cache, &locked, Set::Guest)?;
     let tools = packages::wrappers(&cache, &tree)?;
     let mut hash = Sha256::new();
-    hash.update(format!("{}{DROPBEAR}{FLOOR}{FLOOR_DHCP}{FLOOR_MODULES:?}", tree.key));
+    let ram_key = ram::key(&guest);
+    hash.update(format!("{}{DROPBEAR}{FLOOR}{FLOOR_DHCP}{FLOOR_MODULES:?}{ram_key}", tree.key));
     let directory = cache.root.join(format!("vm/peers-{}", &packages::hex(&hash.finalize())[..16]));
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
     let key = directory.join("key");
@@ -105,7 +109,7 @@ pub fn all(own: &Path) -> Result<Vec<Image>> {
         key: key.clone(),
     };
 
-    let (dropbear, floor) = (directory.join("dropbear"), directory.join("floor"));
+    let [dropbear, floor, ram] = ["dropbear", "floor", "ram"].map(|name| directory.join(name));
     if !floor.exists() {
         say!("building the bare floor");
         build_floor(&tree, &version, &public, &floor).context("build the floor")?;
@@ -115,6 +119,11 @@ pub fn all(own: &Path) -> Result<Vec<Image>> {
         build_dropbear(&tree, &tools, &version, &public, &dropbear)
             .context("build the dropbear initramfs")?;
     }
+    if !ram.exists() {
+        say!("building a Debian that runs from memory");
+        let bytes = ram::build(&guest, &tree, &version, &public).context("build a Debian in memory")?;
+        put(&ram, &bytes)?;
+    }
     let own = Image {
         kernel: own.join("vmlinuz"),
         ..image("Lifeboat", own.join("initramfs"), format!("ssh_key={}", public.replace(' ', ",")))
@@ -123,6 +132,7 @@ pub fn all(own: &Path) -> Result<Vec<Image>> {
         own,
         image("dropbear initramfs", dropbear, "ip=dhcp break=mount".into()),
         image("bare floor", floor, String::new()),
+        image("Debian in RAM", ram, ram::WORDS.into()),
     ])
 }
 
