@@ -324,7 +324,7 @@ impl Options {
         let mut options = self.clone();
         options.grant = options.grant.and(theirs)?;
         options.touch = Touch {
-            present: self.touch.present && touch.present,
+            present: self.touch.present || touch.present,
             verified: self.touch.verified || touch.verified,
         };
         Ok(options)
@@ -530,6 +530,18 @@ mod tests {
     fn patterns_are_those_of_ssh_config() {
         for (pattern, text, want) in [
             ("*", "", true),
+    #[test]
+    fn a_touch_is_waived_by_line_and_certificate_together_alone() {
+        /// `ssh-keygen -s ca -I x -n root -O no-touch-required key.pub`, OpenSSH 9.2
+        const WAIVES: &str = "ssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29tAAAAIFERBCSuagjf6e6/sgUHdaZkdZ1QV5+mg3MCW3AplierAAAAIIm0uC8Xhq+PqYN5/y48w3MR/5fnyuK0iWwrHNL8YS8kAAAAAAAAAAAAAAABAAAAAXgAAAAIAAAABHJvb3QAAAAAAAAAAP//////////AAAAAAAAAJsAAAARbm8tdG91Y2gtcmVxdWlyZWQAAAAAAAAAFXBlcm1pdC1YMTEtZm9yd2FyZGluZwAAAAAAAAAXcGVybWl0LWFnZW50LWZvcndhcmRpbmcAAAAAAAAAFnBlcm1pdC1wb3J0LWZvcndhcmRpbmcAAAAAAAAACnBlcm1pdC1wdHkAAAAAAAAADnBlcm1pdC11c2VyLXJjAAAAAAAAAAAAAAAzAAAAC3NzaC1lZDI1NTE5AAAAIJgoHn5HsvpM0w3yML+IoKC4MZdObDuksAatPIJYwnQ9AAAAUwAAAAtzc2gtZWQyNTUxOQAAAECPRsHf4uC8Y4x/HNOOnu6j7rzajAJayoE2Ysr6NapQJ3uxWY7tbqBvRt0PUGjuz3B0INwV/TSneOLomdWms2cO";
+        let certificate = Certificate::from_openssh(WAIVES).unwrap();
+        let peer = "192.0.2.1".parse().unwrap();
+        for (line, want) in [("cert-authority", true), ("cert-authority,no-touch-required", false)] {
+            let options = parse(line).certified(&certificate, "root", peer).unwrap();
+            assert_eq!(options.touch.present, want, "{line}");
+        }
+    }
+
             ("a*c", "abbc", true),
             ("a*c", "abcb", false),
             ("*a*a*a*b", &"a".repeat(200), false),
