@@ -66,9 +66,10 @@ impl Found {
     }
 }
 
-/// A whole authorized_keys file.
+/// A whole authorized_keys file. Editors of Windows put a byte order mark before it.
 pub fn file(name: &str, text: &str) -> Found {
     let mut found = Found::default();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if !line.is_empty() && !line.starts_with('#') {
@@ -129,11 +130,12 @@ fn first_word(line: &str) -> &str {
 
 /// The options and what follows: they end at the first blank outside of double quotes.
 fn after_options(line: &str) -> Option<(&str, &str)> {
-    let (mut quoted, mut escaped) = (false, false);
+    // As in OpenSSH, a backslash is one of them unless a quote follows.
+    let (mut quoted, mut escapes) = (false, false);
     for (index, c) in line.char_indices() {
+        let escaped = std::mem::replace(&mut escapes, c == '\\');
         match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
+            '"' if escaped => {}
             '"' => quoted = !quoted,
             ' ' | '\t' if !quoted => return Some((&line[..index], line[index..].trim_start())),
             _ => {}
@@ -200,6 +202,7 @@ mod tests {
             "command=\"echo \\\"hi\\\" there\",no-pty",
             "from=\"10.0.0.0/8,::1\"",
             "cert-authority,principals=\"root, admin\"",
+            r#"command="echo \\" b \\" c""#,
         ] {
             let found = file("keys", &format!("{text} {ED25519} me"));
             assert_eq!(found.problems, [""; 0], "{text}");
@@ -225,6 +228,24 @@ mod tests {
         }
         let long = format!("{ED25519} {}", "x".repeat(MAX_LINE));
         assert!(problem(&long).contains("too long"));
+    }
+
+    #[test]
+    fn an_editor_of_windows_harms_no_key() {
+        let found = file("keys", &format!("\u{feff}{ED25519} me\r\n{ECDSA}\r\n"));
+        assert_eq!((found.keys.len(), found.problems), (2, vec![]));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_a_comment_s_and_no_command_s() {
+        let text = |bytes: &[u8]| host::text::text(bytes);
+        let found = file("keys", &text(&[ED25519.as_bytes(), b" J\xfcrgen"].concat()));
+        assert_eq!((found.keys.len(), found.problems), (1, vec![]));
+        let found = file("keys", &text(&[b"command=\"echo \xfc\" ", ED25519.as_bytes()].concat()));
+        assert_eq!(
+            (found.keys.len(), found.problems),
+            (0, vec!["keys line 1: has bytes in its options that are not UTF-8".to_string()])
+        );
     }
 
     #[test]
