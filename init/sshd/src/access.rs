@@ -69,7 +69,10 @@ impl Access {
             }
         }
         for credential in credentials::read(root) {
-            found.append(keys::file(&credential.source, &credential.text));
+            match credential.text {
+                Ok(text) => found.append(keys::file(&credential.source, &text)),
+                Err(reason) => found.problems.push(format!("{}: {reason}", credential.source)),
+            }
         }
         let wish = metadata::wish(&words);
         found.problems.extend(wish.problems);

@@ -9,7 +9,8 @@
 //! write to the medium would get in.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use host::Root;
 
 /// The credentials that systemd reads keys of root from, the second since version 257.
@@ -25,22 +26,36 @@ const IS_OPEN: [u8; 2] = [0, 2];
 /// SMBIOS specification, 7.12 and 7.45.
 const OEM_STRINGS: u8 = 11;
 const END_OF_TABLE: u8 = 127;
-const TEXT: &str = "io.systemd.credential:";
-const BINARY: &str = "io.systemd.credential.binary:";
+const TEXT: &[u8] = b"io.systemd.credential:";
+const BINARY: &[u8] = b"io.systemd.credential.binary:";
 
-/// Text in the form of authorized_keys.
+/// People cut the padding off.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 #[derive(Debug, PartialEq)]
 pub struct Credential {
     /// `SMBIOS ssh.authorized_keys.root`
     pub source: String,
-    pub text: String,
+    /// In the form of authorized_keys; or what is wrong with it, without a byte of it.
+    pub text: Result<String, &'static str>,
+}
+
+impl Credential {
+    fn new(source: String, text: Result<Vec<u8>, &'static str>) -> Credential {
+        let text = text.map(|bytes| host::text::text(&bytes));
+        let text = text.and_then(|text| if text.trim().is_empty() { Err("is empty") } else { Ok(text) });
+        Credential { source, text }
+    }
 }
 
 /// SMBIOS first, what lies on a medium last.
 pub fn read(root: &Root) -> Vec<Credential> {
     let fw_cfg = NAMES.iter().filter_map(|name| {
-        let text = String::from_utf8(host::firmware::fw_cfg(root, &format!("{FW_CFG}/{name}"))?).ok()?;
-        Some(Credential { source: format!("fw_cfg {name}"), text })
+        let bytes = host::firmware::fw_cfg(root, &format!("{FW_CFG}/{name}"))?;
+        Some(Credential::new(format!("fw_cfg {name}"), Ok(bytes)))
     });
     smbios(&host::firmware::smbios(root)).into_iter().chain(fw_cfg).chain(beside(root)).collect()
 }
@@ -51,8 +66,8 @@ fn beside(root: &Root) -> Vec<Credential> {
         return Vec::new();
     }
     let one = |name: &&str| {
-        let text = root.read_text(format!("{BESIDE}/{name}.cred")).ok()?;
-        Some(Credential { source: format!("{name}.cred beside the EFI program"), text })
+        let bytes = root.read(format!("{BESIDE}/{name}.cred")).ok()?;
+        Some(Credential::new(format!("{name}.cred beside the EFI program"), Ok(bytes)))
     };
     NAMES.iter().filter_map(one).collect()
 }
@@ -60,16 +75,21 @@ fn beside(root: &Root) -> Vec<Credential> {
 pub fn smbios(table: &[u8]) -> Vec<Credential> {
     oem_strings(table)
         .into_iter()
-        .filter_map(|string| std::str::from_utf8(string).ok())
         .filter_map(|string| {
             let (text, binary) = (string.strip_prefix(TEXT), string.strip_prefix(BINARY));
-            let (name, value) = text.or(binary)?.split_once('=')?;
-            let text = match binary {
-                Some(_) => String::from_utf8(STANDARD.decode(value).ok()?).ok()?,
-                None => value.to_string(),
+            let named = text.or(binary)?;
+            let name = NAMES.iter().find(|name| named.starts_with(name.as_bytes()))?;
+            let value = named[name.len()..].strip_prefix(b"=")?;
+            let bytes = match binary {
+                // base64(1) breaks its lines.
+                Some(_) => BASE64
+                    .decode(
+                        value.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect::<Vec<_>>(),
+                    )
+                    .map_err(|_| "is no base64"),
+                None => Ok(value.to_vec()),
             };
-            let source = format!("SMBIOS {name}");
-            NAMES.contains(&name).then_some(Credential { source, text })
+            Some(Credential::new(format!("SMBIOS {name}"), bytes))
         })
         .collect()
 }
@@ -107,6 +127,7 @@ fn oem_strings(mut table: &[u8]) -> Vec<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::engine::general_purpose::STANDARD;
 
     fn structure(kind: u8, strings: &[&str]) -> Vec<u8> {
         let mut bytes = vec![kind, 5, 0, 1, strings.len() as u8];
@@ -122,7 +143,7 @@ mod tests {
     }
 
     fn credential(name: &str, text: &str) -> Credential {
-        Credential { source: format!("SMBIOS {name}"), text: text.to_string() }
+        Credential { source: format!("SMBIOS {name}"), text: Ok(text.to_string()) }
     }
 
     #[test]
@@ -163,7 +184,7 @@ mod tests {
         let mut parameters = vec![0; 4096];
         put(BOOT_PARAMS, &parameters);
         let found = read(&root);
-        assert_eq!((found.len(), found[0].text.as_str()), (1, "key one\n"));
+        assert_eq!((found.len(), found[0].text.as_deref()), (1, Ok("key one\n")));
         for (mode, count) in [(0, 1), (1, 0), (2, 1), (3, 0), (255, 0)] {
             parameters[SECURE_BOOT] = mode;
             put(BOOT_PARAMS, &parameters);
@@ -176,7 +197,29 @@ mod tests {
         let good = structure(11, &["io.systemd.credential:ssh.authorized_keys.root=key"]);
         assert_eq!(smbios(&[vec![11, 3, 0, 0], good.clone()].concat()), []);
         assert_eq!(smbios(&[good.clone(), vec![11, 255, 0]].concat()).len(), 1);
-        let wrong = structure(11, &["io.systemd.credential.binary:ssh.authorized_keys.root=%%%"]);
-        assert_eq!(smbios(&wrong), []);
+    }
+
+    #[test]
+    fn a_credential_that_is_meant_for_us_is_taken_as_far_as_it_can_be_and_else_named() {
+        let of = |string: &[u8]| {
+            let table = [&[11, 5, 0, 1, 1][..], string, &[0, 0]].concat();
+            smbios(&table).pop().map(|credential| credential.text)
+        };
+        let binary = |value: &str| {
+            of(format!("{}={value}", "io.systemd.credential.binary:ssh.authorized_keys.root").as_bytes())
+        };
+        assert_eq!(binary("a2V5IG9uZQo="), Some(Ok("key one\n".to_string())));
+        assert_eq!(
+            binary("a2V5\n IG9uZQo\n"),
+            Some(Ok("key one\n".to_string())),
+            "broken lines, and no padding"
+        );
+        assert_eq!(binary("%%%"), Some(Err("is no base64")));
+        assert_eq!(binary(""), Some(Err("is empty")));
+        let text = |value: &[u8]| of(&[b"io.systemd.credential:ssh.authorized_keys.root", value].concat());
+        assert_eq!(text(b"= "), Some(Err("is empty")));
+        assert!(matches!(text(b"=key J\xfcrgen"), Some(Ok(text)) if text.starts_with("key J")));
+        assert_eq!(text(b".other=key"), None);
+        assert_eq!(text(b""), None);
     }
 }
