@@ -226,17 +226,19 @@ impl Fetches {
 
 /// Of a URL or a service only what has a key in it is kept; of volumes what is wrong with them too.
 fn keep(settings: &Settings, place: &Place, text: &[u8]) -> Result<(), String> {
-    let text = std::str::from_utf8(text).map_err(|_| "is no text".to_string())?;
+    let words = host::text::text(text);
+    let is_key = |(source, found): &(String, cloud::Found)| !keys::list(source, &found.keys).keys.is_empty();
     let has_key = match place {
-        Place::Url(_) => !keys::file("", text).keys.is_empty(),
-        Place::Service(_) => cloud::sections(text).iter().any(|(_, found)| !found.keys.is_empty()),
+        Place::Url(_) => !keys::file("", &words).keys.is_empty(),
+        // Whatever answers at such an address, lines of HTML for one, is no key yet.
+        Place::Service(_) => cloud::sections(&words).iter().any(is_key),
         Place::Volumes if text.is_empty() => return Ok(()),
         Place::Volumes => true,
     };
     if !has_key {
         return Err("holds no public key".to_string());
     }
-    host::statefile::replace(&settings.path(&file(&place.id())), text.as_bytes(), 0o600)
+    host::statefile::replace(&settings.path(&file(&place.id())), text, 0o600)
         .map_err(|error| format!("could not be kept: {error}"))
 }
 
@@ -260,14 +262,26 @@ fn reason(status: i32) -> String {
     }
 }
 
-fn spawn(settings: &Settings, url: &str) -> Result<(i32, File)> {
+/// A standard input with these bytes: a URL may have a password or a token in it, and everybody reads command lines.
+fn told(bytes: &[u8]) -> io::Result<File> {
+    let (reader, mut writer) = io::pipe()?;
+    // A pipe's usual size, so that nobody waits.
+    if bytes.len() > MAX_TEXT {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too long"));
+    }
+    writer.write_all(bytes)?;
+    Ok(File::from(OwnedFd::from(reader)))
+}
+
+/// By the place's id.
+fn spawn(settings: &Settings, place: &str) -> Result<(i32, File)> {
     let (reader, writer) = io::pipe().context("pipe")?;
     let program = crate::program()?;
     let mut argv: Vec<OsString> = vec![program.into(), "fetch".into()];
     argv.extend(settings.arguments().into_iter().map(OsString::from));
-    argv.extend(["--url".into(), url.into()]);
     let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
     let mut child = Spawn::new(&argv, &[]);
+    child.stdin = Some(told(place.as_bytes()).context("tell the fetcher what")?);
     child.stdout = Some(File::from(OwnedFd::from(writer)));
     child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));
     let pid = process::spawn(child).context("start a fetcher")?;
@@ -278,7 +292,11 @@ fn spawn(settings: &Settings, url: &str) -> Result<(i32, File)> {
 
 /// The role: becomes curl; asks a metadata service; or looks for volumes.
 pub fn run(settings: &Settings) -> Result<()> {
-    if settings.url == Place::Volumes.id() {
+    let mut place = String::new();
+    File::from(inherited(0).try_clone_to_owned().context("stdin")?)
+        .read_to_string(&mut place)
+        .context("hear what to fetch")?;
+    if place == Place::Volumes.id() {
         return crate::volumes::run();
     }
     // Read by root, since it may be root's alone; what is in it is parsed by nobody.
@@ -291,11 +309,11 @@ pub fn run(settings: &Settings) -> Result<()> {
     if !settings.curl.exists() {
         std::process::exit(127);
     }
-    if let Some(service) = settings.url.strip_prefix("metadata:").and_then(metadata::by_name) {
+    if let Some(service) = place.strip_prefix("metadata:").and_then(metadata::by_name) {
         std::process::exit(metadata::run(settings, service)?);
     }
     // From an encrypted page nothing leads back to a plain one, ...
-    let is_plain = !settings.url.starts_with("https:");
+    let is_plain = !place.starts_with("https:");
     let protocols = match (is_plain, &authority) {
         (false, _) => "=https",
         // ... nor from a plain one to what nobody can check.
@@ -319,14 +337,28 @@ pub fn run(settings: &Settings) -> Result<()> {
             std::process::exit(NO_AUTHORITY);
         }
     };
+    let url = told(configuration(&place).as_bytes()).context("tell curl the URL")?;
     let error = Command::new(&settings.curl)
         .args(["--disable", "--fail", "--silent", "--show-error", "--location", "--max-redirs", "5"])
         .args(["--proto", protocols, "--connect-timeout", "10", "--max-time", PATIENCE])
-        .args(["--max-filesize", &MAX_TEXT.to_string(), "--url", &settings.url])
+        .args(["--max-filesize", &MAX_TEXT.to_string(), "--config", "-"])
         .args(by)
+        .stdin(url)
         .env_clear()
         .exec();
     Err(error).with_context(|| format!("start {}", settings.curl.display()))
+}
+
+/// The URL as a line of curl's configuration (curl(1), `--config`).
+fn configuration(url: &str) -> String {
+    let quoted: String = url.chars().filter(|c| !c.is_control()).fold(String::new(), |mut text, c| {
+        if matches!(c, '"' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+        text
+    });
+    format!("url = \"{quoted}\"\n")
 }
 
 /// A copy of the file that `rescue.ca=` names, which the next program of this process has too; `None` where none is named.
@@ -369,11 +401,39 @@ mod tests {
         let url = "https://example.com/keys";
         let place = &Place::Url(url.to_string());
         assert_eq!(keep(&settings, place, b"<html>\n"), Err("holds no public key".to_string()));
-        assert_eq!(keep(&settings, place, b"\xff"), Err("is no text".to_string()));
+        assert_eq!(keep(&settings, place, b"\xff\x1f\x8b"), Err("holds no public key".to_string()));
         let root = settings.root().unwrap();
         assert_eq!(text(&root, url), None);
         let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmDG8O1bWYxNZGdJOEEVLrFJbSCn3bQdQ1QwWh6MTpn me\n";
         keep(&settings, place, key.as_bytes()).unwrap();
         assert_eq!(text(&root, url).as_deref(), Some(key));
+        // A byte of Latin-1 in a comment.
+        keep(&settings, place, &[key.trim_end().as_bytes(), b" J\xfcrgen\n"].concat()).unwrap();
+    }
+
+    #[test]
+    fn a_service_that_answers_with_a_page_is_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { prefix: dir.path().to_path_buf(), ..Settings::default() };
+        make_directory(&settings).unwrap();
+        let service = metadata::by_name("hetzner").unwrap();
+        let answer = |text: &str| {
+            let text = cloud::section(service.shown, &cloud::listing(text));
+            keep(&settings, &Place::Service(service), text.as_bytes())
+        };
+        let page = "<html><head>\n<title>302 Found</title></head>\n</html>\n";
+        assert_eq!(answer(page), Err("holds no public key".to_string()));
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmDG8O1bWYxNZGdJOEEVLrFJbSCn3bQdQ1QwWh6MTpn me\n";
+        assert_eq!(answer(key), Ok(()));
+    }
+
+    #[test]
+    fn a_url_reaches_curl_as_it_is() {
+        for (url, want) in [
+            ("https://a:b@c/d?e=f#g", "url = \"https://a:b@c/d?e=f#g\"\n"),
+            ("https://a/\"\\x\nurl=b", "url = \"https://a/\\\"\\\\xurl=b\"\n"),
+        ] {
+            assert_eq!(configuration(url), want);
+        }
     }
 }

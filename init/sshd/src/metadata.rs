@@ -143,17 +143,17 @@ impl Ask<'_> {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|_| TROUBLE)?;
-        let mut text = String::new();
+        let mut text = Vec::new();
         let (stdin, stdout) = (curl.stdin.take(), curl.stdout.take());
         let said = stdin.is_some_and(|mut stdin| stdin.write_all(header.as_bytes()).is_ok());
-        let read = stdout.is_some_and(|stdout| stdout.take(MAX_TEXT).read_to_string(&mut text).is_ok());
+        let read = stdout.is_some_and(|stdout| stdout.take(MAX_TEXT).read_to_end(&mut text).is_ok());
         let whole = said && read && (text.len() as u64) < MAX_TEXT;
         if !whole {
             // It may have ended by itself.
             let _ = curl.kill();
         }
         match curl.wait().ok().and_then(|status| status.code()) {
-            Some(0) if whole => Ok(text),
+            Some(0) if whole => Ok(host::text::text(&text)),
             Some(0) | None => Err(TOO_LONG),
             Some(status) => Err(status),
         }

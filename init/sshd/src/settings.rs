@@ -29,8 +29,6 @@ pub struct Settings {
     pub curl: PathBuf,
     /// Asked instead of each cloud's own metadata service, where not empty.
     pub metadata: String,
-    /// For the role that fetches one.
-    pub url: String,
 }
 
 impl Default for Settings {
@@ -51,7 +49,6 @@ impl Default for Settings {
             sftp_server: PathBuf::from("/usr/lib/openssh/sftp-server"),
             curl: PathBuf::from("/usr/bin/curl"),
             metadata: String::new(),
-            url: String::new(),
         }
     }
 }
@@ -77,7 +74,6 @@ impl Settings {
                 "--sftp-server" => settings.sftp_server = PathBuf::from(value),
                 "--curl" => settings.curl = PathBuf::from(value),
                 "--metadata" => settings.metadata = value,
-                "--url" => settings.url = value,
                 _ => bail!("unknown argument {name:?}"),
             }
         }
