@@ -14,6 +14,7 @@ use russh::keys::ssh_key::{Algorithm, HashAlg, LineEnding, PublicKey};
 use russh::keys::{Certificate, PrivateKey, key::safe_rng};
 use signature::Signer;
 use std::io;
+use std::time::SystemTime;
 
 /// OpenSSH's path, injected by an appended cpio or by iPXE.
 pub const INJECTED: &str = "/etc/ssh/ssh_host_ed25519_key";
@@ -89,7 +90,14 @@ pub fn establish(
     let public = key.public_key();
     let line = two_fields(public)?;
     let certificate = match certificate(root, &key) {
-        Ok(certificate) => certificate.map(|(_, words)| words),
+        Ok(certificate) => certificate.map(|(line, words)| {
+            if has_expired(&line, SystemTime::now()) {
+                problems.push(format!(
+                    "{CERTIFICATE}: has expired, by the clock of this machine: clients may not take it"
+                ));
+            }
+            words
+        }),
         Err(reason) => {
             problems.push(format!("{CERTIFICATE}: {reason}: it is not offered"));
             None
@@ -239,6 +247,12 @@ pub fn certificate(root: &Root, key: &PrivateKey) -> Result<Option<(String, Stri
         found.signature_key().fingerprint(HashAlg::Sha256)
     );
     Ok(Some((line.to_string(), words)))
+}
+
+/// It is offered all the same, since the client's clock decides.
+fn has_expired(line: &str, now: SystemTime) -> bool {
+    Certificate::from_openssh(line)
+        .is_ok_and(|found| found.valid_before_time().is_some_and(|until| now >= until))
 }
 
 /// `IN SSHFP ALGORITHM 2 SHA-256`: what DNS holds of a key (RFC 4255, RFC 6594, RFC 7479).

@@ -85,6 +85,27 @@ fn a_host_certificate_is_offered_and_makes_the_host_known() {
 }
 
 #[test]
+fn a_certificate_that_has_expired_is_named_and_the_client_decides() {
+    need_client!();
+    let server = Server::start(
+        |dir| {
+            fs::create_dir_all(dir.join("etc/ssh")).unwrap();
+            make_key(dir, "etc/ssh/ssh_host_ed25519_key", &["-t", "ed25519"]);
+            make_key(dir, "ca", &["-t", "ed25519"]);
+            let mut sign = Command::new("ssh-keygen");
+            sign.args(["-q", "-h", "-I", "x", "-V", "-2d:-1d", "-s"]).arg(dir.join("ca"));
+            run(sign.arg(dir.join("etc/ssh/ssh_host_ed25519_key.pub")), b"").succeeds();
+            authorize(dir, &make_key(dir, "key", &["-t", "ed25519"]));
+        },
+        &[],
+    );
+    let problems = server.state()["problems"].to_string();
+    assert!(problems.contains("ssh_host_ed25519_key-cert.pub: has expired"), "{problems}");
+    // Who knows the key itself does not mind.
+    assert_eq!(server.run("echo in").succeeds().text(), "in\n");
+}
+
+#[test]
 fn a_certificate_of_another_key_is_named_and_not_offered() {
     need_client!();
     let server = Server::start(
