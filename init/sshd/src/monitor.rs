@@ -176,6 +176,8 @@ impl Monitor<'_> {
             Ask::Proof { signed, signature } if !self.entered() => self.proof(&signed.0, &signature.0),
             Ask::Password { user, password } if !self.entered() => self.password(&user, &password),
             Ask::Request { number, want } if self.entered() => self.request(number, want),
+            // As in OpenSSH, a command that was forced upon somebody is not his to stop or kill.
+            Ask::Signal { .. } if self.grant.as_ref().is_some_and(|grant| grant.command.is_some()) => Ok(()),
             Ask::Signal { number, signal } if self.entered() => {
                 if let (Some(pid), Some(signal)) = (self.programs.get(&number), signals::by_name(&signal)) {
                     // It may have ended a moment ago.

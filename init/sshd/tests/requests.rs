@@ -3,10 +3,11 @@
 
 mod harness;
 
-use harness::{DEADLINE, Server};
+use harness::{DEADLINE, Server, authorize, make_key};
 use russh::client::{self, Handle};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{ChannelMsg, Sig};
+use std::path::Path;
 use std::sync::Arc;
 
 struct Anybody;
@@ -20,7 +21,16 @@ impl client::Handler for Anybody {
 }
 
 fn with_client(run: impl AsyncFnOnce(Handle<Anybody>)) {
-    let server = Server::with_key();
+    with_client_of("", run);
+}
+
+/// With options before the client's key.
+fn with_client_of(options: &str, run: impl AsyncFnOnce(Handle<Anybody>)) {
+    let prepare = |dir: &Path| {
+        let line = make_key(dir, "key", &["-t", "ed25519"]);
+        authorize(dir, format!("{options} {line}").trim_start());
+    };
+    let server = Server::start(prepare, &[]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let text = std::fs::read_to_string(server.path("key")).unwrap();
     let key = Arc::new(PrivateKey::from_openssh(&text).unwrap());
@@ -57,5 +67,29 @@ fn a_signal_reaches_the_program_and_the_one_that_ends_it_is_told() {
             }
         };
         assert_eq!((said.as_str(), format!("{ended:?}").as_str()), ("ready\ngot INT\n", "KILL"));
+    });
+}
+
+#[test]
+fn a_command_that_was_forced_upon_somebody_is_not_his_to_kill() {
+    need_client!();
+    with_client_of(r#"command="echo ready; sleep 1; echo lives""#, async |session| {
+        let mut channel = session.channel_open_session().await.unwrap();
+        channel.exec(true, "anything").await.unwrap();
+        let mut said = String::new();
+        let ended = loop {
+            match channel.wait().await.unwrap() {
+                ChannelMsg::Data { data } => {
+                    said.push_str(std::str::from_utf8(&data).unwrap());
+                    if said == "ready\n" {
+                        channel.signal(Sig::KILL).await.unwrap();
+                    }
+                }
+                ChannelMsg::ExitStatus { exit_status } => break exit_status,
+                ChannelMsg::ExitSignal { signal_name, .. } => panic!("killed by {signal_name:?}"),
+                _ => {}
+            }
+        };
+        assert_eq!((said.as_str(), ended), ("ready\nlives\n", 0));
     });
 }
