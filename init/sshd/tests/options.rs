@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Done, Server, authorize, make_key, noise, run};
+use harness::{Done, Server, authorize, make_key, noise, run, until};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -135,15 +135,27 @@ fn a_certificate_opens_as_far_as_it_and_its_authority_say() {
     server.log.wait_for("certificate \\\"the id\\\" serial 0 for key SHA256:");
     assert_eq!(enter(&["-n", "someone,root", "-V", "-1d:+1d"], "echo in").succeeds().text(), "in\n");
     assert_eq!(enter(&[], "echo in").succeeds().text(), "in\n");
-    for options in [
-        &["-n", "someone"][..],
-        &["-n", "root", "-V", "-2d:-1d"],
-        &["-n", "root", "-V", "+1d:+2d"],
-        &["-n", "root", "-O", "source-address=10.0.0.0/8"],
-        &["-n", "root", "-O", "critical:frobnicate@example.com=1"],
-        &["-h", "-n", "root"],
-    ] {
-        enter(options, "echo in").is_refused();
+    for (number, (options, why)) in [
+        (&["-n", "someone"][..], "is for other principals"),
+        (&["-n", "root", "-V", "-2d:-1d"], "is not valid now, by the clock of this machine"),
+        (&["-n", "root", "-V", "+1d:+2d"], "is not valid now, by the clock of this machine"),
+        (&["-n", "root", "-O", "source-address=10.0.0.0/8"], "is not valid from this address"),
+        (&["-n", "root", "-O", "critical:x@example.com=1"], "has a critical option that is not known"),
+        // The client keeps it to itself.
+        (&["-h", "-n", "root"], ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let serial = number.to_string();
+        enter(&[options, &["-z", &serial]].concat(), "echo in").is_refused();
+        // For whoever looks at the console.
+        let told = |line: &str| line.contains(&format!("serial {serial} ")) && line.ends_with(why);
+        assert!(
+            why.is_empty() || until(|| server.log.text().lines().any(told)),
+            "{why}:\n{}",
+            server.log.text()
+        );
     }
     let source = ["-n", "root", "-O", "source-address=127.0.0.0/8", "-O", "force-command=echo forced"];
     assert_eq!(enter(&source, "echo in").succeeds().text(), "forced\n");

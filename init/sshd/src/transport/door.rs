@@ -148,6 +148,17 @@ impl Handler for Door {
         let signature = Vec::try_from(request.signature.clone()).context("encode a signature")?;
         self.proof = Some(Ask::Proof { signed: Blob(request.signed.to_vec()), signature: Blob(signature) });
         Ok(())
+    async fn auth_openssh_certificate_refused(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<(), Failure> {
+        // The monitor comes to the same verdict, and its log says why.
+        let key = Blob(certificate.to_bytes().context("encode the client's certificate")?);
+        let algorithm = certificate.algorithm().to_certificate_type();
+        self.ask(&Ask::Offer { user: user.to_string(), algorithm, key }).await.map(drop)
+    }
+
     }
 
     async fn auth_publickey(&mut self, _user: &str, _key: VerifiedPublicKey<'_>) -> Result<Auth, Failure> {
