@@ -164,6 +164,19 @@ fn a_line_that_drops_ends_what_ran_on_it() {
 }
 
 #[test]
+fn what_is_too_much_for_one_request_is_refused_and_not_left_waiting() {
+    need_client!();
+    let server = Server::with_key();
+    let mut command = server.ssh(&["-o", "SendEnv=LC_*"]);
+    for number in 0..60 {
+        command.env(format!("LC_X{number}"), "x".repeat(4000));
+    }
+    let done = run(command.arg("echo in"), b"");
+    assert_eq!(done.code(), Some(255), "{}", done.text());
+    server.log.wait_for("ask for a program: control socket: message is too long");
+}
+
+#[test]
 fn a_channel_that_is_closed_ends_its_program_and_no_other() {
     need_client!();
     let server = Server::with_key();

@@ -94,19 +94,25 @@ impl Session {
             tokio::pin!(start);
             tokio::select! {
                 biased;
-                started = &mut start => started?,
+                started = &mut start => started,
                 _ = &mut closed => {
                     // It has told once, and would not again.
                     closed = oneshot::channel().1;
                     self.control.withdraw(number).await.ok();
-                    start.await?
+                    start.await
                 }
             }
         };
-        let Ok((granted, ended)) = started else {
-            // The monitor has logged why.
-            self.handle.channel_failure(id).await.ok();
-            return Ok(());
+        let (granted, ended) = match started {
+            Ok(Ok(started)) => started,
+            refused => {
+                // Else the monitor has logged why.
+                if let Err(error) = refused {
+                    host::log!("transport: ask for a program: {error:#}");
+                }
+                self.handle.channel_failure(id).await.ok();
+                return Ok(());
+            }
         };
         self.number.store(granted.number, Ordering::Relaxed);
         let mut streams = granted.descriptors.into_iter().map(stream::watch);

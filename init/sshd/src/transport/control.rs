@@ -137,7 +137,13 @@ impl Control {
     async fn send_request(&self, number: u32, want: Want) -> Result<Result<Granted, Refusal>> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).requests.insert(number, sender);
-        self.send(&Ask::Request { number, want }).await?;
+        if let Err(error) = self.send(&Ask::Request { number, want }).await {
+            // As when command and variables are too much for one message together.
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.requests.remove(&number);
+            waiting.ends.remove(&number);
+            return Err(error);
+        }
         receiver.await.context("the monitor ended")
     }
 
