@@ -7,6 +7,7 @@ use host::sys::process::{self, Spawn};
 use host::sys::tty;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -161,6 +162,18 @@ fn a_line_that_drops_ends_what_ran_on_it() {
     client.kill().unwrap();
     wait(&mut client, "ssh");
     assert!(until(|| !Path::new(&program).exists()), "{program} is still there");
+}
+
+#[test]
+fn a_program_that_nobody_hears_any_more_is_told_and_the_client_ends() {
+    need_client!();
+    let server = Server::with_key();
+    // As in `ssh host yes | head -n 1`: the client stays until the channel is closed.
+    let mut client = server.ssh(&[]).arg("yes; echo ended >&2").stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 2];
+    client.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"y\n");
+    assert_eq!(wait(&mut client, "ssh host yes").code(), Some(0), "the shell goes on after yes");
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub struct Running {
     size: watch::Sender<Option<Size>>,
     /// The program's, for the monitor.
     number: Arc<AtomicU32>,
+    /// Dropped when the client takes no more of the program's output.
+    heard: Option<oneshot::Sender<()>>,
     /// Dropped, with all of this, when the client closed the channel.
     _open: oneshot::Sender<()>,
 }
@@ -49,6 +51,11 @@ impl Running {
         Some(self.number.load(Ordering::Relaxed)).filter(|number| *number != NONE)
     }
 
+    /// The client takes no more of what the program writes: whoever read it has gone, as in `ssh host yes | head`.
+    pub fn unheard(&mut self) {
+        self.heard = None;
+    }
+
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
     }
@@ -59,6 +66,7 @@ pub fn start(fresh: Fresh, program: Program, control: Arc<Control>, handle: Hand
     let on_terminal = fresh.terminal.is_some();
     let (size, sizes) = watch::channel(None);
     let (open, closed) = oneshot::channel();
+    let (heard, unheard) = oneshot::channel();
     let number = Arc::new(AtomicU32::new(NONE));
     let known = number.clone();
     let task = tokio::spawn(async move {
@@ -67,9 +75,9 @@ pub fn start(fresh: Fresh, program: Program, control: Arc<Control>, handle: Hand
         let session = Session { writer, handle, control, number };
         let want = Want::Program { program, terminal, environment, agent };
         // An error is the end of the connection, and so of this task's reason.
-        let _ = session.run(reader, want, sizes, closed).await;
+        let _ = session.run(reader, want, sizes, unheard, closed).await;
     });
-    Running { task, on_terminal, size, number: known, _open: open }
+    Running { task, on_terminal, size, number: known, heard: Some(heard), _open: open }
 }
 
 struct Session {
@@ -85,6 +93,7 @@ impl Session {
         reader: ChannelReadHalf,
         want: Want,
         sizes: watch::Receiver<Option<Size>>,
+        unheard: oneshot::Receiver<()>,
         mut closed: oneshot::Receiver<()>,
     ) -> Result<()> {
         let id = self.writer.id();
@@ -134,8 +143,15 @@ impl Session {
             (Some(stdin), Some(stdout), Some(stderr)) => {
                 let (stdout, stderr) = (stdout?, stderr?);
                 let input = copy_in(reader, Sink::Pipe(stdin?));
+                // Closed when nobody hears it any more, so that the program is told by SIGPIPE.
+                let heard = async move {
+                    tokio::select! {
+                        () = self.copy_out(&stdout, None) => {}
+                        _ = unheard => {}
+                    }
+                };
                 let work = async {
-                    tokio::join!(self.copy_out(&stdout, None), self.copy_out(&stderr, Some(STDERR)), async {
+                    tokio::join!(heard, self.copy_out(&stderr, Some(STDERR)), async {
                         self.report(ended.await.ok()).await
                     },);
                 };

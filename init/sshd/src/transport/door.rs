@@ -325,6 +325,13 @@ impl Handler for Door {
         // Dropping it lets the channel's task know.
         self.channels.remove(&id);
         self.forwarding.closed(id);
+    async fn end_of_write(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Failure> {
+        if let Some(State::Running(running)) = self.channels.get_mut(&id) {
+            running.unheard();
+        }
+        Ok(())
+    }
+
         Ok(())
     }
 

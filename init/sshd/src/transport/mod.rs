@@ -33,6 +33,11 @@ use tokio::io::BufReader;
 /// Rejected offers and attempts of one connection. An agent holds many keys, and each that is not
 /// ours counts as one; passwords have a count of their own in the monitor.
 const MAX_ATTEMPTS: usize = 40;
+/// RFC 4253, section 4.2: clients tell by it what they may use and have to get around. OpenSSH's own says when nobody
+/// hears a program any more (`ssh host 'cat /dev/sda' | head -c 512` hangs without) to none but `OpenSSH*`; WinSCP and
+/// libssh give a link's two names in the order of OpenSSH's sftp-server, which is ours, by this number. 9.9 is the first
+/// with our key exchange; some take 10 for 1.
+const IDENTIFICATION: &str = "SSH-2.0-OpenSSH_9.9 Lifeboat";
 /// Between two signs of life. Boxes that translate addresses forget a line after five minutes or more.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// One system call then fetches several packets.
@@ -132,7 +137,7 @@ fn config(
     let methods: &[MethodKind] =
         if passwords { &[MethodKind::PublicKey, MethodKind::Password] } else { &[MethodKind::PublicKey] };
     Ok(Config {
-        server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-Lifeboat")),
+        server_id: SshId::Standard(Cow::Borrowed(IDENTIFICATION)),
         methods: MethodSet::from(methods),
         // The monitor slows down what is worth slowing down; a key that is not known tells nothing.
         auth_rejection_time: Duration::ZERO,
