@@ -2,8 +2,10 @@
 
 mod harness;
 
-use harness::{Server, authorize, make_key, run, until, write};
+use harness::{DEADLINE, Server, authorize, make_key, run, until, write};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 #[test]
 fn a_key_that_was_given_logs_in_and_the_host_is_known_before() {
@@ -186,7 +188,40 @@ fn the_algorithms_offered_are_those_of_today() {
     let keys = line("host key algorithms");
     assert!(["ssh-ed25519", "ssh-ed25519,rsa-sha2-512,rsa-sha2-256"].contains(&keys.as_str()), "{keys}");
     assert_eq!(line("compression stoc"), "none,zlib@openssh.com");
-    assert!(!line("ciphers stoc").contains("cbc") && !line("MACs stoc").contains("sha1"));
+    assert!(!line("ciphers stoc").contains("cbc"));
+    assert_eq!(line("MACs stoc"), "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com");
     let signatures = done.stderr.lines().find(|line| line.contains("server-sig-algs=")).unwrap();
     assert!(!signatures.contains("ssh-rsa") && signatures.contains("rsa-sha2-512"), "{signatures}");
+}
+
+#[test]
+fn clients_that_have_nothing_better_are_offered_a_plain_mac_and_no_others_are() {
+    let server = Server::start(|_| {}, &[]);
+    let offered = |client: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.write_all(format!("{client}\r\n").as_bytes()).unwrap();
+        let mut seen = Vec::new();
+        let mut bytes = [0; 4096];
+        // The last but two of what is offered.
+        while !String::from_utf8_lossy(&seen).contains("zlib@openssh.com") {
+            let length = stream.read(&mut bytes).unwrap();
+            assert_ne!(length, 0, "{client}: {:?}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&bytes[..length]);
+        }
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        assert!(text.contains("hmac-sha2-256-etm@openssh.com"), "{client}: {text:?}");
+        text.contains("hmac-sha2-256,")
+    };
+    for (client, want) in [
+        ("SSH-2.0-libssh2_1.10.0", true),
+        ("SSH-2.0-dropbear_2022.83", true),
+        ("SSH-2.0-Twisted_24.3.0", true),
+        ("SSH-2.0-OpenSSH_7.4", false),
+        ("SSH-2.0-PuTTY_Release_0.78", false),
+        ("SSH-2.0-paramiko_5.1.0", false),
+        ("SSH-2.0-x libssh2_1.10.0", false),
+    ] {
+        assert_eq!(offered(client), want, "{client}");
+    }
 }

@@ -12,7 +12,7 @@ use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, SignedRequest, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Preferred, Pty, Sig};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -119,6 +119,10 @@ impl From<russh::Error> for Failure {
 impl Handler for Door {
     type Error = Failure;
 
+    fn preferred(&mut self, client: &[u8]) -> Option<Preferred> {
+        super::without_etm(client).then(|| super::algorithms(super::PLAIN_MACS))
+    }
+
     async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Failure> {
         Ok(super::sandbox::widen()?)
     }
@@ -144,10 +148,6 @@ impl Handler for Door {
         self.ask(&Ask::Offer { user: user.to_string(), algorithm, key }).await
     }
 
-    async fn auth_signature(&mut self, request: SignedRequest<'_>) -> Result<(), Failure> {
-        let signature = Vec::try_from(request.signature.clone()).context("encode a signature")?;
-        self.proof = Some(Ask::Proof { signed: Blob(request.signed.to_vec()), signature: Blob(signature) });
-        Ok(())
     async fn auth_openssh_certificate_refused(
         &mut self,
         user: &str,
@@ -159,6 +159,10 @@ impl Handler for Door {
         self.ask(&Ask::Offer { user: user.to_string(), algorithm, key }).await.map(drop)
     }
 
+    async fn auth_signature(&mut self, request: SignedRequest<'_>) -> Result<(), Failure> {
+        let signature = Vec::try_from(request.signature.clone()).context("encode a signature")?;
+        self.proof = Some(Ask::Proof { signed: Blob(request.signed.to_vec()), signature: Blob(signature) });
+        Ok(())
     }
 
     async fn auth_publickey(&mut self, _user: &str, _key: VerifiedPublicKey<'_>) -> Result<Auth, Failure> {
@@ -321,10 +325,6 @@ impl Handler for Door {
         })
     }
 
-    async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Failure> {
-        // Dropping it lets the channel's task know.
-        self.channels.remove(&id);
-        self.forwarding.closed(id);
     async fn end_of_write(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Failure> {
         if let Some(State::Running(running)) = self.channels.get_mut(&id) {
             running.unheard();
@@ -332,6 +332,10 @@ impl Handler for Door {
         Ok(())
     }
 
+    async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Failure> {
+        // Dropping it lets the channel's task know.
+        self.channels.remove(&id);
+        self.forwarding.closed(id);
         Ok(())
     }
 

@@ -43,14 +43,13 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// One system call then fetches several packets.
 const READ_AHEAD: usize = 128 << 10;
 
-/// Post-quantum first; no NIST curves.
+/// Post-quantum first; no NIST curves. Every client of old that we promise knows `curve25519-sha256` under one of its two
+/// names (paramiko the second alone); the group is for one that may not use it, as OpenSSH in FIPS mode.
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
     kex::CURVE25519_PRE_RFC_8731,
     kex::DH_G16_SHA512,
-    kex::DH_G18_SHA512,
-    kex::DH_G14_SHA256,
     kex::EXTENSION_SUPPORT_AS_SERVER,
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
 ];
@@ -63,8 +62,11 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_192_CTR,
     cipher::AES_256_CTR,
 ];
-/// Encrypt-then-MAC first. Plain HMAC, of which ssh-audit warns, is what libssh2 before 1.11 has.
-const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+/// Encrypt-then-MAC.
+const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
+/// For [`without_etm`]. ssh-audit warns of plain HMAC, so that nobody else is offered it.
+const PLAIN_MACS: &[mac::Name] =
+    &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
 /// Only what begins after login: before, a stranger's bytes reach no decompressor.
 const COMPRESSION: &[compression::Name] = &[compression::NONE, compression::ZLIB_LEGACY];
 /// Of host keys, and what is told to clients as server-sig-algs. No RSA with SHA-1.
@@ -152,15 +154,28 @@ fn config(
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: 0,
         limits: Limits::new(bytes as usize, bytes as usize, Duration::from_secs(seconds.into())),
-        preferred: Preferred {
-            kex: Cow::Borrowed(KEX),
-            key: Cow::Borrowed(KEYS),
-            cipher: Cow::Borrowed(CIPHERS),
-            mac: Cow::Borrowed(MACS),
-            compression: Cow::Borrowed(COMPRESSION),
-            ..Preferred::DEFAULT
-        },
+        preferred: algorithms(MACS),
         ..Config::default()
+    })
+}
+
+fn algorithms(macs: &'static [mac::Name]) -> Preferred {
+    Preferred {
+        kex: Cow::Borrowed(KEX),
+        key: Cow::Borrowed(KEYS),
+        cipher: Cow::Borrowed(CIPHERS),
+        mac: Cow::Borrowed(macs),
+        compression: Cow::Borrowed(COMPRESSION),
+        ..Preferred::DEFAULT
+    }
+}
+
+/// Clients that have no cipher with a MAC of its own, and no encrypt-then-MAC: libssh2 before 1.11, Twisted's Conch, and
+/// dropbear where it was built or told to do without ChaCha20. What they say of themselves is part of what the host key
+/// signs, so nobody in between can say it for another.
+fn without_etm(client: &[u8]) -> bool {
+    ["libssh2_", "dropbear", "Twisted"].iter().any(|name| {
+        client.strip_prefix(b"SSH-2.0-").is_some_and(|software| software.starts_with(name.as_bytes()))
     })
 }
 
