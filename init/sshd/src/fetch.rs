@@ -245,6 +245,7 @@ fn keep(settings: &Settings, place: &Place, text: &[u8]) -> Result<(), String> {
 /// What curl(1) says by its exit status. Its own words are in the log.
 fn reason(status: i32) -> String {
     match status {
+        1 => "could not be fetched: it leads to what is no page on the web, or from https: to http:".to_string(),
         6 => "could not be fetched: its name cannot be looked up".to_string(),
         7 => "could not be fetched: nobody answers there".to_string(),
         22 => "could not be fetched: the server refused".to_string(),
@@ -256,6 +257,7 @@ fn reason(status: i32) -> String {
             "could not be fetched: its certificate is not trusted (is the clock of this machine right?)"
                 .to_string()
         }
+        47 => "could not be fetched: it leads on and on to another page".to_string(),
         63 => "is longer than 64 KiB".to_string(),
         127 => "could not be fetched: there is no curl, is its layer mounted?".to_string(),
         other => format!("could not be fetched (curl ended with status {other})"),

@@ -5,6 +5,7 @@
 //! something away from whoever holds the key.
 
 use crate::options::Options;
+use contract::text::Untrusted;
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
 
@@ -32,7 +33,7 @@ impl std::fmt::Display for Authorized {
         let comment = self.key.comment().as_str_lossy();
         if !comment.is_empty() {
             let short: String = comment.chars().take(MAX_COMMENT).collect();
-            write!(f, " ({})", short.escape_debug())?;
+            write!(f, " ({})", Untrusted(&short))?;
         }
         write!(f, " from {}", self.source)
     }
