@@ -73,6 +73,34 @@ fn keys_of_a_url_are_fetched_when_they_can_be_and_kept() {
 }
 
 #[test]
+fn a_secret_in_a_url_stands_on_no_command_line_and_in_no_environment() {
+    if !has_curl() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = format!("http://me:tr0ub4dor@127.0.0.1:{port}/keys?t=tr0ub4dor");
+    let server = Server::start(|dir| write(dir, "etc/lifeboat/params", &format!("ssh_key={url}\n")), &[]);
+    // Who asks waits for the answer, while all processes are looked at.
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut asked = String::new();
+    BufReader::new(stream.try_clone().unwrap()).read_line(&mut asked).unwrap();
+    assert!(asked.starts_with("GET /keys?t=tr0ub4dor "), "{asked}");
+    let mut seen = 0;
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        for name in ["cmdline", "environ"] {
+            // It may have ended, or be another user's.
+            let Ok(text) = fs::read(entry.path().join(name)) else { continue };
+            seen += usize::from(text.starts_with(b"/usr/bin/curl\0"));
+            assert!(!String::from_utf8_lossy(&text).contains("tr0ub4dor"), "{:?} {name}", entry.path());
+        }
+    }
+    assert!(seen > 0, "curl was among them");
+    let _ = stream.write_all(b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n");
+    assert!(!server.log.text().contains("tr0ub4dor"));
+}
+
+#[test]
 fn what_a_url_gives_is_bounded_and_its_failure_named() {
     need_client!();
     if !has_curl() {
