@@ -69,6 +69,17 @@ sftp.put(content, target)
 assert sftp.open(target, 'rb').read() == data
 assert sftp.stat(target).st_size == len(data)
 sftp.posix_rename(target, target + '.moved')
+transport, refused = client.get_transport(), []
+table, failure = transport._handler_table, paramiko.common.MSG_CHANNEL_OPEN_FAILURE
+parse = table[failure]
+table[failure] = lambda message: refused.append(1) or parse(message)
+try:
+    transport.open_channel('tun@openssh.com')
+    raise SystemExit('opened')
+except paramiko.ChannelException as error:
+    assert error.code == 3, error
+assert client.exec_command('echo after')[1].read() == b'after\\n'
+assert len(refused) == 1, refused
 client.close()
 ";
     let line = server.state()["host_key"].as_str().unwrap().to_string();

@@ -71,6 +71,27 @@ fn a_signal_reaches_the_program_and_the_one_that_ends_it_is_told() {
 }
 
 #[test]
+fn a_request_without_an_answer_takes_none_from_the_one_before() {
+    need_client!();
+    with_client(async |session| {
+        let mut channel = session.channel_open_session().await.unwrap();
+        // The program is started while the window changes.
+        channel.exec(true, "echo in").await.unwrap();
+        channel.window_change(80, 24, 0, 0).await.unwrap();
+        let mut seen = Vec::new();
+        while let Some(message) = channel.wait().await {
+            match message {
+                ChannelMsg::Success => seen.push("success"),
+                ChannelMsg::Failure => seen.push("failure"),
+                ChannelMsg::Data { .. } => seen.push("data"),
+                _ => {}
+            }
+        }
+        assert_eq!(seen, ["success", "data"]);
+    });
+}
+
+#[test]
 fn a_command_that_was_forced_upon_somebody_is_not_his_to_kill() {
     need_client!();
     with_client_of(r#"command="echo ready; sleep 1; echo lives""#, async |session| {
