@@ -8,10 +8,14 @@
 //! Left out on the generous side: a word that cannot be used is a problem and the rest counts, and a NIC that no
 //! word names still gets DHCP, since a rescue without a network is lost.
 
-use crate::words::{address, is_host, is_host_address, is_interface, is_within, masked, network, prefix};
-use crate::{Address, BondOption, Ipv6, Kind, Link, MOST_PER_LINK, Mac, Methods, Plan, Route, Selector};
+use crate::words::{
+    address, bits, is_host, is_host_address, is_interface, is_within, masked, network, prefix,
+};
+use crate::{
+    Address, BondOption, Ipv6, Kind, Link, MOST_LINKS, MOST_PER_LINK, Mac, Methods, Plan, Route, Selector,
+};
 use contract::cmdline::{self, Word};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// What stands for the NIC of `BOOTIF=` where an interface is named (systemd-network-generator(8)).
 const BOOTED_FROM: &str = "BOOTIF";
@@ -60,10 +64,22 @@ const BOND_OPTIONS: &[&str] = &[
 const BOND_MODES: &[&str] =
     &["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"];
 
+/// Words of dracut about the network that are not served, sorted, and what is done instead.
+const UNSERVED: &[(&str, &str)] = &[
+    ("ib.pkey", "InfiniBand is not served"),
+    ("rd.ethtool", "the card is left as its driver has it"),
+    ("rd.iscsi.firmware", NO_IBFT),
+    ("rd.iscsi.ibft", NO_IBFT),
+    ("rd.net.dhcp.vendor-class", "Lifeboat's own vendor class is sent"),
+    ("rd.znet", "it is about IBM Z alone"),
+    ("rd.znet_ifname", "it is about IBM Z alone"),
+];
+const NO_IBFT: &str = "the firmware's iSCSI table is not read";
+
 /// The plan of all words of a boot.
 pub fn read(words: &[Word]) -> Plan {
     let mut plan = Plan::default();
-    preferred(&mut plan, words);
+    let bootdev = preferred(&mut plan, words);
     for value in cmdline::all(words, "ifname") {
         ifname(&mut plan, value);
     }
@@ -93,11 +109,20 @@ pub fn read(words: &[Word]) -> Plan {
         route(&mut plan, value);
     }
     for value in cmdline::all(words, "nameserver") {
-        match address(value) {
-            Some(server) => plan.nameservers.push(server),
-            None => plan.problem(format!("nameserver={}: not an address", shown(value))),
+        // Several in one word are seen too.
+        for text in value.split(',') {
+            match address(text) {
+                Some(server) => add(&mut plan.nameservers, server),
+                None => plan.problem(format!("nameserver={}: not an address", shown(value))),
+            }
         }
     }
+    for (name, instead) in UNSERVED {
+        if let Some(value) = cmdline::last(words, name).filter(|value| *value != "0") {
+            plan.problem(format!("{name}={}: {instead}", shown(value)));
+        }
+    }
+    plan.preferred = bootdev.or(plan.preferred);
     plan.own_nameservers_only = cmdline::last(words, "rd.peerdns") == Some("0");
     crate::stack::without_loops(&mut plan);
     with_defaults(&mut plan);
@@ -108,7 +133,8 @@ fn shown(value: &str) -> String {
     value.escape_debug().to_string()
 }
 
-fn preferred(plan: &mut Plan, words: &[Word]) {
+/// Of `BOOTIF=`, which other words may mean; what is returned is preferred to it (`bootdev=`).
+fn preferred(plan: &mut Plan, words: &[Word]) -> Option<Selector> {
     if let Some(value) =
         cmdline::last(words, BOOTED_FROM).filter(|_| cmdline::last(words, "rd.bootif") != Some("0"))
     {
@@ -118,12 +144,16 @@ fn preferred(plan: &mut Plan, words: &[Word]) {
                 .problem(format!("BOOTIF={}: not a MAC address, such as 01-52-54-00-12-34-56", shown(value))),
         }
     }
-    if let Some(value) = cmdline::last(words, "bootdev") {
-        match is_interface(value) {
-            true => plan.preferred = Some(Selector::name(value)),
-            false => plan.problem(format!("bootdev={}: not an interface's name", shown(value))),
+    let value = cmdline::last(words, "bootdev")?;
+    let bootdev = match selector(plan, value) {
+        Ok(bootdev) => bootdev,
+        Err(problem) => {
+            plan.problem(format!("bootdev={}: {problem}", shown(value)));
+            return None;
         }
-    }
+    };
+    plan.preferred.get_or_insert_with(|| bootdev.clone());
+    Some(bootdev)
 }
 
 /// An interface as a field names it: by name, by MAC, or as the one that was booted from.
@@ -167,9 +197,9 @@ fn method(word: &str, methods: &mut Methods) -> Result<(), String> {
         "either6" => at_least(&mut methods.ipv6, Ipv6::Either),
         "link6" | "link-local" => at_least(&mut methods.ipv6, Ipv6::LinkLocal),
         "off" | "none" | "static" => {}
-        "ibft" => {
+        "ibft" | "fw" => {
             methods.dhcp4 = true;
-            return Err("the firmware's iSCSI table is not read: DHCP is used".to_string());
+            return Err(format!("{NO_IBFT}: DHCP is used"));
         }
         _ => {
             return Err(format!(
@@ -182,8 +212,9 @@ fn method(word: &str, methods: &mut Methods) -> Result<(), String> {
 }
 
 fn is_method(word: &str) -> bool {
-    word.split(',')
-        .all(|word| !word.is_empty() && (word == "ibft" || method(word, &mut Methods::default()).is_ok()))
+    word.split(',').all(|word| {
+        !word.is_empty() && (matches!(word, "ibft" | "fw") || method(word, &mut Methods::default()).is_ok())
+    })
 }
 
 /// All methods of a field, such as `dhcp,dhcp6`; DHCP by IPv4 leaves IPv6 to routers, as a NIC of which nothing is said.
@@ -247,7 +278,7 @@ fn mtu_and_mac(rest: &[&str]) -> Result<(Option<u32>, Option<Mac>), String> {
         None => None,
     };
     let mac = match mac.as_str() {
-        "" => None,
+        text if text.chars().all(|c| c == ':') => None,
         text => Some(
             Mac::parse(text)
                 .filter(|mac| mac.is_one())
@@ -261,7 +292,7 @@ fn mtu_and_mac(rest: &[&str]) -> Result<(Option<u32>, Option<Mac>), String> {
 fn long(plan: &mut Plan, value: &str, fields: &[&str]) -> Result<(), String> {
     let field = |at: usize| fields.get(at).copied().unwrap_or_default();
     let named = |text: &str, what: &str| match text {
-        "" => Ok(None),
+        "" | "none" => Ok(None),
         text => address(text).map(Some).ok_or_else(|| format!("{} is not an address: {what}", shown(text))),
     };
     let mut complaints = Vec::new();
@@ -271,7 +302,11 @@ fn long(plan: &mut Plan, value: &str, fields: &[&str]) -> Result<(), String> {
     let own = match field(0) {
         "" => None,
         text => Some(network(text).filter(|(own, _)| is_host_address(*own)).ok_or_else(|| {
-            format!("{} is not an address that an interface can have: DHCP is used", shown(text))
+            // Its colons have become fields.
+            let is_bare = value.parse::<Ipv6Addr>().is_ok()
+                || value.contains("::") && text.len() <= 4 && u16::from_str_radix(text, 16).is_ok();
+            let hint = if is_bare { " (IPv6 addresses stand in brackets)" } else { "" };
+            format!("{} is not an address that an interface can have{hint}: DHCP is used", shown(text))
         })?),
     };
     let selector = match field(5) {
@@ -283,6 +318,8 @@ fn long(plan: &mut Plan, value: &str, fields: &[&str]) -> Result<(), String> {
         Some((own, length)) => {
             let length = match (field(3), field(0).contains('/')) {
                 ("", true) => length,
+                // The peer's length is meant.
+                ("", false) if field(1).contains('/') => length,
                 ("", false) => {
                     let length = classful(own);
                     tell(format!("no netmask: /{length} is taken"));
@@ -297,10 +334,22 @@ fn long(plan: &mut Plan, value: &str, fields: &[&str]) -> Result<(), String> {
             Some((own, length))
         }
     };
-    let peer = named(field(1), "left out").unwrap_or_else(|complaint| {
-        tell(complaint);
-        None
-    });
+    // The peer may carry a length: its net is on the link then, as `ip address add` has it.
+    let peer = match field(1) {
+        "" | "none" => None,
+        text => network(text).or_else(|| {
+            tell(format!("{} is not an address: left out", shown(text)));
+            None
+        }),
+    };
+    let (own, peer_net) = match (own, peer, field(1).contains('/')) {
+        (Some((own, _)), Some((peer, length)), true) if peer.is_ipv4() == own.is_ipv4() => {
+            let net = (length < bits(own)).then(|| (masked(peer, length), length));
+            (Some((own, bits(own))), net)
+        }
+        _ => (own, None),
+    };
+    let peer = peer.map(|(peer, _)| peer);
     let gateway = named(field(2), "there is no gateway").unwrap_or_else(|complaint| {
         tell(complaint);
         None
@@ -316,14 +365,14 @@ fn long(plan: &mut Plan, value: &str, fields: &[&str]) -> Result<(), String> {
     };
     let rest = fields.get(7..).unwrap_or_default();
     let is_servers = |rest: &[&str]| {
-        rest.iter().take(2).any(|field| address(field).is_some())
+        rest.iter().take(2).any(|field| field.split(',').any(|one| address(one).is_some()))
             || rest.first() == Some(&"") && rest.len() <= 3
     };
     let mut servers = Vec::new();
     let mut ntp = None;
     let (mut mtu, mut mac) = (None, None);
     if is_servers(rest) {
-        for text in rest.iter().take(2) {
+        for text in rest.iter().take(2).flat_map(|field| field.split(',')) {
             match named(text, "it is no name server") {
                 Ok(server) => servers.extend(server),
                 Err(complaint) => tell(complaint),
@@ -362,9 +411,12 @@ fn long(plan: &mut Plan, value: &str, fields: &[&str]) -> Result<(), String> {
         }
         if let Some((own, prefix)) = own {
             // The kernel's own form has the boot server here.
-            let peer =
-                peer.filter(|peer| prefix == crate::words::bits(own) && peer.is_ipv4() == own.is_ipv4());
+            let peer = peer.filter(|peer| prefix == bits(own) && peer.is_ipv4() == own.is_ipv4());
             add(&mut link.addresses, Address { address: own, prefix, peer });
+            if let Some((destination, prefix)) = peer_net {
+                let route = Route { destination, prefix, gateway: None, metric: None, source: Some(own) };
+                add(&mut link.routes, route);
+            }
             if own.is_ipv6() {
                 link.methods.ipv6 = link.methods.ipv6.max(Ipv6::LinkLocal);
             }
@@ -430,6 +482,11 @@ fn ifname(plan: &mut Plan, value: &str) {
     });
     match read {
         Some((name, mac)) => {
+            let is_taken =
+                |link: &Link| link.rename.as_deref() == Some(name) && link.selector != Selector::mac(mac);
+            if plan.links.iter().any(is_taken) {
+                return plan.problem(format!("ifname={}: another NIC has this name already", shown(value)));
+            }
             if let Some(link) = plan.link(Selector::mac(mac)) {
                 link.rename = Some(name.to_string());
                 link.from.push(format!("ifname={}", shown(value)));
@@ -443,20 +500,42 @@ fn ifname(plan: &mut Plan, value: &str) {
 
 /// `<name>:<link>`; the identifier stands in the name: `eth0.5`, `vlan5`, `vlan0005`.
 fn vlan(plan: &mut Plan, value: &str) {
-    let read = value.split_once(':').filter(|(name, link)| is_interface(name) && is_interface(link));
-    let Some((name, link)) = read else {
+    let read = value.split_once(':').filter(|(name, _)| is_interface(name));
+    let Some((name, below)) = read else {
         return plan.problem(format!("vlan={}: not NAME:LINK, such as vlan5:eth0", shown(value)));
+    };
+    let below = match selector(plan, below) {
+        Ok(below) => below,
+        Err(problem) => return plan.problem(format!("vlan={}: {problem}", shown(value))),
     };
     let digits = &name[name.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
     match digits.parse().ok().filter(|id| VLANS.contains(id)) {
         Some(id) => {
-            let kind = Kind::Vlan { link: link.to_string(), id };
-            made(plan, name, kind, format!("vlan={}", shown(value)));
+            let from = format!("vlan={}", shown(value));
+            if let Some(link) = called(plan, below, &from) {
+                made(plan, name, Kind::Vlan { link, id }, from);
+            }
         }
         None => {
             plan.problem(format!("vlan={}: {name} does not end in an identifier of 1 to 4094", shown(value)))
         }
     }
+}
+
+/// The name of an interface that another one stands on: a NIC that is meant by its MAC gets one that cannot be anyone else's.
+fn called(plan: &mut Plan, below: Selector, from: &str) -> Option<String> {
+    if let Selector { name: Some(name), .. } = below {
+        return Some(name);
+    }
+    let is_taken = |name: &String| {
+        plan.links
+            .iter()
+            .any(|link| link.rename.as_ref() == Some(name) || link.selector.name.as_ref() == Some(name))
+    };
+    let free = (0..=MOST_LINKS).map(|n| format!("lan{n}")).find(|name| !is_taken(name))?;
+    let link = plan.link(below)?;
+    add(&mut link.from, from.to_string());
+    Some(link.rename.get_or_insert(free).clone())
 }
 
 /// An interface that is made: DHCP unless an `ip=` says otherwise, which comes later.
@@ -553,13 +632,14 @@ pub(crate) fn team_mode(runner: &str) -> Option<&'static str> {
     }
 }
 
-/// `<name>:<ports>[:<runner>]`: the bond that does the same.
+/// `<name>:<ports>[:<runner>]`, by default `team0:eth0,eth1`: the bond that does the same.
 fn team(plan: &mut Plan, value: &str) {
     let fields = fields(value);
-    let [name, port_names, ref rest @ ..] = fields[..] else {
-        return plan.problem(format!("team={}: not NAME:PORTS[:RUNNER]", shown(value)));
+    let field = |at: usize, default| match fields.get(at) {
+        None | Some(&"") => default,
+        Some(text) => *text,
     };
-    let runner = rest.first().copied().unwrap_or_default();
+    let (name, port_names, runner) = (field(0, "team0"), field(1, "eth0,eth1"), field(2, ""));
     let mode = team_mode(runner).unwrap_or_else(|| {
         plan.problem(format!(
             "team={}: no bond is equal to the runner {}: active-backup is used",
@@ -604,11 +684,21 @@ fn ipam(plan: &mut Plan, value: &str) -> Result<(), String> {
     let fields = fields(value);
     let field = |at: usize| fields.get(at).copied().unwrap_or_default();
     let mac = Mac::parse(field(0)).ok_or_else(|| format!("{} is not a MAC address", shown(field(0))))?;
-    let own = address(field(2))
-        .filter(|own| is_host_address(*own))
-        .ok_or_else(|| format!("{} is not an address that an interface can have", shown(field(2))))?;
+    let own = match field(2) {
+        "" => Err("no address is said".to_string()),
+        text => address(text)
+            .filter(|own| is_host_address(*own))
+            .ok_or_else(|| format!("{} is not an address that an interface can have", shown(text))),
+    }?;
     let length = prefix(field(3), own).ok_or_else(|| format!("{} is not a netmask", shown(field(3))))?;
-    let gateway = address(field(4)).filter(|gateway| gateway.is_ipv4() == own.is_ipv4());
+    let mut complaints = Vec::new();
+    let gateway = match field(4) {
+        "" => None,
+        text => address(text).filter(|gateway| gateway.is_ipv4() == own.is_ipv4()).or_else(|| {
+            complaints.push(format!("{} is no gateway for it", shown(text)));
+            None
+        }),
+    };
     let id = match field(1) {
         "" | "0" => None,
         text => Some(
@@ -622,21 +712,26 @@ fn ipam(plan: &mut Plan, value: &str) -> Result<(), String> {
     let target = match id {
         None => Selector::mac(mac),
         Some(id) => {
-            // Its name is what the VLAN hangs on, so it gets one that cannot be anyone else's.
-            let under = "lan0".to_string();
-            if let Some(link) = plan.link(Selector::mac(mac)) {
-                link.rename = Some(under.clone());
-                link.from.push(from.clone());
-            }
+            let Some(under) = called(plan, Selector::mac(mac), &from) else { return Ok(()) };
             let name = format!("{under}.{id}");
             made(plan, &name, Kind::Vlan { link: under, id }, from.clone());
             Selector::name(&name)
         }
     };
-    let all =
-        |text: &str| -> Vec<String> { text.split(',').filter(|one| !one.is_empty()).map(bare).collect() };
-    if is_host(field(5)) {
-        plan.hostname = Some(field(5).to_string());
+    let mut all = |at: usize, what: &str, is_one: &dyn Fn(&str) -> bool| -> Vec<String> {
+        let texts = field(at).split(',').filter(|text| !text.is_empty()).map(bare);
+        let (good, bad): (Vec<String>, Vec<String>) = texts.partition(|text| is_one(text));
+        complaints.extend(bad.iter().map(|text| format!("{} is {what}", shown(text))));
+        good
+    };
+    let is_address = |text: &str| address(text).is_some();
+    let servers = all(6, "no address of a name server", &is_address);
+    let search = all(7, "no domain", &is_host);
+    let ntp = all(8, "no time server", &|text| is_address(text) || is_host(text));
+    match field(5) {
+        "" => {}
+        name if is_host(name) => plan.hostname = Some(name.to_string()),
+        name => complaints.push(format!("{} is not a host name", shown(name))),
     }
     let Some(link) = plan.link(target) else { return Ok(()) };
     if !link.from.contains(&from) {
@@ -646,22 +741,34 @@ fn ipam(plan: &mut Plan, value: &str) -> Result<(), String> {
     if let Some(gateway) = gateway {
         add(&mut link.routes, Route::default_by(gateway));
     }
-    link.nameservers.extend(all(field(6)).iter().filter_map(|text| address(text)));
-    link.search.extend(all(field(7)).into_iter().filter(|domain| is_host(domain)));
-    link.ntp.extend(all(field(8)).into_iter().filter(|name| address(name).is_some() || is_host(name)));
-    Ok(())
+    link.nameservers.extend(servers.iter().filter_map(|text| address(text)));
+    link.search.extend(search);
+    link.ntp.extend(ntp);
+    match complaints.is_empty() {
+        true => Ok(()),
+        false => Err(complaints.join("; ")),
+    }
 }
 
 /// `<network>/<length>:<gateway>[:<interface>]`
 fn route(plan: &mut Plan, value: &str) {
     let fields = fields(value);
     let wrong = |why: &str| format!("rd.route={}: {why}", shown(value));
-    let (Some((destination, prefix)), Some(by)) = (network(fields[0]), fields.get(1)) else {
+    let by = fields.get(1);
+    let to = match (fields[0], by.and_then(|by| network(by))) {
+        ("default", Some((gateway, _))) => {
+            let route = Route::default_by(gateway);
+            Some((route.destination, route.prefix))
+        }
+        (text, _) => network(text),
+    };
+    let (Some((destination, prefix)), Some(by)) = (to, by) else {
         return plan
             .problem(wrong("not NETWORK/LENGTH:GATEWAY[:INTERFACE], such as 10.0.0.0/8:192.0.2.1:eth0"));
     };
     let gateway = match (*by, network(by)) {
         ("", _) => None,
+        (_, Some((gateway, _))) if gateway.is_unspecified() => None,
         (_, Some((gateway, _))) if gateway.is_ipv4() == destination.is_ipv4() => Some(gateway),
         _ => return plan.problem(wrong(&format!("{} is no gateway for it", shown(by)))),
     };

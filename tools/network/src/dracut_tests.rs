@@ -21,9 +21,15 @@ const CASES: &[(&str, &str)] = &[
     ("ip=dhcp ip=dhcp6", "other NICs: DHCP, DHCPv6\n"),
     ("ip=::::::dhcp", "other NICs: DHCP, IPv6 from routers\n"),
     ("ip=:::::", "other NICs: DHCP, IPv6 from routers\n"),
+    ("ip=both", "other NICs: DHCP, IPv6 from routers\n"),
+    ("ip=bootp", "other NICs: DHCP, IPv6 from routers\n"),
+    ("ip=rarp", "other NICs: DHCP, IPv6 from routers\n"),
+    ("ip=auto6,dhcp", "other NICs: DHCP, IPv6 from routers\n"),
     ("ip=::::rescue1::dhcp", "other NICs: DHCP, IPv6 from routers\nhost name rescue1\n"),
     // The network is always needed, and waited for as long as it takes.
     ("rd.neednet=1 rd.net.timeout.dhcp=10 rd.net.timeout.iflink=60 rd.net.timeout.carrier=5", ""),
+    ("rd.net.timeout.route=3 rd.net.timeout.ipv6dad=3 rd.net.timeout.ipv6auto=4 rd.net.dhcp.retry=4", ""),
+    ("net.ifnames=0 biosdevname=0 rd.iscsi.ibft=0", ""),
     ("ip=dhcp rd.neednet=0 rd.net.timeout.ifup=20", "other NICs: DHCP, IPv6 from routers\n"),
     // One NIC.
     ("ip=eth0:dhcp", "eth0: DHCP, IPv6 from routers\n"),
@@ -31,6 +37,10 @@ const CASES: &[(&str, &str)] = &[
     ("ip=eth0:dhcp6", "eth0: DHCPv6\n"),
     ("ip=eth0:auto6", "eth0: IPv6 from routers\n"),
     ("ip=eth0:link6", "eth0: IPv6 on the link alone\n"),
+    ("ip=eth0:either6", "eth0: IPv6 from routers or DHCPv6\n"),
+    ("ip=eth0:any", "eth0: DHCP, IPv6 from routers\n"),
+    ("ip=:::::eth0:dhcp", "eth0: DHCP, IPv6 from routers\n"),
+    ("ip=:::::eth0:both:192.0.2.53", "eth0: DHCP, IPv6 from routers, DNS 192.0.2.53\n"),
     ("ip=eth0:dhcp ip=eth0:dhcp6", "eth0: DHCP, DHCPv6\n"),
     ("ip=eth0:dhcp,dhcp6", "eth0: DHCP, DHCPv6\n"),
     ("ip=eth0:dhcp:9000", "eth0: MTU 9000, DHCP, IPv6 from routers\n"),
@@ -43,6 +53,10 @@ const CASES: &[(&str, &str)] = &[
     (
         "ip=BOOTIF:dhcp BOOTIF=01-52-54-00-12-34-56",
         "52:54:00:12:34:56: DHCP, IPv6 from routers\npreferred: 52:54:00:12:34:56\n",
+    ),
+    (
+        "ip=BOOTIF:dhcp6 BOOTIF=01-52-54-00-12-34-56 bootdev=eth1",
+        "52:54:00:12:34:56: DHCPv6\npreferred: eth1\n",
     ),
     // Addresses.
     (
@@ -74,6 +88,12 @@ const CASES: &[(&str, &str)] = &[
         "eth0: no DHCP, 192.0.2.7/24, gateway 192.0.2.1, DNS 192.0.2.54\n",
     ),
     ("ip=192.0.2.7::192.0.2.1:24::eth0:none::", "eth0: no DHCP, 192.0.2.7/24, gateway 192.0.2.1\n"),
+    ("ip=192.0.2.7:::24::eth0:none:1500::", "eth0: MTU 1500, no DHCP, 192.0.2.7/24\n"),
+    (
+        "ip=192.0.2.7:::24::eth0:none:192.0.2.53,192.0.2.54",
+        "eth0: no DHCP, 192.0.2.7/24, DNS 192.0.2.53 192.0.2.54\n",
+    ),
+    ("ip=192.0.2.7:::24::eth0:none:::192.0.2.123", "eth0: no DHCP, 192.0.2.7/24, NTP 192.0.2.123\n"),
     (
         "ip=192.0.2.7::192.0.2.1:24::eth0:none:[2001:db8::53]:[2001:db8::54]",
         "eth0: no DHCP, 192.0.2.7/24, gateway 192.0.2.1, DNS 2001:db8::53 2001:db8::54\n",
@@ -95,6 +115,23 @@ const CASES: &[(&str, &str)] = &[
         "eth0: no DHCP, 192.0.2.7/24, 192.0.2.8/24, gateway 192.0.2.1\n",
     ),
     // A gateway in another net, a point-to-point link, the kernel's boot server.
+    (
+        "ip=192.0.2.7:192.0.2.1/32:192.0.2.1:255.255.255.255::eth0:off",
+        "eth0: no DHCP, 192.0.2.7/32 peer 192.0.2.1, gateway 192.0.2.1\n",
+    ),
+    (
+        "ip=10.0.0.2:10.0.0.1/24:10.0.0.1:255.255.255.255::eth0:off",
+        "eth0: no DHCP, 10.0.0.2/32 peer 10.0.0.1, 10.0.0.0/24 on the link from 10.0.0.2, gateway 10.0.0.1\n",
+    ),
+    (
+        "ip=[2001:db8::7]:[2001:db8::1/64]:[2001:db8::1]:::eth0:off",
+        "eth0: IPv6 on the link alone, 2001:db8::7/128 peer 2001:db8::1, 2001:db8::/64 on the link from 2001:db8::7, gateway 2001:db8::1\n",
+    ),
+    // As Alpine's netboot guides have it.
+    (
+        "ip=192.0.2.7:none:192.0.2.1:255.255.255.0:db1::none:192.0.2.53",
+        "the first NIC: no DHCP, 192.0.2.7/24, gateway 192.0.2.1, DNS 192.0.2.53\nhost name db1\n",
+    ),
     (
         "ip=192.0.2.7::172.31.1.1:255.255.255.255::eth0:off",
         "eth0: no DHCP, 192.0.2.7/32, gateway 172.31.1.1\n",
@@ -121,6 +158,18 @@ const CASES: &[(&str, &str)] = &[
     ("vlan=eth0.100:eth0", "eth0.100: VLAN 100 on eth0, DHCP, IPv6 from routers\n"),
     ("vlan=eth0.0100:eth0", "eth0.0100: VLAN 100 on eth0, DHCP, IPv6 from routers\n"),
     (
+        "vlan=vlan5:BOOTIF BOOTIF=01-52-54-00-12-34-56",
+        "52:54:00:12:34:56, to be called lan0: DHCP, IPv6 from routers\nvlan5: VLAN 5 on lan0, DHCP, IPv6 from routers\npreferred: 52:54:00:12:34:56\n",
+    ),
+    (
+        "vlan=a.5:52-54-00-12-34-56 vlan=b.6:52:54:00:12:34:57 vlan=c.7:52-54-00-12-34-57 ip=52-54-00-12-34-57:off",
+        "52:54:00:12:34:56, to be called lan0: DHCP, IPv6 from routers\na.5: VLAN 5 on lan0, DHCP, IPv6 from routers\n52:54:00:12:34:57, to be called lan1: no DHCP\nb.6: VLAN 6 on lan1, DHCP, IPv6 from routers\nc.7: VLAN 7 on lan1, DHCP, IPv6 from routers\n",
+    ),
+    (
+        "vlan=vlan5:lan7 ifname=lan7:52:54:00:12:34:56",
+        "52:54:00:12:34:56, to be called lan7: DHCP, IPv6 from routers\nvlan5: VLAN 5 on lan7, DHCP, IPv6 from routers\n",
+    ),
+    (
         "vlan=eth0.100:eth0 ip=192.0.2.7::192.0.2.1:24::eth0.100:off",
         "eth0.100: VLAN 100 on eth0, no DHCP, 192.0.2.7/24, gateway 192.0.2.1\n",
     ),
@@ -142,6 +191,15 @@ const CASES: &[(&str, &str)] = &[
         "team=team0:eth0,eth1",
         "team0: bond of eth0 eth1 mode=active-backup miimon=100, DHCP, IPv6 from routers\n",
     ),
+    ("team=", "team0: bond of eth0 eth1 mode=active-backup miimon=100, DHCP, IPv6 from routers\n"),
+    (
+        "bond=bond0:BOOTIF,eth1:mode=4,xmit_hash_policy=layer3+4 BOOTIF=01-52-54-00-12-34-56",
+        "bond0: bond of 52:54:00:12:34:56 eth1 mode=802.3ad xmit_hash_policy=layer3+4 miimon=100, DHCP, IPv6 from routers\npreferred: 52:54:00:12:34:56\n",
+    ),
+    (
+        "bond=bond0:eth0,eth1::9000",
+        "bond0: bond of eth0 eth1 mode=balance-rr miimon=100, MTU 9000, DHCP, IPv6 from routers\n",
+    ),
     (
         "team=team0:eth0,eth1:lacp",
         "team0: bond of eth0 eth1 mode=802.3ad miimon=100, DHCP, IPv6 from routers\n",
@@ -158,6 +216,10 @@ const CASES: &[(&str, &str)] = &[
     ("rd.route=10.0.0.0/8:192.0.2.1:eth0", "eth0: DHCP, IPv6 from routers, 10.0.0.0/8 by 192.0.2.1\n"),
     ("rd.route=10.0.0.0/8::eth0", "eth0: DHCP, IPv6 from routers, 10.0.0.0/8 on the link\n"),
     ("rd.route=10.1.2.3/8:192.0.2.1", "route 10.0.0.0/8 by 192.0.2.1\n"),
+    ("rd.route=10.0.0.0/255.0.0.0:192.0.2.1", "route 10.0.0.0/8 by 192.0.2.1\n"),
+    ("rd.route=default:192.0.2.1:eth0", "eth0: DHCP, IPv6 from routers, gateway 192.0.2.1\n"),
+    ("rd.route=default:[fe80::1]:eth0", "eth0: DHCP, IPv6 from routers, gateway fe80::1\n"),
+    ("rd.route=10.0.0.0/8:0.0.0.0:eth0", "eth0: DHCP, IPv6 from routers, 10.0.0.0/8 on the link\n"),
     (
         "rd.route=[2001:DB8:3::/48]:[2001:DB8:2::1]:ens10",
         "ens10: DHCP, IPv6 from routers, 2001:db8:3::/48 by 2001:db8:2::1\n",
@@ -167,10 +229,13 @@ const CASES: &[(&str, &str)] = &[
         "eth0: no DHCP, 192.0.2.7/24, 10.0.0.0/8 by 192.0.2.1\n",
     ),
     ("nameserver=192.0.2.53 nameserver=[2001:db8::53]", "DNS 192.0.2.53 2001:db8::53\n"),
+    ("nameserver=192.0.2.53,192.0.2.54 nameserver=192.0.2.53", "DNS 192.0.2.53 192.0.2.54\n"),
     ("nameserver=2001:db8::53 rd.peerdns=0", "DNS 2001:db8::53\nDNS of leases and routers is not used\n"),
     ("BOOTIF=01-52-54-00-12-34-56", "preferred: 52:54:00:12:34:56\n"),
     ("BOOTIF=01-52-54-00-12-34-56 rd.bootif=0", ""),
     ("bootdev=eno1", "preferred: eno1\n"),
+    ("bootdev=52:54:00:12:34:56", "preferred: 52:54:00:12:34:56\n"),
+    ("bootdev=BOOTIF BOOTIF=01-52-54-00-12-34-56", "preferred: 52:54:00:12:34:56\n"),
     // Tinkerbell.
     (
         "ipam=52-54-00-12-34-56::192.0.2.7:255.255.255.0:192.0.2.1:db1:192.0.2.53,192.0.2.54:example.com:192.0.2.123",
@@ -237,6 +302,26 @@ const CASES: &[(&str, &str)] = &[
     ("ifname=lan0", "! ifname=lan0: not NAME:MAC, such as lan0:52:54:00:12:34:56\n"),
     ("BOOTIF=zz", "! BOOTIF=zz: not a MAC address, such as 01-52-54-00-12-34-56\n"),
     ("ipam=x", "! ipam=x: x is not a MAC address\n"),
+    ("ipam=52-54-00-12-34-56:5:::::::", "! ipam=52-54-00-12-34-56:5:::::::: no address is said\n"),
+    (
+        "ipam=52-54-00-12-34-56::192.0.2.7:24:192.0.2:a/b:dns:-:n/a",
+        "52:54:00:12:34:56: no DHCP, 192.0.2.7/24\n! ipam=52-54-00-12-34-56::192.0.2.7:24:192.0.2:a/b:dns:-:n/a: 192.0.2 is no gateway for it; dns is no address of a name server; - is no domain; n/a is no time server; a/b is not a host name\n",
+    ),
+    (
+        "ip=2001:db8::7::2001:db8::1:64::eth0:off",
+        "! ip=2001:db8::7::2001:db8::1:64::eth0:off: 2001 is not an address that an interface can have (IPv6 addresses stand in brackets): DHCP is used\n",
+    ),
+    ("bootdev=a/b", "! bootdev=a/b: a/b is not an interface's name\n"),
+    ("vlan=vlan5:a/b", "! vlan=vlan5:a/b: a/b is not an interface's name\n"),
+    (
+        "ifname=lan0:52:54:00:12:34:56 ifname=lan0:52:54:00:12:34:57",
+        "52:54:00:12:34:56, to be called lan0: DHCP, IPv6 from routers\n! ifname=lan0:52:54:00:12:34:57: another NIC has this name already\n",
+    ),
+    // What is not served is said.
+    (
+        "rd.iscsi.ibft rd.znet=qeth,0.0.0600,0.0.0601,0.0.0602 rd.ethtool=eth0:off ib.pkey=ib0.8004",
+        "! ib.pkey=ib0.8004: InfiniBand is not served\n! rd.ethtool=eth0:off: the card is left as its driver has it\n! rd.iscsi.ibft=: the firmware's iSCSI table is not read\n! rd.znet=qeth,0.0.0600,0.0.0601,0.0.0602: it is about IBM Z alone\n",
+    ),
 ];
 
 #[test]
@@ -265,7 +350,7 @@ fn a_newer_plan_stands_in_the_place_of_what_it_speaks_of_alone() {
 
 #[test]
 fn the_tables_are_sorted() {
-    assert!(BOND_OPTIONS.is_sorted());
+    assert!(BOND_OPTIONS.is_sorted() && UNSERVED.is_sorted());
 }
 
 #[test]
