@@ -46,7 +46,7 @@ pub const CONSENT: &str = "/run/lifeboat/consent";
 pub const LOCK: &str = "/run/lifeboat/lock";
 /// Held (flock) by whoever looks into the installed systems without a person.
 pub const INSTALLED_LOCK: &str = "/run/lifeboat/installed.lock";
-/// There as soon as a person works with devices while somebody looks: what was started then stays.
+/// Not empty as soon as a person works with devices while somebody looks: what was started then stays. Held (flock) meanwhile.
 pub const INSTALLED_CLAIM: &str = "/run/lifeboat/installed.claim";
 /// JSON lines of [`crate::ledger::Record`].
 pub const LEDGER: &str = "/run/lifeboat/ledger";

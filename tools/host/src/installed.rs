@@ -67,10 +67,10 @@ impl<T> Seen<T> {
 
 /// Has every file system visited that an installed system may be on: its root, and the device that it is on.
 pub fn look<T>(deadline: Instant, mut visit: impl FnMut(&Root, &str) -> Option<T>) -> io::Result<Seen<T>> {
-    let _one = lock(deadline)?;
+    let _one = lock(Path::new(paths::INSTALLED_LOCK), deadline)?;
+    forget_claims(Path::new(paths::INSTALLED_CLAIM), deadline)?;
     // Not before all is ready: what is mounted later by others, LVM's tools with the layers, would not be seen here.
     rescue::alone()?;
-    let _ = fs::remove_file(paths::INSTALLED_CLAIM);
     let before = devices(&[])?;
     // What it could not start is in the log; what it could is looked into.
     let assembled = rescue::call(&["assemble", "--json"]);
@@ -104,20 +104,38 @@ pub fn claim() -> Option<File> {
 
 fn claim_at(lock: &Path, claim: &Path) -> Option<File> {
     // Without it nobody looks: no system of ours, or one without a search.
-    let file = File::options().create(true).append(true).open(lock).ok()?;
-    match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Some(file),
-        Err(_) => {
-            if let Err(error) = File::create(claim) {
-                crate::log!("installed: {}: {error}", claim.display());
-            }
-            None
-        }
+    let file = open(lock).ok()?;
+    if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return Some(file);
     }
+    note(claim).map_err(|error| crate::log!("installed: {}: {error}", claim.display())).ok()
 }
 
-fn lock(deadline: Instant) -> io::Result<File> {
-    let file = File::options().create(true).append(true).open(paths::INSTALLED_LOCK)?;
+/// A byte in the file is a claim on what the search that is under way has started; that the file is held keeps the next search
+/// from beginning, for this verb may be at work still.
+fn note(claim: &Path) -> io::Result<File> {
+    let mut file = open(claim)?;
+    // Whoever has it alone does so for a moment.
+    flock(&file, FlockOperation::LockShared)?;
+    io::Write::write_all(&mut file, b"x")?;
+    Ok(file)
+}
+
+/// No verb is at work that came during an earlier search, and its claim is over.
+fn forget_claims(claim: &Path, deadline: Instant) -> io::Result<()> {
+    lock(claim, deadline)?.set_len(0)
+}
+
+fn is_claimed(claim: &Path) -> bool {
+    fs::metadata(claim).is_ok_and(|file| file.len() > 0)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    File::options().create(true).append(true).open(path)
+}
+
+fn lock(path: &Path, deadline: Instant) -> io::Result<File> {
+    let file = open(path)?;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
@@ -167,7 +185,7 @@ fn look_at_all<T>(deadline: Instant, visit: &mut dyn FnMut(&Root, &str) -> Optio
 
 /// What the search started is stopped, and nothing that ran before. An error is a reason.
 fn take_apart(before: &[Device]) -> Option<String> {
-    if Path::new(paths::INSTALLED_CLAIM).exists() {
+    if is_claimed(Path::new(paths::INSTALLED_CLAIM)) {
         crate::log!("installed: what was started stays, since a person works with it");
         return None;
     }
@@ -199,11 +217,29 @@ mod tests {
         let search = File::options().create(true).append(true).open(&lock).unwrap();
         let is_free = || flock(&search, FlockOperation::NonBlockingLockExclusive).is_ok();
         let verbs = (claim_at(&lock, &note), claim_at(&lock, &note));
-        assert!(verbs.0.is_some() && verbs.1.is_some() && !note.exists());
+        assert!(verbs.0.is_some() && verbs.1.is_some() && !is_claimed(&note));
         assert!(!is_free());
         drop(verbs);
         assert!(is_free());
-        assert!(claim_at(&lock, &note).is_none() && note.exists());
+        assert!(claim_at(&lock, &note).is_some() && is_claimed(&note));
+    }
+
+    #[test]
+    fn the_next_search_waits_for_a_verb_that_came_during_the_last_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, note) = (directory.path().join("lock"), directory.path().join("claim"));
+        let now = Instant::now();
+        let search = lock(&path, now).unwrap();
+        let verbs = [claim_at(&path, &note), claim_at(&path, &note)];
+        assert!(verbs.iter().all(Option::is_some));
+        drop(search);
+        let [first, second] = verbs;
+        drop(first);
+        assert_eq!(forget_claims(&note, now).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(is_claimed(&note));
+        drop(second);
+        forget_claims(&note, now).unwrap();
+        assert!(!is_claimed(&note));
     }
 
     #[test]
