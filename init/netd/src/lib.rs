@@ -56,8 +56,6 @@ use std::time::Duration;
 const LEASES: &str = "/run/lifeboat/state/netd-leases.json";
 /// Largest packet of a link.
 const PACKET: usize = 65_536;
-/// Errnos of answers that mean "it is so already".
-const SO_ALREADY: &[i32] = &[3, 17, 99]; // ESRCH, EEXIST, EADDRNOTAVAIL
 /// Until a step that was refused is tried again: its firmware may come with a layer.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long an interface that was named is waited for, before its entry may be done with another one.
@@ -108,6 +106,8 @@ struct Leases {
     /// By MAC or name.
     four: BTreeMap<String, Held>,
     six: BTreeMap<String, dhcp6::machine::Held>,
+    /// What routers said that the kernel does not keep. They say it when an interface comes up, and then seldom.
+    routers: BTreeMap<String, nics::Names>,
     /// This machine's DUID.
     identifier: Vec<u8>,
 }
@@ -143,7 +143,7 @@ struct Netd {
     raised: BTreeSet<u32>,
     /// Links that were named since all were asked for.
     listed: BTreeSet<u32>,
-    /// The interfaces that there were at the start are known.
+    /// The interfaces that there were at the start are known, and their addresses.
     is_counted: bool,
     applied: Routing,
     leases: Leases,
@@ -272,7 +272,8 @@ impl Netd {
         let client = |nic: &Nic| nic.client.as_ref().map(|client| client.wake());
         let probe = |nic: &Nic| nic.probing.map(|(_, until)| until);
         let ends = |nic: &Nic| {
-            let ends = nic.servers.iter().map(|(_, end)| end).chain(nic.search.iter().map(|(_, end)| end));
+            let ends =
+                nic.said.servers.iter().map(|(_, end)| end).chain(nic.said.search.iter().map(|(_, end)| end));
             ends.filter(|end| **end > now).min().copied()
         };
         let six = |nic: &Nic| {
@@ -509,11 +510,12 @@ impl Netd {
                 // Those whose going was lost.
                 let listed = std::mem::take(&mut self.listed);
                 self.nics.retain(|index, _| listed.contains(index));
-                self.is_counted = true;
                 self.ask(Asked::Addresses, rtnl::dump_addresses);
             }
             Some(Asked::Addresses) => self.ask(Asked::Routers, rtnl::dump_ipv6_routes),
-            Some(what) if errno != 0 && !SO_ALREADY.contains(&errno) => {
+            // Without IPv6 it is an error.
+            Some(Asked::Routers) => self.is_counted = true,
+            Some(what) if errno != 0 && !is_so_already(&what, errno) => {
                 if let Asked::Step(step) = &what {
                     if let Step::Change { link, change: Change::Up, .. } = step {
                         self.raised.remove(link);
@@ -522,7 +524,7 @@ impl Netd {
                 }
                 self.problem(format!("{}: {}", words(&what), std::io::Error::from_raw_os_error(errno)));
             }
-            Some(Asked::Routers | Asked::Step(_) | Asked::Other(_)) | None => {}
+            Some(Asked::Step(_) | Asked::Other(_)) | None => {}
         }
     }
 
@@ -539,7 +541,8 @@ impl Netd {
                 nic.link = link;
             }
             None => {
-                let Some(nic) = Nic::new(link, &self.root) else { return };
+                let Some(mut nic) = Nic::new(link, &self.root) else { return };
+                nic.said = self.leases.routers.get(&nic.key()).cloned().unwrap_or_default();
                 let driver = if nic.driver.is_empty() { &nic.link.kind } else { &nic.driver };
                 host::log!("{} ({}, {driver})", nic.link.name, nic.mac());
                 self.nics.insert(index, nic);
@@ -620,17 +623,17 @@ impl Netd {
         };
         match option {
             RouterOption::Servers(servers, seconds) => {
-                nic.servers.retain(|(known, _)| !servers.contains(known));
+                nic.said.servers.retain(|(known, _)| !servers.contains(known));
                 if seconds > 0 {
-                    nic.servers.extend(servers.into_iter().map(|server| (server, end(seconds))));
-                    nic.servers.truncate(MOST_ADVERTISED);
+                    nic.said.servers.extend(servers.into_iter().map(|server| (server, end(seconds))));
+                    nic.said.servers.truncate(MOST_ADVERTISED);
                 }
             }
             RouterOption::Search(search, seconds) => {
-                nic.search.retain(|(known, _)| !search.contains(known));
+                nic.said.search.retain(|(known, _)| !search.contains(known));
                 if seconds > 0 {
-                    nic.search.extend(search.into_iter().map(|domain| (domain, end(seconds))));
-                    nic.search.truncate(MOST_ADVERTISED);
+                    nic.said.search.extend(search.into_iter().map(|domain| (domain, end(seconds))));
+                    nic.said.search.truncate(MOST_ADVERTISED);
                 }
             }
         }
@@ -644,7 +647,7 @@ impl Netd {
         let lines = links::adopt(&self.plans.current, &seen, &mut adopted, is_late);
         let roles: Vec<(u32, Option<links::Role>)> = seen
             .iter()
-            .map(|one| (one.link.index, links::role(&self.plans.current, one, &adopted, is_late)))
+            .map(|one| (one.link.index, links::role(&self.plans.current, one, &seen, &adopted, is_late)))
             .collect();
         let is_refused = |step: &Step| self.refused.contains_key(step);
         let steps = links::steps(
@@ -703,16 +706,19 @@ impl Netd {
                     | Change::Mac(_)
                     | Change::Name(_)
                     | Change::Master(_)
-                    | Change::AltName(_) => {}
+                    | Change::AltName(_)
+                    | Change::NoAltName(_) => {}
                 }
                 // What the kernel takes and does not show is not asked for again and again.
                 let until = match change {
                     Change::Up | Change::Down => None,
                     // Nothing depends on it.
                     Change::AltName(_) => Some(Duration::MAX),
-                    Change::Mtu(_) | Change::Mac(_) | Change::Name(_) | Change::Master(_) => {
-                        Some(now() + RETRY)
-                    }
+                    Change::Mtu(_)
+                    | Change::Mac(_)
+                    | Change::Name(_)
+                    | Change::Master(_)
+                    | Change::NoAltName(_) => Some(now() + RETRY),
                 };
                 self.refused.extend(until.map(|until| (step.clone(), until)));
                 host::log!("{}", words(&Asked::Step(step.clone())));
@@ -973,9 +979,15 @@ impl Netd {
     fn remember(&mut self) {
         let four = |nic: &Nic| Some((nic.key(), nic.client.as_ref()?.held.clone()?));
         let six = |nic: &Nic| Some((nic.key(), nic.six.as_ref()?.held.clone()?));
+        let asks_four = |key: &str| self.nics.values().any(|nic| nic.client.is_some() && nic.key() == key);
+        let asks_six = |key: &str| self.nics.values().any(|nic| nic.six.is_some() && nic.key() == key);
+        let old_four = kept(&self.leases.four, Held::expires, asks_four, now());
+        let old_six = kept(&self.leases.six, dhcp6::machine::Held::expires, asks_six, now());
+        let said = |nic: &Nic| (!nic.said.is_empty()).then(|| (nic.key(), nic.said.clone()));
         let leases = Leases {
-            four: self.nics.values().filter_map(four).collect(),
-            six: self.nics.values().filter_map(six).collect(),
+            four: old_four.into_iter().chain(self.nics.values().filter_map(four)).collect(),
+            six: old_six.into_iter().chain(self.nics.values().filter_map(six)).collect(),
+            routers: self.nics.values().filter_map(said).collect(),
             identifier: self.leases.identifier.clone(),
         };
         if leases != self.leases && self.is_counted && !self.nics.is_empty() {
@@ -1076,6 +1088,30 @@ impl Netd {
     }
 }
 
+/// The kernel's "no" means that there is nothing to do.
+fn is_so_already(what: &Asked, errno: i32) -> bool {
+    const ESRCH: i32 = 3;
+    const EEXIST: i32 = 17;
+    const EADDRNOTAVAIL: i32 = 99;
+    match what {
+        // Another interface has the name.
+        Asked::Step(Step::Change { change: Change::Name(_), .. }) => false,
+        _ => matches!(errno, ESRCH | EEXIST | EADDRNOTAVAIL),
+    }
+}
+
+/// Leases that an earlier life wrote down, of links on which nothing is asked yet, as of one without a cable: they are asked
+/// for again.
+fn kept<T: Clone>(
+    old: &BTreeMap<String, T>,
+    expires: fn(&T) -> Option<Duration>,
+    is_asking: impl Fn(&str) -> bool,
+    now: Duration,
+) -> BTreeMap<String, T> {
+    let stays = |(key, held): &(&String, &T)| !is_asking(key) && expires(held).is_none_or(|end| end > now);
+    old.iter().filter(stays).map(|(key, held)| (key.clone(), held.clone())).collect()
+}
+
 /// In words that complete "failed to".
 fn words(what: &Asked) -> String {
     match what {
@@ -1098,6 +1134,7 @@ fn words(what: &Asked) -> String {
                 Change::Name(new) => format!("rename {name} to {new}"),
                 Change::Master(_) => format!("make {name} a port"),
                 Change::AltName(new) => format!("call {name} {new} too"),
+                Change::NoAltName(old) => format!("call {name} {old} no more"),
             },
         },
     }
@@ -1126,5 +1163,19 @@ fn random() -> u32 {
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
         Ok(4) => u32::from_ne_bytes(bytes),
         _ => now().subsec_nanos(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_of_a_link_that_asks_nothing_yet_is_kept_until_it_ends() {
+        let at = Duration::from_secs;
+        let old = [("asks", 200), ("without a cable", 200), ("over", 100)]
+            .map(|(key, end)| (key.to_string(), at(end)));
+        let kept = kept(&BTreeMap::from(old), |end| Some(*end), |key| key == "asks", at(100));
+        assert_eq!(kept, BTreeMap::from([("without a cable".to_string(), at(200))]));
     }
 }

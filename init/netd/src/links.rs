@@ -4,6 +4,7 @@
 use crate::rtnl::{Change, Link};
 use network::{BondOption, Kind, Mac, Methods, Plan, Selector};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// An interface and what is known of it besides the kernel's word.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +13,8 @@ pub struct Seen<'a> {
     /// The names that systemd would give.
     pub names: &'a [String],
     pub driver: &'a str,
+    /// That the kernel has on it.
+    pub addresses: &'a [(IpAddr, u8)],
     /// An Ethernet card with a device behind it.
     pub wired: bool,
 }
@@ -28,13 +31,14 @@ impl Seen<'_> {
         selector.selects(&names, mac, self.driver)
     }
 
+    /// An address that an entry states is on it: an earlier life of this process gave it.
+    fn holds(&self, entry: &network::Link) -> bool {
+        entry.addresses.iter().any(|stated| self.addresses.iter().any(|(own, _)| *own == stated.address))
+    }
+
     /// The kernel has it by this name.
     fn has(&self, name: &str) -> bool {
         self.link.name == name || self.link.names.iter().any(|own| own == name)
-    }
-
-    fn is_called(&self, name: &str) -> bool {
-        self.has(name) || self.names.iter().any(|own| own == name)
     }
 }
 
@@ -85,8 +89,8 @@ pub struct Role {
 
 /// `None`: not ours, or a port or another's. What is to become a port has no role either, unless it is `late` and it is
 /// none yet: then a network without the bond is better than none.
-pub fn role(plan: &Plan, seen: &Seen<'_>, adopted: &Adopted, late: bool) -> Option<Role> {
-    if seen.link.master.is_some() || !late && is_port(plan, seen) {
+pub fn role(plan: &Plan, seen: &Seen<'_>, all: &[Seen<'_>], adopted: &Adopted, late: bool) -> Option<Role> {
+    if seen.link.master.is_some() || !late && is_port(plan, seen, all) {
         return None;
     }
     let entry = entry(plan, seen, adopted);
@@ -97,16 +101,48 @@ pub fn role(plan: &Plan, seen: &Seen<'_>, adopted: &Adopted, late: bool) -> Opti
     }
 }
 
+/// What was adopted for it counts more than what is said of its name alone.
 fn entry(plan: &Plan, seen: &Seen<'_>, adopted: &Adopted) -> Option<usize> {
-    let is_own = |(at, link): (usize, &network::Link)| match link.kind {
-        Kind::Physical => {
-            seen.wired && (seen.is(&link.selector) || adopted.get(&at) == Some(&seen.link.index))
-        }
+    let is_it = |(at, index): &(&usize, &u32)| **index == seen.link.index && **at < plan.links.len();
+    if let Some((at, _)) = adopted.iter().find(is_it).filter(|_| seen.wired) {
+        return Some(*at);
+    }
+    named(plan, seen)
+}
+
+/// The entry that names an interface.
+fn named(plan: &Plan, seen: &Seen<'_>) -> Option<usize> {
+    let is_own = |link: &network::Link| match link.kind {
+        Kind::Physical => seen.wired && seen.is(&link.selector),
         Kind::Vlan { .. } | Kind::Bond { .. } | Kind::Bridge { .. } => {
             link.selector.name.as_ref() == Some(&seen.link.name) && seen.link.kind == kind_name(&link.kind)
         }
     };
-    plan.links.iter().enumerate().position(is_own)
+    plan.links.iter().position(is_own)
+}
+
+/// Whether what names no interface may be done with this one: less with a higher number.
+fn freedom(plan: &Plan, seen: &Seen<'_>, adopted: &Adopted, at: usize, late: bool) -> Option<u8> {
+    if !seen.wired || seen.link.master.is_some() || adopted.values().any(|index| *index == seen.link.index) {
+        return None;
+    }
+    let is_nameless = plan.links[at].selector == Selector::default();
+    match named(plan, seen).map(|entry| (entry, &plan.links[entry])) {
+        None => Some(0),
+        // It is named (`ifname=`), or found on a disk.
+        Some((_, link)) if is_nameless && !link.is_spoken_of() => Some(1),
+        // What was said later.
+        Some((entry, link))
+            if is_nameless
+                && late
+                && at < entry
+                && link.addresses.is_empty()
+                && link.methods != Methods::OFF =>
+        {
+            Some(2)
+        }
+        Some(_) => None,
+    }
 }
 
 /// As the kernel calls it (IFLA_INFO_KIND).
@@ -130,27 +166,42 @@ pub fn is_preferred(plan: &Plan, seen: &Seen<'_>) -> bool {
 }
 
 /// An entry that fits no interface takes one that no entry is about: at once where it names none, else when `late` and there
-/// is one alone, since a wrong name must not keep the owner out. Returns what is new, with a line for a person where a
-/// name was passed over.
+/// is one alone, since a wrong name must not keep the owner out. What has its address already stays the one. Returns what is
+/// new, with a line for a person where a name was passed over.
 pub fn adopt(plan: &Plan, seen: &[Seen<'_>], adopted: &mut Adopted, late: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for (at, link) in plan.links.iter().enumerate() {
         let is_fitting = seen.iter().any(|one| one.wired && one.is(&link.selector));
+        lines.extend(unnamed(plan, link, seen).filter(|_| late));
         if link.kind != Kind::Physical || adopted.contains_key(&at) || is_fitting {
             continue;
         }
         let is_nameless = link.selector == Selector::default();
-        if !(is_nameless || late) || below_names(plan).any(|name| link.selector.name.as_deref() == Some(name))
-        {
+        if below_names(plan).any(|name| link.selector.name.as_deref() == Some(name)) {
             continue;
         }
-        let is_free = |one: &&Seen<'_>| {
-            one.wired && one.link.carrier && one.link.master.is_none() && entry(plan, one, adopted).is_none()
+        let free = |one| {
+            let freedom = freedom(plan, one, adopted, at, late)?;
+            (one.link.carrier || one.holds(link)).then_some((freedom, one))
         };
-        let mut free: Vec<&Seen<'_>> = seen.iter().filter(is_free).collect();
-        free.sort_by_key(|one| (!is_preferred(plan, one), one.link.index));
+        let mut free: Vec<(u8, &Seen<'_>)> = seen.iter().filter_map(free).collect();
+        free.sort_by_key(|(freedom, one)| {
+            (!one.holds(link), *freedom == 2, !is_preferred(plan, one), *freedom, one.link.index)
+        });
+        let mut free: Vec<&Seen<'_>> = free.into_iter().map(|(_, one)| one).collect();
+        if free.first().is_some_and(|one| one.holds(link)) {
+            free.truncate(1);
+        } else if !(is_nameless || late) {
+            continue;
+        }
         match free[..] {
             [one, ..] if is_nameless => drop(adopted.insert(at, one.link.index)),
+            // Its link will come.
+            [] if is_nameless && !late => {}
+            [] if is_nameless => lines.push(format!(
+                "no NIC with a link is left for what was asked ({}): the first that gets one is taken",
+                link.from.join(" ")
+            )),
             [one] => {
                 adopted.insert(at, one.link.index);
                 lines.push(format!(
@@ -175,6 +226,22 @@ pub fn adopt(plan: &Plan, seen: &[Seen<'_>], adopted: &mut Adopted, late: bool) 
     lines
 }
 
+/// In words, that an interface cannot get the name that was asked for.
+fn unnamed(plan: &Plan, link: &network::Link, seen: &[Seen<'_>]) -> Option<String> {
+    let name = link.rename.as_ref()?;
+    let one = seen.iter().find(|one| one.wired && one.is(&link.selector) && one.link.name != *name)?;
+    let holder = seen.iter().find(|other| other.link.name == *name)?;
+    let gives_way =
+        named(plan, holder).is_some_and(|at| plan.links[at].rename.as_ref().is_some_and(|own| own != name));
+    (!gives_way).then(|| {
+        format!(
+            "{} is not called {name} as {} asks: another interface has that name",
+            one.link.name,
+            link.from.join(" ")
+        )
+    })
+}
+
 /// What other entries stand on, by name.
 fn below_names(plan: &Plan) -> impl Iterator<Item = &str> {
     plan.links.iter().flat_map(|link| match &link.kind {
@@ -187,16 +254,33 @@ fn below_names(plan: &Plan) -> impl Iterator<Item = &str> {
 }
 
 /// Whether a VLAN stands on an interface. Ports are brought up when they have become ports.
-fn is_below(plan: &Plan, seen: &Seen<'_>) -> bool {
-    plan.links.iter().any(|link| matches!(&link.kind, Kind::Vlan { link, .. } if seen.is_called(link)))
+fn is_below(plan: &Plan, seen: &Seen<'_>, all: &[Seen<'_>], late: bool) -> bool {
+    plan.links.iter().any(|link| match &link.kind {
+        Kind::Vlan { link, .. } => is_meant(plan, seen, &Selector::name(link), all, late),
+        Kind::Physical | Kind::Bond { .. } | Kind::Bridge { .. } => false,
+    })
 }
 
 /// Whether an interface is to be a port of a bond or a bridge.
-fn is_port(plan: &Plan, seen: &Seen<'_>) -> bool {
+fn is_port(plan: &Plan, seen: &Seen<'_>, all: &[Seen<'_>]) -> bool {
     plan.links.iter().any(|link| match &link.kind {
         Kind::Physical | Kind::Vlan { .. } => false,
-        Kind::Bond { ports, .. } | Kind::Bridge { ports, .. } => ports.iter().any(|port| seen.is(port)),
+        Kind::Bond { ports, .. } | Kind::Bridge { ports, .. } => {
+            ports.iter().any(|port| is_meant(plan, seen, port, all, false))
+        }
     })
+}
+
+/// Whether what stands on others means this one. A name that the plan gives to a NIC means that NIC, whatever is called so
+/// today; where that NIC is not here and it is `late`, the name alone counts.
+fn is_meant(plan: &Plan, one: &Seen<'_>, selector: &Selector, all: &[Seen<'_>], late: bool) -> bool {
+    let is_by_name = selector.mac.is_none() && selector.driver.is_none();
+    let gives = |link: &&network::Link| link.kind == Kind::Physical && link.rename == selector.name;
+    match plan.links.iter().find(|link| is_by_name && link.rename.is_some() && gives(link)) {
+        Some(named) if one.is(&named.selector) => true,
+        Some(named) if !late || all.iter().any(|other| other.is(&named.selector)) => false,
+        Some(_) | None => one.is(selector),
+    }
 }
 
 /// The names of what a plan makes.
@@ -231,25 +315,30 @@ pub fn steps(
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     for one in seen {
-        if let Some(at) = entry(plan, one, adopted) {
-            adjust(&plan.links[at], one, seen, is_refused, &mut steps);
+        let own = entry(plan, one, adopted);
+        // Its name is said beside what was adopted for it.
+        for at in own.into_iter().chain(named(plan, one).filter(|at| Some(*at) != own)) {
+            adjust(plan, at, one, seen, is_refused, &mut steps);
         }
     }
     for one in seen {
         // So that `ip link show enp3s0` finds it, as the installed system's files name it.
-        let is_free = |name: &&String| !seen.iter().any(|other| other.has(name));
+        let is_free = |name: &&String| {
+            !seen.iter().any(|other| other.has(name))
+                && !plan.links.iter().any(|link| link.rename.as_ref() == Some(*name))
+        };
         let more = one.names.iter().filter(is_free).map(|name| change(one, Change::AltName(name.clone())));
         steps.extend(more.filter(|step| one.wired && !is_refused(step)));
     }
     for link in &plan.links {
-        make(link, seen, modules, is_refused, &mut steps);
+        make(plan, link, seen, late, modules, is_refused, &mut steps);
     }
     for one in seen {
-        let is_wanted = role(plan, one, adopted, late).is_some_and(|role| {
+        let is_wanted = role(plan, one, seen, adopted, late).is_some_and(|role| {
             let is_stated = role.entry.is_some_and(|at| !plan.links[at].addresses.is_empty());
             role.methods != Methods::OFF || is_stated
         });
-        let is_needed = one.link.master.is_none() && (is_wanted || is_below(plan, one));
+        let is_needed = one.link.master.is_none() && (is_wanted || is_below(plan, one, seen, late));
         if is_needed && !one.link.up && !raised.contains(&one.link.index) {
             // Its ports come first, else there is a moment without any, in which DHCP would begin.
             let up = change(one, Change::Up);
@@ -265,30 +354,73 @@ fn change(seen: &Seen<'_>, change: Change) -> Step {
 
 /// Name, MAC and MTU of an interface that is there.
 fn adjust(
-    link: &network::Link,
+    plan: &Plan,
+    at: usize,
     one: &Seen<'_>,
     seen: &[Seen<'_>],
     is_refused: &dyn Fn(&Step) -> bool,
     steps: &mut Vec<Step>,
 ) {
-    let is_taken = |name: &String| seen.iter().any(|other| other.link.name == *name);
-    let name = link.rename.clone().filter(|name| *name != one.link.name && !is_taken(name));
+    let link = &plan.links[at];
+    let name = link.rename.clone().filter(|name| *name != one.link.name);
+    let name = name.filter(|name| make_way(plan, name, one, seen, is_refused, steps));
     let mac = link.mac.filter(|mac| one.link.mac != Some(*mac));
     let mtu = link.mtu.filter(|mtu| *mtu != one.link.mtu);
     let open =
         |wanted: Option<Change>| wanted.map(|wanted| change(one, wanted)).filter(|step| !is_refused(step));
     let (name, mac, mtu) =
         (open(name.map(Change::Name)), open(mac.map(Change::Mac)), open(mtu.map(Change::Mtu)));
-    // Few drivers take a new address while they are up.
-    let must_be_down = one.link.up && (name.is_some() || mac.is_some());
+    // Few drivers take a new address while they are up; a name each takes (Linux 6.2).
+    let must_be_down = one.link.up && mac.is_some();
     let edge = |edge: Change| must_be_down.then(|| change(one, edge));
-    steps.extend([edge(Change::Down), mac, mtu, name, edge(Change::Up)].into_iter().flatten());
+    // By its old name it is found still, unless another one is to have that.
+    let is_free = !plan.links.iter().any(|link| link.rename.as_ref() == Some(&one.link.name))
+        && !one.link.name.starts_with(SPARE);
+    let old = name.as_ref().filter(|_| is_free).and_then(|step| match step {
+        Step::Change { link, change: Change::Name(name), .. } => {
+            let old = Change::AltName(one.link.name.clone());
+            Some(Step::Change { link: *link, name: name.clone(), change: old })
+        }
+        _ => None,
+    });
+    steps.extend([edge(Change::Down), mac, mtu, name, old, edge(Change::Up)].into_iter().flatten());
+}
+
+/// What is called so meanwhile is about to get the name of its own.
+const SPARE: &str = "renamed-";
+
+/// The kernel gives a name once, and one more name of an interface counts as one too: what has it must lose it first. Whether
+/// it is free now.
+fn make_way(
+    plan: &Plan,
+    name: &str,
+    one: &Seen<'_>,
+    seen: &[Seen<'_>],
+    is_refused: &dyn Fn(&Step) -> bool,
+    steps: &mut Vec<Step>,
+) -> bool {
+    let Some(holder) = seen.iter().find(|other| other.has(name)) else { return true };
+    let is_called_so = holder.link.name == name;
+    let away = match is_called_so {
+        false => Some(change(holder, Change::NoAltName(name.to_string()))),
+        // It has another name by the plan: two that are to change theirs.
+        true => named(plan, holder)
+            .filter(|at| plan.links[*at].rename.as_deref().is_some_and(|own| own != name))
+            .map(|_| change(holder, Change::Name(format!("{SPARE}{}", holder.link.index)))),
+    };
+    let away = away.filter(|away| !is_refused(away));
+    let is_free =
+        !is_called_so && away.is_some() && !is_refused(&change(one, Change::Name(name.to_string())));
+    steps.extend(away.filter(|_| is_called_so || is_free));
+    is_free
 }
 
 /// An interface that stands on others.
 fn make(
+    plan: &Plan,
     link: &network::Link,
     seen: &[Seen<'_>],
+    late: bool,
     modules: &BTreeSet<&'static str>,
     is_refused: &dyn Fn(&Step) -> bool,
     steps: &mut Vec<Step>,
@@ -307,7 +439,9 @@ fn make(
     match (&link.kind, own) {
         (Kind::Physical, _) => {}
         (Kind::Vlan { link: below, id }, None) => {
-            let below = seen.iter().find(|one| one.is_called(below)).map(|below| below.link.index);
+            let below = Selector::name(below);
+            let below = seen.iter().find(|one| is_meant(plan, one, &below, seen, late));
+            let below = below.map(|below| below.link.index);
             let made = below.map(|below| Step::MakeVlan { name: name.clone(), below, id: *id });
             steps.extend(made.filter(|made| !is_refused(made)));
         }
@@ -326,10 +460,10 @@ fn make(
                 let options = options.iter().map(pair).collect();
                 steps.push(Step::Options { bond: name.clone(), options });
             }
-            enslave(ports, bond, seen, is_refused, steps);
+            enslave(plan, ports, bond, seen, late, is_refused, steps);
         }
         (Kind::Bridge { ports, .. }, Some(bridge)) if bridge.link.kind == "bridge" => {
-            enslave(ports, bridge, seen, is_refused, steps);
+            enslave(plan, ports, bridge, seen, late, is_refused, steps);
         }
         // Somebody else's interface has this name.
         (Kind::Bond { .. } | Kind::Bridge { .. }, Some(_)) => {}
@@ -337,9 +471,11 @@ fn make(
 }
 
 fn enslave(
+    plan: &Plan,
     ports: &[Selector],
     master: &Seen<'_>,
     seen: &[Seen<'_>],
+    late: bool,
     is_refused: &dyn Fn(&Step) -> bool,
     steps: &mut Vec<Step>,
 ) {
@@ -347,7 +483,11 @@ fn enslave(
         let is_free = port.link.master.is_none() && port.link.index != master.link.index;
         let is_whole = port.wired || matches!(port.link.kind.as_str(), "bond" | "vlan" | "veth");
         let join = change(port, Change::Master(master.link.index));
-        if is_free && is_whole && !is_refused(&join) && ports.iter().any(|selector| port.is(selector)) {
+        if is_free
+            && is_whole
+            && !is_refused(&join)
+            && ports.iter().any(|selector| is_meant(plan, port, selector, seen, late))
+        {
             if port.link.up && master.link.kind == "bond" {
                 steps.push(change(port, Change::Down));
             }
@@ -383,7 +523,13 @@ mod tests {
     fn seen(links: &[Link]) -> Vec<Seen<'_>> {
         links
             .iter()
-            .map(|link| Seen { link, names: &[], driver: "e1000e", wired: link.kind.is_empty() })
+            .map(|link| Seen {
+                link,
+                names: &[],
+                driver: "e1000e",
+                addresses: &[],
+                wired: link.kind.is_empty(),
+            })
             .collect()
     }
 
@@ -411,6 +557,10 @@ mod tests {
                 let is_bond =
                     |index: u32, links: &[Link]| links.iter().any(|l| l.index == index && l.kind == "bond");
                 let bond = matches!(change, Change::Master(master) if is_bond(*master, links));
+                if let Change::Name(name) | Change::AltName(name) = change {
+                    let has = |link: &Link| link.name == *name || link.names.contains(name);
+                    assert!(!links.iter().any(has), "the kernel gives {name} once: {links:?}");
+                }
                 let link = links.iter_mut().find(|link| link.index == *index).unwrap();
                 match change {
                     Change::Up => link.up = true,
@@ -419,6 +569,7 @@ mod tests {
                     Change::Mac(mac) => link.mac = Some(*mac),
                     Change::Name(name) => link.name = name.clone(),
                     Change::AltName(name) => link.names.push(name.clone()),
+                    Change::NoAltName(name) => link.names.retain(|own| own != name),
                     Change::Master(master) => {
                         assert!(!bond || !link.up, "a port must be down when a bond takes it");
                         (link.master, link.up) = (Some(*master), link.up || bond);
@@ -491,7 +642,11 @@ mod tests {
         assert!(links.iter().all(|link| link.up), "{links:?}");
         assert!(links.iter().any(|link| link.name == "bond0.7" && link.below == Some(4)));
         let plan = dracut::read(&words("bond=bond0:eth0,eth1"));
-        assert_eq!(role(&plan, &seen(&links)[0], &Adopted::new(), true), None, "a port has no address");
+        assert_eq!(
+            role(&plan, &seen(&links)[0], &seen(&links), &Adopted::new(), true),
+            None,
+            "a port has no address"
+        );
     }
 
     #[test]
@@ -517,7 +672,7 @@ mod tests {
         let links = [nic(2, "eth0"), nic(3, "eth1")];
         let plan = dracut::read(&words("bond=bond0:eth0"));
         let (seen, none) = (seen(&links), Adopted::new());
-        assert_eq!([0, 1].map(|at| role(&plan, &seen[at], &none, false).is_some()), [false, true]);
+        assert_eq!([0, 1].map(|at| role(&plan, &seen[at], &seen, &none, false).is_some()), [false, true]);
         let up = |late| {
             let steps = steps(&plan, &seen, &none, late, &BTreeSet::new(), &BTreeSet::new(), &|_| false);
             let is_up = |step: &Step| matches!(step, Step::Change { link: 2, change: Change::Up, .. });
@@ -540,8 +695,80 @@ mod tests {
         let done = run("ifname=lan0:02:00:00:00:00:02 ip=lan0:dhcp:1400:02:00:00:00:00:99", &mut links);
         assert_eq!(links[0].name, "lan0");
         assert_eq!((links[0].mtu, links[0].mac), (1400, Some(Mac([2, 0, 0, 0, 0, 0x99]))));
-        assert_eq!(done.len(), 5, "{done:?}");
-        assert!(links[0].up);
+        assert_eq!(done.len(), 6, "{done:?}");
+        assert!(links[0].up && links[0].names == ["eth0"], "{links:?}");
+    }
+
+    #[test]
+    fn a_name_that_a_nic_has_beside_its_own_or_that_another_gives_up_is_given() {
+        let enp3s0 = Link { names: vec!["enp3s0".to_string()], up: true, ..nic(2, "eth0") };
+        let mut links = vec![enp3s0.clone()];
+        let done = run("ifname=enp3s0:02:00:00:00:00:02", &mut links);
+        assert_eq!((links[0].name.as_str(), &links[0].names[..]), ("enp3s0", &["eth0".to_string()][..]));
+        assert!(!done.iter().any(|step| step.contains("Down")), "{done:?}");
+        let mut links = vec![enp3s0, nic(3, "eth1")];
+        run("ifname=enp3s0:02:00:00:00:00:03", &mut links);
+        assert_eq!(links[1].name, "enp3s0");
+        let mut links = vec![nic(2, "eth0"), nic(3, "eth1")];
+        run("ifname=eth1:02:00:00:00:00:02 ifname=eth0:02:00:00:00:00:03", &mut links);
+        let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+        assert_eq!(names, ["eth1", "eth0"]);
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_given_means_the_nic_that_should_have_it_and_is_told() {
+        let mut links = vec![nic(2, "eth0"), nic(3, "eth1")];
+        let line = "ifname=eth0:02:00:00:00:00:03 vlan=eth0.5:eth0 bond=bond0:eth0 ip=eth0:off";
+        let plan = dracut::read(&words(line));
+        let told = adopt(&plan, &seen(&links), &mut Adopted::new(), true);
+        assert!(told[0].starts_with("eth1 is not called eth0 as ifname="), "{told:?}");
+        let done = run(line, &mut links);
+        assert!(done.contains(&"make eth0.5: 5 on 3".to_string()), "{done:?}");
+        let master = |name: &str| links.iter().find(|link| link.name == name).unwrap().master.is_some();
+        assert_eq!([master("eth0"), master("eth1")], [false, true], "{done:?}");
+        // A MAC of another machine.
+        let gone = dracut::read(&words("ifname=eth0:02:00:00:00:00:99 vlan=eth0.5:eth0"));
+        let means = |late| is_meant(&gone, &seen(&links)[0], &Selector::name("eth0"), &seen(&links), late);
+        assert_eq!([means(false), means(true)], [false, true]);
+    }
+
+    #[test]
+    fn an_address_without_an_interface_goes_to_a_nic_of_which_only_the_name_is_said() {
+        let mut links = vec![nic(2, "eth0")];
+        let line = "ip=192.0.2.7::192.0.2.1:24 ifname=lan0:02:00:00:00:00:02";
+        run(line, &mut links);
+        assert_eq!(links[0].name, "lan0");
+        let plan = dracut::read(&words(line));
+        let mut adopted = Adopted::new();
+        adopt(&plan, &seen(&links), &mut adopted, false);
+        let role = role(&plan, &seen(&links)[0], &seen(&links), &adopted, false).unwrap();
+        assert_eq!(plan.links[role.entry.unwrap()].addresses.len(), 1);
+        // Nor does what a disk says of it keep it away.
+        let mut plan = dracut::read(&words("ip=192.0.2.7::192.0.2.1:24"));
+        let mut found = dracut::read(&words("ip=198.51.100.7:::24::lan0:none"));
+        found.links[0].from = vec!["/etc/network/interfaces".to_string()];
+        plan.take_in(found, &|_, _| false);
+        let mut adopted = Adopted::new();
+        adopt(&plan, &seen(&links), &mut adopted, false);
+        assert_eq!(adopted, Adopted::from([(0, 2)]));
+    }
+
+    #[test]
+    fn an_address_that_is_set_later_takes_a_nic_that_asks_by_dhcp_and_none_that_is_off() {
+        let links = [nic(2, "eth0")];
+        for (booted, want) in
+            [("ip=eth0:dhcp", true), ("ip=eth0:off", false), ("ip=10.0.0.7:::8::eth0:off", false)]
+        {
+            let mut plan = dracut::read(&words(booted));
+            plan.replace_by(dracut::read(&words("ip=192.0.2.7::192.0.2.1:24")));
+            let mut adopted = Adopted::new();
+            assert!(
+                adopt(&plan, &seen(&links), &mut adopted, false).is_empty() && adopted.is_empty(),
+                "{booted}"
+            );
+            let lines = adopt(&plan, &seen(&links), &mut adopted, true);
+            assert_eq!((!adopted.is_empty(), lines.is_empty()), (want, want), "{booted}: {lines:?}");
+        }
     }
 
     #[test]
@@ -585,6 +812,31 @@ mod tests {
     }
 
     #[test]
+    fn an_address_stays_where_an_earlier_life_gave_it() {
+        let stated = [("192.0.2.7".parse().unwrap(), 24)];
+        for line in ["ip=192.0.2.7::192.0.2.1:24", "ip=192.0.2.7::192.0.2.1:24::enp9s0:off"] {
+            for carrier in [true, false] {
+                let links = vec![nic(2, "eth0"), Link { carrier, ..nic(3, "eth1") }];
+                let mut seen = seen(&links);
+                seen[1].addresses = &stated;
+                let mut adopted = Adopted::new();
+                adopt(&dracut::read(&words(line)), &seen, &mut adopted, false);
+                assert_eq!(adopted, Adopted::from([(0, 3)]), "{line}, {carrier}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_without_an_interface_waits_for_a_link_and_a_person_is_told_when_it_is_late() {
+        let links = vec![Link { carrier: false, ..nic(2, "eth0") }];
+        let plan = dracut::read(&words("ip=192.0.2.7::192.0.2.1:24"));
+        let mut adopted = Adopted::new();
+        assert_eq!(adopt(&plan, &seen(&links), &mut adopted, false), Vec::<String>::new());
+        let lines = adopt(&plan, &seen(&links), &mut adopted, true);
+        assert!(adopted.is_empty() && lines[0].contains("the first that gets one is taken"), "{lines:?}");
+    }
+
+    #[test]
     fn a_wrong_name_is_passed_over_where_one_nic_alone_is_left_and_said_where_there_are_more() {
         let plan = dracut::read(&words("ip=192.0.2.7::192.0.2.1:24::enp9s0:off"));
         let (one, two) = (vec![nic(2, "eth0")], vec![nic(2, "eth0"), nic(3, "eth1")]);
@@ -601,9 +853,9 @@ mod tests {
     fn a_name_that_systemd_would_give_is_as_good_as_the_kernels() {
         let link = nic(2, "eth0");
         let names = ["enp3s0".to_string()];
-        let one = Seen { link: &link, names: &names, driver: "e1000e", wired: true };
+        let one = Seen { link: &link, names: &names, driver: "e1000e", addresses: &[], wired: true };
         let plan = dracut::read(&words("ip=enp3s0:off vlan=enp3s0.4:enp3s0"));
-        assert_eq!(role(&plan, &one, &Adopted::new(), false).and_then(|role| role.entry), Some(1));
+        assert_eq!(role(&plan, &one, &[one], &Adopted::new(), false).and_then(|role| role.entry), Some(1));
         let modules = BTreeSet::from(["8021q"]);
         let steps = steps(&plan, &[one], &Adopted::new(), false, &BTreeSet::new(), &modules, &|_| false);
         assert!(
@@ -623,7 +875,7 @@ mod tests {
         let found = dracut::read(&words("ip=192.0.2.7:::24::eth0:none ip=192.0.2.8:::24::eth1:dhcp"));
         plan.take_in(found, &|one, other| is_same(&seen, one, other));
         let of = |at: usize| {
-            let role = role(&plan, &seen[at], &Adopted::new(), false).unwrap();
+            let role = role(&plan, &seen[at], &seen, &Adopted::new(), false).unwrap();
             (role.methods.dhcp4, plan.links[role.entry.unwrap()].addresses.len())
         };
         assert_eq!((of(0), of(1)), ((true, 1), (false, 0)));

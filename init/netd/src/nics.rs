@@ -9,6 +9,7 @@ use crate::rtnl::{Advertised, Link};
 use contract::state;
 use host::Root;
 use network::{Ipv6, Mac, Methods, Plan, Route};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -57,13 +58,24 @@ pub struct Nic {
     pub advertised: Advertised,
     /// Whom the kernel has IPv6 default routes by.
     pub routers: Vec<Ipv6Addr>,
-    /// Name servers and domains by routers, and when they end.
-    pub servers: Vec<(Ipv6Addr, Duration)>,
-    pub search: Vec<(String, Duration)>,
+    pub said: Names,
     /// Answers of servers that are none.
     pub malformed: u32,
     /// What the kernel was told of routers' words.
     pub heeds_routers: Option<bool>,
+}
+
+/// Name servers and domains by routers (RFC 8106), and when they end, since boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    pub servers: Vec<(Ipv6Addr, Duration)>,
+    pub search: Vec<(String, Duration)>,
+}
+
+impl Names {
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty() && self.search.is_empty()
+    }
 }
 
 impl Nic {
@@ -96,15 +108,15 @@ impl Nic {
             addresses: Vec::new(),
             advertised: Advertised::default(),
             routers: Vec::new(),
-            servers: Vec::new(),
-            search: Vec::new(),
+            said: Names::default(),
             malformed: 0,
             heeds_routers: None,
         })
     }
 
     pub fn seen(&self) -> Seen<'_> {
-        Seen { link: &self.link, names: &self.names, driver: &self.driver, wired: self.wired }
+        let Nic { link, names, driver, addresses, wired, .. } = self;
+        Seen { link, names, driver, addresses, wired: *wired }
     }
 
     pub fn mac(&self) -> Mac {
@@ -139,14 +151,16 @@ impl Nic {
         self.wired || self.role.is_some()
     }
 
-    /// Whether DHCPv6 is to be asked, and for addresses too: as the plan says, or as routers do.
-    pub fn wants_six(&self, now: Duration) -> Option<bool> {
+    /// Whether DHCPv6 is to be asked, and for addresses too: as the plan says, or as routers do. `is_held`: an earlier life
+    /// of this process got addresses so, which nobody else would renew.
+    pub fn wants_six(&self, is_held: bool, now: Duration) -> Option<bool> {
         let since = self.six_since?;
         let Advertised { managed, other, .. } = self.advertised;
         let has_address = self.addresses.iter().any(|(address, _)| address.is_ipv6());
         match self.methods().ipv6 {
             Ipv6::Off | Ipv6::LinkLocal => None,
             Ipv6::Dhcp => Some(true),
+            Ipv6::Either if is_held => Some(true),
             Ipv6::Either if !has_address && now >= since + EITHER => Some(true),
             // What was begun goes on.
             Ipv6::Either if self.six.as_ref().is_some_and(|six| six.wants_addresses()) => Some(true),
@@ -217,12 +231,13 @@ impl Nic {
                 search.extend(lease.search.iter().cloned());
             }
             servers.extend(
-                self.servers.iter().filter(|(_, end)| *end > now).map(|(server, _)| IpAddr::V6(*server)),
+                self.said.servers.iter().filter(|(_, end)| *end > now).map(|(server, _)| IpAddr::V6(*server)),
             );
             servers.extend(six.iter().flat_map(|lease| &lease.nameservers).map(|server| IpAddr::V6(*server)));
             search.extend(six.iter().flat_map(|lease| lease.search.iter().cloned()));
         }
-        search.extend(self.search.iter().filter(|(_, end)| *end > now).map(|(domain, _)| domain.clone()));
+        search
+            .extend(self.said.search.iter().filter(|(_, end)| *end > now).map(|(domain, _)| domain.clone()));
         (servers, search)
     }
 
@@ -277,5 +292,24 @@ impl Nic {
             asked: self.entry(plan).map(|link| link.from.clone()).unwrap_or_default(),
             addresses: leased.into_iter().chain(others).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host::Root;
+
+    #[test]
+    fn what_an_earlier_life_got_by_dhcpv6_is_asked_for_though_its_address_is_there() {
+        let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
+        let link = Link { index: 2, name: "none0".to_string(), hardware: 1, mac, ..Link::default() };
+        let mut nic = Nic::new(link, &Root::live().unwrap()).unwrap();
+        nic.role = Some(Role { entry: None, methods: Methods { dhcp4: false, ipv6: Ipv6::Either } });
+        nic.six_since = Some(Duration::ZERO);
+        let late = EITHER * 2;
+        assert_eq!(nic.wants_six(false, late), Some(true));
+        nic.addresses = vec![("2001:db8::7".parse().unwrap(), 128)];
+        assert_eq!([nic.wants_six(false, late), nic.wants_six(true, Duration::ZERO)], [None, Some(true)]);
     }
 }

@@ -27,6 +27,7 @@ const RTM_NEWRULE: u16 = 32;
 const RTM_DELRULE: u16 = 33;
 const RTM_NEWNDUSEROPT: u16 = 68;
 const RTM_NEWLINKPROP: u16 = 108;
+const RTM_DELLINKPROP: u16 = 109;
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
@@ -212,6 +213,8 @@ pub enum Change {
     Master(u32),
     /// One more name.
     AltName(String),
+    /// One of these less.
+    NoAltName(String),
 }
 
 pub fn change_link(sequence: u32, link: u32, change: &Change) -> Vec<u8> {
@@ -227,6 +230,9 @@ pub fn change_link(sequence: u32, link: u32, change: &Change) -> Vec<u8> {
             // IFLA_PROP_LIST, IFLA_ALT_IFNAME
             let message = Request::link(RTM_NEWLINKPROP, CREATE | EXCLUSIVE | APPEND, sequence, link, 0, 0);
             message.nest(52, |list| list.text(53, name))
+        }
+        Change::NoAltName(name) => {
+            Request::link(RTM_DELLINKPROP, 0, sequence, link, 0, 0).nest(52, |list| list.text(53, name))
         }
     }
     .finish()

@@ -14,12 +14,15 @@ impl Netd {
         if nic.six.is_some() && nic.methods().ipv6 < network::Ipv6::Auto {
             return self.end_six(index);
         }
-        let Some(addresses) = nic.wants_six(now()) else { return };
+        let held = self.leases.six.get(&nic.key());
+        let held = held.filter(|held| held.expires().is_none_or(|end| end > now())).cloned();
+        let is_held = held.as_ref().is_some_and(|held| !held.lease.addresses.is_empty());
+        let Some(addresses) = nic.wants_six(is_held, now()) else { return };
         // Who asks for addresses is told the rest as well.
         if nic.six.as_ref().is_some_and(|six| six.wants_addresses() || !addresses) {
             return;
         }
-        let (name, key, mac) = (nic.link.name.clone(), nic.key(), nic.mac().0);
+        let (name, mac) = (nic.link.name.clone(), nic.mac().0);
         let socket = match packet::udp6(&name, CLIENT_PORT) {
             Ok(socket) => socket,
             Err(error) => return self.problem(format!("{name}: open the DHCPv6 socket: {error}")),
@@ -28,8 +31,6 @@ impl Netd {
             self.leases.identifier = self.identifier(mac);
         }
         let identity = u32::from_be_bytes([mac[2], mac[3], mac[4], mac[5]]);
-        let held =
-            self.leases.six.get(&key).filter(|held| held.expires().is_none_or(|end| end > now())).cloned();
         let is_held = held.is_some();
         let identifier = self.leases.identifier.clone();
         let client = Client::new(addresses, identifier, identity, held, random(), now());

@@ -168,13 +168,13 @@ impl Link {
     /// There are few of these, whatever a stranger's file says.
     fn is_of_parameters(&self) -> bool {
         let is_one = |from: &String| {
-            ["ifname=", "ip=", "ipam=", "rd.route="].iter().any(|parameter| from.starts_with(parameter))
+            ["ifname=", "ip=", "ipam=", "rd.route=", "vlan="].iter().any(|parameter| from.starts_with(parameter))
         };
         self.from.iter().any(is_one)
     }
 
     /// By a parameter that says how it gets its addresses.
-    pub(crate) fn is_spoken_of(&self) -> bool {
+    pub fn is_spoken_of(&self) -> bool {
         self.from.iter().any(|from| from.starts_with("ip=") || from.starts_with("ipam="))
     }
 
