@@ -4,6 +4,7 @@
 use crate::dracut::add;
 use crate::source::ports;
 use crate::{Kind, Link, MOST_LINKS, MOST_PER_LINK, Methods, Plan, Selector, words};
+use std::collections::HashMap;
 
 /// Whether two selectors mean one interface of this machine, as one may by its name and the other by its MAC.
 pub type IsSame<'a> = &'a dyn Fn(&Selector, &Selector) -> bool;
@@ -15,8 +16,10 @@ impl Plan {
     pub fn take_in(&mut self, found: Plan, is_same: IsSame<'_>) {
         let Plan { links, nameservers, search, ntp, routes, preferred, hostname, .. } = &found;
         let mut problems = Plan { problems: found.problems.clone(), ..Plan::default() };
-        let new: Vec<Link> =
+        let mut new: Vec<Link> =
             links.iter().filter_map(|link| self.beside(link, links, is_same, &mut problems)).collect();
+        let names = self.other_names(links, is_same);
+        new.iter_mut().for_each(|link| stand_on(&mut link.kind, &names));
         // One interface may be meant by its name and by its MAC: what is said first of it counts.
         let is_replaced = |old: &Link| new.iter().any(|new| new.selector == old.selector);
         let old = std::mem::take(&mut self.links).into_iter().filter(|old| !is_replaced(old));
@@ -30,6 +33,20 @@ impl Plan {
         self.hostname = self.hostname.take().or_else(|| hostname.clone());
         self.own_nameservers_only |= found.own_nameservers_only;
         self.problems = problems.problems;
+    }
+
+    /// Names that what was found has for a NIC, and the one that a parameter gives to it, which it has then.
+    fn other_names(&self, found: &[Link], is_same: IsSame<'_>) -> HashMap<String, String> {
+        let mut names = HashMap::new();
+        for found in found.iter().filter(|found| found.kind == Kind::Physical) {
+            let own = self.links.iter().find(|own| own.rename.is_some() && own.is_about(found, is_same));
+            let Some(name) = own.and_then(|own| own.rename.as_ref()) else { continue };
+            for old in [&found.rename, &found.selector.name].into_iter().flatten().filter(|old| *old != name)
+            {
+                names.insert(old.clone(), name.clone());
+            }
+        }
+        names
     }
 
     /// An entry that was found, with what is asked of the same interface already; `None` where that leaves nothing of it.
@@ -168,7 +185,9 @@ impl Link {
     /// There are few of these, whatever a stranger's file says.
     fn is_of_parameters(&self) -> bool {
         let is_one = |from: &String| {
-            ["ifname=", "ip=", "ipam=", "rd.route=", "vlan="].iter().any(|parameter| from.starts_with(parameter))
+            ["ifname=", "ip=", "ipam=", "rd.route=", "vlan="]
+                .iter()
+                .any(|parameter| from.starts_with(parameter))
         };
         self.from.iter().any(is_one)
     }
@@ -188,6 +207,22 @@ impl Methods {
     /// All that either asks for.
     fn and(self, more: Methods) -> Methods {
         Methods { dhcp4: self.dhcp4 || more.dhcp4, ipv6: self.ipv6.max(more.ipv6) }
+    }
+}
+
+fn stand_on(kind: &mut Kind, names: &HashMap<String, String>) {
+    let put = |own: &mut String| {
+        if let Some(name) = names.get(own) {
+            own.clone_from(name);
+        }
+    };
+    match kind {
+        Kind::Physical => {}
+        Kind::Vlan { link, .. } => put(link),
+        Kind::Bond { ports, .. } | Kind::Bridge { ports, .. } => {
+            let by_name = ports.iter_mut().filter(|port| port.mac.is_none() && port.driver.is_none());
+            by_name.filter_map(|port| port.name.as_mut()).for_each(put);
+        }
     }
 }
 
@@ -319,6 +354,30 @@ mod tests {
         assert_eq!((plan.search, plan.routes.len()), (disk.search.clone(), 2));
         let (_, plan) = taken("", &disk, "eth0");
         assert_eq!((plan.hostname, plan.nameservers), (disk.hostname.clone(), disk.nameservers.clone()));
+    }
+
+    #[test]
+    fn what_was_found_on_top_of_a_nic_stands_on_it_by_the_name_that_a_parameter_gives() {
+        let disk = "ifname=eth1:52:54:00:12:34:56 vlan=eth1.5:eth1 bond=bond0:eth1,eth2 bridge=br0:eth1.5";
+        let mut plan = dracut::read(&words("ifname=lan0:52:54:00:12:34:56"));
+        plan.take_in(found(disk), &|_, _| false);
+        assert_eq!(
+            plan.to_string(),
+            "52:54:00:12:34:56, to be called lan0: DHCP, IPv6 from routers\n\
+             eth1.5: VLAN 5 on lan0, no DHCP\n\
+             bond0: bond of lan0 eth2 mode=balance-rr miimon=100, DHCP, IPv6 from routers\n\
+             br0: bridge of eth1.5, DHCP, IPv6 from routers\n"
+        );
+        // The NIC is called lan0 by now, and is eth0 beside it.
+        let is_same = |a: &Selector, b: &Selector| {
+            let names = ["lan0", "eth0"];
+            let mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+            [a, b].into_iter().all(|selector| selector.selects(&names, mac, "virtio_net"))
+        };
+        let mut plan = dracut::read(&words("ifname=lan0:52:54:00:12:34:56"));
+        plan.take_in(found("ip=192.0.2.7:::24::eth0:none vlan=v5:eth0"), &is_same);
+        assert!(plan.to_string().contains("v5: VLAN 5 on lan0"), "{plan}");
+        assert!(plan.to_string().contains("lan0: DHCP, IPv6 from routers, 192.0.2.7/24"), "{plan}");
     }
 
     #[test]
