@@ -423,7 +423,7 @@ pub fn read(bytes: &[u8]) -> Vec<Said> {
                 said.extend(router_option(body).map(|(link, option)| Said::RouterOption(link, option)));
             }
             netlink::ERROR if body.len() >= 4 => {
-                said.push(Said::Answer { sequence, errno: -(u32_at(body, 0).cast_signed()) });
+                said.push(Said::Answer { sequence, errno: u32_at(body, 0).cast_signed().saturating_neg() });
             }
             netlink::DONE => said.push(Said::Answer { sequence, errno: 0 }),
             _ => {}
@@ -635,6 +635,13 @@ mod tests {
             [Said::RouterOption(2, RouterOption::Search(vec!["example.com".to_string()], 60))]
         );
         assert_eq!(read(&message(&option[..9])), [], "cut");
+    }
+
+    #[test]
+    fn an_errno_that_is_none_does_no_harm() {
+        let answer =
+            [&20_u32.to_ne_bytes()[..], &netlink::ERROR.to_ne_bytes(), &[0; 10], &i32::MIN.to_ne_bytes()];
+        assert_eq!(read(&answer.concat()), [Said::Answer { sequence: 0, errno: i32::MAX }]);
     }
 
     proptest! {

@@ -15,7 +15,7 @@ impl Assignments {
     pub fn read(file: &File, plan: &mut Plan) -> Assignments {
         let mut pairs = Vec::new();
         let at = &mut source::at(plan, &file.path, "");
-        for line in file.text.lines().take(MOST_LINES) {
+        for line in lines(&file.text) {
             let line = line.trim();
             let line = line.strip_prefix("export ").unwrap_or(line).trim_start();
             if line.is_empty() || line.starts_with('#') {
@@ -68,6 +68,55 @@ impl Assignments {
     pub fn words(&self, name: &str) -> Vec<&str> {
         self.get(name).unwrap_or_default().split_whitespace().take(MOST_PER_LINK).collect()
     }
+}
+
+/// Lines as a shell puts them together: a backslash at the end joins the next one, and so does a quote that is open, if it is
+/// closed soon after.
+fn lines(text: &str) -> Vec<String> {
+    const FURTHEST: usize = 16;
+    let mut whole = Vec::new();
+    let mut rest: Vec<&str> = text.lines().take(MOST_LINES).collect();
+    rest.reverse();
+    while let Some(line) = rest.pop() {
+        let mut line = line.to_string();
+        while !line.trim_start().starts_with('#') && line.ends_with('\\') {
+            let Some(next) = rest.pop() else { break };
+            line.pop();
+            line += next;
+        }
+        if is_open(&line) {
+            let more = rest.iter().rev().take(FURTHEST);
+            let mut longer = line.clone();
+            let mut joined = more.map(|next| {
+                longer = format!("{longer}\n{}", next.trim_end_matches('\\'));
+                longer.clone()
+            });
+            if let Some(at) = joined.position(|longer| !is_open(&longer)) {
+                line = longer;
+                rest.truncate(rest.len() - at - 1);
+            }
+        }
+        whole.push(line);
+    }
+    whole
+}
+
+/// Whether a quote is open at the end.
+fn is_open(line: &str) -> bool {
+    let (mut open, mut before) = (None, ' ');
+    let mut rest = line.chars();
+    while let Some(c) = rest.next() {
+        match (c, open) {
+            // What stands behind it is no one's.
+            ('#', None) if before.is_whitespace() => return false,
+            ('\\', None | Some('"')) => drop(rest.next()),
+            ('"' | '\'', None) => open = Some(c),
+            (c, Some(quote)) if c == quote => open = None,
+            _ => {}
+        }
+        before = c;
+    }
+    open.is_some()
 }
 
 /// The first word, without its quotes; `None` where a shell would expand something.
@@ -142,6 +191,16 @@ mod tests {
         ] {
             assert_eq!(word(text).as_deref(), want, "{text}");
         }
+    }
+
+    #[test]
+    fn a_value_goes_on_in_the_next_line_as_a_shell_has_it() {
+        let mut plan = Plan::default();
+        let text = "A=\"1 \\\n 2\"\nB='x\n\ny'\n# it's a comment \\\nC=\"open\nD=4 # don't\nE=5\n";
+        let all = Assignments::read(&File::new("x", text), &mut plan);
+        let words = |name: &str| all.words(name).join(" ");
+        assert_eq!(["A", "B", "C", "D", "E"].map(words), ["1 2", "x y", "open", "4", "5"]);
+        assert_eq!(plan.problems, [""; 0]);
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub fn read(files: &dyn Files) -> Plan {
     for file in File::all(files, DIRECTORY, &is_wanted, &mut plan) {
         let values = Assignments::read(&file, &mut plan);
         let suffix = file.path.rsplit_once("ifcfg-").map_or("", |(_, suffix)| suffix).to_string();
+        if values.get("IPADDR_START").is_some() {
+            at(&mut plan, &file.path, "").tell("a range of addresses is not read");
+            continue;
+        }
         // ifcfg-eth0:1 is a second address of eth0.
         if let Some((device, _)) = suffix.split_once(':') {
             aliases.push((file, values, device.to_string()));
@@ -160,6 +164,7 @@ fn describe(plan: &mut Plan, file: &File, values: &Assignments, common: &Assignm
     };
     addresses4(at, values, &mut link);
     addresses6(at, values, common, &mut link);
+    link.without_name();
     for (_, text) in values.suffixed("DNS").into_iter().filter(|(suffix, _)| !suffix.starts_with('_')) {
         if let Some(server) = at.or_tell(source::server(text)) {
             link.add_server(server);

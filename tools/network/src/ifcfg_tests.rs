@@ -21,6 +21,11 @@ const CASES: &[(&str, &str)] = &[
         "== ifcfg-eno1\nDEVICE=eno1\nONBOOT=yes\nIPV6INIT=yes\nIPV6_AUTOCONF=no\nDHCPV6C=yes\n",
         "eno1: DHCPv6\n",
     ),
+    // A name that is no device's, a range, a value on two lines.
+    (
+        "== ifcfg-Wired_connection_1\nTYPE=Ethernet\nBOOTPROTO=none\nIPADDR=192.0.2.7\nPREFIX=24\nGATEWAY=192.0.2.1\nIPV6ADDR=2001:db8::7/64\nIPV6ADDR_SECONDARIES=\"2001:db8::8/64 \\\n2001:db8::9/64\"\n== ifcfg-eth0-range0\nIPADDR_START=192.0.2.20\nIPADDR_END=192.0.2.25\nCLONENUM_START=10\n",
+        "the first NIC: IPv6 from routers, 192.0.2.7/24, 2001:db8::7/64, 2001:db8::8/64, 2001:db8::9/64, gateway 192.0.2.1\n! /etc/sysconfig/network-scripts/ifcfg-eth0-range0: a range of addresses is not read\n",
+    ),
     // A hoster's: the gateway outside, routes in both forms, an alias.
     (
         "== ifcfg-eth0\nDEVICE=eth0\nBOOTPROTO=none\nONBOOT=yes\nIPADDR=203.0.113.7\nNETMASK=255.255.255.255\nSCOPE=\"peer 203.0.113.1\"\n== route-eth0\nADDRESS0=0.0.0.0\nNETMASK0=0.0.0.0\nGATEWAY0=203.0.113.1\n== route6-eth0\ndefault via fe80::1 dev eth0\n== ifcfg-eth0:1\nDEVICE=eth0:1\nIPADDR=198.51.100.9\nPREFIX=32\n== ifcfg-eth1\nDEVICE=eth1\nONBOOT=yes\nIPADDR=10.0.0.7\nPREFIX=24\nDEFROUTE=no\nGATEWAY=10.0.0.1\n== route-eth1\n# ours\n10.0.0.0/8 via 10.0.0.1 metric 5\n192.168.0.0/16 via 10.0.0.1 table 7\n",

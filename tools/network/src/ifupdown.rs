@@ -40,7 +40,9 @@ const ASIDE: &[&str] = &[
     "scope",
     "vendor",
 ];
-const ASIDE_BY_HEAD: &[&str] = &["bridge", "hardware-", "link-", "ovs_", "wireless-", "wpa-"];
+const ASIDE_BY_HEAD: &[&str] = &["bridge", "hardware-", "link-", "ovs_"];
+/// What options of Wi-Fi begin with.
+const WIRELESS: &[&str] = &["wireless-", "wpa-"];
 
 /// One `iface`, with the file it is in.
 struct Stanza {
@@ -225,6 +227,10 @@ fn conclude(plan: &mut Plan, all: &Read) {
             if stanza.method != "manual" {
                 at.tell("nothing brings it up at boot: left out");
             }
+            continue;
+        }
+        if stanza.options.iter().any(|(key, _)| WIRELESS.iter().any(|head| key.starts_with(head))) {
+            at.tell("Wi-Fi is not made here: left out");
             continue;
         }
         let Some(name) = at.or_tell(source::interface(name)) else { continue };

@@ -7,6 +7,10 @@ const CASES: &[(&str, &str)] = &[
     ("", ""),
     // Debian's installer.
     (
+        "auto eth0 wlan0\niface eth0 inet dhcp\niface wlan0 inet dhcp\n  wpa-ssid home\n",
+        "eth0: DHCP, IPv6 from routers\n! /etc/network/interfaces, wlan0: Wi-Fi is not made here: left out\n",
+    ),
+    (
         "# This file describes the network interfaces available on your system\nsource /etc/network/interfaces.d/*\n\n# The loopback network interface\nauto lo\niface lo inet loopback\n\n# The primary network interface\nallow-hotplug ens18\niface ens18 inet dhcp\n# This is an autoconfigured IPv6 interface\niface ens18 inet6 auto\n",
         "ens18: DHCP, IPv6 from routers\n",
     ),

@@ -28,6 +28,8 @@ struct Profile {
     link: Link,
     /// A VLAN's parent, as it is written.
     parent: String,
+    /// NICs that it is for besides the link's.
+    more: Vec<Selector>,
 }
 
 /// The files that NetworkManager would read.
@@ -61,7 +63,10 @@ pub fn read(files: &[File]) -> Plan {
         }
         // As a port it has no addresses; as such it is known by the controller's entry.
         if profile.controller.is_none() || profile.link.says_something() {
+            let more: Vec<Link> =
+                profile.more.into_iter().map(|selector| Link { selector, ..profile.link.clone() }).collect();
             put(&mut plan, profile.link);
+            more.into_iter().for_each(|link| put(&mut plan, link));
         }
     }
     finished(plan)
@@ -90,16 +95,14 @@ fn profile(plan: &mut Plan, file: &File) -> Option<Profile> {
     let mac = ethernet.last("mac-address").and_then(|text| at.or_tell(source::mac(text)));
     let mut link = Link { from: vec![file.path.clone()], ..Link::default() };
     let mut parent = String::new();
+    let mut more = Vec::new();
     match kind {
         "ethernet" | "802-3-ethernet" => match mac {
             Some(mac) => link.selector = Selector::mac(mac),
             None => {
-                let matched = ini::whole(&sections, "match");
-                let pattern =
-                    matched.last("interface-name").map(|list| list.split(';').next().unwrap_or_default());
-                let pattern =
-                    pattern.filter(|pattern| !pattern.is_empty() && !pattern.starts_with(['!', '&', '|']));
-                link.selector = Selector::name(name.as_deref().or(pattern).unwrap_or("*"));
+                let mut found = matched(at, name.as_deref(), &ini::whole(&sections, "match"))?.into_iter();
+                link.selector = found.next().unwrap_or_default();
+                more = found.collect();
             }
         },
         "vlan" => {
@@ -150,6 +153,12 @@ fn profile(plan: &mut Plan, file: &File) -> Option<Profile> {
     for section in [&four, &six] {
         addresses(at, section, &mut link);
     }
+    link.without_name();
+    if !link.addresses.is_empty() && !more.is_empty() {
+        // An address is one NIC's.
+        at.tell(&format!("it is for one of several NICs: {} is taken", shown(&link.selector.to_string())));
+        more.clear();
+    }
     let controller = connection.last("controller").or(connection.last("master")).map(str::to_string);
     let is_port = connection.last("port-type").or(connection.last("slave-type")).is_some();
     Some(Profile {
@@ -161,7 +170,40 @@ fn profile(plan: &mut Plan, file: &File) -> Option<Profile> {
         controller: controller.filter(|_| is_port),
         link,
         parent,
+        more,
     })
+}
+
+/// The NICs that a profile without a MAC is for; `None` where that is not known here.
+fn matched(at: &mut At, name: Option<&str>, section: &Section) -> Option<Vec<Selector>> {
+    let all = |key: &str| -> Vec<Option<String>> {
+        let list = section.last(key).unwrap_or_default();
+        // One of them is enough where it begins with a bar; what must not be, and what must be besides, is not heeded.
+        let words = list.split([';', ',']).map(|word| word.trim().trim_start_matches('|'));
+        let words = words.filter(|word| !word.is_empty() && !word.starts_with(['!', '&'])).take(16);
+        let some: Vec<Option<String>> = words.map(|word| Some(word.to_string())).collect();
+        if some.is_empty() { vec![None] } else { some }
+    };
+    let (names, drivers) = match name {
+        Some(name) => (vec![Some(name.to_string())], vec![None]),
+        None => (all("interface-name"), all("driver")),
+    };
+    if names == [None]
+        && drivers == [None]
+        && let Some(path) = section.last("path")
+    {
+        at.tell(&format!("path={} is not compared: left out", shown(path)));
+        return None;
+    }
+    let mut found = Vec::new();
+    for name in names {
+        for driver in &drivers {
+            // All, where nothing is said.
+            let name = name.clone().or(driver.is_none().then(|| "*".to_string()));
+            found.push(Selector { name, mac: None, driver: driver.clone() });
+        }
+    }
+    Some(found)
 }
 
 /// What said the name before `connection.interface-name` did.
@@ -225,6 +267,8 @@ fn addresses(at: &mut At, section: &Section, link: &mut Link) {
         }
     };
     for (key, value) in section.pairs().iter().take(4 * MOST_PER_LINK) {
+        let old = old_form(value);
+        let value = old.as_ref().unwrap_or(value);
         let parts: Vec<&str> = value.split(',').map(str::trim).collect();
         if numbered(key, "address") && !value.is_empty() {
             if let Some(own) = at.or_tell(source::own(parts[0], None)) {
@@ -272,6 +316,21 @@ fn addresses(at: &mut At, section: &Section, link: &mut Link) {
         if let Some(domain) = at.or_tell(source::domain(text)) {
             link.add_search(domain);
         }
+    }
+}
+
+/// `192.0.2.7;24;192.0.2.1;` is how NetworkManager wrote `192.0.2.7/24,192.0.2.1` before 0.9.8, routes too.
+fn old_form(value: &str) -> Option<String> {
+    let parts: Vec<&str> = value.trim_end_matches(';').split(';').map(str::trim).collect();
+    match parts[..] {
+        [own, length, ref rest @ ..] if !value.contains(['/', ',']) && source::host(own).is_ok() => Some(
+            [&format!("{own}/{length}")[..]]
+                .into_iter()
+                .chain(rest.iter().copied())
+                .collect::<Vec<&str>>()
+                .join(","),
+        ),
+        _ => None,
     }
 }
 

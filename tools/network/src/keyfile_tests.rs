@@ -26,6 +26,15 @@ const CASES: &[(&str, &str)] = &[
         "== x\n[connection]\nid=old\ntype=ethernet\n[match]\ninterface-name=en*;!eno9;\n[ipv4]\nmethod=link-local\n[ipv6]\nmethod=dhcp\n",
         "en*: DHCPv6\n",
     ),
+    (
+        "== x\n[connection]\ntype=ethernet\n[match]\ninterface-name=eno1;|eno2;&x;\ndriver=igb\n== y\n[connection]\ntype=ethernet\n[match]\ndriver=ixgbe;i40e;\n[ipv4]\nmethod=manual\naddress1=192.0.2.7/24\n== z\n[connection]\ntype=ethernet\n[match]\npath=pci-0000:01:00.0\n",
+        "eno1 driver igb: DHCP, IPv6 from routers\neno2 driver igb: DHCP, IPv6 from routers\ndriver ixgbe: IPv6 from routers, 192.0.2.7/24\n! /etc/NetworkManager/system-connections/y: it is for one of several NICs: driver ixgbe is taken\n! /etc/NetworkManager/system-connections/z: path=pci-0000:01:00.0 is not compared: left out\n",
+    ),
+    // Before 0.9.8.
+    (
+        "== x\n[connection]\ntype=802-3-ethernet\ninterface-name=eth3\n[ipv4]\nmethod=manual\naddresses1=192.0.2.7;24;192.0.2.1;\naddresses2=192.0.2.8;24;0.0.0.0;\nroutes1=10.9.0.0;16;192.0.2.9;1;\n",
+        "eth3: IPv6 from routers, 192.0.2.7/24, 192.0.2.8/24, gateway 192.0.2.1, 10.9.0.0/16 by 192.0.2.9 metric 1\n",
+    ),
     // VLANs, bonds, bridges, teams.
     (
         "== vlan.nmconnection\n[connection]\nid=vlan10\ntype=vlan\ninterface-name=eno1.10\n[vlan]\nflags=1\nid=10\nparent=eno1\n[ipv4]\nmethod=manual\naddress1=192.0.2.7/24,192.0.2.1\n\
@@ -94,7 +103,7 @@ fn a_profile_of_etc_stands_for_one_of_usr() {
         profile("192.0.2.7")
     ));
     let mut plan = Plan::default();
-    assert_eq!(read(&files(&disk, &mut plan)).to_string(), "*: no DHCP, 192.0.2.7/24\n");
+    assert_eq!(read(&files(&disk, &mut plan)).to_string(), "the first NIC: no DHCP, 192.0.2.7/24\n");
 }
 
 proptest! {

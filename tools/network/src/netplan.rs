@@ -142,6 +142,11 @@ pub(crate) fn describe(plan: &mut Plan, network: &Node, place: &str, from: &dyn 
     let mut links: Vec<(String, Vec<Link>)> = Vec::new();
     for (id, node) in all("ethernets") {
         let at = &mut at(plan, place, id);
+        // What is brought up by hand is no way in.
+        if let Some(mode) = node.get("activation-mode").and_then(Node::text) {
+            at.tell(&format!("activation-mode {}: left out", shown(mode)));
+            continue;
+        }
         let mut found = selectors(at, id, node);
         found.truncate(MOST_LINKS.saturating_sub(links.iter().map(|(_, links)| links.len()).sum()));
         let mut link = common(at, node);

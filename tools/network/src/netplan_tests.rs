@@ -43,6 +43,14 @@ const CASES: &[(&str, &str)] = &[
         "network: {ethernets: {eno1: {addresses: [{192.0.2.7/24: {lifetime: 0, label: x}}]}}}",
         "eno1: IPv6 from routers, 192.0.2.7/24\n",
     ),
+    (
+        "network: {ethernets: {eno1: {activation-mode: manual, dhcp4: true}, eno2: {dhcp4: true}}}",
+        "eno2: DHCP, IPv6 from routers\n! netplan.yaml, eno1: activation-mode manual: left out\n",
+    ),
+    (
+        "network:\n  ethernets:\n    a: &base\n      dhcp4: true\n      dhcp4-overrides: {use-routes: false}\n      critical: true\n      optional: true\n    b:\n      <<: *base\n      match: {name: 'en*', driver: igb}\n      set-name: lan9\n",
+        "a: DHCP, IPv6 from routers\nen* driver igb, to be called lan9: DHCP, IPv6 from routers\n",
+    ),
     // VLANs, bonds, bridges.
     (
         "network:\n  version: 2\n  ethernets:\n    eno1: {}\n  vlans:\n    vlan15:\n      id: 15\n      link: eno1\n      addresses: [10.3.99.5/24]\n",

@@ -367,10 +367,14 @@ fn selectors(at: &mut At, matched: &Section) -> Option<Vec<Selector>> {
         at.tell(&format!("Name={} says what it is not about: left out", shown(&names.join(" "))));
         return None;
     }
+    let (names, not): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| !name.starts_with(not));
+    if !not.is_empty() {
+        at.tell(&format!("Name={} says what it is not about: not heeded", shown(&not.join(" "))));
+    }
     if names.iter().all(|name| *name == "lo") && !names.is_empty() {
         return None;
     }
-    let drivers: Vec<&str> = all("Driver").into_iter().filter(|driver| !driver.starts_with(not)).collect();
+    let drivers: Vec<&str> = all("Driver").into_iter().filter(|driver| !driver.starts_with('!')).collect();
     if names.is_empty() && drivers.is_empty() && matched.last("Path").is_some() {
         at.tell(&format!(
             "Path={} is not compared: left out",

@@ -27,6 +27,10 @@ const CASES: &[(&str, &str)] = &[
     ),
     // VLANs, bonds, bridges.
     (
+        "== /etc/systemd/network/10.network\n[Match]\nName=en* !eno9\n[Network]\nDHCP=yes\n",
+        "en*: DHCP, DHCPv6\n! /etc/systemd/network/10.network: Name=!eno9 says what it is not about: not heeded\n",
+    ),
+    (
         "== /etc/systemd/network/25-bridge.network\n[Match]\nName=bridge0\n[Network]\nDHCP=ipv4\n\
          \n== /etc/systemd/network/25-bridge.netdev\n[NetDev]\nName=bridge0\nKind=bridge\nMACAddress=52:54:00:12:34:56\n[Bridge]\nSTP=yes\n\
          \n== /etc/systemd/network/25-slave.network\n[Match]\nName=enp2s0\n[Network]\nBridge=bridge0\n",

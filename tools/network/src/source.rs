@@ -288,6 +288,13 @@ impl Link {
         }
     }
 
+    /// A file that names no NIC is for any, but its address for one.
+    pub(crate) fn without_name(&mut self) {
+        if self.selector == Selector::name("*") && !self.addresses.is_empty() {
+            self.selector = Selector::default();
+        }
+    }
+
     /// Whether anything is left of it when it has no address of its own.
     pub(crate) fn says_something(&self) -> bool {
         self.mtu.is_some() || self.mac.is_some() || self.rename.is_some() || self.kind != Kind::Physical
