@@ -44,6 +44,11 @@ impl Neighbour {
         self.0 & (0x02 | 0x80 | 0x40) != 0
     }
 
+    /// NUD_STALE, NUD_DELAY: it answered once.
+    pub fn is_stale(self) -> bool {
+        self.0 & (0x04 | 0x08) != 0
+    }
+
     /// NUD_FAILED
     pub fn is_failed(self) -> bool {
         self.0 & 0x20 != 0
@@ -75,6 +80,40 @@ pub fn neighbour(address: IpAddr, interface: &str) -> io::Result<Option<Neighbou
             Neighbours::More => {}
         }
     }
+}
+
+/// Has one that answered once asked at once whether it is still there (NUD_PROBE); of itself the kernel does so five seconds after
+/// something was sent to it (delay_first_probe_time).
+pub fn ask_neighbour(address: IpAddr, interface: &str) -> io::Result<()> {
+    let socket =
+        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let index = rustix::net::netdevice::name_to_index(&socket, interface)?;
+    send(&socket, &neighbour_request(address, index))
+}
+
+fn neighbour_request(address: IpAddr, index: u32) -> Vec<u8> {
+    const RTM_NEWNEIGH: u16 = 28;
+    // Neither made nor replaced: its MAC, and that it is a router, stay as they are.
+    const NLM_F_REQUEST: u16 = 1;
+    const NUD_PROBE: u16 = 0x10;
+    const NDA_DST: u16 = 1;
+    let (family, octets) = match address {
+        IpAddr::V4(v4) => (2, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (10, v6.octets().to_vec()),
+    };
+    // struct nlmsghdr, struct ndmsg, one attribute
+    let mut request = (32 + octets.len() as u32).to_ne_bytes().to_vec();
+    request.extend_from_slice(&RTM_NEWNEIGH.to_ne_bytes());
+    request.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+    request.extend_from_slice(&[0; 8]);
+    request.extend_from_slice(&[family, 0, 0, 0]);
+    request.extend_from_slice(&index.to_ne_bytes());
+    request.extend_from_slice(&NUD_PROBE.to_ne_bytes());
+    request.extend_from_slice(&[0, 0]);
+    request.extend_from_slice(&(4 + octets.len() as u16).to_ne_bytes());
+    request.extend_from_slice(&NDA_DST.to_ne_bytes());
+    request.extend_from_slice(&octets);
+    request
 }
 
 enum Neighbours {

@@ -83,8 +83,14 @@ fn answers_for_itself(gateway: IpAddr, interface: &str) -> bool {
     };
     // What comes of it does not matter, but what the kernel then knows of the neighbour.
     let _ = socket.send_to(&[], discard);
+    let mut is_asked = false;
     loop {
         match host::sys::netlink::neighbour(gateway, interface) {
+            Ok(Some(state)) if state.is_stale() && !is_asked => {
+                is_asked = true;
+                // Without it the kernel asks later than is waited for here.
+                let _ = host::sys::netlink::ask_neighbour(gateway, interface);
+            }
             Ok(Some(state)) if state.is_answering() => return true,
             Ok(Some(state)) if state.is_failed() => return false,
             Ok(_) if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
