@@ -152,13 +152,14 @@ pub fn verb<A: clap::Parser>(context: &Context, arguments: &[OsString]) -> anyho
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
             Ok(Err(Answer::text(error.to_string(), contract::exit::YES)))
         }
-        // Its first line names the argument; the rest is the usage, which --help shows.
-        Err(error) => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            anyhow::bail!("{line} (rescue {} --help)", context.name)
-        }
+        Err(error) => anyhow::bail!("{} (rescue {} --help)", refusal(&error.to_string()), context.name),
     }
+}
+
+/// Its first lines name the arguments; the rest is the usage, which --help shows.
+fn refusal(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    lines.join(" ").trim_start_matches("error: ").to_string()
 }
 
 fn parse<A: clap::Parser>(called: &str, arguments: &[OsString]) -> Result<A, clap::Error> {
@@ -297,6 +298,23 @@ mod tests {
         assert!(ROWS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(TOOLS.windows(2).all(|pair| pair[0].name < pair[1].name));
         assert!(ROWS.iter().all(|(name, _)| find(name).is_some()));
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_missing_and_what_may_stand_there() {
+        for (text, want) in [
+            (
+                "error: the following required arguments were not provided:\n  <PARAMETER>...\n\nUsage: x\n",
+                "the following required arguments were not provided: <PARAMETER>...",
+            ),
+            (
+                "error: invalid value 'x' for '--as <AS>'\n  [possible values: a, b]\n\nFor more\n",
+                "invalid value 'x' for '--as <AS>' [possible values: a, b]",
+            ),
+            ("error: unexpected argument '-x' found\n\nUsage: x\n", "unexpected argument '-x' found"),
+        ] {
+            assert_eq!(refusal(text), want);
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use contract::wire::{NetdRequest, Offer, Reply};
 use hops::Hop;
 use host::volumes::{Believed, believed};
 use model::text::{Column, Untrusted, table};
-use network::{Methods, Plan};
+use network::{Kind, Methods, Plan};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,9 @@ enum Verb {
     Revert,
     /// Let the light of a port blink
     Blink {
+        /// Show the command, and do nothing
+        #[arg(long)]
+        dry_run: bool,
         #[arg(value_name = "INTERFACE")]
         interface: String,
         #[arg(value_name = "SECONDS", default_value_t = BLINK)]
@@ -130,7 +133,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     match args.verb {
         None => look(context, args.json),
         Some(Verb::Plan) => plan(args.json),
-        Some(Verb::Set { how, words }) => set(&how, &words),
+        Some(Verb::Set { how, words }) => set(context, &how, &words),
         Some(Verb::Dhcp { how, interface }) => dhcp(&how, &interface),
         Some(Verb::Borrow { how, root }) => borrow(context, &how, root.as_deref(), args.json),
         Some(Verb::Seed { how }) => seed(context, &how, args.json),
@@ -142,10 +145,14 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
             done(ask(&NetdRequest::Revert)?)?;
             Ok(Answer::text("the network is as it was before\n".to_string(), exit::YES))
         }
-        Some(Verb::Blink { interface, seconds }) => {
+        Some(Verb::Blink { dry_run, interface, seconds }) => {
+            ensure!(host::nic::exists(&context.root, &interface), "no interface {}", Untrusted(&interface));
+            if dry_run {
+                let text = format!("ethtool -p {} {seconds}\n", Untrusted(&interface));
+                return Ok(Answer::text(text, exit::YES));
+            }
             let arguments = ["-p", interface.as_str(), &seconds.to_string()].map(OsString::from).to_vec();
             let program = PathBuf::from("/usr/sbin/ethtool");
-            ensure!(host::nic::exists(&context.root, &interface), "no interface {}", Untrusted(&interface));
             Ok(Answer { output: Output::HandOver(HandOver { program, arguments }), exit: exit::YES })
         }
     }
@@ -306,23 +313,66 @@ fn shown(plan: &Plan) -> String {
     plan.to_string().lines().map(|line| format!("{}\n", Untrusted(line))).collect()
 }
 
-fn set(how: &How, words: &[String]) -> anyhow::Result<Answer> {
+fn set(context: &Context, how: &How, words: &[String]) -> anyhow::Result<Answer> {
     let words: Vec<Word> = words.iter().flat_map(|word| contract::cmdline::words(word)).collect();
-    let known = |word: &&Word| {
-        let of_netd =
-            contract::params::PARAMS.iter().filter(|param| param.owner == contract::params::Owner::Netd);
-        of_netd.map(|param| param.name).any(|name| name == word.name)
-    };
-    if let Some(unknown) = words.iter().find(|word| !known(word)) {
-        bail!("{} is no parameter of the network: see docs/network.md", Untrusted(&unknown.name));
-    }
-    let plan = network::dracut::read(&words);
-    // Of what a person types each word counts, or nothing.
-    if let Some(problem) = plan.problems.first() {
-        bail!("{}", Untrusted(problem));
+    let plan = asked(&words)?;
+    // Whoever types a name wrongly learns it before the time is over. Without netd the plan is shown all the same.
+    if let Ok(network) = value::<state::Netd>(&NetdRequest::Status) {
+        for name in absent(&plan, &network) {
+            let here: Vec<&str> = network.links.iter().map(|link| link.name.as_str()).collect();
+            let line = format!("there is no interface {name} now; here are: {}", here.join(" "));
+            notice(context.name, &Untrusted(&line).to_string());
+        }
     }
     let text = shown(&plan);
     apply(how, &plan, text)
+}
+
+/// The plan of what a person typed, of which each word counts, or nothing.
+fn asked(words: &[Word]) -> anyhow::Result<Plan> {
+    let of_netd = |param: &&contract::params::Param| param.owner == contract::params::Owner::Netd;
+    let names = || contract::params::PARAMS.iter().filter(of_netd).map(|param| param.name);
+    // What is Lifeboat's own of these is about the boot.
+    let names: Vec<&str> = names().filter(|name| !name.starts_with("rescue.")).collect();
+    if let Some(unknown) = words.iter().find(|word| !names.contains(&word.name.as_str())) {
+        let name = Untrusted(&unknown.name);
+        bail!("{name} cannot be set here; parameters of the network are: {}", names.join("= ") + "=");
+    }
+    let plan = network::dracut::read(words);
+    if let Some(problem) = plan.problems.first() {
+        // At boot something is done in its place, here nothing is.
+        bail!("{}", Untrusted(problem.strip_suffix(": DHCP is used").unwrap_or(problem)));
+    }
+    Ok(plan)
+}
+
+/// Interfaces that a plan means by a name, and that neither are here nor will be by this plan.
+fn absent(plan: &Plan, network: &state::Netd) -> Vec<String> {
+    let made = |name: &str| {
+        let is_it =
+            |link: &network::Link| link.kind != Kind::Physical && link.selector.name.as_deref() == Some(name);
+        plan.links.iter().any(|link| is_it(link) || link.rename.as_deref() == Some(name))
+    };
+    let is_here = |name: &str| {
+        network.links.iter().any(|link| link.name == name || link.names.iter().any(|own| own == name))
+    };
+    let mut absent: Vec<String> = Vec::new();
+    for link in &plan.links {
+        let names: Vec<&String> = match &link.kind {
+            Kind::Physical => link.selector.name.iter().collect(),
+            Kind::Vlan { link, .. } => vec![link],
+            Kind::Bond { ports, .. } | Kind::Bridge { ports, .. } => {
+                ports.iter().filter_map(|port| port.name.as_ref()).collect()
+            }
+        };
+        let is_pattern = |name: &str| name.contains(['*', '?', '[']);
+        for name in names.into_iter().filter(|name| !is_pattern(name) && !is_here(name) && !made(name)) {
+            if !absent.contains(name) {
+                absent.push(name.clone());
+            }
+        }
+    }
+    absent
 }
 
 fn dhcp(how: &How, interface: &str) -> anyhow::Result<Answer> {
@@ -522,6 +572,40 @@ mod tests {
                 }
                 None => assert_eq!(got, None, "{label}"),
             }
+        }
+    }
+
+    #[test]
+    fn what_a_person_types_counts_word_by_word_or_nothing_is_done() {
+        let asked = |line: &str| asked(&contract::cmdline::words(line)).map_err(|error| error.to_string());
+        assert!(asked("ip=eth0:dhcp nameserver=192.0.2.53 BOOTIF=52:54:00:12:34:56").is_ok());
+        for (line, want) in [
+            (
+                "ip=dhpc",
+                "ip=dhpc: dhpc is neither an address nor one of dhcp, dhcp6, auto6, either6, link6, single-dhcp, off",
+            ),
+            ("eth0:dhcp", "eth0:dhcp cannot be set here; parameters of the network are: BOOTIF= bond= "),
+            ("rescue.net=borrow", "rescue.net cannot be set here; parameters of the network are: "),
+            ("rescue.hostname=x", "rescue.hostname cannot be set here; "),
+        ] {
+            let error = asked(line).unwrap_err();
+            assert!(error.starts_with(want) && !error.contains("DHCP is used"), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_that_no_interface_has_are_told_and_those_that_it_will_have_are_not() {
+        let here = state::Link { names: vec!["enp3s0".to_string()], ..link("eth0", 1, true) };
+        let network = state::Netd { links: vec![here], ..Default::default() };
+        for (line, want) in [
+            ("ip=eth0:dhcp ip=enp3s0:off", &[][..]),
+            ("ip=eth9:dhcp", &["eth9"]),
+            ("vlan=eth0.5:eth0 ip=eth0.5:dhcp bond=bond0:eth0,eth7 bridge=br0:bond0", &["eth7"]),
+            ("ifname=lan0:52:54:00:12:34:56 ip=lan0:dhcp vlan=v5:lan0 vlan=v6:lan1", &["lan1"]),
+            ("ip=192.0.2.7::192.0.2.1:24", &[]),
+        ] {
+            let plan = network::dracut::read(&contract::cmdline::words(line));
+            assert_eq!(absent(&plan, &network), want, "{line}");
         }
     }
 
