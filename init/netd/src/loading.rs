@@ -46,6 +46,8 @@ impl Loading {
         }
         if host::modules::is_loaded(root, name) {
             self.here.insert(name);
+            // What it makes possible is done in the next round, for which nobody else wakes netd.
+            let _ = rustix::io::write(&self.to_wake, &[0]); // full: it is awake already
             return;
         }
         self.asked.insert(name, Duration::MAX);
@@ -79,5 +81,23 @@ impl Loading {
             }
         }
         refused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_is_there_already_wakes_whoever_waits_for_it() {
+        let directory = std::env::temp_dir().join(format!("netd-loading-{}", std::process::id()));
+        let module = directory.join("sys/module/bridge");
+        std::fs::create_dir_all(&module).unwrap();
+        std::fs::write(module.join("initstate"), "live\n").unwrap();
+        let mut loading = Loading::new().unwrap();
+        loading.load(&Root::at(&directory).unwrap(), "bridge", Duration::ZERO);
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(loading.here().contains("bridge"));
+        assert_eq!(rustix::io::read(&loading.waker, &mut [0; 1]), Ok(1));
     }
 }
