@@ -7,6 +7,10 @@
 //! written to crashes/ and ends the run with status 1; as a FILE, with --target, it is run again alone.
 
 mod coverage;
+/// Read here as it is: its package brings TLS, of which nothing is looked at.
+#[allow(dead_code)]
+#[path = "../../tools/web/src/dns.rs"]
+mod dns;
 mod memory;
 mod mutate;
 mod plans;

@@ -1,6 +1,6 @@
 //! TARGETS: what is fuzzed, and what an input means to it.
 
-use crate::{plans, ssh, suite};
+use crate::{dns, plans, ssh, suite};
 use ondisk::read::{ReadAt, ReadError};
 use ondisk::{Geometry, examine};
 
@@ -67,6 +67,12 @@ pub const TARGETS: &[Target] = &[
             b"extent_count = ",
             b"VISIBLE",
         ],
+    },
+    Target {
+        name: "names",
+        run: names,
+        seeds: answers,
+        words: &[&[192, 12], &[0, 5, 0, 1], &[0, 1, 0, 1], &[0, 28, 0, 1]],
     },
     Target { name: "netplan", run: plans::netplan, seeds: plans::netplans, words: NETWORK },
     Target { name: "networkd", run: plans::networkd, seeds: plans::networkds, words: NETWORK },
@@ -170,6 +176,30 @@ fn replies() -> Vec<Vec<u8>> {
 fn router_options() -> Vec<Vec<u8>> {
     let server = [&[25, 3, 0, 0, 0, 0, 0x0e, 0x10, 0x20, 1, 0x0d, 0xb8][..], &[0; 11], &[0x53]].concat();
     vec![server, b"\x1f\x03\0\0\0\0\0\x3c\x07example\x03com\0\0\0\0".to_vec()]
+}
+
+/// A name server's answer, behind what makes it one to the question that was asked; and resolv.conf and hosts.
+fn names(input: &[u8]) {
+    const ASKED: &[u8] = b"\x04boot\x07example\x03net\0";
+    for kind in [1_u16, 28] {
+        // One question, as many answers as there may be.
+        let head = [0, 7, 0x81, 0x80, 0, 1, 0, 64, 0, 0, 0, 0];
+        let question = [&head[..], ASKED, &kind.to_be_bytes(), &[0, 1]].concat();
+        let _ = dns::answer(&[&question, input].concat(), 7, "boot.example.net", kind);
+    }
+    let _ = dns::answer(input, 0, "", 1);
+    if let Ok(text) = std::str::from_utf8(input) {
+        let _ = dns::Names::new(text, text);
+    }
+}
+
+/// Behind the question: `CNAME web.example.net` (whose tail is at byte 17), and addresses of both kinds.
+fn answers() -> Vec<Vec<u8>> {
+    let alias = [0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 6, 3, b'w', b'e', b'b', 0xc0, 17];
+    let four = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7];
+    let six = [&[0xc0, 46, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16, 0x20, 1][..], &[0; 13], &[7]].concat();
+    let texts = b"127.0.0.1 localhost\nnameserver 192.0.2.53\nsearch lan. example.net\noptions x # y\n";
+    vec![four.to_vec(), [&alias[..], &six].concat(), texts.to_vec()]
 }
 
 /// A server's answer (RFC 5905 section 7.3): stratum 1, at one moment.
