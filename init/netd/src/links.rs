@@ -111,7 +111,7 @@ fn entry(plan: &Plan, seen: &Seen<'_>, adopted: &Adopted) -> Option<usize> {
 }
 
 /// The entry that names an interface.
-fn named(plan: &Plan, seen: &Seen<'_>) -> Option<usize> {
+pub fn named(plan: &Plan, seen: &Seen<'_>) -> Option<usize> {
     let is_own = |link: &network::Link| match link.kind {
         Kind::Physical => seen.wired && seen.is(&link.selector),
         Kind::Vlan { .. } | Kind::Bond { .. } | Kind::Bridge { .. } => {
@@ -317,8 +317,18 @@ pub fn steps(
     for one in seen {
         let own = entry(plan, one, adopted);
         // Its name is said beside what was adopted for it.
-        for at in own.into_iter().chain(named(plan, one).filter(|at| Some(*at) != own)) {
-            adjust(plan, at, one, seen, is_refused, &mut steps);
+        let name =
+            named(plan, one).filter(|at| Some(*at) != own).and_then(|at| plan.links[at].rename.as_ref());
+        if let Some(at) = own {
+            let name = plan.links[at].rename.as_ref().or(name);
+            adjust(
+                plan,
+                &network::Link { rename: name.cloned(), ..plan.links[at].clone() },
+                one,
+                seen,
+                is_refused,
+                &mut steps,
+            );
         }
     }
     for one in seen {
@@ -355,13 +365,12 @@ fn change(seen: &Seen<'_>, change: Change) -> Step {
 /// Name, MAC and MTU of an interface that is there.
 fn adjust(
     plan: &Plan,
-    at: usize,
+    link: &network::Link,
     one: &Seen<'_>,
     seen: &[Seen<'_>],
     is_refused: &dyn Fn(&Step) -> bool,
     steps: &mut Vec<Step>,
 ) {
-    let link = &plan.links[at];
     let name = link.rename.clone().filter(|name| *name != one.link.name);
     let name = name.filter(|name| make_way(plan, name, one, seen, is_refused, steps));
     let mac = link.mac.filter(|mac| one.link.mac != Some(*mac));
@@ -743,6 +752,14 @@ mod tests {
         adopt(&plan, &seen(&links), &mut adopted, false);
         let role = role(&plan, &seen(&links)[0], &seen(&links), &adopted, false).unwrap();
         assert_eq!(plan.links[role.entry.unwrap()].addresses.len(), 1);
+        // Of two sizes the one of the address counts, once.
+        let mut sized = plan.clone();
+        (sized.links[0].mtu, sized.links[1].mtu) = (Some(1400), Some(9000));
+        let steps =
+            steps(&sized, &seen(&links), &adopted, false, &BTreeSet::new(), &BTreeSet::new(), &|_| false);
+        let mtus: Vec<&Step> =
+            steps.iter().filter(|step| matches!(step, Step::Change { change: Change::Mtu(_), .. })).collect();
+        assert!(mtus.len() == 1, "{mtus:?}");
         // Nor does what a disk says of it keep it away.
         let mut plan = dracut::read(&words("ip=192.0.2.7::192.0.2.1:24"));
         let mut found = dracut::read(&words("ip=198.51.100.7:::24::lan0:none"));

@@ -3,7 +3,7 @@
 use crate::dhcp::machine::Client;
 use crate::dhcp::message::Lease;
 use crate::dhcp6;
-use crate::links::{Role, Seen};
+use crate::links::{self, Role, Seen};
 use crate::routing::Uplink;
 use crate::rtnl::{Advertised, Link};
 use contract::state;
@@ -191,6 +191,11 @@ impl Nic {
             return None;
         }
         let mut routes: Vec<Route> = entry.map(|link| link.routes.clone()).unwrap_or_default();
+        // `rd.route=` may name an interface whose address was asked for without its name.
+        let named =
+            links::named(plan, &self.seen()).filter(|at| Some(*at) != self.role.and_then(|role| role.entry));
+        let named = named.and_then(|at| plan.links.get(at)).filter(|named| named.addresses.is_empty());
+        routes.extend(named.into_iter().flat_map(|named| named.routes.iter().cloned()));
         if let Some(lease) = lease {
             let classless = lease.routes.iter().filter(|(_, prefix, _)| *prefix > 0);
             routes.extend(classless.map(|(destination, prefix, gateway)| Route {
@@ -300,11 +305,28 @@ mod tests {
     use super::*;
     use host::Root;
 
-    #[test]
-    fn what_an_earlier_life_got_by_dhcpv6_is_asked_for_though_its_address_is_there() {
+    fn nic() -> Nic {
         let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
         let link = Link { index: 2, name: "none0".to_string(), hardware: 1, mac, ..Link::default() };
-        let mut nic = Nic::new(link, &Root::live().unwrap()).unwrap();
+        Nic::new(link, &Root::live().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_route_by_name_goes_with_an_address_that_was_asked_for_without_one() {
+        let plan = network::dracut::read(&contract::cmdline::words(
+            "ip=192.0.2.7::192.0.2.1:24 rd.route=10.0.0.0/8:192.0.2.9:none0",
+        ));
+        let mut nic = nic();
+        nic.wired = true;
+        nic.role = Some(Role { entry: Some(0), methods: Methods::OFF });
+        nic.given = plan.links[0].addresses.clone();
+        let routes = nic.uplink(&plan, false).unwrap().routes;
+        assert_eq!(routes.iter().map(|route| route.prefix).collect::<Vec<u8>>(), [0, 8]);
+    }
+
+    #[test]
+    fn what_an_earlier_life_got_by_dhcpv6_is_asked_for_though_its_address_is_there() {
+        let mut nic = nic();
         nic.role = Some(Role { entry: None, methods: Methods { dhcp4: false, ipv6: Ipv6::Either } });
         nic.six_since = Some(Duration::ZERO);
         let late = EITHER * 2;
