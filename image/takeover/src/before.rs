@@ -1,7 +1,7 @@
 //! What the running system is, read from its files: nothing is written. Plain paths and no `Root`, which asks for
 //! openat2(2): the running kernel may be older than Linux 5.6.
 
-use crate::login::{self, Kind};
+use crate::login::{self, Kind, Told};
 use crate::settings::Beside;
 use network::Mac;
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,18 +102,48 @@ impl System {
 
     /// sshd's SSH_CONNECTION of a process or of what it stands below: sudo(8) and su(1) drop it for what they start.
     pub fn connection(&self, process: u32) -> Option<String> {
-        let mut process = process;
-        for _ in 0..DEEPEST {
-            let environment = fs::read(self.place(&format!("/proc/{process}/environ"))).unwrap_or_default();
-            let mut variables = environment.split(|byte| *byte == 0);
-            if let Some(value) = variables.find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION=")) {
-                return Some(String::from_utf8_lossy(value).into_owned());
-            }
-            let status = self.text(&format!("/proc/{process}/status"))?;
-            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-            process = parent.trim().parse().ok().filter(|parent| *parent > 1)?;
-        }
-        None
+        self.above(process).iter().find_map(|process| self.connection_of(*process))
+    }
+
+    /// Who logged in: the owner of the outermost of them that sshd told its connection. That one is still he, whatever
+    /// `su -` has made of what it started.
+    pub fn person(&self, process: u32) -> Option<String> {
+        let mut outermost = self.above(process).into_iter().rev();
+        let session = outermost.find(|process| self.connection_of(*process).is_some())?;
+        let owner = self.status(session, "Uid:")?;
+        let owner = owner.split_ascii_whitespace().next()?;
+        let passwd = self.text("/etc/passwd")?;
+        let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(owner))?;
+        line.split(':').next().map(str::to_string)
+    }
+
+    /// What the sshd that it stands below was told on its command line.
+    pub fn sshd(&self, process: u32) -> Told {
+        let mut lines = self.above(process).into_iter().filter_map(|process| {
+            let line = fs::read(self.place(&format!("/proc/{process}/cmdline"))).ok()?;
+            login::command_line(&String::from_utf8_lossy(&line))
+        });
+        lines.next().unwrap_or_default()
+    }
+
+    /// A process and those that it stands below, from it up.
+    fn above(&self, process: u32) -> Vec<u32> {
+        let parent =
+            |process: &u32| self.status(*process, "PPid:")?.parse().ok().filter(|parent| *parent > 1);
+        std::iter::successors(Some(process), parent).take(DEEPEST).collect()
+    }
+
+    fn connection_of(&self, process: u32) -> Option<String> {
+        let environment = fs::read(self.place(&format!("/proc/{process}/environ"))).ok()?;
+        let mut variables = environment.split(|byte| *byte == 0);
+        let value = variables.find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION="))?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// A field of proc_pid_status(5).
+    fn status(&self, process: u32, name: &str) -> Option<String> {
+        let status = self.text(&format!("/proc/{process}/status"))?;
+        status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_string())
     }
 
     /// Those that answer others than this system: where its own file names a resolver of its own, that one's.
@@ -148,17 +178,17 @@ impl System {
         words.filter(kept).map(str::to_string).collect()
     }
 
-    /// Keys of root, of the user who typed sudo, and of files that were named; and the host's own.
-    pub fn login(&self, sudo_user: Option<&str>, more: &[PathBuf]) -> Login {
+    /// Keys of root, of these people, and of files that were named; and the host's own.
+    pub fn login(&self, people: &[String], told: &Told, more: &[PathBuf]) -> Login {
         let mut found = Login::default();
-        let config = self.ssh_config();
+        let config = self.ssh_config(told);
         let passwd = self.text("/etc/passwd").unwrap_or_default();
         let root_home = login::home(&passwd, "root").unwrap_or_else(|| "/root".into());
         let mut files = login::key_files(&config, "root", &root_home);
-        if let Some(user) = sudo_user.filter(|user| *user != "root")
-            && let Some(home) = login::home(&passwd, user)
-        {
-            files.extend(login::key_files(&config, user, &home));
+        for user in people.iter().filter(|user| *user != "root") {
+            if let Some(home) = login::home(&passwd, user) {
+                files.extend(login::key_files(&config, user, &home));
+            }
         }
         // Lifeboat takes over from Lifeboat, too.
         files.push(contract::paths::HANDED_KEYS.into());
@@ -180,7 +210,7 @@ impl System {
                 Err(error) => found.dangers.push(format!("{} cannot be read: {error}", path.display())),
             }
         }
-        if self.has_other_ways() && !is_given {
+        if self.has_other_ways(told) && !is_given {
             found.dangers.push("the way you log in by may be one that is not handed on (sshd_config: TrustedUserCAKeys, AuthorizedKeysCommand, Match, Include): --keys FILE".into());
         }
         if !found.keys.is_empty() {
@@ -199,29 +229,41 @@ impl System {
     }
 
     /// Each file by itself: a Match ends with it.
-    fn has_other_ways(&self) -> bool {
-        let beside = self.names("/etc/ssh/sshd_config.d").into_iter().filter(|name| name.ends_with(".conf"));
-        let mut files = beside
-            .map(|name| format!("/etc/ssh/sshd_config.d/{name}"))
-            .chain(["/etc/ssh/sshd_config".into()]);
-        files.any(|path| self.text(&path).is_some_and(|text| login::has_other_ways(&text)))
+    fn has_other_ways(&self, told: &Told) -> bool {
+        let beside = self.beside_config(told).into_iter();
+        let mut files = beside.chain([told.file()]).filter_map(|path| self.text(&path));
+        login::has_other_ways(&told.config) || files.any(|text| login::has_other_ways(&text))
     }
 
-    /// With the files of sshd_config.d, which come first.
-    fn ssh_config(&self) -> String {
-        let beside = self.names("/etc/ssh/sshd_config.d");
-        let beside = beside.iter().filter(|name| name.ends_with(".conf"));
-        let mut text: String = beside
-            .filter_map(|name| self.text(&format!("/etc/ssh/sshd_config.d/{name}")))
+    /// What sshd was told on its command line, then the files of sshd_config.d, then its own: what comes first counts.
+    fn ssh_config(&self, told: &Told) -> String {
+        let mut text = told.config.clone();
+        for path in self.beside_config(told) {
             // A Match ends with its file.
-            .map(|text| {
-                text.lines()
-                    .take_while(|line| !starts_match(line))
-                    .fold(String::new(), |all, line| all + line + "\n")
-            })
-            .collect();
-        text.push_str(&self.text("/etc/ssh/sshd_config").unwrap_or_default());
+            for line in self.text(&path).unwrap_or_default().lines().take_while(|line| !starts_match(line)) {
+                text += &format!("{line}\n");
+            }
+        }
+        text.push_str(&self.text(&told.file()).unwrap_or_default());
         text
+    }
+
+    /// The files of sshd_config.d, which a file of another name has to name itself.
+    fn beside_config(&self, told: &Told) -> Vec<String> {
+        const BESIDE: &str = "/etc/ssh/sshd_config.d";
+        let is_usual = told.file.is_none();
+        let names_it = || {
+            let text = self.text(&told.file()).unwrap_or_default();
+            text.lines().any(|line| {
+                line.trim_start().to_ascii_lowercase().starts_with("include")
+                    && line.contains("sshd_config.d/")
+            })
+        };
+        if !is_usual && !names_it() {
+            return Vec::new();
+        }
+        let names = self.names(BESIDE).into_iter().filter(|name| name.ends_with(".conf"));
+        names.map(|name| format!("{BESIDE}/{name}")).collect()
     }
 
     fn host_keys(&self, config: &str, found: &mut Login) {
@@ -357,7 +399,8 @@ mod tests {
             ("etc/ssh/ssh_host_ed25519_key-cert.pub", "ssh-ed25519-cert-v01@openssh.com AAAA"),
             ("etc/ssh/ssh_host_rsa_key", "RSA, without its public part"),
         ]);
-        let login = system.login(Some("bob"), &[]);
+        let bob = ["bob".to_string()];
+        let login = system.login(&bob, &Told::default(), &[]);
         assert_eq!(login.keys, ["ssh-ed25519 AAAAroot r", "ssh-rsa AAAAbob b"]);
         let names: Vec<&str> = login.files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
@@ -371,7 +414,36 @@ mod tests {
         );
         assert!(login.notes[0].contains("2222"), "{:?}", login.notes);
         assert_eq!((login.ways, login.dangers.len()), (0, 0), "no whole key is among them");
-        assert_eq!(system.login(None, &[]).keys.len(), 1);
+        assert_eq!(system.login(&[], &Told::default(), &[]).keys.len(), 1);
+    }
+
+    #[test]
+    fn what_sshd_was_told_on_its_command_line_counts_before_its_files() {
+        let (_directory, system) = system(&[
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
+            ("etc/ssh/sshd_config", "AuthorizedKeysFile /etc/no\n"),
+            ("etc/ssh/sshd_config.d/x.conf", "AuthorizedKeysFile /etc/neither\n"),
+            ("srv/sshd.conf", "AuthorizedKeysFile /etc/nor\n"),
+            ("etc/keys/root", "ssh-ed25519 AAAAroot r\n"),
+            ("srv/host_key", "PRIVATE"),
+            ("srv/host_key.pub", "ssh-ed25519 AAAA host"),
+            ("proc/9/cmdline", "sh\0"),
+            ("proc/9/status", "PPid:\t8\n"),
+            ("proc/8/cmdline", "sshd-session: root@pts/0"),
+            ("proc/8/status", "PPid:\t7\n"),
+            (
+                "proc/7/cmdline",
+                "sshd: /usr/sbin/sshd -D -f /srv/sshd.conf -h /srv/host_key -oAuthorizedKeysFile=/etc/keys/%u -p2222 \
+                 [listener] 1 of 10-100 startups\0",
+            ),
+        ]);
+        let login = system.login(&[], &system.sshd(9), &[]);
+        assert_eq!(
+            (login.from, login.known_by),
+            (vec!["/etc/keys/root".into()], vec!["/srv/host_key".into()])
+        );
+        assert!(login.notes[0].contains("2222"), "{:?}", login.notes);
+        assert_eq!(system.sshd(8).file(), "/srv/sshd.conf");
     }
 
     #[test]
@@ -407,6 +479,24 @@ mod tests {
         ]);
         assert_eq!(system.connection(40).as_deref(), Some("203.0.113.9 5 192.0.2.5 22"));
         assert_eq!([9, 8, 7].map(|process| system.connection(process)), [None, None, None]);
+    }
+
+    #[test]
+    fn who_logged_in_is_known_below_su() {
+        let bob = "SSH_CONNECTION=203.0.113.9 5 192.0.2.5 22\0USER=alice\0";
+        let (_directory, system) = system(&[
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n"),
+            ("proc/40/environ", "USER=root\0"),
+            ("proc/40/status", "PPid:\t30\nUid:\t0\t0\t0\t0\n"),
+            ("proc/30/environ", bob),
+            ("proc/30/status", "PPid:\t20\nUid:\t0\t0\t0\t0\n"),
+            ("proc/20/environ", bob),
+            ("proc/20/status", "PPid:\t10\nUid:\t1000\t1000\t1000\t1000\n"),
+            ("proc/10/environ", ""),
+            ("proc/10/status", "PPid:\t1\nUid:\t1000\t1000\t1000\t1000\n"),
+        ]);
+        assert_eq!(system.person(40).as_deref(), Some("bob"));
+        assert_eq!(system.person(10), None);
     }
 
     #[test]

@@ -4,6 +4,58 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+/// What a running sshd was told on its command line (sshd(8)).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// `-f`.
+    pub file: Option<String>,
+    /// The rest, as lines of a configuration. In OpenSSH, too, the first of a keyword counts, or all of them do.
+    pub config: String,
+}
+
+impl Told {
+    /// Its configuration.
+    pub fn file(&self) -> String {
+        self.file.clone().unwrap_or_else(|| "/etc/ssh/sshd_config".into())
+    }
+}
+
+/// Options of sshd's that take a value.
+const VALUED: &str = "CcEfghopu";
+
+/// A line of /proc/PID/cmdline, where it is that of an sshd that listens: as it was typed, or as it titles itself
+/// (`sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups`).
+pub fn command_line(line: &str) -> Option<Told> {
+    let line = line.replace('\0', " ");
+    let typed = match line.strip_prefix("sshd: ") {
+        Some(title) => title.split_once(" [listener]")?.0,
+        None => line.trim(),
+    };
+    let mut words = typed.split_ascii_whitespace().peekable();
+    words.next().filter(|program| program.rsplit('/').next() == Some("sshd"))?;
+    let mut told = Told::default();
+    while let Some(word) = words.next() {
+        let Some(letters) = word.strip_prefix('-') else { continue };
+        let Some(at) = letters.find(|letter| VALUED.contains(letter)) else { continue };
+        let attached = &letters[at + 1..];
+        let value = if attached.is_empty() { words.next().unwrap_or_default() } else { attached };
+        match &letters[at..=at] {
+            _ if value.is_empty() => {}
+            "f" => told.file = Some(value.to_string()),
+            "h" => told.config += &format!("HostKey {value}\n"),
+            "p" => told.config += &format!("Port {value}\n"),
+            // A title has lost the quotes of `-o "Port 2222"`.
+            "o" if !value.contains('=') => {
+                let rest = words.next_if(|word| !word.starts_with('-')).unwrap_or_default();
+                told.config += &format!("{value} {rest}\n");
+            }
+            "o" => told.config += &format!("{}\n", value.replacen('=', " ", 1)),
+            _ => {}
+        }
+    }
+    Some(told)
+}
+
 /// `HostKey` of the global part of sshd_config: the files in their order, OpenSSH's own where none is said.
 pub fn host_key_files(config: &str) -> Vec<String> {
     let said: Vec<String> = settings(config, "hostkey");
@@ -198,6 +250,24 @@ mod tests {
         assert_eq!(key_files(config, "root", "/root"), ["/etc/keys/root", "/root/.ssh/k"]);
         assert_eq!(host_key_files("")[0], "/etc/ssh/ssh_host_ed25519_key");
         assert_eq!((ports(""), key_files("", "bob", "/home/bob").len()), (vec![22], 2));
+    }
+
+    #[test]
+    fn a_command_line_of_sshd_is_read_as_sshd_does() {
+        let told = |line: &str| command_line(line).map(|told| (told.file(), told.config));
+        let usual = "/etc/ssh/sshd_config".to_string();
+        assert_eq!(
+            told("/usr/sbin/sshd\0-Dep\0\x32222\0-f\0/a\0-oHostKey=/b\0"),
+            Some(("/a".into(), "Port 2222\nHostKey /b\n".into()))
+        );
+        assert_eq!(
+            told("sshd: /usr/sbin/sshd -D -h /c -o Port 23 -E /log -4 [listener] 0 of 10-100 startups"),
+            Some((usual.clone(), "HostKey /c\nPort 23\n".into()))
+        );
+        assert_eq!(told("sshd: /usr/sbin/sshd -f [listener] 0"), Some((usual, String::new())));
+        for other in ["sshd: root@pts/0", "sshd-session: root [priv]", "bash", "", "sshd: "] {
+            assert_eq!(told(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -104,7 +104,9 @@ fn run(arguments: &Arguments) -> Result<()> {
             "by what address you are logged in is not known: whether it is kept was not checked".into(),
         );
     }
-    let mut login = system.login(std::env::var("SUDO_USER").ok().as_deref(), &arguments.keys);
+    let own = std::process::id();
+    let people: Vec<String> = std::env::var("SUDO_USER").ok().into_iter().chain(system.person(own)).collect();
+    let mut login = system.login(&people, &system.sshd(own), &arguments.keys);
     let hash = if arguments.password { system.password() } else { None };
     if arguments.password && hash.is_none() {
         login.notes.push("root has no password to go on with".into());
