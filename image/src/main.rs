@@ -28,7 +28,13 @@ enum What {
     /// Write out/lifeboat.spdx.json: what the image is made of, with licences and sources.
     Sbom,
     /// Serve the built image to machines that boot from the network, with dnsmasq and an HTTP server, as root.
-    Serve(serve::Wanted),
+    Serve {
+        #[command(flatten)]
+        wanted: serve::Wanted,
+        /// A directory with `out`, `tools` and `ipxe`, where there is no cache of packages.
+        #[arg(long, hide = true)]
+        parts: Option<PathBuf>,
+    },
     /// Sign what is in out/ with keys of one's own: prints how it is verified.
     Sign(sign::Wanted),
     /// Write docs/hardware.md, as it is from the locked packages.
@@ -88,7 +94,13 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             build::write_summary(&built, std::io::stdout())?;
         }
         What::Sbom => sbom::make(&source)?,
-        What::Serve(wanted) => serve::run(&serve::Parts::of(&source)?, &wanted)?,
+        What::Serve { wanted, parts } => {
+            let parts = match parts {
+                Some(directory) => serve::Parts::beneath(&directory),
+                None => serve::Parts::of(&source)?,
+            };
+            serve::run(&parts, &wanted)?;
+        }
         What::Sign(wanted) => {
             let cache = packages::Cache::open(&source)?;
             let locked = lock::read(&source.join("image/packages.lock"))?;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// What iPXE is to load first, by TFTP: its name there, and the file of Debian's package `ipxe`.
-const LOADERS: &[&str] = &["undionly.kpxe", "ipxe.efi"];
+pub const LOADERS: &[&str] = &["undionly.kpxe", "ipxe.efi"];
 /// The script that every machine is given.
 const SCRIPT: &str = "serve.ipxe";
 /// Scripts of single machines, by MAC: `52-54-00-12-34-56.ipxe`.
@@ -66,6 +66,12 @@ impl Parts {
         let host = packages::tree(&cache, &locked, Set::Host)?;
         let tools = packages::wrappers(&cache, &host)?;
         Ok(Parts { image: source.join("out"), tools, loaders: host.root.join("usr/lib/ipxe") })
+    }
+
+    /// Those of a directory that somebody filled.
+    pub fn beneath(directory: &Path) -> Parts {
+        let part = |name: &str| directory.join(name);
+        Parts { image: part("out"), tools: part("tools"), loaders: part("ipxe") }
     }
 }
 
@@ -213,10 +219,11 @@ fn words(wanted: &Wanted) -> Result<String> {
     Ok(words)
 }
 
-/// For iPXE: what all machines are given, then what this one is, then the image's own script.
+/// For iPXE: what all machines are given, then what this one is, then the image's own script. A script that has ended has to
+/// go: it would be handed to the kernel as the first part of the initramfs, which then is none.
 fn script(base: &str, words: &str) -> String {
     let own = format!("{base}/{MACHINES}/${{netX/mac:hexhyp}}.ipxe");
-    format!("#!ipxe\nset params {words}\nchain {own} ||\nchain {base}/boot.ipxe\n")
+    format!("#!ipxe\nset params {words}\nchain --autofree {own} ||\nchain {base}/boot.ipxe\n")
 }
 
 /// dnsmasq(8): no DNS, no file of settings but these words.
@@ -350,7 +357,7 @@ mod tests {
     #[test]
     fn the_script_asks_for_the_machines_own_first_and_is_given_no_riddles() {
         let text = script("http://192.0.2.1:80", "ssh_key=ssh-ed25519,AAAA");
-        assert!(text.starts_with("#!ipxe\nset params ssh_key=ssh-ed25519,AAAA\nchain "), "{text}");
+        assert!(text.starts_with("#!ipxe\nset params ssh_key=ssh-ed25519,AAAA\nchain --autofree "), "{text}");
         assert!(text.find("machines/").unwrap() < text.find("boot.ipxe").unwrap());
         for bad in ["a;b", "a\nchain x", "${net0/mac}", "\"a b\""] {
             assert!(words(&Wanted { append: bad.into(), ..wanted() }).is_err(), "{bad:?}");
