@@ -25,7 +25,7 @@ pub enum Bus {
     Scsi(&'static str),
     /// `mmcblk0`, in a reader of its own. Its size has to be a power of two.
     Sd,
-    /// `sr0`, on the last port of the chip set's AHCI.
+    /// `sr0`, on the last port of the chip set's AHCI; a second one on the port before.
     Cd,
 }
 
@@ -156,7 +156,7 @@ impl Disk {
             Bus::Nvme => set("driver", json!("nvme")),
             Bus::Cd => {
                 set("driver", json!("ide-cd"));
-                set("bus", json!("ide.5"));
+                set("bus", json!(format!("ide.{}", 5_usize.saturating_sub(place))));
             }
             Bus::Usb => {
                 set("driver", json!("usb-storage"));

@@ -15,6 +15,8 @@ pub enum Boot {
     Kernel { kernel: PathBuf, initrd: PathBuf, append: String },
     /// The stock iPXE ROM of the first NIC, which fetches `bootfile` from `directory` by TFTP.
     Pxe { directory: PathBuf, bootfile: String },
+    /// What the first NIC's wire offers: the firmware's own PXE, or the ROM's.
+    Wire,
     /// The first disk or CD.
     Disk,
 }
@@ -266,7 +268,7 @@ impl Machine {
                 add("-initrd", initrd.display().to_string());
                 add("-append", append.clone());
             }
-            Boot::Pxe { .. } => add("-boot", "n".into()),
+            Boot::Pxe { .. } | Boot::Wire => add("-boot", "n".into()),
             Boot::Disk => add("-boot", "c".into()),
         }
         for (number, nic) in self.nics.iter().enumerate() {
@@ -290,11 +292,12 @@ impl Machine {
             };
             add("-netdev", net);
             // The option ROM costs a second of SeaBIOS where nobody boots from the network.
-            let rom = match (boot.is_empty(), self.firmware) {
-                (true, _) => ",romfile=",
-                (false, Firmware::Bios) => "",
+            let boots = number == 0 && matches!(self.boot, Boot::Pxe { .. } | Boot::Wire);
+            let rom = match (boots, self.firmware) {
+                (false, _) => ",romfile=",
+                (true, Firmware::Bios) => "",
                 // OVMF has a driver and a client of its own, and would refuse a ROM that nobody signed.
-                (false, _) => ",romfile=,bootindex=0",
+                (true, _) => ",romfile=,bootindex=0",
             };
             let (model, mac) = (&nic.model, format!("52:54:00:12:{:02x}:{:02x}", nic.machine, 0x56 + number));
             add("-device", format!("{model},netdev=net{number},id=nic{number},mac={mac}{rom}"));

@@ -3,6 +3,7 @@
 //! say, and logs in to the rescue over the very network that is being tested.
 
 use super::appliance::Recipe;
+use super::disks::Disk;
 use super::lab::Lab;
 use super::machine::{Machine, Nic};
 use super::programs;
@@ -44,11 +45,17 @@ const LINKS: &[(&str, &str)] = &[
 ];
 
 const MODULES: &[&str] = &[
+    "crypto/crc32c_generic.ko.xz",
+    "drivers/block/virtio_blk.ko.xz",
     "drivers/net/bonding",
     "drivers/net/net_failover.ko.xz",
     "drivers/net/veth.ko.xz",
     "drivers/net/virtio_net.ko.xz",
+    "fs/ext4",
     "fs/fuse",
+    "fs/jbd2",
+    "fs/mbcache.ko.xz",
+    "lib/crc16.ko.xz",
     "net/802",
     "net/8021q",
     "net/bridge",
@@ -69,8 +76,8 @@ $bb mount -t tmpfs run /run
 $bb --install -s /bb
 export PATH=/usr/sbin:/usr/bin:/bb LC_ALL=C HOME=/root
 export KEA_PIDFILE_DIR=/run KEA_LOCKFILE_DIR=none KEA_DHCP_DATA_DIR=/run
-echo 'root:x:0:0:root:/root:/usr/bin/bash' > /etc/passwd
-echo 'root:x:0:' > /etc/group
+printf 'root:x:0:0:root:/root:/usr/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n' > /etc/passwd
+printf 'root:x:0:\nnogroup:x:65534:\n' > /etc/group
 mkdir -p /run/kea /run/log /run/pid /run/ssh
 modprobe -a virtio_net veth bonding 8021q bridge
 cat > /etc/functions <<'END'
@@ -160,6 +167,20 @@ impl<'lab> Server<'lab> {
 
     /// The same with one more NIC behind them, which leads elsewhere and is set up by nobody.
     pub fn start_beside(lab: &'lab Lab, nics: usize, more: Option<Nic>) -> Result<Server<'lab>> {
+        Server::start_with(lab, nics, more, None)
+    }
+
+    /// With a disk, `/dev/vda`.
+    pub fn start_on(lab: &'lab Lab, nics: usize, disk: Disk) -> Result<Server<'lab>> {
+        Server::start_with(lab, nics, None, Some(disk))
+    }
+
+    fn start_with(
+        lab: &'lab Lab,
+        nics: usize,
+        more: Option<Nic>,
+        disk: Option<Disk>,
+    ) -> Result<Server<'lab>> {
         let recipe = Recipe {
             name: "server",
             programs: PROGRAMS,
@@ -167,11 +188,11 @@ impl<'lab> Server<'lab> {
             links: LINKS,
             modules: MODULES,
             init: INIT,
-            files: &[("usr/bin/rogue", rogue()?)],
+            files: &[("usr/bin/rogue", program("rogue")?)],
         };
         // On a busy host an emulated timer may miss its ticks for as long as the kernel waits for them.
         let append = "console=ttyS0 quiet panic=-1 net.ifnames=0 no_timer_check";
-        let mut machine = Machine::new(recipe.make()?.boot(append)).memory(512).named("SERVER");
+        let mut machine = Machine::new(recipe.make()?.boot(append)).memory(512).named("SERVER").disks(disk);
         let wires = tempfile::Builder::new().prefix("lifeboat-").tempdir().context("make a directory")?;
         for number in 0..nics {
             let end = |side: &str| wires.path().join(format!("{number}{side}"));
@@ -243,17 +264,17 @@ impl Drop for Server<'_> {
     }
 }
 
-/// The server of malformed answers, which is static like all that cargo builds here.
-fn rogue() -> Result<PathBuf> {
+/// One of our own binaries, which is static like all that cargo builds here.
+pub fn program(name: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .current_dir(programs::source())
-        .args(["build", "--locked", "--quiet", "-p", "image", "--bin", "rogue"])
+        .args(["build", "--locked", "--quiet", "-p", "image", "--bin", name])
         .status()
         .context("run cargo")?;
-    ensure!(status.success(), "cargo built no rogue: {status}");
+    ensure!(status.success(), "cargo built no {name}: {status}");
     let own = std::env::current_exe().context("find the tester")?;
-    Ok(own.with_file_name("rogue"))
+    Ok(own.with_file_name(name))
 }
 
 #[cfg(test)]

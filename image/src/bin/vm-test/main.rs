@@ -27,7 +27,9 @@ mod overlay;
 mod peers;
 mod pending;
 mod programs;
+mod recipes;
 mod runner;
+mod serve;
 mod services;
 mod sessions;
 mod sets;
@@ -90,6 +92,10 @@ const TESTS: &[Test] = &[
     full("forms_that_are_made_twice_are_equal", forms::again),
     full("uefi_http_boot_ends_in_a_login", forms::http),
     full("lifeboat_takes_over_from_a_running_debian", kexec::takes_over),
+    full("make_serve_boots_what_is_on_its_wire", serve::served),
+    full("the_page_s_recipes_for_dhcp_servers_boot", recipes::dhcp),
+    full("the_page_s_recipes_for_ipxe_boot", recipes::scripts),
+    full("a_rescue_by_openstack_takes_the_key_of_the_config_drive", recipes::clouds),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_host_is_known_on_every_screen_and_by_one_event", identity::told),
     sample("the_installed_system_s_host_key_is_served_where_asked_for", identity::installed),
