@@ -596,11 +596,7 @@ fn userland_layer(cache: &Cache, tools: &Path, guest: &Tree, files: &BTreeSet<St
             let _ = fs::remove_file(stage.join(link)); // an alternative's own link, if any
             symlink(target, stage.join(link)).with_context(|| format!("link {link}"))?;
         }
-        for (path, content) in LAYER_ETC {
-            let path = stage.join("usr/share/factory/etc").join(path);
-            fs::create_dir_all(path.parent().context("a file has a directory")?)?;
-            fs::write(&path, content)?;
-        }
+        own_etc(stage, LAYER_ETC)?;
         unpack_keymaps(tools, &stage.join("usr/share/keymaps"))
     })
 }
@@ -615,7 +611,11 @@ fn extra_layer(
 ) -> Result<PathBuf> {
     let files = extra_files(guest, extra, image)?;
     let known: BTreeSet<String> = files.union(image).cloned().collect();
-    layer(cache, tools, guest, extra.name, &format!("{files:?}\n{:?}", extra.links), |stage| {
+    let etc: Vec<(&str, &str)> = (manifest::EXTRA_ETC.iter())
+        .filter(|(layer, ..)| *layer == extra.name)
+        .map(|(_, path, content)| (*path, *content))
+        .collect();
+    layer(cache, tools, guest, extra.name, &format!("{files:?}\n{:?}{etc:?}", extra.links), |stage| {
         for path in &files {
             check_interpreter(&guest.root, path, &known)?;
         }
@@ -623,8 +623,18 @@ fn extra_layer(
         for (link, target) in extra.links {
             symlink(target, stage.join(link)).with_context(|| format!("link {link}"))?;
         }
-        Ok(())
+        own_etc(stage, &etc)
     })
+}
+
+/// Files of ours in the /etc of a layer.
+fn own_etc(stage: &Path, files: &[(&str, &str)]) -> Result<()> {
+    for (path, content) in files {
+        let path = stage.join("usr/share/factory/etc").join(path);
+        fs::create_dir_all(path.parent().context("a file has a directory")?)?;
+        fs::write(&path, content)?;
+    }
+    Ok(())
 }
 
 fn extra_files(guest: &Tree, extra: &Extra, image: &BTreeSet<String>) -> Result<BTreeSet<String>> {

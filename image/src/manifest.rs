@@ -135,6 +135,10 @@ pub const EXTRAS: &[Extra] = &[
         row("libarchive-tools", Programs, "archives of every kind"),
         row("wimtools", Only(&["usr/bin/wim*"]), "Windows's images"),
     ], links: &[], programs: &["7z", "bsdtar", "wimlib-imagex"] },
+    Extra { name: "50-clamav", rows: &[
+        row("clamav", Only(&["usr/bin/clamscan"]), "malware on somebody's disk; its knowledge is fetched when it is used"),
+        row("clamav-freshclam", Only(&["usr/bin/freshclam"]), "fetches it"),
+    ], links: &[], programs: &["clamscan", "freshclam"] },
     Extra { name: "50-clone", rows: &[
         row("partclone", Programs, "copying what a file system uses"),
         row("qemu-utils", Only(&["usr/bin/qemu-img", "usr/bin/qemu-nbd"]), "disks of virtual machines"),
@@ -159,8 +163,9 @@ pub const EXTRAS: &[Extra] = &[
     ], links: &[], programs: &["ipmitool"] },
     Extra { name: "50-load", rows: &[
         row("memtester", Programs, "is it the memory"),
+        row("stress-ng", Only(&["usr/bin/stress-ng"]), "load of every kind"),
         row("stressapptest", Only(&["usr/bin/stressapptest"]), "is it the memory, under load"),
-    ], links: &[], programs: &["memtester", "stressapptest"] },
+    ], links: &[], programs: &["memtester", "stress-ng", "stressapptest"] },
     Extra { name: "50-network", rows: &[
         row("bind9-dnsutils", Only(&["usr/bin/dig", "usr/bin/nslookup"]), "is it DNS"),
         row("bind9-host", Only(&["usr/bin/host"]), "is it DNS"),
@@ -171,6 +176,17 @@ pub const EXTRAS: &[Extra] = &[
         row("testdisk", Programs, "lost partitions and files"),
     ], links: &[], programs: &["btrfs-image", "photorec", "testdisk"] },
 ];
+
+/// Files of ours in the /etc of such a layer: (layer, path below /etc, content).
+pub const EXTRA_ETC: &[(&str, &str, &str)] = &[(
+    "50-clamav",
+    "clamav/freshclam.conf",
+    // It is run by root, who alone is here; else it looks for a user of its own.
+    "DatabaseMirror database.clamav.net\nDatabaseOwner root\n",
+)];
+
+/// What packages of the rows depend on, and no program of the image loads: tens of MiB that are not fetched.
+pub const LEFT_BEHIND: &[&str] = &["libllvm19", "libz3-4", "mesa-libgallium"];
 
 /// Packages that hold what modules of the image ask for by `request_firmware`.
 pub const FIRMWARE: &[&str] = &[

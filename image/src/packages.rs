@@ -2,6 +2,7 @@
 //! the keys below image/keys; the host's own sources and package state are left alone.
 
 use crate::lock::{self, Package, SOURCE, Set};
+use crate::manifest::LEFT_BEHIND;
 use crate::say;
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -312,7 +313,8 @@ pub fn relock(
     sources: &[&str],
 ) -> Result<Vec<Package>> {
     let apt = Apt::update(cache)?;
-    let (guest, mut host) = (apt.resolve(guest)?, apt.resolve(host)?);
+    let (mut guest, mut host) = (apt.resolve(guest)?, apt.resolve(host)?);
+    guest.retain(|name| !LEFT_BEHIND.contains(&name.as_str()));
     host.extend(alone.iter().map(|name| name.to_string()));
     let mut all: BTreeMap<String, Package> = BTreeMap::new();
     for (set, names) in [(Set::Guest, guest), (Set::Host, host)] {
