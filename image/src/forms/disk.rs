@@ -122,6 +122,22 @@ pub fn put(parts: &Parts, image: &Path, files: &[(&str, &Path)]) -> Result<()> {
     Ok(())
 }
 
+/// One more partition behind an ISO of ours, as a person makes it on a stick: a FAT with these files.
+pub fn add_partition(parts: &Parts, iso: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let fat = scratch.path().join("fat.img");
+    let length = self::fat(parts, &fat, files, 0)?;
+    let stick = fs::OpenOptions::new().read(true).write(true).open(iso).context("open the ISO")?;
+    // What lies behind the partition is the backup of its table, a MiB at most.
+    let start = stick.metadata()?.len().next_multiple_of(1 << 20);
+    stick.set_len(start + length + (1 << 20))?;
+    let (first, last) = (start / SECTOR, (start + length) / SECTOR - 1);
+    let mut table = parts.tool("sgdisk");
+    table.args(["--move-second-header", &format!("--new=0:{first}:{last}"), "--typecode=0:0700"]);
+    crate::packages::run(table.arg(iso))?;
+    stick.write_all_at(&fs::read(&fat)?, start).context("write the file system")
+}
+
 /// 1980 is where FAT's time begins.
 const EPOCH: rustix::fs::Timespec = rustix::fs::Timespec { tv_sec: 315_619_200, tv_nsec: 0 };
 

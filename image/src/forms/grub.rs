@@ -18,10 +18,13 @@ pub const SHIM: &str = "usr/lib/shim/shimx64.efi.signed";
 pub const OF_MEDIA: &str = "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed";
 pub const OF_NETWORKS: &str = "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed";
 
-/// On the FAT of a medium. All paths are of the device that GRUB came from: to search others would let a disk of the
-/// broken machine say what is started. (Debian's signed GRUB for media does search, for `.disk/info`, where it cannot tell
-/// its own device by the firmware's path.) `edd=off`: else the kernel's set-up code asks the BIOS for the first sector of
-/// every disk, and one that hangs holds up the machine before any of us.
+/// On the FAT of a medium. What is started, and what is loaded beside it, is of the medium that GRUB came from, its other
+/// partitions included, or of another CD: to search what else is there would let a disk of the broken machine say what is
+/// started. (Debian's signed GRUB for media does search, for `.disk/info`, where it cannot tell its own device by the
+/// firmware's path.) `edd=off`: else the kernel's set-up code asks the BIOS for the first sector of every disk, and one
+/// that hangs holds up the machine before any of us.
+///
+/// A BIOS names one CD at most, the one that it started.
 pub fn config() -> String {
     format!(
         "\
@@ -31,15 +34,19 @@ if serial --unit=0 --speed=115200; then
   terminal_input console serial
   terminal_output console serial
 fi
+if [ -z \"$medium\" ]; then regexp --set=1:medium '^([a-z]+[0-9]*)' \"$root\"; fi
 set params=
-if [ -s /lifeboat.cfg ]; then source /lifeboat.cfg; fi
+set files=
+for place in $root $medium,gpt1 $medium,gpt2 $medium,gpt3 $medium,gpt4 $medium,gpt5 $medium,gpt6 cd0 cd1 cd2 cd3; do
+  if [ \"$place\" != \"$root\" -o -z \"$seen\" ]; then
+    seen=1
+    if [ -s ($place)/lifeboat.cfg ]; then source ($place)/lifeboat.cfg; fi
+    if [ -s ($place)/lifeboat.cpio ]; then files=\"$files ($place)/lifeboat.cpio\"; fi
+  fi
+done
 menuentry Lifeboat {{
   linux /{KERNEL} edd=off $params
-  if [ -s /lifeboat.cpio ]; then
-    initrd /{INITRAMFS} /lifeboat.cpio
-  else
-    initrd /{INITRAMFS}
-  fi
+  initrd /{INITRAMFS} $files
 }}
 "
     )
@@ -47,7 +54,9 @@ menuentry Lifeboat {{
 
 /// On an ISO, for a BIOS: everything is on the FAT, which is a file there.
 pub fn onward(fat: &str) -> String {
-    format!("loopback fat /{fat}\nset root=fat\nconfigfile /{CONFIG}\n")
+    format!(
+        "regexp --set=1:medium '^([a-z]+[0-9]*)' \"$root\"\nexport medium\nloopback fat /{fat}\nset root=fat\nconfigfile /{CONFIG}\n"
+    )
 }
 
 /// For a loader that came over the network.
@@ -90,6 +99,7 @@ const MODULES: &[&str] = &[
     "part_gpt",
     "part_msdos",
     "reboot",
+    "regexp",
     "serial",
     "terminal",
     "test",

@@ -31,7 +31,7 @@ pub struct Parts {
     extra: Option<PathBuf>,
 }
 
-pub use disk::{fat, put};
+pub use disk::{add_partition, fat, put};
 pub use grub::FIRST;
 
 impl Parts {

@@ -12,6 +12,7 @@ use image::vm::machine::{Boot, Firmware, Machine, Nic};
 use image::vm::{Server, Ssh, Vm, http, programs, qemu};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// An operator's archive: a key, and a host name that tells the channel.
@@ -50,6 +51,9 @@ fn starts(bench: &Bench, promise: &str, channel: &str, machine: Machine, firmwar
         ensure!(is_uefi == (firmware != Firmware::Bios), "be started by {firmware:?}");
         let name = ssh.ok("hostname")?;
         ensure!(name.trim() == channel, "be told by {channel}: {name}");
+        // The words beside an archive, where there is one, which its own parameters overrule.
+        let words = ssh.ok("cat /proc/cmdline")?;
+        ensure!(words.contains("overruled") == (channel != "extra"), "be told what is beside: {words}");
         vm.settled_after(0)
     });
 }
@@ -165,6 +169,57 @@ pub fn every(bench: &Bench) -> Result<()> {
     let boot = Boot::Pxe { directory, bootfile: "bootx64.efi".into() };
     let promise = "UEFI's own PXE starts it with Secure Boot, with an archive beside it";
     starts(bench, promise, "cpio", machine(boot, firmware), firmware);
+    Ok(())
+}
+
+/// What lies beside an ISO, which has nothing of an operator's inside: on another partition of its stick, on another CD. What a
+/// disk of the broken machine has in the same places is not looked at.
+pub fn beside(bench: &Bench) -> Result<()> {
+    let plain = Parts::of(&programs::source(), &bench.image, None)?;
+    let iso = Form::Iso.make(&plain, &bench.path(""))?;
+    let files = |channel: &str| -> Result<Vec<(&str, Vec<u8>)>> {
+        let archive = fs::read(archive(bench, channel)?).context("read an archive")?;
+        let words = b"set params=\"rescue.hostname=overruled rescue.console=login\"\n".to_vec();
+        Ok(vec![("lifeboat.cpio", archive), ("lifeboat.cfg", words)])
+    };
+    let broken = bench.path("broken.img");
+    forms::fat(&plain, &broken, &files("disk")?, 0)?;
+    let broken = Disk::raw(broken, Bus::VirtioBlk, "BROKEN");
+
+    let cd = bench.path("beside.iso");
+    let stage = bench.path("beside");
+    fs::create_dir(&stage).context("make a directory")?;
+    for (name, bytes) in files("cd")? {
+        fs::write(stage.join(name), bytes).context("write a file")?;
+    }
+    let mut xorriso = Command::new(programs::cache()?.join("host/bin/xorriso"));
+    xorriso
+        .args(["-no_rc", "-as", "mkisofs", "-quiet", "-r", "-J", "-V", "CIDATA", "-o"])
+        .arg(&cd)
+        .arg(&stage);
+    packages::run(&mut xorriso)?;
+    for firmware in [Firmware::Uefi, Firmware::SecureBoot] {
+        starts(
+            bench,
+            &format!("the ISO takes an archive and words of another CD, by {firmware:?}"),
+            "cd",
+            machine(Boot::Disk, firmware)
+                .disk(disk(iso.clone(), Bus::Cd))
+                .disk(Disk::raw(&cd, Bus::Cd, "BESIDE").write_protected())
+                .disk(broken.clone()),
+            firmware,
+        );
+    }
+    forms::add_partition(&plain, &iso, &files("stick")?)?;
+    for firmware in [Firmware::Bios, Firmware::Uefi] {
+        starts(
+            bench,
+            &format!("the ISO takes an archive and words of another partition of its stick, by {firmware:?}"),
+            "stick",
+            machine(Boot::Disk, firmware).disk(disk(iso.clone(), Bus::Usb)).disk(broken.clone()),
+            firmware,
+        );
+    }
     Ok(())
 }
 

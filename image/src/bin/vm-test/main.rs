@@ -89,6 +89,7 @@ const TESTS: &[Test] = &[
     sample("a_stick_boots_with_secure_boot", forms::secure),
     sample("every_card_and_controller_of_the_machine_brings_a_login_and_its_disk", hardware::all),
     full("every_form_boots", forms::every),
+    full("an_iso_takes_what_lies_beside_it_on_its_own_medium", forms::beside),
     full("forms_that_are_made_twice_are_equal", forms::again),
     full("uefi_http_boot_ends_in_a_login", forms::http),
     full("lifeboat_takes_over_from_a_running_debian", kexec::takes_over),
