@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 # Where a Rust may lie beside the PATH: rustup's, and Ubuntu's packages of one version, to which image/setup leads.
 export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/.rust
 # What a person may say, also to the programs below; docs/build.md and docs/boot.md explain each.
-export DISKS SSH_PORT SSH_KEY APPEND MEM QEMU_ACCEL BOOT MIRROR SNAPSHOT CACHE EXTRA
+export DISKS SSH_PORT SSH_KEY APPEND MEM QEMU_ACCEL BOOT MIRROR SNAPSHOT CACHE EXTRA FULL
 # Machines at a time.
 JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 SHARD ?= 1/1
@@ -21,7 +21,7 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
 UNITS := target/units.log
 
 .PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity params lock fuzz interop
-.PHONY: repro clean sbom sign serve efi iso disk netboot kexec hardware sizes
+.PHONY: repro clean sbom sign serve efi iso disk netboot kexec full hardware sizes
 help: ## what there is
 	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
@@ -60,8 +60,8 @@ peers: builder
 image: builder ## build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS
 	@$(IMAGE) build
 
-# EXTRA=x.cpio: one more archive, behind the initramfs.
-efi iso disk netboot kexec: image ## other forms: lifeboat.efi, .iso, .img, netboot/, lifeboat-kexec.sh; EXTRA=x.cpio
+# EXTRA=x.cpio: one more archive, behind the initramfs. FULL=1: with every layer.
+efi iso disk netboot kexec full: image ## other forms: lifeboat.efi, .iso, .img, netboot/, lifeboat-kexec.sh, initramfs-full (every layer); EXTRA=x.cpio FULL=1
 	@$(IMAGE) forms $@
 
 run: image ## boot it in QEMU: by PXE, with a broken server's disks, console here, SSH on port 2222

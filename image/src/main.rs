@@ -41,7 +41,8 @@ enum What {
     Hardware,
     /// Print what the built image weighs, as rows of docs/benchmarks.md.
     Sizes,
-    /// Make other forms of the built image in out/. Variable: EXTRA, an archive of one's own to append.
+    /// Make other forms of the built image in out/. Variables: EXTRA, an archive of one's own to append; FULL, with every
+    /// layer.
     Forms { forms: Vec<forms::Form> },
     /// Boot the built image in QEMU with the console on this terminal. Variables: DISKS, SSH_PORT, SSH_KEY,
     /// APPEND, MEM, QEMU_ACCEL, BOOT.
@@ -112,7 +113,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         What::Forms { forms } => {
             let out = source.join("out");
             let extra = std::env::var_os("EXTRA").filter(|name| !name.is_empty()).map(PathBuf::from);
-            let parts = forms::Parts::of(&source, &out, extra)?;
+            let mut parts = forms::Parts::of(&source, &out, extra)?;
+            if std::env::var_os("FULL").is_some_and(|value| !value.is_empty()) {
+                parts = parts.full();
+            }
             for form in forms {
                 println!("{}", form.make(&parts, &out)?.display());
             }

@@ -1,5 +1,6 @@
 //! The forms beside kernel and initramfs, made of these two and of Debian's own loaders: an EFI program, a hybrid
-//! ISO, a disk image, a directory for netboot with Secure Boot, a script for a running Linux (docs/boot.md). What is built twice is equal.
+//! ISO, a disk image, a directory for netboot with Secure Boot, a script for a running Linux, and an initramfs with every layer
+//! (docs/boot.md). What is built twice is equal.
 
 mod disk;
 mod grub;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What all forms are made of.
+#[derive(Clone)]
 pub struct Parts {
     /// The project's root.
     source: PathBuf,
@@ -29,6 +31,8 @@ pub struct Parts {
     image: PathBuf,
     /// One more archive behind the initramfs, of an operator.
     extra: Option<PathBuf>,
+    /// With every layer that the image knows.
+    full: bool,
 }
 
 pub use disk::{add_partition, fat, put};
@@ -45,7 +49,12 @@ impl Parts {
         let tools = packages::wrappers(&cache, &tree)?;
         // One spelling, since it stands in the flags of the compiler.
         let source = fs::canonicalize(source).context("find the project's root")?;
-        Ok(Parts { source, tree: tree.root, tools, image: image.into(), extra })
+        Ok(Parts { source, tree: tree.root, tools, image: image.into(), extra, full: false })
+    }
+
+    /// The same with the big tools that are else added by `rescue add`.
+    pub fn full(self) -> Parts {
+        Parts { full: true, ..self }
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
@@ -57,16 +66,22 @@ impl Parts {
         self.read("vmlinuz")
     }
 
-    /// With the layer of rare firmware, which a medium has room for, and an operator's archive: each on a boundary of four
-    /// bytes, as the kernel asks for.
+    /// With the layer of rare firmware, which a medium has room for, the big tools where they are asked for, and an
+    /// operator's archive: each on a boundary of four bytes, as the kernel asks for.
     pub fn initramfs(&self) -> Result<Vec<u8>> {
+        let tools = manifest::EXTRAS.iter().map(|extra| extra.name).filter(|_| self.full);
+        let layers: Vec<String> = (std::iter::once(build::FIRMWARE).chain(tools))
+            .map(|name| format!("layers/{name}.squashfs"))
+            .filter(|layer| self.full || self.image.join(layer).exists())
+            .collect();
         let mut initramfs = self.read("initramfs")?;
-        let layer = format!("layers/{}.squashfs", build::FIRMWARE);
-        if self.image.join(&layer).exists() {
+        if !layers.is_empty() {
             initramfs.resize(initramfs.len().next_multiple_of(4), 0);
             let mut archive = Archive::new(initramfs);
             archive.directory("layers", 0o755)?;
-            archive.file(&layer, 0o444, &self.read(&layer)?)?;
+            for layer in layers {
+                archive.file(&layer, 0o444, &self.read(&layer)?)?;
+            }
             initramfs = archive.finish()?;
         }
         if let Some(extra) = &self.extra {
@@ -95,7 +110,7 @@ impl Parts {
 }
 
 /// Each of them.
-pub const ALL: [Form; 5] = [Form::Efi, Form::Iso, Form::Disk, Form::Netboot, Form::Kexec];
+pub const ALL: [Form; 6] = [Form::Efi, Form::Iso, Form::Disk, Form::Netboot, Form::Kexec, Form::Full];
 
 /// One of the forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -110,6 +125,8 @@ pub enum Form {
     Netboot,
     /// out/lifeboat-kexec.sh: takes over from a running Linux
     Kexec,
+    /// out/initramfs-full: with every layer, the companion of out/vmlinuz
+    Full,
 }
 
 impl Form {
@@ -121,6 +138,7 @@ impl Form {
             Form::Disk => "lifeboat.img",
             Form::Netboot => "netboot",
             Form::Kexec => "lifeboat-kexec.sh",
+            Form::Full => "initramfs-full",
         }
     }
 
@@ -135,6 +153,10 @@ impl Form {
             Form::Disk => disk::make(parts, &path)?,
             Form::Netboot => netboot::make(parts, &path)?,
             Form::Kexec => kexec::make(parts, &path)?,
+            Form::Full => {
+                let whole = parts.clone().full().initramfs()?;
+                fs::write(&path, whole).with_context(|| format!("write {}", path.display()))?;
+            }
         }
         Ok(path)
     }

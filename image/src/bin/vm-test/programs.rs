@@ -2,10 +2,10 @@
 
 use crate::bench::{Bench, holds};
 use anyhow::{Context as _, Result, ensure};
-use image::cpio::Archive;
+use image::forms::{Form, Parts};
 use image::manifest::{EXTRAS, PROGRAMS};
+use image::vm::programs;
 use image::vm::ssh::Ssh;
-use std::fs;
 
 /// Terminals of today, and the lines of BMCs, as they call themselves.
 const TERMINALS: &[&str] = &[
@@ -53,25 +53,63 @@ fn each_starts(bench: &Bench, ssh: &Ssh, programs: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The layers that are not in the image, appended to it as an operator would.
+/// MiB with which the image of `make full` boots and has every layer: docs/boot.md says so.
+const FULL: u32 = 768;
+
+/// One call of each extra's, which does something: (layer, line of the shell, part of what it says).
+const CALLS: &[(&str, &str, &str)] = &[
+    ("50-archives", "cd /tmp && echo text > member && 7z a -bd x.7z member && bsdtar -tf x.7z", "member"),
+    (
+        "50-clamav",
+        "cd /tmp && printf 'malware' > bad && echo \"$(md5sum < bad | cut -c-32):7:Test\" > own.hdb; clamscan -d own.hdb bad",
+        "Test.UNOFFICIAL FOUND",
+    ),
+    (
+        "50-clone",
+        "cd /tmp && qemu-img create -q -f qcow2 x.qcow2 1G && qemu-img info x.qcow2",
+        "virtual size: 1 GiB",
+    ),
+    ("50-debug", "strace -e trace=write echo traced 2>&1", "write(1, \"traced"),
+    ("50-editors", "echo '1 2' | gawk '{ print $1 + $2 }' && vim --version", "IMproved"),
+    (
+        "50-gpg",
+        "echo secret | gpg --batch --passphrase x --pinentry-mode loopback --symmetric | gpg --batch --passphrase x --pinentry-mode loopback -d",
+        "secret",
+    ),
+    ("50-ipmi", "ipmitool -V", "ipmitool version"),
+    ("50-load", "memtester 1M 1 && stress-ng --cpu 1 --timeout 2s 2>&1", "passed: 1: cpu"),
+    ("50-network", "dig +time=1 +tries=1 @127.0.0.1 x | head -3; iperf3 --version", "iperf 3"),
+    ("50-recovery", "testdisk /version", "TestDisk"),
+];
+
+/// The image of `make full`: every layer inside.
 pub fn extras(bench: &Bench) -> Result<()> {
-    let whole = bench.path("initramfs");
-    let mut bytes = fs::read(bench.image.join("initramfs")).context("read the initramfs")?;
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    let mut archive = Archive::new(bytes);
-    let names = EXTRAS.iter().map(|extra| extra.name).chain(["30-firmware"]);
-    for name in names {
-        let layer = bench.image.join(format!("layers/{name}.squashfs"));
-        let content = fs::read(&layer).with_context(|| format!("read {}", layer.display()))?;
-        archive.file(&format!("layers/{name}.squashfs"), 0o444, &content).context("append a layer")?;
-    }
-    fs::write(&whole, archive.finish().context("end the archive")?).context("write the initramfs")?;
-    let vm = bench.machine()?.initrd(&whole).start(bench)?;
+    let whole = Form::Full.make(&Parts::of(&programs::source(), &bench.image, None)?, &bench.path(""))?;
+    let machine = bench.machine()?.initrd(&whole).append("rootfstype=ramfs").memory(FULL);
+    let vm = machine.start(bench)?;
     let ssh = vm.login()?;
     vm.settled_after(0)?;
+    bench.check(&format!("the full image boots in {FULL} MiB, with every layer"), || {
+        let list = ssh.ok("rescue add")?;
+        ensure!(!list.contains("not loaded"), "see each loaded: {list}");
+        Ok(())
+    });
     for extra in EXTRAS {
         each_starts(bench, &ssh, extra.programs)?;
+        bench.check(&format!("a call of the layer {} does what it should", extra.name), || {
+            let (_, line, said) =
+                CALLS.iter().find(|(layer, ..)| *layer == extra.name).context("find a call of the layer")?;
+            holds(&ssh.run(line)?.stdout, &[said])
+        });
     }
+    bench.check(
+        "freshclam has the settings to fetch what clamscan goes by, and says what is in the way",
+        || {
+            let answer = ssh.run("freshclam --config-file=/etc/clamav/freshclam.conf 2>&1")?;
+            ensure!(answer.status != 0, "fetch nothing without a network: {answer:?}");
+            holds(&answer.stdout, &["database.clamav.net"])
+        },
+    );
     bench.check("firmware of the layer of its own is where the kernel looks", || {
         ssh.ok("test -s /usr/lib/firmware/ql2500_fw.bin && test -s /usr/lib/firmware/phanfw.bin").map(drop)
     });
