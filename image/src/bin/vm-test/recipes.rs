@@ -116,7 +116,7 @@ fn chained(bench: &Bench, start: &str, nic: Nic) -> Result<(String, Vec<String>)
     let boot = Boot::Pxe { directory: tftp, bootfile: "start.ipxe".into() };
     let vm = Machine::new(boot).memory(1024).nic(nic).start(bench)?;
     let ssh = vm.login()?;
-    Ok((ssh.ok("ip -br address; hostname; cat /proc/cmdline")?, server.asked()))
+    Ok((ssh.ok("ip address; hostname; cat /proc/cmdline")?, server.asked()))
 }
 
 pub fn scripts(bench: &Bench) -> Result<()> {
