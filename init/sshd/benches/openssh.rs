@@ -95,9 +95,10 @@ impl Peer {
 struct Group(PathBuf);
 
 impl Group {
-    /// With a process in it, and all that it will start.
-    fn of(dir: &Path, name: &str, pid: u32) -> Group {
-        let path = dir.join("groups").join(format!("sshd-bench-{name}"));
+    /// With a process in it, and all that it will start. It stays behind, empty, for the next run.
+    fn of(name: &str, pid: u32) -> Group {
+        let groups = std::env::var_os("BENCH_INSIDE").expect("the outer run names the mount");
+        let path = Path::new(&groups).join(format!("sshd-bench-{name}"));
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join("cgroup.procs"), pid.to_string()).unwrap();
         Group(path)
@@ -143,7 +144,7 @@ fn openssh(dir: &Path, peers: &Path) -> Peer {
         .spawn()
         .unwrap();
     let pid = child.id();
-    let group = Group::of(dir, "theirs", pid);
+    let group = Group::of("theirs", pid);
     assert!(
         harness::until(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()),
         "OpenSSH does not start: {}",
@@ -161,7 +162,7 @@ fn ours(dir: &Path, peers: &Path) -> Peer {
     let text = fs::read_to_string(dir.join("run/lifeboat/state/sshd.json")).unwrap();
     let state: serde_json::Value = serde_json::from_str(&text).unwrap();
     let pid = child.id();
-    let (port, group) = (state["port"].as_u64().unwrap() as u16, Group::of(dir, "ours", pid));
+    let (port, group) = (state["port"].as_u64().unwrap() as u16, Group::of("ours", pid));
     Peer { name: "Lifeboat", child, port, key: dir.join("key"), pid, group }
 }
 
@@ -269,7 +270,7 @@ fn inside(dir: &Path, peers: &Path) {
         .arg(peers.parent().unwrap())
         .arg(dir.join("tree"))
         .arg(dir.join("groups"))
-        .env("BENCH_INSIDE", "1")
+        .env("BENCH_INSIDE", dir.join("groups"))
         .env("PEERS", &peers)
         .status();
     assert!(status.is_ok_and(|status| status.success()), "it runs as root, where namespaces are allowed");
@@ -294,7 +295,7 @@ fn main() {
     let peers = [ours(dir, &package), openssh(dir, &package)];
     // The RSA key is made by now.
     peers[0].cpu();
-    let all = All { peers, clients: Group::of(dir, "clients", std::process::id()) };
+    let all = All { peers, clients: Group::of("clients", std::process::id()) };
 
     println!("| milliseconds | Lifeboat | OpenSSH | OpenSSH / Lifeboat |\n|---|---|---|---|");
     row("`ssh host true`", &all, 15, None, |peer| ssh(peer, &[], "true"));

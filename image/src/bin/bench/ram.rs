@@ -29,7 +29,7 @@ const FILES: &[(&str, &str, u32)] = &[
     ("etc/.updated", "", 0o644),
     ("var/.updated", "", 0o644),
     ("etc/systemd/network/80-dhcp.network", "[Match]\nType=ether\n[Network]\nDHCP=yes\n", 0o644),
-    ("etc/ssh/sshd_config", "UsePAM no\nPermitRootLogin prohibit-password\n", 0o644),
+    ("etc/ssh/sshd_config", "UsePAM no\nPermitRootLogin prohibit-password\nPerSourcePenalties no\n", 0o644),
     (
         "etc/systemd/system/ssh.service",
         "[Unit]\nAfter=network.target\n[Service]\n\
