@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// A hung disk keeps devd from being done; then nothing is looked for any more.
 const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(250);
+/// Seconds between two looks for as long as nothing is found: a drive spins up, and one that a BMC plugs in by USB comes
+/// when devd has heard nothing new for a while.
+const AGAIN: [u64; 5] = [1, 2, 4, 8, 15];
 /// Most bytes of one file; user-data has 16 KiB at most on most clouds.
 const MAX_FILE: usize = 256 << 10;
 
@@ -38,7 +41,7 @@ pub fn run() -> Result<()> {
         sleep(LOOK);
     }
     let root = Root::live().context("open /")?;
-    let found = host::volumes::find(&root);
+    let found = look(|| host::volumes::find(&root), sleep);
     if found.is_empty() {
         return Ok(());
     }
@@ -53,6 +56,19 @@ pub fn run() -> Result<()> {
     let text: String = volumes.iter().map(|(volume, content)| told(volume, content)).collect();
     let mut stdout = File::from(inherited(1).try_clone_to_owned().context("stdout")?);
     stdout.write_all(text.as_bytes()).context("answer")
+}
+
+/// The volumes of the first look that finds any.
+fn look(mut find: impl FnMut() -> Vec<Volume>, mut rest: impl FnMut(Duration)) -> Vec<Volume> {
+    let mut found = find();
+    for seconds in AGAIN {
+        if !found.is_empty() {
+            break;
+        }
+        rest(Duration::from_secs(seconds));
+        found = find();
+    }
+    found
 }
 
 fn told(volume: &Volume, content: &Content) -> String {
@@ -86,6 +102,21 @@ fn told(volume: &Volume, content: &Content) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drive_that_comes_late_is_found_and_none_is_not_waited_for_without_end() {
+        let volume =
+            Volume { kind: Kind::NoCloud, path: "/dev/sr0".into(), fstype: "vfat".into(), refusal: None };
+        let looked = |comes_at: u64| {
+            let now = std::cell::Cell::new(0);
+            let find = || if now.get() >= comes_at { vec![volume.clone()] } else { Vec::new() };
+            let found = look(find, |rest| now.set(now.get() + rest.as_secs()));
+            (found.len(), now.get())
+        };
+        assert_eq!(looked(0), (1, 0));
+        assert_eq!(looked(5), (1, 7));
+        assert_eq!(looked(u64::MAX), (0, 30));
+    }
 
     #[test]
     fn keys_and_problems_of_every_file_are_told_under_the_volume() {
