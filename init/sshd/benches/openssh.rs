@@ -10,7 +10,9 @@
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -240,6 +242,50 @@ fn row(what: &str, all: &All, rounds: usize, copied: Option<Copied>, run: impl F
     );
 }
 
+/// The same copies with a pipe in the place of client, network and server: no server can be faster than they are.
+fn without_ssh(dir: &Path, rounds: usize, mib: usize) {
+    // Called as ssh would be; the host's name is what precedes the command.
+    let script =
+        "#!/bin/sh\nwhile case $1 in *pipe.invalid) false;; esac; do shift; done\nshift\nexec sh -c \"$*\"\n";
+    harness::write(dir, "pipe", script);
+    fs::set_permissions(dir.join("pipe"), fs::Permissions::from_mode(0o755)).unwrap();
+    let (pipe, file, copy) = (dir.join("pipe"), dir.join("file"), dir.join("copy"));
+    let there = |path: &Path| OsString::from(format!("root@pipe.invalid:{}", path.display()));
+    let directions = [("get", there(&file), copy.clone().into()), ("put", file.into(), there(&copy))];
+    println!("\n| {mib} MiB, without SSH | MiB/s |\n|---|---|");
+    for (what, rsync) in [("scp -O", false), ("rsync", true)] {
+        for (direction, from, to) in &directions {
+            let run = || {
+                let mut command = if rsync { rsync_by(&pipe.display().to_string()) } else { client("scp") };
+                if !rsync {
+                    command.args(["-O", "-S"]).arg(&pipe);
+                }
+                let start = Instant::now();
+                let status = command.args([from, to]).stdin(Stdio::null()).stdout(Stdio::null()).status();
+                assert!(status.unwrap().success(), "{command:?}");
+                start.elapsed().as_secs_f64()
+            };
+            println!(
+                "| {what} {direction} | {:.0} |",
+                mib as f64 / median((0..rounds).map(|_| run()).collect())
+            );
+        }
+    }
+}
+
+/// Debian's rsync on both ends, over what the words start.
+fn rsync_by(words: &str) -> Command {
+    let libraries = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+    let own = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|directory| directory.join("rsync"))
+        .find(|path| path.is_file())
+        .expect("rsync is on the PATH");
+    let mut rsync = Command::new(&own);
+    rsync.args(["--whole-file", "--ignore-times", "--inplace", "-e", words]);
+    rsync.arg("--rsync-path").arg(format!("env LD_LIBRARY_PATH={libraries} {}", own.display()));
+    rsync
+}
+
 fn client(name: &str) -> Command {
     Command::new(PathBuf::from(std::env::var_os("PEERS").unwrap()).join(name))
 }
@@ -336,15 +382,7 @@ fn main() {
             });
         }
         let rsync = |peer: &Peer, arguments: [String; 2]| {
-            let libraries = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
-            let own = std::env::split_paths(&std::env::var_os("PATH").unwrap())
-                .map(|directory| directory.join("rsync"))
-                .find(|path| path.is_file())
-                .expect("rsync is on the PATH");
-            let mut rsync = Command::new(&own);
-            rsync.args(["--whole-file", "--ignore-times", "--inplace", "-e"]);
-            rsync.arg(format!("{} {}", here.display(), peer.options(&with).join(" ")));
-            rsync.arg("--rsync-path").arg(format!("env LD_LIBRARY_PATH={libraries} {}", own.display()));
+            let mut rsync = rsync_by(&format!("{} {}", here.display(), peer.options(&with).join(" ")));
             rsync.args(arguments).stdin(Stdio::null());
             rsync
         };
@@ -357,6 +395,8 @@ fn main() {
     }
 
     let All { peers, .. } = all;
+    without_ssh(dir, rounds, mib);
+
     println!("\n| memory, KiB (PSS) | Lifeboat | OpenSSH | of OpenSSH's |\n|---|---|---|---|");
     let idle = peers.each_ref().map(Peer::memory);
     println!("| idle | {} | {} | {:.2} |", idle[0], idle[1], idle[0] as f64 / idle[1] as f64);
