@@ -200,6 +200,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_neighbour_is_asked_about_and_neither_made_nor_replaced() {
+        for address in ["192.0.2.1", "2001:db8::1"].map(|text| text.parse::<IpAddr>().unwrap()) {
+            let request = neighbour_request(address, 7);
+            let [message] = messages(&request)[..] else { panic!("one message: {request:?}") };
+            // NLM_F_REQUEST alone; struct ndmsg: ifindex, NUD_PROBE; NDA_DST.
+            assert_eq!((u16_at(&request, 6), u32_at(message.body, 4), u16_at(message.body, 8)), (1, 7, 0x10));
+            let octets = match address {
+                IpAddr::V4(v4) => v4.octets().to_vec(),
+                IpAddr::V6(v6) => v6.octets().to_vec(),
+            };
+            assert_eq!(attributes(&message.body[12..]), [(1, &octets[..])]);
+        }
+    }
+
+    #[test]
     fn a_neighbour_is_found_by_its_address_and_interface() {
         let message = |index: u32, state: u16, address: [u8; 4]| {
             let mut bytes = 36_u32.to_ne_bytes().to_vec();
