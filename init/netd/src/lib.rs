@@ -500,6 +500,19 @@ impl Netd {
                     nic.routers.retain(|known| *known != router);
                 }
             }
+            Said::Near(index, prefix) => {
+                if let Some(nic) = self.nics.get_mut(&index)
+                    && !nic.near.contains(&prefix)
+                    && nic.near.len() < MOST_ADVERTISED
+                {
+                    nic.near.push(prefix);
+                }
+            }
+            Said::NearGone(index, prefix) => {
+                if let Some(nic) = self.nics.get_mut(&index) {
+                    nic.near.retain(|known| *known != prefix);
+                }
+            }
             Said::Answer { sequence, errno } => self.answered(sequence, errno),
         }
     }
@@ -555,6 +568,7 @@ impl Netd {
             if let Some(nic) = self.nics.get_mut(&index) {
                 nic.given.retain(|given| given.address.is_ipv4());
                 nic.routers.clear();
+                nic.near.clear();
             }
         }
         if up && !was_up {

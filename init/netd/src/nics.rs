@@ -58,6 +58,8 @@ pub struct Nic {
     pub advertised: Advertised,
     /// Whom the kernel has IPv6 default routes by.
     pub routers: Vec<Ipv6Addr>,
+    /// Prefixes on the link, as the kernel has them.
+    pub near: Vec<(Ipv6Addr, u8)>,
     pub said: Names,
     /// Answers of servers that are none.
     pub malformed: u32,
@@ -108,6 +110,7 @@ impl Nic {
             addresses: Vec::new(),
             advertised: Advertised::default(),
             routers: Vec::new(),
+            near: Vec::new(),
             said: Names::default(),
             malformed: 0,
             heeds_routers: None,
@@ -213,6 +216,7 @@ impl Nic {
             addresses,
             routes,
             routers: self.routers.iter().map(|router| IpAddr::V6(*router)).collect(),
+            near: self.near.iter().map(|(prefix, length)| (IpAddr::V6(*prefix), *length)).collect(),
             preferred,
             stated: entry.is_some_and(|link| !link.addresses.is_empty()),
             bmc: self.bmc,

@@ -24,6 +24,9 @@ pub struct Uplink {
     pub routes: Vec<Route>,
     /// Routers that the kernel itself has default routes by: for the link's table alone.
     pub routers: Vec<IpAddr>,
+    /// Prefixes that the kernel knows on the link: for the link's table. An address by DHCPv6 says nothing of its
+    /// neighbours (RFC 8415 section 18.2.10.1), and would answer them by a router.
+    pub near: Vec<(IpAddr, u8)>,
     pub preferred: bool,
     /// Somebody stated what is on this link.
     pub stated: bool,
@@ -77,6 +80,18 @@ pub fn plan(uplinks: &[Uplink], elsewhere: &[Route]) -> Routing {
                 metric: 0,
             });
             routing.rules.push(rtnl::Rule { from: *address, table, priority: PRIORITY + one.link });
+        }
+        if one.addresses.iter().any(|(address, _)| address.is_ipv6()) {
+            routing.routes.extend(one.near.iter().map(|(destination, prefix)| rtnl::Route {
+                table,
+                destination: *destination,
+                prefix: *prefix,
+                gateway: None,
+                on_link: false,
+                link: one.link,
+                source: None,
+                metric: 0,
+            }));
         }
         let own = elsewhere.iter().filter(|route| home(route, &ranked) == Some(one.link));
         for route in one.routes.iter().chain(own) {
@@ -141,6 +156,7 @@ mod tests {
             addresses: vec![(address.parse().unwrap(), prefix)],
             routes: gateway.map(|gateway| Route::default_by(gateway.parse().unwrap())).into_iter().collect(),
             routers: vec![],
+            near: vec![],
             preferred: false,
             stated: false,
             bmc: false,
@@ -234,6 +250,16 @@ mod tests {
         let routing = routed(&[one]);
         let by_router: Vec<&Made> = routing.routes.iter().filter(|route| route.gateway.is_some()).collect();
         assert_eq!(by_router.iter().map(|route| route.table).collect::<Vec<u32>>(), [1002]);
+    }
+
+    #[test]
+    fn an_address_that_is_alone_in_its_prefix_reaches_its_neighbours_without_a_router() {
+        let mut one = uplink(2, "2001:db8::7", 128, None);
+        one.routers.push("fe80::1".parse().unwrap());
+        one.near.push(("2001:db8::".parse().unwrap(), 64));
+        let routing = routed(&[one]);
+        let near: Vec<&Made> = routing.routes.iter().filter(|route| route.prefix == 64).collect();
+        assert_eq!(near.iter().map(|route| (route.table, route.gateway)).collect::<Vec<_>>(), [(1002, None)]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ const IFA_F_TENTATIVE: u32 = 0x40;
 const IFA_F_DADFAILED: u32 = 0x08;
 const RT_TABLE_MAIN: u32 = 254;
 const RT_TABLE_COMPAT: u8 = 252;
+const RTPROT_KERNEL: u8 = 2;
 const RTPROT_STATIC: u8 = 4;
 const RTPROT_RA: u8 = 9;
 const SCOPE_LINK: u8 = 253;
@@ -118,6 +119,9 @@ pub enum Said {
     /// The kernel's own default route, by a router's word.
     Router(u32, Ipv6Addr),
     RouterGone(u32, Ipv6Addr),
+    /// A prefix that is on a link, with its length: by a router's word, or an address'.
+    Near(u32, (Ipv6Addr, u8)),
+    NearGone(u32, (Ipv6Addr, u8)),
     /// The answer to a request: its sequence number and errno, 0 for done.
     Answer {
         sequence: u32,
@@ -417,8 +421,14 @@ pub fn read(bytes: &[u8]) -> Vec<Said> {
             RTM_DELLINK if body.len() >= 16 && body[0] == 0 => said.push(Said::LinkGone(u32_at(body, 4))),
             RTM_NEWADDR => said.extend(address(body).map(Said::Address)),
             RTM_DELADDR => said.extend(address(body).map(Said::AddressGone)),
-            RTM_NEWROUTE => said.extend(router(body).map(|(link, router)| Said::Router(link, router))),
-            RTM_DELROUTE => said.extend(router(body).map(|(link, router)| Said::RouterGone(link, router))),
+            RTM_NEWROUTE => {
+                said.extend(router(body).map(|(link, router)| Said::Router(link, router)));
+                said.extend(near(body).map(|(link, prefix)| Said::Near(link, prefix)));
+            }
+            RTM_DELROUTE => {
+                said.extend(router(body).map(|(link, router)| Said::RouterGone(link, router)));
+                said.extend(near(body).map(|(link, prefix)| Said::NearGone(link, prefix)));
+            }
             RTM_NEWNDUSEROPT => {
                 said.extend(router_option(body).map(|(link, option)| Said::RouterOption(link, option)));
             }
@@ -529,6 +539,25 @@ fn router(body: &[u8]) -> Option<(u32, Ipv6Addr)> {
     let table = attributes.number(15).unwrap_or(body[4].into());
     match ip(AF_INET6, attributes.get(5)?)? {
         IpAddr::V6(gateway) if is_default && table == RT_TABLE_MAIN => Some((attributes.number(4)?, gateway)),
+        _ => None,
+    }
+}
+
+/// The kernel's own route to a prefix on a link: `addrconf_prefix_route` of net/ipv6/addrconf.c.
+fn near(body: &[u8]) -> Option<(u32, (Ipv6Addr, u8))> {
+    let attributes = Attributes::new(body.get(12..)?);
+    let is_prefix = body[0] == AF_INET6 && (1..128).contains(&body[1]) && body[5] == RTPROT_KERNEL;
+    let table = attributes.number(15).unwrap_or(body[4].into());
+    match ip(AF_INET6, attributes.get(1)?)? {
+        IpAddr::V6(prefix)
+            if is_prefix
+                && table == RT_TABLE_MAIN
+                && attributes.get(5).is_none()
+                && !prefix.is_unicast_link_local()
+                && !prefix.is_multicast() =>
+        {
+            Some((attributes.number(4)?, (prefix, body[1])))
+        }
         _ => None,
     }
 }
