@@ -336,8 +336,9 @@ impl Machine {
                 add("-blockdev", node.to_string());
             }
             let mut device = disk.device(place, None);
-            if number == 0 && matches!(self.boot, Boot::Disk) {
-                device["bootindex"] = json!(0);
+            // OVMF shows a loader those disks alone that it was told to start from.
+            if matches!(self.boot, Boot::Disk) {
+                device["bootindex"] = json!(number);
             }
             add("-device", device.to_string());
         }

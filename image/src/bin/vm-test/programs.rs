@@ -54,7 +54,7 @@ fn each_starts(bench: &Bench, ssh: &Ssh, programs: &[&str]) -> Result<()> {
 }
 
 /// MiB with which the image of `make full` boots and has every layer: docs/boot.md says so.
-const FULL: u32 = 768;
+const FULL: u32 = 512;
 
 /// One call of each extra's, which does something: (layer, line of the shell, part of what it says).
 const CALLS: &[(&str, &str, &str)] = &[
