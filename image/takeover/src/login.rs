@@ -33,6 +33,12 @@ pub fn command_line(line: &str) -> Option<Told> {
     };
     let mut words = typed.split_ascii_whitespace().peekable();
     words.next().filter(|program| program.rsplit('/').next() == Some("sshd"))?;
+    // OpenSSH's has neither operands nor long options: this is another of the same name, such as Lifeboat's.
+    if words.peek().is_some_and(|word| !word.starts_with('-'))
+        || words.clone().any(|word| word.starts_with("--"))
+    {
+        return None;
+    }
     let mut told = Told::default();
     while let Some(word) = words.next() {
         let Some(letters) = word.strip_prefix('-') else { continue };
@@ -265,7 +271,15 @@ mod tests {
             Some((usual.clone(), "HostKey /c\nPort 23\n".into()))
         );
         assert_eq!(told("sshd: /usr/sbin/sshd -f [listener] 0"), Some((usual, String::new())));
-        for other in ["sshd: root@pts/0", "sshd-session: root [priv]", "bash", "", "sshd: "] {
+        for other in [
+            "sshd: root@pts/0",
+            "sshd-session: root [priv]",
+            "bash",
+            "",
+            "sshd: ",
+            "sshd monitor --prefix /",
+            "sshd -D --host x",
+        ] {
             assert_eq!(told(other), None, "{other}");
         }
     }
