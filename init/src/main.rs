@@ -437,6 +437,11 @@ impl Init {
 }
 
 const ASYNC_PROBE: &str = "/sys/module/module/parameters/async_probe";
+const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+/// Bytes of memory below which huge pages cost more than they bring: the kernel keeps up to a twentieth of it free for them
+/// (`set_recommended_min_free_kbytes` of mm/khugepaged.c), 66 MiB from 1.3 GiB on. Checkers of large file systems
+/// gain by them where there is much.
+const MUCH_MEMORY: u64 = 4 << 30;
 
 /// Kernel settings of a rescue system, as (path, value).
 fn settings(root: &Root, words: &[cmdline::Word]) -> Vec<(&'static str, &'static str)> {
@@ -453,6 +458,9 @@ fn settings(root: &Root, words: &[cmdline::Word]) -> Vec<(&'static str, &'static
     // before 6.3 lack it.
     if root.exists(ASYNC_PROBE) {
         settings.push((ASYNC_PROBE, "1"));
+    }
+    if root.exists(HUGE_PAGES) && host::proc::total_memory(root) < MUCH_MEMORY {
+        settings.push((HUGE_PAGES, "never"));
     }
     // From here on only warnings on the consoles: a serial line takes 0.1 ms a character.
     let wanted = ["debug", "ignore_loglevel", "loglevel"];
