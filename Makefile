@@ -7,27 +7,29 @@ MAKEFLAGS += --no-print-directory
 # Where a Rust may lie beside the PATH: rustup's, and Ubuntu's packages of one version, to which image/setup leads.
 export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/.rust
 # What a person may say, also to the programs below; docs/build.md and docs/boot.md explain each.
-export DISKS SSH_PORT SSH_KEY APPEND MEM QEMU_ACCEL BOOT MIRROR SNAPSHOT CACHE EXTRA FULL
+export DISKS SSH_PORT SSH_KEY APPEND MEM QEMU_ACCEL BOOT MIRROR SNAPSHOT CACHE EXTRA FULL KERNEL KERNEL_ROOT
 # Machines at a time.
 JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 SHARD ?= 1/1
 ROUNDS ?= 3
+# Where the image of the wanted kernel is: docs/kernel.md.
+OUT := $(CURDIR)/out$(if $(filter custom,$(KERNEL)),-custom)
 FUZZ_SECONDS ?= 60
 
 CARGO := cargo
 IMAGE := $(CARGO) run --locked --quiet -p image --bin image --
-VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test --
+VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test -- --image $(OUT)
 # What `cargo test` said last, for the sum in the last line.
 UNITS := target/units.log
 
 .PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity params lock fuzz interop
-.PHONY: repro clean sbom sign serve efi iso disk netboot kexec full hardware sizes
+.PHONY: repro clean sbom sign serve efi iso disk netboot kexec full hardware sizes kernel
 help: ## what there is
 	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
 	@echo 'make run takes DISKS="a.img b.qcow2" SSH_PORT=2222 SSH_KEY=~/.ssh/id_ed25519.pub APPEND="WORDS" MEM=2G'
 	@echo '         QEMU_ACCEL=kvm BOOT=kernel; test and test-all take JOBS=N and SHARD=I/N; bench ROUNDS=N;'
-	@echo '         fuzz FUZZ_SECONDS=N; all take CACHE=DIR MIRROR=URL SNAPSHOT=URL'
+	@echo '         fuzz FUZZ_SECONDS=N; all that has to do with an image KERNEL=custom; all take CACHE=DIR MIRROR=URL SNAPSHOT=URL'
 
 # What cargo needs on the host. Silent and quick where all is there.
 setup:
@@ -60,6 +62,9 @@ peers: builder
 image: builder ## build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS
 	@$(IMAGE) build
 
+kernel: builder ## build the custom kernel, once: an hour of one CPU; image KERNEL=custom packs it into out-custom/
+	@$(IMAGE) kernel
+
 # EXTRA=x.cpio: one more archive, behind the initramfs. FULL=1: with every layer.
 efi iso disk netboot kexec full: image ## other forms: lifeboat.efi, .iso, .img, netboot/, lifeboat-kexec.sh, initramfs-full (every layer); EXTRA=x.cpio FULL=1
 	@$(IMAGE) forms $@
@@ -84,7 +89,7 @@ hardware: builder ## write docs/hardware.md: drivers and firmware of the image
 	@$(IMAGE) hardware
 
 bench: image ## sizes, seconds and memory beside peers built from Debian's packages; ROUNDS=N MEMORY=MiB PXE=1
-	@$(CARGO) run --locked --quiet -p image --bin bench -- --rounds $(ROUNDS) $(if $(MEMORY),--memory '$(MEMORY)') $(if $(PXE),--pxe)
+	@$(CARGO) run --locked --quiet -p image --bin bench -- --image $(OUT) --rounds $(ROUNDS) $(if $(MEMORY),--memory '$(MEMORY)') $(if $(PXE),--pxe)
 
 bench-tools: image ## lsblk, blkid and fdisk beside util-linux's, on 4, 100 and 1000 devices; ROUNDS=N
 	@$(CARGO) run --locked --quiet -p image --bin bench-tools -- --rounds $(ROUNDS)
@@ -96,7 +101,7 @@ repro: patched ## build twice, in different places: the same bytes
 	@image/repro
 
 clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CACHE)
-	rm -rf out target .patched fuzz/target init/sshd/patches/fetch/target
+	rm -rf out out-custom target .patched fuzz/target init/sshd/patches/fetch/target
 
 identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2.1 [CA=key] [KEYS=file]
 	@$(IMAGE) identity --names '$(NAMES)' $(if $(CA),--authority '$(CA)') $(if $(KEYS),--keys '$(KEYS)')

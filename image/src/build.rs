@@ -1,12 +1,14 @@
 //! The image: nucleus and layers (docs/build.md), out/vmlinuz, out/initramfs, out/nucleus, out/layers, out/boot.ipxe and
-//! out/SHA256SUMS. The same lock, rustc and libc give the same bytes.
+//! out/SHA256SUMS; with the custom kernel in out-custom/. The same lock, rustc and libc give the same bytes.
 
 use crate::cpio::Archive;
+use crate::custom;
 use crate::firmware::{self, Shelf};
+use crate::flavour::Flavour;
 use crate::hardware;
 use crate::kernel_config;
 use crate::libraries;
-use crate::lock::Set;
+use crate::lock::{Package, Set};
 use crate::manifest::{self, Extra, Row, Take};
 use crate::microcode;
 use crate::modules::{Kernel, Place, glob};
@@ -62,8 +64,32 @@ pub struct Built {
     pub initramfs: PathBuf,
 }
 
-/// Builds everything into `out/`.
-pub fn build(source: &Path) -> Result<Built> {
+/// A kernel as the image packs it.
+pub struct Packed {
+    /// Its files, as those of its package.
+    pub tree: Tree,
+    pub kernel: Kernel,
+    pub places: BTreeMap<String, Place>,
+}
+
+/// The kernel of a flavour, once it is as kernel-config/ wants it; the custom one is built where the cache has it not.
+pub fn packed(cache: &Cache, guest: &Tree, locked: &[Package], flavour: Flavour) -> Result<Packed> {
+    let kernel = Kernel::read(guest)?;
+    kernel_config::check(&kernel.config()?)?;
+    let places = kernel.places()?;
+    Ok(match flavour {
+        Flavour::Debian => Packed { tree: guest.clone(), kernel, places },
+        Flavour::Custom => {
+            let tree = custom::tree(cache, locked, guest)?;
+            let own = Kernel::read(&tree)?;
+            let places = custom::places(&own, &kernel, &places)?;
+            Packed { tree, kernel: own, places }
+        }
+    })
+}
+
+/// Builds everything into `out/`, or what the flavour names.
+pub fn build(source: &Path, flavour: Flavour) -> Result<Built> {
     let cache = Cache::open(source)?;
     let guest_names = guest_packages();
     let (locked, unlocked) = packages::locked_or_current(&cache, &guest_names, manifest::HOST)?;
@@ -71,27 +97,31 @@ pub fn build(source: &Path) -> Result<Built> {
     let host = packages::tree(&cache, &locked, Set::Host)?;
     let tools = packages::wrappers(&cache, &host)?;
     let guest = packages::tree(&cache, &locked, Set::Guest)?;
-    let kernel = Kernel::read(&guest)?;
-    let config = guest.root.join(format!("boot/config-{}", kernel.version));
-    kernel_config::check(
-        &fs::read_to_string(&config).with_context(|| format!("read {}", config.display()))?,
-    )?;
-    let places = kernel.places()?;
-    let overlooked = kernel.overlooked()?;
+    ensure!(
+        !(unlocked && flavour == Flavour::Custom),
+        "the custom kernel is built from the lock's packages, of which the mirror has some no more"
+    );
+    let debian = packed(&cache, &guest, &locked, Flavour::Debian)?;
+    let overlooked = debian.kernel.overlooked()?;
     if !overlooked.is_empty() {
         let names = overlooked.join(", ");
         ensure!(unlocked, "kernel-config/modules.list neither takes nor leaves {names}");
         say!("left out, since this kernel is newer than kernel-config/modules.list: {names}");
     }
 
+    let asked = firmware::asked(&guest, &debian.kernel, &debian.places)?;
+    hardware::check(source, &hardware::table(&debian.kernel, &debian.places, &asked), unlocked)?;
+    let Packed { tree, kernel, places } = match flavour {
+        Flavour::Debian => debian,
+        Flavour::Custom => packed(&cache, &guest, &locked, flavour)?,
+    };
     let asked = firmware::asked(&guest, &kernel, &places)?;
-    hardware::check(source, &hardware::table(&kernel, &places, &asked), unlocked)?;
     let mut files = userland_files(&guest)?;
     // The nucleus has them, in one file.
     files.retain(|path| !path.starts_with(ROOTS));
     let first = firmware::files(&asked, Shelf::First);
     let userland = userland_layer(&cache, &tools, &guest, &files)?;
-    let modules = modules_layer(&cache, &tools, &guest, &kernel, &places)?;
+    let modules = modules_layer(&cache, &tools, &tree, &kernel, &places)?;
     let own = firmware::files(&asked, Shelf::Own);
     let own =
         layer(&cache, &tools, &guest, FIRMWARE, &format!("{own:?}"), |stage| copy_all(&guest, &own, stage))?;
@@ -108,7 +138,7 @@ pub fn build(source: &Path) -> Result<Built> {
     let binaries = compile(source)?;
     let version = version(source, unlocked);
     let list: String = layers.iter().map(|layer| layer.known.line()).collect();
-    let vmlinuz = guest.root.join(format!("boot/vmlinuz-{}", kernel.version));
+    let vmlinuz = tree.root.join(format!("boot/vmlinuz-{}", kernel.version));
     let vmlinuz = fs::read(&vmlinuz).with_context(|| format!("read {}", vmlinuz.display()))?;
     let mut nucleus = kept_part(&cache, &tools, &guest, &kernel, &places, &first)?;
     align(&mut nucleus);
@@ -119,10 +149,13 @@ pub fn build(source: &Path) -> Result<Built> {
     align(&mut nucleus);
     // The layers by their list, which is in the nucleus.
     let image = provenance::name(&[&vmlinuz, &nucleus]);
-    nucleus.extend(provenance::archive(
-        &image,
-        &provenance::record(source, &version, &kernel.version, unlocked)?,
-    )?);
+    let mut record = provenance::record(source, &version, &kernel.version, unlocked)?;
+    if flavour == Flavour::Custom {
+        for (name, value) in custom::record(source, &tree)? {
+            record += &format!("{name} {value}\n");
+        }
+    }
+    nucleus.extend(provenance::archive(&image, &record)?);
     align(&mut nucleus);
     let mut archive = Archive::new(nucleus.clone());
     archive.directory("layers", 0o755)?;
@@ -131,7 +164,7 @@ pub fn build(source: &Path) -> Result<Built> {
     }
     let initramfs = archive.finish()?;
 
-    let out = source.join("out");
+    let out = source.join(flavour.out());
     // A layer of an earlier build, which this one's list does not know, would only be refused.
     let _ = fs::remove_dir_all(out.join("layers"));
     fs::create_dir_all(out.join("layers"))?;
@@ -144,6 +177,10 @@ pub fn build(source: &Path) -> Result<Built> {
         .into_iter()
         .map(str::to_string)
         .collect::<Vec<_>>();
+    if flavour == Flavour::Custom {
+        put(&out.join("vmlinuz.config"), kernel.config()?.as_bytes())?;
+        names.push("vmlinuz.config".to_string());
+    }
     for Layer { known, bytes } in &layers {
         let name = format!("layers/{}.squashfs", known.name);
         put(&out.join(&name), bytes)?;
@@ -156,9 +193,11 @@ pub fn build(source: &Path) -> Result<Built> {
     }
     put(&out.join("SHA256SUMS"), sums.as_bytes())?;
     say!(
-        "out/vmlinuz {:.1} MiB, out/initramfs {:.1} MiB: {version}, image {}",
+        "{0}/vmlinuz {1:.1} MiB, {0}/initramfs {2:.1} MiB: {version}, Linux {3}, image {4}",
+        flavour.out(),
         mib(fs::metadata(out.join("vmlinuz"))?.len()),
         mib(initramfs.len() as u64),
+        kernel.version,
         &image[..16]
     );
     Ok(Built { kernel: out.join("vmlinuz"), initramfs: out.join("initramfs") })
@@ -539,13 +578,12 @@ impl Files {
 }
 
 /// Every file of any layer that comes from a package, as paths in the guest tree.
-pub fn all_files(guest: &Tree) -> Result<BTreeSet<String>> {
-    let kernel = Kernel::read(guest)?;
+pub fn all_files(guest: &Tree, packed: &Packed) -> Result<BTreeSet<String>> {
     let mut files = userland_files(guest)?;
     for extra in manifest::EXTRAS {
         files.extend(files_of(guest, extra.rows)?);
     }
-    let asked = firmware::asked(guest, &kernel, &kernel.places()?)?;
+    let asked = firmware::asked(guest, &packed.kernel, &packed.places)?;
     for shelf in [Shelf::First, Shelf::Own] {
         files.extend(firmware::files(&asked, shelf));
     }

@@ -3,8 +3,10 @@
 
 pub mod build;
 pub mod cpio;
+pub mod custom;
 pub mod firmware;
 pub mod fixtures;
+pub mod flavour;
 pub mod forms;
 pub mod hardware;
 pub mod identity;

@@ -2,13 +2,17 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use image::flavour::Flavour;
+use image::forms::Form;
 use image::vm::person;
-use image::{build, forms, hardware, identity, lock, manifest, packages, params, sbom, serve, sign, sizes};
+use image::{
+    build, custom, forms, hardware, identity, lock, manifest, packages, params, sbom, serve, sign, sizes,
+};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(about = "Build the image of Lifeboat")]
+#[command(about = "Build the image of Lifeboat; variable: KERNEL, debian or custom (docs/kernel.md)")]
 struct Arguments {
     /// The project's root.
     #[arg(long, default_value = ".")]
@@ -25,6 +29,8 @@ enum What {
     Tools,
     /// Build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS.
     Build,
+    /// Build the custom kernel, if the cache has it not: prints its directory. Variable: KERNEL_ROOT.
+    Kernel,
     /// Write out/lifeboat.spdx.json: what the image is made of, with licences and sources.
     Sbom,
     /// Serve the built image to machines that boot from the network, with dnsmasq and an HTTP server, as root.
@@ -43,7 +49,7 @@ enum What {
     Sizes,
     /// Make other forms of the built image in out/. Variables: EXTRA, an archive of one's own to append; FULL, with every
     /// layer.
-    Forms { forms: Vec<forms::Form> },
+    Forms { forms: Vec<Form> },
     /// Boot the built image in QEMU with the console on this terminal. Variables: DISKS, SSH_PORT, SSH_KEY,
     /// APPEND, MEM, QEMU_ACCEL, BOOT.
     Run,
@@ -63,6 +69,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
     let source = std::fs::canonicalize(arguments.source)?;
+    let flavour = Flavour::read(std::env::var("KERNEL").ok().as_deref())?;
+    let out = source.join(flavour.out());
     match arguments.command {
         What::Lock => {
             let cache = packages::Cache::open(&source)?;
@@ -75,6 +83,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             )?;
             std::fs::write(source.join("image/packages.lock"), lock::format(&locked))?;
             println!("image/packages.lock: {} packages", locked.len());
+            let kernel = packages::relock(&cache, &[], manifest::KERNEL, &[], &[])?;
+            std::fs::write(source.join(custom::LOCK), lock::format(&kernel))?;
+            println!("{}: {} packages", custom::LOCK, kernel.len());
+            custom::in_step(&locked, &kernel)?;
         }
         What::Tools => {
             let cache = packages::Cache::open(&source)?;
@@ -91,14 +103,21 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         What::Params(wanted) => println!("{}", params::make(&wanted)?),
         What::Build => {
-            let built = build::build(&source)?;
+            let built = build::build(&source, flavour)?;
             build::write_summary(&built, std::io::stdout())?;
         }
-        What::Sbom => sbom::make(&source)?,
+        What::Kernel => {
+            let cache = packages::Cache::open(&source)?;
+            let locked = lock::read(&source.join("image/packages.lock"))?;
+            packages::fetch(&cache, &locked)?;
+            let guest = packages::tree(&cache, &locked, lock::Set::Guest)?;
+            println!("{}", build::packed(&cache, &guest, &locked, Flavour::Custom)?.tree.root.display());
+        }
+        What::Sbom => sbom::make(&source, flavour)?,
         What::Serve { wanted, parts } => {
             let parts = match parts {
                 Some(directory) => serve::Parts::beneath(&directory),
-                None => serve::Parts::of(&source)?,
+                None => serve::Parts::of(&source, flavour)?,
             };
             serve::run(&parts, &wanted)?;
         }
@@ -106,24 +125,28 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let cache = packages::Cache::open(&source)?;
             let locked = lock::read(&source.join("image/packages.lock"))?;
             let tools = packages::wrappers(&cache, &packages::tree(&cache, &locked, lock::Set::Host)?)?;
-            print!("{}", sign::make(&source.join("out"), &tools, &wanted)?);
+            print!("{}", sign::make(&out, &tools, &wanted)?);
         }
-        What::Sizes => print!("{}", sizes::table(&source.join("out"))?),
+        What::Sizes => print!("{}", sizes::table(&out)?),
         What::Hardware => hardware::write(&source)?,
-        What::Forms { forms } => {
-            let out = source.join("out");
+        What::Forms { forms: wanted } => {
             let extra = std::env::var_os("EXTRA").filter(|name| !name.is_empty()).map(PathBuf::from);
             let mut parts = forms::Parts::of(&source, &out, extra)?;
             if std::env::var_os("FULL").is_some_and(|value| !value.is_empty()) {
                 parts = parts.full();
             }
-            for form in forms {
+            for form in wanted {
+                // Of several: the others are made.
+                if form == Form::Netboot && flavour == Flavour::Custom {
+                    eprintln!("netboot is left out: {}", forms::UNSIGNED);
+                    continue;
+                }
                 println!("{}", form.make(&parts, &out)?.display());
             }
         }
         What::Run => {
             let wishes = person::Wishes::read(|name| std::env::var(name).ok())?;
-            return person::run(&source.join("out"), &wishes);
+            return person::run(&out, &wishes);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -286,6 +286,34 @@ pub const HOST_ALONE: &[&str] = &[
     "openssh-tests",
 ];
 
+/// What builds the custom kernel, in a root of its own (image/kernel.lock): its source and Debian's toolchain.
+pub const KERNEL: &[&str] = &[
+    "linux-source-6.12",
+    "bc",
+    "binutils",
+    "bison",
+    "coreutils",
+    "dash",
+    "diffutils",
+    "findutils",
+    "flex",
+    "gawk",
+    "gcc",
+    "grep",
+    "gzip",
+    "kmod",
+    "libc-bin",
+    "libc6-dev",
+    "libelf-dev", // objtool
+    "make",
+    "perl", // localmodconfig
+    "sed",
+    "tar",
+    "xz-utils",
+    "zlib1g-dev",
+    "zstd",
+];
+
 /// Source packages whose own test images the tests look at: never unpacked but by a test, never in the image.
 pub const SOURCES: &[&str] = &[
     "btrfs-progs", // damaged and hostile pools

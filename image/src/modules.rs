@@ -140,7 +140,23 @@ impl Kernel {
         }
         let modules: Vec<Module> = serde_json::from_slice(&fs::read(&index)?)?;
         let modules = modules.into_iter().map(|module| (module.name.clone(), module)).collect();
-        Ok(Kernel { version, modules, root })
+        Ok(Kernel::of(version, modules, &root))
+    }
+
+    pub(crate) fn of(version: String, modules: BTreeMap<String, Module>, root: &Path) -> Kernel {
+        Kernel { version, modules, root: root.into() }
+    }
+
+    /// The text of the config that it was built with.
+    pub fn config(&self) -> Result<String> {
+        let path = self.root.join(format!("../../../../boot/config-{}", self.version));
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    }
+
+    /// Names of what would be modules, and is built in.
+    pub fn built_in(&self) -> BTreeSet<String> {
+        let list = fs::read_to_string(self.root.join("modules.builtin")).unwrap_or_default();
+        list.lines().map(stem).collect()
     }
 
     /// The places of all wanted modules, with everything that they depend on no later than they are.
@@ -162,6 +178,11 @@ impl Kernel {
                 bail!("kernel-config/modules.list: no module of {} matches {}", self.version, rule.pattern);
             }
         }
+        self.with_needs(places)
+    }
+
+    /// With everything that they depend on, no later than they are.
+    pub fn with_needs(&self, mut places: BTreeMap<String, Place>) -> Result<BTreeMap<String, Place>> {
         let wanted: Vec<(String, Place)> =
             places.iter().map(|(name, place)| (name.clone(), *place)).collect();
         for (name, place) in wanted {
@@ -254,7 +275,7 @@ impl Kernel {
 }
 
 /// `kernel/fs/ext4/ext4.ko` is `ext4`.
-fn stem(path: &str) -> String {
+pub(crate) fn stem(path: &str) -> String {
     path.rsplit('/').next().unwrap_or(path).trim_end_matches(".ko").replace('-', "_")
 }
 
@@ -427,7 +448,7 @@ mod tests {
             module("kernel/drivers/net/virtual.ko", "rtnl-link-virtual"),
             module("kernel/drivers/net/wireless/wifi.ko", "pci:v1d5"),
         ];
-        let kernel = Kernel { version: String::new(), modules: modules.into(), root: Default::default() };
+        let kernel = Kernel::of(String::new(), modules.into(), Path::new(""));
         assert_eq!(kernel.overlooked().unwrap(), ["kernel/drivers/net/of_tomorrow.ko"]);
     }
 

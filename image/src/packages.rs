@@ -199,7 +199,7 @@ pub fn tree(cache: &Cache, packages: &[Package], set: Set) -> Result<Tree> {
     Ok(Tree { root, files, key })
 }
 
-fn unpack(cache: &Cache, packages: &[&Package], root: &Path) -> Result<()> {
+pub(crate) fn unpack(cache: &Cache, packages: &[&Package], root: &Path) -> Result<()> {
     for directory in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64"] {
         fs::create_dir_all(root.join(directory))?;
     }
@@ -386,6 +386,9 @@ impl Apt {
 
     /// Names of the packages and of all that they depend on.
     fn resolve(&self, names: &[&str]) -> Result<Vec<String>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut command = self.command("apt-get");
         command.args(["install", "--yes", "--no-install-recommends", "--print-uris", "-q"]).args(names);
         let text = output(&mut command)?;
@@ -400,6 +403,9 @@ impl Apt {
     }
 
     fn describe(&self, names: &[String]) -> Result<Vec<Package>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
         let text = output(self.command("apt-cache").args(["show", "--no-all-versions"]).args(names))?;
         text.split("\n\n").filter(|stanza| !stanza.trim().is_empty()).map(stanza).collect()
     }

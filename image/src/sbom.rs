@@ -2,6 +2,8 @@
 //! crates, with versions, hashes, licences and sources (spdx.github.io/spdx-spec/v2.3). The same image gives the same bytes.
 
 use crate::build;
+use crate::custom;
+use crate::flavour::Flavour;
 use crate::licences::{self, Licence, Other};
 use crate::lock::{Package, Set};
 use crate::manifest;
@@ -15,8 +17,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Where the kernel, the shell of the nucleus and microcode.cpio come from, besides what the layers hold.
-const ALWAYS: &[&str] = &["amd64-microcode", "busybox-static", "intel-microcode", "linux-image"];
+/// Where the shell of the nucleus and microcode.cpio come from, besides the kernel and what the layers hold.
+const ALWAYS: &[&str] = &["amd64-microcode", "busybox-static", "intel-microcode"];
+const KERNEL: &str = "linux-image";
 
 /// One line of the document, before it has its form.
 struct Part {
@@ -34,33 +37,48 @@ struct Part {
     licence: Licence,
 }
 
-/// Writes `out/lifeboat.spdx.json`, of what `out/` was built from.
-pub fn make(source: &Path) -> Result<()> {
+/// Writes `lifeboat.spdx.json` into `out/`, or what the flavour names, of what that was built from.
+pub fn make(source: &Path, flavour: Flavour) -> Result<()> {
     let cache = Cache::open(source)?;
     let (locked, unlocked) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
     packages::fetch(&cache, &locked)?;
     let guest = packages::tree(&cache, &locked, Set::Guest)?;
-    let mut parts = debian(&cache, &guest, &locked)?;
+    let mut parts = debian(&cache, &guest, &locked, flavour)?;
     parts.extend(crates(source)?);
     let version = build::version(source, unlocked);
     let text = document(&parts, &version, &build::made(source))?;
-    let out = source.join("out");
+    let out = source.join(flavour.out());
     fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
     let path = out.join("lifeboat.spdx.json");
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-    say!("out/lifeboat.spdx.json: {} packages and crates", parts.len());
+    say!("{}/lifeboat.spdx.json: {} packages and crates", flavour.out(), parts.len());
     Ok(())
 }
 
 /// Packages of which a file is in the image.
-fn debian(cache: &Cache, guest: &Tree, locked: &[Package]) -> Result<Vec<Part>> {
-    let files = build::all_files(guest)?;
+fn debian(cache: &Cache, guest: &Tree, locked: &[Package], flavour: Flavour) -> Result<Vec<Part>> {
+    let files = build::all_files(guest, &build::packed(cache, guest, locked, flavour)?)?;
     let is_used = |package: &&Package| {
         ALWAYS.iter().any(|name| package.name.starts_with(name))
+            || (flavour == Flavour::Debian && package.name.starts_with(KERNEL))
             || guest.files.get(&package.name).is_some_and(|own| own.iter().any(|file| files.contains(file)))
     };
     let used: Vec<&Package> = locked.iter().filter(|p| p.is_in(Set::Guest)).filter(is_used).collect();
-    used.into_iter().map(|package| of_debian(cache, guest, package)).collect()
+    let mut parts: Vec<Part> =
+        used.into_iter().map(|package| of_debian(cache, guest, package)).collect::<Result<_>>()?;
+    if flavour == Flavour::Custom {
+        let package = custom::source_package(&cache.source)?;
+        packages::fetch(cache, std::slice::from_ref(&package))?;
+        let mut part = of_debian(cache, guest, &package)?;
+        // It is unpacked nowhere, and of the same source as the package that it stands for.
+        let same = locked.iter().find(|other| other.name.starts_with(KERNEL) && other.name.contains('+'));
+        if let Some(same) = same {
+            part.licence = of_debian(cache, guest, same)?.licence;
+        }
+        part.source += ", built with kernel-config/custom";
+        parts.push(part);
+    }
+    Ok(parts)
 }
 
 fn of_debian(cache: &Cache, guest: &Tree, package: &Package) -> Result<Part> {

@@ -2,6 +2,8 @@
 //! beside the network's own DHCP server, and for TFTP; busybox's httpd for what is large. Real programs, of the build's
 //! own tools; here are their settings, and the scripts that iPXE is given.
 
+use crate::flavour::Flavour;
+use crate::forms;
 use crate::identity::two_fields;
 use crate::lock::{self, Set};
 use crate::packages::{self, Cache};
@@ -59,13 +61,13 @@ pub struct Parts {
 
 impl Parts {
     /// Those of the cache.
-    pub fn of(source: &Path) -> Result<Parts> {
+    pub fn of(source: &Path, flavour: Flavour) -> Result<Parts> {
         let cache = Cache::open(source)?;
         let locked = lock::read(&source.join("image/packages.lock"))?;
         packages::fetch(&cache, &locked)?;
         let host = packages::tree(&cache, &locked, Set::Host)?;
         let tools = packages::wrappers(&cache, &host)?;
-        Ok(Parts { image: source.join("out"), tools, loaders: host.root.join("usr/lib/ipxe") })
+        Ok(Parts { image: source.join(flavour.out()), tools, loaders: host.root.join("usr/lib/ipxe") })
     }
 
     /// Those of a directory that somebody filled.
@@ -168,6 +170,8 @@ fn lay(stage: &Path, parts: &Parts, wanted: &Wanted, address: Ipv4Addr) -> Resul
         lay(&parts.loaders.join(name), name)?;
     }
     if wanted.secure_boot {
+        let kernel = fs::read(parts.image.join("vmlinuz")).context("read the image's kernel")?;
+        ensure!(Flavour::of(&kernel) == Flavour::Debian, forms::UNSIGNED);
         let netboot = parts.image.join("netboot");
         for name in ["bootx64.efi", "grubx64.efi", "grub"] {
             lay(&netboot.join(name), name)?;

@@ -10,6 +10,7 @@ mod netboot;
 mod pe;
 
 use crate::cpio::Archive;
+use crate::flavour::Flavour;
 use crate::lock::Set;
 use crate::packages::{self, Cache};
 use crate::{build, manifest};
@@ -66,6 +67,10 @@ impl Parts {
         self.read("vmlinuz")
     }
 
+    pub fn flavour(&self) -> Result<Flavour> {
+        Ok(Flavour::of(&self.kernel()?))
+    }
+
     /// With the layer of rare firmware, which a medium has room for, the big tools where they are asked for, and an
     /// operator's archive: each on a boundary of four bytes, as the kernel asks for.
     pub fn initramfs(&self) -> Result<Vec<u8>> {
@@ -108,6 +113,9 @@ impl Parts {
         command
     }
 }
+
+/// Why there is none of them for Secure Boot with the custom kernel.
+pub const UNSIGNED: &str = "Debian's shim starts only kernels that Debian signed, and the custom one is not";
 
 /// Each of them.
 pub const ALL: [Form; 6] = [Form::Efi, Form::Iso, Form::Disk, Form::Netboot, Form::Kexec, Form::Full];

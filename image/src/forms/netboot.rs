@@ -1,12 +1,14 @@
 //! A directory for a TFTP or HTTP server from which UEFI starts, with Secure Boot and no key of one's own: Debian's shim
 //! starts Debian's GRUB, which it asks for by the name `grubx64.efi`, and GRUB Debian's kernel.
 
-use super::{Parts, grub};
-use anyhow::{Context as _, Result};
+use super::{Parts, UNSIGNED, grub};
+use crate::flavour::Flavour;
+use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::path::Path;
 
 pub fn make(parts: &Parts, target: &Path) -> Result<()> {
+    ensure!(parts.flavour()? == Flavour::Debian, UNSIGNED);
     let files = [
         ("bootx64.efi", parts.part(grub::SHIM)?),
         ("grubx64.efi", parts.part(grub::OF_NETWORKS)?),

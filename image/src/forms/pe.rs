@@ -2,6 +2,7 @@
 //! specification of unified kernel images has them. Layout: Microsoft's PE/COFF specification.
 
 use super::Parts;
+use crate::flavour;
 use anyhow::{Context as _, Result, ensure};
 
 /// Words for a kernel that no loader gives any: see [`super::grub`] for the reason.
@@ -10,7 +11,7 @@ const WORDS: &str = "edd=off";
 pub fn unified(parts: &Parts) -> Result<Vec<u8>> {
     let mut stub = parts.part("usr/lib/systemd/boot/efi/linuxx64.efi.stub")?;
     let kernel = parts.kernel()?;
-    let release = release(&kernel).context("find the version in the kernel's header")?;
+    let release = flavour::release(&kernel).context("find the version in the kernel's header")?;
     let version = env!("CARGO_PKG_VERSION");
     let os =
         format!("ID=lifeboat\nNAME=Lifeboat\nPRETTY_NAME=\"Lifeboat {version}\"\nVERSION_ID={version}\n");
@@ -25,13 +26,6 @@ pub fn unified(parts: &Parts) -> Result<Vec<u8>> {
         Section { name: ".linux", bytes: &kernel, needs },
     ];
     assemble(stub, &sections)
-}
-
-/// Linux's boot protocol (Documentation/arch/x86/boot.rst): `kernel_version` points at the text, 0x200 before it.
-fn release(kernel: &[u8]) -> Option<String> {
-    let start = usize::from(u16::from_le_bytes(*kernel.get(0x20e..)?.first_chunk()?)) + 0x200;
-    let text = kernel.get(start..)?.split(|byte| matches!(byte, 0 | b' ')).next()?;
-    Some(std::str::from_utf8(text).ok()?.to_string())
 }
 
 struct Section<'a> {

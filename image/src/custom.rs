@@ -1,0 +1,398 @@
+//! The custom kernel (docs/kernel.md): Debian's source of the locked linux-image, with Debian's own config, less the modules
+//! that the image does not pack, and kernel-config/custom laid over it. It is built in a root of locked packages, and
+//! kept in the cache by the hash of all that it is made of.
+
+use crate::kernel_config;
+use crate::lock::{self, Package};
+use crate::modules::{Kernel, Place, glob};
+use crate::packages::{self, Cache, Tree, digest, hex};
+use crate::say;
+use anyhow::{Context as _, Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The packages that build it, in a lock of their own: an image with Debian's kernel neither fetches them nor changes with them.
+pub const LOCK: &str = "image/kernel.lock";
+
+const SOURCE: &str = "linux-source-";
+const IMAGE: &str = "linux-image-";
+
+/// Later ones are laid over earlier ones.
+const FRAGMENTS: &[(&str, &str)] = &[
+    ("boot.config", include_str!("../../kernel-config/custom/boot.config")),
+    ("debug.config", include_str!("../../kernel-config/custom/debug.config")),
+    ("leave-out.config", include_str!("../../kernel-config/custom/leave-out.config")),
+    ("security.config", include_str!("../../kernel-config/custom/security.config")),
+    ("size.config", include_str!("../../kernel-config/custom/size.config")),
+];
+
+/// Modules that only Debian's kernel has.
+const LACKS: &str = include_str!("../../kernel-config/custom/lacks.list");
+
+/// What runs in the root.
+const BUILD: &str = include_str!("../kernel/build");
+
+/// How the root is entered: without a network, and seeing nothing of the host but /dev/null and what runs.
+const ENTER: &str = "mount --bind /dev/null \"$0/dev/null\" && mount --rbind /proc \"$0/proc\" && \
+    exec chroot \"$0\" /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/ LC_ALL=C TZ=UTC JOBS=\"$1\" /bin/sh /build/build";
+
+/// What the image is made of with this kernel: a tree like that of its package.
+pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<Tree> {
+    let own = lock::read(&cache.source.join(LOCK))?;
+    in_step(locked, &own)?;
+    let debian = Kernel::read(guest)?;
+    let places = debian.places()?;
+    let base = debian.config()?;
+    let ours = settings()?;
+    let key = key(&[&base, &wanted(&places), &fragment(&ours), &lock::format(&own), BUILD, ENTER]);
+    let root = cache.root.join(format!("kernel-{key}"));
+    if !root.exists() {
+        packages::fetch(cache, &own)?;
+        let stage = Stage::open(cache, &own)?;
+        stage.write("debian.config", &base)?;
+        stage.write("wanted.lsmod", &wanted(&places))?;
+        stage.write("custom.config", &fragment(&ours))?;
+        stage.write("build", BUILD)?;
+        stage.build(cache)?;
+        let beside = cache.root.join(format!("kernel-{key}.part{}", std::process::id()));
+        packages::run(Command::new("cp").arg("-a").arg(stage.root.join("build/out")).arg(&beside))?;
+        fs::rename(&beside, &root).with_context(|| format!("keep {}", root.display()))?;
+    }
+    let tree = Tree { root, files: BTreeMap::new(), key };
+    let kernel = Kernel::read(&tree)?;
+    let config = kernel.config()?;
+    taken(&config, &ours)?;
+    kernel_config::check(&config)?;
+    Ok(tree)
+}
+
+/// The places of the custom kernel's modules: those that they have in an image with Debian's kernel. Each of these is there,
+/// or built in, or has its line in lacks.list. What Debian has built in, and is a module here, lies in the layer.
+pub fn places(
+    kernel: &Kernel,
+    debian: &Kernel,
+    there: &BTreeMap<String, Place>,
+) -> Result<BTreeMap<String, Place>> {
+    placed(kernel, debian, there, &lacks(LACKS)?)
+}
+
+fn placed(
+    kernel: &Kernel,
+    debian: &Kernel,
+    there: &BTreeMap<String, Place>,
+    lacks: &[String],
+) -> Result<BTreeMap<String, Place>> {
+    let built_in = kernel.built_in();
+    let (mut places, mut missing, mut met) = (BTreeMap::new(), Vec::new(), vec![false; lacks.len()]);
+    for (name, place) in there {
+        let path = &debian.modules[name].path; // places holds names of modules only
+        if kernel.modules.contains_key(name) {
+            places.insert(name.clone(), *place);
+        } else if !built_in.contains(name) {
+            match lacks.iter().position(|pattern| glob(pattern, path)) {
+                Some(number) => met[number] = true,
+                None => missing.push(path.as_str()),
+            }
+        }
+    }
+    // What every machine has with Debian's kernel, and some need.
+    let further = debian.built_in().into_iter().filter(|name| kernel.modules.contains_key(name));
+    places.extend(further.map(|name| (name, Place::Layer)));
+    ensure!(
+        missing.is_empty(),
+        "the custom kernel has not, and kernel-config/custom/lacks.list does not name: {}",
+        missing.join(", ")
+    );
+    if let Some(number) = met.iter().position(|met| !met) {
+        bail!(
+            "kernel-config/custom/lacks.list: the custom kernel lacks nothing that matches {}",
+            lacks[number]
+        );
+    }
+    kernel.with_needs(places)
+}
+
+/// What identifies it in the image: lines of /lifeboat/provenance.
+pub fn record(source: &Path, tree: &Tree) -> Result<Vec<(&'static str, String)>> {
+    let own = lock::read(&source.join(LOCK))?;
+    let from = of(&own, SOURCE)?;
+    Ok(vec![
+        ("kernel", format!("custom, of {} {}", from.name, from.version)),
+        ("kernel.lock", digest(&source.join(LOCK))?),
+        ("kernel.key", tree.key.clone()),
+    ])
+}
+
+/// The source package in the kernel's lock, for whoever has to answer for the image.
+pub fn source_package(source: &Path) -> Result<Package> {
+    Ok(of(&lock::read(&source.join(LOCK))?, SOURCE)?.clone())
+}
+
+/// Source and linux-image are of one version, so that security updates reach both flavours by one `make lock`.
+pub fn in_step(locked: &[Package], own: &[Package]) -> Result<()> {
+    let (image, source) = (of(locked, IMAGE)?, of(own, SOURCE)?);
+    ensure!(
+        image.version == source.version,
+        "{} is {} and {} is {}: `make lock` moves both",
+        image.name,
+        image.version,
+        source.name,
+        source.version
+    );
+    Ok(())
+}
+
+fn of<'a>(packages: &'a [Package], prefix: &str) -> Result<&'a Package> {
+    let found = packages.iter().find(|package| package.name.starts_with(prefix));
+    found.with_context(|| format!("no package {prefix}* is locked; `make lock` adds it"))
+}
+
+fn key(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(Sha256::digest(part));
+    }
+    hex(&hash.finalize())[..16].to_string()
+}
+
+/// The modules that the image packs of Debian's kernel, as lsmod prints them: what the source's own localmodconfig keeps.
+fn wanted(places: &BTreeMap<String, Place>) -> String {
+    let lines = places.keys().map(|name| format!("{name} 1 0\n"));
+    "Module Size Used by\n".to_string() + &lines.collect::<String>()
+}
+
+/// A line of a fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Setting<'a> {
+    option: &'a str,
+    /// `y`, `m`, `n`, or a text in quotation marks.
+    value: &'a str,
+    reason: &'a str,
+}
+
+/// Of all fragments.
+fn settings() -> Result<Vec<Setting<'static>>> {
+    let mut all: Vec<Setting> = Vec::new();
+    for (name, text) in FRAGMENTS {
+        for setting in parse(text).with_context(|| format!("kernel-config/custom/{name}"))? {
+            let again = all.iter().any(|other| other.option == setting.option);
+            ensure!(!again, "kernel-config/custom/{name}: {} again", setting.option);
+            all.push(setting);
+        }
+    }
+    Ok(all)
+}
+
+/// Lines are `CONFIG_NAME=VALUE  # reason`; others are comments.
+fn parse(text: &str) -> Result<Vec<Setting<'_>>> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let at = number + 1;
+        let (setting, reason) = line.split_once('#').with_context(|| format!("line {at}: no reason"))?;
+        let (option, value) =
+            setting.trim().split_once('=').with_context(|| format!("line {at}: no value"))?;
+        let is_value = matches!(value, "y" | "m" | "n") || (value.starts_with('"') && value.ends_with('"'));
+        ensure!(option.starts_with("CONFIG_") && is_value, "line {at}: not CONFIG_NAME=VALUE: {setting}");
+        ensure!(!reason.trim().is_empty(), "line {at}: no reason");
+        found.push(Setting { option, value, reason: reason.trim() });
+    }
+    Ok(found)
+}
+
+/// As the kernel's own configuration reads it.
+fn fragment(settings: &[Setting]) -> String {
+    let mut text = String::new();
+    for Setting { option, value, .. } in settings {
+        // A String takes all.
+        let _ = match *value {
+            "n" => writeln!(text, "# {option} is not set"),
+            value => writeln!(text, "{option}={value}"),
+        };
+    }
+    text
+}
+
+/// Each line holds in the config that came of it: another option may have refused it.
+fn taken(config: &str, settings: &[Setting]) -> Result<()> {
+    let has: BTreeMap<&str, &str> = config
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .collect();
+    let value = |option: &str| has.get(option).copied().unwrap_or("n");
+    let refused = settings.iter().filter(|setting| value(setting.option) != setting.value);
+    let lines: Vec<String> = refused
+        .map(|Setting { option, value: wanted, reason }| {
+            format!("  {option} is {}, not {wanted}: {reason}", value(option))
+        })
+        .collect();
+    ensure!(
+        lines.is_empty(),
+        "the kernel's config does not take kernel-config/custom:\n{}",
+        lines.join("\n")
+    );
+    Ok(())
+}
+
+/// Patterns of paths below kernel/, each with a reason.
+fn lacks(text: &str) -> Result<Vec<String>> {
+    let mut patterns = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let (pattern, reason) = line.split_once('#').unwrap_or((line, ""));
+        let (pattern, reason) = (pattern.trim(), reason.trim());
+        if pattern.is_empty() {
+            continue;
+        }
+        ensure!(!reason.is_empty(), "lacks.list, line {}: {pattern} has no reason", number + 1);
+        patterns.push(format!("kernel/{pattern}"));
+    }
+    Ok(patterns)
+}
+
+/// The root in which it is built, with the toolchain in it. `KERNEL_ROOT=DIR` keeps it, and goes on in it: for work on the
+/// fragments, since only what a change touches is built again.
+struct Stage {
+    root: PathBuf,
+    /// Removed at the end, but for a kept one.
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl Stage {
+    fn open(cache: &Cache, own: &[Package]) -> Result<Stage> {
+        let kept = std::env::var_os("KERNEL_ROOT").filter(|name| !name.is_empty()).map(PathBuf::from);
+        let temporary = match kept {
+            Some(_) => None,
+            None => Some(tempfile::Builder::new().prefix("kernel-root").tempdir_in(&cache.root)?),
+        };
+        let root = match (kept, &temporary) {
+            (Some(root), _) => root,
+            (None, Some(temporary)) => temporary.path().to_path_buf(),
+            (None, None) => bail!("no place to build in"),
+        };
+        if !root.join("build").exists() {
+            say!("unpacking {} packages that build the kernel", own.len());
+            packages::unpack(cache, &own.iter().collect::<Vec<_>>(), &root)?;
+            // As its maintainer's script would.
+            symlink("gawk", root.join("usr/bin/awk")).context("name awk")?;
+            for directory in ["dev", "proc", "tmp", "build"] {
+                fs::create_dir_all(root.join(directory))?;
+            }
+            fs::write(root.join("dev/null"), "")?;
+        }
+        Ok(Stage { root, temporary })
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.root.join("build").join(name);
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    }
+
+    fn build(&self, cache: &Cache) -> Result<()> {
+        let log = cache.root.join("kernel.log");
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        say!("building the kernel, about an hour of one CPU; {} tells", log.display());
+        let output = fs::File::create(&log).with_context(|| format!("write {}", log.display()))?;
+        let status = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "--net", "sh", "-c", ENTER])
+            .arg(fs::canonicalize(&self.root)?)
+            .arg(jobs.to_string())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .status()
+            .context("run unshare (of util-linux)")?;
+        if !status.success() {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let from = text.lines().count().saturating_sub(LAST);
+            let last: Vec<&str> = text.lines().skip(from).collect();
+            bail!(
+                "the kernel was not built ({status}), see {}:\n{}\nIt is built in a user namespace, \
+                 which this host has to allow",
+                log.display(),
+                last.join("\n")
+            );
+        }
+        if self.temporary.is_none() {
+            say!("{} is kept", self.root.display());
+        }
+        Ok(())
+    }
+}
+
+/// Lines of the log that are shown.
+const LAST: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modules::Module;
+
+    #[test]
+    fn every_line_of_the_fragments_has_a_reason_and_stands_once() {
+        assert!(settings().unwrap().len() > 50);
+        for wrong in ["CONFIG_A=y\n", "CONFIG_A=y #\n", "A=y # x\n", "CONFIG_A=z # x\n", "CONFIG_A # x\n"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(lacks("drivers/a.ko\n").is_err());
+    }
+
+    #[test]
+    fn what_the_config_refuses_is_named_with_its_reason() {
+        let text = "CONFIG_A=y # a\nCONFIG_B=n # b\nCONFIG_C=\"-x\" # c\n";
+        let settings = parse(text).unwrap();
+        assert_eq!(fragment(&settings), "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"-x\"\n");
+        taken("CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"-x\"\n", &settings).unwrap();
+        let error = taken("CONFIG_A=m\nCONFIG_B=y\nCONFIG_C=\"-x\"\n", &settings).unwrap_err().to_string();
+        assert!(
+            error.contains("CONFIG_A is m, not y: a") && error.contains("CONFIG_B is y, not n: b"),
+            "{error}"
+        );
+        assert_eq!(error.lines().count(), 3, "{error}");
+    }
+
+    /// A kernel of these modules and built-in ones.
+    fn kernel(root: &Path, modules: &[&str], built_in: &[&str]) -> Kernel {
+        let module = |path: &&str| {
+            let name = crate::modules::stem(path);
+            (name.clone(), Module { path: path.to_string(), name, ..Module::default() })
+        };
+        fs::write(root.join("modules.builtin"), built_in.join("\n")).unwrap();
+        Kernel::of(String::new(), modules.iter().map(module).collect(), root)
+    }
+
+    #[test]
+    fn a_driver_that_only_debians_kernel_has_stops_the_build() {
+        let (ours, debians) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (disk, nic, fuse) =
+            ("kernel/drivers/block/loop.ko", "kernel/drivers/net/nic-a.ko", "kernel/fs/fuse/fuse.ko");
+        let debian = kernel(debians.path(), &[disk, nic], &[fuse]);
+        let there = BTreeMap::from([("loop".into(), Place::Nucleus), ("nic_a".into(), Place::NucleusPacked)]);
+        let lacking =
+            placed(&kernel(ours.path(), &[], &[disk]), &debian, &there, &[]).unwrap_err().to_string();
+        assert!(lacking.contains(nic) && !lacking.contains(disk), "{lacking}");
+        let whole = kernel(ours.path(), &[nic, fuse], &[disk]);
+        let places = placed(&whole, &debian, &there, &[]).unwrap();
+        let wanted = [("fuse".to_string(), Place::Layer), ("nic_a".to_string(), Place::NucleusPacked)];
+        assert_eq!(places, wanted.into());
+        let idle = placed(&whole, &debian, &there, &["kernel/x/*".to_string()]).unwrap_err().to_string();
+        assert!(idle.contains("kernel/x/*"), "{idle}");
+    }
+
+    #[test]
+    fn the_source_is_that_of_the_locked_kernel() {
+        let locked = lock::parse(include_str!("../packages.lock")).unwrap();
+        let mut own = lock::parse(include_str!("../kernel.lock")).unwrap();
+        in_step(&locked, &own).unwrap();
+        let source = own.iter_mut().find(|package| package.name.starts_with(SOURCE)).unwrap();
+        source.version = "6.12.1-1".to_string();
+        assert!(in_step(&locked, &own).unwrap_err().to_string().contains("make lock"));
+    }
+}
