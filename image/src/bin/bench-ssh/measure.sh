@@ -35,7 +35,7 @@ until [ -s bench/pid ]; do sleep 0.1; done
 declare -A pid=([ours]=$(listener_ours) [theirs]=$(cat bench/pid)) port=([ours]=22 [theirs]=2222)
 [ -n "${pid[ours]}" ]
 # User and system of what has ended below it, in hundredths of a second.
-cpu() { set -- $(sed 's/.*) //' /proc/$1/stat); echo $(($12 + $13 + $14 + $15)); }
+cpu() { set -- $(sed 's/.*) //' /proc/$1/stat); echo $((${12} + ${13} + ${14} + ${15})); }
 now() { local up; read -r up _ < /proc/uptime; echo $up; }
 options="-F none -q -i /tmp/bench/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes -o BatchMode=yes"
 # row NAME COMMAND: by turns, with $O for the options of this peer's port.
