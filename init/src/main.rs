@@ -518,3 +518,24 @@ fn kernel_log(text: &str) {
         let _ = kmsg.write_all(format!("<4>lifeboat: {clean}").as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn no_memory_is_kept_free_for_huge_pages_where_there_is_little() {
+        let directory = tempfile::tempdir().unwrap();
+        for path in [HUGE_PAGES, "/proc/meminfo"] {
+            fs::create_dir_all(directory.path().join(&path[1..]).parent().unwrap()).unwrap();
+        }
+        fs::write(directory.path().join(&HUGE_PAGES[1..]), "[always] madvise never\n").unwrap();
+        let root = Root::at(directory.path()).unwrap();
+        for (total, wanted) in [("245760", true), ("2019212", true), ("16300000", false)] {
+            let text = format!("MemTotal: {total} kB\n");
+            fs::write(directory.path().join("proc/meminfo"), text).unwrap();
+            assert_eq!(settings(&root, &[]).contains(&(HUGE_PAGES, "never")), wanted, "{total} kB");
+        }
+    }
+}
