@@ -488,11 +488,8 @@ impl Netd {
             }
             Said::RouterOption(index, option) => self.router_option(index, option),
             Said::Router(index, router) => {
-                if let Some(nic) = self.nics.get_mut(&index)
-                    && !nic.routers.contains(&router)
-                    && nic.routers.len() < MOST_ADVERTISED
-                {
-                    nic.routers.push(router);
+                if let Some(nic) = self.nics.get_mut(&index) {
+                    remember(&mut nic.routers, router);
                 }
             }
             Said::RouterGone(index, router) => {
@@ -501,11 +498,8 @@ impl Netd {
                 }
             }
             Said::Near(index, prefix) => {
-                if let Some(nic) = self.nics.get_mut(&index)
-                    && !nic.near.contains(&prefix)
-                    && nic.near.len() < MOST_ADVERTISED
-                {
-                    nic.near.push(prefix);
+                if let Some(nic) = self.nics.get_mut(&index) {
+                    remember(&mut nic.near, prefix);
                 }
             }
             Said::NearGone(index, prefix) => {
@@ -1099,6 +1093,13 @@ impl Netd {
         if let Err(error) = host::ask::reply(&connection, &reply) {
             host::log!("answer a question: {error}");
         }
+    }
+}
+
+/// What routers say is kept once, and not without end.
+fn remember<T: PartialEq>(known: &mut Vec<T>, one: T) {
+    if !known.contains(&one) && known.len() < MOST_ADVERTISED {
+        known.push(one);
     }
 }
 
