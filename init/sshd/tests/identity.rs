@@ -54,21 +54,26 @@ fn what_dns_holds_is_what_ssh_keygen_says() {
     assert!(state["qr"].as_str().unwrap().lines().count() > 15);
 }
 
-#[test]
-fn a_host_certificate_is_offered_and_makes_the_host_known() {
-    need_client!();
-    let server = Server::start(
+/// With a host certificate, signed by `ca` with these words of ssh-keygen's.
+fn with_certificate(words: &[&str]) -> Server {
+    Server::start(
         |dir| {
             fs::create_dir_all(dir.join("etc/ssh")).unwrap();
             make_key(dir, "etc/ssh/ssh_host_ed25519_key", &["-t", "ed25519"]);
             make_key(dir, "ca", &["-t", "ed25519"]);
             let mut sign = Command::new("ssh-keygen");
-            sign.args(["-q", "-h", "-I", "rescue of db1", "-n", "db1.example.com", "-s"]).arg(dir.join("ca"));
+            sign.args(["-q", "-h"]).args(words).arg("-s").arg(dir.join("ca"));
             run(sign.arg(dir.join("etc/ssh/ssh_host_ed25519_key.pub")), b"").succeeds();
             authorize(dir, &make_key(dir, "key", &["-t", "ed25519"]));
         },
         &[],
-    );
+    )
+}
+
+#[test]
+fn a_host_certificate_is_offered_and_makes_the_host_known() {
+    need_client!();
+    let server = with_certificate(&["-I", "rescue of db1", "-n", "db1.example.com"]);
     assert!(
         server.state()["certificate"].as_str().unwrap().starts_with("\"rescue of db1\" for db1.example.com")
     );
@@ -87,18 +92,7 @@ fn a_host_certificate_is_offered_and_makes_the_host_known() {
 #[test]
 fn a_certificate_that_has_expired_is_named_and_the_client_decides() {
     need_client!();
-    let server = Server::start(
-        |dir| {
-            fs::create_dir_all(dir.join("etc/ssh")).unwrap();
-            make_key(dir, "etc/ssh/ssh_host_ed25519_key", &["-t", "ed25519"]);
-            make_key(dir, "ca", &["-t", "ed25519"]);
-            let mut sign = Command::new("ssh-keygen");
-            sign.args(["-q", "-h", "-I", "x", "-V", "-2d:-1d", "-s"]).arg(dir.join("ca"));
-            run(sign.arg(dir.join("etc/ssh/ssh_host_ed25519_key.pub")), b"").succeeds();
-            authorize(dir, &make_key(dir, "key", &["-t", "ed25519"]));
-        },
-        &[],
-    );
+    let server = with_certificate(&["-I", "x", "-V", "-2d:-1d"]);
     let problems = server.state()["problems"].to_string();
     assert!(problems.contains("ssh_host_ed25519_key-cert.pub: has expired"), "{problems}");
     // Who knows the key itself does not mind.
