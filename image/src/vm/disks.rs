@@ -1,5 +1,7 @@
 //! Disks of a virtual machine: sparse files on the host, and how the guest sees them.
 
+use super::programs;
+use crate::packages;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -200,6 +202,16 @@ impl Disk {
         }
         device
     }
+}
+
+/// A CD of a directory, with this label, as cloud-init's and OpenStack's tools make them.
+pub fn cd(label: &str, directory: &Path, target: &Path) -> Result<()> {
+    let mut xorriso = Command::new(programs::cache()?.join("host/bin/xorriso"));
+    xorriso
+        .args(["-no_rc", "-as", "mkisofs", "-quiet", "-r", "-J", "-V", label, "-o"])
+        .arg(target)
+        .arg(directory);
+    packages::run(&mut xorriso)
 }
 
 /// A sparse file of zeroes.

@@ -8,12 +8,11 @@ use contract::event::Event;
 use image::flavour::Flavour;
 use image::forms::{self, Form, Parts};
 use image::packages;
-use image::vm::disks::{Bus, Disk};
+use image::vm::disks::{self, Bus, Disk};
 use image::vm::machine::{Boot, Firmware, Machine, Nic};
 use image::vm::{Server, Ssh, Vm, http, programs, qemu};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// An operator's archive: a key, and a host name that tells the channel.
@@ -208,12 +207,7 @@ pub fn beside(bench: &Bench) -> Result<()> {
     for (name, bytes) in files("cd")? {
         fs::write(stage.join(name), bytes).context("write a file")?;
     }
-    let mut xorriso = Command::new(programs::cache()?.join("host/bin/xorriso"));
-    xorriso
-        .args(["-no_rc", "-as", "mkisofs", "-quiet", "-r", "-J", "-V", "CIDATA", "-o"])
-        .arg(&cd)
-        .arg(&stage);
-    packages::run(&mut xorriso)?;
+    disks::cd("CIDATA", &stage, &cd)?;
     for firmware in [Firmware::Uefi, Firmware::SecureBoot] {
         starts(
             bench,

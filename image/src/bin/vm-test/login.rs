@@ -3,10 +3,8 @@
 use crate::bench::{Bench, holds};
 use crate::disks::Before;
 use anyhow::{Context as _, Result, ensure};
-use image::packages;
-use image::vm::{Bus, Disk, Ssh, disks, programs, qemu};
+use image::vm::{Bus, Disk, Ssh, disks, qemu};
 use std::fs;
-use std::process::Command;
 
 /// A refusal of the client's: not the command's status, and in these words.
 fn refused(ssh: &Ssh, words: &[&str]) -> Result<()> {
@@ -104,9 +102,7 @@ fn seed(bench: &Bench, key: &str) -> Result<Disk> {
     ] {
         fs::write(stage.join(name), text).with_context(|| format!("write {name}"))?;
     }
-    let mut xorriso = Command::new(programs::cache()?.join("host/bin/xorriso"));
-    xorriso.args(["-no_rc", "-as", "mkisofs", "-quiet", "-r", "-V", "cidata", "-o"]).arg(&cd).arg(&stage);
-    packages::run(&mut xorriso)?;
+    disks::cd("cidata", &stage, &cd)?;
     Ok(Disk::raw(cd, Bus::Cd, "SEED").write_protected())
 }
 

@@ -171,12 +171,7 @@ fn config_drive(bench: &Bench) -> Result<PathBuf> {
     });
     fs::write(latest.join("meta_data.json"), data.to_string()).context("write the data")?;
     fs::write(latest.join("network_data.json"), "{}").context("write the data")?;
-    let mut xorriso = Command::new(programs::cache()?.join("host/bin/xorriso"));
-    xorriso
-        .args(["-no_rc", "-as", "mkisofs", "-quiet", "-r", "-J", "-V", "config-2", "-o"])
-        .arg(&cd)
-        .arg(&stage);
-    packages::run(&mut xorriso)?;
+    disks::cd("config-2", &stage, &cd)?;
     Ok(cd)
 }
 
