@@ -8,7 +8,7 @@
 //!
 //! Passwords are slowed down, never locked: an attempt waits longer the more attempts from its network
 //! and from everywhere failed of late, but never longer than [`LONGEST_WAIT`], so that the owner is
-//! in within that, whatever others do. With 64 random bits behind the door that is plenty.
+//! in within that, whatever others do. With 80 random bits behind the door that is plenty.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;

@@ -3,10 +3,10 @@
 use sha_crypt::PasswordVerifier;
 
 /// Random bytes of a one-time password.
-pub const ENTROPY: usize = 8;
+pub const ENTROPY: usize = 10;
 
-/// A one-time password: 64 bits as four proquints (arXiv:0901.4016), five letters for sixteen bits,
-/// alternating consonants and vowels, so that it can be read aloud and typed from a console that is
+/// A one-time password: 80 bits, more than six words of a list for dice have (77), as five proquints
+/// (arXiv:0901.4016), five letters for sixteen bits, alternating consonants and vowels, so that it can be read aloud and typed from a console that is
 /// seen through a BMC. No letter looks like a digit.
 pub fn one_time(random: [u8; ENTROPY]) -> String {
     const CONSONANTS: &[u8; 16] = b"bdfghjklmnprstvz";
@@ -100,9 +100,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_one_time_password_is_four_pronounceable_words() {
-        assert_eq!(one_time([127, 0, 0, 1, 63, 84, 220, 193]), "lusab-babad-gutih-tugad");
-        assert_eq!(one_time([0xff; 8]), "zuzuz-zuzuz-zuzuz-zuzuz");
+    fn a_one_time_password_is_five_pronounceable_words() {
+        assert_eq!(one_time([127, 0, 0, 1, 63, 84, 220, 193, 0, 0]), "lusab-babad-gutih-tugad-babab");
+        assert_eq!(one_time([0xff; ENTROPY]), "zuzuz-zuzuz-zuzuz-zuzuz-zuzuz");
+    }
+
+    #[test]
+    fn a_one_time_password_is_worth_six_words_of_dice() {
+        let dice = 6.0 * f64::from(7776).log2();
+        assert!(8.0 * ENTROPY as f64 >= dice);
+        // Each bit of it makes another password.
+        let mut seen = std::collections::HashSet::from([one_time([0; ENTROPY])]);
+        for bit in 0..8 * ENTROPY {
+            let mut random = [0; ENTROPY];
+            random[bit / 8] = 1 << (bit % 8);
+            assert!(seen.insert(one_time(random)), "bit {bit}");
+        }
     }
 
     #[test]
