@@ -1,9 +1,9 @@
 //! What the stock client cannot be made to ask for: signals, breaks, requests that nobody knows. Asked
-//! by russh's own client.
+//! by russh's own client. And what it can be, in bytes that are not UTF-8.
 
 mod harness;
 
-use harness::{DEADLINE, Server, authorize, make_key};
+use harness::{DEADLINE, Server, authorize, bytes, make_key, run};
 use russh::client::{self, Handle};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{ChannelMsg, Sig};
@@ -113,4 +113,70 @@ fn a_command_that_was_forced_upon_somebody_is_not_his_to_kill() {
         };
         assert_eq!((said.as_str(), ended), ("ready\nlives\n", 0));
     });
+}
+
+#[test]
+fn a_client_that_wants_no_more_sessions_gets_none() {
+    need_client!();
+    with_client(async |session| {
+        let mut channel = session.channel_open_session().await.unwrap();
+        session.no_more_sessions(true).await.unwrap();
+        channel.exec(true, "cat").await.unwrap();
+        channel.data(&b"still here"[..]).await.unwrap();
+        let said = loop {
+            if let ChannelMsg::Data { data } = channel.wait().await.unwrap() {
+                break data;
+            }
+        };
+        assert_eq!(&said[..], b"still here", "the session that was there goes on");
+        assert!(session.channel_open_session().await.is_err());
+        while channel.wait().await.is_some() {}
+        assert!(session.is_closed(), "as OpenSSH, it trusts such a client no further");
+    });
+}
+
+#[test]
+fn what_is_not_utf_8_fails_by_itself_and_not_the_connection() {
+    need_client!();
+    let server = Server::with_key();
+    let latin =
+        |text: &str| bytes(&text.bytes().map(|b| if b == b'?' { 0xff } else { b }).collect::<Vec<_>>());
+    // A label, options, a command; the exit status, stdout, and a part of stderr.
+    type Case = (&'static str, &'static [&'static str], &'static str, i32, &'static str, &'static str);
+    let cases: &[Case] = &[
+        ("command", &[], "printf '\\377?' | od -An -tx1", 0, " ff ff\n", ""),
+        ("subsystem", &["-s"], "sftp?", 255, "", "subsystem request failed"),
+        ("terminal", &["-tt"], "echo $TERM", 0, "xterm-256color\r\n", ""),
+        ("environment", &["-o", "SetEnv=LC_X=?"], "echo in$LC_X", 0, "in\n", ""),
+        ("host", &["-W", "a?b:22"], "", 255, "", "open failed"),
+        ("listener", &["-R", "a?b:0:127.0.0.1:1"], "echo in", 0, "in\n", "forwarding failed"),
+        ("socket", &["-R", "/nowhere?/socket:/nowhere"], "echo in", 0, "in\n", "forwarding failed"),
+        ("user", &["-l", "root?"], "echo in", 255, "", "Permission denied"),
+    ];
+    for (label, options, command, code, stdout, stderr) in cases {
+        let rest: Vec<_> = server.ssh(&[]).get_args().map(|argument| argument.to_os_string()).collect();
+        let mut ssh = std::process::Command::new("ssh");
+        ssh.args(options.iter().map(|option| latin(option))).args(rest).env_remove("SSH_AUTH_SOCK");
+        if *label == "terminal" {
+            ssh.env("TERM", latin("xterm?"));
+        }
+        if !command.is_empty() {
+            ssh.arg(latin(command));
+        }
+        let done = run(&mut ssh, b"");
+        assert_eq!((done.code(), done.text().as_str()), (Some(*code), *stdout), "{label}: {}", done.stderr);
+        assert!(done.stderr.contains(stderr), "{label}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_password_that_is_not_utf_8_is_a_wrong_one() {
+    need_client!();
+    let server = Server::start(|_| {}, &[]);
+    let askpass = server.path("askpass");
+    harness::write(server.dir.path(), "askpass", "#!/bin/sh\nprintf 'caf\\351\\n'\n");
+    std::fs::set_permissions(&askpass, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let options = ["-o", "BatchMode=no", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"];
+    let mut ssh = server.ssh(&options);
+    run(ssh.env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force").arg("true"), b"").is_refused();
 }

@@ -12,7 +12,7 @@ use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, SignedRequest, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Preferred, Pty, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Preferred, Pty, Sig};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ pub struct Door {
     terminals: bool,
     /// What the client signed last, until it is decided upon.
     proof: Option<Ask>,
+    /// The client has said that it will open no session any more.
+    no_more_sessions: bool,
 }
 
 enum State {
@@ -51,7 +53,15 @@ pub struct Fresh {
 impl Door {
     pub fn new(control: Arc<Control>) -> Door {
         let forwarding = Forwarding::new(control.clone());
-        Door { control, channels: HashMap::new(), forwarding, agent: None, terminals: false, proof: None }
+        Door {
+            control,
+            channels: HashMap::new(),
+            forwarding,
+            agent: None,
+            terminals: false,
+            proof: None,
+            no_more_sessions: false,
+        }
     }
 
     async fn ask(&mut self, ask: &Ask) -> Result<Auth, Failure> {
@@ -197,8 +207,14 @@ impl Handler for Door {
         &mut self,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
-        _session: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Failure> {
+        if self.no_more_sessions {
+            host::log!("transport: a session is asked for by a client that wanted no more: disconnected");
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            session.disconnect(Disconnect::ProtocolError, "no more sessions were to be opened", "")?;
+            return Ok(());
+        }
         self.channels.retain(|_, state| !matches!(state, State::Running(running) if running.is_finished()));
         if self.channels.len() >= MAX_CHANNELS {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
@@ -208,6 +224,12 @@ impl Handler for Door {
         self.channels.insert(fresh.channel.id(), State::Fresh(Box::new(fresh)));
         reply.accept().await;
         Ok(())
+    }
+
+    /// As OpenSSH's server does, so that whoever takes over a client that runs gets no shell of its own by it.
+    async fn no_more_sessions(&mut self, _session: &mut Session) -> Result<bool, Failure> {
+        self.no_more_sessions = true;
+        Ok(true)
     }
 
     async fn pty_request(
