@@ -21,6 +21,7 @@ use host::shell::{self, Shell};
 use host::sys::process::{self, Instead, Spawn};
 use host::sys::{inherited, pass, tty};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::sockopt;
 use rustix::process::Signal;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -56,8 +57,8 @@ pub fn run(settings: &Settings) -> Result<()> {
     };
     // Latency of every key that is typed; and an end, in two hours, for a peer that lost its power.
     connection.set_nodelay(true).context("TCP_NODELAY")?;
-    rustix::net::sockopt::set_socket_keepalive(&connection, true).context("SO_KEEPALIVE")?;
-    let (control, theirs) = pass::pair().context("socketpair")?;
+    sockopt::set_socket_keepalive(&connection, true).context("SO_KEEPALIVE")?;
+    let (control, theirs) = control_sockets(settings)?;
     let transport = start_transport(connection, theirs)?;
     // The transport alone holds the connection, so that it ends with it.
     let null = process::null().context("null device")?;
@@ -175,6 +176,10 @@ impl Monitor<'_> {
             Ask::Offer { user, algorithm, key } if !self.entered() => self.offer(&user, &algorithm, &key.0),
             Ask::Proof { signed, signature } if !self.entered() => self.proof(&signed.0, &signature.0),
             Ask::Password { user, password } if !self.entered() => self.password(&user, &password),
+            // It would take the place of the first, which then nobody counts and nobody ends.
+            Ask::Request { number, .. } if self.entered() && self.is_taken(number) => {
+                bail!("{}: transport asks for two things by one number", self.peer)
+            }
             Ask::Request { number, want } if self.entered() => self.request(number, want),
             // As in OpenSSH, a command that was forced upon somebody is not his to stop or kill.
             Ask::Signal { .. } if self.grant.as_ref().is_some_and(|grant| grant.command.is_some()) => Ok(()),
@@ -470,6 +475,12 @@ impl Monitor<'_> {
         Ok(socket)
     }
 
+    fn is_taken(&self, number: u32) -> bool {
+        self.programs.contains_key(&number)
+            || self.listeners.contains_key(&number)
+            || self.waiting.iter().any(|waiting| waiting.number == number)
+    }
+
     fn are_many(&self) -> bool {
         self.programs.len() + self.waiting.len() >= MAX_PROGRAMS
     }
@@ -602,6 +613,15 @@ fn hang_up(pid: i32) {
     }
 }
 
+/// Ours and the transport's. One that takes no answer for as long as a login may take is stuck, or lets us wait so that
+/// it keeps its place.
+fn control_sockets(settings: &Settings) -> Result<(OwnedFd, OwnedFd)> {
+    let (control, theirs) = pass::pair().context("socketpair")?;
+    sockopt::set_socket_timeout(&control, sockopt::Timeout::Send, Some(settings.grace))
+        .context("SO_SNDTIMEO")?;
+    Ok((control, theirs))
+}
+
 fn start_transport(connection: TcpStream, control: OwnedFd) -> Result<i32> {
     let program = crate::program()?;
     let argv = [program.as_os_str(), OsStr::new("transport")];
@@ -636,4 +656,72 @@ fn short_place(place: &Place) -> String {
 fn canonical(address: SocketAddr) -> SocketAddr {
     let ip: IpAddr = address.ip().to_canonical();
     SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A monitor of nobody's connection, for `run`, which is the transport; `grant` is what it has logged in for.
+    fn with_monitor(grant: Option<Grant>, run: impl FnOnce(&mut Monitor<'_>, &OwnedFd)) {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            prefix: dir.path().to_path_buf(),
+            grace: Duration::from_millis(50),
+            bash: "/bin/sh".into(),
+            ..Settings::default()
+        };
+        let root = settings.root().unwrap();
+        let host_key = settings.path(contract::paths::HOST_KEY);
+        std::fs::create_dir_all(host_key.parent().unwrap()).unwrap();
+        identity::establish(&settings, &root, &contract::state::Sshd::default(), None).unwrap();
+        let (control, transport) = control_sockets(&settings).unwrap();
+        let mut monitor = Monitor {
+            settings: &settings,
+            root: &root,
+            control,
+            null: process::null().unwrap(),
+            peer: "192.0.2.1:1234".parse().unwrap(),
+            local: "192.0.2.2:22".parse().unwrap(),
+            keys: identity::load(&root).unwrap(),
+            access: Access::read(&root),
+            session: None,
+            grant,
+            attempts: 0,
+            programs: HashMap::new(),
+            waiting: Vec::new(),
+            watch: None,
+            progress: None,
+            dials: HashSet::new(),
+            listeners: HashMap::new(),
+            agent: None,
+        };
+        run(&mut monitor, &transport);
+    }
+
+    #[test]
+    fn a_transport_hides_nothing_behind_a_number_that_is_taken() {
+        with_monitor(Some(Grant::default()), |monitor, transport| {
+            let place = || Want::Listen(Place::Tcp { host: "localhost".to_string(), port: 0 });
+            monitor.handle(Ask::Request { number: 1, want: place() }).unwrap();
+            match wire::receive::<Tell>(transport).unwrap() {
+                Some((Tell::Granted { number: 1, .. }, sockets)) => assert!(!sockets.is_empty()),
+                _ => panic!("another answer"),
+            }
+            assert!(monitor.handle(Ask::Request { number: 1, want: place() }).is_err());
+            monitor.handle(Ask::Close { number: 1 }).unwrap();
+            monitor.handle(Ask::Request { number: 1, want: place() }).unwrap();
+            monitor.programs.insert(2, i32::MAX);
+            assert!(monitor.handle(Ask::Request { number: 2, want: Want::Agent }).is_err());
+        });
+    }
+
+    #[test]
+    fn a_transport_that_takes_no_answer_holds_no_monitor() {
+        with_monitor(None, |monitor, _transport| {
+            let offer = || Ask::Offer { user: "root".into(), algorithm: "x".into(), key: Blob(Vec::new()) };
+            let ended = (0..100_000).find_map(|_| monitor.handle(offer()).err());
+            assert!(ended.is_some(), "its answers go on and on into nothing");
+        });
+    }
 }

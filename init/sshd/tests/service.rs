@@ -155,6 +155,31 @@ fn nothing_is_left_of_a_connection_that_ended() {
     );
 }
 
+/// Stopped, it stands for one that was taken over and does not end by itself.
+#[test]
+fn a_transport_outlives_its_monitor_in_no_way() {
+    need_client!();
+    let server = Server::start(|_| {}, &["--grace", "2"]);
+    let mut stranger = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let mut banner = [0; 8];
+    stranger.read_exact(&mut banner).unwrap();
+    let child = |pid: u32| -> u32 {
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        fs::read_to_string(children).unwrap().split_ascii_whitespace().next().unwrap().parse().unwrap()
+    };
+    let transport = child(child(server.child.id()));
+    let pid = rustix::process::Pid::from_raw(transport.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    server.log.wait_for("nobody logged in within 2s");
+    let state = || fs::read_to_string(format!("/proc/{transport}/stat")).unwrap_or_default();
+    // Where nobody reaps orphans, it stays as a zombie.
+    let ended = until(|| state().is_empty() || state().contains(") Z "));
+    if !ended {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    assert!(ended, "it holds its connection still");
+}
+
 #[test]
 fn whoever_sends_a_byte_now_and_then_is_sent_away_as_well() {
     need_client!();

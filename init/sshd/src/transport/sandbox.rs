@@ -8,7 +8,7 @@ use host::sys::process;
 use host::sys::seccomp::{self, Allowed, Arguments};
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::private::Ed25519PrivateKey;
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Resource, Rlimit, Signal};
 
 /// Address space before login: russh holds a packet of 256 KiB or two then.
 const MEMORY: u64 = 192 << 20;
@@ -29,6 +29,10 @@ pub fn enter() -> Result<()> {
     // keeps it.
     Ed25519PrivateKey::random(&mut safe_rng());
     process::drop_privileges(crate::NOBODY).context("give up root")?;
+    // However its monitor ends: when its time to log in is over, or when another has to have its place, which are meant for
+    // a transport that is taken over, too. After root, whose end takes it back (PR_SET_PDEATHSIG(2const)); that the monitor
+    // has ended already is told by its socket, and no stranger has said anything yet.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("end with the monitor")?;
     // A kernel of somebody else's may lack it. Root is given up all the same, and the owner gets in.
     if let Err(error) = seccomp::allow_only(&calls()) {
         host::log!("transport: seccomp: {error}");
