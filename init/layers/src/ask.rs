@@ -2,13 +2,14 @@
 //! to its stdout what the other side of the pipe reads as [`Head`], and the bytes. What they are worth is for that side to say.
 
 use anyhow::{Context as _, Result, bail};
-use contract::cmdline;
 use contract::paths::ROOTS;
+use contract::{cmdline, state};
 use host::Root;
 use host::sys::{inherited, process};
 use rustix::process::{Resource, Rlimit};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
 
 /// Whom it runs as: nobody, in Debian's words.
 const NOBODY: u32 = 65_534;
@@ -20,6 +21,10 @@ const MAX_ROOTS: usize = 4 << 20;
 const MEMORY: u64 = 256 << 20;
 const SECONDS: u64 = 900;
 const PIECE: usize = 64 << 10;
+/// How long it waits for netd's word that the clock is settled, which has an end of its own, and how often it looks. The other
+/// side of the pipe is more patient (`download::SILENCE`).
+const CLOCK: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(200);
 /// Longest first line.
 pub const MAX_HEAD: usize = 1024;
 
@@ -69,6 +74,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
         }
         Err(_) => Vec::new(),
     };
+    if url.starts_with("https:") {
+        await_clock();
+    }
     process::drop_privileges(NOBODY).context("give up root")?;
     for (resource, most) in [(Resource::As, MEMORY), (Resource::Cpu, SECONDS), (Resource::Nofile, 64)] {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
@@ -87,6 +95,14 @@ pub fn run(arguments: &[String]) -> Result<()> {
             0 => return Ok(()),
             length => stdout.write_all(&buffer[..length]).context("answer")?,
         }
+    }
+}
+
+/// Certificates are judged once a time server has answered, or is not waited for any more.
+fn await_clock() {
+    let until = Instant::now() + CLOCK;
+    while Instant::now() < until && !host::statefile::read::<state::Netd>("netd").clock.settled {
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -309,7 +309,7 @@ fn coming(layer: &Known, base: &str, got: u64, trouble: &str) -> state::Coming {
     }
 }
 
-/// netd's word comes after the clock was brought to the day of the image, before which no certificate is valid.
+/// Whoever asks a server then waits for the clock, too, where it judges a certificate (`ask`).
 fn await_address() -> bool {
     let until = Instant::now() + NETWORK;
     loop {

@@ -24,6 +24,7 @@ mod offers;
 mod params;
 mod plans;
 mod routing;
+mod rtc;
 mod rtnl;
 mod six;
 
@@ -284,7 +285,7 @@ impl Netd {
         let of_nics = self.nics.values().flat_map(of_nic).flatten();
         let late = Some(self.late).filter(|late| *late > now);
         let refused = self.refused.values().copied();
-        let clock = self.clock.due();
+        let clock = self.clock.due(now);
         let due = of_nics
             .chain(self.plans.due())
             .chain(self.offers.due(self.has_address()).filter(|_| self.plans.trial.is_none()))
@@ -904,7 +905,9 @@ impl Netd {
         }
         let ranked = routing::ranked(&uplinks);
         self.resolve(&ranked);
-        self.clock.servers = self.time_servers(&ranked);
+        let servers = self.time_servers(&ranked);
+        let asking = self.nics.values().any(Nic::is_asking);
+        self.clock.know(servers, !uplinks.is_empty(), asking, now());
         self.keep_time();
         self.name(&ranked);
         self.remember();
@@ -1021,6 +1024,7 @@ impl Netd {
                 .map(str::to_string)
                 .collect(),
             origin: self.plans.shown_origin().to_string(),
+            clock: self.clock.state(now()),
             problems: self.problems.clone(),
         };
         if self.published.as_ref() != Some(&state) {

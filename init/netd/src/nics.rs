@@ -171,6 +171,13 @@ impl Nic {
         }
     }
 
+    /// Whether a server has not answered yet who may have more to say than an address.
+    pub fn is_asking(&self) -> bool {
+        let four = self.client.as_ref().is_some_and(|client| client.lease().is_none());
+        let six = self.six.as_ref().is_some_and(|six| six.lease().is_none());
+        self.link.carrier && (four || six)
+    }
+
     /// When [`Nic::wants_six`] may change without a word from anybody.
     pub fn six_due(&self) -> Option<Duration> {
         let is_waiting = self.methods().ipv6 == Ipv6::Either && self.six.is_none();

@@ -2,6 +2,7 @@
 //! named: pure. Nobody else is asked. A rescue's clock only has to be right enough for certificates and for the times of
 //! files, so it is set once, and looked at again every hour.
 
+use crate::rtc::{DISAGREES, LONGEST_LIFE};
 use std::time::Duration;
 
 pub const PORT: u16 = 123;
@@ -11,11 +12,9 @@ const TO_UNIX: u64 = 2_208_988_800;
 /// Less than this is not set: the network's own delay is of this size.
 const SMALL: Duration = Duration::from_millis(500);
 /// More than this is told to a person: certificates and logs may have been judged by the wrong time.
-const LARGE: Duration = Duration::from_secs(60);
+const LARGE: Duration = Duration::from_secs(DISAGREES);
 /// Of an exchange; slower answers say too little.
 const SLOWEST: Duration = Duration::from_secs(3);
-/// A clock that is further ahead of the image than this is wrong: images are not that old.
-const LONGEST_LIFE: u64 = 20 * 365 * 86_400;
 
 /// How a clock differs, as the exchange of one packet told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

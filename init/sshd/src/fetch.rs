@@ -11,7 +11,7 @@ use crate::metadata::{self, Service};
 use crate::settings::Settings;
 use anyhow::{Context, Result, ensure};
 use contract::url::{is_url, shown};
-use contract::{cmdline, paths};
+use contract::{cmdline, state};
 use host::Root;
 use host::sys::inherited;
 use host::sys::process::{self, Ended, Spawn};
@@ -139,10 +139,11 @@ impl Fetches {
             if !matches!(&fetch.state, State::Waiting(at) if *at <= now) {
                 continue;
             }
-            // netd's first word comes after the clock was brought to the day of the image: before that no certificate is valid.
+            // Certificates are judged once netd's clock is settled, for which it waits a stated time at most. Nobody else waits:
+            // sshd listens, and keys from elsewhere let in.
             if matches!(&fetch.place, Place::Url(url) if url.starts_with("https:"))
                 && settings.prefix == Path::new("/")
-                && !Path::new(&paths::state("netd")).exists()
+                && !host::statefile::read::<state::Netd>("netd").clock.settled
             {
                 fetch.state = State::Waiting(now + CLOCK);
                 continue;

@@ -72,7 +72,18 @@ pub struct Netd {
     /// What the settings are from where they were found without a person, in words; empty where they are not.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub origin: String,
+    pub clock: Clock,
     pub problems: Vec<String>,
+}
+
+/// The machine's clock, as whoever judges a certificate by it has to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Clock {
+    /// A time server has answered, or is not waited for any more.
+    pub settled: bool,
+    /// What the time is by, in words: `the time server 192.0.2.1`.
+    pub by: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -203,6 +203,9 @@ fn look(context: &Context, json: bool) -> anyhow::Result<Answer> {
     if !network.origin.is_empty() {
         text += &format!("Settings by {}\n", Untrusted(&network.origin));
     }
+    if !network.clock.by.is_empty() {
+        text += &format!("Clock by {}\n", Untrusted(&network.clock.by));
+    }
     for hop in &hops {
         let by = hop.interface.as_ref().map(|name| format!(" by {}", Untrusted(name))).unwrap_or_default();
         let kind = if hop.kind == "gateway" { "Gateway" } else { "DNS" };

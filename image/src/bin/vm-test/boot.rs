@@ -146,7 +146,13 @@ pub fn https(bench: &Bench) -> Result<()> {
         vm.ssh(0, &vm.known_hosts(0)?)?.ok("true").map(drop)
     });
     bench.check("the clock is that of the image, and that is told", || {
-        vm.warning(&["clock", "before this image was made"])
+        vm.warning(&["clock", "before this image was made"])?;
+        let net = vm.ssh(0, &vm.known_hosts(0)?)?.ok("rescue net || :")?;
+        ensure!(
+            net.contains("Clock by the day of this image") && net.contains("no time server is known"),
+            "see what the clock is by:\n{net}"
+        );
+        Ok(())
     });
     bench.check("an address where nobody answers is named", || {
         vm.warning(&["ssh_key", "https://10.0.2.2:1/x", "could not be fetched"])

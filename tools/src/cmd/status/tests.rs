@@ -3,7 +3,7 @@
 
 use super::*;
 use contract::facts::Space;
-use contract::state::{Address, Disk, Layer, Link, Service};
+use contract::state::{Address, Clock, Disk, Layer, Link, Service};
 use model::overlay::{Overlay, Purpose, Room, Store};
 use model::status::{GroupLine, Next, Stopped, VolumeLine};
 use model::storage::{Id, Problem};
@@ -148,6 +148,7 @@ fn picture() -> Picture {
                 }],
             }],
             nameservers: texts(),
+            clock: Clock { settled: true, by: "the time server 192.0.2.1".into() },
             problems: texts(),
         },
         layers: Layers {

@@ -36,7 +36,10 @@ pub fn by_dnsmasq(bench: &Bench, server: &Server) -> Result<()> {
         server.ok("logged time 1 asked")?;
         let wait = format!("until [ $(date +%s) -ge {LATER} ]; do sleep 0.1; done");
         guest.ok(own, &format!("timeout 20 sh -c '{wait}'"))?;
-        guest.warned(&["clock", "192.0.2.123"])
+        guest.warned(&["the machine's clock (RTC) says", "the time server 192.0.2.123 says", "behind"])
+    });
+    bench.check("certificates are judged by its time", || {
+        holds(&guest.ok(own, "rescue net || :")?, &["Clock by the time server 192.0.2.123"])
     });
     Ok(())
 }
