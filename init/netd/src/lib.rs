@@ -109,6 +109,9 @@ struct Leases {
     six: BTreeMap<String, dhcp6::machine::Held>,
     /// What routers said that the kernel does not keep. They say it when an interface comes up, and then seldom.
     routers: BTreeMap<String, nics::Names>,
+    /// Stated addresses that the kernel was given, by index: a life that ends before it takes away what a newer plan does not
+    /// have leaves that to the next one.
+    given: BTreeMap<u32, Vec<network::Address>>,
     /// This machine's DUID.
     identifier: Vec<u8>,
 }
@@ -551,6 +554,7 @@ impl Netd {
             None => {
                 let Some(mut nic) = Nic::new(link, &self.root) else { return };
                 nic.said = self.leases.routers.get(&nic.key()).cloned().unwrap_or_default();
+                nic.left = true;
                 let driver = if nic.driver.is_empty() { &nic.link.kind } else { &nic.driver };
                 host::log!("{} ({}, {driver})", nic.link.name, nic.mac());
                 self.nics.insert(index, nic);
@@ -677,6 +681,11 @@ impl Netd {
         for (index, role) in roles {
             let Some(nic) = self.nics.get_mut(&index) else { continue };
             let before = std::mem::replace(&mut nic.role, role);
+            // What may become a port yet keeps what it has until that is clear.
+            let is_clear = role.is_some() || nic.link.master.is_some();
+            if is_clear && std::mem::take(&mut nic.left) {
+                self.clear_up(index);
+            }
             if before.is_some() && role.is_none() {
                 self.leave(index);
             }
@@ -785,6 +794,19 @@ impl Netd {
         self.end_six(index);
         let given = self.nics.get_mut(&index).map(|nic| std::mem::take(&mut nic.given)).unwrap_or_default();
         self.take_away(index, given.into_iter().map(|given| (given.address, given.prefix)));
+    }
+
+    /// Takes away what an earlier life gave a link and did not come to take away itself when the plan changed.
+    fn clear_up(&mut self, index: u32) {
+        let Some(nic) = self.nics.get(&index) else { return };
+        let given = self.leases.given.get(&index).map_or(&[][..], Vec::as_slice);
+        let leased = self.leases.four.get(&nic.key()).map(|held| held.lease.address);
+        let gone = nic.gone(given, leased, &self.plans.current);
+        for (address, _) in &gone {
+            let rule = routing::rule(index, *address);
+            self.other("remove a rule".to_string(), |sequence| rtnl::remove_rule(sequence, rule));
+        }
+        self.take_away(index, gone.into_iter());
     }
 
     fn end_four(&mut self, index: u32) {
@@ -995,10 +1017,12 @@ impl Netd {
         let old_four = kept(&self.leases.four, Held::expires, asks_four, now());
         let old_six = kept(&self.leases.six, dhcp6::machine::Held::expires, asks_six, now());
         let said = |nic: &Nic| (!nic.said.is_empty()).then(|| (nic.key(), nic.said.clone()));
+        let given = |(index, nic): (&u32, &Nic)| (!nic.given.is_empty()).then(|| (*index, nic.given.clone()));
         let leases = Leases {
             four: old_four.into_iter().chain(self.nics.values().filter_map(four)).collect(),
             six: old_six.into_iter().chain(self.nics.values().filter_map(six)).collect(),
             routers: self.nics.values().filter_map(said).collect(),
+            given: self.nics.iter().filter_map(given).collect(),
             identifier: self.leases.identifier.clone(),
         };
         if leases != self.leases && self.is_counted && !self.nics.is_empty() {

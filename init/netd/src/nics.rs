@@ -51,6 +51,8 @@ pub struct Nic {
     pub configured: Option<(Ipv4Addr, u8)>,
     /// Stated addresses that the kernel was given.
     pub given: Vec<network::Address>,
+    /// An earlier life may have left something on it that is not looked through yet.
+    pub left: bool,
     /// Which link was the first to get an address, the second ...
     pub order: Option<u64>,
     /// All that the kernel has and others can use.
@@ -106,6 +108,7 @@ impl Nic {
             probing: None,
             configured: None,
             given: Vec::new(),
+            left: false,
             order: None,
             addresses: Vec::new(),
             advertised: Advertised::default(),
@@ -147,6 +150,22 @@ impl Nic {
     /// The stated addresses.
     pub fn stated<'a>(&self, plan: &'a Plan) -> &'a [network::Address] {
         self.entry(plan).map_or(&[], |link| &link.addresses)
+    }
+
+    /// Of the stated addresses and the lease of an earlier life those that the kernel has still and the plan has no more. What
+    /// it states of any link stays: it may be about this one, which is not clear at once.
+    pub fn gone(
+        &self,
+        given: &[network::Address],
+        leased: Option<Ipv4Addr>,
+        plan: &Plan,
+    ) -> Vec<(IpAddr, u8)> {
+        let leased = leased.filter(|_| !self.methods().dhcp4).map(IpAddr::V4);
+        let was_ours = |own: IpAddr| leased == Some(own) || given.iter().any(|one| one.address == own);
+        let is_stated =
+            |own: IpAddr| plan.links.iter().flat_map(|link| &link.addresses).any(|one| one.address == own);
+        let is_gone = |(own, _): &&(IpAddr, u8)| was_ours(*own) && !is_stated(*own);
+        self.addresses.iter().filter(is_gone).copied().collect()
     }
 
     /// Shown and named to people: a card, or what a plan made.
@@ -344,5 +363,27 @@ mod tests {
         assert_eq!(nic.wants_six(false, late), Some(true));
         nic.addresses = vec![("2001:db8::7".parse().unwrap(), 128)];
         assert_eq!([nic.wants_six(false, late), nic.wants_six(true, Duration::ZERO)], [None, Some(true)]);
+    }
+
+    #[test]
+    fn what_a_killed_life_left_goes_unless_the_plan_has_it_and_strangers_addresses_stay() {
+        let words = |line: &str| network::dracut::read(&contract::cmdline::words(line));
+        let given = words("ip=192.0.2.7:::24::none0:none").links[0].addresses.clone();
+        let leased = Some(Ipv4Addr::new(198, 51, 100, 7));
+        let mut nic = nic();
+        nic.addresses =
+            ["192.0.2.7", "198.51.100.7", "203.0.113.9"].map(|own| (own.parse().unwrap(), 24)).into();
+        for (label, line, dhcp4, want) in [
+            ("another address", "ip=192.0.2.8:::24::none0:none", false, &["192.0.2.7", "198.51.100.7"][..]),
+            ("DHCP alone", "ip=none0:dhcp", true, &["192.0.2.7"]),
+            ("the same", "ip=192.0.2.7:::24::none0:none", false, &["198.51.100.7"]),
+            ("the same, for whom is not clear yet", "ip=192.0.2.7:::24", true, &[]),
+            ("the lease's address, stated", "ip=198.51.100.7:::24::none0:none", false, &["192.0.2.7"]),
+        ] {
+            nic.role = Some(Role { entry: None, methods: Methods { dhcp4, ipv6: Ipv6::Off } });
+            let gone = nic.gone(&given, leased, &words(line));
+            let gone: Vec<String> = gone.iter().map(|(address, _)| address.to_string()).collect();
+            assert_eq!(gone, want, "{label}");
+        }
     }
 }

@@ -79,7 +79,7 @@ pub fn plan(uplinks: &[Uplink], elsewhere: &[Route]) -> Routing {
                 source: address.is_ipv4().then_some(*address),
                 metric: 0,
             });
-            routing.rules.push(rtnl::Rule { from: *address, table, priority: PRIORITY + one.link });
+            routing.rules.push(rule(one.link, *address));
         }
         if one.addresses.iter().any(|(address, _)| address.is_ipv6()) {
             routing.routes.extend(one.near.iter().map(|(destination, prefix)| rtnl::Route {
@@ -110,6 +110,11 @@ pub fn plan(uplinks: &[Uplink], elsewhere: &[Route]) -> Routing {
     });
     routing.routes.sort_by_key(|route| route.gateway.is_some());
     routing
+}
+
+/// By which an address answers by its own link's gateway.
+pub fn rule(link: u32, from: IpAddr) -> rtnl::Rule {
+    rtnl::Rule { from, table: TABLES + link, priority: PRIORITY + link }
 }
 
 /// The link that a route without one is for.
