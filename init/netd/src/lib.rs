@@ -674,6 +674,9 @@ impl Netd {
         );
         let steps: Vec<Step> =
             links::leftovers(&self.plans.current, &seen, &self.plans.made).into_iter().chain(steps).collect();
+        let unnamed = links::unname(&self.plans.current, &seen, &self.plans.unnamed);
+        let unnamed = unnamed.into_iter().filter(|step| !is_refused(step));
+        let steps: Vec<Step> = steps.into_iter().chain(unnamed).collect();
         self.adopted = adopted;
         for line in lines {
             self.problem(line);

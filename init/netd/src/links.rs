@@ -301,6 +301,18 @@ pub fn leftovers(plan: &Plan, seen: &[Seen<'_>], once_made: &BTreeSet<String>) -
     seen.iter().rev().filter(is_left).map(unmake).collect()
 }
 
+/// Names that a trial gave and that NICs have beside their own still, where neither the plan nor systemd would give them.
+pub fn unname(plan: &Plan, seen: &[Seen<'_>], unnamed: &BTreeSet<String>) -> Vec<Step> {
+    let is_planned = |name: &String| plan.links.iter().any(|link| link.rename.as_ref() == Some(name));
+    let of_one = |one: &Seen<'_>| -> Vec<Step> {
+        let is_left =
+            |name: &&String| unnamed.contains(*name) && !is_planned(name) && !one.names.contains(name);
+        let left = one.link.names.iter().filter(is_left);
+        left.map(|name| change(one, Change::NoAltName(name.clone()))).collect()
+    };
+    seen.iter().filter(|one| one.wired).flat_map(of_one).collect()
+}
+
 /// What is to be done now, in order. `late` as for [`role`]. `raised`: interfaces that were brought up once; whoever takes
 /// one down after that means it. `modules`: those that are there. `is_refused`: steps that are left out for now, with what
 /// would come before and after them.
@@ -722,6 +734,22 @@ mod tests {
         run("ifname=eth1:02:00:00:00:00:02 ifname=eth0:02:00:00:00:00:03", &mut links);
         let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
         assert_eq!(names, ["eth1", "eth0"]);
+    }
+
+    #[test]
+    fn a_name_of_a_trial_is_taken_off_once_that_is_taken_back_and_no_other_name_is() {
+        let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<String>>();
+        let links = [Link { names: names(&["wan0", "eth0", "enp3s0"]), ..nic(2, "lan0") }];
+        let mut seen = seen(&links);
+        let systemd = names(&["enp3s0"]);
+        seen[0].names = &systemd;
+        let unnamed: BTreeSet<String> = names(&["wan0", "enp3s0"]).into_iter().collect();
+        let taken = |line: &str| unname(&dracut::read(&words(line)), &seen, &unnamed);
+        assert_eq!(
+            taken("ifname=lan0:02:00:00:00:00:02"),
+            [change(&seen[0], Change::NoAltName("wan0".to_string()))]
+        );
+        assert_eq!(taken("ifname=wan0:02:00:00:00:00:02"), [], "it is asked for again");
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Plans {
     pub trial: Option<(Plan, Duration)>,
     /// Interfaces that any plan made.
     pub made: BTreeSet<String>,
+    /// Names that trials gave and that were taken back.
+    pub unnamed: BTreeSet<String>,
     /// What was looked for without a person, and where the settings stood that were found.
     pub looked: Vec<Kind>,
     pub origin: String,
@@ -109,7 +111,8 @@ impl Plans {
     /// Whether there was something to go back to. What was found meanwhile is taken in then.
     pub fn revert(&mut self, is_same: IsSame<'_>) -> bool {
         let Some((before, _)) = self.trial.take() else { return false };
-        self.current = before;
+        let tried = std::mem::replace(&mut self.current, before);
+        self.unnamed.extend(tried.links.into_iter().filter_map(|link| link.rename));
         for (found, origin) in std::mem::take(&mut self.waiting) {
             self.add(found, origin, is_same);
         }
