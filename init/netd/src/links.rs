@@ -307,6 +307,18 @@ pub fn unname(plan: &Plan, seen: &[Seen<'_>], unnamed: &BTreeSet<String>) -> Vec
     let of_one = |one: &Seen<'_>| -> Vec<Step> {
         let is_left =
             |name: &&String| unnamed.contains(*name) && !is_planned(name) && !one.names.contains(name);
+        let is_renamed = named(plan, one).is_some_and(|at| plan.links[at].rename.is_some());
+        // Called so by the trial alone: what it was called before stands beside it.
+        if is_left(&&one.link.name) && !is_renamed {
+            let mut before =
+                one.link.names.iter().filter(|name| !one.names.contains(name) && !unnamed.contains(*name));
+            if let (Some(old), None) = (before.next(), before.next()) {
+                return vec![
+                    change(one, Change::NoAltName(old.clone())),
+                    change(one, Change::Name(old.clone())),
+                ];
+            }
+        }
         let left = one.link.names.iter().filter(is_left);
         left.map(|name| change(one, Change::NoAltName(name.clone()))).collect()
     };
@@ -750,6 +762,14 @@ mod tests {
             [change(&seen[0], Change::NoAltName("wan0".to_string()))]
         );
         assert_eq!(taken("ifname=wan0:02:00:00:00:00:02"), [], "it is asked for again");
+        // Called so alone, it gets back what it was called before.
+        let mut links = vec![nic(2, "eth0")];
+        run("ifname=wan0:02:00:00:00:00:02", &mut links);
+        let plan = dracut::read(&words("ip=dhcp"));
+        for step in unname(&plan, &super::tests::seen(&links), &unnamed) {
+            carry_out(&mut links, &step);
+        }
+        assert_eq!((links[0].name.as_str(), links[0].names.len()), ("eth0", 0));
     }
 
     #[test]
