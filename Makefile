@@ -12,8 +12,12 @@ export DISKS SSH_PORT SSH_KEY APPEND MEM QEMU_ACCEL BOOT MIRROR SNAPSHOT CACHE E
 JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 SHARD ?= 1/1
 ROUNDS ?= 3
+# Secure Boot starts no kernel but Debian's.
+ifneq ($(SECURE_BOOT),)
+KERNEL := $(or $(KERNEL),debian)
+endif
 # Where the image of the wanted kernel is: docs/kernel.md.
-OUT := $(CURDIR)/out$(if $(filter custom,$(KERNEL)),-custom)
+OUT := $(CURDIR)/out$(if $(filter debian,$(KERNEL)),-debian)
 FUZZ_SECONDS ?= 60
 
 CARGO := cargo
@@ -23,13 +27,13 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test -- --image $(OUT
 UNITS := target/units.log
 
 .PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity params lock fuzz interop
-.PHONY: repro clean sbom sign serve efi iso disk netboot kexec full hardware sizes kernel
+.PHONY: repro clean sbom sign serve efi iso disk netboot kexec full hardware sizes kernel signed
 help: ## what there is
 	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
 	@echo 'make run takes DISKS="a.img b.qcow2" SSH_PORT=2222 SSH_KEY=~/.ssh/id_ed25519.pub APPEND="WORDS" MEM=2G'
 	@echo '         QEMU_ACCEL=kvm BOOT=kernel; test and test-all take JOBS=N and SHARD=I/N; bench ROUNDS=N;'
-	@echo '         fuzz FUZZ_SECONDS=N; all that has to do with an image KERNEL=custom; all take CACHE=DIR MIRROR=URL SNAPSHOT=URL'
+	@echo '         fuzz FUZZ_SECONDS=N; all that has to do with an image KERNEL=debian; all take CACHE=DIR MIRROR=URL SNAPSHOT=URL'
 
 # What cargo needs on the host. Silent and quick where all is there.
 setup:
@@ -62,20 +66,27 @@ peers: builder
 image: builder ## build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS
 	@$(IMAGE) build
 
-kernel: builder ## build the custom kernel, once: an hour of one CPU; image KERNEL=custom packs it into out-custom/
+kernel: builder ## build the custom kernel, once: half an hour of one CPU; image does so where it is not in the cache
 	@$(IMAGE) kernel
 
+signed: builder # the image with Debian's kernel, out-debian/
+	@KERNEL=debian $(IMAGE) build
+
 # EXTRA=x.cpio: one more archive, behind the initramfs. FULL=1: with every layer.
-efi iso disk netboot kexec full: image ## other forms: lifeboat.efi, .iso, .img, netboot/, lifeboat-kexec.sh, initramfs-full (every layer); EXTRA=x.cpio FULL=1
+efi kexec full: image ## other forms: lifeboat.efi, lifeboat-kexec.sh, initramfs-full (every layer); EXTRA=x.cpio FULL=1
 	@$(IMAGE) forms $@
+
+# These start under Secure Boot, with Debian's kernel: into out-debian/.
+iso disk netboot: $(if $(KERNEL),image,signed) ## forms for Secure Boot: out-debian/lifeboat.iso, .img, netboot/; EXTRA=x.cpio FULL=1
+	@KERNEL=$(or $(KERNEL),debian) $(IMAGE) forms $@
 
 run: image ## boot it in QEMU: by PXE, with a broken server's disks, console here, SSH on port 2222
 	@$(IMAGE) run
 
-test: peers check image ## what CI runs: check, and the VM tests that touch each promise
+test: peers check image signed ## what CI runs: check, and the VM tests that touch each promise
 	@$(VM_TEST) --jobs $(JOBS) --tally $(UNITS)
 
-test-all: peers check image ## every VM test, and as root interop; goes on where it was interrupted; SHARD=I/N for a part
+test-all: peers check image signed ## every VM test, and as root interop; goes on where it was interrupted; SHARD=I/N for a part
 	@case '$(SHARD)' in 1/*) if [ "$$(id -u)" = 0 ]; then $(MAKE) interop; else echo 'SKIPPED: make interop, which is for root'; fi;; esac
 	@$(VM_TEST) --all --jobs $(JOBS) --shard $(SHARD) --tally $(UNITS)
 
@@ -101,7 +112,7 @@ repro: patched ## build twice, in different places: the same bytes
 	@image/repro
 
 clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CACHE)
-	rm -rf out out-custom target .patched fuzz/target init/sshd/patches/fetch/target
+	rm -rf out out-debian target .patched fuzz/target init/sshd/patches/fetch/target
 
 identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2.1 [CA=key] [KEYS=file]
 	@$(IMAGE) identity --names '$(NAMES)' $(if $(CA),--authority '$(CA)') $(if $(KEYS),--keys '$(KEYS)')

@@ -1,5 +1,5 @@
 //! The image: nucleus and layers (docs/build.md), out/vmlinuz, out/initramfs, out/nucleus, out/layers, out/boot.ipxe and
-//! out/SHA256SUMS; with the custom kernel in out-custom/. The same lock, rustc and libc give the same bytes.
+//! out/SHA256SUMS; with Debian's kernel, when that was asked for, in out-debian/. The same lock, rustc and libc give the same bytes.
 
 use crate::cpio::Archive;
 use crate::custom;
@@ -88,8 +88,27 @@ pub fn packed(cache: &Cache, guest: &Tree, locked: &[Package], flavour: Flavour)
     })
 }
 
-/// Builds everything into `out/`, or what the flavour names.
-pub fn build(source: &Path, flavour: Flavour) -> Result<Built> {
+/// The custom kernel, or with nothing said Debian's, loudly, on a host that cannot build the custom one.
+pub fn wanted_kernel(
+    cache: &Cache,
+    guest: &Tree,
+    locked: &[Package],
+    wanted: Option<Flavour>,
+) -> Result<(Packed, Flavour)> {
+    let flavour = wanted.unwrap_or(Flavour::Custom);
+    match packed(cache, guest, locked, flavour) {
+        Err(error) if wanted.is_none() && error.is::<custom::Unable>() => {
+            eprintln!(
+                "{error:#}\n\n*** DEBIAN'S KERNEL is in this image instead, which makes it larger ***\n"
+            );
+            Ok((packed(cache, guest, locked, Flavour::Debian)?, Flavour::Debian))
+        }
+        packed => Ok((packed?, flavour)),
+    }
+}
+
+/// Builds everything into `out/`, or where [`Flavour::out`] says.
+pub fn build(source: &Path, wanted: Option<Flavour>) -> Result<Built> {
     let cache = Cache::open(source)?;
     let guest_names = guest_packages();
     let (locked, unlocked) = packages::locked_or_current(&cache, &guest_names, manifest::HOST)?;
@@ -97,10 +116,6 @@ pub fn build(source: &Path, flavour: Flavour) -> Result<Built> {
     let host = packages::tree(&cache, &locked, Set::Host)?;
     let tools = packages::wrappers(&cache, &host)?;
     let guest = packages::tree(&cache, &locked, Set::Guest)?;
-    ensure!(
-        !(unlocked && flavour == Flavour::Custom),
-        "the custom kernel is built from the lock's packages, of which the mirror has some no more"
-    );
     let debian = packed(&cache, &guest, &locked, Flavour::Debian)?;
     let overlooked = debian.kernel.overlooked()?;
     if !overlooked.is_empty() {
@@ -111,10 +126,7 @@ pub fn build(source: &Path, flavour: Flavour) -> Result<Built> {
 
     let asked = firmware::asked(&guest, &debian.kernel, &debian.places)?;
     hardware::check(source, &hardware::table(&debian.kernel, &debian.places, &asked), unlocked)?;
-    let Packed { tree, kernel, places } = match flavour {
-        Flavour::Debian => debian,
-        Flavour::Custom => packed(&cache, &guest, &locked, flavour)?,
-    };
+    let (Packed { tree, kernel, places }, flavour) = wanted_kernel(&cache, &guest, &locked, wanted)?;
     let asked = firmware::asked(&guest, &kernel, &places)?;
     let mut files = userland_files(&guest)?;
     // The nucleus has them, in one file.
@@ -151,7 +163,7 @@ pub fn build(source: &Path, flavour: Flavour) -> Result<Built> {
     let image = provenance::name(&[&vmlinuz, &nucleus]);
     let mut record = provenance::record(source, &version, &kernel.version, unlocked)?;
     if flavour == Flavour::Custom {
-        for (name, value) in custom::record(source, &tree)? {
+        for (name, value) in custom::record(source, &locked, &tree)? {
             record += &format!("{name} {value}\n");
         }
     }
@@ -164,7 +176,7 @@ pub fn build(source: &Path, flavour: Flavour) -> Result<Built> {
     }
     let initramfs = archive.finish()?;
 
-    let out = source.join(flavour.out());
+    let out = source.join(Flavour::out(wanted));
     // A layer of an earlier build, which this one's list does not know, would only be refused.
     let _ = fs::remove_dir_all(out.join("layers"));
     fs::create_dir_all(out.join("layers"))?;
@@ -194,7 +206,7 @@ pub fn build(source: &Path, flavour: Flavour) -> Result<Built> {
     put(&out.join("SHA256SUMS"), sums.as_bytes())?;
     say!(
         "{0}/vmlinuz {1:.1} MiB, {0}/initramfs {2:.1} MiB: {version}, Linux {3}, image {4}",
-        flavour.out(),
+        Flavour::out(wanted),
         mib(fs::metadata(out.join("vmlinuz"))?.len()),
         mib(initramfs.len() as u64),
         kernel.version,

@@ -4,6 +4,7 @@
 
 use crate::kernel_config;
 use crate::lock::{self, Package};
+use crate::manifest;
 use crate::modules::{Kernel, Place, glob};
 use crate::packages::{self, Cache, Tree, digest, hex};
 use crate::say;
@@ -41,18 +42,51 @@ const BUILD: &str = include_str!("../kernel/build");
 const ENTER: &str = "mount --bind /dev/null \"$0/dev/null\" && mount --rbind /proc \"$0/proc\" && \
     exec chroot \"$0\" /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/ LC_ALL=C TZ=UTC JOBS=\"$1\" /bin/sh /build/build";
 
-/// What the image is made of with this kernel: a tree like that of its package.
+/// Whether the root can be entered here at all.
+const TRY: &str = "mount --bind /dev/null \"$0/dev/null\" && mount --rbind /proc \"$0/proc\" && exec chroot \"$0\" /bin/true";
+
+/// Why a host cannot build it, whatever the fragments say.
+#[derive(Debug)]
+pub struct Unable(String);
+
+impl std::fmt::Display for Unable {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "the custom kernel cannot be built here: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unable {}
+
+/// What the image is made of with this kernel: a tree like that of its package. A host that cannot build it gets [`Unable`].
 pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<Tree> {
     let own = lock::read(&cache.source.join(LOCK))?;
-    in_step(locked, &own)?;
     let debian = Kernel::read(guest)?;
     let places = debian.places()?;
     let base = debian.config()?;
     let ours = settings()?;
-    let key = key(&[&base, &wanted(&places), &fragment(&ours), &lock::format(&own), BUILD, ENTER]);
-    let root = cache.root.join(format!("kernel-{key}"));
+    let kept = |own: &[Package]| {
+        let key = key(&[&base, &wanted(&places), &fragment(&ours), &lock::format(own), BUILD, ENTER]);
+        (cache.root.join(format!("kernel-{key}")), key)
+    };
+    let there = |own: &[Package]| -> Result<()> {
+        in_step(locked, own)?;
+        if kept(own).0.exists() { Ok(()) } else { packages::fetch(cache, own) }
+    };
+    let own = match there(&own) {
+        Ok(()) => own,
+        // As with the image's own lock: an archive that moved on stops nobody.
+        Err(error) => {
+            eprintln!(
+                "{error:#}\n\n*** UNLOCKED: the kernel is built from the archive's current source ***\n"
+            );
+            let unable = |error: anyhow::Error| Unable(format!("{error:#}"));
+            let current = packages::relock(cache, &[], manifest::KERNEL, &[], &[]).map_err(unable)?;
+            there(&current).map_err(unable)?;
+            current
+        }
+    };
+    let (root, key) = kept(&own);
     if !root.exists() {
-        packages::fetch(cache, &own)?;
         let stage = Stage::open(cache, &own)?;
         stage.write("debian.config", &base)?;
         stage.write("wanted.lsmod", &wanted(&places))?;
@@ -117,13 +151,17 @@ fn placed(
     kernel.with_needs(places)
 }
 
-/// What identifies it in the image: lines of /lifeboat/provenance.
-pub fn record(source: &Path, tree: &Tree) -> Result<Vec<(&'static str, String)>> {
+/// What identifies it in the image: lines of /lifeboat/provenance. `locked` is what the image is made of.
+pub fn record(source: &Path, locked: &[Package], tree: &Tree) -> Result<Vec<(&'static str, String)>> {
     let own = lock::read(&source.join(LOCK))?;
-    let from = of(&own, SOURCE)?;
+    let (from, image) = (of(&own, SOURCE)?, of(locked, IMAGE)?);
+    let lock = match from.version == image.version {
+        true => digest(&source.join(LOCK))?,
+        false => "not followed: some versions are gone from the mirror".to_string(),
+    };
     Ok(vec![
-        ("kernel", format!("custom, of {} {}", from.name, from.version)),
-        ("kernel.lock", digest(&source.join(LOCK))?),
+        ("kernel", format!("custom, of {} {}", from.name, image.version)),
+        ("kernel.lock", lock),
         ("kernel.key", tree.key.clone()),
     ])
 }
@@ -298,13 +336,27 @@ impl Stage {
     fn build(&self, cache: &Cache) -> Result<()> {
         let log = cache.root.join("kernel.log");
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        say!("building the kernel, about an hour of one CPU; {} tells", log.display());
+        let root = fs::canonicalize(&self.root)?;
+        let enter = |script: &str| {
+            let mut command = Command::new("unshare");
+            command
+                .args(["--user", "--map-root-user", "--mount", "--net", "sh", "-c", script])
+                .arg(&root)
+                .arg(jobs.to_string())
+                .stdin(Stdio::null());
+            command
+        };
+        let tried = enter(TRY).output().context("run unshare (of util-linux)")?;
+        if !tried.status.success() {
+            let said = String::from_utf8_lossy(&tried.stderr);
+            let why = said.trim().lines().next_back().unwrap_or("unshare failed");
+            return Err(
+                Unable(format!("{why} (it takes a user namespace, which this host has to allow)")).into()
+            );
+        }
+        say!("building the kernel, about half an hour of one CPU; {} tells", log.display());
         let output = fs::File::create(&log).with_context(|| format!("write {}", log.display()))?;
-        let status = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--mount", "--net", "sh", "-c", ENTER])
-            .arg(fs::canonicalize(&self.root)?)
-            .arg(jobs.to_string())
-            .stdin(Stdio::null())
+        let status = enter(ENTER)
             .stdout(output.try_clone()?)
             .stderr(output)
             .status()
@@ -314,8 +366,7 @@ impl Stage {
             let from = text.lines().count().saturating_sub(LAST);
             let last: Vec<&str> = text.lines().skip(from).collect();
             bail!(
-                "the kernel was not built ({status}), see {}:\n{}\nIt is built in a user namespace, \
-                 which this host has to allow",
+                "the kernel was not built ({status}), see {}; KERNEL=debian goes without it:\n{}",
                 log.display(),
                 last.join("\n")
             );

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-/// As `KERNEL` says to make.
+/// A kernel's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
     /// As Debian builds and signs it.
@@ -12,20 +12,21 @@ pub enum Flavour {
 }
 
 impl Flavour {
-    /// What make was told, if anything.
-    pub fn read(said: Option<&str>) -> Result<Flavour> {
+    /// What make was told by `KERNEL`. Nothing: ours, or Debian's on a host that cannot build ours.
+    pub fn read(said: Option<&str>) -> Result<Option<Flavour>> {
         match said {
-            None | Some("" | "debian") => Ok(Flavour::Debian),
-            Some("custom") => Ok(Flavour::Custom),
-            Some(other) => bail!("KERNEL={other}: it is debian (as without it) or custom"),
+            None | Some("") => Ok(None),
+            Some("custom") => Ok(Some(Flavour::Custom)),
+            Some("debian") => Ok(Some(Flavour::Debian)),
+            Some(other) => bail!("KERNEL={other}: it is custom (as without it) or debian"),
         }
     }
 
-    /// Where an image with it is built, below the project's root: one flavour never lies among the other's files.
-    pub fn out(self) -> &'static str {
-        match self {
-            Flavour::Debian => "out",
-            Flavour::Custom => "out-custom",
+    /// Where the image that was wanted is built, below the project's root.
+    pub fn out(wanted: Option<Flavour>) -> &'static str {
+        match wanted {
+            None | Some(Flavour::Custom) => "out",
+            Some(Flavour::Debian) => "out-debian",
         }
     }
 
@@ -70,8 +71,9 @@ mod tests {
 
     #[test]
     fn a_word_that_is_no_flavour_is_refused() {
-        assert_eq!(Flavour::read(None).unwrap(), Flavour::Debian);
-        assert_eq!(Flavour::read(Some("custom")).unwrap(), Flavour::Custom);
+        assert_eq!(Flavour::read(None).unwrap(), None);
+        assert_eq!(Flavour::read(Some("custom")).unwrap(), Some(Flavour::Custom));
+        assert_eq!(Flavour::read(Some("debian")).unwrap(), Some(Flavour::Debian));
         assert!(Flavour::read(Some("Custom")).unwrap_err().to_string().contains("KERNEL=Custom"));
     }
 }

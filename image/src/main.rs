@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(about = "Build the image of Lifeboat; variable: KERNEL, debian or custom (docs/kernel.md)")]
+#[command(about = "Build the image of Lifeboat; variable: KERNEL, custom or debian (docs/kernel.md)")]
 struct Arguments {
     /// The project's root.
     #[arg(long, default_value = ".")]
@@ -69,8 +69,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
     let source = std::fs::canonicalize(arguments.source)?;
-    let flavour = Flavour::read(std::env::var("KERNEL").ok().as_deref())?;
-    let out = source.join(flavour.out());
+    let wanted_kernel = Flavour::read(std::env::var("KERNEL").ok().as_deref())?;
+    let out = source.join(Flavour::out(wanted_kernel));
     match arguments.command {
         What::Lock => {
             let cache = packages::Cache::open(&source)?;
@@ -103,7 +103,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         What::Params(wanted) => println!("{}", params::make(&wanted)?),
         What::Build => {
-            let built = build::build(&source, flavour)?;
+            let built = build::build(&source, wanted_kernel)?;
             build::write_summary(&built, std::io::stdout())?;
         }
         What::Kernel => {
@@ -113,11 +113,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let guest = packages::tree(&cache, &locked, lock::Set::Guest)?;
             println!("{}", build::packed(&cache, &guest, &locked, Flavour::Custom)?.tree.root.display());
         }
-        What::Sbom => sbom::make(&source, flavour)?,
+        What::Sbom => sbom::make(&source, wanted_kernel)?,
         What::Serve { wanted, parts } => {
             let parts = match parts {
                 Some(directory) => serve::Parts::beneath(&directory),
-                None => serve::Parts::of(&source, flavour)?,
+                None => serve::Parts::of(&source, wanted_kernel)?,
             };
             serve::run(&parts, &wanted)?;
         }
@@ -137,7 +137,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             }
             for form in wanted {
                 // Of several: the others are made.
-                if form == Form::Netboot && flavour == Flavour::Custom {
+                if form == Form::Netboot && parts.flavour()? == Flavour::Custom {
                     eprintln!("netboot is left out: {}", forms::UNSIGNED);
                     continue;
                 }

@@ -37,27 +37,28 @@ struct Part {
     licence: Licence,
 }
 
-/// Writes `lifeboat.spdx.json` into `out/`, or what the flavour names, of what that was built from.
-pub fn make(source: &Path, flavour: Flavour) -> Result<()> {
+/// Writes `lifeboat.spdx.json` into `out/`, or where [`Flavour::out`] says, of what that was built from.
+pub fn make(source: &Path, wanted: Option<Flavour>) -> Result<()> {
     let cache = Cache::open(source)?;
     let (locked, unlocked) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
     packages::fetch(&cache, &locked)?;
     let guest = packages::tree(&cache, &locked, Set::Guest)?;
-    let mut parts = debian(&cache, &guest, &locked, flavour)?;
+    let mut parts = debian(&cache, &guest, &locked, wanted)?;
     parts.extend(crates(source)?);
     let version = build::version(source, unlocked);
     let text = document(&parts, &version, &build::made(source))?;
-    let out = source.join(flavour.out());
+    let out = source.join(Flavour::out(wanted));
     fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
     let path = out.join("lifeboat.spdx.json");
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-    say!("{}/lifeboat.spdx.json: {} packages and crates", flavour.out(), parts.len());
+    say!("{}/lifeboat.spdx.json: {} packages and crates", Flavour::out(wanted), parts.len());
     Ok(())
 }
 
 /// Packages of which a file is in the image.
-fn debian(cache: &Cache, guest: &Tree, locked: &[Package], flavour: Flavour) -> Result<Vec<Part>> {
-    let files = build::all_files(guest, &build::packed(cache, guest, locked, flavour)?)?;
+fn debian(cache: &Cache, guest: &Tree, locked: &[Package], wanted: Option<Flavour>) -> Result<Vec<Part>> {
+    let (packed, flavour) = build::wanted_kernel(cache, guest, locked, wanted)?;
+    let files = build::all_files(guest, &packed)?;
     let is_used = |package: &&Package| {
         ALWAYS.iter().any(|name| package.name.starts_with(name))
             || (flavour == Flavour::Debian && package.name.starts_with(KERNEL))

@@ -44,7 +44,7 @@ pub struct Wanted {
     /// A directory of iPXE scripts of single machines, named by MAC: 52-54-00-12-34-56.ipxe, which `set params WORDS`.
     #[arg(long)]
     pub machines: Option<PathBuf>,
-    /// UEFI machines start Debian's signed shim and GRUB (out/netboot, of `make netboot`) instead of iPXE.
+    /// UEFI machines start Debian's signed shim and GRUB (out-debian/netboot, of `make netboot`) instead of iPXE.
     #[arg(long)]
     pub secure_boot: bool,
 }
@@ -61,13 +61,13 @@ pub struct Parts {
 
 impl Parts {
     /// Those of the cache.
-    pub fn of(source: &Path, flavour: Flavour) -> Result<Parts> {
+    pub fn of(source: &Path, wanted: Option<Flavour>) -> Result<Parts> {
         let cache = Cache::open(source)?;
         let locked = lock::read(&source.join("image/packages.lock"))?;
         packages::fetch(&cache, &locked)?;
         let host = packages::tree(&cache, &locked, Set::Host)?;
         let tools = packages::wrappers(&cache, &host)?;
-        Ok(Parts { image: source.join(flavour.out()), tools, loaders: host.root.join("usr/lib/ipxe") })
+        Ok(Parts { image: source.join(Flavour::out(wanted)), tools, loaders: host.root.join("usr/lib/ipxe") })
     }
 
     /// Those of a directory that somebody filled.
@@ -155,7 +155,11 @@ fn read_address(said: &str) -> Option<(Ipv4Addr, u8)> {
 fn lay(stage: &Path, parts: &Parts, wanted: &Wanted, address: Ipv4Addr) -> Result<()> {
     // Not links: the servers are nobody, and may not enter a home.
     let lay = |from: &Path, name: &str| -> Result<()> {
-        ensure!(from.exists(), "{} is not there: make image netboot comes first", from.display());
+        ensure!(
+            from.exists(),
+            "{} is not there: make image (for Secure Boot make netboot) comes first",
+            from.display()
+        );
         copy(from, &stage.join(name))
     };
     for name in ["vmlinuz", "initramfs", "boot.ipxe"] {

@@ -125,11 +125,11 @@ pub const ALL: [Form; 6] = [Form::Efi, Form::Iso, Form::Disk, Form::Netboot, For
 pub enum Form {
     /// out/lifeboat.efi: kernel and initramfs in one EFI program
     Efi,
-    /// out/lifeboat.iso: for CD, USB and virtual media, BIOS and UEFI
+    /// lifeboat.iso: for CD, USB and virtual media, BIOS and UEFI
     Iso,
-    /// out/lifeboat.img: a disk, BIOS and UEFI, with a file system that can be written to
+    /// lifeboat.img: a disk, BIOS and UEFI, with a file system that can be written to
     Disk,
-    /// out/netboot/: for PXE by UEFI with Secure Boot
+    /// netboot/: for PXE by UEFI with Secure Boot
     Netboot,
     /// out/lifeboat-kexec.sh: takes over from a running Linux
     Kexec,

@@ -27,6 +27,22 @@ fn parts(bench: &Bench) -> Result<Parts> {
     Parts::of(&programs::source(), &bench.image, Some(archive(bench, "extra")?))
 }
 
+/// The image that Secure Boot starts: that of this run, or the one with Debian's kernel beside it.
+pub fn signed(bench: &Bench) -> Result<PathBuf> {
+    let is_signed = |image: &Path| -> Result<bool> {
+        let kernel = image.join("vmlinuz");
+        let bytes =
+            fs::read(&kernel).with_context(|| format!("read {} (make test makes it)", kernel.display()))?;
+        Ok(Flavour::of(&bytes) == Flavour::Debian)
+    };
+    if is_signed(&bench.image)? {
+        return Ok(bench.image.clone());
+    }
+    let beside = programs::source().join(Flavour::out(Some(Flavour::Debian)));
+    ensure!(is_signed(&beside)?, "have Debian's kernel in {}", beside.display());
+    Ok(beside)
+}
+
 fn disk(path: PathBuf, bus: Bus) -> Disk {
     let disk = Disk::raw(path, bus, "MEDIUM");
     if bus == Bus::Cd { disk.write_protected() } else { disk }
@@ -65,9 +81,9 @@ pub fn secure(bench: &Bench) -> Result<()> {
             ensure!(made.is_err_and(|error| error.to_string() == forms::UNSIGNED), "be refused");
             Ok(())
         });
-        return Ok(());
     }
-    let stick = Form::Iso.make(&parts(bench)?, &bench.path(""))?;
+    let parts = Parts::of(&programs::source(), &signed(bench)?, Some(archive(bench, "extra")?))?;
+    let stick = Form::Iso.make(&parts, &bench.path(""))?;
     let vm = machine(Boot::Disk, Firmware::SecureBoot).disk(disk(stick, Bus::Usb)).start(bench)?;
     let ssh = login(&vm)?;
     vm.settled_after(0)?;
@@ -149,20 +165,18 @@ pub fn every(bench: &Bench) -> Result<()> {
     fs::remove_file(&iso).context("remove the ISO")?;
     // From here on with nothing of an operator's inside; a key and a name beside.
     let plain = Parts::of(&programs::source(), &bench.image, None)?;
+    let signed = Parts::of(&programs::source(), &signed(bench)?, None)?;
     let (archive, words) = (archive(bench, "cpio")?, bench.path("lifeboat.cfg"));
     fs::write(&words, "set params=\"rescue.hostname=overruled edd=off\"\n").context("write the words")?;
-    // What Secure Boot lets in is Debian's kernel.
-    let (custom, name) = match plain.flavour()? {
-        Flavour::Debian => {
-            (false, "the disk image starts by UEFI with Secure Boot, with an archive on its FAT")
-        }
-        Flavour::Custom => (true, "the disk image starts by UEFI, with an archive on its FAT"),
-    };
-    let image = Form::Disk.make(&plain, &place)?;
-    forms::put(&plain, &image, &[("lifeboat.cpio", &archive), ("lifeboat.cfg", &words)])?;
+    let image = Form::Disk.make(&signed, &place)?;
+    forms::put(&signed, &image, &[("lifeboat.cpio", &archive), ("lifeboat.cfg", &words)])?;
     for (promise, bus, firmware) in [
         ("the disk image starts by BIOS, with an archive on its FAT", Bus::VirtioBlk, Firmware::Bios),
-        (name, Bus::Ahci, if custom { Firmware::Uefi } else { Firmware::SecureBoot }),
+        (
+            "the disk image starts by UEFI with Secure Boot, with an archive on its FAT",
+            Bus::Ahci,
+            Firmware::SecureBoot,
+        ),
     ] {
         starts(
             bench,
@@ -174,10 +188,7 @@ pub fn every(bench: &Bench) -> Result<()> {
     }
     fs::remove_file(&image).context("remove the disk image")?;
     efi_program(bench, &plain)?;
-    if custom {
-        return Ok(());
-    }
-    let directory = Form::Netboot.make(&plain, &place)?;
+    let directory = Form::Netboot.make(&signed, &place)?;
     fs::copy(&archive, directory.join("lifeboat.cpio")).context("put an archive beside")?;
     fs::copy(&words, directory.join("lifeboat.cfg")).context("put words beside")?;
     let firmware = Firmware::SecureBoot;
@@ -190,7 +201,7 @@ pub fn every(bench: &Bench) -> Result<()> {
 /// What lies beside an ISO, which has nothing of an operator's inside: on another partition of its stick, on another CD. What a
 /// disk of the broken machine has in the same places is not looked at.
 pub fn beside(bench: &Bench) -> Result<()> {
-    let plain = Parts::of(&programs::source(), &bench.image, None)?;
+    let plain = Parts::of(&programs::source(), &signed(bench)?, None)?;
     let iso = Form::Iso.make(&plain, &bench.path(""))?;
     let files = |channel: &str| -> Result<Vec<(&str, Vec<u8>)>> {
         let archive = fs::read(archive(bench, channel)?).context("read an archive")?;

@@ -2,6 +2,7 @@
 //! on the same wire boots from it, beside another DHCP server and where there is none.
 
 use crate::bench::{Bench, holds};
+use crate::forms;
 use anyhow::{Context as _, Result, bail, ensure};
 use contract::event::Event;
 use image::forms::{Form, Parts};
@@ -31,10 +32,11 @@ fn parts(bench: &Bench) -> Result<Disk> {
         fs::copy(from, stage.join(name)).map(drop).with_context(|| format!("copy {}", from.display()))
     };
     copy(&program("image")?, "image")?;
+    let image = forms::signed(bench)?;
     for name in ["vmlinuz", "initramfs", "boot.ipxe", "layers/30-firmware.squashfs"] {
-        copy(&bench.image.join(name), &format!("out/{name}"))?;
+        copy(&image.join(name), &format!("out/{name}"))?;
     }
-    Form::Netboot.make(&Parts::of(&programs::source(), &bench.image, None)?, &stage.join("out"))?;
+    Form::Netboot.make(&Parts::of(&programs::source(), &image, None)?, &stage.join("out"))?;
     for name in LOADERS {
         copy(&programs::tools_root()?.join("usr/lib/ipxe").join(name), &format!("ipxe/{name}"))?;
     }
