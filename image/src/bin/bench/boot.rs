@@ -4,7 +4,7 @@
 use super::peers::Image;
 use anyhow::{Context as _, Result, bail, ensure};
 use image::vm::machine::{Boot, Machine, Nic};
-use image::vm::{Lab, Vm, qemu};
+use image::vm::{Lab, Vm, http, qemu};
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
@@ -19,6 +19,8 @@ pub struct Way {
     pub memory: u32,
     /// By the NIC's iPXE and TFTP, where the download counts; else QEMU lays both files into memory.
     pub pxe: bool,
+    /// Then of ours the nucleus alone by TFTP, and its layers by HTTP after it started: `set lean 1` of boot.ipxe.
+    pub lean: bool,
 }
 
 /// Every emulated boot ends in a login by then, or never.
@@ -43,14 +45,20 @@ pub struct Figures {
     pub init: Moment,
     pub banner: Moment,
     pub login: Moment,
+    /// When what a machine brings is in place.
+    pub whole: Moment,
     /// MemTotal less MemAvailable, MiB.
     pub used: f64,
 }
 
 pub fn measure(image: &Image, way: Way) -> Result<Figures> {
     let lab = Lab::new(&format!("bench-{}", image.name.replace(' ', "-")), Path::new(""))?;
-    let append = format!("console=ttyS0 earlyprintk=ttyS0 {}", image.append);
+    let mut append = format!("console=ttyS0 earlyprintk=ttyS0 {}", image.append);
     let boot = if way.pxe {
+        if let (true, Some(layers)) = (way.lean, &image.layers) {
+            let port = http::Server::start(layers)?.port;
+            append += &format!(" rootfstype=ramfs rescue.layers=http://10.0.2.2:{port}");
+        }
         let script = format!("#!ipxe\nkernel vmlinuz initrd=initramfs {append}\ninitrd initramfs\nboot\n");
         std::fs::write(lab.path("start.ipxe"), script).context("write a script")?;
         for (name, file) in [("vmlinuz", &image.kernel), ("initramfs", &image.initramfs)] {
@@ -89,11 +97,15 @@ fn watch(vm: &Vm, began: Instant, image: &Image) -> Result<Figures> {
         ensure!(began.elapsed() < PATIENCE, "log in within {} s", PATIENCE.as_secs());
     }
     let login = moment()?;
+    while !ssh(port, image, &image.whole)?.1 {
+        ensure!(began.elapsed() < PATIENCE, "be whole within {} s", PATIENCE.as_secs());
+    }
+    let whole = moment()?;
     // Time itself is the matter: what a machine does after the login is part of what it holds at the prompt.
     std::thread::sleep(SETTLE);
     let (memory, _) = ssh(port, image, "cat /proc/meminfo")?;
     let used = used(&memory).with_context(|| format!("read {memory:?}"))?;
-    Ok(Figures { kernel, init, banner, login, used })
+    Ok(Figures { kernel, init, banner, login, whole, used })
 }
 
 /// Tells when a connection was greeted. Connections are opened before the machine has an address, so many

@@ -1,5 +1,5 @@
 //! `make bench`: how large the image is and how soon a person is in, beside peers that are built here from
-//! Debian's packages with the same kernel ([`peers`]). All are booted in turn, round after round, so that a
+//! Debian's packages, kernel included ([`peers`]). All are booted in turn, round after round, so that a
 //! busy host is unfair to none; seconds of one host mean little elsewhere, ratios do.
 
 mod boot;
@@ -32,6 +32,9 @@ struct Arguments {
     /// Boot by PXE, where the download counts
     #[arg(long)]
     pxe: bool,
+    /// By PXE, the nucleus first and the layers behind it
+    #[arg(long, requires = "pxe")]
+    lean: bool,
 }
 
 fn main() -> ExitCode {
@@ -45,8 +48,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let images = peers::all(&arguments.image)?;
-    let way = boot::Way { memory: arguments.memory, pxe: arguments.pxe };
+    let images = peers::all(&arguments.image, arguments.lean)?;
+    let way = boot::Way { memory: arguments.memory, pxe: arguments.pxe, lean: arguments.lean };
     let mut figures: Vec<Vec<Figures>> = images.iter().map(|_| Vec::new()).collect();
     for round in 1..=arguments.rounds {
         for (image, figures) in images.iter().zip(&mut figures) {
@@ -68,6 +71,7 @@ const ROWS: &[Row] = &[
     ("PID 1, s", 2, |f| f.init.wall),
     ("SSH banner, s", 2, |f| f.banner.wall),
     ("first `ssh host true`, s", 2, |f| f.login.wall),
+    ("programs and drivers in place, s", 2, |f| f.whole.wall),
     ("CPU seconds to PID 1", 2, |f| f.init.cpu),
     ("CPU seconds to the first `ssh host true`", 2, |f| f.login.cpu),
     ("memory used at the prompt, MiB", 0, |f| f.used),

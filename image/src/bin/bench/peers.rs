@@ -1,4 +1,4 @@
-//! What the image is compared with, built of the locked packages, without root and with the same kernel:
+//! What the image is compared with, built of the locked packages, without root and with Debian's kernel:
 //! Debian's own initramfs with dropbear, as people unlock their disks with, made by Debian's mkinitramfs
 //! in the builder machine; a bare floor of busybox, dropbear and the three modules of virtio-net; and a Debian
 //! with systemd in memory ([`super::ram`]).
@@ -26,6 +26,10 @@ pub struct Image {
     pub append: String,
     /// The private key that logs in.
     pub key: PathBuf,
+    /// What is fetched by HTTP once it started, if anything.
+    pub layers: Option<PathBuf>,
+    /// A command that succeeds once all that it brings is in place.
+    pub whole: String,
 }
 
 const GIB: u64 = 1 << 30;
@@ -83,7 +87,7 @@ route add default gw $router
 const FLOOR_MODULES: &[&str] = &["net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"];
 
 /// The built image first, then its peers, built where they are absent.
-pub fn all(own: &Path) -> Result<Vec<Image>> {
+pub fn all(own: &Path, lean: bool) -> Result<Vec<Image>> {
     ensure!(own.join("initramfs").exists(), "find an image in {}: `make image` builds it", own.display());
     let cache = Cache::open(&programs::source())?;
     let (locked, _) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
@@ -107,6 +111,8 @@ pub fn all(own: &Path) -> Result<Vec<Image>> {
         initramfs,
         append,
         key: key.clone(),
+        layers: None,
+        whole: "true".into(),
     };
 
     let [dropbear, floor, ram] = ["dropbear", "floor", "ram"].map(|name| directory.join(name));
@@ -124,9 +130,13 @@ pub fn all(own: &Path) -> Result<Vec<Image>> {
         let bytes = ram::build(&guest, &tree, &version, &public).context("build a Debian in memory")?;
         put(&ram, &bytes)?;
     }
+    let (name, archive) = if lean { ("lean Lifeboat", "nucleus") } else { ("Lifeboat", "initramfs") };
     let own = Image {
         kernel: own.join("vmlinuz"),
-        ..image("Lifeboat", own.join("initramfs"), format!("ssh_key={}", public.replace(' ', ",")))
+        layers: lean.then(|| own.join("layers")),
+        // One of each layer.
+        whole: "test -e /usr/sbin/mkfs.ext4 && ls /usr/lib/modules/*/kernel/drivers/md/raid456.ko*".into(),
+        ..image(name, own.join(archive), format!("ssh_key={}", public.replace(' ', ",")))
     };
     Ok(vec![
         own,
