@@ -354,7 +354,10 @@ impl Stage {
                 Unable(format!("{why} (it takes a user namespace, which this host has to allow)")).into()
             );
         }
-        say!("building the kernel, about half an hour of one CPU; {} tells", log.display());
+        say!(
+            "building the kernel, about half an hour of one CPU (KERNEL=debian does without); {} tells",
+            log.display()
+        );
         let output = fs::File::create(&log).with_context(|| format!("write {}", log.display()))?;
         let status = enter(ENTER)
             .stdout(output.try_clone()?)
