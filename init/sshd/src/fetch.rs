@@ -37,6 +37,8 @@ const SOON: Duration = Duration::from_secs(3);
 const LATER: Duration = Duration::from_secs(30);
 /// Until the clock is looked at again.
 const CLOCK: Duration = Duration::from_millis(200);
+/// Longer than netd waits for anything: where netd itself does not get that far, a key is asked for all the same.
+const CLOCK_END: Duration = Duration::from_secs(120);
 /// Attempts that may fail without a word.
 const QUIET: u32 = 5;
 /// A login comes before volumes are looked for.
@@ -94,6 +96,7 @@ pub struct Fetches(Vec<Fetch>);
 
 struct Fetch {
     place: Place,
+    since: Instant,
     attempts: u32,
     state: State,
     problem: Option<String>,
@@ -120,7 +123,7 @@ impl Fetches {
                 Place::Url(_) | Place::Service(_) => State::Waiting(now),
                 Place::Volumes => State::Waiting(now + VOLUMES_AFTER),
             };
-            Fetch { place, attempts: 0, state, problem: None }
+            Fetch { place, since: now, attempts: 0, state, problem: None }
         };
         Fetches(urls.chain(services).chain(volumes).map(fetch).collect())
     }
@@ -143,6 +146,7 @@ impl Fetches {
             // sshd listens, and keys from elsewhere let in.
             if matches!(&fetch.place, Place::Url(url) if url.starts_with("https:"))
                 && settings.prefix == Path::new("/")
+                && now < fetch.since + CLOCK_END
                 && !host::statefile::read::<state::Netd>("netd").clock.settled
             {
                 fetch.state = State::Waiting(now + CLOCK);
