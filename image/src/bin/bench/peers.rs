@@ -89,6 +89,8 @@ const FLOOR_MODULES: &[&str] = &["net/core/failover", "drivers/net/net_failover"
 /// The built image first, then its peers, built where they are absent.
 pub fn all(own: &Path, lean: bool) -> Result<Vec<Image>> {
     ensure!(own.join("initramfs").exists(), "find an image in {}: `make image` builds it", own.display());
+    // Links lead to it from elsewhere.
+    let own = &fs::canonicalize(own).with_context(|| format!("find {}", own.display()))?;
     let cache = Cache::open(&programs::source())?;
     let (locked, _) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
     let tree = packages::tree(&cache, &locked, Set::Host)?;
