@@ -66,7 +66,7 @@ peers: builder
 image: builder ## build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS
 	@$(IMAGE) build
 
-kernel: builder ## build the custom kernel, once: half an hour of one CPU; image does so where it is not in the cache
+kernel: builder ## build the custom kernel, once: three quarters of an hour of one CPU; image does so where it is not in the cache
 	@$(IMAGE) kernel
 
 signed: builder # the image with Debian's kernel, out-debian/
@@ -150,5 +150,5 @@ interop: peers .bench/peers/done .bench/peers/packages ## sshd with other client
 	PEERS=$$($(IMAGE) tools) SFTP_SERVER=$$($(IMAGE) tools)/sftp-server PATH=$(CURDIR)/.bench/peers/venv/bin:$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu INTEROP=1 $(CARGO) test --locked --package sshd --test interop 2>&1 | tee -a $(UNITS)
 	PEERS=$$($(IMAGE) tools) INTEROP=1 $(CARGO) test --locked --package sshd --test regress 2>&1 | tee -a $(UNITS)
 
-attack: patched ## the whole attack campaign against sshd, on loopback, as root: half an hour
+attack: patched ## the whole attack campaign against sshd, on loopback, as root: ten minutes
 	ATTACK=1 $(CARGO) test --locked --profile image --package sshd --test attack -- --nocapture --test-threads 1

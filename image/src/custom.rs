@@ -355,7 +355,7 @@ impl Stage {
             );
         }
         say!(
-            "building the kernel, about half an hour of one CPU (KERNEL=debian does without); {} tells",
+            "building the kernel, about three quarters of an hour of one CPU (KERNEL=debian does without); {} tells",
             log.display()
         );
         let output = fs::File::create(&log).with_context(|| format!("write {}", log.display()))?;
