@@ -189,7 +189,8 @@ fn own_disk(bench: &Bench) -> Result<(Disk, String)> {
 fn login(vm: &Vm<'_>) -> Result<Ssh> {
     vm.addresses(1)?;
     let ssh = vm.ssh(0, &vm.known_hosts_event()?)?;
-    vm.events.line.wait_for("config drive /dev/", 0, qemu::BOOT)?;
+    // What the drive says of the network is told before its key is in force.
+    vm.console.wait_for("from config drive /dev/", 0, qemu::BOOT)?;
     Ok(ssh)
 }
 
