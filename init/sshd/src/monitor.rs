@@ -72,26 +72,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         rekey: settings.rekey,
     };
     wire::send(&control, &welcome, &[]).context("welcome")?;
-    let mut monitor = Monitor {
-        settings,
-        root: &root,
-        control,
-        null,
-        peer,
-        local,
-        keys,
-        access,
-        session: None,
-        grant: None,
-        attempts: 0,
-        programs: HashMap::new(),
-        waiting: Vec::new(),
-        watch: None,
-        progress: None,
-        dials: HashSet::new(),
-        listeners: HashMap::new(),
-        agent: None,
-    };
+    let mut monitor = Monitor::new(settings, &root, control, null, [peer, local], keys, access);
     let result = monitor.serve(&children, transport, deadline);
     monitor.hang_up();
     result
@@ -137,6 +118,40 @@ struct Waiting {
     at_most: Instant,
     /// It could only fail, where a shell has another one that takes its place.
     only_fails: bool,
+}
+
+impl<'a> Monitor<'a> {
+    /// Of a connection on which nothing was asked yet, between the peer and us.
+    fn new(
+        settings: &'a Settings,
+        root: &'a Root,
+        control: OwnedFd,
+        null: File,
+        [peer, local]: [SocketAddr; 2],
+        keys: HostKeys,
+        access: Access,
+    ) -> Monitor<'a> {
+        Monitor {
+            settings,
+            root,
+            control,
+            null,
+            peer,
+            local,
+            keys,
+            access,
+            session: None,
+            grant: None,
+            attempts: 0,
+            programs: HashMap::new(),
+            waiting: Vec::new(),
+            watch: None,
+            progress: None,
+            dials: HashSet::new(),
+            listeners: HashMap::new(),
+            agent: None,
+        }
+    }
 }
 
 impl Monitor<'_> {
@@ -676,26 +691,10 @@ mod tests {
         std::fs::create_dir_all(host_key.parent().unwrap()).unwrap();
         identity::establish(&settings, &root, &contract::state::Sshd::default(), None).unwrap();
         let (control, transport) = control_sockets(&settings).unwrap();
-        let mut monitor = Monitor {
-            settings: &settings,
-            root: &root,
-            control,
-            null: process::null().unwrap(),
-            peer: "192.0.2.1:1234".parse().unwrap(),
-            local: "192.0.2.2:22".parse().unwrap(),
-            keys: identity::load(&root).unwrap(),
-            access: Access::read(&root),
-            session: None,
-            grant,
-            attempts: 0,
-            programs: HashMap::new(),
-            waiting: Vec::new(),
-            watch: None,
-            progress: None,
-            dials: HashSet::new(),
-            listeners: HashMap::new(),
-            agent: None,
-        };
+        let ends = ["192.0.2.1:1234", "192.0.2.2:22"].map(|end| end.parse().unwrap());
+        let (null, keys) = (process::null().unwrap(), identity::load(&root).unwrap());
+        let mut monitor = Monitor::new(&settings, &root, control, null, ends, keys, Access::read(&root));
+        monitor.grant = grant;
         run(&mut monitor, &transport);
     }
 
