@@ -35,8 +35,6 @@ pub struct Clock {
     /// What the time was by before any server answered, in words.
     base: &'static str,
     hope: Hope,
-    /// Whose answer counts, in words: also to an earlier life of netd.
-    answered: Option<String>,
     /// That it is not waited for any more was told.
     is_told: bool,
     /// The RTC was compared with a time server's word.
@@ -60,10 +58,11 @@ struct Question {
 }
 
 /// What there is to hope for, since boot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Hope {
     started: Duration,
-    answered: bool,
+    /// Whose answer counts, in words: also to an earlier life of netd.
+    answered: Option<String>,
     /// Since when there is an address.
     address: Option<Duration>,
     /// Since when a time server is known that can be asked.
@@ -76,7 +75,7 @@ impl Hope {
     /// Until when whoever judges a certificate waits.
     fn end(&self) -> Duration {
         match (self.address, self.named) {
-            _ if self.answered => Duration::ZERO,
+            _ if self.answered.is_some() => Duration::ZERO,
             (_, Some(named)) => named + WAIT,
             (Some(address), None) if self.asking => address + NAMING,
             (Some(address), None) => address,
@@ -105,8 +104,7 @@ impl Clock {
         let mut clock = Clock {
             floor,
             base: "the machine's clock (RTC)",
-            hope: Hope { started: now(), answered: answered.is_some(), ..Hope::default() },
-            answered,
+            hope: Hope { started: now(), answered, ..Hope::default() },
             ..Clock::default()
         };
         let before = wall().as_secs();
@@ -130,7 +128,7 @@ impl Clock {
     pub fn know(&mut self, servers: Vec<IpAddr>, has_address: bool, asking: bool, now: Duration) {
         let servers = if has_address { servers } else { Vec::new() };
         if servers != self.servers {
-            if !self.hope.answered {
+            if self.hope.answered.is_none() {
                 (self.silent, self.due) = (0, Duration::ZERO);
             }
             self.servers = servers;
@@ -148,7 +146,7 @@ impl Clock {
     pub fn state(&self, now: Duration) -> state::Clock {
         let settled = now >= self.hope.end();
         let servers: Vec<String> = self.servers.iter().map(IpAddr::to_string).collect();
-        let by = match &self.answered {
+        let by = match &self.hope.answered {
             Some(by) => by.clone(),
             None if servers.is_empty() && settled => format!("{}: no time server is known", self.base),
             None if servers.is_empty() => self.base.to_string(),
@@ -160,7 +158,7 @@ impl Clock {
 
     /// What a person is told once where no server has answered by now; whether it is news for the consoles.
     fn end_of_hope(&mut self, now: Duration) -> Option<(String, bool)> {
-        let is_over = self.answered.is_none() && self.hope.address.is_some() && now >= self.hope.end();
+        let is_over = self.hope.answered.is_none() && self.hope.address.is_some() && now >= self.hope.end();
         if !is_over || std::mem::replace(&mut self.is_told, true) {
             return None;
         }
@@ -258,8 +256,7 @@ impl Netd {
                 (self.clock.question, self.clock.silent, self.clock.due) = (None, 0, now() + AGAIN);
                 self.mend_clock(server, offset);
                 // Not before the clock is set: others judge by it from now on.
-                self.clock.hope.answered = true;
-                self.clock.answered = Some(format!("the time server {server}"));
+                self.clock.hope.answered = Some(format!("the time server {server}"));
             }
             Err(reason) => {
                 host::log!("{server} is not believed about the time: {reason}");
@@ -318,7 +315,7 @@ mod tests {
     fn certificates_wait_for_a_time_server_and_never_for_longer_than_is_stated() {
         let hope = |address: Option<u64>, named: Option<u64>, asking: bool, answered: bool| Hope {
             started: at(2),
-            answered,
+            answered: answered.then(String::new),
             address: address.map(at),
             named: named.map(at),
             asking,
