@@ -126,7 +126,10 @@ pub fn build(source: &Path, wanted: Option<Flavour>) -> Result<Built> {
 
     let asked = firmware::asked(&guest, &debian.kernel, &debian.places)?;
     hardware::check(source, &hardware::table(&debian.kernel, &debian.places, &asked), unlocked)?;
-    let (Packed { tree, kernel, places }, flavour) = wanted_kernel(&cache, &guest, &locked, wanted)?;
+    let (Packed { tree, kernel, places }, flavour) = match wanted {
+        Some(Flavour::Debian) => (debian, Flavour::Debian),
+        _ => wanted_kernel(&cache, &guest, &locked, wanted)?,
+    };
     let asked = firmware::asked(&guest, &kernel, &places)?;
     let mut files = userland_files(&guest)?;
     // The nucleus has them, in one file.
