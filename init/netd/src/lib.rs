@@ -112,6 +112,8 @@ struct Leases {
     /// Stated addresses that the kernel was given, by index: a life that ends before it takes away what a newer plan does not
     /// have leaves that to the next one.
     given: BTreeMap<u32, Vec<network::Address>>,
+    /// Likewise routes and rules.
+    routing: Routing,
     /// This machine's DUID.
     identifier: Vec<u8>,
 }
@@ -124,6 +126,8 @@ enum Asked {
     Addresses,
     Routers,
     Step(Step),
+    /// What may be gone already.
+    Gone(&'static str),
     /// Anything else, in words that complete "failed to".
     Other(String),
 }
@@ -150,6 +154,8 @@ struct Netd {
     /// The interfaces that there were at the start are known, and their addresses.
     is_counted: bool,
     applied: Routing,
+    /// Routes and rules of an earlier life, until it is clear which of them are asked for still.
+    before: Routing,
     leases: Leases,
     /// Links that got an address so far.
     counted: u64,
@@ -176,6 +182,7 @@ impl Netd {
         let netlink = netlink::socket(groups).context("open a route netlink socket")?;
         let control = host::ask::listen("netd").context("listen for questions")?;
         let leases = std::fs::read(LEASES).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let leases: Leases = leases.unwrap_or_default();
         let (clock, wrong_clock) = Clock::start(&root);
         let mut netd = Netd {
             root,
@@ -195,7 +202,8 @@ impl Netd {
             listed: BTreeSet::new(),
             is_counted: false,
             applied: Routing::default(),
-            leases: leases.unwrap_or_default(),
+            before: leases.routing.clone(),
+            leases,
             counted: 0,
             late: now() + LATE,
             published: None,
@@ -535,7 +543,7 @@ impl Netd {
                 }
                 self.problem(format!("{}: {}", words(&what), std::io::Error::from_raw_os_error(errno)));
             }
-            Some(Asked::Step(_) | Asked::Other(_)) | None => {}
+            Some(Asked::Step(_) | Asked::Gone(_) | Asked::Other(_)) | None => {}
         }
     }
 
@@ -803,12 +811,13 @@ impl Netd {
     fn clear_up(&mut self, index: u32) {
         let Some(nic) = self.nics.get(&index) else { return };
         let given = self.leases.given.get(&index).map_or(&[][..], Vec::as_slice);
-        let leased = self.leases.four.get(&nic.key()).map(|held| held.lease.address);
-        let gone = nic.gone(given, leased, &self.plans.current);
-        for (address, _) in &gone {
-            let rule = routing::rule(index, *address);
-            self.other("remove a rule".to_string(), |sequence| rtnl::remove_rule(sequence, rule));
-        }
+        let four = self.leases.four.get(&nic.key()).map(|held| IpAddr::V4(held.lease.address));
+        let six = self.leases.six.get(&nic.key()).into_iter().flat_map(|held| &held.lease.addresses);
+        let leased: Vec<IpAddr> = four.into_iter().chain(six.map(|(own, _)| IpAddr::V6(*own))).collect();
+        let gone = nic.gone(given, &leased, &self.plans.current);
+        // At once: it could come before the rule of another link that has the address now.
+        let rules = gone.iter().map(|(address, _)| routing::rule(index, *address)).collect();
+        self.unroute(Routing { routes: vec![], rules });
         self.take_away(index, gone.into_iter());
     }
 
@@ -909,22 +918,21 @@ impl Netd {
         let wanted = routing::plan(&uplinks, &self.plans.current.routes);
         if wanted != self.applied {
             let before = std::mem::replace(&mut self.applied, wanted.clone());
-            for rule in before.rules.iter().filter(|rule| !wanted.rules.contains(rule)) {
-                self.other("remove a rule".to_string(), |sequence| rtnl::remove_rule(sequence, *rule));
-            }
-            for route in before.routes.iter().filter(|route| !wanted.routes.contains(route)) {
-                self.other("remove a route".to_string(), |sequence| rtnl::remove_route(sequence, route));
-            }
-            for route in wanted.routes.iter().filter(|route| !before.routes.contains(route)) {
+            let gone = before.without(&wanted);
+            // Before the kernel is asked: a life that ends in between leaves it to the next one.
+            self.remember(&gone);
+            self.unroute(gone);
+            let new = wanted.without(&before);
+            for route in &new.routes {
                 let what = format!(
                     "add the route to {}/{} of table {}",
                     route.destination, route.prefix, route.table
                 );
                 self.other(what, |sequence| rtnl::add_route(sequence, route));
             }
-            for rule in wanted.rules.iter().filter(|rule| !before.rules.contains(rule)) {
+            for rule in new.rules {
                 self.other(format!("add the rule for {}", rule.from), |sequence| {
-                    rtnl::add_rule(sequence, *rule)
+                    rtnl::add_rule(sequence, rule)
                 });
             }
         }
@@ -932,11 +940,25 @@ impl Netd {
         self.resolve(&ranked);
         let servers = self.time_servers(&ranked);
         let asking = self.nics.values().any(Nic::is_asking);
+        // Held leases are taken up by then, whoever else is asked still.
+        if self.is_counted && now() >= self.late {
+            let left = std::mem::take(&mut self.before).left(&self.applied);
+            self.unroute(left);
+        }
         self.clock.know(servers, !uplinks.is_empty(), asking, now());
         self.keep_time();
         self.name(&ranked);
-        self.remember();
+        self.remember(&Routing::default());
         self.publish();
+    }
+
+    fn unroute(&mut self, gone: Routing) {
+        for rule in gone.rules {
+            self.ask(Asked::Gone("remove a rule"), |sequence| rtnl::remove_rule(sequence, rule));
+        }
+        for route in gone.routes {
+            self.ask(Asked::Gone("remove a route"), |sequence| rtnl::remove_route(sequence, &route));
+        }
     }
 
     fn is_preferred(&self, nic: &Nic) -> bool {
@@ -1011,8 +1033,8 @@ impl Netd {
         }
     }
 
-    /// Leases for the next life.
-    fn remember(&mut self) {
+    /// What the next life has to know. `going`: routes and rules that the kernel is about to be asked to remove.
+    fn remember(&mut self, going: &Routing) {
         let four = |nic: &Nic| Some((nic.key(), nic.client.as_ref()?.held.clone()?));
         let six = |nic: &Nic| Some((nic.key(), nic.six.as_ref()?.held.clone()?));
         let asks_four = |key: &str| self.nics.values().any(|nic| nic.client.is_some() && nic.key() == key);
@@ -1026,6 +1048,7 @@ impl Netd {
             six: old_six.into_iter().chain(self.nics.values().filter_map(six)).collect(),
             routers: self.nics.values().filter_map(said).collect(),
             given: self.nics.iter().filter_map(given).collect(),
+            routing: self.applied.clone().beside(self.before.without(&self.applied)).beside(going.clone()),
             identifier: self.leases.identifier.clone(),
         };
         if leases != self.leases && self.is_counted && !self.nics.is_empty() {
@@ -1136,12 +1159,15 @@ fn remember<T: PartialEq>(known: &mut Vec<T>, one: T) {
 
 /// The kernel's "no" means that there is nothing to do.
 fn is_so_already(what: &Asked, errno: i32) -> bool {
+    /// Of a rule.
+    const ENOENT: i32 = 2;
     const ESRCH: i32 = 3;
     const EEXIST: i32 = 17;
     const EADDRNOTAVAIL: i32 = 99;
     match what {
         // Another interface has the name.
         Asked::Step(Step::Change { change: Change::Name(_), .. }) => false,
+        Asked::Gone(_) => matches!(errno, ENOENT | ESRCH),
         _ => matches!(errno, ESRCH | EEXIST | EADDRNOTAVAIL),
     }
 }
@@ -1164,6 +1190,7 @@ fn words(what: &Asked) -> String {
         Asked::Links => "list the links".to_string(),
         Asked::Addresses => "list the addresses".to_string(),
         Asked::Routers => "list the IPv6 routes".to_string(),
+        Asked::Gone(text) => text.to_string(),
         Asked::Other(text) => text.clone(),
         Asked::Step(step) => match step {
             Step::Module(name) => format!("load the module {name}"),

@@ -152,16 +152,18 @@ impl Nic {
         self.entry(plan).map_or(&[], |link| &link.addresses)
     }
 
-    /// Of the stated addresses and the lease of an earlier life those that the kernel has still and the plan has no more. What
+    /// Of the stated addresses and the leases of an earlier life those that the kernel has still and the plan has no more. What
     /// it states of any link stays: it may be about this one, which is not clear at once.
     pub fn gone(
         &self,
         given: &[network::Address],
-        leased: Option<Ipv4Addr>,
+        leased: &[IpAddr],
         plan: &Plan,
     ) -> Vec<(IpAddr, u8)> {
-        let leased = leased.filter(|_| !self.methods().dhcp4).map(IpAddr::V4);
-        let was_ours = |own: IpAddr| leased == Some(own) || given.iter().any(|one| one.address == own);
+        let Methods { dhcp4, ipv6 } = self.methods();
+        let is_asked_for = |own: IpAddr| if own.is_ipv4() { dhcp4 } else { ipv6 >= Ipv6::Auto };
+        let was_leased = |own: IpAddr| leased.contains(&own) && !is_asked_for(own);
+        let was_ours = |own: IpAddr| was_leased(own) || given.iter().any(|one| one.address == own);
         let is_stated =
             |own: IpAddr| plan.links.iter().flat_map(|link| &link.addresses).any(|one| one.address == own);
         let is_gone = |(own, _): &&(IpAddr, u8)| was_ours(*own) && !is_stated(*own);
@@ -369,19 +371,22 @@ mod tests {
     fn what_a_killed_life_left_goes_unless_the_plan_has_it_and_strangers_addresses_stay() {
         let words = |line: &str| network::dracut::read(&contract::cmdline::words(line));
         let given = words("ip=192.0.2.7:::24::none0:none").links[0].addresses.clone();
-        let leased = Some(Ipv4Addr::new(198, 51, 100, 7));
+        let leased = ["198.51.100.7", "2001:db8::7"].map(|own| own.parse().unwrap());
         let mut nic = nic();
-        nic.addresses =
-            ["192.0.2.7", "198.51.100.7", "203.0.113.9"].map(|own| (own.parse().unwrap(), 24)).into();
-        for (label, line, dhcp4, want) in [
-            ("another address", "ip=192.0.2.8:::24::none0:none", false, &["192.0.2.7", "198.51.100.7"][..]),
-            ("DHCP alone", "ip=none0:dhcp", true, &["192.0.2.7"]),
-            ("the same", "ip=192.0.2.7:::24::none0:none", false, &["198.51.100.7"]),
-            ("the same, for whom is not clear yet", "ip=192.0.2.7:::24", true, &[]),
-            ("the lease's address, stated", "ip=198.51.100.7:::24::none0:none", false, &["192.0.2.7"]),
+        nic.addresses = ["192.0.2.7", "198.51.100.7", "203.0.113.9", "2001:db8::7", "2001:db8::9"]
+            .map(|own| (own.parse().unwrap(), 24))
+            .into();
+        let all = &["192.0.2.7", "198.51.100.7", "2001:db8::7"][..];
+        for (label, line, dhcp4, ipv6, want) in [
+            ("another address", "ip=192.0.2.8:::24::none0:none", false, Ipv6::LinkLocal, all),
+            ("DHCP alone", "ip=none0:dhcp", true, Ipv6::Off, &["192.0.2.7", "2001:db8::7"]),
+            ("IPv6 alone", "ip=none0:auto6", false, Ipv6::Auto, &["192.0.2.7", "198.51.100.7"]),
+            ("the same", "ip=192.0.2.7:::24::none0:none", false, Ipv6::Dhcp, &["198.51.100.7"]),
+            ("the same, for whom is not clear yet", "ip=192.0.2.7:::24", true, Ipv6::Auto, &[]),
+            ("the lease's, stated", "ip=198.51.100.7:::24::none0:none", false, Ipv6::Dhcp, &["192.0.2.7"]),
         ] {
-            nic.role = Some(Role { entry: None, methods: Methods { dhcp4, ipv6: Ipv6::Off } });
-            let gone = nic.gone(&given, leased, &words(line));
+            nic.role = Some(Role { entry: None, methods: Methods { dhcp4, ipv6 } });
+            let gone = nic.gone(&given, &leased, &words(line));
             let gone: Vec<String> = gone.iter().map(|(address, _)| address.to_string()).collect();
             assert_eq!(gone, want, "{label}");
         }

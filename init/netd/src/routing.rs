@@ -5,6 +5,7 @@
 
 use crate::rtnl;
 use network::{Route, is_within};
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 const MAIN: u32 = 254;
@@ -38,11 +39,35 @@ pub struct Uplink {
     pub order: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Routing {
     /// Sorted: link routes before those through a gateway.
     pub routes: Vec<rtnl::Route>,
     pub rules: Vec<rtnl::Rule>,
+}
+
+impl Routing {
+    /// What this has and the other has not.
+    pub fn without(&self, other: &Routing) -> Routing {
+        let routes = self.routes.iter().filter(|route| !other.routes.contains(route));
+        let rules = self.rules.iter().filter(|rule| !other.rules.contains(rule));
+        Routing { routes: routes.cloned().collect(), rules: rules.copied().collect() }
+    }
+
+    pub fn beside(mut self, other: Routing) -> Routing {
+        self.routes.extend(other.routes);
+        self.rules.extend(other.rules);
+        self
+    }
+
+    /// Of this, an earlier life's, what is left in the kernel beside `now`: a route replaces another to the same
+    /// destination by the same metric, and the request to remove the old one could hit the new one.
+    pub fn left(&self, now: &Routing) -> Routing {
+        let key = |route: &rtnl::Route| (route.table, route.destination, route.prefix, route.metric);
+        let mut left = self.without(now);
+        left.routes.retain(|old| now.routes.iter().all(|new| key(new) != key(old)));
+        left
+    }
 }
 
 /// The links by preference.
@@ -172,6 +197,23 @@ mod tests {
 
     fn two() -> (Uplink, Uplink) {
         (uplink(2, "10.0.2.15", 24, Some("10.0.2.2")), uplink(3, "10.0.3.15", 24, Some("10.0.3.2")))
+    }
+
+    #[test]
+    fn what_a_killed_life_routed_goes_and_what_was_replaced_or_is_asked_for_still_stays() {
+        let (one, other) = two();
+        let moved = uplink(2, "10.0.2.16", 24, Some("10.0.2.3"));
+        for (label, now, routes, rules) in [
+            ("the same", vec![one.clone(), other.clone()], 0, 0),
+            // The connected route and the default one of its table; that of the main table by its metric.
+            ("a link less", vec![one.clone()], 3, 1),
+            // The routes of its table and the main one's have taken the old ones' places.
+            ("another address and gateway", vec![moved, other.clone()], 0, 1),
+            ("nothing at all", vec![], 6, 2),
+        ] {
+            let left = routed(&[one.clone(), other.clone()]).left(&routed(&now));
+            assert_eq!((left.routes.len(), left.rules.len()), (routes, rules), "{label}");
+        }
     }
 
     fn routed(uplinks: &[Uplink]) -> Routing {

@@ -3,6 +3,7 @@
 
 use host::sys::netlink::{self, Message, u16_at, u32_at};
 use network::Mac;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub const GROUP_LINK: u32 = 1;
@@ -334,7 +335,7 @@ pub fn remove_address(sequence: u32, link: u32, address: IpAddr, prefix: u8) -> 
 }
 
 /// One route.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Route {
     pub table: u32,
     pub destination: IpAddr,
@@ -380,7 +381,7 @@ pub fn remove_route(sequence: u32, gone: &Route) -> Vec<u8> {
 }
 
 /// `from ADDRESS lookup TABLE`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Rule {
     pub from: IpAddr,
     pub table: u32,
