@@ -4,7 +4,7 @@
 use crate::dhcp::machine::{Action, Client, Event as Happened, step};
 use crate::dhcp::message::{CLIENT_PORT, SERVER_PORT, broadcast_packet, decode_packet};
 use crate::rtnl::{self, Change, Given};
-use crate::{Netd, PACKET, PROBE, arp, now, random};
+use crate::{Netd, PACKET, PROBE, arp, leased_address, now, random};
 use contract::event::Event;
 use host::sys::packet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
@@ -118,7 +118,7 @@ impl Netd {
             Action::Remove(address) => {
                 nic.udp = None;
                 let prefix = nic.configured.take().map_or(32, |(_, prefix)| prefix);
-                self.take(index, IpAddr::V4(address), prefix);
+                self.take(index, leased_address(IpAddr::V4(address), prefix));
             }
         }
     }
@@ -128,8 +128,11 @@ impl Netd {
         let Some(nic) = self.nics.get_mut(&index) else { return };
         let Some(held) = nic.client.as_ref().and_then(|client| client.held.clone()) else { return };
         let (name, lease) = (nic.link.name.clone(), &held.lease);
-        let seconds =
-            held.expires().map_or(u32::MAX, |end| end.saturating_sub(now()).as_secs().max(1) as u32);
+        let end = held.expires().filter(|_| {
+            // What is stated as well does not end with the lease.
+            !nic.states(&self.plans.current, IpAddr::V4(lease.address), lease.prefix)
+        });
+        let seconds = end.map_or(u32::MAX, |end| end.saturating_sub(now()).as_secs().max(1) as u32);
         let news = nic.configured != Some((lease.address, lease.prefix));
         // A person's word about the MTU counts more than the server's.
         let entry = nic.entry(&self.plans.current);

@@ -59,6 +59,8 @@ const LEASES: &str = "/run/lifeboat/state/netd-leases.json";
 const PACKET: usize = 65_536;
 /// Until a step that was refused is tried again: its firmware may come with a layer.
 const RETRY: Duration = Duration::from_secs(5);
+/// Until a stated address is given again that went without netd: whoever deletes it again and again is met once a second.
+const GIVE_AGAIN: Duration = Duration::from_secs(1);
 /// How long an interface that was named is waited for, before its entry may be done with another one.
 const LATE: Duration = Duration::from_secs(10);
 /// How long answers to the probe of a stated address are listened for.
@@ -154,6 +156,8 @@ struct Netd {
     /// The interfaces that there were at the start are known, and their addresses.
     is_counted: bool,
     applied: Routing,
+    /// Links of which the kernel may have dropped routes by itself, as with an address that they were sent from.
+    dropped: BTreeSet<u32>,
     /// Routes and rules of an earlier life, until it is clear which of them are asked for still.
     before: Routing,
     leases: Leases,
@@ -202,6 +206,7 @@ impl Netd {
             listed: BTreeSet::new(),
             is_counted: false,
             applied: Routing::default(),
+            dropped: BTreeSet::new(),
             before: leases.routing.clone(),
             leases,
             counted: 0,
@@ -215,6 +220,14 @@ impl Netd {
         }
         if let Some(line) = wrong_clock {
             netd.problem(line);
+        }
+        // Else the kernel takes away with an address those that came to its subnet later, as a stated one beside a lease
+        // (Documentation/networking/ip-sysctl.rst).
+        for which in ["all", "default"] {
+            let path = format!("/proc/sys/net/ipv4/conf/{which}/promote_secondaries");
+            if let Err(error) = std::fs::write(&path, "1") {
+                netd.problem(format!("write {path}: {error}"));
+            }
         }
         // lo is always the first.
         netd.ask(Asked::Other("bring up lo".to_string()), |sequence| {
@@ -288,11 +301,12 @@ impl Netd {
                 nic.said.servers.iter().map(|(_, end)| end).chain(nic.said.search.iter().map(|(_, end)| end));
             ends.filter(|end| **end > now).min().copied()
         };
+        let again = |nic: &Nic| nic.withheld.values().filter(|time| **time > now).min().copied();
         let six = |nic: &Nic| {
             let waiting = nic.six_due().filter(|due| *due > now);
             nic.six.as_ref().map(|six| six.wake()).into_iter().chain(waiting).min()
         };
-        let of_nic = |nic: &Nic| [client(nic), six(nic), probe(nic), ends(nic)];
+        let of_nic = |nic: &Nic| [client(nic), six(nic), probe(nic), ends(nic), again(nic)];
         let of_nics = self.nics.values().flat_map(of_nic).flatten();
         let late = Some(self.late).filter(|late| *late > now);
         let refused = self.refused.values().copied();
@@ -488,11 +502,7 @@ impl Netd {
                 }
             }
             Said::Address(address) => self.address(address),
-            Said::AddressGone(address) => {
-                if let Some(nic) = self.nics.get_mut(&address.link) {
-                    nic.addresses.retain(|(known, _)| *known != address.address);
-                }
-            }
+            Said::AddressGone(address) => self.address_gone(&address),
             Said::Advertised(index, advertised) => {
                 if let Some(nic) = self.nics.get_mut(&index) {
                     nic.advertised = advertised;
@@ -579,7 +589,10 @@ impl Netd {
             }
         }
         if up && !was_up {
-            self.applied.routes.retain(|route| route.link != index);
+            self.dropped.insert(index);
+            if let Some(nic) = self.nics.get_mut(&index) {
+                nic.withheld.clear();
+            }
         }
         let nic = &self.nics[&index];
         if nic.client.is_some() && carrier && !had_carrier {
@@ -620,6 +633,16 @@ impl Netd {
                 address: address.address.to_string(),
                 gateway: None,
             });
+        }
+    }
+
+    /// The kernel has an address no more: its time was over, its interface went down, netd or somebody else took it away.
+    /// With the last one of IPv4 go all routes of the link, and with any those that are sent from it.
+    fn address_gone(&mut self, gone: &rtnl::Address) {
+        let Some(nic) = self.nics.get_mut(&gone.link) else { return };
+        self.dropped.insert(gone.link);
+        if nic.lose(gone.address, gone.prefix, now() + GIVE_AGAIN) {
+            host::log!("{}: {} is gone, and not by netd", nic.link.name, gone.address);
         }
     }
 
@@ -804,7 +827,7 @@ impl Netd {
         self.end_four(index);
         self.end_six(index);
         let given = self.nics.get_mut(&index).map(|nic| std::mem::take(&mut nic.given)).unwrap_or_default();
-        self.take_away(index, given.into_iter().map(|given| (given.address, given.prefix)));
+        self.take_away(index, given.into_iter());
     }
 
     /// Takes away what an earlier life gave a link and did not come to take away itself when the plan changed.
@@ -817,6 +840,13 @@ impl Netd {
         let gone = nic.gone(given, &leased, &self.plans.current);
         // At once: it could come before the rule of another link that has the address now.
         let rules = gone.iter().map(|(address, _)| routing::rule(index, *address)).collect();
+        let gone: Vec<network::Address> = gone
+            .into_iter()
+            .map(|(address, prefix)| {
+                let given = given.iter().find(|given| (given.address, given.prefix) == (address, prefix));
+                given.copied().unwrap_or_else(|| leased_address(address, prefix))
+            })
+            .collect();
         self.unroute(Routing { routes: vec![], rules });
         self.take_away(index, gone.into_iter());
     }
@@ -824,7 +854,8 @@ impl Netd {
     fn end_four(&mut self, index: u32) {
         let Some(nic) = self.nics.get_mut(&index) else { return };
         (nic.client, nic.socket, nic.udp, nic.arp, nic.probing) = (None, None, None, None, None);
-        let leased = nic.configured.take().map(|(address, prefix)| (IpAddr::V4(address), prefix));
+        let leased =
+            nic.configured.take().map(|(address, prefix)| leased_address(IpAddr::V4(address), prefix));
         self.take_away(index, leased.into_iter());
     }
 
@@ -833,25 +864,41 @@ impl Netd {
         nic.six_socket = None;
         let held = nic.six.take().and_then(|six| six.held).map(|held| held.lease.addresses);
         let leased = held.unwrap_or_default().into_iter();
-        self.take_away(index, leased.map(|(address, _)| (IpAddr::V6(address), SIX_PREFIX)));
+        self.take_away(index, leased.map(|(address, _)| leased_address(IpAddr::V6(address), SIX_PREFIX)));
     }
 
     /// Addresses that nobody asks for on a link any more.
-    fn take_away(&mut self, index: u32, addresses: impl Iterator<Item = (IpAddr, u8)>) {
-        for (address, prefix) in addresses {
-            let Some(nic) = self.nics.get(&index) else { return };
-            host::log!("{address} is not asked for on {} any more", nic.link.name);
-            self.take(index, address, prefix);
+    fn take_away(&mut self, index: u32, addresses: impl Iterator<Item = network::Address>) {
+        for address in addresses {
+            if self.take(index, address)
+                && let Some(nic) = self.nics.get(&index)
+            {
+                host::log!("{} is not asked for on {} any more", address.address, nic.link.name);
+            }
         }
     }
 
-    fn take(&mut self, index: u32, address: IpAddr, prefix: u8) {
-        let Some(nic) = self.nics.get(&index) else { return };
-        let interface = nic.link.name.clone();
+    /// Whether it was taken: what is stated and leased too stays until neither asks for it.
+    fn take(&mut self, index: u32, mut gone: network::Address) -> bool {
+        let Some(nic) = self.nics.get(&index) else { return false };
+        if nic.asks_for(&self.plans.current, gone.address, gone.prefix) {
+            return false;
+        }
+        // The kernel has the prefix with which an IPv6 address came first.
+        if let Some((_, prefix)) = nic.addresses.iter().find(|(own, _)| own.is_ipv6() && *own == gone.address)
+        {
+            gone.prefix = *prefix;
+        }
+        let (interface, address) = (nic.link.name.clone(), gone.address);
+        let is_there = nic.is_asked_for(&self.plans.current, address);
         self.other(format!("take {address} from {interface}"), |sequence| {
-            rtnl::remove_address(sequence, index, address, prefix)
+            rtnl::remove_address(sequence, index, &gone)
         });
-        host::events::tell(&Event::AddressLost { interface, address: address.to_string() });
+        // It may be there with another prefix.
+        if !is_there {
+            host::events::tell(&Event::AddressLost { interface, address: address.to_string() });
+        }
+        true
     }
 
     /// Addresses: stated ones are given, and DHCP begins.
@@ -862,14 +909,20 @@ impl Netd {
             if !self.nics.get(&index).is_some_and(|nic| nic.role.is_some() && nic.link.up) {
                 continue;
             }
-            self.give(index);
             let Some(nic) = self.nics.get_mut(&index) else { continue };
             let is_named = nic.role.is_some_and(|role| role.entry.is_some());
             let is_done = self.plans.current.single && has_lease && !is_named && nic.configured.is_none();
             let wants = nic.methods().dhcp4 && !is_done;
-            if wants && nic.link.carrier && nic.client.is_none() {
+            let (begins, ends) =
+                (wants && nic.link.carrier && nic.client.is_none(), !wants && nic.client.is_some());
+            // In this order: an address that goes from one to the other stays all the while, and a session over it.
+            if begins {
                 self.begin(index);
-            } else if !wants && nic.client.is_some() {
+            } else if wants && nic.is_unconfigured(now()) {
+                self.configure(index);
+            }
+            self.give(index);
+            if ends {
                 self.end_four(index);
             }
             self.ask_six(index);
@@ -883,19 +936,24 @@ impl Netd {
         let (kept, gone): (Vec<_>, Vec<_>) =
             std::mem::take(&mut nic.given).into_iter().partition(|given| stated.contains(given));
         nic.given = kept;
-        self.take_away(index, gone.into_iter().map(|gone| (gone.address, gone.prefix)));
+        self.take_away(index, gone.into_iter());
         let Some(nic) = self.nics.get_mut(&index) else { return };
-        let missing: Vec<network::Address> = nic
-            .stated(&self.plans.current)
-            .iter()
-            .filter(|stated| !nic.given.contains(stated))
-            .copied()
-            .collect();
+        let missing = nic.missing(&self.plans.current, now());
         let (name, mac, carrier) = (nic.link.name.clone(), nic.mac(), nic.link.carrier);
         for stated in missing {
             let network::Address { address, prefix, peer } = stated;
             let Some(nic) = self.nics.get_mut(&index) else { return };
             nic.given.push(stated);
+            // The kernel would go on with the old prefix.
+            let other = nic
+                .addresses
+                .iter()
+                .find(|(own, length)| own.is_ipv6() && *own == address && *length != prefix);
+            if let Some((_, length)) = other.copied() {
+                self.other(format!("take {address}/{length} from {name}"), |sequence| {
+                    rtnl::remove_address(sequence, index, &leased_address(address, length))
+                });
+            }
             let given = Given { address, prefix, peer, seconds: u32::MAX };
             self.other(format!("give {name} {stated}"), |sequence| {
                 rtnl::add_address(sequence, index, &given)
@@ -916,13 +974,13 @@ impl Netd {
         }
         let uplinks = self.uplinks();
         let wanted = routing::plan(&uplinks, &self.plans.current.routes);
-        if wanted != self.applied {
-            let before = std::mem::replace(&mut self.applied, wanted.clone());
-            let gone = before.without(&wanted);
+        let dropped = std::mem::take(&mut self.dropped);
+        if wanted != self.applied || !dropped.is_empty() {
+            let (gone, new) = self.applied.change(&wanted, &dropped);
+            self.applied = wanted;
             // Before the kernel is asked: a life that ends in between leaves it to the next one.
             self.remember(&gone);
             self.unroute(gone);
-            let new = wanted.without(&before);
             for route in &new.routes {
                 let what = format!(
                     "add the route to {}/{} of table {}",
@@ -1211,6 +1269,11 @@ fn words(what: &Asked) -> String {
             },
         },
     }
+}
+
+/// One that a server gave.
+fn leased_address(address: IpAddr, prefix: u8) -> network::Address {
+    network::Address { address, prefix, peer: None }
 }
 
 /// The first of each.

@@ -1,5 +1,6 @@
 //! One interface and what netd knows of it.
 
+use crate::SIX_PREFIX;
 use crate::dhcp::machine::Client;
 use crate::dhcp::message::Lease;
 use crate::dhcp6;
@@ -10,6 +11,7 @@ use contract::state;
 use host::Root;
 use network::{Ipv6, Mac, Methods, Plan, Route};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -51,6 +53,8 @@ pub struct Nic {
     pub configured: Option<(Ipv4Addr, u8)>,
     /// Stated addresses that the kernel was given.
     pub given: Vec<network::Address>,
+    /// Those of them, and of leases, that went without netd, and when they are given again.
+    pub withheld: BTreeMap<IpAddr, Duration>,
     /// An earlier life may have left something on it that is not looked through yet.
     pub left: bool,
     /// Which link was the first to get an address, the second ...
@@ -108,6 +112,7 @@ impl Nic {
             probing: None,
             configured: None,
             given: Vec::new(),
+            withheld: BTreeMap::new(),
             left: false,
             order: None,
             addresses: Vec::new(),
@@ -152,14 +157,62 @@ impl Nic {
         self.entry(plan).map_or(&[], |link| &link.addresses)
     }
 
+    pub fn states(&self, plan: &Plan, address: IpAddr, prefix: u8) -> bool {
+        self.stated(plan).iter().any(|one| is_one((one.address, one.prefix), (address, prefix)))
+    }
+
+    /// Whether the plan states this address here, or a lease has it: what both do is in the kernel once.
+    pub fn asks_for(&self, plan: &Plan, address: IpAddr, prefix: u8) -> bool {
+        let four = self.configured.map(|(own, length)| (IpAddr::V4(own), length));
+        let six = self.six.as_ref().and_then(dhcp6::machine::Client::lease).map(|lease| &lease.addresses);
+        let six = six.into_iter().flatten().map(|(own, _)| (IpAddr::V6(*own), SIX_PREFIX));
+        let is_leased = four.into_iter().chain(six).any(|own| is_one(own, (address, prefix)));
+        is_leased || self.states(plan, address, prefix)
+    }
+
+    /// The same, whatever its prefix.
+    pub fn is_asked_for(&self, plan: &Plan, address: IpAddr) -> bool {
+        let prefixes = 0..=if address.is_ipv4() { 32 } else { 128 };
+        prefixes.into_iter().any(|prefix| self.asks_for(plan, address, prefix))
+    }
+
+    /// Stated addresses that the kernel is to be given now.
+    pub fn missing(&mut self, plan: &Plan, now: Duration) -> Vec<network::Address> {
+        self.withheld.retain(|_, time| *time > now);
+        let is_missing = |stated: &&network::Address| {
+            !self.given.contains(stated) && !self.withheld.contains_key(&stated.address)
+        };
+        self.stated(plan).iter().filter(is_missing).copied().collect()
+    }
+
+    /// Whether a lease that went without netd is to be put into the kernel now. One that has ended is not: its client knows.
+    pub fn is_unconfigured(&self, now: Duration) -> bool {
+        let held = self.client.as_ref().and_then(|client| client.held.as_ref());
+        let is_due = |own: Ipv4Addr| self.withheld.get(&IpAddr::V4(own)).is_none_or(|time| *time <= now);
+        self.configured.is_none()
+            && held
+                .is_some_and(|held| held.expires().is_none_or(|end| end > now) && is_due(held.lease.address))
+    }
+
+    /// The kernel has an address no more. Whether it is a stated one or a lease's that netd did not take away, which is given
+    /// again at the time `again`.
+    pub fn lose(&mut self, address: IpAddr, prefix: u8, again: Duration) -> bool {
+        self.addresses.retain(|known| *known != (address, prefix));
+        let before = self.given.len();
+        self.given.retain(|given| (given.address, given.prefix) != (address, prefix));
+        let four = self.configured.map(|(own, length)| (IpAddr::V4(own), length));
+        let is_leased = four == Some((address, prefix));
+        self.configured = self.configured.filter(|_| !is_leased);
+        let is_lost = is_leased || self.given.len() < before;
+        if is_lost {
+            self.withheld.insert(address, again);
+        }
+        is_lost
+    }
+
     /// Of the stated addresses and the leases of an earlier life those that the kernel has still and the plan has no more. What
     /// it states of any link stays: it may be about this one, which is not clear at once.
-    pub fn gone(
-        &self,
-        given: &[network::Address],
-        leased: &[IpAddr],
-        plan: &Plan,
-    ) -> Vec<(IpAddr, u8)> {
+    pub fn gone(&self, given: &[network::Address], leased: &[IpAddr], plan: &Plan) -> Vec<(IpAddr, u8)> {
         let Methods { dhcp4, ipv6 } = self.methods();
         let is_asked_for = |own: IpAddr| if own.is_ipv4() { dhcp4 } else { ipv6 >= Ipv6::Auto };
         let was_leased = |own: IpAddr| leased.contains(&own) && !is_asked_for(own);
@@ -332,6 +385,12 @@ impl Nic {
     }
 }
 
+/// Whether two are one address to the kernel, which has one of IPv6 once on a link, whatever its prefix (`ipv6_get_ifaddr` of
+/// net/ipv6/addrconf.c).
+fn is_one(one: (IpAddr, u8), other: (IpAddr, u8)) -> bool {
+    one.0 == other.0 && (one.0.is_ipv6() || one.1 == other.1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,6 +424,53 @@ mod tests {
         assert_eq!(nic.wants_six(false, late), Some(true));
         nic.addresses = vec![("2001:db8::7".parse().unwrap(), 128)];
         assert_eq!([nic.wants_six(false, late), nic.wants_six(true, Duration::ZERO)], [None, Some(true)]);
+    }
+
+    /// By `ip=` alone.
+    fn stating(nic: &mut Nic, line: &str) -> Plan {
+        let plan = network::dracut::read(&contract::cmdline::words(line));
+        nic.role = Some(Role { entry: (!plan.links.is_empty()).then_some(0), methods: Methods::OFF });
+        plan
+    }
+
+    #[test]
+    fn an_address_stays_for_as_long_as_a_lease_or_the_plan_has_it() {
+        let own = "192.0.2.7";
+        for (label, line, leased, prefix, want) in [
+            ("nobody", "ip=none0:dhcp", None, 24, false),
+            ("the plan", "ip=192.0.2.7:::24::none0:none", None, 24, true),
+            ("the lease", "ip=none0:dhcp", Some((own, 24)), 24, true),
+            ("both", "ip=192.0.2.7:::24::none0:none", Some((own, 24)), 24, true),
+            ("the plan, with another prefix", "ip=192.0.2.7:::32::none0:none", None, 24, false),
+            ("another lease", "ip=none0:dhcp", Some(("192.0.2.8", 24)), 24, false),
+        ] {
+            let mut nic = nic();
+            let plan = stating(&mut nic, line);
+            nic.configured = leased.map(|(own, prefix)| (own.parse().unwrap(), prefix));
+            assert_eq!(nic.asks_for(&plan, own.parse().unwrap(), prefix), want, "{label}");
+        }
+        let mut nic = nic();
+        let plan = stating(&mut nic, "ip=[2001:db8::7]:::64::none0:none");
+        let six = "2001:db8::7".parse().unwrap();
+        assert!(nic.asks_for(&plan, six, SIX_PREFIX), "IPv6 has an address once");
+    }
+
+    #[test]
+    fn a_stated_address_that_somebody_took_away_is_given_again_after_a_moment_and_not_before() {
+        let mut nic = nic();
+        let plan = stating(&mut nic, "ip=192.0.2.7:::24::none0:none");
+        let (own, at) = ("192.0.2.7".parse().unwrap(), Duration::from_secs);
+        nic.given = nic.missing(&plan, at(0));
+        nic.addresses = vec![(own, 24), (own, 32)];
+        assert!(!nic.lose(own, 32, at(2)), "it is there still, with the prefix that is asked for");
+        assert_eq!((nic.given.len(), nic.addresses.clone()), (1, vec![(own, 24)]));
+        assert!(nic.lose(own, 24, at(2)));
+        assert_eq!((nic.missing(&plan, at(1)).len(), nic.missing(&plan, at(2)).len()), (0, 1));
+        assert!(!nic.lose(own, 24, at(3)), "netd took it away by itself, or it is told twice");
+        assert_eq!(nic.missing(&plan, at(2)).len(), 1);
+        nic.configured = Some(([192, 0, 2, 8].into(), 24));
+        assert!(nic.lose([192, 0, 2, 8].into(), 24, at(4)), "a lease's");
+        assert_eq!((nic.configured, nic.withheld.len()), (None, 1));
     }
 
     #[test]

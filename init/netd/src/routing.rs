@@ -6,6 +6,7 @@
 use crate::rtnl;
 use network::{Route, is_within};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 const MAIN: u32 = 254;
@@ -52,6 +53,14 @@ impl Routing {
         let routes = self.routes.iter().filter(|route| !other.routes.contains(route));
         let rules = self.rules.iter().filter(|rule| !other.rules.contains(rule));
         Routing { routes: routes.cloned().collect(), rules: rules.copied().collect() }
+    }
+
+    /// What is to go and what is to be added, from this to `wanted`. `dropped`: links of which the kernel may have dropped
+    /// routes, which are added again.
+    pub fn change(&self, wanted: &Routing, dropped: &BTreeSet<u32>) -> (Routing, Routing) {
+        let mut known = self.clone();
+        known.routes.retain(|route| !dropped.contains(&route.link));
+        (self.without(wanted), wanted.without(&known))
     }
 
     pub fn beside(mut self, other: Routing) -> Routing {
@@ -213,6 +222,21 @@ mod tests {
         ] {
             let left = routed(&[one.clone(), other.clone()]).left(&routed(&now));
             assert_eq!((left.routes.len(), left.rules.len()), (routes, rules), "{label}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_dropped_with_an_address_is_added_again() {
+        let (one, other) = two();
+        let both = routed(&[one.clone(), other]);
+        for (label, wanted, dropped, gone, new) in [
+            ("nothing happened", both.clone(), &[][..], 0, 0),
+            ("a link's last address went and came back at once", both.clone(), &[2], 0, 3),
+            ("that of the other one did not come back", routed(&[one]), &[3], 4, 0),
+        ] {
+            let (left, added) = both.change(&wanted, &dropped.iter().copied().collect());
+            let count = |routing: &Routing| routing.routes.len() + routing.rules.len();
+            assert_eq!((count(&left), count(&added)), (gone, new), "{label}");
         }
     }
 

@@ -328,9 +328,13 @@ pub fn add_address(sequence: u32, link: u32, given: &Given) -> Vec<u8> {
     .finish()
 }
 
-pub fn remove_address(sequence: u32, link: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
+/// The same address may be there with another prefix: of IPv4 both are named, or the first that is found would go
+/// (`inet_rtm_deladdr` of net/ipv4/devinet.c).
+pub fn remove_address(sequence: u32, link: u32, gone: &network::Address) -> Vec<u8> {
+    let network::Address { address, prefix, peer } = *gone;
     Request::new(RTM_DELADDR, ACK, sequence, &ifaddrmsg(link, address, prefix))
-        .attribute(2, &octets(address))
+        .attribute(1, &octets(peer.unwrap_or(address))) // IFA_ADDRESS
+        .attribute(2, &octets(address)) // IFA_LOCAL
         .finish()
 }
 
@@ -627,7 +631,8 @@ mod tests {
     #[test]
     fn two_messages_of_one_datagram_are_both_read() {
         let mut bytes = add_address(1, 2, &GIVEN);
-        bytes.extend(remove_address(2, 3, IpAddr::from([10, 0, 3, 15]), 24));
+        let gone = network::Address { address: IpAddr::from([10, 0, 3, 15]), prefix: 24, peer: None };
+        bytes.extend(remove_address(2, 3, &gone));
         assert!(matches!(&read(&bytes)[..], [Said::Address(_), Said::AddressGone(gone)] if gone.link == 3));
     }
 

@@ -3,7 +3,7 @@
 use crate::dhcp6::machine::{Action, Client, Event as Happened, step};
 use crate::dhcp6::message::{CLIENT_PORT, SERVER_PORT, SERVERS, decode};
 use crate::rtnl::{self, Given};
-use crate::{Netd, PACKET, SIX_PREFIX, now, random};
+use crate::{Netd, PACKET, SIX_PREFIX, leased_address, now, random};
 use host::sys::packet;
 use std::net::IpAddr;
 
@@ -104,7 +104,7 @@ impl Netd {
             Action::Configure => self.configure_six(index),
             Action::Remove(addresses) => {
                 for address in addresses {
-                    self.take(index, IpAddr::V6(address), SIX_PREFIX);
+                    self.take(index, leased_address(IpAddr::V6(address), SIX_PREFIX));
                 }
             }
         }
@@ -116,8 +116,11 @@ impl Netd {
         let name = nic.link.name.clone();
         let age = now().saturating_sub(held.since).as_secs();
         for (address, valid) in held.lease.addresses {
+            let Some(nic) = self.nics.get(&index) else { return };
             let seconds = match valid {
                 u32::MAX => u32::MAX,
+                // What is stated as well does not end with the lease.
+                _ if nic.states(&self.plans.current, IpAddr::V6(address), SIX_PREFIX) => u32::MAX,
                 valid => u64::from(valid).saturating_sub(age).max(1) as u32,
             };
             let given = Given { address: IpAddr::V6(address), prefix: SIX_PREFIX, peer: None, seconds };
