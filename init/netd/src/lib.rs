@@ -839,7 +839,9 @@ impl Netd {
         let leased: Vec<IpAddr> = four.into_iter().chain(six.map(|(own, _)| IpAddr::V6(*own))).collect();
         let gone = nic.gone(given, &leased, &self.plans.current);
         // At once: it could come before the rule of another link that has the address now.
-        let rules = gone.iter().map(|(address, _)| routing::rule(index, *address)).collect();
+        let is_gone = |rule: &&rtnl::Rule| gone.iter().any(|(address, _)| *address == rule.from);
+        let of_link = self.before.rules.iter().filter(|rule| routing::is_of(index, rule));
+        let rules = of_link.filter(is_gone).copied().collect();
         let gone: Vec<network::Address> = gone
             .into_iter()
             .map(|(address, prefix)| {

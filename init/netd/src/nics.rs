@@ -263,10 +263,10 @@ impl Nic {
         let lease = self.lease();
         let entry = self.entry(plan);
         let mut addresses: Vec<(IpAddr, u8)> = Vec::new();
-        addresses.extend(lease.map(|lease| (IpAddr::V4(lease.address), lease.prefix)));
         let given = self.given.iter().map(|given| (given.address, given.prefix));
+        let leased = lease.map(|lease| (IpAddr::V4(lease.address), lease.prefix));
         let by_router = self.addresses.iter().copied().filter(|(address, _)| address.is_ipv6());
-        for one in given.chain(by_router) {
+        for one in given.chain(leased).chain(by_router) {
             if !addresses.iter().any(|(known, _)| *known == one.0) {
                 addresses.push(one);
             }
@@ -290,7 +290,10 @@ impl Nic {
                 source: Some(IpAddr::V4(lease.address)),
             }));
             let gateway = lease.gateway.map(|gateway| Route::default_by(IpAddr::V4(gateway)));
-            routes.extend(gateway.map(|route| Route { source: Some(IpAddr::V4(lease.address)), ..route }));
+            // One that is stated as well answers by the stated gateway.
+            let own = Some(IpAddr::V4(lease.address));
+            let own = own.filter(|own| self.given.iter().all(|given| given.address != *own));
+            routes.extend(gateway.map(|route| Route { source: own, ..route }));
         }
         Some(Uplink {
             link: self.link.index,

@@ -1,5 +1,6 @@
 //! Which routes and rules the addresses of all links ask for: pure. Every address answers by its own
-//! gateway (a table per link and a rule `from ADDRESS`); the main table prefers the NIC that the
+//! gateway (a table per link and a rule `from ADDRESS`; where a link has several gateways, one more for each address that is in
+//! a net with another than the first); the main table prefers the NIC that the
 //! machine was booted from, then what was stated, then whichever had a gateway first; USB NICs of BMCs and link-local
 //! addresses come last.
 
@@ -12,10 +13,19 @@ use std::net::IpAddr;
 const MAIN: u32 = 254;
 /// Tables of links begin here: link 2 has table 1002.
 const TABLES: u32 = 1000;
+/// Tables of single gateways of link 2, where one is needed: 1001002, 2001002 ...
+const WAY: u32 = 1_000_000;
+/// Ways out of one link that have a table.
+const MOST_WAYS: usize = 8;
 /// Rules come before the main table's (32766), in the links' order.
 const PRIORITY: u32 = 1000;
 /// Metric of the most preferred link's routes in the main table. The kernel's own IPv6 routes by routers have 1024.
 const METRIC: u32 = 100;
+/// Of nets in the links' tables, as the kernel's own routes to prefixes have it (IP6_RT_PRIO_ADDRCONF): before a router's
+/// (1024) to the same one.
+const NEAR_SIX: u32 = 256;
+/// Of an address' own gateway in the table that it answers by, before every other metric; 0 is 1024 to IPv6.
+const OWN: u32 = 1;
 
 /// One link with addresses.
 #[derive(Clone, Debug)]
@@ -95,60 +105,113 @@ pub fn ranked(uplinks: &[Uplink]) -> Vec<&Uplink> {
 }
 
 /// `elsewhere`: routes whose link was not said; they go where their gateway is, or to the most preferred link.
+///
+/// Of several routes to one destination the first counts and the others come behind it, by their metrics: the kernel has one
+/// for each table and metric, and would forget the first for the last.
 pub fn plan(uplinks: &[Uplink], elsewhere: &[Route]) -> Routing {
     let ranked = ranked(uplinks);
     let mut routing = Routing::default();
     for (rank, one) in ranked.iter().enumerate() {
-        let metric = METRIC + 10 * rank as u32;
-        let table = TABLES + one.link;
-        for (address, prefix) in &one.addresses {
-            // The kernel adds the connected route to the main table by itself.
-            routing.routes.push(rtnl::Route {
-                table,
-                destination: network::masked(*address, *prefix),
-                prefix: *prefix,
-                gateway: None,
-                on_link: false,
-                link: one.link,
-                source: address.is_ipv4().then_some(*address),
-                metric: 0,
-            });
-            routing.rules.push(rule(one.link, *address));
-        }
-        if one.addresses.iter().any(|(address, _)| address.is_ipv6()) {
-            routing.routes.extend(one.near.iter().map(|(destination, prefix)| rtnl::Route {
-                table,
-                destination: *destination,
-                prefix: *prefix,
-                gateway: None,
-                on_link: false,
-                link: one.link,
-                source: None,
-                metric: 0,
-            }));
-        }
+        // What a person said comes before what a server says: `routes` has it first.
         let own = elsewhere.iter().filter(|route| home(route, &ranked) == Some(one.link));
-        for route in one.routes.iter().chain(own) {
-            routing.routes.push(through(one, route, MAIN, route.metric.unwrap_or(metric)));
-            routing.routes.push(through(one, route, table, 0));
+        let routes: Vec<&Route> = own.chain(&one.routes).collect();
+        for route in &routes {
+            let metric = route.metric.unwrap_or(METRIC + 10 * rank as u32);
+            routing.add(through(one, route, MAIN, metric));
         }
-        let by_routers = one.routers.iter().map(|router| Route::default_by(*router));
-        routing.routes.extend(by_routers.take(1).map(|route| through(one, &route, table, 0)));
+        let by_router = one.routers.first().map(|router| Route::default_by(*router));
+        let routes: Vec<&Route> = routes.into_iter().chain(&by_router).collect();
+        let mut filled = BTreeSet::new();
+        for (address, _) in &one.addresses {
+            let (way, gateway) = way(one, *address, &routes);
+            let table = TABLES + one.link + WAY * way;
+            routing.rules.push(rtnl::Rule { from: *address, table, priority: PRIORITY + one.link });
+            if filled.insert(table) {
+                routing.fill(one, table, &routes, gateway);
+            }
+        }
     }
-    // Two of a lease and a person's word may be the same.
-    let mut known = Vec::new();
-    routing.routes.retain(|route| {
-        let is_new = !known.contains(route);
-        known.push(route.clone());
-        is_new
-    });
     routing.routes.sort_by_key(|route| route.gateway.is_some());
     routing
 }
 
-/// By which an address answers by its own link's gateway.
-pub fn rule(link: u32, from: IpAddr) -> rtnl::Rule {
-    rtnl::Rule { from, table: TABLES + link, priority: PRIORITY + link }
+/// By which of a link's gateways an address answers: its number, 0 for the link's own table, and the gateway where it is not
+/// the first of that table.
+fn way(one: &Uplink, address: IpAddr, routes: &[&Route]) -> (u32, Option<IpAddr>) {
+    let mut gateways: Vec<(u32, IpAddr)> = Vec::new();
+    let mut of_lease = None;
+    for route in routes.iter().filter(|route| route.prefix == 0) {
+        let Some(gateway) = route.gateway.filter(|gateway| gateway.is_ipv4() == address.is_ipv4()) else {
+            continue;
+        };
+        if route.source == Some(address) {
+            of_lease = of_lease.or(Some(gateway));
+        }
+        if gateways.iter().all(|(_, known)| *known != gateway) {
+            gateways.push((route.metric.unwrap_or(METRIC), gateway));
+        }
+    }
+    let prefixes = || one.addresses.iter().filter(|(own, _)| *own == address);
+    let is_near = |gateway: IpAddr| prefixes().any(|(own, prefix)| is_within(gateway, *own, *prefix));
+    let near = || gateways.iter().map(|(_, gateway)| *gateway).find(|gateway| is_near(*gateway));
+    let first = gateways.iter().min_by_key(|(metric, _)| *metric).map(|(_, gateway)| *gateway);
+    let Some(wanted) = of_lease.or_else(near).filter(|wanted| Some(*wanted) != first) else {
+        return (0, None);
+    };
+    match gateways.iter().take(MOST_WAYS).position(|(_, gateway)| *gateway == wanted) {
+        Some(at) => (at as u32 + 1, Some(wanted)),
+        None => (0, None),
+    }
+}
+
+impl Routing {
+    /// Behind what is there already to the same destination; once by each gateway of a link.
+    fn add(&mut self, route: rtnl::Route) {
+        let mut metrics = BTreeSet::new();
+        let to = |route: &rtnl::Route| (route.table, route.destination, route.prefix);
+        for known in self.routes.iter().filter(|known| to(known) == to(&route)) {
+            if (known.link, known.gateway) == (route.link, route.gateway) {
+                return;
+            }
+            metrics.insert(known.metric);
+        }
+        let free = (route.metric..=u32::MAX).find(|metric| !metrics.contains(metric));
+        self.routes.extend(free.map(|metric| rtnl::Route { metric, ..route }));
+    }
+
+    /// A link's table: its nets, and its routes with one default before the others.
+    fn fill(&mut self, one: &Uplink, table: u32, routes: &[&Route], first: Option<IpAddr>) {
+        // The kernel adds the connected route to the main table by itself.
+        let own = one.addresses.iter().map(|(address, prefix)| {
+            (network::masked(*address, *prefix), *prefix, address.is_ipv4().then_some(*address))
+        });
+        let has_six = one.addresses.iter().any(|(address, _)| address.is_ipv6());
+        let near = one.near.iter().filter(|_| has_six).map(|(prefix, length)| (*prefix, *length, None));
+        for (destination, prefix, source) in own.chain(near) {
+            self.add(rtnl::Route {
+                table,
+                destination,
+                prefix,
+                gateway: None,
+                on_link: false,
+                link: one.link,
+                source,
+                metric: if destination.is_ipv4() { 0 } else { NEAR_SIX },
+            });
+        }
+        let is_first = |route: &&&Route| first.is_some() && route.prefix == 0 && route.gateway == first;
+        if let Some(route) = routes.iter().find(is_first) {
+            self.add(through(one, route, table, OWN));
+        }
+        for route in routes {
+            self.add(through(one, route, table, route.metric.unwrap_or(METRIC)));
+        }
+    }
+}
+
+/// Whether a rule is of an address of this link.
+pub fn is_of(link: u32, rule: &rtnl::Rule) -> bool {
+    rule.priority == PRIORITY + link
 }
 
 /// The link that a route without one is for.
@@ -271,6 +334,110 @@ mod tests {
         assert_eq!(default_link(&routed(&[a.clone(), Uplink { stated: true, ..b.clone() }])), Some(3));
         let booted = Uplink { preferred: true, ..a };
         assert_eq!(default_link(&routed(&[booted, Uplink { stated: true, ..b }])), Some(2));
+    }
+
+    /// Of a table the gateways of its default routes, best first; no two may have one metric.
+    fn ways(routing: &Routing, table: u32) -> Vec<String> {
+        let of_table = |route: &&Made| route.table == table && route.prefix == 0;
+        let mut ways: Vec<&Made> = routing.routes.iter().filter(of_table).collect();
+        ways.sort_by_key(|route| route.metric);
+        assert!(ways.windows(2).all(|two| two[0].metric < two[1].metric), "{ways:?}");
+        ways.iter().map(|route| route.gateway.unwrap().to_string()).collect()
+    }
+
+    fn answers(routing: &Routing, own: &str) -> Vec<String> {
+        let rule = routing.rules.iter().find(|rule| rule.from == own.parse::<IpAddr>().unwrap()).unwrap();
+        ways(routing, rule.table)
+    }
+
+    /// A route of a lease.
+    fn leased(own: &str, gateway: &str) -> Route {
+        Route { source: Some(own.parse().unwrap()), ..Route::default_by(gateway.parse().unwrap()) }
+    }
+
+    #[test]
+    fn of_several_gateways_of_a_link_each_address_answers_by_its_own_and_the_stated_one_is_the_default() {
+        let stated = |gateway: &str, metric| Route { metric, ..Route::default_by(gateway.parse().unwrap()) };
+        for (label, one, other, routes, main, by) in [
+            (
+                "a stated address and a lease",
+                ("192.0.2.7", 24),
+                ("10.0.0.5", 24),
+                vec![stated("192.0.2.1", None), leased("10.0.0.5", "10.0.0.1")],
+                ["192.0.2.1", "10.0.0.1"],
+                ["192.0.2.1", "10.0.0.1"],
+            ),
+            (
+                "in one net",
+                ("192.0.2.7", 24),
+                ("192.0.2.50", 24),
+                vec![stated("192.0.2.1", None), leased("192.0.2.50", "192.0.2.254")],
+                ["192.0.2.1", "192.0.2.254"],
+                ["192.0.2.1", "192.0.2.254"],
+            ),
+            (
+                "a stated metric that is worse",
+                ("192.0.2.7", 24),
+                ("10.0.0.5", 24),
+                vec![stated("192.0.2.1", Some(500)), leased("10.0.0.5", "10.0.0.1")],
+                ["10.0.0.1", "192.0.2.1"],
+                ["192.0.2.1", "10.0.0.1"],
+            ),
+            (
+                "two stated ones",
+                ("192.0.2.7", 24),
+                ("198.51.100.7", 24),
+                vec![stated("192.0.2.1", None), stated("198.51.100.1", None)],
+                ["192.0.2.1", "198.51.100.1"],
+                ["192.0.2.1", "198.51.100.1"],
+            ),
+            (
+                "two stated ones of IPv6",
+                ("2001:db8:1::7", 64),
+                ("2001:db8:2::7", 64),
+                vec![stated("2001:db8:1::1", None), stated("2001:db8:2::1", None)],
+                ["2001:db8:1::1", "2001:db8:2::1"],
+                ["2001:db8:1::1", "2001:db8:2::1"],
+            ),
+            (
+                "one gateway outside every net",
+                ("192.0.2.7", 32),
+                ("10.0.0.5", 24),
+                vec![stated("172.31.1.1", None), leased("10.0.0.5", "10.0.0.1")],
+                ["172.31.1.1", "10.0.0.1"],
+                ["172.31.1.1", "10.0.0.1"],
+            ),
+        ] {
+            let address = |(own, prefix): (&str, u8)| (own.parse().unwrap(), prefix);
+            let addresses = vec![address(one), address(other)];
+            let routing = routed(&[Uplink { addresses, routes, ..uplink(2, one.0, one.1, None) }]);
+            assert_eq!(ways(&routing, MAIN), main, "{label}");
+            for (own, want) in [one.0, other.0].into_iter().zip(by) {
+                let ways = answers(&routing, own);
+                assert_eq!((ways[0].as_str(), ways.len()), (want, 2), "{label}: {own}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_router_comes_behind_a_stated_gateway_in_the_links_table() {
+        let mut one = uplink(2, "2001:db8::7", 64, Some("2001:db8::1"));
+        one.routers.push("fe80::1".parse().unwrap());
+        assert_eq!(answers(&routed(&[one]), "2001:db8::7"), ["2001:db8::1", "fe80::1"]);
+    }
+
+    #[test]
+    fn when_a_lease_ends_what_goes_is_its_own_and_the_stated_default_stays() {
+        let stated = uplink(2, "192.0.2.7", 24, Some("192.0.2.1"));
+        let mut both = stated.clone();
+        both.addresses.push(("192.0.2.50".parse().unwrap(), 24));
+        both.routes.push(leased("192.0.2.50", "192.0.2.254"));
+        let (gone, new) = routed(&[both]).change(&routed(&[stated]), &BTreeSet::new());
+        assert_eq!(new, Routing::default());
+        // One in the main table, all of the lease's own table, and its default in the link's.
+        let own = |route: &&Made| route.gateway == Some("192.0.2.254".parse().unwrap());
+        assert_eq!(gone.routes.iter().filter(own).count(), 3);
+        assert!(gone.routes.iter().all(|route| own(&route) || route.table > WAY));
     }
 
     #[test]
