@@ -21,6 +21,8 @@ const MOST_WAYS: usize = 8;
 const PRIORITY: u32 = 1000;
 /// Metric of the most preferred link's routes in the main table. The kernel's own IPv6 routes by routers have 1024.
 const METRIC: u32 = 100;
+/// Beside which a metric that somebody stated says nothing: what has no cable leads nowhere.
+const NO_CARRIER: u32 = 10_000;
 /// Of nets in the links' tables, as the kernel's own routes to prefixes have it (IP6_RT_PRIO_ADDRCONF): before a router's
 /// (1024) to the same one.
 const NEAR_SIX: u32 = 256;
@@ -115,8 +117,9 @@ pub fn plan(uplinks: &[Uplink], elsewhere: &[Route]) -> Routing {
         // What a person said comes before what a server says: `routes` has it first.
         let own = elsewhere.iter().filter(|route| home(route, &ranked) == Some(one.link));
         let routes: Vec<&Route> = own.chain(&one.routes).collect();
+        let behind = if one.carrier { 0 } else { NO_CARRIER };
         for route in &routes {
-            let metric = route.metric.unwrap_or(METRIC + 10 * rank as u32);
+            let metric = route.metric.unwrap_or(METRIC + 10 * rank as u32).saturating_add(behind);
             routing.add(through(one, route, MAIN, metric));
         }
         let by_router = one.routers.first().map(|router| Route::default_by(*router));
@@ -438,6 +441,24 @@ mod tests {
         let own = |route: &&Made| route.gateway == Some("192.0.2.254".parse().unwrap());
         assert_eq!(gone.routes.iter().filter(own).count(), 3);
         assert!(gone.routes.iter().all(|route| own(&route) || route.table > WAY));
+    }
+
+    #[test]
+    fn no_metric_makes_up_for_a_cable_that_is_not_there() {
+        let (a, b) = two();
+        let metric = |one: &Uplink, metric| {
+            let routes = one.routes.iter().map(|route| Route { metric, ..route.clone() }).collect();
+            Uplink { routes, ..one.clone() }
+        };
+        for (label, unplugged, live) in [
+            ("a stated one", metric(&a, Some(50)), b.clone()),
+            ("none, beside a live one that is high", a.clone(), metric(&b, Some(500))),
+            ("the highest", metric(&a, Some(u32::MAX)), metric(&b, Some(1024))),
+        ] {
+            let routing = routed(&[Uplink { carrier: false, ..unplugged }, live]);
+            assert_eq!(default_link(&routing), Some(3), "{label}");
+        }
+        assert_eq!(default_link(&routed(&[metric(&a, Some(500)), b])), Some(3), "with cables it counts");
     }
 
     #[test]
