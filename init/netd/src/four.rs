@@ -71,13 +71,27 @@ impl Netd {
     pub fn step(&mut self, index: u32, event: Happened) {
         let Some(nic) = self.nics.get_mut(&index) else { return };
         let Some(client) = &nic.client else { return };
+        let free = is_free(client, &event);
         let (next, actions) = step(client, event, now(), random());
-        if next.probing().is_none() && nic.probing.is_none() {
-            nic.arp = None;
-        }
+        let held = next.lease().map(|lease| lease.address);
+        let free = free.filter(|address| next.probing().is_none() && held == Some(*address));
         nic.client = Some(next);
+        nic.stop_listening();
         for action in actions {
             self.act(index, action);
+        }
+        if let Some(address) = free {
+            self.announce(index, address);
+        }
+    }
+
+    /// Tells the link who has a leased address (RFC 2131 section 4.4.1).
+    fn announce(&self, index: u32, address: Ipv4Addr) {
+        let Some(nic) = self.nics.get(&index) else { return };
+        let announced = packet::open_arp(index)
+            .and_then(|socket| packet::broadcast_arp(&socket, index, &arp::announce(nic.mac().0, address)));
+        if let Err(error) = announced {
+            host::log!("{}: announce {address}: {error}", nic.link.name);
         }
     }
 
@@ -134,6 +148,8 @@ impl Netd {
         });
         let seconds = end.map_or(u32::MAX, |end| end.saturating_sub(now()).as_secs().max(1) as u32);
         let news = nic.configured != Some((lease.address, lease.prefix));
+        // While it is asked who has it, nothing is claimed.
+        let is_probed = nic.client.as_ref().is_some_and(|client| client.probing().is_some());
         // A person's word about the MTU counts more than the server's.
         let entry = nic.entry(&self.plans.current);
         let is_sized = entry.is_some_and(|link| link.mtu.is_some());
@@ -152,6 +168,9 @@ impl Netd {
             self.other(format!("set the MTU of {name} to {mtu}"), |sequence| {
                 rtnl::change_link(sequence, index, &change)
             });
+        }
+        if news && !is_probed {
+            self.announce(index, address);
         }
         if news {
             host::log!("{name}: {address}/{prefix} from {}, {} s", lease.server, lease.seconds);
@@ -173,24 +192,28 @@ impl Netd {
 
     /// Asks whether somebody has a stated address, and tells the link that it is here. It is used in any case: a person
     /// said so, and IPv6 looks by itself.
-    pub fn claim(&mut self, index: u32, name: &str, mac: [u8; 6], address: Ipv4Addr) {
-        let opened = packet::open_arp(index).and_then(|socket| {
+    pub fn claim(&mut self, index: u32, address: Ipv4Addr) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        let mac = nic.mac().0;
+        let claimed = nic.arp.take().map_or_else(|| packet::open_arp(index), Ok).and_then(|socket| {
             packet::broadcast_arp(&socket, index, &arp::probe(mac, address))?;
             packet::broadcast_arp(&socket, index, &arp::announce(mac, address))?;
             Ok(socket)
         });
-        match (opened, self.nics.get_mut(&index)) {
-            (Ok(socket), Some(nic)) => {
-                (nic.arp, nic.probing) = (Some(socket), Some((address, now() + PROBE)))
+        match claimed {
+            Ok(socket) => {
+                nic.arp = Some(socket);
+                nic.probing.retain(|(known, _)| *known != address);
+                nic.probing.push((address, now() + PROBE));
             }
-            (Err(error), _) => host::log!("{name}: probe {address}: {error}"),
-            (Ok(_), None) => {}
+            Err(error) => host::log!("{}: probe {address}: {error}", nic.link.name),
         }
     }
 
     /// Answers to the probe of an offered address.
     pub fn receive_arp(&mut self, index: u32) {
         let mut buffer = [0; 128];
+        let own: Vec<[u8; 6]> = self.nics.values().map(|nic| nic.mac().0).collect();
         loop {
             let Some(nic) = self.nics.get_mut(&index) else { return };
             let Some(socket) = &nic.arp else { return };
@@ -201,12 +224,12 @@ impl Netd {
             };
             let claims = |address| arp::claims(&buffer[..length], nic.mac().0, address);
             let offered = nic.client.as_ref().and_then(Client::probing).and_then(claims);
-            let stated = nic.probing.and_then(|(address, _)| Some((claims(address)?, address)));
+            let contested = nic.contested(&buffer[..length], &own);
             let name = nic.link.name.clone();
             if let Some(mac) = offered {
                 self.step(index, Happened::Conflict(mac));
             }
-            if let Some((mac, address)) = stated {
+            if let Some((mac, address)) = contested {
                 let mac = network::Mac(mac);
                 self.problem(format!(
                     "{name}: {mac} has {address} already, which was asked for here: used all the same; if this machine cannot be reached, that is why"
@@ -214,4 +237,9 @@ impl Netd {
             }
         }
     }
+}
+
+/// The address that is being probed, which nobody has unless this event says so.
+fn is_free(client: &Client, event: &Happened) -> Option<Ipv4Addr> {
+    client.probing().filter(|_| !matches!(event, Happened::Conflict(_)))
 }

@@ -295,7 +295,7 @@ impl Netd {
     fn due(&self) -> Option<Duration> {
         let now = now();
         let client = |nic: &Nic| nic.client.as_ref().map(|client| client.wake());
-        let probe = |nic: &Nic| nic.probing.map(|(_, until)| until);
+        let probe = |nic: &Nic| nic.probing.iter().map(|(_, until)| *until).min();
         let ends = |nic: &Nic| {
             let ends =
                 nic.said.servers.iter().map(|(_, end)| end).chain(nic.said.search.iter().map(|(_, end)| end));
@@ -338,11 +338,8 @@ impl Netd {
             self.revert("nobody kept what was tried");
         }
         for nic in self.nics.values_mut() {
-            if nic.probing.is_some_and(|(_, until)| until <= now) {
-                nic.probing = None;
-                nic.arp =
-                    nic.arp.take().filter(|_| nic.client.as_ref().is_some_and(|c| c.probing().is_some()));
-            }
+            nic.probing.retain(|(_, until)| *until > now);
+            nic.stop_listening();
         }
         let is_due = |nic: &Nic| nic.client.as_ref().is_some_and(|client| client.wake() <= now);
         let due: Vec<u32> =
@@ -599,6 +596,12 @@ impl Netd {
             // A cable was plugged: it may be another network.
             self.step(index, dhcp::machine::Event::Renew);
         }
+        if carrier && !had_carrier {
+            // A card has none when it is brought up, and the next switch knows nothing of the address.
+            for address in self.nics[&index].to_claim() {
+                self.claim(index, address);
+            }
+        }
         if carrier && !had_carrier && self.nics[&index].six.is_some() {
             self.step_six(index, dhcp6::machine::Event::Replugged);
         }
@@ -826,7 +829,10 @@ impl Netd {
     fn leave(&mut self, index: u32) {
         self.end_four(index);
         self.end_six(index);
-        let given = self.nics.get_mut(&index).map(|nic| std::mem::take(&mut nic.given)).unwrap_or_default();
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        nic.probing.clear();
+        nic.stop_listening();
+        let given = std::mem::take(&mut nic.given);
         self.take_away(index, given.into_iter());
     }
 
@@ -855,7 +861,8 @@ impl Netd {
 
     fn end_four(&mut self, index: u32) {
         let Some(nic) = self.nics.get_mut(&index) else { return };
-        (nic.client, nic.socket, nic.udp, nic.arp, nic.probing) = (None, None, None, None, None);
+        (nic.client, nic.socket, nic.udp) = (None, None, None);
+        nic.stop_listening();
         let leased =
             nic.configured.take().map(|(address, prefix)| leased_address(IpAddr::V4(address), prefix));
         self.take_away(index, leased.into_iter());
@@ -941,7 +948,7 @@ impl Netd {
         self.take_away(index, gone.into_iter());
         let Some(nic) = self.nics.get_mut(&index) else { return };
         let missing = nic.missing(&self.plans.current, now());
-        let (name, mac, carrier) = (nic.link.name.clone(), nic.mac(), nic.link.carrier);
+        let (name, carrier) = (nic.link.name.clone(), nic.link.carrier);
         for stated in missing {
             let network::Address { address, prefix, peer } = stated;
             let Some(nic) = self.nics.get_mut(&index) else { return };
@@ -963,7 +970,7 @@ impl Netd {
             if let IpAddr::V4(own) = address
                 && carrier
             {
-                self.claim(index, &name, mac.0, own);
+                self.claim(index, own);
             }
         }
     }

@@ -1,12 +1,12 @@
 //! One interface and what netd knows of it.
 
-use crate::SIX_PREFIX;
 use crate::dhcp::machine::Client;
 use crate::dhcp::message::Lease;
 use crate::dhcp6;
 use crate::links::{self, Role, Seen};
 use crate::routing::Uplink;
 use crate::rtnl::{Advertised, Link};
+use crate::{SIX_PREFIX, arp};
 use contract::state;
 use host::Root;
 use network::{Ipv6, Mac, Methods, Plan, Route};
@@ -47,8 +47,8 @@ pub struct Nic {
     pub six_since: Option<Duration>,
     /// Open while an address is probed.
     pub arp: Option<OwnedFd>,
-    /// A stated address that is being probed, and until when.
-    pub probing: Option<(Ipv4Addr, Duration)>,
+    /// Stated addresses that are being probed, and until when; not those that somebody was found to have.
+    pub probing: Vec<(Ipv4Addr, Duration)>,
     /// What of the lease is in the kernel.
     pub configured: Option<(Ipv4Addr, u8)>,
     /// Stated addresses that the kernel was given.
@@ -109,7 +109,7 @@ impl Nic {
             six_socket: None,
             six_since: None,
             arp: None,
-            probing: None,
+            probing: Vec::new(),
             configured: None,
             given: Vec::new(),
             withheld: BTreeMap::new(),
@@ -183,6 +183,32 @@ impl Nic {
             !self.given.contains(stated) && !self.withheld.contains_key(&stated.address)
         };
         self.stated(plan).iter().filter(is_missing).copied().collect()
+    }
+
+    /// What a link with a cable is to be told that it is here.
+    pub fn to_claim(&self) -> Vec<Ipv4Addr> {
+        let four = |given: &network::Address| match given.address {
+            IpAddr::V4(own) => Some(own),
+            IpAddr::V6(_) => None,
+        };
+        self.given.iter().filter_map(four).filter(|_| self.link.carrier).collect()
+    }
+
+    /// The MAC of another machine that has a stated address, by an ARP packet, and the address: once for each, since a stranger
+    /// can make up a hundred MACs. Another NIC of this machine (`own`) on the same switch answers for all its addresses.
+    pub fn contested(&mut self, packet: &[u8], own: &[[u8; 6]]) -> Option<([u8; 6], Ipv4Addr)> {
+        let mac = self.mac().0;
+        let claims = |address| arp::claims(packet, mac, address).filter(|theirs| !own.contains(theirs));
+        let found = self.probing.iter().find_map(|(address, _)| Some((claims(*address)?, *address)))?;
+        self.probing.retain(|(address, _)| *address != found.1);
+        Some(found)
+    }
+
+    /// Nobody is listened for any more who may have an address.
+    pub fn stop_listening(&mut self) {
+        let is_probing =
+            !self.probing.is_empty() || self.client.as_ref().is_some_and(|c| c.probing().is_some());
+        self.arp = self.arp.take().filter(|_| is_probing);
     }
 
     /// Whether a lease that went without netd is to be put into the kernel now. One that has ended is not: its client knows.
@@ -399,6 +425,8 @@ mod tests {
     use super::*;
     use host::Root;
 
+    const PATIENCE: Duration = Duration::from_secs(3);
+
     fn nic() -> Nic {
         let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
         let link = Link { index: 2, name: "none0".to_string(), hardware: 1, mac, ..Link::default() };
@@ -474,6 +502,33 @@ mod tests {
         nic.configured = Some(([192, 0, 2, 8].into(), 24));
         assert!(nic.lose([192, 0, 2, 8].into(), 24, at(4)), "a lease's");
         assert_eq!((nic.configured, nic.withheld.len()), (None, 1));
+    }
+
+    #[test]
+    fn whoever_has_a_stated_address_is_named_once_and_never_this_machine_itself() {
+        let (one, other) = ([192, 0, 2, 7].into(), [192, 0, 2, 8].into());
+        let (ours, theirs) = ([2, 0, 0, 0, 0, 9], [6; 6]);
+        let mut nic = nic();
+        nic.probing = vec![(one, PATIENCE), (other, PATIENCE)];
+        for (label, mac, address, want) in [
+            ("its other NIC", ours, one, None),
+            ("a neighbour", theirs, one, Some((theirs, one))),
+            ("more of them", [7; 6], one, None),
+            ("with the other address", theirs, other, Some((theirs, other))),
+        ] {
+            assert_eq!(nic.contested(&arp::announce(mac, address), &[ours]), want, "{label}");
+        }
+        assert!(nic.probing.is_empty());
+    }
+
+    #[test]
+    fn a_stated_address_is_told_to_the_link_once_there_is_one() {
+        let mut nic = nic();
+        let plan = stating(&mut nic, "ip=192.0.2.7:::24::none0:none ip=[2001:db8::7]:::64::none0:none");
+        nic.given = nic.missing(&plan, Duration::ZERO);
+        assert_eq!((nic.given.len(), nic.to_claim()), (2, vec![]));
+        nic.link.carrier = true;
+        assert_eq!(nic.to_claim(), [Ipv4Addr::new(192, 0, 2, 7)]);
     }
 
     #[test]
