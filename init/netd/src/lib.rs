@@ -23,6 +23,7 @@ mod ntp;
 mod offers;
 mod params;
 mod plans;
+mod problems;
 mod routing;
 mod rtc;
 mod rtnl;
@@ -42,6 +43,7 @@ use network::{Ipv6, Plan, Selector};
 use nics::Nic;
 use offers::{Kind, Offers};
 use plans::{Plans, Taken};
+use problems::Problems;
 use routing::{Routing, Uplink};
 use rtnl::{Change, Given, RouterOption, Said};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -69,8 +71,6 @@ const PROBE: Duration = Duration::from_secs(3);
 const SIX_PREFIX: u8 = 128;
 /// Descriptors that are waited for beside those of the links.
 const OWN: usize = 3;
-/// Problems kept in the state file.
-const PROBLEMS: usize = 16;
 /// Name servers and domains of one link's routers.
 const MOST_ADVERTISED: usize = 16;
 
@@ -165,7 +165,7 @@ struct Netd {
     counted: u64,
     /// When [`LATE`] is over.
     late: Duration,
-    problems: Vec<String>,
+    problems: Problems,
     published: Option<state::Netd>,
     resolver: String,
     hostname: String,
@@ -192,7 +192,7 @@ impl Netd {
             root,
             clock,
             offers,
-            problems: plans.current.problems.clone(),
+            problems: Problems::default(),
             plans,
             adopted: Adopted::new(),
             netlink,
@@ -215,8 +215,8 @@ impl Netd {
             resolver: String::new(),
             hostname: String::new(),
         };
-        for problem in netd.problems.clone() {
-            host::events::tell(&Event::warning(problem));
+        for problem in netd.plans.current.problems.clone() {
+            netd.problem(problem);
         }
         if let Some(line) = wrong_clock {
             netd.problem(line);
@@ -457,10 +457,8 @@ impl Netd {
 
     fn problem(&mut self, text: String) {
         host::log!("{text}");
-        if !self.problems.contains(&text) {
-            host::events::tell(&Event::warning(text.clone()));
-            self.problems.push(text);
-            self.problems.truncate(PROBLEMS);
+        if self.problems.add(&text) {
+            host::events::tell(&Event::warning(text));
         }
     }
 
@@ -1142,7 +1140,7 @@ impl Netd {
                 .collect(),
             origin: self.plans.shown_origin().to_string(),
             clock: self.clock.state(now()),
-            problems: self.problems.clone(),
+            problems: self.problems.shown().to_vec(),
         };
         if self.published.as_ref() != Some(&state) {
             if let Err(error) = host::statefile::publish("netd", &state) {
