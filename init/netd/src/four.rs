@@ -4,7 +4,7 @@
 use crate::dhcp::machine::{Action, Client, Event as Happened, step};
 use crate::dhcp::message::{CLIENT_PORT, SERVER_PORT, broadcast_packet, decode_packet};
 use crate::rtnl::{self, Change, Given};
-use crate::{Netd, PACKET, PROBE, arp, leased_address, now, random};
+use crate::{Netd, PACKET, PROBE, TURN, arp, leased_address, now, random};
 use contract::event::Event;
 use host::sys::packet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
@@ -40,7 +40,7 @@ impl Netd {
 
     pub fn receive(&mut self, index: u32) {
         let mut buffer = vec![0; PACKET];
-        loop {
+        for _ in 0..TURN {
             let Some(nic) = self.nics.get_mut(&index) else { return };
             let (Some(socket), Some(client)) = (&nic.socket, &nic.client) else { return };
             let length = match packet::receive(socket, &mut buffer) {
@@ -214,7 +214,7 @@ impl Netd {
     pub fn receive_arp(&mut self, index: u32) {
         let mut buffer = [0; 128];
         let own: Vec<[u8; 6]> = self.nics.values().map(|nic| nic.mac().0).collect();
-        loop {
+        for _ in 0..TURN {
             let Some(nic) = self.nics.get_mut(&index) else { return };
             let Some(socket) = &nic.arp else { return };
             let length = match packet::receive(socket, &mut buffer) {

@@ -57,6 +57,9 @@ use std::time::Duration;
 
 /// Leases, for the next life of this process.
 const LEASES: &str = "/run/lifeboat/state/netd-leases.json";
+/// Packets of one socket that are looked at before everything else has its turn: whoever floods a link must not keep netd from
+/// the others, and from renewing.
+const TURN: usize = 64;
 /// Largest packet of a link.
 const PACKET: usize = 65_536;
 /// Until a step that was refused is tried again: its firmware may come with a layer.
@@ -465,7 +468,7 @@ impl Netd {
     /// What the kernel tells of links and addresses, and its answers.
     fn hear(&mut self) -> Result<()> {
         let mut buffer = vec![0; PACKET];
-        loop {
+        for _ in 0..TURN {
             match netlink::receive(&self.netlink, &mut buffer) {
                 Ok(Some(length)) => {
                     for said in rtnl::read(&buffer[..length]) {
@@ -481,6 +484,7 @@ impl Netd {
                 Err(error) => return Err(error).context("hear the kernel"),
             }
         }
+        Ok(())
     }
 
     fn said(&mut self, said: Said) {

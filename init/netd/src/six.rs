@@ -3,7 +3,7 @@
 use crate::dhcp6::machine::{Action, Client, Event as Happened, step};
 use crate::dhcp6::message::{CLIENT_PORT, SERVER_PORT, SERVERS, decode};
 use crate::rtnl::{self, Given};
-use crate::{Netd, PACKET, SIX_PREFIX, leased_address, now, random};
+use crate::{Netd, PACKET, SIX_PREFIX, TURN, leased_address, now, random};
 use host::sys::packet;
 use std::net::IpAddr;
 
@@ -57,7 +57,7 @@ impl Netd {
 
     pub fn receive_six(&mut self, index: u32) {
         let mut buffer = vec![0; PACKET];
-        loop {
+        for _ in 0..TURN {
             let Some(nic) = self.nics.get(&index) else { return };
             let (Some(socket), Some(six)) = (&nic.six_socket, &nic.six) else { return };
             let name = nic.link.name.clone();
