@@ -74,7 +74,7 @@ const PROBE: Duration = Duration::from_secs(3);
 const SIX_PREFIX: u8 = 128;
 /// Descriptors that are waited for beside those of the links.
 const OWN: usize = 3;
-/// Name servers and domains of one link's routers.
+/// Of what one link's routers say, and of the routes beside netd's own.
 const MOST_ADVERTISED: usize = 16;
 
 /// The service.
@@ -129,6 +129,7 @@ enum Asked {
     /// Dumps, one after the other: addresses mean something once the links are known.
     Links,
     Addresses,
+    Routes,
     Routers,
     Step(Step),
     /// What may be gone already.
@@ -182,6 +183,7 @@ impl Netd {
         let offers = Offers::new(wish, &plans.looked, now());
         let groups = rtnl::GROUP_LINK
             | rtnl::GROUP_IPV4_ADDRESS
+            | rtnl::GROUP_IPV4_ROUTE
             | rtnl::GROUP_IPV6_ADDRESS
             | rtnl::GROUP_IPV6_ROUTE
             | rtnl::GROUP_IPV6_FLAGS
@@ -528,6 +530,12 @@ impl Netd {
                     nic.near.retain(|known| *known != prefix);
                 }
             }
+            Said::Beside(index, beside) => self.beside(index, beside),
+            Said::BesideGone(index, beside) => {
+                if let Some(nic) = self.nics.get_mut(&index) {
+                    nic.beside.retain(|known| *known != beside);
+                }
+            }
             Said::Answer { sequence, errno } => self.answered(sequence, errno),
         }
     }
@@ -540,7 +548,8 @@ impl Netd {
                 self.nics.retain(|index, _| listed.contains(index));
                 self.ask(Asked::Addresses, rtnl::dump_addresses);
             }
-            Some(Asked::Addresses) => self.ask(Asked::Routers, rtnl::dump_ipv6_routes),
+            Some(Asked::Addresses) => self.ask(Asked::Routes, rtnl::dump_ipv4_routes),
+            Some(Asked::Routes) => self.ask(Asked::Routers, rtnl::dump_ipv6_routes),
             // Without IPv6 it is an error.
             Some(Asked::Routers) => self.is_counted = true,
             Some(what) if errno != 0 && !is_so_already(&what, errno) => {
@@ -585,6 +594,7 @@ impl Netd {
                 nic.given.retain(|given| given.address.is_ipv4());
                 nic.routers.clear();
                 nic.near.clear();
+                nic.beside.clear();
             }
         }
         if up && !was_up {
@@ -638,6 +648,18 @@ impl Netd {
                 address: address.address.to_string(),
                 gateway: None,
             });
+        }
+    }
+
+    /// One that was put there by hand took the place of what was by this metric, also on another link (`ip route replace`).
+    fn beside(&mut self, index: u32, beside: rtnl::Beside) {
+        let key =
+            |one: &rtnl::Beside| (one.by_router, one.route.destination, one.route.prefix, one.route.metric);
+        for nic in self.nics.values_mut().filter(|_| !beside.by_router) {
+            nic.beside.retain(|known| key(known) != key(&beside));
+        }
+        if let Some(nic) = self.nics.get_mut(&index) {
+            remember(&mut nic.beside, beside);
         }
     }
 
@@ -1258,6 +1280,7 @@ fn words(what: &Asked) -> String {
     match what {
         Asked::Links => "list the links".to_string(),
         Asked::Addresses => "list the addresses".to_string(),
+        Asked::Routes => "list the routes".to_string(),
         Asked::Routers => "list the IPv6 routes".to_string(),
         Asked::Gone(text) => text.to_string(),
         Asked::Other(text) => text.clone(),

@@ -5,7 +5,7 @@ use crate::dhcp::message::Lease;
 use crate::dhcp6;
 use crate::links::{self, Role, Seen};
 use crate::routing::Uplink;
-use crate::rtnl::{Advertised, Link};
+use crate::rtnl::{Advertised, Beside, Link};
 use crate::{SIX_PREFIX, arp};
 use contract::state;
 use host::Root;
@@ -66,6 +66,8 @@ pub struct Nic {
     pub routers: Vec<Ipv6Addr>,
     /// Prefixes on the link, as the kernel has them.
     pub near: Vec<(Ipv6Addr, u8)>,
+    /// Routes of the main table that are not netd's.
+    pub beside: Vec<Beside>,
     pub said: Names,
     /// Answers of servers that are none.
     pub malformed: u32,
@@ -119,6 +121,7 @@ impl Nic {
             advertised: Advertised::default(),
             routers: Vec::new(),
             near: Vec::new(),
+            beside: Vec::new(),
             said: Names::default(),
             malformed: 0,
             heeds_routers: None,
@@ -224,6 +227,11 @@ impl Nic {
     /// again at the time `again`.
     pub fn lose(&mut self, address: IpAddr, prefix: u8, again: Duration) -> bool {
         self.addresses.retain(|known| *known != (address, prefix));
+        // Which the kernel drops without a word: `fib_sync_down_addr`, `fib_disable_ip` of net/ipv4.
+        let is_last = !self.addresses.iter().any(|(own, _)| own.is_ipv4());
+        self.beside.retain(|Beside { route, .. }| {
+            route.destination.is_ipv6() || !is_last && route.source != Some(address)
+        });
         let before = self.given.len();
         self.given.retain(|given| (given.address, given.prefix) != (address, prefix));
         let four = self.configured.map(|(own, length)| (IpAddr::V4(own), length));
@@ -326,6 +334,7 @@ impl Nic {
             addresses,
             routes,
             routers: self.routers.iter().map(|router| IpAddr::V6(*router)).collect(),
+            beside: self.beside.iter().map(|one| one.route.clone()).collect(),
             near: self.near.iter().map(|(prefix, length)| (IpAddr::V6(*prefix), *length)).collect(),
             preferred,
             stated: entry.is_some_and(|link| !link.addresses.is_empty()),

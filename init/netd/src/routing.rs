@@ -41,6 +41,9 @@ pub struct Uplink {
     /// Prefixes that the kernel knows on the link: for the link's table. An address by DHCPv6 says nothing of its
     /// neighbours (RFC 8415 section 18.2.10.1), and would answer them by a router.
     pub near: Vec<(IpAddr, u8)>,
+    /// Routes of the main table by others than netd, a router (RFC 4191) or a hand: for the link's tables, or the rules would
+    /// lead past them.
+    pub beside: Vec<Route>,
     pub preferred: bool,
     /// Somebody stated what is on this link.
     pub stated: bool,
@@ -209,6 +212,9 @@ impl Routing {
         for route in routes {
             self.add(through(one, route, table, route.metric.unwrap_or(METRIC)));
         }
+        for route in &one.beside {
+            self.add(through(one, route, table, route.metric.unwrap_or(0)));
+        }
     }
 }
 
@@ -262,6 +268,7 @@ mod tests {
             routes: gateway.map(|gateway| Route::default_by(gateway.parse().unwrap())).into_iter().collect(),
             routers: vec![],
             near: vec![],
+            beside: vec![],
             preferred: false,
             stated: false,
             bmc: false,
@@ -519,6 +526,32 @@ mod tests {
         let routing = routed(&[one]);
         let near: Vec<&Made> = routing.routes.iter().filter(|route| route.prefix == 64).collect();
         assert_eq!(near.iter().map(|route| (route.table, route.gateway)).collect::<Vec<_>>(), [(1002, None)]);
+    }
+
+    #[test]
+    fn routes_by_hand_and_by_routers_are_in_every_table_of_their_link_and_no_other() {
+        let (mut one, other) = two();
+        one.addresses.push(("10.0.4.15".parse().unwrap(), 24));
+        one.routes.push(Route::default_by("10.0.4.2".parse().unwrap()));
+        let gateway = Some("10.0.2.9".parse().unwrap());
+        let by_hand = |metric| Route {
+            destination: "10.200.0.0".parse().unwrap(),
+            prefix: 16,
+            gateway,
+            metric,
+            source: None,
+        };
+        one.beside.push(by_hand(None));
+        one.routes.push(Route { gateway: Some("10.0.2.8".parse().unwrap()), ..by_hand(None) });
+        let routing = routed(&[one, other]);
+        for rule in &routing.rules {
+            let to = |route: &&Made| route.table == rule.table && route.prefix == 16;
+            let first = routing.routes.iter().filter(to).min_by_key(|route| route.metric);
+            let want = if rule.priority == 1002 { gateway } else { None };
+            assert_eq!(first.and_then(|route| route.gateway), want, "{}", rule.from);
+        }
+        assert_eq!(routing.rules.len(), 3);
+        assert!(!routing.routes.iter().any(|route| route.table == MAIN && route.gateway == gateway));
     }
 
     #[test]

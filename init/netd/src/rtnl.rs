@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub const GROUP_LINK: u32 = 1;
 pub const GROUP_IPV4_ADDRESS: u32 = 0x10;
+pub const GROUP_IPV4_ROUTE: u32 = 0x40;
 pub const GROUP_IPV6_ADDRESS: u32 = 0x100;
 pub const GROUP_IPV6_ROUTE: u32 = 0x400;
 /// RTNLGRP_IPV6_IFINFO
@@ -46,8 +47,11 @@ const IFA_F_DADFAILED: u32 = 0x08;
 const RT_TABLE_MAIN: u32 = 254;
 const RT_TABLE_COMPAT: u8 = 252;
 const RTPROT_KERNEL: u8 = 2;
+/// What `ip route add` says where nobody says otherwise.
+const RTPROT_BOOT: u8 = 3;
 const RTPROT_STATIC: u8 = 4;
 const RTPROT_RA: u8 = 9;
+const RTN_UNICAST: u8 = 1;
 const SCOPE_LINK: u8 = 253;
 const RTNH_F_ONLINK: u32 = 4;
 /// IF_RA_MANAGED, IF_RA_OTHERCONF (include/net/if_inet6.h).
@@ -108,6 +112,13 @@ pub enum RouterOption {
     Search(Vec<String>, u32),
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    pub route: network::Route,
+    /// By a router's word (RFC 4191), not by hand.
+    pub by_router: bool,
+}
+
 /// What the kernel said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -123,6 +134,9 @@ pub enum Said {
     /// A prefix that is on a link, with its length: by a router's word, or an address'.
     Near(u32, (Ipv6Addr, u8)),
     NearGone(u32, (Ipv6Addr, u8)),
+    /// A route of the main table on a link that is neither netd's nor the kernel's own, and no default.
+    Beside(u32, Beside),
+    BesideGone(u32, Beside),
     /// The answer to a request: its sequence number and errno, 0 for done.
     Answer {
         sequence: u32,
@@ -200,9 +214,17 @@ pub fn dump_addresses(sequence: u32) -> Vec<u8> {
     Request::new(RTM_GETADDR, DUMP, sequence, &[0; 8]).finish()
 }
 
+pub fn dump_ipv4_routes(sequence: u32) -> Vec<u8> {
+    dump_routes(sequence, AF_INET)
+}
+
 pub fn dump_ipv6_routes(sequence: u32) -> Vec<u8> {
+    dump_routes(sequence, AF_INET6)
+}
+
+fn dump_routes(sequence: u32, family: u8) -> Vec<u8> {
     let mut body = [0; 12];
-    body[0] = AF_INET6;
+    body[0] = family;
     Request::new(RTM_GETROUTE, DUMP, sequence, &body).finish()
 }
 
@@ -429,10 +451,12 @@ pub fn read(bytes: &[u8]) -> Vec<Said> {
             RTM_NEWROUTE => {
                 said.extend(router(body).map(|(link, router)| Said::Router(link, router)));
                 said.extend(near(body).map(|(link, prefix)| Said::Near(link, prefix)));
+                said.extend(beside(body).map(|(link, beside)| Said::Beside(link, beside)));
             }
             RTM_DELROUTE => {
                 said.extend(router(body).map(|(link, router)| Said::RouterGone(link, router)));
                 said.extend(near(body).map(|(link, prefix)| Said::NearGone(link, prefix)));
+                said.extend(beside(body).map(|(link, beside)| Said::BesideGone(link, beside)));
             }
             RTM_NEWNDUSEROPT => {
                 said.extend(router_option(body).map(|(link, option)| Said::RouterOption(link, option)));
@@ -567,6 +591,30 @@ fn near(body: &[u8]) -> Option<(u32, (Ipv6Addr, u8))> {
     }
 }
 
+/// `struct rtmsg`: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
+fn beside(body: &[u8]) -> Option<(u32, Beside)> {
+    let attributes = Attributes::new(body.get(12..)?);
+    let (family, prefix, protocol) = (body[0], body[1], body[5]);
+    let table = attributes.number(15).unwrap_or(body[4].into()); // RTA_TABLE
+    if prefix == 0 || table != RT_TABLE_MAIN || body[7] != RTN_UNICAST {
+        return None;
+    }
+    let by_router = match (protocol, family) {
+        (RTPROT_BOOT, _) => false,
+        (RTPROT_RA, AF_INET6) => true,
+        _ => return None,
+    };
+    let address = |kind| attributes.get(kind).and_then(|bytes| ip(family, bytes));
+    let route = network::Route {
+        destination: address(1)?, // RTA_DST
+        prefix,
+        gateway: address(5),          // RTA_GATEWAY
+        metric: attributes.number(6), // RTA_PRIORITY
+        source: address(7),           // RTA_PREFSRC
+    };
+    Some((attributes.number(4)?, Beside { route, by_router })) // RTA_OIF
+}
+
 /// `struct nduseroptmsg` and the option behind it, in units of eight bytes.
 fn router_option(body: &[u8]) -> Option<(u32, RouterOption)> {
     let option = body.get(16..)?;
@@ -670,6 +718,41 @@ mod tests {
             [Said::RouterOption(2, RouterOption::Search(vec!["example.com".to_string()], 60))]
         );
         assert_eq!(read(&message(&option[..9])), [], "cut");
+    }
+
+    #[test]
+    fn routes_by_hand_and_by_routers_are_heard_and_netd_s_own_and_defaults_are_not() {
+        let message = |destination: &str, prefix, table: u32, protocol, kind| {
+            let made = Route {
+                table,
+                destination: destination.parse().unwrap(),
+                prefix,
+                gateway: None,
+                on_link: false,
+                link: 2,
+                source: None,
+                metric: 7,
+            };
+            let mut bytes = add_route(1, &made);
+            (bytes[21], bytes[23]) = (protocol, kind);
+            bytes
+        };
+        for (label, bytes, by_router) in [
+            ("by hand", message("10.0.0.0", 8, 254, RTPROT_BOOT, 1), Some(false)),
+            ("by a router", message("2001:db8::", 48, 254, RTPROT_RA, 1), Some(true)),
+            ("netd's own", message("10.0.0.0", 8, 254, RTPROT_STATIC, 1), None),
+            ("a default", message("0.0.0.0", 0, 254, RTPROT_BOOT, 1), None),
+            ("of another table", message("10.0.0.0", 8, 1002, RTPROT_BOOT, 1), None),
+            ("a blackhole", message("10.0.0.0", 8, 254, RTPROT_BOOT, 6), None),
+            ("no such protocol", message("10.0.0.0", 8, 254, RTPROT_RA, 1), None),
+        ] {
+            let seen = match &read(&bytes)[..] {
+                [Said::Beside(2, beside)] if beside.route.metric == Some(7) => Some(beside.by_router),
+                [] => None,
+                other => panic!("{label}: {other:?}"),
+            };
+            assert_eq!(seen, by_router, "{label}");
+        }
     }
 
     #[test]
