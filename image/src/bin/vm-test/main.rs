@@ -76,6 +76,7 @@ const TESTS: &[Test] = &[
     sample("what_bcache_caches_is_read_and_not_written", bcache::read),
     full("what_lvm_had_begun_is_read_and_not_gone_on_with", pending::read),
     full("netd_is_killed_at_every_state_and_keeps_its_addresses", peers::lives),
+    full("what_a_person_asks_of_the_network_over_it_carries_a_login", peers::asked),
     full("networks_in_trouble_still_end_in_a_login", peers::trouble),
     full("bonds_and_bridges_carry_a_login", peers::stacks),
     full("leases_and_addresses_of_every_kind_carry_a_login", peers::leases),

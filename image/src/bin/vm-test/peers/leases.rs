@@ -26,6 +26,13 @@ pub fn by_dnsmasq(bench: &Bench, server: &Server) -> Result<()> {
         ensure!(!routes.contains("192.0.2.254"), "take no router beside option 121:\n{routes}");
         Ok(())
     });
+    bench.check("a route that is added by hand counts for what is sent from the leased address, until it is gone", || {
+        let seen = |is_seen: &str| {
+            format!("timeout 20 sh -c '{is_seen} ip route get 10.200.0.1 from {own} | grep -q 192.0.2.9; do sleep 0.1; done'")
+        };
+        guest.ok(own, &format!("ip route add 10.200.0.0/16 via 192.0.2.9; {}", seen("until")))?;
+        guest.ok(own, &format!("ip route del 10.200.0.0/16; {}", seen("while"))).map(drop)
+    });
     bench.check("its name server, domains, MTU and host name count", || {
         resolves(&guest, own, &["nameserver 192.0.2.53", "search a.example b.example"])?;
         let mtu = guest.ok(own, "cat /sys/class/net/eth0/mtu; hostname")?;
@@ -46,7 +53,7 @@ pub fn by_dnsmasq(bench: &Bench, server: &Server) -> Result<()> {
 
 /// Servers that do what they should.
 pub fn leases(bench: &Bench) -> Result<()> {
-    each(bench, 1, &[by_kea, one_address, stated, expires])
+    each(bench, 1, &[by_kea, one_address, stated, expires, beside])
 }
 
 fn by_kea(bench: &Bench, server: &Server) -> Result<()> {
@@ -118,6 +125,41 @@ fn expires(bench: &Bench, server: &Server) -> Result<()> {
     bench.check("when the server is back there is a new one, and a login works", || {
         guest.announced(own, mark, qemu::SOON)?;
         guest.ok(own, "true").map(drop)
+    });
+    Ok(())
+}
+
+/// A stated address and a lease with gateways of their own, on one NIC.
+fn beside(bench: &Bench, server: &Server) -> Result<()> {
+    let subnet = r#""subnet": "203.0.113.0/24", "valid-lifetime": 16, "pools": [ { "pool": "203.0.113.61-203.0.113.61" } ],
+        "option-data": [ { "name": "routers", "data": "203.0.113.1" } ]"#;
+    let script = format!("{NET}ip address add 203.0.113.1/24 dev eth0\n{}", kea4(subnet));
+    let words = "ip=192.0.2.20::192.0.2.1:24::eth0:none ip=eth0:dhcp";
+    let guest = boot(bench, server, &script, 1, words)?;
+    let (stated, leased) = ("192.0.2.20", "203.0.113.61");
+    bench.check("a stated address beside a lease: a login works over both", || {
+        guest.login(stated)?;
+        guest.login(leased)
+    });
+    bench.check("each answers by its own gateway, and the stated one is the default", || {
+        for (from, gateway) in
+            [("from 192.0.2.20", "192.0.2.1"), ("from 203.0.113.61", "203.0.113.1"), ("", "192.0.2.1")]
+        {
+            let seen = guest.ok(stated, &format!("ip route get 198.51.100.9 {from}"))?;
+            holds(&seen, &[&format!("via {gateway} ")])?;
+        }
+        Ok(())
+    });
+    let mark = guest.vm.events.mark();
+    server.ok("quit kea4")?;
+    bench.check("when the lease ends the stated address and its gateway stay", || {
+        guest.vm.events.wait("the event that the lease is gone", mark, qemu::SOON, |event| {
+            matches!(event, Event::AddressLost { address, .. } if address == leased).then_some(())
+        })?;
+        let seen = guest.ok(stated, "ip route; ip route get 198.51.100.9 from 192.0.2.20")?;
+        holds(&seen, &["default via 192.0.2.1 dev eth0", "198.51.100.9 from 192.0.2.20 via 192.0.2.1"])?;
+        ensure!(!seen.contains("203.0.113"), "see nothing of the lease:\n{seen}");
+        Ok(())
     });
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::{Guest, boot, dnsmasq};
 use crate::bench::{Bench, holds};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use image::vm::{Server, qemu};
 use std::time::Duration;
 
@@ -12,6 +12,17 @@ impl Guest<'_, '_> {
         let mark = self.vm.events.mark();
         self.ok(address, "kill -9 $(/lifeboat/bin/busybox pidof netd)")?;
         self.vm.events.ready("netd", mark, qemu::SOON)
+    }
+
+    /// Every route and rule, but for those to this machine itself, and how long a router's have yet.
+    fn routing(&self, address: &str) -> Result<String> {
+        let seen = self.ok(
+            address,
+            "for family in -4 -6; do ip $family route show table all; ip $family rule; done | grep -v 'table local' | \
+             sed 's/ expires [0-9]*sec//' | sort",
+        )?;
+        holds(&seen, &["default via ", " table 100", "lookup 100"])?;
+        Ok(seen)
     }
 
     /// What netd says of a NIC.
@@ -41,6 +52,7 @@ pub fn lives(bench: &Bench) -> Result<()> {
         guest.ok(leased, "true")?;
         guest.hold("leased", leased)
     });
+    let before = guest.routing(stated)?;
     bench.check("killed while it has a lease, netd keeps it", || {
         guest.kill_netd(stated)?;
         holds(&guest.ok(stated, "ip -4 -o address show dev eth0")?, &[leased])?;
@@ -80,7 +92,36 @@ pub fn lives(bench: &Bench) -> Result<()> {
             let count = rules.lines().filter(|line| line.contains(&format!("from {address} "))).count();
             ensure!(count == 1, "find one rule for {address}, not {count}:\n{rules}");
         }
+        let now = guest.routing(stated)?;
+        ensure!(now == before, "see the routes of before:\n{before}now:\n{now}");
         Ok(())
+    });
+    bench.check("what a killed life wrote down and the plan has no more is taken away, and nothing else", || {
+        // As if it had been killed after the plan changed and before the kernel heard of it.
+        let table = before.lines().find_map(|line| line.split_once("lookup 100")?.1.split(' ').next());
+        let table = format!("100{}", table.context("find a link's table")?);
+        let link = table.trim_start_matches("100");
+        let old = format!(
+            r#"{{"table":{table},"destination":"198.18.0.0","prefix":15,"gateway":null,"on_link":false,"link":{link},"source":null,"metric":0}}"#
+        );
+        let device = guest.ok(stated, &format!("ip -o link | grep '^{link}: ' | cut -d ' ' -f 2"))?;
+        let device = device.trim().trim_end_matches(':');
+        guest.ok(
+            stated,
+            &format!(
+                "ip route add 198.18.0.0/15 dev {device} table {table} proto static scope link\n\
+                 netd=$(/lifeboat/bin/busybox pidof netd); kill -STOP $netd\n\
+                 sed -i 's|\"routing\":{{\"routes\":\\[|&{old},|' /run/lifeboat/state/netd-leases.json\n\
+                 grep -q 198.18 /run/lifeboat/state/netd-leases.json"
+            ),
+        )?;
+        guest.kill_netd(stated)?;
+        let gone = format!("while ip route show table {table} | grep -q 198.18; do sleep 0.1; done");
+        guest.ok(stated, &format!("timeout 50 sh -c '{gone}'"))?;
+        let now = guest.routing(stated)?;
+        ensure!(now == before, "see the routes of before:\n{before}now:\n{now}");
+        guest.flows("stated")?;
+        guest.flows("leased")
     });
     Ok(())
 }

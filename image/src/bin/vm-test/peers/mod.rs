@@ -1,6 +1,7 @@
 //! The network against real servers: a second machine (image/src/vm/server.rs) runs them, and logs in to the rescue over
 //! the network under test, from an address that is answered by a gateway alone. There is no other way in.
 
+mod asked;
 mod door;
 mod found;
 mod leases;
@@ -8,6 +9,7 @@ mod lives;
 mod six;
 mod stacks;
 
+pub use asked::asked;
 pub use door::door;
 pub use found::found;
 pub use leases::{leases, trouble};

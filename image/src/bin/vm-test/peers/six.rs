@@ -42,7 +42,12 @@ pub fn by_router(bench: &Bench, server: &Server) -> Result<()> {
     });
     bench.check("the router's MTU and route count", || {
         let said = guest.ok(BY_ROUTER, "cat /proc/sys/net/ipv6/conf/eth0/mtu; ip -6 route")?;
-        holds(&said, &["1420\n", "2001:db8:aaaa::/48 via fe80::"])
+        holds(&said, &["1420\n", "2001:db8:aaaa::/48 via fe80::"])?;
+        let answer = format!("ip -6 route get 2001:db8:aaaa::1 from {BY_ROUTER}; ip -6 route show table all");
+        let said = guest.ok(BY_ROUTER, &answer)?;
+        let of_link = |line: &str| line.starts_with("2001:db8:aaaa::/48 ") && line.contains(" table 100");
+        ensure!(said.lines().any(of_link), "see the router's route in the link's table:\n{said}");
+        Ok(())
     });
     Ok(())
 }
