@@ -12,6 +12,7 @@ mod arp;
 mod clock;
 mod dhcp;
 mod dhcp6;
+mod failures;
 mod four;
 #[doc(hidden)]
 #[cfg(feature = "fuzz")]

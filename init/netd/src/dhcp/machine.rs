@@ -6,8 +6,12 @@
 //! costs the first login nothing. Who answers it has the address: it is declined and another asked
 //! for, once. A second answer is more likely a router that answers for everybody, and a machine
 //! without an address helps nobody: it is said, and the address is used.
+//!
+//! The first offer is taken, since a person waits. Not so that of a server which offered an address
+//! before and did not grant it: for a while any other server's offer is preferred.
 
 use super::message::{DECLINE, DISCOVER, Incoming, Lease, Outgoing, REQUEST};
+use crate::failures::Failures;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -68,6 +72,9 @@ pub struct Client {
     asked: Duration,
     /// The address that is being probed, and until when.
     probe: Option<(Ipv4Addr, Duration)>,
+    /// The best offer of servers that failed, and until when another's is waited for.
+    spare: Option<(Box<Lease>, Duration)>,
+    failures: Failures<Ipv4Addr>,
     declined: u32,
     /// When `Timer` is due.
     due: Duration,
@@ -130,13 +137,27 @@ impl Client {
             }
             None => Phase::Selecting { tries: 0 },
         };
-        let (began, asked, due) = (now, now, now);
-        Client { mac, hostname, phase, held, xid: random, began, asked, probe: None, declined: 0, due }
+        Client {
+            mac,
+            hostname,
+            phase,
+            held,
+            xid: random,
+            began: now,
+            asked: now,
+            probe: None,
+            spare: None,
+            failures: Failures::new(),
+            declined: 0,
+            due: now,
+        }
     }
 
     /// When `Timer` has something to do.
     pub fn wake(&self) -> Duration {
-        self.probe.map_or(self.due, |(_, until)| until.min(self.due))
+        let probe = self.probe.map(|(_, until)| until);
+        let spare = self.spare.as_ref().map(|(_, until)| *until);
+        [probe, spare].into_iter().flatten().fold(self.due, Duration::min)
     }
 
     /// The address that is being probed.
@@ -169,6 +190,31 @@ impl Client {
     fn restart(&mut self, random: u32, now: Duration) {
         self.phase = Phase::Selecting { tries: 0 };
         (self.xid, self.began, self.due) = (random, now, now);
+        self.spare = None;
+    }
+
+    /// Whose word counts: the server that was asked, where one was.
+    fn asked_server(&self, now: Duration) -> Option<Ipv4Addr> {
+        let is_for_any =
+            |held: &Held| now >= held.since.saturating_add(Duration::from_secs(held.lease.t2.into()));
+        match &self.phase {
+            Phase::Requesting { offer, why: Why::Offered, .. } => Some(offer.server),
+            // An earlier life of this process was granted it here, and the cable stayed in.
+            Phase::Requesting { offer, why: Why::Restarted, .. } => {
+                Some(offer.server).filter(|_| !self.held.as_ref().is_some_and(is_for_any))
+            }
+            Phase::Renewing => self.lease().map(|lease| lease.server),
+            Phase::Requesting { why: Why::Replugged, .. } | Phase::Rebinding => None,
+            Phase::Selecting { .. } | Phase::Bound => None,
+        }
+    }
+
+    fn asked_address(&self) -> Option<Ipv4Addr> {
+        match &self.phase {
+            Phase::Requesting { offer, .. } => Some(offer.address),
+            Phase::Renewing | Phase::Rebinding => self.lease().map(|lease| lease.address),
+            Phase::Selecting { .. } | Phase::Bound => None,
+        }
     }
 
     /// Retransmission with up to half a second of jitter, so that a rack that got its power back
@@ -185,8 +231,11 @@ pub fn step(client: &Client, event: Event, now: Duration, random: u32) -> (Clien
     let mut actions = Vec::new();
     next.probe = next.probe.filter(|(_, until)| now < *until);
     match event {
-        Event::Timer if now < client.due => {}
-        Event::Timer => timer(&mut next, now, random, &mut actions),
+        Event::Timer => match next.spare.take_if(|(_, until)| *until <= now) {
+            Some((offer, _)) => request(&mut next, offer, now, random, &mut actions),
+            None if now < client.due => {}
+            None => timer(&mut next, now, random, &mut actions),
+        },
         Event::Renew => {
             next.restart(random, now);
             if let Some(held) = &next.held {
@@ -213,7 +262,11 @@ fn timer(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
     }
     match client.phase.clone() {
         // Nobody offers anything here: what we had stays ours until it expires.
-        Phase::Selecting { tries } if tries >= DISCOVERS && client.held.is_some() => bound(client, now),
+        Phase::Selecting { tries }
+            if tries >= DISCOVERS && client.held.is_some() && client.spare.is_none() =>
+        {
+            bound(client, now)
+        }
         Phase::Selecting { tries } => {
             actions.push(Action::Broadcast(client.message(DISCOVER, now)));
             client.phase = Phase::Selecting { tries: tries.saturating_add(1) };
@@ -230,7 +283,14 @@ fn timer(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
             client.wait(tries, random, now);
         }
         Phase::Requesting { why: Why::Restarted, .. } if client.held.is_some() => bound(client, now),
-        Phase::Requesting { .. } => {
+        Phase::Requesting { offer, why, .. } => {
+            if why == Why::Offered {
+                client.failures.add(&offer.server, now);
+                let Lease { server, address, .. } = *offer;
+                actions.push(Action::Say(format!(
+                    "{server} offered {address} and does not grant it: asking anew"
+                )));
+            }
             client.restart(random, now);
             timer(client, now, random, actions);
         }
@@ -279,54 +339,90 @@ fn bound(client: &mut Client, now: Duration) {
     };
 }
 
+/// Asks for what was offered.
+fn request(client: &mut Client, offer: Box<Lease>, now: Duration, random: u32, actions: &mut Vec<Action>) {
+    if client.lease().is_none_or(|held| held.address != offer.address) {
+        actions.push(Action::Probe(offer.address));
+        client.probe = Some((offer.address, now + PROBE));
+    }
+    client.phase = Phase::Requesting { tries: 0, offer, why: Why::Offered };
+    (client.due, client.spare) = (now, None);
+    timer(client, now, random, actions);
+}
+
 fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, actions: &mut Vec<Action>) {
     match (message, client.phase.clone()) {
         (Incoming::Offer(offer), Phase::Selecting { .. }) => {
-            if client.lease().is_none_or(|held| held.address != offer.address) {
-                actions.push(Action::Probe(offer.address));
-                client.probe = Some((offer.address, now + PROBE));
+            let rank = client.failures.rank(&offer.server, now);
+            let other = client.spare.as_ref().map(|(other, _)| client.failures.rank(&other.server, now));
+            if rank.is_none() {
+                request(client, Box::new(offer), now, random, actions);
+            } else if other.is_none_or(|other| rank < other) {
+                let until = now + Failures::<Ipv4Addr>::patience(rank);
+                let until = client.spare.as_ref().map_or(until, |(_, other)| until.min(*other));
+                client.spare = Some((Box::new(offer), until));
             }
-            client.phase = Phase::Requesting { tries: 0, offer: Box::new(offer), why: Why::Offered };
-            client.due = now;
-            timer(client, now, random, actions);
         }
-        (Incoming::Ack(lease), Phase::Requesting { .. } | Phase::Renewing | Phase::Rebinding) => {
-            if let Phase::Requesting { offer, why: Why::Offered, .. } = &client.phase
-                && offer.server != lease.server
-            {
-                return; // another server's word about another offer
+        (Incoming::Ack(lease), phase @ (Phase::Requesting { .. } | Phase::Renewing | Phase::Rebinding)) => {
+            let (server, address) = (lease.server, lease.address);
+            if let Some(asked) = client.asked_server(now).filter(|asked| *asked != server) {
+                return actions.push(Action::Say(format!(
+                    "{server} grants {address}, and {asked} was asked: not heard"
+                )));
             }
-            if let Some(old) = client.lease().map(|old| old.address).filter(|old| *old != lease.address) {
+            if let Some(asked) = client.asked_address().filter(|asked| *asked != address) {
+                actions.push(Action::Say(format!(
+                    "{server} grants {address}, and {asked} was asked for: not used"
+                )));
+                if matches!(phase, Phase::Requesting { why: Why::Offered, .. }) {
+                    failed(client, server, now, random);
+                }
+                return;
+            }
+            if let Some(old) = client.lease().map(|old| old.address).filter(|old| *old != address) {
                 actions.push(Action::Remove(old));
             }
+            client.failures.forgive(&server);
             client.held = Some(Held { lease, since: client.asked });
             bound(client, now);
             actions.push(Action::Configure);
         }
         (Incoming::Nak { server, text }, phase) => {
-            // A server that others brought along refuses whatever is not its own: only the one that we
-            // asked counts, where we asked one.
-            let asked = match &phase {
-                Phase::Selecting { .. } | Phase::Bound => return,
-                // An earlier life of this process was granted it here, and the cable stayed in.
-                Phase::Requesting { offer, why: Why::Offered | Why::Restarted, .. } => Some(offer.server),
-                Phase::Renewing => client.lease().map(|lease| lease.server),
-                Phase::Requesting { why: Why::Replugged, .. } | Phase::Rebinding => None,
-            };
-            if let Some(asked) = asked.filter(|asked| *asked != server) {
+            if matches!(phase, Phase::Selecting { .. } | Phase::Bound) {
+                return;
+            }
+            // A server that others brought along refuses whatever is not its own.
+            if let Some(asked) = client.asked_server(now).filter(|asked| *asked != server) {
                 return actions.push(Action::Say(format!("{server} refused what {asked} grants: not heard")));
             }
             actions.push(Action::Say(format!("{server} refused our address ({text}): asking anew")));
-            if let Some(held) = client.held.take() {
+            // What we hold may be another one than was offered and refused.
+            let refused = client.asked_address();
+            if let Some(held) = client.held.take_if(|held| refused == Some(held.lease.address)) {
                 actions.push(Action::Remove(held.lease.address));
             }
-            client.probe = None;
-            client.restart(random, now);
-            // Not at once: a server that refuses everything must not be flooded.
-            client.wait(0, random, now);
+            match phase {
+                Phase::Requesting { why: Why::Offered, .. } => failed(client, server, now, random),
+                // What it refused, it did not offer.
+                Phase::Requesting { .. } | Phase::Renewing | Phase::Rebinding => again(client, now, random),
+                Phase::Selecting { .. } | Phase::Bound => {}
+            }
         }
         (Incoming::Offer(_) | Incoming::Ack(_), _) => {}
     }
+}
+
+/// A server did not keep its word.
+fn failed(client: &mut Client, server: Ipv4Addr, now: Duration, random: u32) {
+    client.failures.add(&server, now);
+    again(client, now, random);
+}
+
+/// From the start, but not at once: a server that refuses everything must not be flooded.
+fn again(client: &mut Client, now: Duration, random: u32) {
+    client.probe = None;
+    client.restart(random, now);
+    client.wait(0, random, now);
 }
 
 /// Somebody has the address that we were offered.
@@ -524,6 +620,128 @@ mod tests {
         assert!(step(&replugged, nak(66), s(101), 6).0.held.is_none());
     }
 
+    fn offered(client: &Client, offer: &Lease, at: Duration) -> (Client, Vec<Action>) {
+        step(client, Event::Received(Incoming::Offer(offer.clone())), at, 5)
+    }
+
+    /// The server that a client asks for an address, if it asks for one.
+    fn chosen(actions: &[Action]) -> Option<Ipv4Addr> {
+        actions.iter().find_map(|action| match action {
+            Action::Broadcast(message) if message.kind == REQUEST => message.server,
+            _ => None,
+        })
+    }
+
+    fn timers_until(mut client: Client, end: Duration) -> (Client, Vec<Action>) {
+        let mut all = Vec::new();
+        while client.wake() <= end {
+            let (next, actions) = step(&client, Event::Timer, client.wake(), 5);
+            all.extend(actions);
+            client = next;
+        }
+        (client, all)
+    }
+
+    #[test]
+    fn a_server_that_offers_and_does_not_grant_is_passed_over_for_another_one() {
+        let rogue =
+            Lease { server: Ipv4Addr::new(10, 0, 2, 66), address: Ipv4Addr::new(10, 0, 2, 99), ..lease(800) };
+        let nak = Incoming::Nak { server: rogue.server, text: String::new() };
+        let stray = Incoming::Ack(Lease { address: Ipv4Addr::new(10, 0, 2, 98), ..rogue.clone() });
+        for (label, answer) in [("refuses", Some(nak)), ("grants another", Some(stray)), ("is silent", None)]
+        {
+            let (client, _) = step(&Client::new(MAC, None, None, 1, s(0)), Event::Timer, s(0), 2);
+            let (client, sent) = offered(&client, &rogue, s(1));
+            assert_eq!(chosen(&sent), Some(rogue.server), "{label}: the first one");
+            let (client, end) = match answer {
+                Some(answer) => (step(&client, Event::Received(answer), s(1), 3).0, s(3)),
+                None => (client, s(30)),
+            };
+            assert!(client.held.is_none(), "{label}");
+            let (client, sent) = timers_until(client, end);
+            let discovers = |a: &&Action| matches!(a, Action::Broadcast(m) if m.kind == DISCOVER);
+            assert!(sent.iter().any(|a| discovers(&a)), "{label}: {sent:?}");
+            let now = end + Duration::from_millis(1);
+            let (client, sent) = offered(&client, &rogue, now);
+            assert!(sent.is_empty(), "{label}: {sent:?}");
+            // A slow one.
+            let (waiting, _) = timers_until(client.clone(), now + s(3));
+            let (_, sent) = offered(&waiting, &lease(800), now + s(3));
+            assert_eq!(chosen(&sent), Some(lease(1).server), "{label}");
+            // The only one there is gets its turn again.
+            let (_, sent) = timers_until(client, now + s(4));
+            assert_eq!(chosen(&sent), Some(rogue.server), "{label}: {sent:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_offer_takes_nothing_away() {
+        let (client, _) = step(&bound_client(800), Event::Renew, s(100), 5);
+        let client = Client { phase: Phase::Selecting { tries: 1 }, ..client };
+        let rogue =
+            Lease { server: Ipv4Addr::new(10, 0, 2, 66), address: Ipv4Addr::new(10, 0, 2, 99), ..lease(800) };
+        let (client, _) = offered(&client, &rogue, s(131));
+        let nak = Incoming::Nak { server: rogue.server, text: String::new() };
+        let (client, done) = step(&client, Event::Received(nak), s(131), 6);
+        assert!(matches!(&done[..], [Action::Say(_)]) && client.lease() == Some(&lease(800)), "{done:?}");
+    }
+
+    #[test]
+    fn of_servers_that_fail_each_gets_its_turn() {
+        let servers = [66, 67].map(|last| Lease { server: Ipv4Addr::new(10, 0, 2, last), ..lease(800) });
+        let (mut client, _) = step(&Client::new(MAC, None, None, 1, s(0)), Event::Timer, s(0), 2);
+        let mut asked = Vec::new();
+        while asked.len() < 6 {
+            let now = client.wake();
+            let (next, sent) = step(&client, Event::Timer, now, 5);
+            client = next;
+            let discovers = sent.iter().any(|a| matches!(a, Action::Broadcast(m) if m.kind == DISCOVER));
+            let mut chose = chosen(&sent);
+            for offer in servers.iter().filter(|_| discovers) {
+                let (next, sent) = offered(&client, offer, now);
+                client = next;
+                chose = chose.or(chosen(&sent));
+            }
+            if let Some(server) = chose {
+                asked.push(server.octets()[3]);
+                let nak = Incoming::Nak { server, text: String::new() };
+                client = step(&client, Event::Received(nak), now, 5).0;
+            }
+        }
+        assert_eq!(asked, [66, 67, 66, 67, 66, 67]);
+    }
+
+    #[test]
+    fn an_address_that_was_not_asked_for_is_never_used() {
+        let held = bound_client(800).held;
+        let (restarted, _) = step(&Client::new(MAC, None, held, 1, s(100)), Event::Timer, s(100), 2);
+        let (replugged, _) = step(&bound_client(800), Event::Renew, s(100), 5);
+        let (renewing, _) = step(&bound_client(800), Event::Timer, s(401), 5);
+        let (rebinding, _) = step(&renewing, Event::Timer, s(720), 6);
+        let (asking, _) = step(&Client::new(MAC, None, None, 1, s(0)), Event::Timer, s(0), 2);
+        let (requesting, _) = offered(&asking, &lease(800), s(1));
+        let rogue = Lease { server: Ipv4Addr::new(10, 0, 2, 66), ..lease(800) };
+        let address = Ipv4Addr::new(10, 0, 2, 99);
+        // Whether another server may grant the same address.
+        for (label, client, at, by_any) in [
+            ("after a restart", restarted.clone(), s(101), false),
+            ("after a restart beyond T2", restarted, s(790), true),
+            ("after the cable", replugged, s(101), true),
+            ("renewing", renewing, s(402), false),
+            ("rebinding", rebinding, s(721), true),
+            ("requesting", requesting, s(2), false),
+        ] {
+            let ack = |lease: &Lease| step(&client, Event::Received(Incoming::Ack(lease.clone())), at, 6);
+            for server in [lease(1).server, rogue.server] {
+                let (next, done) = ack(&Lease { server, address, ..lease(800) });
+                assert_eq!(next.held, client.held, "{label}");
+                assert!(matches!(&done[..], [Action::Say(_)]), "{label}: {done:?}");
+            }
+            assert_eq!(ack(&rogue).1.contains(&Action::Configure), by_any, "{label}");
+            assert_eq!(ack(&lease(800)).1, [Action::Configure], "{label}");
+        }
+    }
+
     #[test]
     fn an_address_that_somebody_has_is_declined_once_and_then_used_all_the_same() {
         let bound = bound_client(800);
@@ -576,7 +794,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_order_of_events_keeps_the_client_asking(
-            events in proptest::collection::vec((0u8..7, 0u64..2000, any::<u32>(), 1u32..5000), 0..100)
+            events in proptest::collection::vec((0u8..9, 0u64..2000, any::<u32>(), 1u32..5000), 0..100)
         ) {
             let mut client = Client::new(MAC, None, None, 1, s(0));
             let mut now = s(0);
@@ -589,9 +807,18 @@ mod tests {
                     3 => Event::Received(Incoming::Ack(lease(seconds))),
                     4 => Event::Received(Incoming::Nak { server: lease(1).server, text: String::new() }),
                     5 => Event::Conflict([2; 6]),
-                    _ => Event::Renew,
+                    6 => Event::Renew,
+                    // Another server, with another address.
+                    _ => {
+                        let octets = [10, 0, 2, 60 + (random % 4) as u8];
+                        let lease = Lease { server: octets.into(), address: octets.into(), ..lease(seconds) };
+                        Event::Received(if kind == 7 { Incoming::Offer(lease) } else { Incoming::Ack(lease) })
+                    }
                 };
+                let asked = client.asked_address();
                 let (next, actions) = step(&client, event, now, random);
+                // What is used was asked for.
+                prop_assert!(!actions.contains(&Action::Configure) || next.lease().map(|l| l.address) == asked);
                 // Unless bound for ever, something is always due, and never at once again and again.
                 prop_assert!(next.due < Duration::MAX || next.held.is_some());
                 prop_assert!(!timer || next.wake() > now, "{:?} at {:?}", next, now);
