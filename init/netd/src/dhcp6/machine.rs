@@ -1,11 +1,15 @@
 //! The client's states (RFC 8415 section 18.2): pure. The clock, randomness and the wire are the caller's. It never gives up, and
 //! asks more often than the RFC's last resort of an hour, since a person waits here.
 //!
-//! With `addresses` it asks for one (IA_NA), and takes the first answer that has one; without, it asks once for name servers and the like
-//! (Information-request), and again when they may have changed.
+//! With `addresses` it asks for one (IA_NA), and takes of the answers that have one within the first second the one with the highest
+//! preference (section 18.2.1), later ones as they come. That of a server which offered an address before and did not grant it
+//! waits for another's. Without, it asks once for name servers and the like (Information-request), and again when they may have
+//! changed.
 
 use super::message::{Incoming, Kind, Lease, Outgoing, Refusal};
+use crate::failures::{Failures, Rank};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -16,6 +20,8 @@ const TRIES: u32 = 4;
 /// IRT_DEFAULT (section 7.6).
 const REFRESH: Duration = Duration::from_secs(86_400);
 const SHORTEST: Duration = Duration::from_secs(1);
+/// The preference that is not waited with (section 18.2.1).
+const AT_ONCE: u8 = 255;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -26,9 +32,10 @@ pub enum Phase {
         tries: u32,
         offer: Box<Lease>,
     },
-    /// Whether what we had is still of this link.
+    /// Whether what we had is still of this link; `plugged`: the cable was.
     Confirming {
         tries: u32,
+        plugged: bool,
     },
     Bound,
     Renewing {
@@ -55,6 +62,17 @@ pub struct Client {
     transaction: u32,
     began: Duration,
     due: Duration,
+    best: Option<Offer>,
+    failures: Failures<Vec<u8>>,
+}
+
+/// The best advertisement so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Offer {
+    lease: Box<Lease>,
+    preference: u8,
+    /// When it is taken.
+    at: Duration,
 }
 
 /// A lease, or information without one.
@@ -110,13 +128,24 @@ impl Client {
         let phase = match (addresses, &held) {
             (false, _) => Phase::Informing { tries: 0 },
             (true, None) => Phase::Soliciting { tries: 0 },
-            (true, Some(_)) => Phase::Confirming { tries: 0 },
+            (true, Some(_)) => Phase::Confirming { tries: 0, plugged: false },
         };
-        Client { phase, held, addresses, identifier, identity, transaction: random, began: now, due: now }
+        Client {
+            phase,
+            held,
+            addresses,
+            identifier,
+            identity,
+            transaction: random,
+            began: now,
+            due: now,
+            best: None,
+            failures: Failures::new(),
+        }
     }
 
     pub fn wake(&self) -> Duration {
-        self.due
+        self.best.as_ref().map_or(self.due, |best| best.at.min(self.due))
     }
 
     pub fn wants_addresses(&self) -> bool {
@@ -170,6 +199,11 @@ impl Client {
     /// A new exchange.
     fn begin(&mut self, phase: Phase, random: u32, now: Duration) {
         (self.phase, self.transaction, self.began, self.due) = (phase, random, now, now);
+        self.best = None;
+    }
+
+    fn worth(&self, lease: &Lease, preference: u8, now: Duration) -> (Rank, Reverse<u8>) {
+        (self.failures.rank(&lease.server, now), Reverse(preference))
     }
 
     /// Retransmission with a tenth of jitter either way (section 15).
@@ -197,12 +231,15 @@ pub fn step(client: &Client, event: Event, now: Duration, random: u32) -> (Clien
     let mut next = client.clone();
     let mut actions = Vec::new();
     match event {
-        Event::Timer if now < client.due => {}
-        Event::Timer => timer(&mut next, now, random, &mut actions),
+        Event::Timer => match next.best.take_if(|best| best.at <= now) {
+            Some(best) => request(&mut next, best.lease, now, random, &mut actions),
+            None if now < client.due => {}
+            None => timer(&mut next, now, random, &mut actions),
+        },
         Event::Replugged => {
             let phase = match (next.addresses, next.held.is_some()) {
                 (false, _) => Phase::Informing { tries: 0 },
-                (true, true) => Phase::Confirming { tries: 0 },
+                (true, true) => Phase::Confirming { tries: 0, plugged: true },
                 (true, false) => Phase::Soliciting { tries: 0 },
             };
             next.begin(phase, random, now);
@@ -244,7 +281,11 @@ fn timer(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
             client.phase = Phase::Informing { tries: tries.saturating_add(1) };
             (tries, client.message(Kind::Information, None, vec![], now))
         }
-        Phase::Requesting { tries, .. } if tries >= TRIES => {
+        Phase::Requesting { tries, offer } if tries >= TRIES => {
+            client.failures.add(&offer.server, now);
+            actions.push(Action::Say(
+                "a DHCPv6 server offered an address and does not grant it: asking anew".to_string(),
+            ));
             client.begin(Phase::Soliciting { tries: 0 }, random, now);
             return timer(client, now, random, actions);
         }
@@ -255,9 +296,9 @@ fn timer(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
             (tries, message)
         }
         // No answer says nothing against it (section 18.2.3).
-        Phase::Confirming { tries } if tries >= TRIES => return client.rest(now),
-        Phase::Confirming { tries } => {
-            client.phase = Phase::Confirming { tries: tries + 1 };
+        Phase::Confirming { tries, .. } if tries >= TRIES => return client.rest(now),
+        Phase::Confirming { tries, plugged } => {
+            client.phase = Phase::Confirming { tries: tries + 1, plugged };
             (tries, client.message(Kind::Confirm, None, client.owned(), now))
         }
         Phase::Bound if !client.addresses => {
@@ -286,6 +327,10 @@ fn timer(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
     };
     actions.push(Action::Send(message));
     client.wait(tries, random, now);
+    // Whoever answers the first Solicit has more than the second for it, never less (section 18.2.1).
+    if client.phase == (Phase::Soliciting { tries: 1 }) {
+        client.due = client.due.max(now + SHORTEST + Duration::from_millis(u64::from(random % 100) + 1));
+    }
     // REN_TIMEOUT and REB_TIMEOUT are ten seconds.
     if matches!(client.phase, Phase::Renewing { .. } | Phase::Rebinding { .. }) {
         client.due += Duration::from_secs(10);
@@ -295,11 +340,32 @@ fn timer(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
     }
 }
 
+/// Asks for what was advertised.
+fn request(client: &mut Client, offer: Box<Lease>, now: Duration, random: u32, actions: &mut Vec<Action>) {
+    client.begin(Phase::Requesting { tries: 0, offer }, random, now);
+    timer(client, now, random, actions);
+}
+
 fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, actions: &mut Vec<Action>) {
     match (message, client.phase.clone()) {
-        (Incoming::Advertise { lease }, Phase::Soliciting { .. }) if !lease.addresses.is_empty() => {
-            client.begin(Phase::Requesting { tries: 0, offer: Box::new(lease) }, random, now);
-            timer(client, now, random, actions);
+        (Incoming::Advertise { lease, preference }, Phase::Soliciting { tries })
+            if !lease.addresses.is_empty() =>
+        {
+            let worth = client.worth(&lease, preference, now);
+            let is_better = |best: &Offer| worth < client.worth(&best.lease, best.preference, now);
+            if !client.best.as_ref().is_none_or(is_better) {
+                return;
+            }
+            let at = match worth.0 {
+                Some(_) => now + Failures::<Vec<u8>>::patience(worth.0),
+                None if tries <= 1 && preference < AT_ONCE => client.due,
+                None => now,
+            };
+            let at = client.best.as_ref().map_or(at, |best| best.at.min(at));
+            if at <= now {
+                return request(client, Box::new(lease), now, random, actions);
+            }
+            client.best = Some(Offer { lease: Box::new(lease), preference, at });
         }
         (Incoming::Reply { lease, rapid: true }, Phase::Soliciting { .. }) => {
             granted(client, lease, now, actions)
@@ -308,7 +374,14 @@ fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, 
             granted(client, lease, now, actions);
         }
         (Incoming::Reply { lease, .. }, Phase::Renewing { .. } | Phase::Rebinding { .. }) => {
-            granted(client, lease, now, actions);
+            // Ours was asked, or any that goes on with what we have (section 18.2.10.1): one with another address, which takes
+            // nothing back, is no reason to give up this one.
+            let is_ours = client.lease().is_some_and(|held| held.server == lease.server);
+            let goes_on = matches!(client.phase, Phase::Rebinding { .. })
+                && lease.addresses.iter().any(|(address, _)| client.owned().contains(address));
+            if is_ours || goes_on {
+                granted(client, lease, now, actions);
+            }
         }
         // It is of this link; what it is worth stays as it was.
         (Incoming::Reply { .. }, Phase::Confirming { .. }) => client.rest(now),
@@ -326,8 +399,12 @@ fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, 
         (Incoming::Refused { is_reply: true, server, why, text }, phase) => {
             let asked = match &phase {
                 Phase::Requesting { offer, .. } => Some(&offer.server),
-                Phase::Renewing { .. } => client.lease().map(|lease| &lease.server),
-                Phase::Confirming { .. } | Phase::Rebinding { .. } => None,
+                // An earlier life of this process was granted it here, and the cable stayed in: a server that others brought
+                // along knows only its own.
+                Phase::Renewing { .. } | Phase::Confirming { plugged: false, .. } => {
+                    client.lease().map(|lease| &lease.server)
+                }
+                Phase::Confirming { plugged: true, .. } | Phase::Rebinding { .. } => None,
                 Phase::Soliciting { .. } | Phase::Bound | Phase::Informing { .. } => return,
             };
             if asked.is_some_and(|asked| *asked != server) {
@@ -338,9 +415,14 @@ fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, 
                 return;
             }
             actions.push(Action::Say(format!("a DHCPv6 server refused: {}: asking anew", words(why, &text))));
+            let is_offer = matches!(phase, Phase::Requesting { .. });
+            if is_offer {
+                client.failures.add(&server, now);
+            }
             let owned = client.owned();
             match (why, client.held.clone()) {
-                (Refusal::NoBinding, Some(held)) => {
+                // Once: a server that says it of a Request as well refuses.
+                (Refusal::NoBinding, Some(held)) if !is_offer => {
                     let offer = Box::new(held.lease);
                     client.begin(Phase::Requesting { tries: 0, offer }, random, now);
                     return timer(client, now, random, actions);
@@ -381,6 +463,7 @@ fn granted(client: &mut Client, lease: Lease, now: Duration, actions: &mut Vec<A
     if !gone.is_empty() {
         actions.push(Action::Remove(gone));
     }
+    client.failures.forgive(&lease.server);
     client.held = Some(Held { lease, since: now });
     client.rest(now);
     actions.push(Action::Configure);
@@ -427,7 +510,7 @@ mod tests {
     fn bound() -> Client {
         let (client, actions) = step(&fresh(true), Event::Timer, s(0), 2);
         assert_eq!(sent(&actions), [Kind::Solicit]);
-        let offer = Event::Received(Incoming::Advertise { lease: lease(1000) });
+        let offer = Event::Received(Incoming::Advertise { lease: lease(1000), preference: AT_ONCE });
         let (client, actions) = step(&client, offer, s(1), 3);
         assert!(
             matches!(&actions[..], [Action::Send(m)] if m.kind == Kind::Request && m.addresses == [OWN] && m.server.is_some())
@@ -503,6 +586,124 @@ mod tests {
         assert!(actions.contains(&Action::Remove(vec![OWN])) && client.held.is_none(), "{actions:?}");
     }
 
+    fn advertised(client: &Client, server: u8, preference: u8, at: Duration) -> (Client, Vec<Action>) {
+        let lease = Lease { server: vec![server], ..lease(1000) };
+        step(client, Event::Received(Incoming::Advertise { lease, preference }), at, 3)
+    }
+
+    /// The server that a client asks for an address, if it asks for one.
+    fn chosen(actions: &[Action]) -> Option<u8> {
+        actions.iter().find_map(|action| match action {
+            Action::Send(message) if message.kind == Kind::Request => {
+                message.server.as_ref().map(|duid| duid[0])
+            }
+            _ => None,
+        })
+    }
+
+    fn timers_until(mut client: Client, end: Duration) -> (Client, Vec<Action>) {
+        let mut all = Vec::new();
+        while client.wake() <= end {
+            let (next, actions) = step(&client, Event::Timer, client.wake(), 5);
+            all.extend(actions);
+            client = next;
+        }
+        (client, all)
+    }
+
+    #[test]
+    fn the_first_second_is_for_the_server_with_the_highest_preference() {
+        let (asking, _) = step(&fresh(true), Event::Timer, s(0), 2);
+        assert!(asking.due > s(1) && asking.due <= Duration::from_millis(1101), "{:?}", asking.due);
+        for (label, answers, at_once, later) in [
+            ("by preference", &[(1, 5), (2, 7), (3, 6)][..], None, Some(2)),
+            ("of equals the first", &[(1, 0), (2, 0)], None, Some(1)),
+            ("255 at once", &[(1, 254), (2, 255)], Some(2), None),
+        ] {
+            let (mut client, mut chose) = (asking.clone(), None);
+            for (server, preference) in answers {
+                let (next, actions) = advertised(&client, *server, *preference, Duration::from_millis(300));
+                client = next;
+                chose = chose.or(chosen(&actions));
+            }
+            assert_eq!(chose, at_once, "{label}");
+            if later.is_some() {
+                let (_, actions) = step(&client, Event::Timer, client.wake(), 4);
+                assert_eq!((sent(&actions), chosen(&actions)), (vec![Kind::Request], later), "{label}");
+            }
+        }
+        // Later ones as they come.
+        let (client, actions) = step(&asking, Event::Timer, asking.due, 5);
+        assert_eq!(sent(&actions), [Kind::Solicit]);
+        assert_eq!(chosen(&advertised(&client, 1, 0, s(2)).1), Some(1));
+    }
+
+    #[test]
+    fn a_server_that_advertises_and_does_not_grant_is_passed_over_for_another_one() {
+        let refused = Incoming::Refused {
+            server: vec![66],
+            why: Refusal::Other(2),
+            text: String::new(),
+            is_reply: true,
+        };
+        for (label, answer) in [("refuses", Some(refused)), ("is silent", None)] {
+            let (client, _) = step(&fresh(true), Event::Timer, s(0), 2);
+            let (client, actions) = advertised(&client, 66, 255, Duration::from_millis(10));
+            assert_eq!(chosen(&actions), Some(66), "{label}");
+            let (client, end) = match answer {
+                Some(answer) => (step(&client, Event::Received(answer), s(1), 3).0, s(3)),
+                None => (client, s(20)),
+            };
+            let (client, actions) = timers_until(client, end);
+            assert!(sent(&actions).contains(&Kind::Solicit), "{label}: {actions:?}");
+            let (client, actions) = advertised(&client, 66, 255, end);
+            assert_eq!(chosen(&actions), None, "{label}");
+            let other = timers_until(client.clone(), end + s(3)).0;
+            assert_eq!(chosen(&advertised(&other, 1, 0, end + s(3)).1), Some(1), "{label}");
+            // The only one there is gets its turn again.
+            let (_, actions) = timers_until(client, end + s(4));
+            assert_eq!(chosen(&actions), Some(66), "{label}");
+        }
+    }
+
+    #[test]
+    fn another_server_takes_no_address_away() {
+        let stray = |server: &[u8], address: Ipv6Addr| {
+            let lease = Lease { server: server.to_vec(), addresses: vec![(address, 1000)], ..lease(1000) };
+            Event::Received(Incoming::Reply { lease, rapid: false })
+        };
+        let other: Ipv6Addr = "2001:db8::66".parse().unwrap();
+        let (renewing, _) = step(&bound(), Event::Timer, s(501), 5);
+        assert_eq!(step(&renewing, stray(&[66], OWN), s(502), 6).0, renewing, "ours was asked");
+        let (rebinding, _) = step(&renewing, Event::Timer, s(801), 6);
+        assert_eq!(step(&rebinding, stray(&[66], other), s(802), 7).0, rebinding);
+        assert_eq!(step(&rebinding, stray(&[66], OWN), s(802), 7).1, [Action::Configure], "any was asked");
+        // After kill -9 on the same cable, but not once it was plugged in.
+        let moved = |why| {
+            Event::Received(Incoming::Refused { server: vec![66], why, text: String::new(), is_reply: true })
+        };
+        let restarted = Client::new(true, CLIENT.to_vec(), 5, bound().held, 9, s(10));
+        let (restarted, _) = step(&restarted, Event::Timer, s(10), 9);
+        assert_eq!(step(&restarted, moved(Refusal::NotOnLink), s(11), 9).0, restarted);
+        let (plugged, _) = step(&bound(), Event::Replugged, s(10), 9);
+        assert!(step(&plugged, moved(Refusal::NotOnLink), s(11), 9).0.held.is_none());
+    }
+
+    #[test]
+    fn a_server_that_knows_nothing_and_grants_nothing_is_not_flooded() {
+        let refused = Event::Received(Incoming::Refused {
+            server: SERVER.to_vec(),
+            why: Refusal::NoBinding,
+            text: String::new(),
+            is_reply: true,
+        });
+        let (client, _) = step(&bound(), Event::Timer, s(501), 5);
+        let (client, actions) = step(&client, refused.clone(), s(502), 6);
+        assert_eq!(sent(&actions), [Kind::Request]);
+        let (client, actions) = step(&client, refused, s(502), 7);
+        assert_eq!((sent(&actions), client.wake() > s(502)), (vec![], true), "{actions:?}");
+    }
+
     #[test]
     fn a_server_that_forgot_us_is_asked_for_the_same_address() {
         let (client, _) = step(&bound(), Event::Timer, s(501), 5);
@@ -546,13 +747,15 @@ mod tests {
                 let refused = |why| Incoming::Refused { server: SERVER.to_vec(), why, text: String::new(), is_reply: true };
                 let event = match event {
                     0 => Event::Timer,
-                    1 => Event::Received(Incoming::Advertise { lease: lease(random) }),
+                    1 => Event::Received(Incoming::Advertise { lease: lease(random), preference: random as u8 }),
                     2 => reply(random),
                     3 => Event::Received(refused(if random % 2 == 0 { Refusal::NoBinding } else { Refusal::NotOnLink })),
                     4 => Event::Replugged,
                     _ => Event::Duplicate(OWN),
                 };
+                let is_timer = event == Event::Timer;
                 client = step(&client, event, at, random).0;
+                prop_assert!(!is_timer || client.wake() > at, "{client:?} at {at:?}");
                 let is_silent = client.due == Duration::MAX;
                 prop_assert!(!is_silent || client.held.as_ref().is_some_and(|held| held.expires().is_none()));
             }

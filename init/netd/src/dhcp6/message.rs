@@ -18,6 +18,7 @@ const SERVER_ID: u16 = 2;
 const IA_NA: u16 = 3;
 const IA_ADDRESS: u16 = 5;
 const REQUESTED: u16 = 6;
+const PREFERENCE: u16 = 7;
 const ELAPSED: u16 = 8;
 const STATUS: u16 = 13;
 const RAPID_COMMIT: u16 = 14;
@@ -124,9 +125,10 @@ pub enum Refusal {
 /// A server's message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// Its preference is not read: the first answer with an address is taken.
     Advertise {
         lease: Lease,
+        /// Of servers the highest is taken (section 21.8).
+        preference: u8,
     },
     /// `rapid`: in answer to a Solicit.
     Reply {
@@ -217,7 +219,10 @@ pub fn decode(
     }
     Ok(Some(match is_reply {
         true => Incoming::Reply { lease, rapid: options.get(RAPID_COMMIT).is_some() },
-        false => Incoming::Advertise { lease },
+        false => {
+            let preference = options.get(PREFERENCE).and_then(|value| value.first()).copied();
+            Incoming::Advertise { lease, preference: preference.unwrap_or(0) }
+        }
     }))
 }
 
@@ -336,6 +341,19 @@ pub mod tests {
         let bytes = answer(7, Some((0, 0, &address("2001:db8::7", 1000, 1000))), &[]);
         let Ok(Some(Incoming::Reply { lease, .. })) = read(&bytes) else { panic!("no reply") };
         assert_eq!((lease.t1, lease.t2), (500, 800));
+    }
+
+    #[test]
+    fn an_advertisement_without_a_preference_has_the_lowest() {
+        let own = address("2001:db8::7", 100, 100);
+        for (option, want) in [(vec![], 0), (option(PREFERENCE, &[9]), 9), (option(PREFERENCE, &[]), 0)] {
+            let Ok(Some(Incoming::Advertise { preference, .. })) =
+                read(&answer(2, Some((0, 0, &own)), &option))
+            else {
+                panic!("no advertisement")
+            };
+            assert_eq!(preference, want);
+        }
     }
 
     #[test]
