@@ -89,6 +89,12 @@ impl Held {
         let longest = self.lease.addresses.iter().map(|(_, valid)| *valid).max()?;
         (longest != u32::MAX).then(|| self.since + Duration::from_secs(longest.into()))
     }
+
+    /// When the first address ends; `None` for never.
+    fn first_end(&self) -> Option<Duration> {
+        let shortest = self.lease.addresses.iter().map(|(_, valid)| *valid).min()?;
+        (shortest != u32::MAX).then(|| self.since + Duration::from_secs(shortest.into()))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,10 +224,15 @@ impl Client {
         self.phase = Phase::Bound;
         self.due = match (&self.held, self.addresses) {
             (Some(_), false) => now + REFRESH,
-            (Some(held), true) if held.expires().is_some() => {
-                (held.since + Duration::from_secs(held.lease.t1.into())).max(now + SHORTEST)
-            }
-            _ => Duration::MAX,
+            // Whatever T1 says: the kernel takes the address away at its end, and nobody else asks for it.
+            (Some(held), true) => match held.first_end() {
+                Some(end) => {
+                    let t1 = held.since + Duration::from_secs(held.lease.t1.into());
+                    t1.min(end).max(now + SHORTEST)
+                }
+                None => Duration::MAX,
+            },
+            (None, _) => Duration::MAX,
         };
     }
 }
@@ -690,6 +701,22 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_asked_for_by_its_end_whatever_the_server_says() {
+        for (label, t1, t2, valid, due) in [
+            ("T1 beyond the end", 5000, 6000, vec![1000], 1001),
+            ("never", u32::MAX, u32::MAX, vec![1000], 1001),
+            ("of two the first", 5000, 6000, vec![u32::MAX, 300], 301),
+        ] {
+            let (client, _) = step(&fresh(true), Event::Timer, s(0), 2);
+            let addresses =
+                valid.iter().zip(7_u128..).map(|(valid, last)| (Ipv6Addr::from(last), *valid)).collect();
+            let lease = Lease { addresses, t1, t2, ..lease(1000) };
+            let (client, _) = step(&client, Event::Received(Incoming::Reply { lease, rapid: true }), s(1), 3);
+            assert_eq!(client.due, s(due), "{label}");
+        }
+    }
+
+    #[test]
     fn a_server_that_knows_nothing_and_grants_nothing_is_not_flooded() {
         let refused = Event::Received(Incoming::Refused {
             server: SERVER.to_vec(),
@@ -748,7 +775,12 @@ mod tests {
                 let event = match event {
                     0 => Event::Timer,
                     1 => Event::Received(Incoming::Advertise { lease: lease(random), preference: random as u8 }),
-                    2 => reply(random),
+                    // T1 and T2 as a server may say them, and the lifetime of any length.
+                    2 => {
+                        let valid = if random % 2 == 0 { random } else { random % 300 };
+                        let lease = Lease { t1: random.rotate_left(7), t2: random.rotate_left(9), ..lease(valid) };
+                        Event::Received(Incoming::Reply { lease, rapid: false })
+                    }
                     3 => Event::Received(refused(if random % 2 == 0 { Refusal::NoBinding } else { Refusal::NotOnLink })),
                     4 => Event::Replugged,
                     _ => Event::Duplicate(OWN),
@@ -756,6 +788,9 @@ mod tests {
                 let is_timer = event == Event::Timer;
                 client = step(&client, event, at, random).0;
                 prop_assert!(!is_timer || client.wake() > at, "{client:?} at {at:?}");
+                // The kernel takes an address away at its end: it is asked for again by then.
+                let end = client.held.as_ref().and_then(Held::first_end);
+                prop_assert!(end.is_none_or(|end| client.due <= end.max(at + SHORTEST)), "{client:?} at {at:?}");
                 let is_silent = client.due == Duration::MAX;
                 prop_assert!(!is_silent || client.held.as_ref().is_some_and(|held| held.expires().is_none()));
             }

@@ -183,14 +183,19 @@ pub fn decode(
             }
             lease.addresses.push((address, valid));
         }
-        // A server that leaves them to us says 0 (section 21.4).
+        if t1 > t2 && t2 > 0 {
+            return Err(format!("T1 of a DHCPv6 server is {t1}, above T2, {t2}: its answer is not used"));
+        }
+        // A server that leaves them to us says 0 (section 21.4); one that would have the address end before it is asked for
+        // again is not believed.
         let shortest = lease.addresses.iter().map(|(_, valid)| *valid).min().unwrap_or(0);
         let part = |number, by: u64| match shortest {
             u32::MAX => u32::MAX,
             shortest => (u64::from(shortest) * number / by) as u32,
         };
-        lease.t1 = if t1 == 0 || t1 > t2 && t2 > 0 { part(1, 2) } else { t1 };
-        lease.t2 = if t2 == 0 || t2 < lease.t1 { part(4, 5).max(lease.t1) } else { t2 };
+        let counts = |time: u32| (1..shortest).contains(&time).then_some(time);
+        lease.t1 = counts(t1).unwrap_or(part(1, 2).min(counts(t2).unwrap_or(u32::MAX)));
+        lease.t2 = counts(t2).unwrap_or(part(4, 5).max(lease.t1));
         break;
     }
     let addresses = |code: u16| -> Vec<Ipv6Addr> {
@@ -341,6 +346,29 @@ pub mod tests {
         let bytes = answer(7, Some((0, 0, &address("2001:db8::7", 1000, 1000))), &[]);
         let Ok(Some(Incoming::Reply { lease, .. })) = read(&bytes) else { panic!("no reply") };
         assert_eq!((lease.t1, lease.t2), (500, 800));
+    }
+
+    #[test]
+    fn a_time_at_which_the_address_is_gone_already_does_not_count() {
+        for (label, t1, t2, want) in [
+            ("both beyond the end", 5000, 6000, Ok((500, 800))),
+            ("at the end", 1000, 1000, Ok((500, 800))),
+            ("never", u32::MAX, u32::MAX, Ok((500, 800))),
+            ("T2 beyond the end", 600, 6000, Ok((600, 800))),
+            ("T1 late and T2 beyond the end", 900, 6000, Ok((900, 900))),
+            ("T2 alone", 0, 300, Ok((300, 300))),
+            ("T1 alone", 900, 0, Ok((900, 900))),
+            ("T1 above T2", 600, 500, Err("T1 of a DHCPv6 server is 600, above T2, 500")),
+        ] {
+            let addresses = [address("2001:db8::7", 1000, 1000), address("2001:db8::8", 2000, 2000)].concat();
+            match (read(&answer(7, Some((t1, t2, &addresses)), &[])), want) {
+                (Ok(Some(Incoming::Reply { lease, .. })), Ok(want)) => {
+                    assert_eq!((lease.t1, lease.t2), want, "{label}");
+                }
+                (Err(error), Err(want)) => assert!(error.contains(want), "{label}: {error}"),
+                (other, _) => panic!("{label}: {other:?}"),
+            }
+        }
     }
 
     #[test]
