@@ -307,7 +307,7 @@ fn timer(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
             (tries, message)
         }
         // No answer says nothing against it (section 18.2.3).
-        Phase::Confirming { tries, .. } if tries >= TRIES => return client.rest(now),
+        Phase::Confirming { tries, .. } if tries >= TRIES => return confirmed(client, now, actions),
         Phase::Confirming { tries, plugged } => {
             client.phase = Phase::Confirming { tries: tries + 1, plugged };
             (tries, client.message(Kind::Confirm, None, client.owned(), now))
@@ -357,6 +357,12 @@ fn request(client: &mut Client, offer: Box<Lease>, now: Duration, random: u32, a
     timer(client, now, random, actions);
 }
 
+/// What we had is still of this link. The kernel took it away if the interface was down meanwhile.
+fn confirmed(client: &mut Client, now: Duration, actions: &mut Vec<Action>) {
+    client.rest(now);
+    actions.push(Action::Configure);
+}
+
 fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, actions: &mut Vec<Action>) {
     match (message, client.phase.clone()) {
         (Incoming::Advertise { lease, preference }, Phase::Soliciting { tries })
@@ -395,7 +401,7 @@ fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, 
             }
         }
         // It is of this link; what it is worth stays as it was.
-        (Incoming::Reply { .. }, Phase::Confirming { .. }) => client.rest(now),
+        (Incoming::Reply { .. }, Phase::Confirming { .. }) => confirmed(client, now, actions),
         (Incoming::Reply { lease, .. }, Phase::Informing { .. }) => {
             client.held = Some(Held { lease, since: now });
             client.rest(now);
@@ -714,6 +720,16 @@ mod tests {
             let (client, _) = step(&client, Event::Received(Incoming::Reply { lease, rapid: true }), s(1), 3);
             assert_eq!(client.due, s(due), "{label}");
         }
+    }
+
+    #[test]
+    fn what_is_of_this_link_still_is_given_to_the_kernel_again() {
+        // Which took it away when the interface was taken down.
+        let (client, actions) = step(&bound(), Event::Replugged, s(100), 10);
+        assert_eq!(sent(&actions), [Kind::Confirm]);
+        assert_eq!(step(&client, reply(1000), s(101), 11).1, [Action::Configure], "confirmed");
+        let (_, actions) = timers_until(client, s(200));
+        assert_eq!(actions.last(), Some(&Action::Configure), "nobody answered: {actions:?}");
     }
 
     #[test]
