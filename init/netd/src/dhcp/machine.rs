@@ -382,6 +382,11 @@ fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, 
             if let Some(old) = client.lease().map(|old| old.address).filter(|old| *old != address) {
                 actions.push(Action::Remove(old));
             }
+            if client.lease().is_none_or(|old| old.ignored != lease.ignored) {
+                let say =
+                    |reason| Action::Say(format!("DHCP server {server}: {reason}: that option is not used"));
+                actions.extend(lease.ignored.iter().map(say));
+            }
             client.failures.forgive(&server);
             client.held = Some(Held { lease, since: client.asked });
             bound(client, now);
@@ -491,6 +496,7 @@ mod tests {
             seconds,
             t1: seconds / 2,
             t2: (u64::from(seconds) * 7 / 8) as u32,
+            ignored: vec![],
         }
     }
 
@@ -529,6 +535,19 @@ mod tests {
         let (client, done) = step(&client, Event::Received(Incoming::Ack(lease(800))), s(402), 6);
         // It counts from the request, not from the answer.
         assert_eq!((done, client.due), (vec![Action::Configure], s(801)));
+    }
+
+    #[test]
+    fn options_that_are_left_out_are_told_once() {
+        let odd = Lease { ignored: vec!["option 42 has 3 bytes".into()], ..lease(800) };
+        let (client, _) = step(&bound_client(800), Event::Timer, s(401), 5);
+        let (client, done) = step(&client, Event::Received(Incoming::Ack(odd.clone())), s(402), 6);
+        assert!(
+            matches!(&done[..], [Action::Say(text), Action::Configure] if text.contains("option 42")),
+            "{done:?}"
+        );
+        let (client, _) = step(&client, Event::Timer, s(802), 5);
+        assert_eq!(step(&client, Event::Received(Incoming::Ack(odd)), s(802), 6).1, [Action::Configure]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! DHCPv4 messages (RFC 2131 section 2, RFC 2132, RFC 3442, RFC 3396, RFC 3397) and the UDP and IP
-//! headers around them. Whatever a server sends is hostile: lengths are checked, and a value that
-//! makes no sense is an error that names it.
+//! headers around them. Whatever a server sends is hostile: lengths are checked. A value without which
+//! there is no lease (address, mask, time, server) and that makes no sense is an error that names it; any
+//! other option is left out and named, since it may be the only server there is.
 
 use network::is_host;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ const MAGIC: [u8; 4] = [99, 130, 83, 99];
 const FIXED: usize = 240;
 /// Servers and relays of old drop shorter ones (RFC 951 section 3).
 const SHORTEST: usize = 300;
+/// Bytes, option 26: what a packet of IPv4 needs everywhere (RFC 791), and a jumbo frame.
+const MTUS: std::ops::RangeInclusive<u16> = 576..=9216;
 /// Most routes of option 121, name servers and search domains taken from one lease.
 const MOST: usize = 32;
 
@@ -101,6 +104,9 @@ pub struct Lease {
     pub seconds: u32,
     pub t1: u32,
     pub t2: u32,
+    /// Options that make no sense, for the log.
+    #[serde(skip)]
+    pub ignored: Vec<String>,
 }
 
 /// A server's message.
@@ -200,19 +206,33 @@ fn lease(bytes: &[u8], options: &Options, server: Ipv4Addr) -> Result<Lease, Str
     if seconds == 0 {
         return Err("a lease of 0 seconds".to_string());
     }
-    let time = |code| Ok::<_, String>(options.exact::<4>(code)?.map(u32::from_be_bytes));
+    let mut ignored = Vec::new();
     // RFC 2131 section 4.4.5; times out of order are not worth losing the lease for.
-    let t1 = time(58)?.filter(|t| *t > 0 && *t < seconds).unwrap_or(seconds / 2);
+    let mut time = |code| sound(options.exact::<4>(code), &mut ignored).map(u32::from_be_bytes);
+    let t1 = time(58).filter(|t| *t > 0 && *t < seconds).unwrap_or(seconds / 2);
     let t2 =
-        time(59)?.filter(|t| *t > t1 && *t < seconds).unwrap_or((u64::from(seconds) * 7 / 8) as u32).max(t1);
-    let routes = options.get(121).map(routes).transpose()?.unwrap_or_default();
-    let gateway = options.addresses(3)?.into_iter().find(|gateway| usable(*gateway));
+        time(59).filter(|t| *t > t1 && *t < seconds).unwrap_or((u64::from(seconds) * 7 / 8) as u32).max(t1);
+    // Without them, what option 3 says counts.
+    let routes: Vec<_> = sound(options.get(121).map(routes).transpose(), &mut ignored).unwrap_or_default();
+    let gateway = sound(options.addresses(3), &mut ignored).into_iter().find(|gateway| usable(*gateway));
     let default = routes.iter().find(|(_, prefix, _)| *prefix == 0).map(|(_, _, gateway)| *gateway);
-    let text =
-        |code| options.get(code).map(|text| String::from_utf8_lossy(text).trim_end_matches('\0').to_string());
-    let mut search: Vec<String> = options.get(119).map(domains).unwrap_or_default();
-    if let Some(domain) = text(15).filter(|domain| is_host(domain) && !search.contains(domain)) {
-        search.push(domain);
+    let mut name = |code| {
+        let text = String::from_utf8_lossy(options.get(code)?).trim_end_matches('\0').to_string();
+        let is_name = is_host(&text);
+        if !is_name && !text.is_empty() {
+            ignored.push(format!("option {code} is no name"));
+        }
+        is_name.then_some(text)
+    };
+    let (domain, hostname) = (name(15), name(12));
+    let (mut search, is_whole) = options.get(119).map_or((Vec::new(), true), domains);
+    if !is_whole {
+        ignored.push("option 119 (search domains) is cut or has what is no name".to_string());
+    }
+    search.extend(domain.filter(|domain| !search.contains(domain)));
+    let mtu = sound(options.exact::<2>(26), &mut ignored).map(u16::from_be_bytes);
+    if let Some(mtu) = mtu.filter(|mtu| !MTUS.contains(mtu)) {
+        ignored.push(format!("option 26 says an MTU of {mtu}"));
     }
     Ok(Lease {
         address,
@@ -221,20 +241,27 @@ fn lease(bytes: &[u8], options: &Options, server: Ipv4Addr) -> Result<Lease, Str
         // With option 121, routers are to be ignored (RFC 3442).
         gateway: if routes.is_empty() { gateway } else { default.filter(|gateway| usable(*gateway)) },
         routes,
-        nameservers: options
-            .addresses(6)?
+        nameservers: sound(options.addresses(6), &mut ignored)
             .into_iter()
             .filter(|a| usable(*a) || a.is_loopback())
             .take(MOST)
             .collect(),
         search,
-        hostname: text(12).filter(|name| is_host(name)),
-        // Less than IPv6 needs is no MTU for a server; more than a jumbo frame is a mistake.
-        mtu: options.exact::<2>(26)?.map(u16::from_be_bytes).filter(|mtu| (576..=9216).contains(mtu)),
-        ntp: options.addresses(42)?.into_iter().take(MOST).collect(),
+        hostname,
+        mtu: mtu.filter(|mtu| MTUS.contains(mtu)),
+        ntp: sound(options.addresses(42), &mut ignored).into_iter().take(MOST).collect(),
         seconds,
         t1,
         t2,
+        ignored,
+    })
+}
+
+/// The value of an option that a lease can be without.
+fn sound<T: Default>(value: Result<T, String>, ignored: &mut Vec<String>) -> T {
+    value.unwrap_or_else(|reason| {
+        ignored.push(reason);
+        T::default()
     })
 }
 
@@ -267,10 +294,10 @@ fn routes(mut bytes: &[u8]) -> Result<Vec<(Ipv4Addr, u8, Ipv4Addr)>, String> {
     Ok(routes)
 }
 
-/// Option 119: names in DNS form, with compression. What is not understood is left out.
-fn domains(bytes: &[u8]) -> Vec<String> {
+/// Option 119: names in DNS form, with compression. What is not understood is left out, and then the second is false.
+fn domains(bytes: &[u8]) -> (Vec<String>, bool) {
     let mut names = Vec::new();
-    let mut position = 0;
+    let (mut position, mut is_whole) = (0, true);
     while position < bytes.len() && names.len() < MOST {
         let mut labels: Vec<String> = Vec::new();
         let (mut at, mut end) = (position, None);
@@ -282,30 +309,33 @@ fn domains(bytes: &[u8]) -> Vec<String> {
                     break;
                 }
                 Some(length) if length & 0xc0 == 0xc0 => {
-                    let Some(low) = bytes.get(at + 1) else { return names };
+                    let Some(low) = bytes.get(at + 1) else { return (names, false) };
                     end = end.or(Some(at + 2));
                     let target = usize::from(length & 0x3f) << 8 | usize::from(*low);
                     if target >= at {
-                        return names;
+                        return (names, false);
                     }
                     at = target;
                 }
                 Some(length) => {
-                    let Some(label) = bytes.get(at + 1..at + 1 + usize::from(*length)) else { return names };
+                    let Some(label) = bytes.get(at + 1..at + 1 + usize::from(*length)) else {
+                        return (names, false);
+                    };
                     labels.push(String::from_utf8_lossy(label).into_owned());
                     at += 1 + usize::from(*length);
                 }
-                None => return names,
+                None => return (names, false),
             }
         }
-        let Some(end) = end else { return names };
+        let Some(end) = end else { return (names, false) };
         let name = labels.join(".");
-        if is_host(&name) {
-            names.push(name);
+        match is_host(&name) {
+            true => names.push(name),
+            false => is_whole = false,
         }
         position = end;
     }
-    names
+    (names, is_whole)
 }
 
 /// Options by code; the parts of a long one joined (RFC 3396).
@@ -481,9 +511,7 @@ pub mod tests {
             ("no time", &[(51, &[0, 0, 0, 0])], "a lease of 0 seconds"),
             ("mask with holes", &[(1, &[255, 0, 255, 0])], "is no netmask"),
             ("short mask", &[(1, &[255])], "option 1 has 1 bytes instead of 4"),
-            ("odd routers", &[(3, &[1, 2, 3])], "not a multiple of 4"),
-            ("cut route", &[(121, &[24, 10, 0])], "option 121"),
-            ("prefix 33", &[(121, &[33, 10, 0, 0, 0, 0, 1, 1, 1, 1])], "option 121"),
+            ("time of three bytes", &[(51, &[0, 14, 16])], "option 51 has 3 bytes instead of 4"),
             ("no server", &[(54, &[0, 0, 0, 0])], "0.0.0.0 is no address for a server"),
             ("every server", &[(54, &[255, 255, 255, 255])], "is no address for a server"),
             ("half a server", &[(54, &[10, 0])], "option 54 has 2 bytes instead of 4"),
@@ -499,6 +527,70 @@ pub mod tests {
         let mut cut = reply(ACK, 7, [10, 0, 2, 15], BASE);
         cut.truncate(FIXED + 5);
         assert!(decode(&cut, 7, MAC).is_err());
+    }
+
+    #[test]
+    fn an_option_that_makes_no_sense_is_left_out_and_named() {
+        type Same = fn(&mut Lease);
+        let whole: &[(u8, &[u8])] = &[
+            (121, &[0, 10, 0, 2, 9]),
+            (6, &[10, 0, 2, 3]),
+            (12, b"web1"),
+            (15, b"example.org"),
+            (26, &[5, 0x78]),
+            (42, &[10, 0, 2, 4]),
+            (58, &[0, 0, 4, 0]),
+            (59, &[0, 0, 8, 0]),
+            (119, b"\x01a\x00"),
+        ];
+        let cases: &[(&str, u8, &[u8], &str, Same)] = &[
+            ("cut routes", 121, &[24, 10, 0], "option 121", |lease| {
+                (lease.gateway, lease.routes) = (Some([10, 0, 2, 2].into()), vec![]);
+            }),
+            ("a prefix of 33", 121, &[33, 10, 0, 0, 0, 0, 1, 1, 1, 1], "option 121", |lease| {
+                (lease.gateway, lease.routes) = (Some([10, 0, 2, 2].into()), vec![]);
+            }),
+            ("odd routers", 3, &[1, 2, 3], "option 3 has 3 bytes", |_| ()),
+            ("odd name servers", 6, &[1], "option 6 has 1 bytes", |lease| lease.nameservers.clear()),
+            ("no host name", 12, b"a b", "option 12 is no name", |lease| lease.hostname = None),
+            ("no domain", 15, b"x;y", "option 15 is no name", |lease| drop(lease.search.pop())),
+            ("half an MTU", 26, &[5], "option 26 has 1 bytes instead of 2", |lease| lease.mtu = None),
+            ("an MTU of 68", 26, &[0, 68], "option 26 says an MTU of 68", |lease| lease.mtu = None),
+            ("odd time servers", 42, &[1, 2, 3, 4, 5], "option 42 has 5 bytes", |lease| lease.ntp.clear()),
+            ("T1 of a byte", 58, &[1], "option 58 has 1 bytes instead of 4", |lease| lease.t1 = 1800),
+            ("T2 of a byte", 59, &[1], "option 59 has 1 bytes instead of 4", |lease| lease.t2 = 3150),
+            ("cut domains", 119, b"\x09a", "option 119", |lease| drop(lease.search.remove(0))),
+            ("domains that are none", 119, b"\x01;\x00", "option 119", |lease| drop(lease.search.remove(0))),
+        ];
+        let good = ack(whole).unwrap();
+        assert!(good.ignored.is_empty() && good.search.len() == 2 && good.t1 == 1024, "{good:?}");
+        for (label, code, bytes, reason, same) in cases {
+            let mut options: Vec<(u8, &[u8])> = whole.iter().filter(|(c, _)| c != code).copied().collect();
+            options.push((*code, bytes));
+            let mut lease = ack(&options).unwrap();
+            let ignored = std::mem::take(&mut lease.ignored);
+            assert!(matches!(&ignored[..], [one] if one.contains(reason)), "{label}: {ignored:?}");
+            let mut want = good.clone();
+            same(&mut want);
+            assert_eq!(lease, want, "{label}");
+        }
+    }
+
+    #[test]
+    fn an_answer_by_a_relay_names_the_server_behind_it() {
+        // The server is on no link of ours; giaddr is the relay's (RFC 2131 section 2), by which nothing is asked.
+        let options: Vec<(u8, &[u8])> = BASE
+            .iter()
+            .filter(|(code, _)| *code != 54)
+            .copied()
+            .chain([(54, &[198, 18, 0, 2][..])])
+            .collect();
+        let mut bytes = reply(ACK, 7, [10, 0, 2, 15], &options);
+        bytes[3] = 1; // hops
+        bytes[24..28].copy_from_slice(&[10, 0, 2, 1]);
+        let Ok(Some(Incoming::Ack(lease))) = decode(&bytes, 7, MAC) else { panic!("no lease") };
+        assert_eq!(lease.server, Ipv4Addr::new(198, 18, 0, 2));
+        assert_eq!((lease.address, lease.gateway), ([10, 0, 2, 15].into(), Some([10, 0, 2, 2].into())));
     }
 
     #[test]
@@ -541,8 +633,8 @@ pub mod tests {
             3, b'e', b'n', b'g', 5, b'a', b'p', b'p', b'l', b'e', 3, b'c', b'o', b'm', 0, 2, b'm', b'k',
             0xc0, 4,
         ];
-        assert_eq!(domains(&list), ["eng.apple.com", "mk.apple.com"]);
-        assert!(domains(&[0xc0, 0]).is_empty());
+        assert_eq!(domains(&list), (vec!["eng.apple.com".to_string(), "mk.apple.com".to_string()], true));
+        assert_eq!(domains(&[0xc0, 0]), (vec![], false));
     }
 
     #[test]

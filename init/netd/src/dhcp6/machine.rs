@@ -403,6 +403,7 @@ fn received(client: &mut Client, message: Incoming, now: Duration, random: u32, 
         // It is of this link; what it is worth stays as it was.
         (Incoming::Reply { .. }, Phase::Confirming { .. }) => confirmed(client, now, actions),
         (Incoming::Reply { lease, .. }, Phase::Informing { .. }) => {
+            told(client, &lease, actions);
             client.held = Some(Held { lease, since: now });
             client.rest(now);
             actions.push(Action::Configure);
@@ -468,6 +469,14 @@ fn words(why: Refusal, text: &str) -> String {
     if text.is_empty() { why } else { format!("{why} ({text})") }
 }
 
+/// What of an answer is not used, once.
+fn told(client: &Client, lease: &Lease, actions: &mut Vec<Action>) {
+    if client.lease().is_none_or(|old| old.ignored != lease.ignored) {
+        let say = |reason| Action::Say(format!("a DHCPv6 server: {reason}: that option is not used"));
+        actions.extend(lease.ignored.iter().map(say));
+    }
+}
+
 fn granted(client: &mut Client, lease: Lease, now: Duration, actions: &mut Vec<Action>) {
     if lease.addresses.is_empty() {
         return; // nothing that could be used: asked again
@@ -481,6 +490,7 @@ fn granted(client: &mut Client, lease: Lease, now: Duration, actions: &mut Vec<A
         actions.push(Action::Remove(gone));
     }
     client.failures.forgive(&lease.server);
+    told(client, &lease, actions);
     client.held = Some(Held { lease, since: now });
     client.rest(now);
     actions.push(Action::Configure);

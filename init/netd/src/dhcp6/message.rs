@@ -109,6 +109,9 @@ pub struct Lease {
     /// Seconds.
     pub t1: u32,
     pub t2: u32,
+    /// Options that make no sense, for the log.
+    #[serde(skip)]
+    pub ignored: Vec<String>,
 }
 
 /// Why a server gives no address.
@@ -198,20 +201,28 @@ pub fn decode(
         lease.t2 = counts(t2).unwrap_or(part(4, 5).max(lease.t1));
         break;
     }
-    let addresses = |code: u16| -> Vec<Ipv6Addr> {
+    let mut ignored = Vec::new();
+    let mut addresses = |code: u16| -> Vec<Ipv6Addr> {
         let value = options.get(code).unwrap_or_default();
+        if value.len() % 16 != 0 {
+            ignored.push(format!("option {code} has {} bytes, not a multiple of 16", value.len()));
+        }
         let found = value.chunks_exact(16).filter_map(|octets| <[u8; 16]>::try_from(octets).ok());
         found.map(Ipv6Addr::from).filter(|server| !server.is_unspecified()).take(MOST).collect()
     };
     lease.nameservers = addresses(DNS);
     lease.ntp = addresses(SNTP);
-    if let Some(ntp) = options.get(NTP) {
-        // NTP_SUBOPTION_SRV_ADDR
-        let servers = Options::new(ntp)?;
-        let servers =
-            servers.all(1).filter_map(|octets| <[u8; 16]>::try_from(octets).ok()).map(Ipv6Addr::from);
-        lease.ntp.extend(servers.take(MOST).collect::<Vec<Ipv6Addr>>());
+    match options.get(NTP).map(Options::new) {
+        Some(Ok(ntp)) => {
+            // NTP_SUBOPTION_SRV_ADDR
+            let servers =
+                ntp.all(1).filter_map(|octets| <[u8; 16]>::try_from(octets).ok()).map(Ipv6Addr::from);
+            lease.ntp.extend(servers.take(MOST));
+        }
+        Some(Err(_)) => ignored.push(format!("option {NTP} (time servers) is cut")),
+        None => {}
     }
+    lease.ignored = ignored;
     lease.search = crate::rtnl::domains(options.get(DOMAINS).unwrap_or_default());
     let is_reply = kind == 7;
     if let Some((code, text)) = status.filter(|_| lease.addresses.is_empty()) {
@@ -337,6 +348,7 @@ pub mod tests {
             ntp: vec![],
             t1: 100,
             t2: 160,
+            ignored: vec![],
         };
         assert_eq!(read(&bytes), Ok(Some(Incoming::Reply { lease: want, rapid: true })));
     }
@@ -368,6 +380,21 @@ pub mod tests {
                 (Err(error), Err(want)) => assert!(error.contains(want), "{label}: {error}"),
                 (other, _) => panic!("{label}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_option_of_dhcpv6_that_makes_no_sense_is_left_out_and_named() {
+        let own = address("2001:db8::7", 100, 100);
+        let good = option(DNS, &"2001:db8::53".parse::<Ipv6Addr>().unwrap().octets());
+        for (label, odd, reason) in [
+            ("cut time servers", option(NTP, &[0, 1, 0, 16, 1]), "option 56 (time servers) is cut"),
+            ("half a time server", option(SNTP, &[0; 8]), "option 31 has 8 bytes, not a multiple of 16"),
+        ] {
+            let bytes = answer(7, Some((0, 0, &own)), &[good.clone(), odd].concat());
+            let Ok(Some(Incoming::Reply { lease, .. })) = read(&bytes) else { panic!("{label}") };
+            assert_eq!((lease.addresses.len(), lease.nameservers.len()), (1, 1), "{label}");
+            assert_eq!((lease.ntp, lease.ignored), (vec![], vec![reason.to_string()]), "{label}");
         }
     }
 
