@@ -118,6 +118,8 @@ struct Leases {
     /// Stated addresses that the kernel was given, by index: a life that ends before it takes away what a newer plan does not
     /// have leaves that to the next one.
     given: BTreeMap<u32, Vec<network::Address>>,
+    /// Likewise the MTU before a lease's.
+    mtu_before: BTreeMap<u32, u32>,
     /// Likewise routes and rules.
     routing: Routing,
     /// This machine's DUID.
@@ -581,6 +583,7 @@ impl Netd {
             None => {
                 let Some(mut nic) = Nic::new(link, &self.root) else { return };
                 nic.said = self.leases.routers.get(&nic.key()).cloned().unwrap_or_default();
+                nic.mtu_before = self.leases.mtu_before.get(&index).copied();
                 nic.left = true;
                 let driver = if nic.driver.is_empty() { &nic.link.kind } else { &nic.driver };
                 host::log!("{} ({}, {driver})", nic.link.name, nic.mac());
@@ -882,6 +885,9 @@ impl Netd {
             .collect();
         self.unroute(Routing { routes: vec![], rules });
         self.take_away(index, gone.into_iter());
+        if !self.nics.get(&index).is_some_and(|nic| nic.methods().dhcp4) {
+            self.size(index);
+        }
     }
 
     fn end_four(&mut self, index: u32) {
@@ -891,6 +897,7 @@ impl Netd {
         let leased =
             nic.configured.take().map(|(address, prefix)| leased_address(IpAddr::V4(address), prefix));
         self.take_away(index, leased.into_iter());
+        self.size(index);
     }
 
     fn end_six(&mut self, index: u32) {
@@ -1135,11 +1142,13 @@ impl Netd {
         let old_six = kept(&self.leases.six, dhcp6::machine::Held::expires, asks_six, now());
         let said = |nic: &Nic| (!nic.said.is_empty()).then(|| (nic.key(), nic.said.clone()));
         let given = |(index, nic): (&u32, &Nic)| (!nic.given.is_empty()).then(|| (*index, nic.given.clone()));
+        let mtu_before = |(index, nic): (&u32, &Nic)| Some((*index, nic.mtu_before?));
         let leases = Leases {
             four: old_four.into_iter().chain(self.nics.values().filter_map(four)).collect(),
             six: old_six.into_iter().chain(self.nics.values().filter_map(six)).collect(),
             routers: self.nics.values().filter_map(said).collect(),
             given: self.nics.iter().filter_map(given).collect(),
+            mtu_before: self.nics.iter().filter_map(mtu_before).collect(),
             routing: self.applied.clone().beside(self.before.without(&self.applied)).beside(going.clone()),
             identifier: self.leases.identifier.clone(),
         };

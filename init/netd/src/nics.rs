@@ -51,6 +51,8 @@ pub struct Nic {
     pub probing: Vec<(Ipv4Addr, Duration)>,
     /// What of the lease is in the kernel.
     pub configured: Option<(Ipv4Addr, u8)>,
+    /// The MTU before a lease's.
+    pub mtu_before: Option<u32>,
     /// Stated addresses that the kernel was given.
     pub given: Vec<network::Address>,
     /// Those of them, and of leases, that went without netd, and when they are given again.
@@ -113,6 +115,7 @@ impl Nic {
             arp: None,
             probing: Vec::new(),
             configured: None,
+            mtu_before: None,
             given: Vec::new(),
             withheld: BTreeMap::new(),
             left: false,
@@ -147,7 +150,7 @@ impl Nic {
     }
 
     /// The lease that is in the kernel.
-    fn lease(&self) -> Option<&Lease> {
+    pub fn lease(&self) -> Option<&Lease> {
         self.client.as_ref().and_then(Client::lease).filter(|_| self.configured.is_some())
     }
 
