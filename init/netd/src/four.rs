@@ -1,7 +1,7 @@
 //! DHCPv4 on the links that want it: what the client (dhcp) decides is sent, received and configured; and ARP, by which it
 //! is seen whether somebody else has an address.
 
-use crate::dhcp::machine::{Action, Client, Event as Happened, step};
+use crate::dhcp::machine::{Action, Client, Event as Happened, Held, step};
 use crate::dhcp::message::{CLIENT_PORT, SERVER_PORT, broadcast_packet, decode_packet};
 use crate::rtnl::{self, Change, Given};
 use crate::{Netd, PACKET, PROBE, TURN, arp, leased_address, now, random};
@@ -37,6 +37,13 @@ fn sizing(now: u32, before: Option<u32>, leased: Option<u16>, stated: bool, six:
 impl Netd {
     /// Starts DHCP on a link, with the lease of an earlier life if there is one.
     pub fn begin(&mut self, index: u32) {
+        let Some(nic) = self.nics.get(&index) else { return };
+        let held = self.leases.four.get(&nic.key());
+        let held = held.filter(|held| held.expires().is_none_or(|end| end > now())).cloned();
+        self.begin_with(index, held);
+    }
+
+    pub fn begin_with(&mut self, index: u32, held: Option<Held>) {
         let Some(nic) = self.nics.get_mut(&index) else { return };
         match packet::open(index, CLIENT_PORT) {
             Ok(socket) => nic.socket = Some(socket),
@@ -45,12 +52,6 @@ impl Netd {
                 return self.problem(format!("{name}: open a packet socket: {error}"));
             }
         }
-        let held = self
-            .leases
-            .four
-            .get(&nic.key())
-            .filter(|held| held.expires().is_none_or(|end| end > now()))
-            .cloned();
         let adopted = held.is_some();
         nic.client =
             Some(Client::new(nic.mac().0, self.plans.current.hostname.clone(), held, random(), now()));

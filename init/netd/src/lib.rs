@@ -572,11 +572,12 @@ impl Netd {
         let index = link.index;
         let (had_carrier, was_up) =
             self.nics.get(&index).map_or((false, false), |nic| (nic.link.carrier, nic.link.up));
+        let mut old = None;
         match self.nics.get_mut(&index) {
             Some(nic) => {
-                if nic.link.mac != link.mac && nic.client.is_some() {
-                    // Answers come to the address that asked: asked anew, with what is held.
-                    (nic.client, nic.socket) = (None, None);
+                if nic.link.mac != link.mac {
+                    // Answers come to the MAC that asked.
+                    (old, nic.socket) = (nic.client.take(), None);
                 }
                 nic.link = link;
             }
@@ -589,6 +590,10 @@ impl Netd {
                 host::log!("{} ({}, {driver})", nic.link.name, nic.mac());
                 self.nics.insert(index, nic);
             }
+        }
+        // Asked anew, with what is held, which is not written down by this MAC. A port asks nothing.
+        if let Some(old) = old.filter(|_| self.nics[&index].link.master.is_none()) {
+            self.begin_with(index, old.held);
         }
         let nic = &self.nics[&index]; // found or inserted above
         let (up, carrier) = (nic.link.up, nic.link.carrier);
