@@ -4,7 +4,7 @@
 //!
 //! An offered address is probed by ARP (RFC 5227) while the server is asked for it, so that the probe
 //! costs the first login nothing. Who answers it has the address: it is declined and another asked
-//! for, once. A second answer is more likely a router that answers for everybody, and a machine
+//! for, once in ten minutes. A second answer is more likely a router that answers for everybody, and a machine
 //! without an address helps nobody: it is said, and the address is used.
 //!
 //! The first offer is taken, since a person waits. Not so that of a server which offered an address
@@ -24,8 +24,8 @@ const REQUESTS: u32 = 4;
 const DISCOVERS: u32 = 4;
 /// How long an answer to the probe is waited for.
 const PROBE: Duration = Duration::from_secs(3);
-/// Addresses declined in a row before the answers to probes are no longer believed.
-const DECLINES: u32 = 1;
+/// How long after an address was declined the answers to probes are not believed.
+const DISBELIEF: Duration = Duration::from_secs(600);
 /// RFC 2131 section 3.1, step 5.
 const AFTER_DECLINE: Duration = Duration::from_secs(10);
 /// A server may grant one second; it is not asked more often than this.
@@ -75,7 +75,8 @@ pub struct Client {
     /// The best offer of servers that failed, and until when another's is waited for.
     spare: Option<(Box<Lease>, Duration)>,
     failures: Failures<Ipv4Addr>,
-    declined: u32,
+    /// When an address was declined last.
+    declined: Option<Duration>,
     /// When `Timer` is due.
     due: Duration,
 }
@@ -148,7 +149,7 @@ impl Client {
             probe: None,
             spare: None,
             failures: Failures::new(),
-            declined: 0,
+            declined: None,
             due: now,
         }
     }
@@ -434,7 +435,7 @@ fn again(client: &mut Client, now: Duration, random: u32) {
 fn conflict(client: &mut Client, mac: [u8; 6], now: Duration, random: u32, actions: &mut Vec<Action>) {
     let Some((address, _)) = client.probe.take() else { return };
     let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-    if client.declined >= DECLINES {
+    if client.declined.is_some_and(|last| now < last + DISBELIEF) {
         return actions.push(Action::Warn(format!(
             "{mac} answers for {address}, and answered for the address before: used all the same; if this machine cannot be reached, two have that address"
         )));
@@ -444,7 +445,7 @@ fn conflict(client: &mut Client, mac: [u8; 6], now: Duration, random: u32, actio
         Phase::Bound | Phase::Renewing | Phase::Rebinding => client.lease().map(|lease| lease.server),
         Phase::Selecting { .. } => None,
     };
-    client.declined += 1;
+    client.declined = Some(now);
     actions.push(Action::Warn(format!(
         "{address} was offered and {mac} has it already: declined, asking for another one"
     )));
@@ -779,6 +780,19 @@ mod tests {
         assert!(matches!(&sent[..], [Action::Warn(_)]), "{sent:?}");
         let (client, done) = step(&client, Event::Received(Incoming::Ack(lease(800))), s(13), 9);
         assert_eq!((done, client.state()), (vec![Action::Configure], "bound"));
+    }
+
+    #[test]
+    fn a_while_after_an_address_was_declined_one_is_declined_again() {
+        // It may be another network by then, or another neighbour.
+        for (later, want) in [(DISBELIEF - s(1), false), (DISBELIEF, true)] {
+            let (client, _) = step(&bound_client(800), Event::Conflict([2; 6]), s(2), 5);
+            let (client, _) = step(&client, Event::Timer, s(2) + later - s(1), 6);
+            let (client, _) = offered(&client, &lease(800), s(2) + later);
+            let (_, sent) = step(&client, Event::Conflict([2; 6]), s(2) + later, 7);
+            let is_declined = |action: &Action| matches!(action, Action::Broadcast(m) if m.kind == DECLINE);
+            assert_eq!(sent.iter().any(is_declined), want, "{later:?}");
+        }
     }
 
     #[test]
