@@ -23,19 +23,21 @@ const SAFE: F = F::NOSUID.union(F::NODEV).union(F::NOEXEC);
 /// In this order. Sizes bound what a runaway writer can take from the machine's memory.
 #[rustfmt::skip]
 pub const MOUNTS: &[Mount] = &[
-    Mount { target: "/proc",          fstype: "proc",     flags: SAFE,                      data: "",                                 when: None },
-    Mount { target: "/sys",           fstype: "sysfs",    flags: SAFE,                      data: "",                                 when: None },
-    Mount { target: "/dev",           fstype: "devtmpfs", flags: F::NOSUID.union(F::NOEXEC), data: "mode=0755",                       when: None },
-    Mount { target: "/dev/pts",       fstype: "devpts",   flags: F::NOSUID.union(F::NOEXEC), data: "gid=5,mode=0620,ptmxmode=0666",   when: None },
-    Mount { target: "/dev/shm",       fstype: "tmpfs",    flags: F::NOSUID.union(F::NODEV), data: "mode=1777,size=25%",               when: None },
-    Mount { target: "/run",           fstype: "tmpfs",    flags: F::NOSUID.union(F::NODEV), data: "mode=0755,size=10%",               when: None },
+    Mount { target: "/proc",                fstype: "proc",       flags: SAFE,                       data: "",                               when: None },
+    Mount { target: "/sys",                 fstype: "sysfs",      flags: SAFE,                       data: "",                               when: None },
+    Mount { target: "/dev",                 fstype: "devtmpfs",   flags: F::NOSUID.union(F::NOEXEC), data: "mode=0755",                      when: None },
+    Mount { target: "/dev/pts",             fstype: "devpts",     flags: F::NOSUID.union(F::NOEXEC), data: "gid=5,mode=0620,ptmxmode=0666",  when: None },
+    Mount { target: "/dev/shm",             fstype: "tmpfs",      flags: F::NOSUID.union(F::NODEV),  data: "mode=1777,size=25%",             when: None },
+    Mount { target: "/run",                 fstype: "tmpfs",      flags: F::NOSUID.union(F::NODEV),  data: "mode=0755,size=10%",             when: None },
     // Lock, ledger, consents and state on a file system of their own: a full root stops no verb.
-    Mount { target: paths::RUN,       fstype: "tmpfs",    flags: SAFE,                      data: "mode=0755,size=16m",               when: None },
-    Mount { target: paths::LOG,       fstype: "tmpfs",    flags: SAFE,                      data: "mode=0755,size=8m",                when: None },
+    Mount { target: paths::RUN,             fstype: "tmpfs",      flags: SAFE,                       data: "mode=0755,size=16m",             when: None },
+    Mount { target: paths::LOG,             fstype: "tmpfs",      flags: SAFE,                       data: "mode=0755,size=8m",              when: None },
     // Holds keys of LUKS. When it is full, no more is saved, and the commands say so.
-    Mount { target: paths::UNDO,      fstype: "tmpfs",    flags: SAFE,                      data: "mode=0700,size=64m",               when: None },
-    Mount { target: "/tmp",           fstype: "tmpfs",    flags: F::NOSUID.union(F::NODEV), data: "mode=1777,size=50%",               when: None },
-    Mount { target: "/sys/fs/cgroup", fstype: "cgroup2",  flags: SAFE,                      data: "",                                 when: Some("/sys/fs/cgroup") },
+    Mount { target: paths::UNDO,            fstype: "tmpfs",      flags: SAFE,                       data: "mode=0700,size=64m",             when: None },
+    Mount { target: "/tmp",                 fstype: "tmpfs",      flags: F::NOSUID.union(F::NODEV),  data: "mode=1777,size=50%",             when: None },
+    Mount { target: "/sys/fs/cgroup",       fstype: "cgroup2",    flags: SAFE,                       data: "",                               when: Some("/sys/fs/cgroup") },
+    // What lockdown keeps from root. A kernel that is built without it has no such directory.
+    Mount { target: "/sys/kernel/security", fstype: "securityfs", flags: SAFE,                       data: "",                               when: Some("/sys/kernel/security") },
 ];
 
 /// Directories that services and people expect, with their modes.

@@ -24,6 +24,8 @@ pub const IMAGE: &str = "/lifeboat/image";
 pub const PROVENANCE: &str = "/lifeboat/provenance";
 /// When the image's commit was made, seconds since 1970.
 pub const MADE: &str = "/lifeboat/made";
+/// The kernel's: how far it is locked down. Where it is built with that, and init could mount securityfs.
+pub const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 /// Boot parameters of an appended cpio, one a line, in the words of the command line.
 pub const PARAMS_FILE: &str = "/etc/lifeboat/params";
 /// Parameters and keys that the system before handed on (lifeboat-kexec.sh): places that no archive of anybody else's

@@ -26,7 +26,8 @@ pub enum Entry {
 }
 
 /// What the reading tools ask for besides [`sysfs::facts`] and the consents; and what tells a person more of the machine.
-const ALSO: &[&str] = &[paths::VERSION, COMMAND_LINE, RELEASE, "/proc/meminfo", "/proc/mdstat"];
+const ALSO: &[&str] =
+    &[paths::VERSION, paths::LOCKDOWN, COMMAND_LINE, RELEASE, "/proc/meminfo", "/proc/mdstat"];
 const COMMAND_LINE: &str = "/proc/cmdline";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
 /// Services whose state is shown.

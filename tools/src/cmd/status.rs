@@ -1,10 +1,13 @@
 //! `rescue status`: the whole picture on one screen. Problems come first, the next command last.
 
+mod lockdown;
+
 use crate::report::{Answer, Output};
 use crate::scan::{DEADLINE, Scan, settle, space};
 use crate::tool::{Context, apart, verb};
 use contract::exit;
 use contract::state::{Devd, Init, Layers, Netd, Sshd};
+use lockdown::Lockdown;
 use model::status::{Fitness, Guard, Line, Status, status};
 use model::text::{Column, Untrusted, size, table};
 use ondisk::Severity;
@@ -51,6 +54,7 @@ struct Picture {
     version: Option<String>,
     /// SHA-256 of what it is made of.
     image: Option<String>,
+    lockdown: Option<Lockdown>,
     #[serde(flatten)]
     storage: Status,
     services: Init,
@@ -80,6 +84,7 @@ fn show(context: &Context, args: &Args, deadline: Duration) -> anyhow::Result<An
     let picture = Picture {
         version: context.root.line(contract::paths::VERSION),
         image: context.root.line(contract::paths::IMAGE),
+        lockdown: lockdown::read(&context.root),
         storage: status(&storage),
         services: state(context, "init"),
         network: state(context, "netd"),
@@ -186,6 +191,7 @@ fn screen(picture: &Picture, colour: Colour, utf8: bool) -> String {
     out += "\n";
     out += &network(picture);
     out += &services(picture);
+    out += &picture.lockdown.as_ref().map(Lockdown::line).unwrap_or_default();
     out + &next(picture, colour)
 }
 

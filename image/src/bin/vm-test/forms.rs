@@ -90,6 +90,16 @@ pub fn secure(bench: &Bench) -> Result<()> {
     bench.check("with Secure Boot and Microsoft's keys alone a stick brings a machine to its login", || {
         holds(&ssh.ok("dmesg")?, &["secureboot: Secure boot enabled", "locked down from EFI Secure Boot"])
     });
+    bench.check("rescue status says what the locked kernel refuses", || {
+        holds(
+            &ssh.ok("rescue status")?,
+            &["Locked down (integrity): the kernel refuses modules", "kexec", "/dev/mem", "hibernation"],
+        )?;
+        holds(&ssh.ok("rescue status --json")?, &["\"level\": \"integrity\""])?;
+        let refused = ssh.run("head -c 1 /dev/mem")?;
+        ensure!(refused.status != 0, "be true of /dev/mem: {}", refused.stdout);
+        Ok(())
+    });
     bench.check("modules are those that the kernel's lock lets in", || {
         holds(&ssh.ok("modprobe raid456 && lsmod")?, &["raid456", "virtio_net"])
     });

@@ -4,6 +4,7 @@
 use super::*;
 use contract::facts::Space;
 use contract::state::{Address, Clock, Disk, Layer, Link, Service};
+use lockdown::Level;
 use model::overlay::{Overlay, Purpose, Room, Store};
 use model::status::{GroupLine, Next, Stopped, VolumeLine};
 use model::storage::{Id, Problem};
@@ -113,6 +114,7 @@ fn picture() -> Picture {
     Picture {
         version: some("1"),
         image: some("0123456789abcdef0123456789abcdef"),
+        lockdown: Some(Lockdown { level: Level::Integrity, refused: &["text"] }),
         storage: storage(),
         services: Init {
             version: text(),
@@ -249,6 +251,27 @@ fn the_schema_is_strict_and_describes_nothing_that_is_not_there() {
 }
 
 #[test]
+fn each_level_of_lockdown_is_in_the_schema_and_on_the_screen() {
+    let colour = Colour(false);
+    for (level, said) in [
+        (Some(Level::Integrity), "Locked down (integrity): the kernel refuses text\n"),
+        (Some(Level::Confidentiality), "Locked down (confidentiality): the kernel refuses text\n"),
+        (None, ""),
+    ] {
+        let lockdown = level.map(|level| Lockdown { level, refused: &["text"] });
+        let picture = Picture { lockdown, ..picture() };
+        assert_eq!(faults(&printed(&picture)), [""; 0], "{level:?}");
+        let screen = screen(&picture, colour, false);
+        let lines: String = screen
+            .lines()
+            .filter(|line| line.starts_with("Locked"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(lines, said, "{level:?}");
+    }
+}
+
+#[test]
 fn the_schema_refuses_what_is_not_printed() {
     type Change = fn(&mut Value);
     let cases: &[(&str, Change)] = &[
@@ -261,6 +284,7 @@ fn the_schema_refuses_what_is_not_printed() {
         ("no room in a free overlay", |value| {
             drop(value["overlays"][0].as_object_mut().unwrap().remove("limit"));
         }),
+        ("a level that refuses nothing", |value| value["lockdown"]["level"] = Value::from("none")),
         ("another schema", |value| value["schema"] = Value::from(2)),
     ];
     for (label, change) in cases {
