@@ -165,7 +165,7 @@ fn lay(stage: &Path, parts: &Parts, wanted: &Wanted, address: Ipv4Addr) -> Resul
     for name in ["vmlinuz", "initramfs", "boot.ipxe"] {
         lay(&parts.image.join(name), name)?;
     }
-    for name in ["nucleus", "layers", "lifeboat.efi", "microcode.cpio"] {
+    for name in ["nucleus", "layers", "microcode.cpio"] {
         if parts.image.join(name).exists() {
             lay(&parts.image.join(name), name)?;
         }
@@ -174,13 +174,23 @@ fn lay(stage: &Path, parts: &Parts, wanted: &Wanted, address: Ipv4Addr) -> Resul
         lay(&parts.loaders.join(name), name)?;
     }
     if wanted.secure_boot {
-        let kernel = fs::read(parts.image.join("vmlinuz")).context("read the image's kernel")?;
-        ensure!(Flavour::of(&kernel) == Flavour::Debian, forms::UNSIGNED);
+        let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
+        ensure!(Flavour::of(&read(&parts.image.join("vmlinuz"))?) == Flavour::Debian, forms::UNSIGNED);
         let netboot = parts.image.join("netboot");
-        for name in ["bootx64.efi", "grubx64.efi", "grub"] {
+        // Its own initramfs, which holds the rare firmware and what EXTRA and FULL say, also for machines that start iPXE.
+        for name in ["bootx64.efi", "grubx64.efi", "grub", "initramfs"] {
             lay(&netboot.join(name), name)?;
         }
-        let config = format!("set params=\"{}\"\n", words(wanted)?);
+        ensure!(
+            read(&netboot.join("initramfs"))?.starts_with(&read(&parts.image.join("initramfs"))?),
+            "{} is of another image than {}: make netboot once more",
+            netboot.display(),
+            parts.image.display()
+        );
+        if netboot.join("lifeboat.cpio").exists() {
+            lay(&netboot.join("lifeboat.cpio"), "lifeboat.cpio")?;
+        }
+        let config = grub_words(&format!("http://{address}:{}", wanted.port), &words(wanted)?);
         fs::write(stage.join("lifeboat.cfg"), config).context("write lifeboat.cfg")?;
     }
     if let Some(machines) = &wanted.machines {
@@ -232,6 +242,11 @@ fn words(wanted: &Wanted) -> Result<String> {
 fn script(base: &str, words: &str) -> String {
     let own = format!("{base}/{MACHINES}/${{netX/mac:hexhyp}}.ipxe");
     format!("#!ipxe\nset params {words}\nchain --autofree {own} ||\nchain {base}/boot.ipxe\n")
+}
+
+/// For GRUB: where the layers are fetched from, and behind it what all machines are given, which may say otherwise.
+fn grub_words(base: &str, words: &str) -> String {
+    format!("set params=\"{}\"\n", format!("rescue.layers={base}/layers {words}").trim_end())
 }
 
 /// dnsmasq(8): no DNS, no file of settings but these words.
@@ -382,6 +397,57 @@ mod tests {
         copy(from.path(), &to.path().join("all")).unwrap();
         let mode = |name: &str| fs::metadata(to.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("all"), mode("all/layers"), mode("all/layers/a")), (0o755, 0o755, 0o644));
+    }
+
+    /// What `make image` and `make netboot EXTRA=` leave.
+    fn parts(directory: &Path) -> Parts {
+        for name in ["out/layers", "out/netboot/grub", "ipxe"] {
+            fs::create_dir_all(directory.join(name)).unwrap();
+        }
+        let files = [
+            ("out/vmlinuz", "Debian's"),
+            ("out/initramfs", "image"),
+            ("out/boot.ipxe", "#!ipxe"),
+            ("out/lifeboat.efi", "with a private key, of make efi EXTRA="),
+            ("out/layers/30-firmware.squashfs", "firmware"),
+            ("out/netboot/bootx64.efi", "shim"),
+            ("out/netboot/grubx64.efi", "grub"),
+            ("out/netboot/grub/grub.cfg", "config"),
+            ("out/netboot/initramfs", "image, firmware, extra"),
+            ("ipxe/undionly.kpxe", "bios"),
+            ("ipxe/ipxe.efi", "uefi"),
+        ];
+        for (name, text) in files {
+            fs::write(directory.join(name), text).unwrap();
+        }
+        Parts::beneath(directory)
+    }
+
+    #[test]
+    fn with_secure_boot_the_initramfs_of_make_netboot_is_served_and_leads_to_the_layers() {
+        let directory = tempfile::tempdir().unwrap();
+        let parts = parts(directory.path());
+        let lay = |secure_boot| {
+            let stage = tempfile::tempdir().unwrap();
+            let wanted = Wanted { secure_boot, append: "quiet".into(), port: 8080, ..wanted() };
+            super::lay(stage.path(), &parts, &wanted, Ipv4Addr::new(192, 0, 2, 1)).map(|()| stage)
+        };
+        let text =
+            |stage: &tempfile::TempDir, name: &str| fs::read_to_string(stage.path().join(name)).unwrap();
+        let (plain, secure) = (lay(false).unwrap(), lay(true).unwrap());
+        assert_eq!(text(&plain, "initramfs"), "image");
+        assert_eq!(text(&secure, "initramfs"), "image, firmware, extra");
+        assert_eq!(
+            text(&secure, "lifeboat.cfg"),
+            "set params=\"rescue.layers=http://192.0.2.1:8080/layers quiet\"\n"
+        );
+        assert_eq!(text(&secure, "layers/30-firmware.squashfs"), "firmware");
+        for stage in [&plain, &secure] {
+            assert!(!stage.path().join("lifeboat.efi").exists(), "nothing here boots it");
+        }
+        fs::write(parts.image.join("initramfs"), "a later image").unwrap();
+        assert!(lay(true).unwrap_err().to_string().contains("make netboot once more"));
+        assert!(lay(false).is_ok());
     }
 
     #[test]

@@ -22,6 +22,11 @@ const LEASES: &str = "192.0.2.50,192.0.2.59";
 /// Of the other server.
 const OTHERS: &str = "192.0.2.70,192.0.2.79";
 
+/// Of the archive that `make netboot` is given.
+const EXTRA: &str = "etc/of-extra";
+/// What fibre channel's cards start with.
+const RARE: &str = "/usr/lib/firmware/ql2500_fw.bin";
+
 /// A disk with the program and its parts.
 fn parts(bench: &Bench) -> Result<Disk> {
     let stage = bench.path("parts");
@@ -36,7 +41,8 @@ fn parts(bench: &Bench) -> Result<Disk> {
     for name in ["vmlinuz", "initramfs", "boot.ipxe", "layers/30-firmware.squashfs"] {
         copy(&image.join(name), &format!("out/{name}"))?;
     }
-    Form::Netboot.make(&Parts::of(&programs::source(), &image, None)?, &stage.join("out"))?;
+    let extra = bench.archive_with(&[(EXTRA, "yes\n")])?;
+    Form::Netboot.make(&Parts::of(&programs::source(), &image, Some(extra))?, &stage.join("out"))?;
     for name in LOADERS {
         copy(&programs::tools_root()?.join("usr/lib/ipxe").join(name), &format!("ipxe/{name}"))?;
     }
@@ -121,6 +127,7 @@ pub fn boots(bench: &Bench, server: &Server, firmware: Firmware, by: &str) -> Re
     let address = address.split('/').next().unwrap_or_default();
     ensure!(address.starts_with(by), "have an address of {by}0: {address}");
     vm.events.ready("sshd", 0, qemu::BOOT)?;
+    vm.settled_after(0)?;
     let known = vm.known_hosts_event()?;
     let alias = known.split(' ').next().context("read an empty known_hosts line")?;
     let said = server.ok_within(
@@ -128,18 +135,22 @@ pub fn boots(bench: &Bench, server: &Server, firmware: Firmware, by: &str) -> Re
             "echo '{known}' > /run/ssh/known\n\
              ssh -F /dev/null -i /run/ssh/key -o BatchMode=yes -o StrictHostKeyChecking=yes \
              -o UserKnownHostsFile=/run/ssh/known -o HostKeyAlias={alias} -o ConnectTimeout=30 root@{address} \
-             'echo uefi $(ls /sys/firmware/efi | grep -c vars); hostname; cat /proc/cmdline; dmesg | grep -i secureboot || true'"
+             'echo uefi $(ls /sys/firmware/efi | grep -c vars); hostname; cat /proc/cmdline; ! test -s {RARE} || echo has firmware; \
+             ! test -s /{EXTRA} || echo has extra; dmesg | grep -i secureboot || true'"
         ),
         qemu::BOOT,
     )?;
     let wanted: &[&str] = match firmware {
-        Firmware::Bios => &["uefi 0", "BOOTIF=01-52-54-00-12-34-56"],
-        Firmware::Uefi => &["uefi 1", "BOOTIF=01-52-54-00-12-34-56"],
-        Firmware::SecureBoot => &["uefi 1", "Secure boot enabled", "BOOTIF=01-52:54:00:12:34:56"],
+        Firmware::Bios => &["uefi 0", "BOOTIF=01-52-54-00-12-34-56", LAYERS],
+        Firmware::Uefi => &["uefi 1", "BOOTIF=01-52-54-00-12-34-56", LAYERS],
+        Firmware::SecureBoot => &["uefi 1", "Secure boot enabled", "BOOTIF=01-52:54:00:12:34:56", LAYERS],
     };
     holds(&said, wanted)?;
     Ok(said)
 }
+
+/// From where more of them can be added.
+const LAYERS: &str = "rescue.layers=http://";
 
 const ALONE: &str = "192.0.2.5";
 const BESIDE: &str = "192.0.2.7";
@@ -176,6 +187,7 @@ pub fn served(bench: &Bench) -> Result<()> {
         for firmware in all {
             bench.check(&format!("make serve {how} boots a machine by {firmware:?}, to a login"), || {
                 let said = boots(bench, &server, *firmware, by)?;
+                holds(&said, if is_secure { &["has firmware", "has extra"] } else { &["has firmware"] })?;
                 let own = is_alone && !is_secure;
                 ensure!(
                     said.contains("of-the-mac") == own,
