@@ -131,6 +131,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         What::Hardware => hardware::write(&source)?,
         What::Forms { forms: wanted } => {
             let extra = std::env::var_os("EXTRA").filter(|name| !name.is_empty()).map(PathBuf::from);
+            let has_extra = extra.is_some();
             let mut parts = forms::Parts::of(&source, &out, extra)?;
             if std::env::var_os("FULL").is_some_and(|value| !value.is_empty()) {
                 parts = parts.full();
@@ -141,7 +142,15 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
                     eprintln!("netboot is left out: {}", forms::UNSIGNED);
                     continue;
                 }
-                println!("{}", form.make(&parts, &out)?.display());
+                let made = form.make(&parts, &out)?;
+                println!("{}", made.display());
+                if form == Form::Netboot && has_extra {
+                    eprintln!(
+                        "{}/initramfs holds EXTRA, so nobody but you can read it. chmod 644 lets a TFTP server, and with it \
+                         everybody on its network; make serve SECURE_BOOT=1 does so by itself",
+                        made.display()
+                    );
+                }
             }
         }
         What::Run => {

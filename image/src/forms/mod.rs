@@ -16,6 +16,7 @@ use crate::packages::{self, Cache};
 use crate::{build, manifest};
 use anyhow::{Context as _, Result};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -114,6 +115,17 @@ impl Parts {
     }
 }
 
+/// From where nobody else can look to where it is wanted.
+fn place(parts: &Parts, made: &Path, path: &Path) -> Result<()> {
+    if parts.extra.is_some() {
+        let mode =
+            fs::metadata(made).with_context(|| format!("look at {}", made.display()))?.permissions().mode();
+        fs::set_permissions(made, fs::Permissions::from_mode(mode & 0o700))
+            .with_context(|| format!("close {}", made.display()))?;
+    }
+    fs::rename(made, path).with_context(|| format!("write {}", path.display()))
+}
+
 /// Why there is none of them for Secure Boot with the custom kernel.
 pub const UNSIGNED: &str = "Debian's shim starts only kernels that Debian signed, and the custom one is not";
 
@@ -150,22 +162,74 @@ impl Form {
         }
     }
 
-    /// Makes it in a directory; where.
+    /// Makes it in a directory; where. With an operator's archive inside, which may hold a private key, it is its maker's
+    /// alone, from the first byte on.
     pub fn make(self, parts: &Parts, directory: &Path) -> Result<PathBuf> {
         let path = directory.join(self.name());
+        // Which nobody else can enter.
+        let stage = tempfile::tempdir_in(directory).with_context(|| format!("write {}", path.display()))?;
+        let made = stage.path().join(self.name());
         match self {
             Form::Efi => {
-                fs::write(&path, pe::unified(parts)?).with_context(|| format!("write {}", path.display()))?;
+                fs::write(&made, pe::unified(parts)?).with_context(|| format!("write {}", path.display()))?;
             }
-            Form::Iso => iso::make(parts, &path)?,
-            Form::Disk => disk::make(parts, &path)?,
-            Form::Netboot => netboot::make(parts, &path)?,
-            Form::Kexec => kexec::make(parts, &path)?,
+            Form::Iso => iso::make(parts, &made)?,
+            Form::Disk => disk::make(parts, &made)?,
+            Form::Netboot => {
+                // A directory that a person may have put words and files into.
+                netboot::make(parts, stage.path(), &path)?;
+                return Ok(path);
+            }
+            Form::Kexec => kexec::make(parts, &made)?,
             Form::Full => {
                 let whole = parts.clone().full().initramfs()?;
-                fs::write(&path, whole).with_context(|| format!("write {}", path.display()))?;
+                fs::write(&made, whole).with_context(|| format!("write {}", path.display()))?;
             }
         }
+        place(parts, &made, &path)?;
         Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a build leaves, and loaders, in a directory; none of it starts.
+    fn parts(root: &Path, extra: bool) -> Parts {
+        let mut files: Vec<String> = ["vmlinuz", "initramfs", "extra.cpio"].map(str::to_string).to_vec();
+        files.extend([grub::SHIM, grub::OF_NETWORKS].map(|name| format!("tree/{name}")));
+        let layers = manifest::EXTRAS.iter().map(|extra| extra.name).chain([build::FIRMWARE]);
+        files.extend(layers.map(|name| format!("layers/{name}.squashfs")));
+        for name in files {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "bytes").unwrap();
+        }
+        Parts {
+            source: root.into(),
+            tree: root.join("tree"),
+            tools: root.into(),
+            image: root.into(),
+            extra: extra.then(|| root.join("extra.cpio")),
+            full: false,
+        }
+    }
+
+    #[test]
+    fn a_form_with_an_archive_that_may_hold_a_private_key_is_its_maker_s_alone() {
+        let (root, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        // The last one over the others: a file that was open before is closed.
+        for extra in [false, true, false, true] {
+            let parts = parts(root.path(), extra);
+            for (form, file) in [(Form::Full, "initramfs-full"), (Form::Netboot, "netboot/initramfs")] {
+                form.make(&parts, out.path()).unwrap();
+                let mode = fs::metadata(out.path().join(file)).unwrap().permissions().mode() & 0o777;
+                assert_eq!(mode & 0o077 == 0, extra, "{file}, with an archive: {extra}: {mode:o}");
+            }
+            let left: Vec<_> =
+                fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(left.len(), 2, "nothing but the forms is left: {left:?}");
+        }
     }
 }
