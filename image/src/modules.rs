@@ -96,6 +96,13 @@ pub enum Place {
     Layer,
 }
 
+/// Modules that no device asks for, behind those that make them of use: (FIRST, THEN), as a softdep of our own.
+const FOLLOWS: &[(&str, &str)] = &[
+    // /dev/ipmi0, by which ipmitool asks a BMC that one of these has found.
+    ("ipmi_si", "ipmi_devintf"),
+    ("ipmi_ssif", "ipmi_devintf"),
+];
+
 pub struct Kernel {
     pub version: String,
     pub modules: BTreeMap<String, Module>,
@@ -251,6 +258,11 @@ impl Kernel {
             }
             for text in &module.softdeps {
                 let _ = writeln!(soft, "softdep {name} {text}");
+            }
+            for (_, then) in
+                FOLLOWS.iter().filter(|(first, then)| first == name && places.contains_key(*then))
+            {
+                let _ = writeln!(soft, "softdep {name} post: {then}");
             }
             if !module.firmware.is_empty() {
                 let _ = writeln!(firmware, "{name}: {}", module.firmware.join(" "));
@@ -450,6 +462,35 @@ mod tests {
         ];
         let kernel = Kernel::of(String::new(), modules.into(), Path::new(""));
         assert_eq!(kernel.overlooked().unwrap(), ["kernel/drivers/net/of_tomorrow.ko"]);
+    }
+
+    #[test]
+    fn what_no_device_asks_for_follows_what_makes_it_of_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let module = |name: &str| {
+            let path = format!("kernel/drivers/char/ipmi/{name}.ko");
+            (name.to_string(), Module { path, name: name.to_string(), ..Module::default() })
+        };
+        let names = ["ipmi_si", "ipmi_ssif", "ipmi_devintf"];
+        let kernel = Kernel::of(String::new(), names.map(module).into(), directory.path());
+        let softdeps = |names: &[&str]| {
+            let places = names.iter().map(|name| (name.to_string(), Place::Layer)).collect();
+            let indices = kernel.indices(&places).unwrap();
+            let (_, content) = indices.into_iter().find(|(name, _)| *name == "modules.softdep").unwrap();
+            String::from_utf8(content).unwrap()
+        };
+        assert_eq!(
+            softdeps(&names),
+            "softdep ipmi_si post: ipmi_devintf\nsoftdep ipmi_ssif post: ipmi_devintf\n"
+        );
+        assert_eq!(softdeps(&["ipmi_si"]), "", "in a part of the image that has it not");
+        let list = parse_list(LIST).unwrap();
+        for (first, then) in FOLLOWS {
+            for name in [first, then] {
+                let path = format!("kernel/drivers/char/ipmi/{name}.ko");
+                assert!(list.iter().any(|rule| rule.place.is_some() && glob(&rule.pattern, &path)), "{name}");
+            }
+        }
     }
 
     #[test]
