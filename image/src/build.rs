@@ -126,22 +126,30 @@ pub fn build(source: &Path, wanted: Option<Flavour>) -> Result<Built> {
 
     let asked = firmware::asked(&guest, &debian.kernel, &debian.places)?;
     hardware::check(source, &hardware::table(&debian.kernel, &debian.places, &asked), unlocked)?;
-    let (Packed { tree, kernel, places }, flavour) = match wanted {
+    let (Packed { tree, mut kernel, places }, flavour) = match wanted {
         Some(Flavour::Debian) => (debian, Flavour::Debian),
         _ => wanted_kernel(&cache, &guest, &locked, wanted)?,
     };
     let asked = firmware::asked(&guest, &kernel, &places)?;
+    firmware::check(&kernel, &asked)?;
+    // For a file that no layer brings, no module waits.
+    for (name, asked) in &asked {
+        if let Some(module) = kernel.modules.get_mut(name) {
+            module.firmware.retain(|file| !asked.missing.contains(file));
+        }
+    }
     let mut files = userland_files(&guest)?;
     // The nucleus has them, in one file.
     files.retain(|path| !path.starts_with(ROOTS));
-    let first = firmware::files(&asked, Shelf::First);
+    files.extend(firmware::files(&asked, Shelf::First));
+    let first = firmware::files(&asked, Shelf::Nucleus);
     let userland = userland_layer(&cache, &tools, &guest, &files)?;
     let modules = modules_layer(&cache, &tools, &tree, &kernel, &places)?;
     let own = firmware::files(&asked, Shelf::Own);
     let own =
         layer(&cache, &tools, &guest, FIRMWARE, &format!("{own:?}"), |stage| copy_all(&guest, &own, stage))?;
     let mut layers = vec![
-        Layer::of("10-userland", Kind::Image, &userland)?,
+        Layer::of(USERLAND, Kind::Image, &userland)?,
         Layer::of("20-modules", Kind::Image, &modules)?,
         Layer::of(FIRMWARE, Kind::Firmware, &own)?,
     ];
@@ -158,7 +166,14 @@ pub fn build(source: &Path, wanted: Option<Flavour>) -> Result<Built> {
     let mut nucleus = kept_part(&cache, &tools, &guest, &kernel, &places, &first)?;
     align(&mut nucleus);
     nucleus.extend(zstd::bulk::compress(
-        &own_part(&binaries, &version, &made(source), &list, &extra_programs(&guest, &files)?)?,
+        &own_part(
+            &binaries,
+            &version,
+            &made(source),
+            &list,
+            &extra_programs(&guest, &files)?,
+            &firmware::list(&asked, &[(Shelf::First, USERLAND), (Shelf::Own, FIRMWARE)]),
+        )?,
         ZSTD_OWN,
     )?);
     align(&mut nucleus);
@@ -258,7 +273,10 @@ pub fn guest_packages() -> Vec<&'static str> {
     rows.chain(more).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// The layer of all firmware that is not in the first.
+/// The first layer: programs, and the firmware of wired NICs that the nucleus has not.
+const USERLAND: &str = "10-userland";
+
+/// The layer of all other firmware.
 pub const FIRMWARE: &str = "30-firmware";
 
 fn mib(bytes: u64) -> f64 {
@@ -495,6 +513,7 @@ fn own_part(
     made: &str,
     layers: &str,
     programs: &str,
+    firmware: &str,
 ) -> Result<Vec<u8>> {
     let mut files = Files::default();
     for (name, content) in binaries {
@@ -507,6 +526,7 @@ fn own_part(
     files.file("lifeboat/made", 0o644, format!("{made}\n").into_bytes());
     files.file("lifeboat/layers.list", 0o644, layers.as_bytes().to_vec());
     files.file("lifeboat/layers.programs", 0o644, programs.as_bytes().to_vec());
+    files.file("lifeboat/layers.firmware", 0o644, firmware.as_bytes().to_vec());
     for (path, content) in ETC {
         files.file(path, 0o644, content.replace("@VERSION@", version).into_bytes());
     }
@@ -599,7 +619,7 @@ pub fn all_files(guest: &Tree, packed: &Packed) -> Result<BTreeSet<String>> {
         files.extend(files_of(guest, extra.rows)?);
     }
     let asked = firmware::asked(guest, &packed.kernel, &packed.places)?;
-    for shelf in [Shelf::First, Shelf::Own] {
+    for shelf in firmware::SHELVES {
         files.extend(firmware::files(&asked, shelf));
     }
     Ok(files)
@@ -640,7 +660,7 @@ fn files_of(guest: &Tree, rows: &[Row]) -> Result<BTreeSet<String>> {
 fn userland_layer(cache: &Cache, tools: &Path, guest: &Tree, files: &BTreeSet<String>) -> Result<PathBuf> {
     let moved: Vec<String> = files.iter().filter_map(|path| classic(path)).collect();
     let recipe = format!("{files:?}\n{:?}\n{LAYER_ETC:?}\n{moved:?}", manifest::LINKS);
-    layer(cache, tools, guest, "10-userland", &recipe, |stage| {
+    layer(cache, tools, guest, USERLAND, &recipe, |stage| {
         for path in files {
             check_interpreter(&guest.root, path, files)?;
         }

@@ -1,28 +1,52 @@
 //! Firmware: the files that the image's modules ask for (`firmware:` of modinfo, patterns among them), out of Debian's packages.
-//! What the wired NICs of many servers cannot do without lies in the first layer, the rest in a layer of its own; what no
-//! package has is named in docs/hardware.md, and by devd where a machine needs it.
+//! What the wired NICs of many servers cannot do without lies in the nucleus, that of all others in the first layer, so that
+//! kernel and initramfs alone bring every one of them up; the rest in a layer of its own. What no package has is named in
+//! docs/hardware.md, and by devd where a machine needs it.
 
 use crate::modules::{Kernel, Module, Place, glob};
 use crate::packages::{Tree, merged};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 const DIRECTORY: &str = "usr/lib/firmware";
 
-/// Wired NICs whose firmware lies in the first layer: widespread, and without it they carry no packet or are far from
-/// what they can do, or it is small.
+/// Wired NICs whose firmware lies in the nucleus: widespread, and without it they carry no packet or are far from
+/// what they can do, or it is small. With the nucleus alone they fetch the layers.
 const FIRST: &[&str] = &[
     "bnx2", "bnx2x", "cxgb3", "e100", "ice", "kaweth", "mscc", "qed", "r8152", "r8169", "tehuti", "tg3",
     "typhoon",
 ];
 
+/// Below here are the modules of the others.
+const WIRED: &str = "kernel/drivers/net/ethernet/";
+
+/// Modules there whose firmware lies in the layer of its own all the same, with the reason. None has one now.
+const APART: &[(&str, &str)] = &[];
+
 /// Where a module's firmware lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shelf {
+    Nucleus,
+    /// `10-userland`
     First,
+    /// `30-firmware`
     Own,
+}
+
+/// The one that comes first is the one that counts where two modules ask for a file.
+pub const SHELVES: [Shelf; 3] = [Shelf::Nucleus, Shelf::First, Shelf::Own];
+
+fn shelf(module: &Module) -> Shelf {
+    let name = module.name.as_str();
+    match FIRST.contains(&name) {
+        true => Shelf::Nucleus,
+        false if module.path.starts_with(WIRED) && !APART.iter().any(|(apart, _)| *apart == name) => {
+            Shelf::First
+        }
+        false => Shelf::Own,
+    }
 }
 
 /// What one module asks for.
@@ -53,18 +77,47 @@ pub fn asked(
 
 /// The files of one shelf. One that two modules ask for is on the first.
 pub fn files(asked: &BTreeMap<String, Asked>, shelf: Shelf) -> BTreeSet<String> {
-    let of = |shelf| -> BTreeSet<String> {
-        asked.values().filter(|one| one.shelf == shelf).flat_map(|one| one.files.iter().cloned()).collect()
+    let of = |wanted: &dyn Fn(Shelf) -> bool| -> BTreeSet<String> {
+        asked.values().filter(|one| wanted(one.shelf)).flat_map(|one| one.files.iter().cloned()).collect()
     };
-    match shelf {
-        Shelf::First => of(Shelf::First),
-        Shelf::Own => of(Shelf::Own).difference(&of(Shelf::First)).cloned().collect(),
+    of(&|one| one == shelf).difference(&of(&|one| one < shelf)).cloned().collect()
+}
+
+/// Which layer has which file, for devd and whoever it tells: lines of `LAYER FILE`.
+pub fn list(asked: &BTreeMap<String, Asked>, layers: &[(Shelf, &str)]) -> String {
+    let below = format!("{DIRECTORY}/");
+    let of = |(shelf, layer): &(Shelf, &str)| -> String {
+        files(asked, *shelf)
+            .iter()
+            .filter_map(|path| path.strip_prefix(&below))
+            .map(|file| format!("{layer} {file}\n"))
+            .collect()
+    };
+    layers.iter().map(of).collect()
+}
+
+/// The build's rule: with kernel and initramfs alone every wired NIC has what Debian has for it.
+pub fn check(kernel: &Kernel, asked: &BTreeMap<String, Asked>) -> Result<()> {
+    for (name, why) in APART {
+        ensure!(
+            !why.is_empty() && asked.contains_key(*name),
+            "image/src/firmware.rs: {name} is apart for nothing"
+        );
     }
+    let own = files(asked, Shelf::Own);
+    for (name, one) in asked {
+        let is_wired = kernel.modules.get(name).is_some_and(|module| module.path.starts_with(WIRED));
+        let file = one.files.iter().find(|file| own.contains(*file));
+        let apart = APART.iter().any(|(apart, _)| apart == name);
+        if let (true, false, Some(file)) = (is_wired, apart, file) {
+            bail!("{name} drives a wired NIC, and its {file} is in the layer of rare firmware");
+        }
+    }
+    Ok(())
 }
 
 fn one(root: &Path, module: &Module, there: &[String]) -> Result<Asked> {
-    let shelf = if FIRST.contains(&module.name.as_str()) { Shelf::First } else { Shelf::Own };
-    let mut asked = Asked { shelf, files: BTreeSet::new(), missing: Vec::new(), met: 0 };
+    let mut asked = Asked { shelf: shelf(module), files: BTreeSet::new(), missing: Vec::new(), met: 0 };
     for pattern in &module.firmware {
         let matching: Vec<&String> = there.iter().filter(|file| glob(pattern, file)).collect();
         match matching.is_empty() {
@@ -151,15 +204,41 @@ mod tests {
             met: 0,
         };
         let asked = BTreeMap::from([
-            ("ice".to_string(), one(Shelf::First, &["a", "b"])),
-            ("nfp".to_string(), one(Shelf::Own, &["b", "c"])),
+            ("ice".to_string(), one(Shelf::Nucleus, &["a", "b"])),
+            ("nfp".to_string(), one(Shelf::First, &["b", "c"])),
+            ("qla2xxx".to_string(), one(Shelf::Own, &["a", "c", "usr/lib/firmware/d"])),
         ]);
-        assert_eq!(files(&asked, Shelf::First), ["a", "b"].map(str::to_string).into());
-        assert_eq!(files(&asked, Shelf::Own), ["c"].map(str::to_string).into());
+        assert_eq!(files(&asked, Shelf::Nucleus), ["a", "b"].map(str::to_string).into());
+        assert_eq!(files(&asked, Shelf::First), ["c"].map(str::to_string).into());
+        assert_eq!(files(&asked, Shelf::Own), ["usr/lib/firmware/d"].map(str::to_string).into());
+        assert_eq!(list(&asked, &[(Shelf::Own, "30-firmware")]), "30-firmware d\n");
     }
 
     #[test]
-    fn the_first_layers_drivers_are_sorted() {
+    fn a_wired_nic_s_firmware_is_never_in_the_layer_of_rare_firmware() {
+        let module = |name: &str, path: &str| {
+            let path = format!("kernel/drivers/{path}/{name}.ko");
+            (name.to_string(), Module { name: name.to_string(), path, ..Module::default() })
+        };
+        let modules = [
+            module("bnx2", "net/ethernet/broadcom"),
+            module("nfp", "net/ethernet/netronome"),
+            module("qla2xxx", "scsi"),
+        ];
+        let shelves: Vec<Shelf> = modules.iter().map(|(_, module)| shelf(module)).collect();
+        assert_eq!(shelves, SHELVES);
+        let kernel = Kernel::of(String::new(), modules.into(), Path::new(""));
+        let asked = |shelf| {
+            let files = ["a".to_string()].into();
+            BTreeMap::from([("nfp".to_string(), Asked { shelf, files, missing: Vec::new(), met: 1 })])
+        };
+        assert!(check(&kernel, &asked(Shelf::First)).is_ok());
+        let error = check(&kernel, &asked(Shelf::Own)).unwrap_err().to_string();
+        assert!(error.starts_with("nfp drives a wired NIC, and its a"), "{error}");
+    }
+
+    #[test]
+    fn the_nucleus_s_drivers_are_sorted() {
         assert!(FIRST.is_sorted());
     }
 }

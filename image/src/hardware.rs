@@ -46,9 +46,18 @@ controller that no line names.
 
 `nucleus`: there before any layer is, so that the network comes up by itself. `devices`: how many patterns of devices the
 driver knows. `firmware`: how many of the files that it may ask for are aboard, and in which layer; most devices need one
-of them or none. `30` is `30-firmware`, which the media hold (docs/boot.md) and `boot.ipxe` loads beside `out/initramfs` unless `nofirmware` or
-`lean` is set. A file that no package of Debian has is named; a driver that is in use and misses one is named by the console and
-`rescue status`.
+of them or none. `10` is `10-userland`, which `out/initramfs` holds: with that alone every wired NIC has what Debian has for it. With the
+nucleus alone (`lean`) only those have it whose files are there, and fetch the layers. `30` is `30-firmware`, which the media hold (docs/boot.md)
+and `boot.ipxe` loads beside `out/initramfs` unless `nofirmware` or `lean` is set. A file that no package of Debian has is named;
+a driver that asked for one that is not there is named by the console and `rescue status`.
+
+Not aboard is drivers/infiniband, and with it IP over InfiniBand: a machine that has no other network has none here. All of it would
+be 2.4 MiB, what IPoIB needs of it 1.5 MiB (ib_core to mlx5_ib, hfi1), in the nucleus, before any layer; the custom kernel is built without it; and netd speaks DHCP
+with Ethernet's addresses only, which an InfiniBand port has not (RFC 4390). Cards that can do both (mlx4, mlx5) are reached by their
+Ethernet ports.
+
+Watchdogs: their drivers are for `wdctl` and for a person; nothing here arms one. One that was left running is stopped by its
+driver, or fed by the kernel until somebody opens it. BMCs: where `ipmi_si` or `ipmi_ssif` is loaded, so is `ipmi_devintf`, for `/dev/ipmi0`.
 ";
 
 /// Makes the file.
@@ -99,7 +108,11 @@ fn row(module: &Module, place: Place, asked: Option<&Asked>) -> String {
     let place = if place == Place::Layer { "" } else { "nucleus" };
     let firmware = asked.map(|asked| {
         let number = asked.met + asked.missing.len();
-        let layer = if asked.shelf == Shelf::First { "nucleus" } else { "30" };
+        let layer = match asked.shelf {
+            Shelf::Nucleus => "nucleus",
+            Shelf::First => "10",
+            Shelf::Own => "30",
+        };
         let there = if asked.met == 0 {
             "none".to_string()
         } else {
