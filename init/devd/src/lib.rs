@@ -4,6 +4,7 @@
 //! return.
 
 mod content;
+mod firmware;
 mod guard;
 mod links;
 mod loader;
@@ -16,6 +17,7 @@ use contract::facts::{Block, Facts, Hardware};
 use contract::guard::{Consent, guarded};
 use contract::wire::{DevdRequest, Reply, WorkerRequest};
 use contract::{cmdline, paths, state};
+use firmware::Firmware;
 use host::Root;
 use host::sys::uevent::{self, Uevent};
 use host::workers::{Job, Outcome, Pool};
@@ -92,6 +94,7 @@ struct Devd {
     woken: PipeReader,
     wake: PipeWriter,
     loader: Loader,
+    firmware: Firmware,
     results: (Sender<Told>, Receiver<Told>),
     /// Devices whose flag a worker sets now.
     asked: BTreeSet<String>,
@@ -151,6 +154,7 @@ impl Devd {
             woken,
             wake,
             loader,
+            firmware: Firmware::default(),
             results: channel(),
             asked: BTreeSet::new(),
             own: guard::Own::new(),
@@ -210,13 +214,18 @@ impl Devd {
                 PollFd::new(&self.watch, PollFlags::IN),
                 PollFd::new(&self.woken, PollFlags::IN),
                 PollFd::new(self.contents.writes(), PollFlags::IN),
+                // Without a log, for what is waited for anyway.
+                PollFd::from_borrowed_fd(self.firmware.log().unwrap_or(self.uevents.as_fd()), PollFlags::IN),
             ];
             let nothing = match poll(&mut fds, timeout.as_ref()) {
                 Ok(ready) => ready == 0,
                 Err(rustix::io::Errno::INTR) => false,
                 Err(error) => return Err(error.into()),
             };
-            let [events, question, files, woken, writes] = fds.map(|fd| !fd.revents().is_empty());
+            let [events, question, files, woken, writes, said] = fds.map(|fd| !fd.revents().is_empty());
+            if said {
+                self.firmware.hear();
+            }
             let mut now = events && self.hear()?;
             if files && self.consents_changed() {
                 self.failed.retain(|_, (_, hung)| *hung);
@@ -540,6 +549,9 @@ impl Devd {
             (self.layers_seen, self.layers_done) = (seen, done);
             self.loader.reread(done);
             self.plug_in();
+            if done {
+                self.firmware.begin();
+            }
         }
     }
 
@@ -603,7 +615,11 @@ impl Devd {
             settled: self.settled,
             writable: self.off,
             disks: disks.collect(),
-            problems: troubled.chain(self.doubled.clone()).chain(self.loader.problems()).collect(),
+            problems: troubled
+                .chain(self.doubled.clone())
+                .chain(self.loader.problems())
+                .chain(self.firmware.problems(&self.root))
+                .collect(),
         };
         for problem in &state.problems {
             if self.told.insert(problem.clone()) {

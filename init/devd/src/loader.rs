@@ -303,19 +303,7 @@ impl Loader {
             let most = PATIENCE.as_secs();
             format!("the kernel has waited over {most} s for a device that its driver looks at; `dmesg` may name it")
         });
-        let missing = state.loaded.iter().filter(|_| state.whole).filter_map(|module| {
-            let files = missing(&self.0.root, state.index.firmware(module));
-            let (first, more) = files.split_first()?;
-            let more = match more.len() {
-                0 => String::new(),
-                count => format!(" (and {count} more)"),
-            };
-            Some(format!(
-                "{module}: its firmware {first}{more} is not here, and some devices need it: rescue add 30-firmware, \
-                 modprobe -r {module}, modprobe {module}"
-            ))
-        });
-        state.failed.values().cloned().chain(slow).chain(unbound).chain(endless).chain(missing).collect()
+        state.failed.values().cloned().chain(slow).chain(unbound).chain(endless).collect()
     }
 
     fn work(&self) {
@@ -381,7 +369,8 @@ fn block_of(root: &Root, device: &Device) -> Option<String> {
     Some(blocks.first()?.to_string_lossy().replace('!', "/"))
 }
 
-/// Drivers whose cards hold firmware of their own, and which the network is not to wait for: Chelsio's.
+/// Drivers whose cards hold firmware of their own, and which the network is not to wait for: Chelsio's. That of the card is
+/// also what is not to be touched: with a newer file at hand its driver writes it to the card's flash (t4_prep_fw).
 const WORKS_WITHOUT: &[&str] = &["cxgb4"];
 
 /// Whether the module, or one that it needs, asks for a file that is not there.
@@ -488,20 +477,5 @@ mod tests {
         assert!(lacks_firmware(&loader.0.root, &index, "net"), "one of two");
         fs::write(firmware.join("b.bin"), "").unwrap();
         assert!(!lacks_firmware(&loader.0.root, &index, "net"));
-    }
-
-    #[test]
-    fn missing_firmware_is_named_in_one_line_once_the_image_is_whole() {
-        let (directory, loader) = machine();
-        loader.state().loaded.extend(["core".to_string(), "plain".to_string()]);
-        assert_eq!(loader.problems(), [""; 0], "a layer may bring it yet");
-        loader.reread(true);
-        let said = loader.problems();
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].starts_with("core: its firmware net/a.bin (and 1 more) is not here"), "{said:?}");
-        for file in ["a.bin", "b.bin.zst"] {
-            fs::write(directory.path().join("usr/lib/firmware/net").join(file), "").unwrap();
-        }
-        assert_eq!(loader.problems(), [""; 0]);
     }
 }

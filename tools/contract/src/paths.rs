@@ -16,6 +16,8 @@ pub const LAYERS_LOCK: &str = "/run/lifeboat/layers.lock";
 pub const STACK: &str = "/run/lifeboat/layers";
 /// See [`crate::layers`]. Inside the nucleus.
 pub const LAYER_LIST: &str = "/lifeboat/layers.list";
+/// Which layer has which file of firmware, lines of `LAYER FILE`: what the nucleus has not itself. Inside the nucleus.
+pub const LAYER_FIRMWARE: &str = "/lifeboat/layers.firmware";
 /// Version of the image, one line. Inside the nucleus.
 pub const VERSION: &str = "/lifeboat/version";
 /// What the image is made of, as one SHA-256 in hex: of the kernel, the layers and the nucleus but for this file and the next.

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 /// Longest record (CONSOLE_EXT_LOG_MAX).
@@ -25,10 +26,16 @@ impl Kmsg {
         Ok(Kmsg(file))
     }
 
-    /// All that the kernel has said since it began, as far as its buffer goes back.
-    pub fn whole() -> io::Result<Vec<String>> {
+    /// From the first that its buffer still has.
+    pub fn from_start() -> io::Result<Kmsg> {
         let mut log = Kmsg::now()?;
         log.0.seek(SeekFrom::Start(0))?;
+        Ok(log)
+    }
+
+    /// All that the kernel has said since it began, as far as its buffer goes back.
+    pub fn whole() -> io::Result<Vec<String>> {
+        let mut log = Kmsg::from_start()?;
         let mut lines = Vec::new();
         while lines.len() < MOST_OF_ALL {
             let more = log.lines();
@@ -73,6 +80,13 @@ fn message(record: &str) -> Option<(u32, String)> {
     // The facility stands above the level's three bits.
     let level: u32 = head.split(',').next()?.parse().ok()?;
     Some((level % 8, message.to_string()))
+}
+
+/// Readable when there is more.
+impl AsFd for Kmsg {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// As words: `sda1` is not in `sda10`.

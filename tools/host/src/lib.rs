@@ -6,6 +6,7 @@ pub mod act;
 pub mod apart;
 pub mod ask;
 pub mod bcache;
+pub mod blobs;
 pub mod call;
 pub mod capture;
 pub mod consents;

@@ -27,11 +27,6 @@ pub fn is_controller(root: &Root, device: &str) -> bool {
             .is_some_and(|class| class.starts_with("0x02"))
 }
 
-/// Whether a driver would find this file now (drivers/base/firmware_loader: plain, .zst, .xz).
-pub fn has_firmware(root: &Root, file: &str) -> bool {
-    ["", ".zst", ".xz"].iter().any(|end| root.exists(format!("/usr/lib/firmware/{file}{end}")))
-}
-
 /// Mbit/s; `None` where the driver does not know, as without a cable.
 pub fn speed(root: &Root, interface: &str) -> Option<u32> {
     let speed = root.number::<i64>(format!("/sys/class/net/{interface}/speed"))?;

@@ -15,6 +15,7 @@ use contract::exit;
 use contract::state;
 use contract::wire::{NetdRequest, Offer, Reply};
 use hops::Hop;
+use host::Root;
 use host::volumes::{Believed, believed};
 use model::text::{Column, Untrusted, table};
 use network::{Kind, Methods, Plan};
@@ -220,7 +221,7 @@ fn look(context: &Context, json: bool) -> anyhow::Result<Answer> {
     for problem in &network.problems {
         text += &format!("! {}\n", Untrusted(problem));
     }
-    text += &match (trial, next(&network, &hops, &firmware)) {
+    text += &match (trial, next(&context.root, &network, &hops, &firmware)) {
         (Some(left), _) => format!("Next: rescue net keep  (within {left} seconds, else it is as before)\n"),
         (None, Some(next)) => format!("Next: {next}\n"),
         (None, None) => String::new(),
@@ -271,12 +272,16 @@ fn links(context: &Context, network: &state::Netd) -> String {
 }
 
 /// The first thing that is wrong, as the command that shows more of it.
-fn next(network: &state::Netd, hops: &[Hop], firmware: &[firmware::Missing]) -> Option<String> {
+fn next(root: &Root, network: &state::Netd, hops: &[Hop], firmware: &[firmware::Missing]) -> Option<String> {
     let has_address = network.links.iter().any(|link| !link.addresses.is_empty());
     if let (Some(missing), false) = (firmware.first(), has_address) {
-        let driver = Untrusted(&missing.driver);
+        let module = host::blobs::module(root, &missing.driver);
+        let module = Untrusted(&module);
+        let layer = host::blobs::layer(root, &missing.file);
+        let layer =
+            layer.map(|layer| format!("; the layer {} has it", Untrusted(&layer))).unwrap_or_default();
         return Some(format!(
-            "modprobe -r {driver}; modprobe {driver}  (once its file is below /usr/lib/firmware)"
+            "modprobe -r {module}; modprobe {module}  (once its file is below /usr/lib/firmware{layer})"
         ));
     }
     if network.links.is_empty() {
@@ -541,6 +546,8 @@ mod tests {
 
     #[test]
     fn the_next_command_is_about_the_first_hop_that_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::at(directory.path()).unwrap();
         for (label, links, hops, want) in [
             ("no card", vec![], vec![], Some("lspci -k")),
             ("no cable", vec![link("eth0", 0, false)], vec![], Some("rescue net blink")),
@@ -566,9 +573,9 @@ mod tests {
                 file: file.to_string(),
             });
             let has_address = network.links.iter().any(|link| !link.addresses.is_empty());
-            let about = next(&network, &hops, &missing).unwrap_or_default();
+            let about = next(&root, &network, &hops, &missing).unwrap_or_default();
             assert_eq!(about.starts_with("modprobe -r bnx2"), !has_address, "{label}");
-            let got = next(&network, &hops, &[]);
+            let got = next(&root, &network, &hops, &[]);
             match want {
                 Some(want) => {
                     assert!(got.as_deref().is_some_and(|got| got.starts_with(want)), "{label}: {got:?}")

@@ -2,10 +2,11 @@
 
 use crate::bench::{Bench, holds};
 use anyhow::{Context as _, Result, ensure};
+use contract::event::Event;
 use image::forms::{Form, Parts};
 use image::manifest::{EXTRAS, PROGRAMS};
-use image::vm::programs;
 use image::vm::ssh::Ssh;
+use image::vm::{programs, qemu};
 
 /// Terminals of today, and the lines of BMCs, as they call themselves.
 const TERMINALS: &[&str] = &[
@@ -150,6 +151,31 @@ pub fn start(bench: &Bench) -> Result<()> {
     bench.check("firmware of widespread NICs is where the kernel looks", || {
         ssh.ok("test -s /usr/lib/firmware/bnx2/bnx2-mips-09-6.2.1b.fw.xz && test -s /usr/lib/firmware/intel/ice/ddp/ice.pkg.xz")
             .map(drop)
+    });
+    bench.check("firmware of every other wired NIC is there with the image alone", || {
+        ssh.ok(
+            "cd /usr/lib/firmware && test ! -e ql2500_fw.bin && test -s phanfw.bin && test -s ct2fw-3.2.5.1.bin && \
+             test -s cxgb4/t6fw.bin && test -s liquidio/lio_210nv_nic.bin && test -s netronome/nic_AMDA0081-0001_4x10.nffw && \
+             test -s myri10ge_eth_z8e.dat",
+        )
+        .map(drop)
+    });
+    bench.check("a file that a driver asked for in vain is named, with the layer that has it where one has", || {
+        // In the kernel's own words: QEMU has no card that asks for one.
+        let mark = vm.events.mark();
+        ssh.ok("echo 'nfp 0000:00:1e.0: Direct firmware load for of-nobody.nffw failed with error -2' > /dev/kmsg\n\
+                echo 'qla2xxx 0000:00:1f.0: firmware: failed to load ql2500_fw.bin (-2)' > /dev/kmsg")?;
+        vm.events.wait("the notice of the file", mark, qemu::BOOT, |event| match event {
+            Event::Notice { text, .. } if text.contains("ql2500_fw.bin") => Some(()),
+            _ => None,
+        })?;
+        holds(
+            &ssh.run("rescue status")?.stdout,
+            &[
+                "of-nobody.nffw, which is not here: no layer has it",
+                "ql2500_fw.bin, which is not here: rescue add 30-firmware, modprobe -r qla2xxx",
+            ],
+        )
     });
     bench.check("what is in a layer that is not loaded is named with what loads it", || {
         let answer = ssh.run("bash -ic 'vim /etc/fstab'")?;
