@@ -20,6 +20,16 @@ endif
 OUT := $(CURDIR)/out$(if $(filter debian,$(KERNEL)),-debian)
 FUZZ_SECONDS ?= 60
 
+# What serve builds is to be the person's: it becomes root by itself, for what listens.
+ifneq ($(filter serve,$(MAKECMDGOALS)),)
+ifneq ($(and $(filter 0,$(shell id -u)),$(filter-out 0,$(SUDO_UID))),)
+$(error type it without sudo: make serve asks for root itself, once all is built)
+endif
+ifeq ($(IFACE),)
+$(error make serve IFACE=eth0: which wire is the machine on? `ip -br address` lists them)
+endif
+endif
+
 CARGO := cargo
 IMAGE := $(CARGO) run --locked --quiet -p image --bin image --
 VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test -- --image $(OUT)
@@ -117,7 +127,7 @@ clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CAC
 identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2.1 [CA=key] [KEYS=file]
 	@$(IMAGE) identity --names '$(NAMES)' $(if $(CA),--authority '$(CA)') $(if $(KEYS),--keys '$(KEYS)')
 
-serve: image ## a netboot server on a wire, as root: IFACE=eth0 [RANGE=FIRST,LAST] [KEY=id.pub] [APPEND=] [MACHINES=DIR] [HTTP=80] [SECURE_BOOT=1]
+serve: image ## a netboot server on a wire: IFACE=eth0 [RANGE=FIRST,LAST] [KEY=id.pub] [APPEND=] [MACHINES=DIR] [HTTP=80] [SECURE_BOOT=1]
 	@$(IMAGE) serve --interface '$(IFACE)' $(if $(RANGE),--range '$(RANGE)') $(if $(HTTP),--port '$(HTTP)') $(if $(KEY),--key '$(KEY)') $(if $(APPEND),--append '$(APPEND)') $(if $(MACHINES),--machines '$(MACHINES)') $(if $(SECURE_BOOT),--secure-boot)
 
 sbom: peers ## write out/lifeboat.spdx.json: what the image is made of, with licences and sources

@@ -20,6 +20,7 @@ pub mod modules;
 pub mod packages;
 pub mod params;
 pub mod provenance;
+pub mod raise;
 pub mod sbom;
 pub mod serve;
 pub mod sign;

@@ -6,7 +6,8 @@ use image::flavour::Flavour;
 use image::forms::Form;
 use image::vm::person;
 use image::{
-    build, custom, forms, hardware, identity, lock, manifest, packages, params, sbom, serve, sign, sizes,
+    build, custom, forms, hardware, identity, lock, manifest, packages, params, raise, sbom, serve, sign,
+    sizes,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,7 +34,7 @@ enum What {
     Kernel,
     /// Write out/lifeboat.spdx.json: what the image is made of, with licences and sources.
     Sbom,
-    /// Serve the built image to machines that boot from the network, with dnsmasq and an HTTP server, as root.
+    /// Serve the built image to machines that boot from the network, with dnsmasq and an HTTP server; becomes root for it.
     Serve {
         #[command(flatten)]
         wanted: serve::Wanted,
@@ -119,6 +120,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
                 Some(directory) => serve::Parts::beneath(&directory),
                 None => serve::Parts::of(&source, wanted_kernel)?,
             };
+            // All that is made is there by now, and is this person's.
+            if !rustix::process::geteuid().is_root() {
+                raise::again(&packages::Cache::open(&source)?.root)?;
+            }
             serve::run(&parts, &wanted)?;
         }
         What::Sign(wanted) => {
