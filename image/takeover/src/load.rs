@@ -1,6 +1,7 @@
 //! Into the next kernel: kernel and initramfs as files in memory, kexec_file_load(2), and the way down.
 
 use crate::before::{System, program};
+use crate::flavour::Flavour;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
@@ -68,21 +69,48 @@ pub fn load(
         ensure!(status.success(), "kexec did not load it: {status}");
         return Ok(());
     }
-    bail!("{}", advice(&refusal, system.is_loading_disabled(), system.is_locked_down()))
+    bail!("{}", advice(&refusal, system.is_loading_disabled(), system.is_locked_down(), flavour(&kernel)))
 }
 
-/// What a refusal means, and what to do: one line.
-fn advice(refusal: &io::Error, is_disabled: bool, is_locked: bool) -> String {
+/// The kernel of a bundle; one that cannot be read counts as Debian's.
+fn flavour(kernel: &OwnedFd) -> Flavour {
+    // The header points at most so far (flavour.rs).
+    const FAR: u64 = 128 << 10;
+    let mut head = Vec::new();
+    let mut read = || -> io::Result<()> {
+        let mut file = File::from(kernel.try_clone()?);
+        file.rewind()?;
+        file.take(FAR).read_to_end(&mut head).map(drop)
+    };
+    // What was refused is said all the same.
+    let _ = read();
+    Flavour::of(&head)
+}
+
+/// What a refusal means, and what to do: one line. Under Secure Boot a kernel that nobody signed is refused as such where signatures
+/// are enforced, and else by the lockdown (kernel/kexec_file.c, kimage_validate_signature).
+fn advice(refusal: &io::Error, is_disabled: bool, is_locked: bool, kernel: Flavour) -> String {
     use rustix::io::Errno;
     const OTHERWISE: &str =
         "start Lifeboat another way (docs/boot.md: as an EFI program, by PXE, from virtual media)";
+    let unsigned = || {
+        format!(
+            "Secure Boot: the running kernel takes only a kernel that its own distribution signed, and nobody signed this bundle's. On Debian take the bundle of `make kexec KERNEL=debian`; elsewhere {OTHERWISE}, or turn Secure Boot off"
+        )
+    };
     let errno = refusal.raw_os_error().map(Errno::from_raw_os_error);
     match errno {
         Some(Errno::PERM) if is_disabled => format!(
             "this kernel loads no other one until it is booted anew (kernel.kexec_load_disabled is 1): {OTHERWISE}"
         ),
-        Some(Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG | Errno::NOPKG) => format!(
-            "Secure Boot: the running kernel takes only a kernel signed by a key that it knows, and Debian's is none: {OTHERWISE}, or turn Secure Boot off"
+        Some(Errno::PERM | Errno::ACCESS) if is_locked && kernel == Flavour::Custom => unsigned(),
+        Some(Errno::NODATA | Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG | Errno::NOPKG)
+            if kernel == Flavour::Custom =>
+        {
+            unsigned()
+        }
+        Some(Errno::NODATA | Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG | Errno::NOPKG) => format!(
+            "Secure Boot: the running kernel takes only a kernel signed by a key that it knows, and Debian's, which is in this bundle, is to Debian alone: {OTHERWISE}, or turn Secure Boot off"
         ),
         Some(Errno::PERM | Errno::ACCESS) if is_locked => format!(
             "the running kernel is locked down (kernel_lockdown(7)) and refuses it: {OTHERWISE}, or turn Secure Boot off"
@@ -261,11 +289,28 @@ mod tests {
     #[test]
     fn every_refusal_says_what_to_do() {
         use rustix::io::Errno;
-        let said = |errno: Errno, disabled, locked| advice(&io::Error::from(errno), disabled, locked);
+        let said = |errno: Errno, disabled, locked| {
+            advice(&io::Error::from(errno), disabled, locked, Flavour::Debian)
+        };
         assert!(said(Errno::PERM, true, true).contains("kexec_load_disabled"));
         assert!(said(Errno::PERM, false, true).contains("locked down"));
         assert!(said(Errno::KEYREJECTED, false, true).contains("Secure Boot"));
         assert!(said(Errno::NOSYS, false, false).contains("kexec-tools"));
         assert!(said(Errno::INVAL, false, false).contains("does not load it"));
+    }
+
+    #[test]
+    fn a_kernel_that_nobody_signed_is_told_from_debians() {
+        use rustix::io::Errno;
+        let named = "make kexec KERNEL=debian";
+        for (errno, is_locked) in [(Errno::PERM, true), (Errno::NODATA, true), (Errno::KEYREJECTED, false)] {
+            let said = |kernel| advice(&io::Error::from(errno), false, is_locked, kernel);
+            let ours = said(Flavour::Custom);
+            assert!(ours.contains(named) && ours.contains("Secure Boot"), "{ours}");
+            // Whoever has that bundle is not told to make it.
+            let debians = said(Flavour::Debian);
+            assert!(!debians.contains(named) && debians.contains("another way"), "{debians}");
+        }
+        assert!(!advice(&io::Error::from(Errno::PERM), false, false, Flavour::Custom).contains(named));
     }
 }

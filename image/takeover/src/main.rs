@@ -9,6 +9,9 @@ mod before;
 #[path = "../../src/cpio.rs"]
 #[allow(dead_code)] // the image's build writes kinds of entries that are not needed here
 mod cpio;
+#[path = "../../src/flavour.rs"]
+#[allow(dead_code)] // what make is told
+mod flavour;
 mod load;
 mod login;
 mod netlink;
