@@ -133,7 +133,7 @@ serve: image ## a netboot server on a wire: IFACE=eth0 [RANGE=FIRST,LAST] [KEY=i
 sbom: peers ## write out/lifeboat.spdx.json: what the image is made of, with licences and sources
 	@$(IMAGE) sbom
 
-sign: peers ## sign out/: KEY=~/.ssh/id_ed25519 (SHA256SUMS), CERT=cert.pem CERT_KEY=key.pem [CHAIN=] (for iPXE)
+sign: peers ## sign out/ and out-debian/: KEY=~/.ssh/id_ed25519 (SHA256SUMS), CERT=cert.pem CERT_KEY=key.pem [CHAIN=] (for iPXE)
 	@$(IMAGE) sign $(if $(KEY),--key '$(KEY)') $(if $(CERT),--certificate '$(CERT)' --certificate-key '$(CERT_KEY)') $(if $(CHAIN),--chain '$(CHAIN)')
 
 params: builder ## words for a boot: IP=192.0.2.5/24 GATEWAY=192.0.2.1 [NIC=MAC VLAN=5 DNS= HOSTNAME= CONSOLE= KEYS=file WORDS= LINES=1]

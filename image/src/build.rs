@@ -15,6 +15,7 @@ use crate::modules::{Kernel, Place, glob};
 use crate::packages::{self, Cache, Tree, digest, hex};
 use crate::provenance;
 use crate::say;
+use crate::sums;
 use anyhow::{Context as _, Result, bail, ensure};
 use contract::layers::{Kind, Known};
 use contract::paths::PROGRAMS;
@@ -216,12 +217,7 @@ pub fn build(source: &Path, wanted: Option<Flavour>) -> Result<Built> {
         put(&out.join(&name), bytes)?;
         names.push(name);
     }
-    names.sort();
-    let mut sums = String::new();
-    for name in names {
-        sums += &format!("{}  {name}\n", digest(&out.join(&name))?);
-    }
-    put(&out.join("SHA256SUMS"), sums.as_bytes())?;
+    sums::begin(&out, &names)?;
     say!(
         "{0}/vmlinuz {1:.1} MiB, {0}/initramfs {2:.1} MiB: {version}, Linux {3}, image {4}",
         Flavour::out(wanted),

@@ -25,6 +25,7 @@ pub mod sbom;
 pub mod serve;
 pub mod sign;
 pub mod sizes;
+pub mod sums;
 pub mod vm;
 
 /// A line of progress, with the seconds since the build began.

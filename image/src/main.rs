@@ -7,7 +7,7 @@ use image::forms::Form;
 use image::vm::person;
 use image::{
     build, custom, forms, hardware, identity, lock, manifest, packages, params, raise, sbom, serve, sign,
-    sizes,
+    sizes, sums,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,7 +42,7 @@ enum What {
         #[arg(long, hide = true)]
         parts: Option<PathBuf>,
     },
-    /// Sign what is in out/ with keys of one's own: prints how it is verified.
+    /// Sign what out/ and out-debian/ have in SHA256SUMS with keys of one's own: prints how it is verified.
     Sign(sign::Wanted),
     /// Write docs/hardware.md, as it is from the locked packages.
     Hardware,
@@ -130,7 +130,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let cache = packages::Cache::open(&source)?;
             let locked = lock::read(&source.join("image/packages.lock"))?;
             let tools = packages::wrappers(&cache, &packages::tree(&cache, &locked, lock::Set::Host)?)?;
-            print!("{}", sign::make(&out, &tools, &wanted)?);
+            for out in sign::directories(&source, wanted_kernel)? {
+                print!("{}", sign::make(&out, &tools, &wanted)?);
+            }
         }
         What::Sizes => print!("{}", sizes::table(&out)?),
         What::Hardware => hardware::write(&source)?,
@@ -149,6 +151,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
                 }
                 let made = form.make(&parts, &out)?;
                 println!("{}", made.display());
+                // What an operator put in is for one machine, and may be its key.
+                match has_extra {
+                    true => sums::forget(&out, &form.files())?,
+                    false => sums::add(&out, &form.files())?,
+                }
                 if form == Form::Netboot && has_extra {
                     eprintln!(
                         "{}/initramfs holds EXTRA, so nobody but you can read it. chmod 644 lets a TFTP server, and with it \

@@ -9,6 +9,7 @@ use crate::lock::{Package, Set};
 use crate::manifest;
 use crate::packages::{self, Cache, Tree};
 use crate::say;
+use crate::sums;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -37,7 +38,9 @@ struct Part {
     licence: Licence,
 }
 
-/// Writes `lifeboat.spdx.json` into `out/`, or where [`Flavour::out`] says, of what that was built from.
+const FILE: &str = "lifeboat.spdx.json";
+
+/// Writes it into `out/`, or where [`Flavour::out`] says, of what that was built from.
 pub fn make(source: &Path, wanted: Option<Flavour>) -> Result<()> {
     let cache = Cache::open(source)?;
     let (locked, unlocked) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
@@ -49,9 +52,10 @@ pub fn make(source: &Path, wanted: Option<Flavour>) -> Result<()> {
     let text = document(&parts, &version, &build::made(source))?;
     let out = source.join(Flavour::out(wanted));
     fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
-    let path = out.join("lifeboat.spdx.json");
+    let path = out.join(FILE);
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-    say!("{}/lifeboat.spdx.json: {} packages and crates", Flavour::out(wanted), parts.len());
+    sums::add(&out, &[FILE.to_string()])?;
+    say!("{}/{FILE}: {} packages and crates", Flavour::out(wanted), parts.len());
     Ok(())
 }
 

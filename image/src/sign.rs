@@ -1,16 +1,20 @@
 //! What is in out/ by its sums, and these by the operator's own key: an SSH signature of SHA256SUMS (PROTOCOL.sshsig of
 //! OpenSSH), and with a certificate also what iPXE's `imgverify` asks for, a detached CMS signature beside each file
 //! (ipxe.org/crypto). The private keys stay with ssh-keygen and openssl.
+//!
+//! Signed is what the build made and noted in SHA256SUMS (sums.rs), and nothing else that lies there: disks and keys of a run,
+//! a machine's identity, forms of an earlier image.
 
 use crate::build;
+use crate::flavour::Flavour;
 use crate::identity::two_fields;
-use crate::packages;
+use crate::sums::{self, SUMS};
 use anyhow::{Context as _, Result, ensure};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const SUMS: &str = "SHA256SUMS";
 /// What the signature is for, so that it is good for nothing else: ssh-keygen's -n.
 const NAMESPACE: &str = "file";
 /// Who signs, in the line for ssh-keygen -Y verify.
@@ -34,30 +38,32 @@ pub struct Wanted {
     pub chain: Option<PathBuf>,
 }
 
-/// Signs `out/`; gives what a person types to verify it.
+/// Signs the image in `out`; gives what a person types to verify it.
 pub fn make(out: &Path, tools: &Path, wanted: &Wanted) -> Result<String> {
     ensure!(
         wanted.key.is_some() || wanted.certificate.is_some(),
         "name a key: KEY=~/.ssh/id_ed25519 (SHA256SUMS), or CERT= and CERT_KEY= (for iPXE)"
     );
-    let mut told = String::new();
+    sums::check(out)?;
+    let mut told = format!("# {}:\n", out.display());
     if let (Some(certificate), Some(key)) = (&wanted.certificate, &wanted.certificate_key) {
         write(&out.join(VERIFIED), &verified()?)?;
+        let mut made = vec![VERIFIED.to_string()];
         for name in loaded(out)? {
             cms(out, tools, &name, certificate, key, wanted.chain.as_deref())?;
+            made.push(format!("{name}.sig"));
         }
+        sums::add(out, &made)?;
         told += &format!(
             "# in the ROM's own script, with a ROM that trusts the certificate (docs/boot.md):\n\
              imgfetch {VERIFIED} && imgverify {VERIFIED} {VERIFIED}.sig && imgexec {VERIFIED}\n"
         );
     }
-    let text = sums(out)?;
-    write(&out.join(SUMS), &text)?;
     if let Some(key) = &wanted.key {
         ssh(out, key)?;
         let public = public(key)?;
         told += &format!(
-            "# whoever has out/ and this key's public half:\n\
+            "# whoever has the directory and this key's public half:\n\
              echo '{SIGNER} {public}' > signers\n\
              ssh-keygen -Y verify -f signers -I {SIGNER} -n {NAMESPACE} -s {SUMS}.sig < {SUMS} && sha256sum -c {SUMS}\n"
         );
@@ -65,44 +71,28 @@ pub fn make(out: &Path, tools: &Path, wanted: &Wanted) -> Result<String> {
     Ok(told)
 }
 
-/// Files of `out/`, by their place there. Sums and their signature are not among them, nor what is for one machine.
-fn files(out: &Path) -> Result<Vec<String>> {
-    fn below(out: &Path, directory: &Path, found: &mut Vec<String>) -> Result<()> {
-        for entry in fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
-            let path = entry.with_context(|| format!("list {}", directory.display()))?.path();
-            if path.is_dir() {
-                below(out, &path, found)?;
-            } else if let Some(name) = path.strip_prefix(out).ok().and_then(Path::to_str) {
-                found.push(name.to_string());
-            }
-        }
-        Ok(())
+/// Where there is an image to sign: of the kernel that was asked for, or with nothing said of each that was built, since
+/// Secure Boot's forms have the other one.
+pub fn directories(source: &Path, wanted: Option<Flavour>) -> Result<Vec<PathBuf>> {
+    if wanted.is_some() {
+        return Ok(vec![source.join(Flavour::out(wanted))]);
     }
-    let mut found = Vec::new();
-    below(out, out, &mut found)?;
-    let is_secret_or_sum = |name: &String| name == "identity.cpio" || name.starts_with(SUMS);
-    found.retain(|name| !is_secret_or_sum(name));
-    found.sort();
+    let both = [Flavour::Custom, Flavour::Debian].map(|flavour| source.join(Flavour::out(Some(flavour))));
+    let found: Vec<PathBuf> = both.into_iter().filter(|out| out.join(SUMS).exists()).collect();
+    ensure!(!found.is_empty(), "there is nothing to sign: make image comes first");
     Ok(found)
 }
 
-/// What `sha256sum -c` reads, of all that is in `out/`.
-pub fn sums(out: &Path) -> Result<String> {
-    let mut text = String::new();
-    for name in files(out)? {
-        text += &format!("{}  {name}\n", packages::digest(&out.join(&name))?);
-    }
-    Ok(text)
-}
-
 /// What iPXE loads.
-fn loaded(out: &Path) -> Result<Vec<String>> {
+fn loaded(out: &Path) -> Result<BTreeSet<String>> {
     let is_loaded = |name: &String| {
         let plain = ["vmlinuz", "initramfs", "nucleus", VERIFIED].contains(&name.as_str());
         plain || name.ends_with(".cpio") || (name.starts_with("layers/") && name.ends_with(".squashfs"))
     };
-    let found: Vec<String> = files(out)?.into_iter().filter(is_loaded).collect();
-    ensure!(found.iter().any(|name| name == "vmlinuz"), "out/ has no vmlinuz: make image comes first");
+    // The script itself is not noted yet.
+    let noted = sums::read(out)?.into_keys().chain([VERIFIED.to_string()]);
+    let found: BTreeSet<String> = noted.filter(is_loaded).collect();
+    ensure!(found.contains("vmlinuz"), "{} has no vmlinuz: make image comes first", out.display());
     Ok(found)
 }
 
@@ -197,9 +187,14 @@ mod tests {
     fn out() -> tempfile::TempDir {
         let out = tempfile::tempdir().unwrap();
         fs::create_dir(out.path().join("layers")).unwrap();
-        for name in ["vmlinuz", "initramfs", "layers/10-a.squashfs", "boot.ipxe", "identity.cpio"] {
+        let image = ["vmlinuz", "initramfs", "layers/10-a.squashfs", "boot.ipxe"];
+        // Of a run, of one machine, and of nobody.
+        fs::create_dir(out.path().join("run")).unwrap();
+        for name in image.into_iter().chain(["identity.cpio", "key", "run/sda.img", "x.cpio", "lifeboat.iso"])
+        {
             fs::write(out.path().join(name), name).unwrap();
         }
+        sums::begin(out.path(), &image.map(str::to_string)).unwrap();
         out
     }
 
@@ -221,14 +216,32 @@ mod tests {
         is_there
     }
 
+    /// Names in SHA256SUMS.
+    fn noted(out: &Path) -> Vec<String> {
+        sums::read(out).unwrap().into_keys().collect()
+    }
+
     #[test]
-    fn sums_are_of_all_files_but_of_what_is_one_machines_own() {
+    fn what_was_changed_since_it_was_made_is_not_signed() {
         let out = out();
-        fs::write(out.path().join(SUMS), "old").unwrap();
-        fs::write(out.path().join("SHA256SUMS.sig"), "old").unwrap();
-        let text = sums(out.path()).unwrap();
-        let names: Vec<&str> = text.lines().map(|line| &line[66..]).collect();
-        assert_eq!(names, ["boot.ipxe", "initramfs", "layers/10-a.squashfs", "vmlinuz"]);
+        fs::write(out.path().join("initramfs"), "another").unwrap();
+        let wanted = Wanted { key: Some("key".into()), ..wanted() };
+        let error = make(out.path(), Path::new(""), &wanted).unwrap_err().to_string();
+        assert!(error.contains("initramfs"), "{error}");
+        assert!(!out.path().join("SHA256SUMS.sig").exists());
+    }
+
+    #[test]
+    fn each_image_that_was_built_is_signed_or_the_one_that_was_asked_for() {
+        let source = tempfile::tempdir().unwrap();
+        let (ours, debians) = (source.path().join("out"), source.path().join("out-debian"));
+        assert!(directories(source.path(), None).is_err());
+        for (out, wanted) in [(&debians, vec![&debians]), (&ours, vec![&ours, &debians])] {
+            fs::create_dir(out).unwrap();
+            sums::begin(out, &[]).unwrap();
+            assert_eq!(directories(source.path(), None).unwrap().iter().collect::<Vec<_>>(), wanted);
+        }
+        assert_eq!(directories(source.path(), Some(Flavour::Debian)).unwrap(), [debians]);
     }
 
     #[test]
@@ -248,7 +261,8 @@ mod tests {
         assert!(verified());
         fs::write(out.path().join("initramfs"), "another").unwrap();
         assert!(!verified());
-        fs::write(out.path().join(SUMS), sums(out.path()).unwrap()).unwrap();
+        // Nor with sums that fit it, which nobody signed.
+        sums::add(out.path(), &["initramfs".to_string()]).unwrap();
         assert!(!verified());
     }
 
@@ -287,8 +301,18 @@ mod tests {
         }
         fs::write(out.path().join("initramfs"), "another").unwrap();
         assert!(!verified("initramfs"));
-        // The secret of one machine is signed for nobody.
-        assert!(!out.path().join("identity.cpio.sig").exists());
+        // The secret of one machine is signed for nobody, nor what a run left.
+        for name in ["identity.cpio.sig", "x.cpio.sig"] {
+            assert!(!out.path().join(name).exists(), "{name}");
+        }
+        let image = ["boot.ipxe", "initramfs", "layers/10-a.squashfs", "vmlinuz"];
+        let mut wanted: Vec<String> = image.map(str::to_string).to_vec();
+        for name in ["initramfs", "layers/10-a.squashfs", "verified.ipxe", "vmlinuz"] {
+            wanted.push(format!("{name}.sig"));
+        }
+        wanted.push(VERIFIED.to_string());
+        wanted.sort();
+        assert_eq!(noted(out.path()), wanted);
     }
 
     #[test]

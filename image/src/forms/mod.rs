@@ -162,6 +162,14 @@ impl Form {
         }
     }
 
+    /// Its files, below the directory that it is made in: not what an operator puts beside them.
+    pub fn files(self) -> Vec<String> {
+        match self {
+            Form::Netboot => netboot::FILES.iter().map(|name| format!("{}/{name}", self.name())).collect(),
+            Form::Efi | Form::Iso | Form::Disk | Form::Kexec | Form::Full => vec![self.name().into()],
+        }
+    }
+
     /// Makes it in a directory; where. With an operator's archive inside, which may hold a private key, it is its maker's
     /// alone, from the first byte on.
     pub fn make(self, parts: &Parts, directory: &Path) -> Result<PathBuf> {

@@ -7,16 +7,19 @@ use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::path::Path;
 
+/// What it makes.
+pub const FILES: [&str; 5] = ["bootx64.efi", "grubx64.efi", "grub/grub.cfg", "vmlinuz", "initramfs"];
+
 /// Into `target`, by way of `stage`.
 pub fn make(parts: &Parts, stage: &Path, target: &Path) -> Result<()> {
     ensure!(parts.flavour()? == Flavour::Debian, UNSIGNED);
-    let files = [
-        ("bootx64.efi", parts.part(grub::SHIM)?),
-        ("grubx64.efi", parts.part(grub::OF_NETWORKS)?),
-        ("grub/grub.cfg", grub::network_config().into_bytes()),
-        ("vmlinuz", parts.kernel()?),
+    let contents = [
+        parts.part(grub::SHIM)?,
+        parts.part(grub::OF_NETWORKS)?,
+        grub::network_config().into_bytes(),
+        parts.kernel()?,
     ];
-    for (name, bytes) in files {
+    for (name, bytes) in FILES.iter().zip(contents) {
         let path = target.join(name);
         fs::create_dir_all(path.parent().context("a file has a directory")?)?;
         fs::write(&path, bytes).with_context(|| format!("write {}", path.display()))?;
