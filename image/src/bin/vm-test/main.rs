@@ -48,16 +48,29 @@ pub struct Test {
     pub name: &'static str,
     /// Part of `make test`; the rest is `make test-all`'s.
     pub sample: bool,
+    /// What it reads below the project's root when it runs, beside the image: its result counts for that alone.
+    pub reads: &'static [&'static str],
     pub run: fn(&Bench) -> Result<()>,
 }
 
 const fn sample(name: &'static str, run: fn(&Bench) -> Result<()>) -> Test {
-    Test { name, sample: true, run }
+    Test { name, sample: true, reads: &[], run }
 }
 
 const fn full(name: &'static str, run: fn(&Bench) -> Result<()>) -> Test {
-    Test { name, sample: false, run }
+    Test { name, sample: false, reads: &[], run }
 }
+
+impl Test {
+    const fn reads(self, reads: &'static [&'static str]) -> Test {
+        Test { reads, ..self }
+    }
+}
+
+/// The image that Secure Boot starts.
+const SIGNED: &[&str] = &["out-debian/initramfs", "out-debian/vmlinuz"];
+/// The recipes.
+const PAGE: &[&str] = &["docs/serve.md"];
 
 /// The longest first, so that shards and jobs end together.
 const TESTS: &[Test] = &[
@@ -87,17 +100,21 @@ const TESTS: &[Test] = &[
     sample("firmware_raid_is_read_and_not_written", firmware::read),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("what_a_command_wrote_is_put_back", undo::put_back),
-    sample("a_stick_boots_with_secure_boot", forms::secure),
+    sample("a_stick_boots_with_secure_boot", forms::secure).reads(SIGNED),
     sample("every_card_and_controller_of_the_machine_brings_a_login_and_its_disk", hardware::all),
-    full("every_form_boots", forms::every),
-    full("an_iso_takes_what_lies_beside_it_on_its_own_medium", forms::beside),
+    full("every_form_boots", forms::every).reads(SIGNED),
+    full("an_iso_takes_what_lies_beside_it_on_its_own_medium", forms::beside).reads(SIGNED),
     full("forms_that_are_made_twice_are_equal", forms::again),
     full("uefi_http_boot_ends_in_a_login", forms::http),
-    full("make_serve_boots_what_is_on_its_wire", serve::served),
-    full("the_page_s_recipes_for_dhcp_servers_boot", recipes::dhcp),
-    full("the_page_s_recipes_for_ipxe_boot", recipes::scripts),
+    full("make_serve_boots_what_is_on_its_wire", serve::served).reads(&[
+        "image/src/main.rs",
+        "out-debian/initramfs",
+        "out-debian/vmlinuz",
+    ]),
+    full("the_page_s_recipes_for_dhcp_servers_boot", recipes::dhcp).reads(PAGE),
+    full("the_page_s_recipes_for_ipxe_boot", recipes::scripts).reads(PAGE),
     full("a_rescue_by_openstack_takes_the_key_of_the_config_drive", recipes::clouds),
-    full("lifeboat_takes_over_from_a_running_debian", kexec::takes_over),
+    full("lifeboat_takes_over_from_a_running_debian", kexec::takes_over).reads(&["image/takeover"]),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_host_is_known_on_every_screen_and_by_one_event", identity::told),
     sample("the_installed_system_s_host_key_is_served_where_asked_for", identity::installed),

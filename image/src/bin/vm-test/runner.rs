@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use image::packages;
 use image::vm::{Lab, programs};
+use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -96,7 +97,7 @@ fn run(tests: &[Test], arguments: &Arguments) -> Result<bool> {
         for _ in 0..arguments.jobs.max(1) {
             scope.spawn(|| {
                 while let Some(test) = picked.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let before = results.kept(test.name).filter(|_| !arguments.again);
+                    let before = results.kept(test).filter(|_| !arguments.again);
                     let (kept, broken) = match before {
                         Some(kept) => {
                             println!("ok    {}: {kept} promises, on this image before", test.name);
@@ -168,7 +169,7 @@ fn one(test: &Test, image: &Path, results: &Results) -> (usize, Vec<String>) {
         broken.push(format!("{}: failed to {error:#}", test.name));
     }
     let forgotten = if broken.is_empty() {
-        results.keep(test.name, kept).and_then(|()| {
+        results.keep(test, kept).and_then(|()| {
             println!("ok    {} ({seconds} s)", test.name);
             fs::remove_dir_all(&bench.dir).with_context(|| format!("remove {}", bench.dir.display()))
         })
@@ -185,32 +186,68 @@ fn one(test: &Test, image: &Path, results: &Results) -> (usize, Vec<String>) {
 /// What has passed on which image, so that an interrupted run goes on where it stopped.
 struct Results {
     directory: PathBuf,
+    /// The project's root, below which the tests read.
+    source: PathBuf,
 }
+
+/// Of the image, what every test may boot; the layers' hashes are inside.
+const OF_IMAGE: &[&str] = &["vmlinuz", "initramfs", "boot.ipxe", "microcode.cpio"];
+/// Of the source, what is in no image and not in the tester: QEMU, loaders and servers, and what answers with malformed leases.
+const OF_ALL: &[&str] = &["image/packages.lock", "image/src/bin/rogue.rs"];
 
 impl Results {
     fn open(image: &Path) -> Result<Results> {
-        let mut key = String::new();
-        for file in ["vmlinuz", "initramfs"] {
-            key +=
-                &packages::digest(&image.join(file)).context("find the image: `make image` builds it")?[..8];
+        let source = programs::source();
+        let mut files: Vec<PathBuf> = OF_IMAGE.iter().map(|name| image.join(name)).collect();
+        for file in &files {
+            ensure!(file.exists(), "find the image, {}: `make image` builds it", file.display());
         }
+        files.extend(OF_ALL.iter().map(|name| source.join(name)));
         // The tests themselves change too.
-        let tester = std::env::current_exe().context("find the tester")?;
-        key += &packages::digest(&tester)?[..8];
-        let directory = programs::cache()?.join("vm/results").join(key);
+        files.push(std::env::current_exe().context("find the tester")?);
+        let directory = programs::cache()?.join("vm/results").join(contents(&files)?);
         fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
-        Ok(Results { directory })
+        Ok(Results { directory, source })
+    }
+
+    /// Where a test's result lies, by what it reads beside the image.
+    fn path(&self, test: &Test) -> Result<PathBuf> {
+        if test.reads.is_empty() {
+            return Ok(self.directory.join(test.name));
+        }
+        let files: Vec<PathBuf> = test.reads.iter().map(|name| self.source.join(name)).collect();
+        Ok(self.directory.join(format!("{}-{}", test.name, contents(&files)?)))
     }
 
     /// How many promises a test kept on this image.
-    fn kept(&self, name: &str) -> Option<usize> {
-        fs::read_to_string(self.directory.join(name)).ok()?.trim().parse().ok()
+    fn kept(&self, test: &Test) -> Option<usize> {
+        fs::read_to_string(self.path(test).ok()?).ok()?.trim().parse().ok()
     }
 
-    fn keep(&self, name: &str, promises: usize) -> Result<()> {
-        let path = self.directory.join(name);
+    fn keep(&self, test: &Test, promises: usize) -> Result<()> {
+        let path = self.path(test)?;
         fs::write(&path, format!("{promises}\n")).with_context(|| format!("write {}", path.display()))
     }
+}
+
+/// A hash of files, of all that is below directories, and of what is not there.
+fn contents(paths: &[PathBuf]) -> Result<String> {
+    let mut all = String::new();
+    let mut todo: Vec<PathBuf> = paths.iter().rev().cloned().collect();
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            let list = || format!("list {}", path.display());
+            let entries = fs::read_dir(&path).with_context(list)?;
+            let mut below: Vec<PathBuf> =
+                entries.map(|entry| Ok(entry.with_context(list)?.path())).collect::<Result<_>>()?;
+            below.sort();
+            todo.extend(below.into_iter().rev());
+        } else {
+            let sum = if path.exists() { packages::digest(&path)? } else { "none".into() };
+            all += &format!("{sum}\n");
+        }
+    }
+    Ok(packages::hex(&Sha256::digest(all))[..24].to_string())
 }
 
 /// The sums over `test result: ok. 12 passed; 0 failed; ...` lines.
@@ -244,5 +281,35 @@ mod tests {
         for wrong in ["0/3", "4/3", "1", "a/b"] {
             assert!(shard(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_result_counts_only_for_what_the_test_has_read() {
+        let (kept, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let results = Results { directory: kept.path().into(), source: source.path().into() };
+        let none = Test { name: "none", sample: true, reads: &[], run: |_| Ok(()) };
+        let page = Test { name: "page", reads: &["docs/page.md", "out", "absent"], ..none };
+        let write = |name: &str, text: &str| {
+            let path = source.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("docs/page.md", "a recipe");
+        write("out/vmlinuz", "a kernel");
+        for test in [&none, &page] {
+            assert_eq!(results.kept(test), None);
+            results.keep(test, 7).unwrap();
+            assert_eq!(results.kept(test), Some(7));
+        }
+        for (name, other, before) in
+            [("docs/page.md", "another recipe", "a recipe"), ("out/vmlinuz", "another kernel", "a kernel")]
+        {
+            write(name, other);
+            assert_eq!((results.kept(&none), results.kept(&page)), (Some(7), None), "{name}");
+            write(name, before);
+            assert_eq!(results.kept(&page), Some(7), "{name}");
+        }
+        write("absent", "there now");
+        assert_eq!(results.kept(&page), None);
     }
 }
