@@ -71,6 +71,8 @@ pub struct Packed {
     pub tree: Tree,
     pub kernel: Kernel,
     pub places: BTreeMap<String, Place>,
+    /// Whether the lock of what builds it was followed.
+    pub follows_lock: bool,
 }
 
 /// The kernel of a flavour, once it is as kernel-config/ wants it; the custom one is built where the cache has it not.
@@ -79,12 +81,12 @@ pub fn packed(cache: &Cache, guest: &Tree, locked: &[Package], flavour: Flavour)
     kernel_config::check(&kernel.config()?)?;
     let places = kernel.places()?;
     Ok(match flavour {
-        Flavour::Debian => Packed { tree: guest.clone(), kernel, places },
+        Flavour::Debian => Packed { tree: guest.clone(), kernel, places, follows_lock: true },
         Flavour::Custom => {
-            let tree = custom::tree(cache, locked, guest)?;
+            let (tree, follows_lock) = custom::tree(cache, locked, guest)?;
             let own = Kernel::read(&tree)?;
             let places = custom::places(&own, &kernel, &places)?;
-            Packed { tree, kernel: own, places }
+            Packed { tree, kernel: own, places, follows_lock }
         }
     })
 }
@@ -125,14 +127,21 @@ pub fn build(source: &Path, wanted: Option<Flavour>) -> Result<Built> {
         say!("left out, since this kernel is newer than kernel-config/modules.list: {names}");
     }
 
-    let asked = firmware::asked(&guest, &debian.kernel, &debian.places)?;
-    hardware::check(source, &hardware::table(&debian.kernel, &debian.places, &asked), unlocked)?;
-    let (Packed { tree, mut kernel, places }, flavour) = match wanted {
-        Some(Flavour::Debian) => (debian, Flavour::Debian),
-        _ => wanted_kernel(&cache, &guest, &locked, wanted)?,
+    let (own, flavour) = match wanted {
+        Some(Flavour::Debian) => (None, Flavour::Debian),
+        _ => {
+            wanted_kernel(&cache, &guest, &locked, wanted).map(|(packed, flavour)| (Some(packed), flavour))?
+        }
     };
-    let asked = firmware::asked(&guest, &kernel, &places)?;
-    firmware::check(&kernel, &asked)?;
+    let packed = own.as_ref().unwrap_or(&debian);
+    let asked = firmware::asked(&guest, &packed.kernel, &packed.places)?;
+    firmware::check(&packed.kernel, &asked)?;
+    // The page is about the image that is made where nothing is asked for.
+    if flavour == Flavour::Custom {
+        let table = hardware::table(&packed.kernel, &packed.places, &debian, &asked);
+        hardware::check(source, &table, unlocked || !packed.follows_lock)?;
+    }
+    let Packed { tree, mut kernel, places, follows_lock } = own.unwrap_or(debian);
     // For a file that no layer brings, no module waits.
     for (name, asked) in &asked {
         if let Some(module) = kernel.modules.get_mut(name) {
@@ -182,7 +191,7 @@ pub fn build(source: &Path, wanted: Option<Flavour>) -> Result<Built> {
     let image = provenance::name(&[&vmlinuz, &nucleus]);
     let mut record = provenance::record(source, &version, &kernel.version, unlocked)?;
     if flavour == Flavour::Custom {
-        for (name, value) in custom::record(source, &locked, &tree)? {
+        for (name, value) in custom::record(source, &locked, &tree, follows_lock)? {
             record += &format!("{name} {value}\n");
         }
     }

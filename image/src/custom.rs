@@ -5,12 +5,12 @@
 use crate::kernel_config;
 use crate::lock::{self, Package};
 use crate::manifest;
-use crate::modules::{Kernel, Place, glob};
+use crate::modules::{Kernel, Module, Place, glob};
 use crate::packages::{self, Cache, Tree, digest, hex};
 use crate::say;
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -35,6 +35,9 @@ const FRAGMENTS: &[(&str, &str)] = &[
 /// Modules that only Debian's kernel has.
 const LACKS: &str = include_str!("../../kernel-config/custom/lacks.list");
 
+/// What a driver knows with Debian's kernel alone.
+const FEWER: &str = include_str!("../../kernel-config/custom/fewer.list");
+
 /// What runs in the root.
 const BUILD: &str = include_str!("../kernel/build");
 
@@ -57,8 +60,9 @@ impl std::fmt::Display for Unable {
 
 impl std::error::Error for Unable {}
 
-/// What the image is made of with this kernel: a tree like that of its package. A host that cannot build it gets [`Unable`].
-pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<Tree> {
+/// What the image is made of with this kernel: a tree like that of its package, and whether its lock was followed. A host that
+/// cannot build it gets [`Unable`].
+pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<(Tree, bool)> {
     let own = lock::read(&cache.source.join(LOCK))?;
     let debian = Kernel::read(guest)?;
     let places = debian.places()?;
@@ -72,8 +76,8 @@ pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<Tree> {
         in_step(locked, own)?;
         if kept(own).0.exists() { Ok(()) } else { packages::fetch(cache, own) }
     };
-    let own = match there(&own) {
-        Ok(()) => own,
+    let (own, follows_lock) = match there(&own) {
+        Ok(()) => (own, true),
         // As with the image's own lock: an archive that moved on stops nobody.
         Err(error) => {
             eprintln!(
@@ -82,7 +86,7 @@ pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<Tree> {
             let unable = |error: anyhow::Error| Unable(format!("{error:#}"));
             let current = packages::relock(cache, &[], manifest::KERNEL, &[], &[]).map_err(unable)?;
             there(&current).map_err(unable)?;
-            current
+            (current, false)
         }
     };
     let (root, key) = kept(&own);
@@ -102,7 +106,7 @@ pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<Tree> {
     let config = kernel.config()?;
     taken(&config, &ours)?;
     kernel_config::check(&config)?;
-    Ok(tree)
+    Ok((tree, follows_lock))
 }
 
 /// The places of the custom kernel's modules: those that they have in an image with Debian's kernel. Each of these is there,
@@ -112,7 +116,72 @@ pub fn places(
     debian: &Kernel,
     there: &BTreeMap<String, Place>,
 ) -> Result<BTreeMap<String, Place>> {
-    placed(kernel, debian, there, &lacks(LACKS)?)
+    let places = placed(kernel, debian, there, &lacks(LACKS)?)?;
+    let meant = fewer(FEWER)?;
+    let (unmeant, idle) = lost(kernel, debian, there.keys(), &meant);
+    ensure!(
+        unmeant.is_empty(),
+        "the custom kernel's drivers know less than Debian's, and kernel-config/custom/fewer.list does not name it:\n  {}",
+        unmeant.join("\n  ")
+    );
+    ensure!(idle.is_empty(), "kernel-config/custom/fewer.list: nothing is lost to {}", idle.join(", "));
+    Ok(places)
+}
+
+/// A line of fewer.list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Meant {
+    /// Of modules' paths.
+    module: String,
+    /// Of what it says: an alias, or `firmware:NAME`.
+    said: String,
+}
+
+/// Aliases (devices, by which a driver is loaded) and firmware of Debian's drivers that the same driver here does not name: an
+/// option of its own that was lost with another one. Those that no line means, and lines that mean none. A driver that is built in
+/// here is not looked at: what it knows stands in no file.
+fn lost<'a>(
+    kernel: &Kernel,
+    debian: &Kernel,
+    names: impl Iterator<Item = &'a String>,
+    meant: &[Meant],
+) -> (Vec<String>, Vec<String>) {
+    let (mut unmeant, mut met) = (Vec::new(), vec![false; meant.len()]);
+    let both = names.filter_map(|name| Some((debian.modules.get(name)?, kernel.modules.get(name)?)));
+    for (theirs, ours) in both {
+        let ours: BTreeSet<String> = said(ours).collect();
+        for said in said(theirs).filter(|said| !ours.contains(said)) {
+            let fits = |line: &Meant| glob(&line.module, &theirs.path) && glob(&line.said, &said);
+            match meant.iter().position(fits) {
+                Some(number) => met[number] = true,
+                None => unmeant.push(format!("{} {said}", theirs.path)),
+            }
+        }
+    }
+    let idle = meant.iter().zip(met).filter(|(_, met)| !met);
+    (unmeant, idle.map(|(line, _)| format!("{} {}", line.module, line.said)).collect())
+}
+
+fn said(module: &Module) -> impl Iterator<Item = String> {
+    let firmware = module.firmware.iter().map(|name| format!("firmware:{name}"));
+    module.aliases.iter().cloned().chain(firmware)
+}
+
+/// Lines are `PATH SAID  # reason`: patterns of a module below kernel/, and of what it says.
+fn fewer(text: &str) -> Result<Vec<Meant>> {
+    let mut lines = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let (patterns, reason) = line.split_once('#').unwrap_or((line, ""));
+        if patterns.trim().is_empty() {
+            continue;
+        }
+        let at = || format!("fewer.list, line {}", number + 1);
+        let words: Vec<&str> = patterns.split_whitespace().collect();
+        let [module, said] = words[..] else { bail!("{}: not PATH SAID", at()) };
+        ensure!(!reason.trim().is_empty(), "{}: {module} has no reason", at());
+        lines.push(Meant { module: format!("kernel/{module}"), said: said.to_string() });
+    }
+    Ok(lines)
 }
 
 fn placed(
@@ -152,10 +221,15 @@ fn placed(
 }
 
 /// What identifies it in the image: lines of /lifeboat/provenance. `locked` is what the image is made of.
-pub fn record(source: &Path, locked: &[Package], tree: &Tree) -> Result<Vec<(&'static str, String)>> {
+pub fn record(
+    source: &Path,
+    locked: &[Package],
+    tree: &Tree,
+    follows_lock: bool,
+) -> Result<Vec<(&'static str, String)>> {
     let own = lock::read(&source.join(LOCK))?;
     let (from, image) = (of(&own, SOURCE)?, of(locked, IMAGE)?);
-    let lock = match from.version == image.version {
+    let lock = match follows_lock {
         true => digest(&source.join(LOCK))?,
         false => "not followed: some versions are gone from the mirror".to_string(),
     };
@@ -387,7 +461,6 @@ const LAST: usize = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::modules::Module;
 
     #[test]
     fn every_line_of_the_fragments_has_a_reason_and_stands_once() {
@@ -438,6 +511,36 @@ mod tests {
         assert_eq!(places, wanted.into());
         let idle = placed(&whole, &debian, &there, &["kernel/x/*".to_string()]).unwrap_err().to_string();
         assert!(idle.contains("kernel/x/*"), "{idle}");
+    }
+
+    #[test]
+    fn a_device_that_only_debians_driver_knows_stops_the_build() {
+        let (ours, debians) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (nic, built_in) = ("kernel/drivers/net/nic-a.ko", "kernel/drivers/net/virtio_net.ko");
+        let mut debian = kernel(debians.path(), &[nic, built_in], &[]);
+        let mut ours = kernel(ours.path(), &[nic], &[built_in]);
+        let names: Vec<String> = debian.modules.keys().cloned().collect();
+        let say = |kernel: &mut Kernel, name: &str, aliases: &[&str], firmware: &[&str]| {
+            let module = kernel.modules.get_mut(name).unwrap();
+            module.aliases = aliases.iter().map(|alias| alias.to_string()).collect();
+            module.firmware = firmware.iter().map(|name| name.to_string()).collect();
+        };
+        say(&mut debian, "virtio_net", &["virtio:d1"], &[]);
+        say(&mut debian, "nic_a", &["pci:v1", "pci:v2"], &["a/1.bin"]);
+        // Another order, and more than Debian's, are no loss.
+        say(&mut ours, "nic_a", &["pci:v3", "pci:v2", "pci:v1"], &["a/1.bin"]);
+        assert_eq!(lost(&ours, &debian, names.iter(), &[]), (vec![], vec![]));
+        say(&mut ours, "nic_a", &["pci:v2"], &[]);
+        let (unmeant, _) = lost(&ours, &debian, names.iter(), &[]);
+        assert_eq!(unmeant, [format!("{nic} pci:v1"), format!("{nic} firmware:a/1.bin")]);
+        let meant = fewer("drivers/net/nic-*.ko pci:v1 # old\ndrivers/net/*.ko firmware:a/* # x\n").unwrap();
+        assert_eq!(lost(&ours, &debian, names.iter(), &meant), (vec![], vec![]));
+        let idle = fewer("drivers/net/nic-a.ko pci:v2 # has it\n").unwrap();
+        let (unmeant, idle) = lost(&ours, &debian, names.iter(), &idle);
+        assert_eq!((unmeant.len(), idle.len()), (2, 1));
+        for wrong in ["a.ko pci:v1\n", "a.ko # x\n", "a.ko b c # x\n"] {
+            assert!(fewer(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

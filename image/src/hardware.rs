@@ -1,7 +1,9 @@
 //! docs/hardware.md: the image's drivers of networks and storage, from the modules themselves. The build compares it, so
-//! that it says what the image is.
+//! that it says what the image is. It is about the default image, whose kernel is built here.
 
+use crate::build::{self, Packed};
 use crate::firmware::{self, Asked, Shelf};
+use crate::flavour::Flavour;
 use crate::lock::{self, Set};
 use crate::modules::{Kernel, Module, Place};
 use crate::packages::{self, Cache};
@@ -40,11 +42,12 @@ const CHAPTERS: &[(&str, &[&str])] = &[
 const HEAD: &str = "\
 # Hardware
 
-Made by `make hardware` from the image's own modules; the build holds it against them. What Debian's kernel has drivers
-for and the image has not is in `kernel-config/modules.list` below `[not]`, each with its reason; the build stops at a NIC or
-controller that no line names.
+Made by `make hardware` from the modules of the default image, with the [kernel](kernel.md) that is built here; its build holds it against them. What Debian's
+kernel has drivers for and the image has not is in `kernel-config/modules.list` below `[not]`, each with its reason; the build stops at a NIC or
+controller that no line names. With `KERNEL=debian` it has these drivers and the few of `kernel-config/custom/lacks.list`; a device or a firmware
+file that a driver knows there and not here has its line in `kernel-config/custom/fewer.list`.
 
-`nucleus`: there before any layer is, so that the network comes up by itself. `devices`: how many patterns of devices the
+`nucleus`: there before any layer is, so that the network comes up by itself; `kernel`: built in. `devices`: how many patterns of devices the
 driver knows. `firmware`: how many of the files that it may ask for are aboard, and in which layer; most devices need one
 of them or none. `10` is `10-userland`, which `out/initramfs` holds: with that alone every wired NIC has what Debian has for it. With the
 nucleus alone (`lean`) only those have it whose files are there, and fetch the layers. `30` is `30-firmware`, which the media hold (docs/boot.md)
@@ -66,10 +69,11 @@ pub fn write(source: &Path) -> Result<()> {
     let locked = lock::read(&source.join("image/packages.lock"))?;
     packages::fetch(&cache, &locked)?;
     let guest = packages::tree(&cache, &locked, Set::Guest)?;
-    let kernel = Kernel::read(&guest)?;
-    let places = kernel.places()?;
+    let debian = build::packed(&cache, &guest, &locked, Flavour::Debian)?;
+    let Packed { kernel, places, .. } = build::packed(&cache, &guest, &locked, Flavour::Custom)?;
     let asked = firmware::asked(&guest, &kernel, &places)?;
-    fs::write(source.join(FILE), table(&kernel, &places, &asked)).with_context(|| format!("write {FILE}"))
+    let table = table(&kernel, &places, &debian, &asked);
+    fs::write(source.join(FILE), table).with_context(|| format!("write {FILE}"))
 }
 
 /// The build's: the file says what the image is. An image of other packages than the lock's may differ.
@@ -79,8 +83,16 @@ pub fn check(source: &Path, table: &str, unlocked: bool) -> Result<()> {
     Ok(())
 }
 
-/// The text of the file.
-pub fn table(kernel: &Kernel, places: &BTreeMap<String, Place>, asked: &BTreeMap<String, Asked>) -> String {
+/// The text of the file. A driver that is built in is in no module: what it knows is what Debian's, of the same source, says.
+pub fn table(
+    kernel: &Kernel,
+    places: &BTreeMap<String, Place>,
+    debian: &Packed,
+    asked: &BTreeMap<String, Asked>,
+) -> String {
+    let built_in = kernel.built_in();
+    let of_debian = debian.places.keys().filter(|name| built_in.contains(*name));
+    let inside: Vec<&Module> = of_debian.map(|name| &debian.kernel.modules[name]).collect();
     let mut text = format!("{HEAD}\nLinux {}.\n", kernel.version);
     for (heading, directories) in CHAPTERS {
         let below = |module: &&Module| {
@@ -90,6 +102,7 @@ pub fn table(kernel: &Kernel, places: &BTreeMap<String, Place>, asked: &BTreeMap
         };
         let modules = places.keys().map(|name| &kernel.modules[name]); // places holds names of modules only
         let mut modules: Vec<&Module> = modules
+            .chain(inside.iter().copied())
             .filter(below)
             .filter(|module| module.devices() > 0 || !module.firmware.is_empty())
             .collect();
@@ -97,15 +110,21 @@ pub fn table(kernel: &Kernel, places: &BTreeMap<String, Place>, asked: &BTreeMap
         // A String takes all.
         let _ = write!(text, "\n## {heading}\n\n| driver | | devices | firmware |\n|---|---|---|---|\n");
         for module in modules {
-            let _ = writeln!(text, "{}", row(module, places[&module.name], asked.get(&module.name)));
+            let place = places.get(&module.name).copied();
+            let _ = writeln!(text, "{}", row(module, place, asked.get(&module.name)));
         }
     }
     text
 }
 
-fn row(module: &Module, place: Place, asked: Option<&Asked>) -> String {
+/// Without a place it is built in.
+fn row(module: &Module, place: Option<Place>, asked: Option<&Asked>) -> String {
     let path = module.path.trim_start_matches("kernel/drivers/").trim_end_matches(".ko");
-    let place = if place == Place::Layer { "" } else { "nucleus" };
+    let place = match place {
+        Some(Place::Layer) => "",
+        Some(Place::Nucleus | Place::NucleusPacked) => "nucleus",
+        None => "kernel",
+    };
     let firmware = asked.map(|asked| {
         let number = asked.met + asked.missing.len();
         let layer = match asked.shelf {
@@ -137,7 +156,8 @@ mod tests {
             aliases: ["pci:v1", "pci:v2", "net-pf-1"].map(str::to_string).to_vec(),
             ..Module::default()
         };
-        assert_eq!(row(&module, Place::Layer, None), "| net/ethernet/nic |  | 2 |  |");
+        assert_eq!(row(&module, Some(Place::Layer), None), "| net/ethernet/nic |  | 2 |  |");
+        assert_eq!(row(&module, None, None), "| net/ethernet/nic | kernel | 2 |  |");
         let asked = Asked {
             shelf: Shelf::Own,
             files: Default::default(),
@@ -145,7 +165,7 @@ mod tests {
             met: 2,
         };
         let wanted = "| net/ethernet/nic | nucleus | 2 | 2 of 3, in 30; not in Debian: a/\\*.bin |";
-        assert_eq!(row(&module, Place::NucleusPacked, Some(&asked)), wanted);
+        assert_eq!(row(&module, Some(Place::NucleusPacked), Some(&asked)), wanted);
     }
 
     #[test]
