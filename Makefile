@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 # Where a Rust may lie beside the PATH: rustup's, and Ubuntu's packages of one version, to which image/setup leads.
 export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/.rust
 # What a person may say, also to the programs below; docs/build.md and docs/boot.md explain each.
-export DISKS SSH_PORT SSH_KEY APPEND MEM QEMU_ACCEL BOOT MIRROR SNAPSHOT CACHE EXTRA FULL KERNEL KERNEL_ROOT
+export DISKS SSH_PORT SSH_KEY APPEND MEM QEMU_ACCEL BOOT MIRROR SNAPSHOT CACHE EXTRA FULL MICROCODE KERNEL KERNEL_ROOT
 # Machines at a time.
 JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 SHARD ?= 1/1
@@ -82,12 +82,12 @@ kernel: builder ## build the custom kernel, once: three quarters of an hour of o
 signed: builder # the image with Debian's kernel, out-debian/
 	@KERNEL=debian $(IMAGE) build
 
-# EXTRA=x.cpio: one more archive, behind the initramfs. FULL=1: with every layer.
-efi kexec full: image ## other forms: lifeboat.efi, lifeboat-kexec.sh, initramfs-full (every layer); EXTRA=x.cpio FULL=1
+# EXTRA=x.cpio: one more archive, behind the initramfs. FULL=1: with every layer. MICROCODE=1: the CPU's in front.
+efi kexec full: image ## other forms: lifeboat.efi, lifeboat-kexec.sh, initramfs-full (every layer); EXTRA=x.cpio FULL=1 MICROCODE=1
 	@$(IMAGE) forms $@
 
 # These start under Secure Boot, with Debian's kernel: into out-debian/.
-iso disk netboot: $(if $(KERNEL),image,signed) ## forms for Secure Boot: out-debian/lifeboat.iso, .img, netboot/; EXTRA=x.cpio FULL=1
+iso disk netboot: $(if $(KERNEL),image,signed) ## forms for Secure Boot: out-debian/lifeboat.iso, .img, netboot/; EXTRA=x.cpio FULL=1 MICROCODE=0
 	@KERNEL=$(or $(KERNEL),debian) $(IMAGE) forms $@
 
 run: image ## boot it in QEMU: by PXE, with a broken server's disks, console here, SSH on port 2222

@@ -211,9 +211,9 @@ pub fn build(source: &Path, wanted: Option<Flavour>) -> Result<Built> {
     put(&out.join("vmlinuz"), &vmlinuz)?;
     put(&out.join("initramfs"), &initramfs)?;
     put(&out.join("nucleus"), &nucleus)?;
-    put(&out.join("microcode.cpio"), &microcode::archive(&guest)?)?;
+    put(&out.join(microcode::FILE), &microcode::archive(&guest)?)?;
     put(&out.join("boot.ipxe"), BOOT_IPXE.as_bytes())?;
-    let mut names = vec!["boot.ipxe", "initramfs", "microcode.cpio", "nucleus", "vmlinuz"]
+    let mut names = vec!["boot.ipxe", "initramfs", microcode::FILE, "nucleus", "vmlinuz"]
         .into_iter()
         .map(str::to_string)
         .collect::<Vec<_>>();

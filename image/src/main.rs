@@ -1,6 +1,6 @@
 //! `image`: builds the image and keeps its packages. The Makefile is the way in.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use image::flavour::Flavour;
 use image::forms::Form;
@@ -49,7 +49,7 @@ enum What {
     /// Print what the built image weighs, as rows of docs/benchmarks.md.
     Sizes,
     /// Make other forms of the built image in out/. Variables: EXTRA, an archive of one's own to append; FULL, with every
-    /// layer.
+    /// layer; MICROCODE, 1 or 0, with the CPU's or without.
     Forms { forms: Vec<Form> },
     /// Boot the built image in QEMU with the console on this terminal. Variables: DISKS, SSH_PORT, SSH_KEY,
     /// APPEND, MEM, QEMU_ACCEL, BOOT.
@@ -142,6 +142,12 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let mut parts = forms::Parts::of(&source, &out, extra)?;
             if std::env::var_os("FULL").is_some_and(|value| !value.is_empty()) {
                 parts = parts.full();
+            }
+            match std::env::var("MICROCODE").ok().as_deref() {
+                None | Some("") => {}
+                Some("1") => parts = parts.microcode(true),
+                Some("0") => parts = parts.microcode(false),
+                Some(other) => bail!("MICROCODE={other}: it is 1 or 0"),
             }
             for form in wanted {
                 // Of several: the others are made.

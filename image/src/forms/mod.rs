@@ -13,8 +13,8 @@ use crate::cpio::Archive;
 use crate::flavour::Flavour;
 use crate::lock::Set;
 use crate::packages::{self, Cache};
-use crate::{build, manifest};
-use anyhow::{Context as _, Result};
+use crate::{build, manifest, microcode};
+use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,8 @@ pub struct Parts {
     extra: Option<PathBuf>,
     /// With every layer that the image knows.
     full: bool,
+    /// With the CPU's microcode, or without; none: as the form has it.
+    microcode: Option<bool>,
 }
 
 pub use disk::{add_partition, fat, put};
@@ -51,12 +53,30 @@ impl Parts {
         let tools = packages::wrappers(&cache, &tree)?;
         // One spelling, since it stands in the flags of the compiler.
         let source = fs::canonicalize(source).context("find the project's root")?;
-        Ok(Parts { source, tree: tree.root, tools, image: image.into(), extra, full: false })
+        Ok(Parts {
+            source,
+            tree: tree.root,
+            tools,
+            image: image.into(),
+            extra,
+            full: false,
+            microcode: None,
+        })
     }
 
     /// The same with the big tools that are else added by `rescue add`.
     pub fn full(self) -> Parts {
         Parts { full: true, ..self }
+    }
+
+    /// The same with the CPU's microcode in front, or without it, whatever the form.
+    pub fn microcode(self, wanted: bool) -> Parts {
+        Parts { microcode: Some(wanted), ..self }
+    }
+
+    /// The same as this form has it where nothing was said.
+    fn of_form(&self, form: Form) -> Parts {
+        Parts { microcode: Some(form.has_microcode(self.microcode)), ..self.clone() }
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
@@ -72,15 +92,26 @@ impl Parts {
         Ok(Flavour::of(&self.kernel()?))
     }
 
-    /// With the layer of rare firmware, which a medium has room for, the big tools where they are asked for, and an
-    /// operator's archive: each on a boundary of four bytes, as the kernel asks for.
+    /// Behind the CPU's microcode, where it is in: with the layer of rare firmware, which a medium has room for, the big tools
+    /// where they are asked for, and an operator's archive. Each on a boundary of four bytes, as the kernel asks for.
     pub fn initramfs(&self) -> Result<Vec<u8>> {
         let tools = manifest::EXTRAS.iter().map(|extra| extra.name).filter(|_| self.full);
         let layers: Vec<String> = (std::iter::once(build::FIRMWARE).chain(tools))
             .map(|name| format!("layers/{name}.squashfs"))
             .filter(|layer| self.full || self.image.join(layer).exists())
             .collect();
-        let mut initramfs = self.read("initramfs")?;
+        let mut initramfs = match self.microcode {
+            Some(true) => self.read(microcode::FILE)?,
+            Some(false) | None => Vec::new(),
+        };
+        // The kernel looks for it at the start of all archives, and nowhere else.
+        ensure!(
+            initramfs.is_empty() || microcode::is_early(&initramfs),
+            "{} is no archive of microcode",
+            microcode::FILE
+        );
+        initramfs.resize(initramfs.len().next_multiple_of(4), 0);
+        initramfs.extend(self.read("initramfs")?);
         if !layers.is_empty() {
             initramfs.resize(initramfs.len().next_multiple_of(4), 0);
             let mut archive = Archive::new(initramfs);
@@ -170,10 +201,21 @@ impl Form {
         }
     }
 
+    /// Media have room for it; what comes over a network has it where that is asked for. A kernel that kexec starts finds the
+    /// processors as the running one left them, with its microcode loaded.
+    fn has_microcode(self, said: Option<bool>) -> bool {
+        match self {
+            Form::Iso | Form::Disk => said.unwrap_or(true),
+            Form::Efi | Form::Netboot | Form::Full => said.unwrap_or(false),
+            Form::Kexec => false,
+        }
+    }
+
     /// Makes it in a directory; where. With an operator's archive inside, which may hold a private key, it is its maker's
     /// alone, from the first byte on.
     pub fn make(self, parts: &Parts, directory: &Path) -> Result<PathBuf> {
         let path = directory.join(self.name());
+        let parts = &parts.of_form(self);
         // Which nobody else can enter.
         let stage = tempfile::tempdir_in(directory).with_context(|| format!("write {}", path.display()))?;
         let made = stage.path().join(self.name());
@@ -221,6 +263,7 @@ mod tests {
             image: root.into(),
             extra: extra.then(|| root.join("extra.cpio")),
             full: false,
+            microcode: None,
         }
     }
 
@@ -239,5 +282,52 @@ mod tests {
                 fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             assert_eq!(left.len(), 2, "nothing but the forms is left: {left:?}");
         }
+    }
+
+    #[test]
+    fn microcode_comes_before_all_else_that_the_kernel_unpacks() {
+        let (image, guest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for vendor in ["amd-ucode", "intel-ucode"] {
+            let directory = guest.path().join("usr/lib/firmware").join(vendor);
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("a.bin"), "microcode").unwrap();
+        }
+        let tree =
+            packages::Tree { root: guest.path().into(), files: Default::default(), key: String::new() };
+        let early = microcode::archive(&tree).unwrap();
+        let extra = image.path().join("x.cpio");
+        for (name, bytes) in [(microcode::FILE, &early[..]), ("initramfs", b"NUCLEUS"), ("x.cpio", b"EXTRA")]
+        {
+            fs::write(image.path().join(name), bytes).unwrap();
+        }
+        let parts = Parts {
+            source: "".into(),
+            tree: "".into(),
+            tools: "".into(),
+            image: image.path().into(),
+            extra: Some(extra),
+            full: false,
+            microcode: None,
+        };
+        for (form, said, is_in) in [
+            (Form::Iso, None, true),
+            (Form::Disk, None, true),
+            (Form::Disk, Some(false), false),
+            (Form::Efi, None, false),
+            (Form::Efi, Some(true), true),
+            (Form::Netboot, Some(true), true),
+            (Form::Full, Some(true), true),
+            (Form::Kexec, None, false),
+            (Form::Kexec, Some(true), false),
+        ] {
+            let parts = said.map_or(parts.clone(), |said| parts.clone().microcode(said));
+            let bytes = parts.of_form(form).initramfs().unwrap();
+            let wanted =
+                if is_in { [&early[..], b"NUCLEUS\0EXTRA"].concat() } else { b"NUCLEUS\0EXTRA".to_vec() };
+            assert!(bytes == wanted, "{form:?} {said:?}");
+        }
+        // What is packed, or another archive, would keep it from being found.
+        fs::write(image.path().join(microcode::FILE), "\x28\u{b5}/\u{fd}").unwrap();
+        assert!(parts.of_form(Form::Iso).initramfs().unwrap_err().to_string().contains(microcode::FILE));
     }
 }
