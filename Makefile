@@ -83,8 +83,9 @@ signed: builder # the image with Debian's kernel, out-debian/
 	@KERNEL=debian $(IMAGE) build
 
 # EXTRA=x.cpio: one more archive, behind the initramfs. FULL=1: with every layer. MICROCODE=1: the CPU's in front.
-efi kexec full: image ## other forms: lifeboat.efi, lifeboat-kexec.sh, initramfs-full (every layer); EXTRA=x.cpio FULL=1 MICROCODE=1
-	@$(IMAGE) forms $@
+# CERT= and CERT_KEY=: an EFI program that Secure Boot starts where that certificate is enrolled.
+efi kexec full: image ## other forms: lifeboat.efi, lifeboat-kexec.sh, initramfs-full (every layer); EXTRA=x.cpio FULL=1 MICROCODE=1, and CERT=cert.pem CERT_KEY=key.pem sign the first
+	@$(IMAGE) forms $@ $(if $(CERT),--certificate '$(CERT)' --certificate-key '$(CERT_KEY)')
 
 # These start under Secure Boot, with Debian's kernel: into out-debian/.
 iso disk netboot: $(if $(KERNEL),image,signed) ## forms for Secure Boot: out-debian/lifeboat.iso, .img, netboot/; EXTRA=x.cpio FULL=1 MICROCODE=0

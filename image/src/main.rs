@@ -50,7 +50,15 @@ enum What {
     Sizes,
     /// Make other forms of the built image in out/. Variables: EXTRA, an archive of one's own to append; FULL, with every
     /// layer; MICROCODE, 1 or 0, with the CPU's or without.
-    Forms { forms: Vec<Form> },
+    Forms {
+        forms: Vec<Form>,
+        /// Sign the EFI program for Secure Boot with this certificate, in PEM.
+        #[arg(long, requires = "certificate_key")]
+        certificate: Option<PathBuf>,
+        /// Its private key, in PEM.
+        #[arg(long, requires = "certificate")]
+        certificate_key: Option<PathBuf>,
+    },
     /// Boot the built image in QEMU with the console on this terminal. Variables: DISKS, SSH_PORT, SSH_KEY,
     /// APPEND, MEM, QEMU_ACCEL, BOOT.
     Run,
@@ -136,7 +144,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         What::Sizes => print!("{}", sizes::table(&out)?),
         What::Hardware => hardware::write(&source)?,
-        What::Forms { forms: wanted } => {
+        What::Forms { forms: wanted, certificate, certificate_key } => {
             let extra = std::env::var_os("EXTRA").filter(|name| !name.is_empty()).map(PathBuf::from);
             let has_extra = extra.is_some();
             let mut parts = forms::Parts::of(&source, &out, extra)?;
@@ -148,6 +156,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
                 Some("1") => parts = parts.microcode(true),
                 Some("0") => parts = parts.microcode(false),
                 Some(other) => bail!("MICROCODE={other}: it is 1 or 0"),
+            }
+            if let (Some(certificate), Some(key)) = (certificate, certificate_key) {
+                parts = parts.signed(forms::Signer { certificate, key });
             }
             for form in wanted {
                 // Of several: the others are made.

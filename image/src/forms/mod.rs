@@ -8,6 +8,7 @@ mod iso;
 mod kexec;
 mod netboot;
 mod pe;
+mod signed;
 
 use crate::cpio::Archive;
 use crate::flavour::Flavour;
@@ -37,10 +38,13 @@ pub struct Parts {
     full: bool,
     /// With the CPU's microcode, or without; none: as the form has it.
     microcode: Option<bool>,
+    /// Who signs the EFI program.
+    signer: Option<Signer>,
 }
 
 pub use disk::{add_partition, fat, put};
 pub use grub::FIRST;
+pub use signed::Signer;
 
 impl Parts {
     /// Of what `make image` left in the directory `image`, and an operator's archive.
@@ -61,6 +65,7 @@ impl Parts {
             extra,
             full: false,
             microcode: None,
+            signer: None,
         })
     }
 
@@ -72,6 +77,11 @@ impl Parts {
     /// The same with the CPU's microcode in front, or without it, whatever the form.
     pub fn microcode(self, wanted: bool) -> Parts {
         Parts { microcode: Some(wanted), ..self }
+    }
+
+    /// The same with an EFI program that is signed.
+    pub fn signed(self, signer: Signer) -> Parts {
+        Parts { signer: Some(signer), ..self }
     }
 
     /// The same as this form has it where nothing was said.
@@ -221,7 +231,11 @@ impl Form {
         let made = stage.path().join(self.name());
         match self {
             Form::Efi => {
-                fs::write(&made, pe::unified(parts)?).with_context(|| format!("write {}", path.display()))?;
+                let mut program = pe::unified(parts)?;
+                if let Some(signer) = &parts.signer {
+                    program = signed::sign(program, signer, &parts.tools.join("openssl"))?;
+                }
+                fs::write(&made, program).with_context(|| format!("write {}", path.display()))?;
             }
             Form::Iso => iso::make(parts, &made)?,
             Form::Disk => disk::make(parts, &made)?,
@@ -264,6 +278,7 @@ mod tests {
             extra: extra.then(|| root.join("extra.cpio")),
             full: false,
             microcode: None,
+            signer: None,
         }
     }
 
@@ -308,6 +323,7 @@ mod tests {
             extra: Some(extra),
             full: false,
             microcode: None,
+            signer: None,
         };
         for (form, said, is_in) in [
             (Form::Iso, None, true),

@@ -36,10 +36,10 @@ struct Section<'a> {
 }
 
 /// Where the parts of a PE header lie in a file.
-struct Header {
+pub(super) struct Header {
     /// Of the COFF header, behind the signature.
     coff: usize,
-    optional: usize,
+    pub(super) optional: usize,
     table: usize,
     count: usize,
 }
@@ -56,18 +56,18 @@ const SUM: usize = 64;
 /// Initialised data that is read.
 const READ_DATA: u32 = 0x4000_0040;
 
-fn number(file: &[u8], at: usize) -> Result<u32> {
+pub(super) fn number(file: &[u8], at: usize) -> Result<u32> {
     Ok(u32::from_le_bytes(
         *file.get(at..).and_then(|rest| rest.first_chunk()).context("the PE header is cut")?,
     ))
 }
 
-fn put(file: &mut [u8], at: usize, value: u32) {
+pub(super) fn put(file: &mut [u8], at: usize, value: u32) {
     file[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
 impl Header {
-    fn read(file: &[u8]) -> Result<Header> {
+    pub(super) fn read(file: &[u8]) -> Result<Header> {
         let coff = number(file, 0x3c)? as usize + 4;
         ensure!(file.get(coff - 4..coff) == Some(b"PE\0\0"), "not a PE file");
         let short = |at: usize| -> Result<usize> { Ok((number(file, at)? & 0xffff) as usize) };
@@ -134,11 +134,11 @@ fn assemble(mut file: Vec<u8>, sections: &[Section<'_>]) -> Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A header with room for two sections, of which one is there: `.sbat`, three bytes of 512.
-    fn stub() -> Vec<u8> {
+    pub fn stub() -> Vec<u8> {
         let mut file = vec![0; 0x600];
         put(&mut file, 0x3c, 0x40);
         file[0x40..0x44].copy_from_slice(b"PE\0\0");
