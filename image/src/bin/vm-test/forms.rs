@@ -174,7 +174,6 @@ pub fn every(bench: &Bench) -> Result<()> {
     }
     fs::remove_file(&iso).context("remove the ISO")?;
     // From here on with nothing of an operator's inside; a key and a name beside.
-    let plain = Parts::of(&programs::source(), &bench.image, None)?;
     let signed = Parts::of(&programs::source(), &signed(bench)?, None)?;
     let (archive, words) = (archive(bench, "cpio")?, bench.path("lifeboat.cfg"));
     fs::write(&words, "set params=\"rescue.hostname=overruled edd=off\"\n").context("write the words")?;
@@ -197,7 +196,6 @@ pub fn every(bench: &Bench) -> Result<()> {
         );
     }
     fs::remove_file(&image).context("remove the disk image")?;
-    efi_program(bench, &plain)?;
     let directory = Form::Netboot.make(&signed, &place)?;
     fs::copy(&archive, directory.join("lifeboat.cpio")).context("put an archive beside")?;
     fs::copy(&words, directory.join("lifeboat.cfg")).context("put words beside")?;
@@ -307,7 +305,8 @@ fn called(vm: &mut Vm<'_>) -> Result<String> {
 }
 
 /// The EFI program alone on a FAT, with a key in the directory beside it, and without a parameter.
-fn efi_program(bench: &Bench, parts: &Parts) -> Result<()> {
+pub fn efi_program(bench: &Bench) -> Result<()> {
+    let parts = &Parts::of(&programs::source(), &bench.image, None)?;
     let program = fs::read(Form::Efi.make(parts, &bench.path(""))?).context("read the EFI program")?;
     let medium = bench.path("efi.img");
     let key = format!("{}\n", bench.public_key()?).into_bytes();

@@ -104,6 +104,7 @@ const TESTS: &[Test] = &[
     sample("every_card_and_controller_of_the_machine_brings_a_login_and_its_disk", hardware::all),
     full("every_form_boots", forms::every).reads(SIGNED),
     full("an_iso_takes_what_lies_beside_it_on_its_own_medium", forms::beside).reads(SIGNED),
+    sample("an_efi_program_boots_by_uefi", forms::efi_program),
     full("forms_that_are_made_twice_are_equal", forms::again),
     full("uefi_http_boot_ends_in_a_login", forms::http),
     full("make_serve_boots_what_is_on_its_wire", serve::served).reads(&[
