@@ -97,6 +97,8 @@ pub enum Firmware {
     Uefi,
     /// OVMF with Microsoft's keys enrolled, and Secure Boot on.
     SecureBoot,
+    /// The same with no certificate but that of Debian's test key, which lies beside it.
+    OwnKey,
 }
 
 impl Firmware {
@@ -106,6 +108,7 @@ impl Firmware {
             Firmware::Bios => None,
             Firmware::Uefi => Some(["OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"]),
             Firmware::SecureBoot => Some(["OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd"]),
+            Firmware::OwnKey => Some(["OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.snakeoil.fd"]),
         }
     }
 }
@@ -246,7 +249,7 @@ impl Machine {
             "-nodefaults -no-user-config -display none".split(' ').map(String::from).collect();
         let mut add = |option: &str, value: String| args.extend([option.to_string(), value]);
         // Only code in system management mode may change the variables that Secure Boot goes by.
-        let is_secure = self.firmware == Firmware::SecureBoot;
+        let is_secure = matches!(self.firmware, Firmware::SecureBoot | Firmware::OwnKey);
         add("-M", if is_secure { "q35,smm=on" } else { "q35" }.into());
         if is_secure {
             add("-global", "driver=cfi.pflash01,property=secure,value=on".into());

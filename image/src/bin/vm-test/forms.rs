@@ -13,6 +13,7 @@ use image::vm::machine::{Boot, Firmware, Machine, Nic};
 use image::vm::{Server, Ssh, Vm, http, programs, qemu};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// An operator's archive: a key, and a host name that tells the channel.
@@ -318,6 +319,34 @@ pub fn efi_program(bench: &Bench) -> Result<()> {
         let known = called(&mut vm)?;
         let ssh = vm.ssh(0, &known)?;
         ssh.ok("test -d /sys/firmware/efi").map(drop)
+    });
+    Ok(())
+}
+
+/// A firmware that knows one certificate and no other: Debian's test key stands for an operator's.
+pub fn own_key(bench: &Bench) -> Result<()> {
+    let keys = programs::tools_root()?.join("usr/share/ovmf");
+    let signer = forms::Signer { certificate: keys.join("PkKek-1-snakeoil.pem"), key: bench.path("db.key") };
+    let mut openssl = Command::new(programs::cache()?.join("host/bin/openssl"));
+    openssl.args(["pkey", "-passin", "pass:snakeoil", "-in"]).arg(keys.join("PkKek-1-snakeoil.key"));
+    packages::run(openssl.arg("-out").arg(&signer.key))?;
+    let medium = |parts: &Parts| -> Result<PathBuf> {
+        let program = fs::read(Form::Efi.make(parts, &bench.path(""))?).context("read the EFI program")?;
+        let medium = bench.path("efi.img");
+        forms::fat(parts, &medium, &[(forms::FIRST, program)], 0)?;
+        Ok(medium)
+    };
+    let (parts, firmware) = (parts(bench)?, Firmware::OwnKey);
+    let boots = |medium| machine(Boot::Disk, firmware).disk(disk(medium, Bus::VirtioBlk));
+    let signed = medium(&parts.clone().signed(signer))?;
+    let promise = "with Secure Boot the EFI program starts where its signer's certificate is enrolled";
+    starts(bench, promise, "extra", boots(signed), firmware);
+    let plain = medium(&parts)?;
+    bench.check("with Secure Boot the EFI program without that signature does not start", || {
+        let vm = boots(plain).start(bench)?;
+        vm.console.wait("the firmware's refusal", 0, qemu::BOOT, |text| {
+            ["Access Denied", "Security Violation"].iter().any(|word| text.contains(word)).then_some(())
+        })
     });
     Ok(())
 }

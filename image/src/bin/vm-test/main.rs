@@ -105,6 +105,7 @@ const TESTS: &[Test] = &[
     full("every_form_boots", forms::every).reads(SIGNED),
     full("an_iso_takes_what_lies_beside_it_on_its_own_medium", forms::beside).reads(SIGNED),
     sample("an_efi_program_boots_by_uefi", forms::efi_program),
+    full("an_efi_program_signed_by_an_operator_s_key_boots_with_secure_boot", forms::own_key),
     full("forms_that_are_made_twice_are_equal", forms::again),
     full("uefi_http_boot_ends_in_a_login", forms::http),
     full("make_serve_boots_what_is_on_its_wire", serve::served).reads(&[

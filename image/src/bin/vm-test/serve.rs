@@ -143,7 +143,9 @@ pub fn boots(bench: &Bench, server: &Server, firmware: Firmware, by: &str) -> Re
     let wanted: &[&str] = match firmware {
         Firmware::Bios => &["uefi 0", "BOOTIF=01-52-54-00-12-34-56", LAYERS],
         Firmware::Uefi => &["uefi 1", "BOOTIF=01-52-54-00-12-34-56", LAYERS],
-        Firmware::SecureBoot => &["uefi 1", "Secure boot enabled", "BOOTIF=01-52:54:00:12:34:56", LAYERS],
+        Firmware::SecureBoot | Firmware::OwnKey => {
+            &["uefi 1", "Secure boot enabled", "BOOTIF=01-52:54:00:12:34:56", LAYERS]
+        }
     };
     holds(&said, wanted)?;
     Ok(said)
