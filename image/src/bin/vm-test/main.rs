@@ -115,6 +115,7 @@ const TESTS: &[Test] = &[
     ]),
     full("the_page_s_recipes_for_dhcp_servers_boot", recipes::dhcp).reads(PAGE),
     full("the_page_s_recipes_for_ipxe_boot", recipes::scripts).reads(PAGE),
+    full("the_page_s_recipe_for_libvirt_boots", recipes::libvirt).reads(PAGE),
     full("a_rescue_by_openstack_takes_the_key_of_the_config_drive", recipes::clouds),
     full("lifeboat_takes_over_from_a_running_debian", kexec::takes_over).reads(&["image/takeover"]),
     sample("a_second_boot_has_another_host_key", login::two_boots),

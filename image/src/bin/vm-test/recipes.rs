@@ -261,3 +261,24 @@ pub fn clouds(bench: &Bench) -> Result<()> {
     });
     Ok(())
 }
+
+/// libvirt hands the three lines of the domain to QEMU's -kernel, -initrd and -append; here the files are those of the image.
+pub fn libvirt(bench: &Bench) -> Result<()> {
+    let block = recipe("libvirt")?;
+    let value = |name: &str| -> Result<String> {
+        let (_, rest) = block.split_once(&format!("<{name}>")).with_context(|| format!("find <{name}>"))?;
+        let (value, _) = rest.split_once(&format!("</{name}>")).with_context(|| format!("find </{name}>"))?;
+        Ok(value.to_string())
+    };
+    let file = |name: &str| -> Result<PathBuf> {
+        let path = PathBuf::from(value(name)?);
+        Ok(bench.image.join(path.file_name().context("name a file")?))
+    };
+    let append = filled(bench, &value("cmdline")?, "")?;
+    let boot = Boot::Kernel { kernel: file("kernel")?, initrd: file("initrd")?, append };
+    bench.check("the recipe for libvirt ends in a login, by its own words", || {
+        let vm = Machine::new(boot).nic(Nic::virtio("10.0.2")).start(bench)?;
+        vm.login()?.ok("true").map(drop)
+    });
+    Ok(())
+}
