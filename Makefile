@@ -51,8 +51,8 @@ setup:
 setup-check:
 	@image/setup check
 
-.patched/russh/Cargo.toml: init/sshd/patches/russh.patch init/sshd/patches/fetch/Cargo.toml image/patch-russh | setup
-	@echo 'fetching russh, to lay our patch over it'
+.patched/russh/Cargo.toml: $(wildcard init/sshd/patches/russh/*.patch) init/sshd/patches/russh init/sshd/patches/fetch/Cargo.toml image/patch-russh | setup
+	@echo 'fetching russh, to lay our patches over it'
 	@image/patch-russh
 	@touch $@
 
