@@ -1,8 +1,10 @@
 //! What keeps strangers from crowding out the owner. Pure: who comes, who goes and when are arguments.
 //!
 //! Connections that have not logged in are bounded, in all and per network. A newcomer is never
-//! turned away, since it may be the owner: another makes room instead, one that says nothing rather
-//! than one that has exchanged keys, the oldest of the network that has most. None goes before it had
+//! turned away, since it may be the owner: another makes room instead, the oldest of the network that has
+//! most. One that says nothing for longer than a slow line needs goes first; else one of those there are more
+//! of, the silent or those that have exchanged keys: so strangers who hold their places after a key exchange
+//! push out each other, and not the owner who is about to make his. None that is silent goes before it had
 //! the time for its key exchange, so a flood stands in the kernel's queue for a moment. Somebody who
 //! logs in needs a second; somebody who holds a place open does not log in.
 //!
@@ -30,6 +32,13 @@ const NETWORKS: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(u128);
 
+impl Network {
+    /// The /48 that it is in, the most that one customer has (RFC 6177). An IPv4 address is one of its own.
+    fn site(self) -> Network {
+        if self.0 >> 63 == 0 { self } else { Network(self.0 >> 80 << 80 | 1 << 62) }
+    }
+}
+
 impl From<IpAddr> for Network {
     fn from(address: IpAddr) -> Network {
         match address.to_canonical() {
@@ -43,6 +52,8 @@ impl From<IpAddr> for Network {
 /// How long a connection may say nothing before another takes its place. A key exchange on a slow line
 /// takes longer, but then the crowd must be larger, too.
 const FIRST_WORD: Duration = Duration::from_millis(250);
+/// After so long it is no slow line any more: a key exchange takes two round trips, by satellite 1.3 seconds.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Connections that have not logged in, oldest first.
 #[derive(Debug, Default)]
@@ -73,13 +84,13 @@ impl Waiting {
     pub fn place(&self, network: Network, now: Instant, most: usize, most_of_one: usize) -> Place {
         if self.visits.iter().filter(|visit| visit.network == network).count() >= most_of_one {
             // It crowds out itself.
-            let victim = self.victim(|visit| visit.network == network);
+            let victim = self.victim(|visit| visit.network == network, now);
             return victim.map_or(Place::Free, |victim| Place::InsteadOf(victim.id));
         }
         if self.visits.len() < most {
             return Place::Free;
         }
-        match self.victim(|_| true) {
+        match self.victim(|_| true, now) {
             None => Place::Free,
             Some(victim) if !victim.talks && now < victim.since + FIRST_WORD => {
                 Place::NotBefore(victim.since + FIRST_WORD)
@@ -88,15 +99,26 @@ impl Waiting {
         }
     }
 
-    /// The oldest of the network that has most, of the silent ones if there are any.
-    fn victim(&self, among: impl Fn(&Visit) -> bool) -> Option<Visit> {
-        let among: Vec<Visit> = self.visits.iter().filter(|visit| among(visit)).copied().collect();
-        let silent: Vec<Visit> = among.iter().filter(|visit| !visit.talks).copied().collect();
-        let among = if silent.is_empty() { among } else { silent };
+    /// The oldest of the network that has most: of the /48 first, then of the /64.
+    fn victim(&self, among: impl Fn(&Visit) -> bool, now: Instant) -> Option<Visit> {
+        let (talking, silent): (Vec<Visit>, Vec<Visit>) =
+            self.visits.iter().copied().filter(among).partition(|visit| visit.talks);
+        let late: Vec<Visit> = silent.iter().filter(|visit| now >= visit.since + SILENCE).copied().collect();
+        let among = match late.is_empty() {
+            false => late,
+            true if silent.len() > talking.len() => silent,
+            true => talking,
+        };
         let mut counts = HashMap::new();
-        among.iter().for_each(|visit| *counts.entry(visit.network).or_insert(0_usize) += 1);
+        for network in among.iter().map(|visit| visit.network) {
+            *counts.entry(network).or_insert(0_usize) += 1;
+            if network.site() != network {
+                *counts.entry(network.site()).or_insert(0) += 1;
+            }
+        }
+        let greed = |visit: &Visit| [visit.network.site(), visit.network].map(|network| counts.get(&network));
         // Of equals the first, which is the oldest.
-        among.into_iter().min_by_key(|visit| std::cmp::Reverse(counts.get(&visit.network).copied()))
+        among.iter().min_by_key(|visit| std::cmp::Reverse(greed(visit))).copied()
     }
 
     pub fn enter(&mut self, id: u64, network: Network, now: Instant) {
@@ -114,7 +136,7 @@ impl Waiting {
     }
 }
 
-/// Failed passwords.
+/// Failed passwords. Somebody who has a /48 has 65,536 networks, and is one all the same.
 #[derive(Debug, Default)]
 pub struct Failures {
     of: HashMap<Network, (u32, Instant)>,
@@ -123,6 +145,7 @@ pub struct Failures {
 
 impl Failures {
     pub fn failed(&mut self, network: Network, now: Instant) {
+        let network = network.site();
         self.recent.push_back(now);
         // More than this changes nothing.
         if self.recent.len() > CALM + 1 {
@@ -141,16 +164,19 @@ impl Failures {
 
     /// Somebody from there knew the way in.
     pub fn entered(&mut self, network: Network) {
-        self.of.remove(&network);
+        self.of.remove(&network.site());
+    }
+
+    fn count(&self, network: Network, now: Instant) -> u32 {
+        match self.of.get(&network.site()) {
+            Some((count, last)) if now.duration_since(*last) < MEMORY => *count,
+            _ => 0,
+        }
     }
 
     /// How long the next attempt from there waits.
     pub fn wait(&self, network: Network, now: Instant) -> Duration {
-        let count = match self.of.get(&network) {
-            Some((count, last)) if now.duration_since(*last) < MEMORY => *count,
-            _ => 0,
-        };
-        let own = match count {
+        let own = match self.count(network, now) {
             0 => Duration::ZERO,
             n => Duration::from_millis(250 << (n - 1).min(3)),
         };
@@ -175,6 +201,12 @@ mod tests {
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
         assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
         assert_ne!(network("::1"), network("0.0.0.0"));
+        // And of a /48.
+        let site = |text: &str| network(text).site();
+        assert_eq!(site("2001:db8:0:1::1"), site("2001:db8:0:ffff::1"));
+        assert_ne!(site("2001:db8:0:1::1"), site("2001:db8:1:1::1"));
+        assert_eq!(site("192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(site("::1"), network("::1"));
     }
 
     /// Lets one in that comes now, as the listener does; gives the one that has to go for it.
@@ -259,6 +291,85 @@ mod tests {
         assert!(came > 500, "only {came} came in");
     }
 
+    /// A hundred who have exchanged keys and hold their places, and newcomers who do the same. The line of the owner is
+    /// slow; he logs in four first words after he came.
+    #[test]
+    fn a_crowd_that_talks_does_not_push_out_an_owner_whose_line_is_slow() {
+        const OWNER: u64 = u64::MAX;
+        let ms = Duration::from_millis;
+        let address = |number: u32, in_one_site: bool| match in_one_site {
+            false => IpAddr::from((number | 10 << 24).to_be_bytes()),
+            true => std::net::Ipv6Addr::from_bits(0x2001_0db8_0000 << 80 | u128::from(number) << 64).into(),
+        };
+        let cases = [
+            ("a trickle", false, ms(250), ms(150)),
+            ("ten a second", false, ms(100), ms(150)),
+            ("ten a second", false, ms(100), ms(600)),
+            ("ten a second", false, ms(100), ms(1500)),
+            ("thirty a second", false, ms(33), ms(600)),
+            ("one customer's /48, a hundred a second", true, ms(10), ms(1500)),
+        ];
+        for (label, in_one_site, pace, first_word) in cases {
+            let label = format!("{label}, the owner talks after {first_word:?}");
+            let (start, owner) = (Instant::now(), network("198.51.100.7"));
+            let mut waiting = Waiting::default();
+            for number in 0..100 {
+                waiting.enter(number.into(), address(number, in_one_site).into(), start);
+                waiting.talks(number.into());
+            }
+            let came = start + ms(10_000);
+            for number in 100.. {
+                let now = start + pace * (number - 100);
+                // On a line of an eighth of a second, or when the next one comes.
+                let lag = u32::try_from(ms(125).as_millis() / pace.as_millis()).unwrap() + 1;
+                if number >= 100 + lag {
+                    waiting.talks(u64::from(number - lag));
+                }
+                let has_come = waiting.visits.iter().any(|visit| visit.id == OWNER);
+                if now >= came && !has_come {
+                    admit(&mut waiting, OWNER, owner, now, 100);
+                }
+                if now >= came + first_word {
+                    waiting.talks(OWNER);
+                }
+                if now >= came + first_word * 4 {
+                    break;
+                }
+                let victim =
+                    admit(&mut waiting, number.into(), address(number, in_one_site).into(), now, 100);
+                assert_ne!(victim, Some(OWNER), "{label}: he had to go for number {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_customer_s_networks_are_as_greedy_as_one() {
+        let (start, owner) = (Instant::now(), network("2001:db8:1::1"));
+        let mut waiting = Waiting::default();
+        assert_eq!(admit(&mut waiting, 0, owner, start, 10), None);
+        for id in 1..10 {
+            assert_eq!(admit(&mut waiting, id, network(&format!("2001:db8:0:{id}::1")), start, 10), None);
+        }
+        (0..10).for_each(|id| waiting.talks(id));
+        let newcomer = network("203.0.113.1");
+        assert_eq!(waiting.place(newcomer, start, 10, 4), Place::InsteadOf(1), "not the oldest, the owner");
+    }
+
+    #[test]
+    fn whoever_says_nothing_for_longer_than_a_slow_line_goes_before_those_who_talk() {
+        let start = Instant::now();
+        let mut waiting = Waiting::default();
+        for id in 0..9 {
+            admit(&mut waiting, id, network(&format!("192.0.2.{id}")), start, 10);
+            waiting.talks(id);
+        }
+        assert_eq!(admit(&mut waiting, 9, network("192.0.2.9"), start, 10), None);
+        let newcomer = network("203.0.113.1");
+        for (after, want) in [(SILENCE - Duration::from_millis(1), 0), (SILENCE, 9)] {
+            assert_eq!(waiting.place(newcomer, start + after, 10, 4), Place::InsteadOf(want), "{after:?}");
+        }
+    }
+
     #[test]
     fn the_first_attempt_waits_for_nothing_and_none_waits_long() {
         let (attacker, owner) = (network("192.0.2.1"), network("198.51.100.7"));
@@ -277,6 +388,14 @@ mod tests {
         assert_eq!(failures.wait(owner, now), EVERYBODY, "10,000 wrong ones slow everybody");
         now += MEMORY;
         assert_eq!(failures.wait(attacker, now), Duration::ZERO, "forgotten");
+    }
+
+    #[test]
+    fn fresh_networks_of_one_customer_wait_as_one() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        (0..4).for_each(|n| failures.failed(network(&format!("2001:db8:0:{n}::1")), now));
+        assert_eq!(failures.wait(network("2001:db8:0:ffff::1"), now), LONGEST_WAIT);
+        assert_eq!(failures.wait(network("2001:db8:1::1"), now), Duration::ZERO);
     }
 
     #[test]
