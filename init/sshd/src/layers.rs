@@ -1,9 +1,11 @@
 //! Sessions that begin before the image's layers are mounted: which of them wait, and for what.
 //!
 //! A login is possible a second or two before bash and most programs are there. A shell waits for its bash, and a
-//! command for the programs that it names; in doubt it waits. What the nucleus has goes on at once.
+//! command for the programs that it names; in doubt it waits. What the nucleus has goes on at once. Nothing outside the
+//! tree that layers are laid on is looked at, for it may be on a file system that does not answer: only the program that
+//! is started hangs in it.
 
-use crate::program::{Facts, HOME, PATH};
+use crate::program::{Facts, PATH};
 use crate::settings::Settings;
 use crate::wire::Program;
 use anyhow::{Context, Result};
@@ -12,7 +14,7 @@ use rustix::fs::inotify;
 use serde::de::DeserializeOwned;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path};
 
 /// Words that a shell runs itself, bash and busybox alike.
 const BUILTINS: &[&str] = &[
@@ -27,21 +29,29 @@ const BEFORE: &[&str] = &[
     "while",
 ];
 
+/// Links into /usr.
+const ON_LAYERS: &[&str] = &["/bin", "/sbin", "/lib", "/lib64"];
+
 /// Whether something of the program is not there that a layer may bring.
-pub fn lacks(program: &Program, bash: &Path, facts: &Facts<'_>) -> bool {
+pub fn lacks(program: &Program, settings: &Settings, facts: &Facts<'_>) -> bool {
     match program {
-        Program::Shell => !(facts.exists)(bash),
-        Program::Exec(script) => {
-            heads(&String::from_utf8_lossy(&script.0)).iter().any(|head| !is_there(head, facts))
-        }
+        Program::Shell => !(facts.exists)(&settings.bash),
+        Program::Exec(script) => heads(&String::from_utf8_lossy(&script.0))
+            .iter()
+            .any(|head| !is_there(head, &settings.usr, facts)),
         Program::Subsystem(name) => name == "sftp" && !(facts.exists)(facts.sftp_server),
     }
 }
 
-fn is_there(head: &str, facts: &Facts<'_>) -> bool {
+fn is_there(head: &str, usr: &Path, facts: &Facts<'_>) -> bool {
     if head.contains('/') {
-        // One below HOME as well as an absolute one.
-        return (facts.exists)(&Path::new(HOME).join(head));
+        let path = Path::new(head);
+        if head.contains('$') || path.components().any(|part| part == Component::ParentDir) {
+            return false; // who knows where it is
+        }
+        // Of a program that is elsewhere, below HOME for instance, a layer brings nothing.
+        return !ON_LAYERS.iter().map(Path::new).chain([usr]).any(|tree| path.starts_with(tree))
+            || (facts.exists)(path);
     }
     BUILTINS.contains(&head) || PATH.split(':').any(|place| (facts.exists)(&Path::new(place).join(head)))
 }
@@ -159,15 +169,24 @@ mod tests {
             (exec("true"), false),
             (exec("cat /proc/mounts"), false),
             (exec("/usr/bin/cat x; ./here"), false),
+            (exec("/bin/cat x"), true),
             (exec("cat x | mdadm --examine /dev/sda"), true),
             (exec("/usr/bin/mdadm"), true),
-            (exec("~/x"), true),
+            (exec("/mnt/../usr/bin/cat"), true),
+            (exec("$D/x"), true),
+            // Asked for nowhere: neither is a layer's.
+            (exec("~/x; /mnt/dead/x"), false),
             (Program::Shell, true),
             (sftp.clone(), true),
             (Program::Subsystem("netconf".to_string()), false),
         ];
+        let settings = Settings { bash: "/bin/bash".into(), ..Settings::default() };
         let lacks = |program: &Program, files: &[&str]| {
-            let exists = |path: &Path| files.iter().any(|file| Path::new(file) == path);
+            let exists = |path: &Path| {
+                let own = ["/usr", "/bin", "/sbin"].iter().any(|own| path.starts_with(own));
+                assert!(own, "{} may be on a file system that does not answer", path.display());
+                files.iter().any(|file| Path::new(file) == path)
+            };
             let facts = Facts {
                 exists: &exists,
                 sftp_server: Path::new("/usr/lib/sftp-server"),
@@ -175,10 +194,10 @@ mod tests {
                 local: "192.0.2.2:22".parse().unwrap(),
                 agent: None,
             };
-            super::lacks(program, Path::new("/bin/bash"), &facts)
+            super::lacks(program, &settings, &facts)
         };
         for (program, want) in cases {
-            assert_eq!(lacks(&program, &["/usr/bin/cat", "/root/./here"]), want, "{program:?}");
+            assert_eq!(lacks(&program, &["/usr/bin/cat"]), want, "{program:?}");
         }
         assert!(!lacks(&Program::Shell, &["/bin/bash"]) && !lacks(&sftp, &["/usr/lib/sftp-server"]));
     }

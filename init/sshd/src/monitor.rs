@@ -12,7 +12,7 @@ use crate::proof::{self, Offer};
 use crate::settings::Settings;
 use crate::signals;
 use crate::wire::{
-    self, Ask, Blob, Dial, Ended, Place, Program, Refusal, Report, Sha, Tell, Terminal, Wait, Want,
+    self, Ask, Blob, Dial, Ended, Listened, Place, Program, Refusal, Report, Sha, Tell, Terminal, Wait, Want,
 };
 use anyhow::{Context, Result, bail};
 use contract::event::Event;
@@ -26,8 +26,10 @@ use rustix::process::Signal;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A directory of sockets, each named by the monitor that made it, for programs that use the agent of
@@ -40,6 +42,9 @@ const MAX_PROGRAMS: usize = 64;
 /// Forwarded connections that are being made at once, and places listened on.
 const MAX_DIALS: usize = 128;
 const MAX_LISTENERS: usize = 64;
+/// How long a place to listen at, which may be on a file system that does not answer, may take to be made. The transport
+/// does nothing else meanwhile.
+const BIND_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a program waits for layers that get on.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
 /// How long a password waits when the listener, which knows of failures elsewhere, is away.
@@ -102,11 +107,20 @@ struct Monitor<'a> {
     watch: Option<OwnedFd>,
     /// Of the layers, when last looked at.
     progress: Option<(u64, usize)>,
-    /// Processes that connect somewhere.
+    /// Processes that connect somewhere or make a place to listen at.
     dials: HashSet<i32>,
+    /// Places that are being made, by request.
+    binds: HashMap<u32, Bind>,
     /// Request to the file of a Unix socket, if it is one.
     listeners: HashMap<u32, Option<SocketFile>>,
     agent: Option<SocketFile>,
+}
+
+/// A Unix socket that a process makes to listen at.
+struct Bind {
+    answer: OwnedFd,
+    path: PathBuf,
+    until: Instant,
 }
 
 /// A program that was asked for, and until when it waits.
@@ -148,6 +162,7 @@ impl<'a> Monitor<'a> {
             watch: None,
             progress: None,
             dials: HashSet::new(),
+            binds: HashMap::new(),
             listeners: HashMap::new(),
             agent: None,
         }
@@ -166,12 +181,16 @@ impl Monitor<'_> {
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let mut fds =
                 vec![PollFd::new(&self.control, PollFlags::IN), PollFd::new(children, PollFlags::IN)];
+            let binds: Vec<u32> = self.binds.keys().copied().collect();
+            fds.extend(binds.iter().map(|number| PollFd::new(&self.binds[number].answer, PollFlags::IN)));
             fds.extend(self.watch.iter().map(|watch| PollFd::new(watch, PollFlags::IN)));
             match rustix::event::poll(&mut fds, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error).context("poll"),
             }
             let (asked, ended) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+            let ready = binds.into_iter().zip(&fds[2..]).filter(|(_, fd)| !fd.revents().is_empty());
+            let bound: Vec<u32> = ready.map(|(number, _)| number).collect();
             if ended && self.reap(children, transport)? {
                 return Ok(());
             }
@@ -181,6 +200,10 @@ impl Monitor<'_> {
                     None => return Ok(()),
                 }
             }
+            for number in bound {
+                self.is_bound(number)?;
+            }
+            self.give_up_binds()?;
             self.start_waiting()?;
         }
     }
@@ -213,7 +236,9 @@ impl Monitor<'_> {
                 None => Ok(()),
             },
             Ask::Close { number } if self.entered() => {
-                self.listeners.remove(&number);
+                if let Some(Some(file)) = self.listeners.remove(&number) {
+                    remove(file);
+                }
                 if let Some(pid) = self.programs.get(&number) {
                     hang_up(*pid);
                 }
@@ -371,8 +396,10 @@ impl Monitor<'_> {
     /// that nothing falls between.
     fn waits(&mut self, program: &Program) -> bool {
         let Some(grant) = &self.grant else { return false };
-        let lacks = layers::lacks(&program::granted(program, grant), &self.settings.bash, &self.facts(false));
-        if !lacks || !layers::are_coming(self.settings) || self.are_many() {
+        if !layers::are_coming(self.settings) || self.are_many() {
+            return false;
+        }
+        if !layers::lacks(&program::granted(program, grant), self.settings, &self.facts(false)) {
             return false;
         }
         if self.watch.is_none() {
@@ -418,7 +445,8 @@ impl Monitor<'_> {
 
     /// Until the first of those that wait waits no longer.
     fn patience(&self) -> Option<Duration> {
-        let first = self.waiting.iter().map(|waiting| waiting.until).min()?;
+        let programs = self.waiting.iter().map(|waiting| waiting.until);
+        let first = programs.chain(self.binds.values().map(|bind| bind.until)).min()?;
         Some(first.saturating_duration_since(Instant::now()))
     }
 
@@ -436,6 +464,11 @@ impl Monitor<'_> {
                     (0, descriptors)
                 }),
             Want::Connect(place) => self.connect(place).map(|socket| (0, vec![socket])),
+            Want::Listen(Place::Unix(path)) => match self.bind(number, path) {
+                // It is granted when it is there.
+                Ok(()) => return Ok(()),
+                Err(error) => Err(error),
+            },
             Want::Listen(place) => self.listen(number, place),
             Want::Agent => self.lend_agent().map(|socket| (0, vec![socket])),
         };
@@ -450,20 +483,20 @@ impl Monitor<'_> {
         wire::send(&self.control, &tell, &borrowed).context("pass descriptors")
     }
 
-    /// The socket itself, or one that a dialler sends it through.
+    /// What the socket comes through: from a dialler, or of a Unix socket from a copy of this process, since one on a file
+    /// system that does not answer would hold it for ever.
     fn connect(&mut self, place: &Place) -> Result<OwnedFd> {
+        self.may_dial()?;
+        let (near, far) = pass::pair().context("socketpair")?;
+        rustix::io::ioctl_fionbio(&near, true)?;
         let (host, port) = match place {
             Place::Unix(path) => {
-                return places::connect_unix(path).with_context(|| format!("connect to {}", short(path)));
+                self.dials.insert(copy(&far, || places::send_connection(path, inherited(0)))?);
+                return Ok(near);
             }
             Place::Tcp { host, port } => (host, *port),
         };
-        if self.dials.len() >= MAX_DIALS {
-            bail!("{MAX_DIALS} connections are being made already");
-        }
-        let (near, far) = pass::pair().context("socketpair")?;
         wire::send(&near, &Dial { host: host.clone(), port }, &[]).context("dialler")?;
-        rustix::io::ioctl_fionbio(&near, true)?;
         let program = crate::program()?;
         let argv = [program.as_os_str(), OsStr::new("dial")];
         let mut child = Spawn::new(&argv, &[]);
@@ -473,13 +506,67 @@ impl Monitor<'_> {
         Ok(near)
     }
 
-    fn listen(&mut self, number: u32, place: &Place) -> Result<(u16, Vec<OwnedFd>)> {
-        if self.listeners.len() >= MAX_LISTENERS {
+    fn may_dial(&self) -> Result<()> {
+        if self.dials.len() >= MAX_DIALS {
+            bail!("{MAX_DIALS} connections are being made already");
+        }
+        Ok(())
+    }
+
+    fn may_listen(&self) -> Result<()> {
+        if self.listeners.len() + self.binds.len() >= MAX_LISTENERS {
             bail!("{MAX_LISTENERS} places are listened on in this connection already");
         }
+        Ok(())
+    }
+
+    fn listen(&mut self, number: u32, place: &Place) -> Result<(u16, Vec<OwnedFd>)> {
+        self.may_listen()?;
         let listening = places::listen(place).with_context(|| format!("listen on {}", short_place(place)))?;
         self.listeners.insert(number, listening.file);
         Ok((listening.port, listening.sockets))
+    }
+
+    /// Has a copy make a Unix socket to listen at, as in [`Monitor::connect`].
+    fn bind(&mut self, number: u32, path: &str) -> Result<()> {
+        self.may_listen()?;
+        self.may_dial()?;
+        let (answer, far) = pass::pair().context("socketpair")?;
+        self.dials.insert(copy(&far, || places::send_listener(path, inherited(0)))?);
+        let until = Instant::now() + BIND_PATIENCE;
+        self.binds.insert(number, Bind { answer, path: path.into(), until });
+        Ok(())
+    }
+
+    /// The copy that makes it has answered, or ended.
+    fn is_bound(&mut self, number: u32) -> Result<()> {
+        let Some(bind) = self.binds.remove(&number) else { return Ok(()) };
+        let why = match wire::receive::<Listened>(&bind.answer) {
+            Ok(Some((Listened::At { device, inode }, sockets))) if sockets.len() == 1 => {
+                self.listeners.insert(number, Some(SocketFile { path: bind.path, id: (device, inode) }));
+                let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+                return wire::send(&self.control, &Tell::Granted { number, port: 0 }, &sockets)
+                    .context("pass descriptors");
+            }
+            Ok(Some((Listened::Refused(why), _))) => why,
+            Ok(_) | Err(_) => "whoever makes it ended".to_string(),
+        };
+        host::log!("{}: listen on {}: {why}", self.peer, short(&bind.path.to_string_lossy()));
+        self.refuse(number, Refusal::Failed)
+    }
+
+    /// Of those that take too long. What is made all the same is removed by whoever makes it, whom nobody hears.
+    fn give_up_binds(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let late = |(number, bind): (&u32, &Bind)| (bind.until <= now).then_some(*number);
+        while let Some(number) = self.binds.iter().find_map(late) {
+            if let Some(bind) = self.binds.remove(&number) {
+                let path = bind.path.to_string_lossy();
+                host::log!("{}: listen on {}: its file system does not answer", self.peer, short(&path));
+            }
+            self.refuse(number, Refusal::Failed)?;
+        }
+        Ok(())
     }
 
     fn lend_agent(&mut self) -> Result<OwnedFd> {
@@ -493,6 +580,7 @@ impl Monitor<'_> {
     fn is_taken(&self, number: u32) -> bool {
         self.programs.contains_key(&number)
             || self.listeners.contains_key(&number)
+            || self.binds.contains_key(&number)
             || self.waiting.iter().any(|waiting| waiting.number == number)
     }
 
@@ -599,10 +687,11 @@ impl Monitor<'_> {
         Ok(false)
     }
 
-    fn hang_up(&self) {
+    fn hang_up(&mut self) {
         self.programs.values().for_each(|pid| hang_up(*pid));
         // Nobody waits for them any more, and they hold nothing.
         self.dials.iter().for_each(|pid| drop(process::signal(*pid, Signal::KILL)));
+        self.listeners.drain().filter_map(|(_, file)| file).for_each(remove);
     }
 }
 
@@ -625,6 +714,22 @@ fn hang_up(pid: i32) {
     for signal in [Signal::HUP, Signal::CONT] {
         // It may have ended a moment ago.
         let _ = process::signal_group(pid, signal);
+    }
+}
+
+/// A copy of this process that does `work`, with `socket` as descriptor 0.
+fn copy(socket: &OwnedFd, work: impl FnOnce()) -> Result<i32> {
+    let copy = process::copy_with([Some(socket), None, None], None, work).context("fork")?;
+    copy.context("fork: there is a second thread")
+}
+
+/// By a copy, for a file system may not answer any more.
+fn remove(file: SocketFile) {
+    // In the copy alone.
+    let file = ManuallyDrop::new(file);
+    if let Err(error) = process::copy_with([None, None, None], None, || drop(ManuallyDrop::into_inner(file)))
+    {
+        host::log!("remove a socket: {error}");
     }
 }
 

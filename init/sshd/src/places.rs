@@ -1,12 +1,13 @@
 //! The monitor's part of forwarding: sockets that it opens for the transport, which has no authority
-//! to open any. Nothing here waits: TCP connections are a dialler's business.
+//! to open any. Nothing here waits but for a file system: TCP connections are a dialler's business, and what has a
+//! path that a client names is done by a copy of the monitor.
 
-use crate::wire::Place;
+use crate::wire::{self, Dialled, Listened, Place};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,7 @@ pub struct Listening {
 pub struct SocketFile {
     pub path: PathBuf,
     /// Device and inode.
-    id: (u64, u64),
+    pub id: (u64, u64),
 }
 
 impl Drop for SocketFile {
@@ -118,6 +119,33 @@ pub fn connect_unix(path: &str) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Connects, and sends what came of it: a [`Dialled`].
+pub fn send_connection(path: &str, to: BorrowedFd<'_>) {
+    // The channel, and with it the other end, may be gone.
+    let _ = match connect_unix(path) {
+        Ok(socket) => wire::send(to, &Dialled { error: None }, &[socket.as_fd()]),
+        Err(error) => wire::send(to, &Dialled { error: Some(error.to_string()) }, &[]),
+    };
+}
+
+/// Listens, and sends what came of it: a [`Listened`]. Where nobody takes it, the file is removed.
+pub fn send_listener(path: &str, to: BorrowedFd<'_>) {
+    let made = absolute(path).and_then(|path| listen_unix(&path));
+    let (socket, file) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            // The connection may be gone.
+            let _ = wire::send(to, &Listened::Refused(error.to_string()), &[]);
+            return;
+        }
+    };
+    let (device, inode) = file.id;
+    if wire::send(to, &Listened::At { device, inode }, &[socket.as_fd()]).is_ok() {
+        // The monitor's now.
+        std::mem::forget(file);
+    }
+}
+
 fn absolute(path: &str) -> io::Result<PathBuf> {
     if path.starts_with('/') { Ok(path.into()) } else { Err(invalid("is not an absolute path")) }
 }
@@ -146,6 +174,19 @@ mod tests {
         fs::write(&path, "another's").unwrap();
         drop(listening);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_file_that_was_made_too_late_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let (near, far) = host::sys::pass::pair().unwrap();
+        send_listener(path.to_str().unwrap(), far.as_fd());
+        assert!(path.exists());
+        fs::remove_file(&path).unwrap();
+        drop(near);
+        send_listener(path.to_str().unwrap(), far.as_fd());
+        assert!(!path.exists());
     }
 
     #[test]

@@ -232,7 +232,7 @@ mod tests {
         // It is bash's and tmux's layer that it needs, and so it waits for them.
         let kept = Program::Exec(Blob(KEPT.as_bytes().to_vec()));
         with(&["/lifeboat/bin/rescue"], |facts| {
-            assert!(crate::layers::lacks(&kept, Path::new("/bin/bash"), facts))
+            assert!(crate::layers::lacks(&kept, &crate::settings::Settings::default(), facts))
         });
     }
 

@@ -23,6 +23,8 @@ pub struct Settings {
     pub rekey: (u32, u32),
     /// How long a session waits for the layers that its program is in.
     pub patience: Duration,
+    /// What the layers are laid on.
+    pub usr: PathBuf,
     pub bash: PathBuf,
     pub busybox: PathBuf,
     pub sftp_server: PathBuf,
@@ -44,6 +46,7 @@ impl Default for Settings {
             // RFC 4253, section 9.
             rekey: (1 << 30, 3600),
             patience: Duration::from_secs(15),
+            usr: PathBuf::from("/usr"),
             bash: PathBuf::from(shell::BASH),
             busybox: PathBuf::from(shell::BUSYBOX),
             sftp_server: PathBuf::from("/usr/lib/openssh/sftp-server"),
@@ -69,6 +72,7 @@ impl Settings {
                 "--rekey-bytes" => settings.rekey.0 = number()?.clamp(1, 1 << 30),
                 "--rekey-seconds" => settings.rekey.1 = number()?.max(1),
                 "--patience" => settings.patience = Duration::from_secs(number()?.into()),
+                "--usr" => settings.usr = PathBuf::from(value),
                 "--bash" => settings.bash = PathBuf::from(value),
                 "--busybox" => settings.busybox = PathBuf::from(value),
                 "--sftp-server" => settings.sftp_server = PathBuf::from(value),
@@ -91,6 +95,7 @@ impl Settings {
             ("--rekey-bytes", self.rekey.0.to_string()),
             ("--rekey-seconds", self.rekey.1.to_string()),
             ("--patience", self.patience.as_secs().to_string()),
+            ("--usr", self.usr.to_string_lossy().into_owned()),
             ("--bash", self.bash.to_string_lossy().into_owned()),
             ("--busybox", self.busybox.to_string_lossy().into_owned()),
             ("--sftp-server", self.sftp_server.to_string_lossy().into_owned()),

@@ -51,7 +51,7 @@ pub enum Want {
         /// The program is told of the connection's agent.
         agent: bool,
     },
-    /// A connection: of a Unix socket, the socket itself; of TCP, one that a [`Dialled`] comes from.
+    /// A socket that a [`Dialled`] comes from.
     Connect(Place),
     /// Sockets that listen there, one or two; of TCP, with the port.
     Listen(Place),
@@ -133,10 +133,22 @@ pub struct Dial {
     pub port: u16,
 }
 
-/// From a dialler to the transport: with the connected socket, or why there is none.
+/// From a dialler, or a copy of the monitor that connects to a Unix socket, to the transport: with the connected socket, or why there is none.
 #[derive(Serialize, Deserialize)]
 pub struct Dialled {
     pub error: Option<String>,
+}
+
+/// From a copy of the monitor, which makes a Unix socket to listen at.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Listened {
+    /// With the socket. Of its file.
+    At {
+        device: u64,
+        inode: u64,
+    },
+    Refused(String),
 }
 
 /// From the monitor to the listener that started it.

@@ -22,7 +22,8 @@ impl Early {
         let layer = TempDir::new().unwrap();
         let place = |name: &str| layer.path().join(name).display().to_string();
         let (bash, sftp) = (place("bash"), place("sftp-server"));
-        let arguments = ["--bash", &bash, "--busybox", "/bin/sh", "--sftp-server", &sftp];
+        let usr = layer.path().display().to_string();
+        let arguments = ["--usr", &usr, "--bash", &bash, "--busybox", "/bin/sh", "--sftp-server", &sftp];
         let prepare = |dir: &std::path::Path| authorize(dir, &make_key(dir, "key", &["-t", "ed25519"]));
         let early = Early { server: Server::start(prepare, &[&arguments[..], extra].concat()), layer };
         early.layers_are("running");

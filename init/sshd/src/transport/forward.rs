@@ -163,7 +163,6 @@ impl Open {
 
 /// The inner error is for the client.
 async fn connect(control: &Control, place: Place) -> Result<Result<Descriptor, ChannelOpenFailure>> {
-    let dialled = matches!(place, Place::Tcp { .. });
     let granted = match control.request(Want::Connect(place)).await? {
         Ok(granted) => granted,
         Err(wire::Refusal::Forbidden) => return Ok(Err(ChannelOpenFailure::AdministrativelyProhibited)),
@@ -171,9 +170,6 @@ async fn connect(control: &Control, place: Place) -> Result<Result<Descriptor, C
     };
     let Some(socket) = granted.descriptors.into_iter().next() else { bail!("granted without a socket") };
     let socket = stream::watch(socket).context("watch a socket")?;
-    if !dialled {
-        return Ok(Ok(socket));
-    }
     let answer = loop {
         let mut ready = socket.readable().await.context("dialler")?;
         if let Ok(received) = ready.try_io(wire::receive::<Dialled>) {
