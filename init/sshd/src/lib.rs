@@ -19,7 +19,8 @@
 //! without privileges, that can neither let anybody in nor take the host key, for the monitor signs
 //! with it, and verifies a client's signature over the session itself. What it does not: whoever
 //! takes over a transport after somebody logged in there has that login; and before, can have any
-//! hash signed by the host key for as long as the connection lasts, as with OpenSSH.
+//! hash signed by the host key for as long as the connection lasts, as with OpenSSH (docs/security.md says
+//! what that lets him do).
 
 mod access;
 mod cloud;

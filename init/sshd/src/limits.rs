@@ -186,6 +186,44 @@ impl Failures {
     }
 }
 
+/// Whose password is compared with a hash: one at a time, since it takes a processor and, by yescrypt, 16 MiB or more.
+/// Every second turn is that of whose network failed least of late, so that a crowd that fails does not make the
+/// owner wait; the others go by who waits longest, so that nobody waits for ever.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// Who has none yet, the first one first.
+    queue: Vec<(u64, Network)>,
+    of: Option<u64>,
+    /// The next one is by who waits longest.
+    in_order: bool,
+}
+
+impl Turns {
+    pub fn ask(&mut self, id: u64, network: Network) {
+        self.queue.push((id, network));
+    }
+
+    /// It has had its turn, or it is gone.
+    pub fn end(&mut self, id: u64) {
+        self.queue.retain(|(waiting, _)| *waiting != id);
+        self.of = self.of.filter(|of| *of != id);
+    }
+
+    /// Who may begin now.
+    pub fn next(&mut self, failures: &Failures, now: Instant) -> Option<u64> {
+        if self.of.is_some() || self.queue.is_empty() {
+            return None;
+        }
+        let fails =
+            |(place, (_, network)): &(usize, &(u64, Network))| (failures.count(*network, now), *place);
+        let least = self.queue.iter().enumerate().min_by_key(fails).map_or(0, |(place, _)| place);
+        let place = if self.in_order { 0 } else { least };
+        self.in_order = !self.in_order;
+        self.of = Some(self.queue.remove(place).0);
+        self.of
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,6 +434,43 @@ mod tests {
         (0..4).for_each(|n| failures.failed(network(&format!("2001:db8:0:{n}::1")), now));
         assert_eq!(failures.wait(network("2001:db8:0:ffff::1"), now), LONGEST_WAIT);
         assert_eq!(failures.wait(network("2001:db8:1::1"), now), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_hash_at_a_time_and_a_crowd_that_fails_does_not_make_the_owner_wait() {
+        let (attacker, owner, now) = (network("192.0.2.1"), network("198.51.100.7"), Instant::now());
+        let (mut turns, mut failures) = (Turns::default(), Failures::default());
+        failures.failed(attacker, now);
+        for id in 0..100 {
+            turns.ask(id, attacker);
+        }
+        assert_eq!(turns.next(&failures, now), Some(0));
+        assert_eq!(turns.next(&failures, now), None, "one at a time");
+        turns.ask(100, owner);
+        turns.end(0);
+        assert_eq!(turns.next(&failures, now), Some(1), "who waits longest");
+        turns.end(1);
+        assert_eq!(turns.next(&failures, now), Some(100), "whose network did not fail");
+        // And whoever is gone is waited for no longer, neither at his turn nor in the queue.
+        (2..99).chain([100]).for_each(|id| turns.end(id));
+        assert_eq!(turns.next(&failures, now), Some(99));
+        turns.end(99);
+        assert_eq!(turns.next(&failures, now), None);
+    }
+
+    #[test]
+    fn whose_network_failed_gets_its_turn_however_many_come_that_did_not() {
+        let (failed, now) = (network("192.0.2.1"), Instant::now());
+        let (mut turns, mut failures) = (Turns::default(), Failures::default());
+        failures.failed(failed, now);
+        turns.ask(0, failed);
+        let others = (1..).find(|id| {
+            turns.ask(*id, network(&format!("2001:db8:{id:x}::1")));
+            let next = turns.next(&failures, now).unwrap();
+            turns.end(next);
+            next == 0
+        });
+        assert!(others <= Some(2), "{others:?}");
     }
 
     #[test]

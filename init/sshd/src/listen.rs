@@ -7,7 +7,7 @@ use crate::fetch;
 use crate::fetch::Fetches;
 use crate::identity::{self, Identity};
 use crate::installed;
-use crate::limits::{Failures, Network, Place, Waiting};
+use crate::limits::{Failures, Network, Place, Turns, Waiting};
 use crate::password;
 use crate::settings::Settings;
 use crate::wire::{self, Report, Wait};
@@ -38,6 +38,9 @@ const BACKLOG: i32 = 4096;
 /// What the hypervisor hands in may come with a module that is loaded after this service has started.
 const SURVEY: Duration = Duration::from_secs(3);
 const SURVEYS: u32 = 10;
+/// oom_score_adj of whoever is not logged in. Of memory that runs out, strangers give back theirs first, and not what
+/// the owner runs.
+pub const STRANGER: i16 = 500;
 /// After a login, which has the processor to itself until then.
 const SURVEY_OF_LOGIN: Duration = Duration::from_secs(1);
 
@@ -55,23 +58,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     let identity = until_done("host key", || {
         identity::establish(settings, &root, &state, installed.as_ref().and_then(|keys| keys.as_ref().ok()))
     });
-    let mut service = Service {
-        settings,
-        root: &root,
-        program: crate::program()?,
-        waiting: Waiting::default(),
-        failures: Failures::default(),
-        monitors: HashMap::new(),
-        next: 0,
-        held: None,
-        dropped: 0,
-        rsa: None,
-        complete: false,
-        fetches: Fetches::new(&root, Instant::now()),
-        surveys: (1..=SURVEYS).map(|n| Instant::now() + SURVEY * n).collect(),
-        watch: entrance::Watch::new(settings),
-        state: state::Sshd::default(),
-    };
+    let mut service = Service::new(settings, &root)?;
     describe(&mut state, &identity, installed.and_then(Result::err));
     service.state = state;
     service.survey();
@@ -101,6 +88,7 @@ struct Service<'a> {
     program: PathBuf,
     waiting: Waiting,
     failures: Failures,
+    turns: Turns,
     /// Those whose connection is not logged in yet.
     monitors: HashMap<u64, Monitor>,
     next: u64,
@@ -124,6 +112,31 @@ struct Monitor {
     network: Network,
     /// `None` when it ended.
     pid: Option<i32>,
+}
+
+impl<'a> Service<'a> {
+    /// Before anybody has come.
+    fn new(settings: &'a Settings, root: &'a Root) -> Result<Service<'a>> {
+        let now = Instant::now();
+        Ok(Service {
+            settings,
+            root,
+            program: crate::program()?,
+            waiting: Waiting::default(),
+            failures: Failures::default(),
+            turns: Turns::default(),
+            monitors: HashMap::new(),
+            next: 0,
+            held: None,
+            dropped: 0,
+            rsa: None,
+            complete: false,
+            fetches: Fetches::new(root, now),
+            surveys: (1..=SURVEYS).map(|n| now + SURVEY * n).collect(),
+            watch: entrance::Watch::new(settings),
+            state: state::Sshd::default(),
+        })
+    }
 }
 
 impl Service<'_> {
@@ -175,6 +188,7 @@ impl Service<'_> {
             None if ready[0] => self.accept(socket),
             None => {}
         }
+        self.give_turns();
         Ok(())
     }
 
@@ -195,8 +209,7 @@ impl Service<'_> {
     /// Lets one in, or holds it until there is a place. Nobody else is accepted meanwhile.
     fn admit(&mut self, connection: TcpStream, peer: SocketAddr) {
         let (network, now) = (Network::from(peer.ip()), Instant::now());
-        let (most, most_of_one) = (self.settings.waiting, self.settings.waiting_per_address);
-        let victim = match self.waiting.place(network, now, most, most_of_one) {
+        let victim = match self.place(network, now) {
             Place::Free => None,
             Place::InsteadOf(victim) => Some(victim),
             Place::NotBefore(due) => {
@@ -206,6 +219,7 @@ impl Service<'_> {
         };
         if let Some(victim) = victim {
             self.waiting.leave(victim);
+            self.turns.end(victim);
             self.dropped += 1;
             // So that a flood does not fill the log.
             if self.dropped.is_power_of_two() {
@@ -232,6 +246,41 @@ impl Service<'_> {
         }
     }
 
+    /// Where one can be let in. Who has to go for it has not logged in meanwhile: what it told is heard first.
+    fn place(&mut self, network: Network, now: Instant) -> Place {
+        let (most, most_of_one) = (self.settings.waiting, self.settings.waiting_per_address);
+        loop {
+            match self.waiting.place(network, now, most, most_of_one) {
+                Place::InsteadOf(victim) if self.hear(victim) => {}
+                place => return place,
+            }
+        }
+    }
+
+    /// Whether it told anything.
+    fn hear(&mut self, id: u64) -> bool {
+        let Some(monitor) = self.monitors.get(&id) else { return false };
+        let mut fds = [PollFd::new(&monitor.report, PollFlags::IN)];
+        let told = matches!(rustix::event::poll(&mut fds, Some(&Timespec::default())), Ok(1..));
+        if told {
+            self.report(id);
+        }
+        told
+    }
+
+    fn give_turns(&mut self) {
+        while let Some(id) = self.turns.next(&self.failures, Instant::now()) {
+            let Some(monitor) = self.monitors.get(&id) else {
+                self.turns.end(id);
+                continue;
+            };
+            if let Err(error) = wire::send(&monitor.report, &Wait { milliseconds: 0 }, &[]) {
+                host::log!("answer monitor: {error}");
+                self.turns.end(id);
+            }
+        }
+    }
+
     fn start(&self, connection: TcpStream) -> Result<(i32, OwnedFd)> {
         let (ours, theirs) = pass::pair().context("socketpair")?;
         let mut argv: Vec<OsString> = vec![self.program.clone().into(), "monitor".into()];
@@ -248,6 +297,7 @@ impl Service<'_> {
         child.stdout = Some(File::from(theirs));
         child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));
         child.events = events;
+        child.oom_score = STRANGER;
         Ok((process::spawn(child)?, ours))
     }
 
@@ -263,8 +313,13 @@ impl Service<'_> {
                 }
             }
             Ok(Some((Report::Talks, _))) => self.waiting.talks(id),
-            Ok(Some((Report::Failed, _))) => self.failures.failed(network, Instant::now()),
+            Ok(Some((Report::Hash, _))) => self.turns.ask(id, network),
+            Ok(Some((Report::Failed, _))) => {
+                self.failures.failed(network, Instant::now());
+                self.turns.end(id);
+            }
             Ok(Some((Report::Entered, _))) => {
+                self.turns.end(id);
                 self.failures.entered(network);
                 self.waiting.leave(id);
                 // Who is in may have added keys, and this is when it matters.
@@ -273,16 +328,18 @@ impl Service<'_> {
                     self.surveys.push_front(due);
                 }
             }
-            Ok(None) => {
-                self.waiting.leave(id);
-                self.monitors.remove(&id);
-            }
+            Ok(None) => self.forget(id),
             Err(error) => {
                 host::log!("monitor: {error}");
-                self.waiting.leave(id);
-                self.monitors.remove(&id);
+                self.forget(id);
             }
         }
+    }
+
+    fn forget(&mut self, id: u64) {
+        self.waiting.leave(id);
+        self.turns.end(id);
+        self.monitors.remove(&id);
     }
 
     fn reap(&mut self, children: &OwnedFd) {
@@ -492,5 +549,37 @@ fn remove(path: &std::path::Path) -> Result<()> {
             Err(error).with_context(|| format!("remove {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    #[test]
+    fn whoever_logs_in_as_another_comes_makes_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { prefix: dir.path().to_path_buf(), waiting: 2, ..Settings::default() };
+        let root = settings.root().unwrap();
+        let mut service = Service::new(&settings, &root).unwrap();
+        let network = |number| Network::from(IpAddr::from([192, 0, 2, number]));
+        let start = Instant::now();
+        let now = start + Duration::from_secs(10);
+        let monitors: Vec<OwnedFd> = (0..2)
+            .map(|id| {
+                let (ours, theirs) = pass::pair().unwrap();
+                service.waiting.enter(id, network(id as u8), start);
+                service.monitors.insert(id, Monitor { report: ours, network: network(id as u8), pid: None });
+                theirs
+            })
+            .collect();
+        assert_eq!(service.place(network(9), now), Place::InsteadOf(0));
+        // Not heard yet, by the loop.
+        wire::send(&monitors[0], &Report::Entered, &[]).unwrap();
+        assert_eq!(service.place(network(9), now), Place::Free);
+        service.waiting.enter(2, network(9), start);
+        drop(monitors);
+        assert_eq!(service.place(network(10), now), Place::Free, "the other one has ended meanwhile");
     }
 }

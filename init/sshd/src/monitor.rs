@@ -5,7 +5,9 @@
 use crate::access::{Access, Password, Visit};
 use crate::identity::{self, HostKeys};
 use crate::layers;
+use crate::listen::STRANGER;
 use crate::options::Grant;
+use crate::password;
 use crate::places::{self, SocketFile};
 use crate::program::{self, Facts};
 use crate::proof::{self, Offer};
@@ -21,11 +23,12 @@ use host::shell::{self, Shell};
 use host::sys::process::{self, Instead, Spawn};
 use host::sys::{inherited, pass, tty};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::FlockOperation;
 use rustix::net::sockopt;
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -45,6 +48,8 @@ const MAX_LISTENERS: usize = 64;
 /// How long a place to listen at, which may be on a file system that does not answer, may take to be made. The transport
 /// does nothing else meanwhile.
 const BIND_PATIENCE: Duration = Duration::from_secs(5);
+/// Address space before login: [`password::MOST_MEMORY`] and this program.
+const MEMORY: u64 = password::MOST_MEMORY + (96 << 20);
 /// How long a program waits for layers that get on.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
 /// How long a password waits when the listener, which knows of failures elsewhere, is away.
@@ -52,6 +57,9 @@ const WAIT_ALONE: Duration = Duration::from_secs(1);
 
 pub fn run(settings: &Settings) -> Result<()> {
     let deadline = Instant::now() + settings.grace;
+    let memory = limit_memory().context("limit memory")?;
+    // What a hash took goes back to the kernel with it: by its defaults the allocator keeps what was freed once.
+    host::sys::memory::keep_buffers(128 << 10);
     let root = settings.root()?;
     let children = process::signal_fd(&[Signal::CHILD]).context("signalfd")?;
     let connection = TcpStream::from(inherited(0).try_clone_to_owned().context("connection")?);
@@ -78,6 +86,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     };
     wire::send(&control, &welcome, &[]).context("welcome")?;
     let mut monitor = Monitor::new(settings, &root, control, null, [peer, local], keys, access);
+    monitor.bounds = Some(Bounds { memory, transport });
     let result = monitor.serve(&children, transport, deadline);
     monitor.hang_up();
     result
@@ -95,6 +104,8 @@ struct Monitor<'a> {
     access: Access,
     /// The session identifier: the first exchange hash (RFC 4253, section 7.2).
     session: Option<Vec<u8>>,
+    /// Until somebody logged in.
+    bounds: Option<Bounds>,
     /// What may be done by whoever logged in.
     grant: Option<Grant>,
     /// Passwords tried.
@@ -114,6 +125,26 @@ struct Monitor<'a> {
     /// Request to the file of a Unix socket, if it is one.
     listeners: HashMap<u32, Option<SocketFile>>,
     agent: Option<SocketFile>,
+}
+
+/// What a connection has less of than others.
+struct Bounds {
+    /// What was before [`limit_memory`].
+    memory: Rlimit,
+    transport: i32,
+}
+
+impl Bounds {
+    fn lift(&self) {
+        if let Err(error) = rustix::process::setrlimit(Resource::As, self.memory) {
+            host::log!("limit of memory: {error}");
+        }
+        for process in ["self".to_string(), self.transport.to_string()] {
+            if let Err(error) = fs::write(format!("/proc/{process}/oom_score_adj"), "0") {
+                host::log!("oom_score_adj: {error}");
+            }
+        }
+    }
 }
 
 /// A Unix socket that a process makes to listen at.
@@ -155,6 +186,7 @@ impl<'a> Monitor<'a> {
             keys,
             access,
             session: None,
+            bounds: None,
             grant: None,
             attempts: 0,
             programs: HashMap::new(),
@@ -320,12 +352,30 @@ impl Monitor<'_> {
         self.attempts += 1;
         // Before it is looked at, so that right and wrong take the same time.
         std::thread::sleep(self.wait());
-        if access.password(self.settings, user, password) {
+        // Until it is compared.
+        let turn = matches!(access.password, Password::Hash(_)).then(|| self.turn());
+        let right = access.password(self.settings, user, password);
+        drop(turn);
+        if right {
             return self.enter("password", Grant::default(), &access);
         }
         host::log!("{}: password of user {:?} refused", self.peer, short(user));
         self.report(&Report::Failed);
         self.verdict(false, &access)
+    }
+
+    /// When no other password is compared with a hash, since each takes its memory and a processor. The order is the
+    /// listener's, and where that is away, the lock alone keeps them apart.
+    fn turn(&self) -> Option<File> {
+        self.report(&Report::Hash);
+        // It may have ended.
+        let _ = wire::receive::<Wait>(inherited(1));
+        // A file that is always there.
+        let lock = File::open(self.settings.path(contract::paths::HOST_KEY)).and_then(|file| {
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+            Ok(file)
+        });
+        lock.map_err(|error| host::log!("{}: lock of hashes: {error}", self.peer)).ok()
     }
 
     fn may_try(&self, access: &Access) -> bool {
@@ -338,11 +388,15 @@ impl Monitor<'_> {
         wire::send(&self.control, &verdict, &[]).context("verdict")
     }
 
-    /// Lets somebody in, and tells those who keep count afterwards: the client waits for its answer alone.
+    /// Lets somebody in. The listener hears of it first, so that nobody has to make room who was told that he is in; all
+    /// others afterwards: the client waits for its answer alone.
     fn enter(&mut self, with: &str, grant: Grant, access: &Access) -> Result<()> {
         self.grant = Some(grant);
-        let told = self.verdict(true, access);
         self.report(&Report::Entered);
+        let told = self.verdict(true, access);
+        if let Some(bounds) = self.bounds.take() {
+            bounds.lift();
+        }
         // The listener has nothing more to hear.
         let _ = rustix::stdio::dup2_stdout(&self.null);
         host::log!("{}: logged in with {with}", self.peer);
@@ -733,6 +787,15 @@ fn remove(file: SocketFile) {
     }
 }
 
+/// Of this process and the transport that it starts. Gives the limit that was.
+fn limit_memory() -> std::io::Result<Rlimit> {
+    let before = rustix::process::getrlimit(Resource::As);
+    let most = before.current.map_or(MEMORY, |current| current.min(MEMORY));
+    let limit = Rlimit { current: Some(most), maximum: before.maximum };
+    rustix::process::setrlimit(Resource::As, limit)?;
+    Ok(before)
+}
+
 /// Ours and the transport's. One that takes no answer for as long as a login may take is stuck, or lets us wait so that
 /// it keeps its place.
 fn control_sockets(settings: &Settings) -> Result<(OwnedFd, OwnedFd)> {
@@ -749,6 +812,7 @@ fn start_transport(connection: TcpStream, control: OwnedFd) -> Result<i32> {
     child.stdin = Some(File::from(OwnedFd::from(connection)));
     child.stdout = Some(File::from(control));
     child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));
+    child.oom_score = STRANGER;
     process::spawn(child).context("start the transport")
 }
 

@@ -45,6 +45,10 @@ pub fn matches_one_time(typed: &str, expected: &str) -> bool {
     std::hint::black_box(difference) == 0
 }
 
+/// Most memory that comparing with a hash may take. One of `mkpasswd` takes 16 MiB, and with a cost of 8 instead of 5
+/// takes 128.
+pub const MOST_MEMORY: u64 = 160 << 20;
+
 /// A hash whose method we know and that can be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hash {
@@ -77,6 +81,13 @@ impl Hash {
         if !whole || fields.iter().any(|field| field.is_empty()) {
             return Err("is cut or damaged: was a $ in it eaten by a shell?".to_string());
         }
+        if method == Method::Yescrypt {
+            let parameters: yescrypt::Params =
+                fields[0].parse().map_err(|_| "has parameters of yescrypt that are not known".to_string())?;
+            if memory(&parameters) > MOST_MEMORY {
+                return Err(format!("takes more than {} MiB of memory to compare with", MOST_MEMORY >> 20));
+            }
+        }
         Ok(Hash { text: text.to_string(), method })
     }
 
@@ -93,6 +104,13 @@ impl Hash {
             }
         }
     }
+}
+
+/// In bytes: V and B of scrypt (RFC 7914, section 6), and the S-boxes of yescrypt, which have 12 KiB for each lane.
+fn memory(parameters: &yescrypt::Params) -> u64 {
+    let (n, r, p) = (parameters.n(), u64::from(parameters.r()), u64::from(parameters.p()));
+    let blocks = n.saturating_add(p).saturating_mul(r.saturating_mul(128));
+    blocks.saturating_add(p.saturating_mul(12 << 10))
 }
 
 #[cfg(test)]
@@ -162,6 +180,21 @@ mod tests {
         {
             let error = Hash::parse(bad).unwrap_err();
             assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_hash_that_takes_more_memory_than_a_login_may_is_refused() {
+        let hash = |parameters: &str| Hash::parse(&format!("$y${parameters}$salt$hash"));
+        // `crypt_gensalt` of libxcrypt 4.4 with "$y$" and the counts 1, 5, 8, 9 and 11, 2026-11-27.
+        for (parameters, fits) in
+            [("j75", true), ("j9T", true), ("jCT", true), ("jDT", false), ("jFT", false)]
+        {
+            assert_eq!(hash(parameters).is_ok(), fits, "{parameters}: {:?}", hash(parameters));
+        }
+        // Many lanes, a number of blocks that no machine has, and no parameters at all.
+        for parameters in ["j9T.wzzz", "jzT", "!", "j"] {
+            assert!(hash(parameters).is_err(), "{parameters}");
         }
     }
 }

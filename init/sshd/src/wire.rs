@@ -157,14 +157,16 @@ pub enum Listened {
 pub enum Report {
     /// Keys are exchanged: there is somebody who speaks SSH.
     Talks,
-    /// A password is about to be tried. The only one that is answered, by a `Wait`.
+    /// A password is about to be tried. Answered by a `Wait`.
     Attempt,
+    /// It is about to be compared with a hash. Answered by a `Wait` when no other one is; ended by what becomes of it.
+    Hash,
     Failed,
     /// Logged in: no longer counts as waiting.
     Entered,
 }
 
-/// How long the monitor waits before it tries a password.
+/// How long the monitor waits from now on before it tries a password.
 #[derive(Serialize, Deserialize)]
 pub struct Wait {
     pub milliseconds: u64,
