@@ -70,6 +70,9 @@ pub fn establish(
         (key, "injected")
     } else if let Ok(key) = load_ed25519(root) {
         system.clone_from(&before.system);
+        // Why it is this one is true for the whole boot, and the disks are not looked through again.
+        let of_search = |problem: &&String| problem.starts_with(installed::PARAMETER);
+        problems.extend(before.problems.iter().filter(of_search).cloned());
         (key, if before.origin == "installed" { "installed" } else { "fresh" })
     } else {
         let found = installed.and_then(|keys| keys.ed25519.as_deref()).and_then(|text| parse(text).ok());

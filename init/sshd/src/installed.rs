@@ -256,6 +256,49 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_answer_is_waited_for_as_long_as_was_said_however_it_comes() {
+        let text = serde_json::to_vec(&Answer::Nothing("none".into())).unwrap();
+        let patience = Duration::from_millis(50);
+        let half = &text[..text.len() / 2];
+        // How often which bytes are sent, and whether the search ends then.
+        let nothing: &[u8] = b"";
+        let cases = [
+            ("silence", nothing, 0, false, Ok(false)),
+            ("half an answer", half, 1, false, Ok(false)),
+            ("a byte now and then", b" ", 1000, false, Ok(false)),
+            ("an answer", &text, 1, true, Ok(true)),
+            ("an end without one", b"", 0, true, Err("ended without an answer")),
+            ("an end in the middle of it", half, 1, true, Err("understand what the search found")),
+        ];
+        for (label, bytes, times, ends, want) in cases {
+            let (reader, mut writer) = io::pipe().unwrap();
+            let (bytes, begun) = (bytes.to_vec(), Instant::now());
+            let sender = std::thread::spawn(move || {
+                for _ in 0..times {
+                    if writer.write_all(&bytes).is_err() {
+                        break;
+                    }
+                    sleep(Duration::from_millis(u64::from(times > 1)));
+                }
+                (!ends).then_some(writer)
+            });
+            let mut pipe = File::from(OwnedFd::from(reader));
+            let got = receive(&mut pipe, patience);
+            let took = begun.elapsed();
+            drop(pipe);
+            match (got, want) {
+                (Ok(answer), Ok(there)) => {
+                    assert_eq!(answer.is_some(), there, "{label}");
+                    assert!(there || took >= patience, "{label}: given up after {took:?}");
+                }
+                (Err(error), Err(why)) => assert!(error.to_string().contains(why), "{label}: {error}"),
+                (got, _) => panic!("{label}: {:?}", got.map(|answer| answer.is_some())),
+            }
+            sender.join().unwrap();
+        }
+    }
+
     fn ed25519() -> String {
         let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
         key.to_openssh(LineEnding::LF).unwrap().to_string()

@@ -2,9 +2,11 @@
 
 mod harness;
 
-use harness::{Server, authorize, make_key, run, until};
+use harness::{Server, authorize, listen, make_key, run, until, write};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 #[test]
 fn an_rsa_key_follows_for_old_clients_and_is_kept_over_a_restart() {
@@ -146,4 +148,65 @@ fn whoever_orchestrates_gets_addresses_and_host_key_in_one_event_and_again_when_
     }
     assert_eq!(entrance["sshfp"], state["sshfp"][0]);
     assert_eq!(entrance["origin"], "fresh");
+}
+
+/// As a search that a disk's driver holds up. Whatever the test comes to, it goes on.
+struct Stopped(Pid);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+#[test]
+fn the_installed_system_is_waited_for_as_long_as_was_said_and_its_key_is_not_taken_later() {
+    need_client!();
+    let dir = tempfile::TempDir::new().unwrap();
+    write(dir.path(), "proc/cmdline", "quiet rescue.hostkey=installed,2\n");
+    authorize(dir.path(), &make_key(dir.path(), "key", &["-t", "ed25519"]));
+    let begun = Instant::now();
+    let (child, log) = listen(dir.path(), 0, &[]);
+    let mut server = Server { dir, child, log, port: 0 };
+    let children = format!("/proc/{0}/task/{0}/children", server.child.id());
+    let said = |pid: i32, what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+    let mut search = None;
+    assert!(until(|| {
+        let pids = fs::read_to_string(&children).unwrap();
+        let mut pids = pids.split_whitespace().filter_map(|pid| pid.parse().ok());
+        search = pids.find(|pid| said(*pid, "cmdline").contains("\0installed\0"));
+        search.is_some()
+    }));
+    let (search, state) = (search.unwrap(), server.state());
+    let stopped = Stopped(Pid::from_raw(search).unwrap());
+    kill_process(stopped.0, Signal::STOP).unwrap();
+    assert_eq!(state["waits"], "for the host key of the system on the disks, 2 s at most", "while it waits");
+
+    server.log.wait_for("\"kind\":\"ready\"");
+    let took = begun.elapsed();
+    // Below what it waits where nobody says how long.
+    assert!((Duration::from_secs(2)..Duration::from_secs(15)).contains(&took), "{took:?}");
+    assert!(said(search, "stat").contains(") T "), "the search goes on: {}", said(search, "stat"));
+    let problem = "rescue.hostkey: the disks were not looked through within 2 s: a fresh host key is used, until the next boot";
+    let warning = format!("\"kind\":\"notice\",\"severity\":\"warning\",\"text\":\"{problem}\"");
+    assert!(server.log.text().contains(&warning), "no {warning} in {}", server.log.text());
+    let before = server.state();
+    assert!(
+        before["problems"].as_array().unwrap().contains(&problem.into()),
+        "the consoles do not say so: {before}"
+    );
+    assert_eq!((&before["origin"], &before["waits"]), (&"fresh".into(), &"".into()));
+    server.port = before["port"].as_u64().unwrap().try_into().unwrap();
+    assert_eq!(server.run("echo in").succeeds().text(), "in\n");
+
+    // The search ends after all, and then the listener does.
+    drop(stopped);
+    assert!(until(|| said(search, "stat").is_empty()), "{}", said(search, "stat"));
+    assert_eq!(server.state()["host_key"], before["host_key"]);
+    assert_eq!(server.run("echo in").succeeds().text(), "in\n");
+    server.crash_and_restart();
+    let after = server.state();
+    assert_eq!((&after["host_key"], &after["origin"]), (&before["host_key"], &"fresh".into()));
+    assert_eq!(after["problems"], before["problems"], "why it is a fresh one is true for the whole boot");
+    assert_eq!(server.run("echo in").succeeds().text(), "in\n");
 }
