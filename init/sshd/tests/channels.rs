@@ -281,3 +281,39 @@ fn files_survive_the_way_there_and_back() {
     let listing = run(&mut sftp, batch.as_bytes()).succeeds();
     assert!(listing.text().contains("moved") && listing.text().contains("sub"), "{}", listing.text());
 }
+
+#[test]
+fn what_openssh_adds_to_sftp_works() {
+    need_client!();
+    let Some(sftp) = sftp_server() else { return };
+    let server = Server::start(
+        |dir| harness::authorize(dir, &harness::make_key(dir, "key", &["-t", "ed25519"])),
+        &["--sftp-server", &sftp],
+    );
+    let content = noise(300_000);
+    fs::write(server.path("content"), &content).unwrap();
+    let batch = format!(
+        "cd {0}\nput -f {0}/content put\ncp put copied\nln put linked\nrename linked renamed\ndf\n",
+        server.dir.path().display()
+    );
+    let mut sftp = Command::new("sftp");
+    sftp.args(["-vvv", "-b", "-"]).args(server.options()).arg("root@127.0.0.1");
+    let done = run(&mut sftp, batch.as_bytes()).succeeds();
+    // By hand, since the client does without what is not offered, and says nothing.
+    for sent in [
+        "Received limits reply",
+        "Sent message fsync@openssh.com",
+        "Sent message copy-data",
+        "Sent message hardlink@openssh.com",
+        "Sent message posix-rename@openssh.com",
+        "Received statvfs reply",
+    ] {
+        assert!(done.stderr.contains(sent), "no {sent:?} in {}", done.stderr);
+    }
+    assert!(done.text().contains("%Capacity"), "{}", done.text());
+    for name in ["put", "copied", "renamed"] {
+        assert!(fs::read(server.path(name)).unwrap() == content, "{name}");
+    }
+    let same = |name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(server.path(name)).unwrap());
+    assert_eq!(same("put"), same("renamed"), "a hard link");
+}

@@ -67,6 +67,20 @@ pub fn everyday(bench: &Bench) -> Result<()> {
         ensure!(packages::digest(&here)? == packages::digest(&back)?, "get the same bytes back");
         Ok(())
     });
+    bench.check("sftp syncs, copies on the machine, tells the room there is, and renames over what is there", || {
+        let (here, back) = (bench.path("sent3"), bench.path("received3"));
+        fs::write(&here, pattern(MIB)).context("write a file")?;
+        let batch = format!(
+            "put -f {} /root/three\ncp /root/three /root/four\nln /root/four /root/five\nput {} /root/six\n\
+             rename /root/five /root/six\ndf /root\nget /root/six {}\n",
+            path(&here)?,
+            path(&here)?,
+            path(&back)?
+        );
+        holds(&ssh.sftp(&batch)?, &["%Capacity"])?;
+        ensure!(packages::digest(&here)? == packages::digest(&back)?, "get the same bytes back");
+        Ok(())
+    });
     bench.check("a reader that pauses gets every byte", || paused(&ssh, 48));
     Ok(())
 }
