@@ -64,6 +64,29 @@ while True:
     if not more: break
     seen += more
 assert b'17 91' in seen, seen
+def breaks(channel):
+    message = paramiko.Message()
+    message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string('break')
+    message.add_boolean(True)
+    message.add_int(500)
+    channel._event_pending()
+    channel.transport._send_user_message(message)
+    channel._wait_for_event()
+shell = client.invoke_shell()
+breaks(shell)
+shell.send(b'echo after $((40 + 2)); exit\\n')
+seen = b''
+while b'after 42' not in seen:
+    more = shell.recv(4096)
+    assert more, seen
+    seen += more
+try:
+    breaks(client.get_transport().open_session())
+    raise SystemExit('a break is taken where there is no terminal')
+except paramiko.SSHException:
+    pass
 sftp = client.open_sftp()
 sftp.put(content, target)
 assert sftp.open(target, 'rb').read() == data

@@ -91,6 +91,20 @@ fn a_request_without_an_answer_takes_none_from_the_one_before() {
     });
 }
 
+/// By the stock client's `~B`, which asks for no answer; paramiko asks for one (interop.rs). A pseudo-terminal of Linux
+/// does nothing with a break, as with OpenSSH: what is seen is that all goes on behind it.
+#[test]
+fn a_break_is_taken_and_the_session_goes_on() {
+    need_client!();
+    let server = Server::with_key();
+    let script = "read first; read second; echo \"got <$first> <$second>\"; exit 5";
+    // At the start of a line it is the client's; the rest of the line is the program's.
+    let done = run(server.ssh(&["-tt", "-vv"]).arg(script), b"~Bone\n~Btwo\n");
+    assert_eq!(done.code(), Some(5), "{}", done.stderr);
+    assert_eq!(done.stderr.matches("request break confirm 0").count(), 2, "{}", done.stderr);
+    assert!(done.text().contains("got <one> <two>\r\n"), "{}", done.text());
+}
+
 #[test]
 fn a_command_that_was_forced_upon_somebody_is_not_his_to_kill() {
     need_client!();
