@@ -5,10 +5,13 @@ mod harness;
 
 use harness::{DEADLINE, Server, authorize, bytes, make_key, run};
 use russh::client::{self, Handle};
+use russh::keys::key::safe_rng;
+use russh::keys::ssh_key::Algorithm;
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{ChannelMsg, Sig};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 struct Anybody;
 
@@ -41,6 +44,33 @@ fn with_client_of(options: &str, run: impl AsyncFnOnce(Handle<Anybody>)) {
         assert!(session.authenticate_publickey("root", key).await.unwrap().success());
         tokio::time::timeout(DEADLINE, run(session)).await.unwrap();
     });
+}
+
+/// As from an agent that holds many. russh's own default is a second for each that is refused; of so many the quickest
+/// says whether there is such a wait, on a busy machine too.
+#[test]
+fn keys_that_are_refused_before_the_right_one_are_refused_at_once() {
+    need_client!();
+    let server = Server::with_key();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let right = PrivateKey::from_openssh(std::fs::read_to_string(server.path("key")).unwrap()).unwrap();
+    let quickest = runtime.block_on(async {
+        let config = Arc::new(client::Config::default());
+        let mut session = client::connect(config, ("127.0.0.1", server.port), Anybody).await.unwrap();
+        let mut quickest = DEADLINE;
+        for number in 0..25 {
+            let wrong = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
+            let offer = PrivateKeyWithHashAlg::new(Arc::new(wrong), None);
+            let start = Instant::now();
+            let result = session.authenticate_publickey("root", offer).await.unwrap();
+            quickest = quickest.min(start.elapsed());
+            assert!(!result.success(), "wrong key {number}");
+        }
+        let offer = PrivateKeyWithHashAlg::new(Arc::new(right), None);
+        assert!(session.authenticate_publickey("root", offer).await.unwrap().success());
+        quickest
+    });
+    assert!(quickest < Duration::from_millis(500), "{quickest:?}");
 }
 
 #[test]

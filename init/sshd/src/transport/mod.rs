@@ -197,3 +197,39 @@ fn public_only(line: &str) -> Result<PrivateKey> {
     };
     PrivateKey::new(keypair, "").context("host key")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(passwords: bool) -> Config {
+        config(&[hostile::HOST_KEY.to_string()], None, passwords, (1 << 20, 60)).unwrap()
+    }
+
+    #[test]
+    fn nobody_is_cut_off_for_being_idle_and_no_box_in_between_forgets_the_line() {
+        let config = of(false);
+        assert_eq!(config.inactivity_timeout, None);
+        let interval = config.keepalive_interval.expect("signs of life");
+        // RFC 5382, REQ-5 grants an idle connection two hours; what is sold forgets it after five minutes.
+        assert!((1..300).contains(&interval.as_secs()), "{interval:?}");
+        assert_eq!(config.keepalive_max, 0, "in russh: none that stays unanswered ends the connection");
+    }
+
+    #[test]
+    fn a_key_that_is_rejected_costs_no_time_and_an_agent_may_offer_all_it_has() {
+        let config = of(false);
+        assert_eq!(config.auth_rejection_time, Duration::ZERO);
+        assert_eq!(config.auth_rejection_time_initial, Some(Duration::ZERO));
+        assert!(config.max_auth_attempts >= 30, "{}", config.max_auth_attempts);
+    }
+
+    #[test]
+    fn only_what_may_open_the_door_is_offered_and_new_keys_come_as_was_said() {
+        assert_eq!(of(false).methods, MethodSet::from(&[MethodKind::PublicKey][..]));
+        assert_eq!(of(true).methods, MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]));
+        let limits = of(false).limits;
+        assert_eq!((limits.rekey_write_limit, limits.rekey_read_limit), (1 << 20, 1 << 20));
+        assert_eq!(limits.rekey_time_limit, Duration::from_secs(60));
+    }
+}
