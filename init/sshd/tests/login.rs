@@ -77,6 +77,102 @@ fn every_kind_of_key_that_is_worth_it_logs_in_and_sha1_does_not() {
     run(server.ssh(&sha1).arg("echo in"), b"").is_refused();
 }
 
+/// What OpenSSH 7.4 (2016) has for each, in its order (its `myproposal.h`, for a client).
+const OF_7_4: &[(&str, &str)] = &[
+    (
+        "KexAlgorithms",
+        "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,ecdh-sha2-nistp384,ecdh-sha2-nistp521,\
+         diffie-hellman-group-exchange-sha256,diffie-hellman-group16-sha512,diffie-hellman-group18-sha512,\
+         diffie-hellman-group-exchange-sha1,diffie-hellman-group14-sha256,diffie-hellman-group14-sha1",
+    ),
+    (
+        "Ciphers",
+        "chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr,aes128-gcm@openssh.com,aes256-gcm@openssh.com,\
+         aes128-cbc,aes192-cbc,aes256-cbc",
+    ),
+    (
+        "MACs",
+        "umac-64-etm@openssh.com,umac-128-etm@openssh.com,hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,\
+         hmac-sha1-etm@openssh.com,umac-64@openssh.com,umac-128@openssh.com,hmac-sha2-256,hmac-sha2-512,hmac-sha1",
+    ),
+];
+/// Of host keys, and of the client's own.
+const KEYS_OF_7_4: &str = "ecdsa-sha2-nistp256-cert-v01@openssh.com,ecdsa-sha2-nistp384-cert-v01@openssh.com,\
+    ecdsa-sha2-nistp521-cert-v01@openssh.com,ssh-ed25519-cert-v01@openssh.com,ssh-rsa-cert-v01@openssh.com,\
+    ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,ssh-ed25519,rsa-sha2-512,rsa-sha2-256,ssh-rsa";
+
+/// Today's client, held to the lists of the oldest that is promised; not that client itself.
+#[test]
+fn a_client_with_the_algorithms_of_openssh_7_4_is_let_in() {
+    need_client!();
+    let server = Server::with_key();
+    let dir = server.dir.path();
+    let ed25519 = fs::read_to_string(server.path("key.pub")).unwrap();
+    authorize(dir, &format!("{ed25519}{}", make_key(dir, "rsa", &["-t", "rsa", "-b", "2048"])));
+    let rsa_host = || server.state()["more_host_keys"][0].as_str().map(str::to_string);
+    assert!(until(|| rsa_host().is_some()), "{}", server.state());
+    let known = |line: &str| {
+        let alias = server.state()["alias"].as_str().unwrap().to_string();
+        write(dir, "known", &format!("{alias} {line}\n"));
+    };
+    let (whole, rsa) = (KEYS_OF_7_4, "rsa-sha2-256");
+    let ed25519_host = server.state()["host_key"].as_str().unwrap().to_string();
+    // The key, its algorithms, those of host keys, the host's line; more options; what ssh says of the exchange.
+    type Case<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [&'a str], &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
+        (
+            "key",
+            whole,
+            whole,
+            &ed25519_host,
+            &[],
+            &[
+                "algorithm: curve25519-sha256\n",
+                "key algorithm: ssh-ed25519\n",
+                "cipher: chacha20-poly1305@openssh.com MAC: <implicit>",
+            ],
+        ),
+        (
+            "rsa",
+            whole,
+            whole,
+            &ed25519_host,
+            &["Ciphers=aes128-ctr"],
+            &["MAC: hmac-sha2-256-etm@openssh.com"],
+        ),
+        (
+            "rsa",
+            rsa,
+            rsa,
+            &rsa_host().unwrap(),
+            &["Ciphers=aes256-gcm@openssh.com"],
+            &["key algorithm: rsa-sha2-256\n", "aes256-gcm"],
+        ),
+        ("key", whole, whole, &ed25519_host, &["KexAlgorithms=diffie-hellman-group16-sha512"], &["group16"]),
+    ];
+    for (key, keys, host_keys, host, more, want) in cases {
+        known(host);
+        let lists = OF_7_4.iter().map(|(name, list)| format!("{name}={list}"));
+        let files = [
+            format!("UserKnownHostsFile={}", server.path("known").display()),
+            format!("IdentityFile={}", server.path(key).display()),
+            format!("PubkeyAcceptedAlgorithms={keys}"),
+            format!("HostKeyAlgorithms={host_keys}"),
+        ];
+        // The first of each counts.
+        let options: Vec<String> =
+            more.iter().map(|option| option.to_string()).chain(lists).chain(files).collect();
+        let words: Vec<&str> =
+            std::iter::once("-v").chain(options.iter().flat_map(|option| ["-o", option.as_str()])).collect();
+        let done = run(server.ssh(&words).arg("echo in"), b"");
+        assert_eq!(done.text(), "in\n", "{key}, {more:?}: {}", done.stderr);
+        let said = done.stderr.replace('\r', "");
+        for part in *want {
+            assert!(said.contains(part), "{key}, {more:?}: no {part:?} in {said}");
+        }
+    }
+}
+
 #[test]
 fn without_a_key_the_password_of_the_console_opens_and_no_other() {
     need_client!();
