@@ -1,5 +1,8 @@
 //! The open internet, bounded: what strangers send, while the owner logs in again and again. A small
-//! sample in every run; all of it by `make attack`, which prints the figures of docs/security.md.
+//! sample in every run; all of it by `make attack`, which prints the figures of docs/security.md; a fifth of it in `make
+//! test-all`. What holds in each: the owner gets in, no process of ours panics, and all of them together stay below a
+//! stated memory. That the owner is in within two seconds holds on a machine that does nothing else, so `make attack` alone
+//! asserts it; elsewhere a login may take the twenty seconds of a busy machine, in which no test of time is meant.
 //!
 //! Strangers come from 127.1.0.0/16, each from an address of its own where that is the point; the
 //! owner comes from 127.0.0.1.
@@ -21,14 +24,39 @@ use std::time::{Duration, Instant};
 const PROMISE: Duration = Duration::from_secs(2);
 /// What one test may allow a busy machine.
 const BUSY: Duration = Duration::from_secs(20);
+/// Most kibibytes of all our processes together (PSS), the owner's session included: a hundred connections that have not
+/// logged in at under 1 MiB each, and the listener. What is built without optimization takes some three times as much.
+const MEMORY: u64 = if cfg!(debug_assertions) { 256 << 10 } else { 128 << 10 };
 
-/// All of it, or a sample.
+/// How much of the campaign runs, by ATTACK in the environment.
+#[derive(Clone, Copy, PartialEq)]
+enum Campaign {
+    /// Without it.
+    Sample,
+    /// `part`
+    Part,
+    /// Anything else.
+    All,
+}
+
+fn campaign() -> Campaign {
+    match std::env::var_os("ATTACK") {
+        None => Campaign::Sample,
+        Some(word) if word == "part" => Campaign::Part,
+        Some(_) => Campaign::All,
+    }
+}
+
 fn amount(sample: usize, all: usize) -> usize {
-    if std::env::var_os("ATTACK").is_some() { all } else { sample }
+    match campaign() {
+        Campaign::Sample => sample,
+        Campaign::Part => sample.max(all / 5),
+        Campaign::All => all,
+    }
 }
 
 fn patience() -> Duration {
-    if std::env::var_os("ATTACK").is_some() { PROMISE } else { BUSY }
+    if campaign() == Campaign::All { PROMISE } else { BUSY }
 }
 
 struct Anybody;
@@ -67,14 +95,22 @@ fn memory(server: &Server, field: &str) -> u64 {
     sum
 }
 
-/// Runs the attack, while the owner logs in with the key, one time after the other. Prints the figures.
+/// Runs the attack, while the owner logs in with the key, one time after the other.
 fn under(server: &Server, what: &str, attack: impl FnOnce() + Send) {
+    under_while(server, what, || assert_eq!(server.run("echo in").succeeds().text(), "in\n"), attack);
+}
+
+/// Runs the attack, while the owner logs in like this, one time after the other. Prints the figures, and holds them against
+/// what is promised.
+fn under_while(server: &Server, what: &str, login: impl Fn(), attack: impl FnOnce() + Send) {
     let (over, most) = (AtomicBool::new(false), AtomicU64::new(0));
     let (mut logins, mut slowest) = (0, Duration::ZERO);
+    let begun = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            // Also when it panics: the others end with it.
+            let _over = Over(&over);
             attack();
-            over.store(true, Ordering::Relaxed);
         });
         // A login may take as long as the whole attack, and what it costs is to be seen meanwhile.
         scope.spawn(|| {
@@ -83,10 +119,12 @@ fn under(server: &Server, what: &str, attack: impl FnOnce() + Send) {
                 std::thread::sleep(Duration::from_millis(200));
             }
         });
+        // Whatever this thread meets, the one that measures is not to wait for ever.
+        let _over = Over(&over);
         loop {
             let last = over.load(Ordering::Relaxed);
             let start = Instant::now();
-            assert_eq!(server.run("echo in").succeeds().text(), "in\n");
+            login();
             slowest = slowest.max(start.elapsed());
             logins += 1;
             if last {
@@ -94,10 +132,23 @@ fn under(server: &Server, what: &str, attack: impl FnOnce() + Send) {
             }
         }
     });
-    let most = most.into_inner();
-    println!("{what}: {logins} logins of the owner, the slowest {slowest:.2?}, at most {most} KiB in all");
+    let (most, took) = (most.into_inner(), begun.elapsed());
+    println!(
+        "{what} in {took:.0?}: {logins} logins of the owner, the slowest {slowest:.2?}, at most {most} KiB in all"
+    );
+    assert!((1..MEMORY).contains(&most), "{what}: {most} KiB");
+    let log = server.log.text();
+    assert!(!log.contains("panicked"), "{what}: {log}");
     assert!(slowest < patience(), "{what}: a login took {slowest:?}");
-    assert!(most < 1 << 20, "{what}: {most} KiB");
+}
+
+/// Says so when it goes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn with_key() -> Server {
@@ -110,19 +161,45 @@ fn half_open_connections() {
     let server = with_key();
     let count = amount(150, 1000);
     under(&server, &format!("{count} connections that say nothing"), || {
-        let mut open = Vec::new();
-        for number in 0..count {
-            let socket =
-                rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)
-                    .unwrap();
-            rustix::net::bind(&socket, &SocketAddr::from((stranger(number), 0))).unwrap();
-            if rustix::net::connect(&socket, &SocketAddr::from(([127, 0, 0, 1], server.port))).is_ok() {
-                open.push(socket);
-            }
-        }
+        let _open: Vec<TcpStream> = strangers(server.port, count).collect();
         // Most of them had to make room by now.
         std::thread::sleep(Duration::from_secs(1));
     });
+}
+
+/// Connections that have said nothing yet, each from an address of its own.
+fn strangers(port: u16, count: usize) -> impl Iterator<Item = TcpStream> {
+    (0..count).filter_map(move |number| {
+        let socket =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)
+                .unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from((stranger(number), 0))).unwrap();
+        rustix::net::connect(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).ok()?;
+        Some(socket.into())
+    })
+}
+
+/// As Slowloris does it: never silent, and never through with the first line.
+#[test]
+fn banners_a_byte_at_a_time() {
+    need_client!();
+    let server = with_key();
+    let count = amount(150, 1000);
+    let mut written = 0;
+    under(&server, &format!("{count} banners that drip"), || {
+        let mut open: Vec<TcpStream> = strangers(server.port, count).collect();
+        assert_eq!(open.len(), count);
+        // RFC 4253, section 4.2: 255 characters with the line's end, which never comes.
+        for byte in b"SSH-2.0-".iter().chain(std::iter::repeat_n(&b'x', 240)) {
+            // Those who had to make room are gone.
+            open.retain_mut(|stream| stream.write_all(&[*byte]).is_ok());
+            written += open.len();
+            // The pace of the attack: of all the connections' first bytes none is the last.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(!open.is_empty(), "nobody was left to drip");
+    });
+    assert!(written > 10 * count, "{written} bytes in all");
 }
 
 #[test]
@@ -134,59 +211,35 @@ fn wrong_passwords() {
         amount(60, std::env::var("ATTACK_PASSWORDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000)),
         AtomicUsize::new(0),
     );
-    let start = Instant::now();
     let attackers = 24;
-    let over = AtomicBool::new(false);
-    let mut slowest = Duration::ZERO;
     let port = server.port;
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let work = (0..attackers).map(|attacker| {
-                    let tried = &tried;
-                    async move {
-                        while tried.load(Ordering::Relaxed) < count {
-                            // Many addresses for some, one for others.
-                            let from = stranger(if attacker % 2 == 0 {
-                                attacker
-                            } else {
-                                tried.load(Ordering::Relaxed)
-                            });
-                            let Ok(mut session) = connect(port, from).await else { continue };
-                            for _ in 0..6 {
-                                let number = tried.fetch_add(1, Ordering::Relaxed);
-                                let guess = format!("guess-{number}");
-                                match session.authenticate_password("root", guess).await {
-                                    Ok(result) => assert!(!result.success(), "a wrong password opens"),
-                                    // Sent away.
-                                    Err(_) => break,
-                                }
+    let what = format!("{count} wrong passwords from {attackers} attackers at once");
+    let login = || assert_eq!(server.by_password("root", password.trim()).succeeds().text(), "in\n");
+    under_while(&server, &what, login, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let work = (0..attackers).map(|attacker| {
+                let tried = &tried;
+                async move {
+                    while tried.load(Ordering::Relaxed) < count {
+                        // Many addresses for some, one for others.
+                        let number = if attacker % 2 == 0 { attacker } else { tried.load(Ordering::Relaxed) };
+                        let Ok(mut session) = connect(port, stranger(number)).await else { continue };
+                        for _ in 0..6 {
+                            let number = tried.fetch_add(1, Ordering::Relaxed);
+                            let guess = format!("guess-{number}");
+                            match session.authenticate_password("root", guess).await {
+                                Ok(result) => assert!(!result.success(), "a wrong password opens"),
+                                // Sent away.
+                                Err(_) => break,
                             }
                         }
                     }
-                });
-                futures(work).await;
+                }
             });
-            over.store(true, Ordering::Relaxed);
+            futures(work).await;
         });
-        loop {
-            let last = over.load(Ordering::Relaxed);
-            let start = Instant::now();
-            assert_eq!(server.by_password("root", password.trim()).succeeds().text(), "in\n");
-            slowest = slowest.max(start.elapsed());
-            if last {
-                break;
-            }
-        }
     });
-    let tried = tried.load(Ordering::Relaxed);
-    println!(
-        "{tried} wrong passwords in {:.0?} from {attackers} attackers at once: the owner's slowest login by password {slowest:.2?}",
-        start.elapsed()
-    );
-    assert!(slowest < patience(), "a login took {slowest:?}");
-    assert!(!server.log.text().contains("panicked"), "{}", server.log.text());
     server.crash_and_restart();
 }
 
@@ -224,7 +277,6 @@ fn garbage_instead_of_a_banner() {
             let _ = stream.read_to_end(&mut Vec::new());
         }
     });
-    assert!(!server.log.text().contains("panicked"), "{}", server.log.text());
 }
 
 /// A relay that spoils one byte of what a good client sends. Gives its port.
@@ -275,7 +327,6 @@ fn a_byte_spoilt_anywhere_before_and_after_the_key_exchange() {
             });
         }
     });
-    assert!(!server.log.text().contains("panicked"), "{}", server.log.text());
 }
 
 #[test]
