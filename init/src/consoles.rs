@@ -39,10 +39,9 @@ pub fn all(root: &Root) -> Vec<Console> {
         let port = root.read("/sys/firmware/acpi/tables/SPCR").ok().and_then(|table| spcr(&table));
         let lines = root.read_text("/proc/tty/driver/serial").unwrap_or_default();
         // Whose program at the other end reads events would be sent a banner between them.
-        let words = host::params::read(root);
-        let taken = contract::cmdline::last(&words, "rescue.events").unwrap_or_default();
+        let taken = crate::outlet::named(&host::params::read(root));
         for console in likely(&uarts(root), port, &connected(&lines)) {
-            if console.device != taken && !found.iter().any(|known| known.device == console.device) {
+            if !taken.contains(&console.device) && !found.iter().any(|known| known.device == console.device) {
                 found.push(console);
             }
         }
@@ -250,9 +249,11 @@ mod tests {
         assert_eq!(devices(&all(&root)), [("tty1", None), ("ttyS0", Some(115_200))]);
         put("proc/cmdline", b"console=tty0 quiet\n");
         assert_eq!(devices(&all(&root)), [("tty1", None)]);
-        put("etc/lifeboat/params", b"rescue.events=ttyS0\n");
         put("proc/cmdline", b"quiet\n");
-        assert_eq!(devices(&all(&root)), [("tty1", None)]);
+        for events in ["ttyS0", "/dev/ttyS0", "virtio-ports/lifeboat,ttyS0"] {
+            put("etc/lifeboat/params", format!("rescue.events={events}\n").as_bytes());
+            assert_eq!(devices(&all(&root)), [("tty1", None)], "{events}");
+        }
         put("etc/lifeboat/params", b"");
         // A port that the table names and that is not there.
         put("proc/cmdline", b"quiet\n");

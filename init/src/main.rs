@@ -157,7 +157,7 @@ impl Init {
             signals: signals.ok(),
             streams: Vec::new(),
             environment: environment(),
-            outlet: Outlet::new(cmdline::last(&words, "rescue.events")),
+            outlet: Outlet::new(paths::log("events").as_ref(), "/dev".as_ref(), &words),
             state: state::Init {
                 version: version.clone(),
                 started: now().as_secs_f64(),
@@ -190,7 +190,7 @@ impl Init {
         let deadlines = [
             self.supervision.next_deadline(),
             self.going_down.as_ref().map(|down| down.until),
-            self.outlet.wants_housekeeping().then(|| now() + HOUSEKEEPING),
+            self.outlet.wants_housekeeping(now()).then(|| now() + HOUSEKEEPING),
         ];
         let timeout = deadlines.into_iter().flatten().min().map(|deadline| deadline.saturating_sub(now()));
         let Some(signals) = &self.signals else {

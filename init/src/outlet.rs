@@ -1,13 +1,20 @@
-//! Where events go: the log of events, and the device of `rescue.events=`, which may appear late
-//! (a virtio port) and may have nobody at its other end: it is opened and written without blocking,
-//! and what does not fit is dropped and counted.
+//! Where events go: the log of events, every device of `rescue.events=`, and the port of the hypervisor's that bears our name.
+//! A device may appear late (a virtio port) and may have nobody at its other end: it is opened and written without blocking,
+//! and what does not fit is dropped and counted, for each by itself.
 
-use contract::paths;
+use contract::cmdline::{self, Word};
 use rustix::fs::{Mode, OFlags};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// Whoever gave the machine a port of this name reads it, and need not say so: below /dev, by devd's link.
+const PORT: &str = "virtio-ports/lifeboat";
+/// How long after the start such a port is looked for although nothing happens; later with each event alone, so that a
+/// machine without one sleeps.
+const PORT_COMES: Duration = Duration::from_secs(120);
 /// Bytes kept for a device that does not take them at once.
 const PENDING: usize = 64 << 10;
 /// The event log starts anew at this size, bytes.
@@ -16,22 +23,47 @@ const LOG: u64 = 512 << 10;
 pub struct Outlet {
     log: Option<File>,
     written: u64,
-    /// As in the parameter, below /dev.
-    wanted: Option<String>,
+    sinks: Vec<Sink>,
+}
+
+/// One device.
+struct Sink {
+    path: PathBuf,
+    /// By a parameter: it is waited for as long as the machine runs.
+    named: bool,
     device: Option<OwnedFd>,
     pending: Vec<u8>,
     dropped: u32,
 }
 
+/// The devices of every `rescue.events=`, below /dev, each once.
+pub fn named(words: &[Word]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for word in cmdline::all(words, "rescue.events").flat_map(|value| value.split(',')) {
+        let name = word.strip_prefix("/dev/").unwrap_or(word);
+        let is_below = !name.is_empty() && !name.split('/').any(|part| part == "..");
+        if is_below && !names.iter().any(|known| known == name) {
+            names.push(name.to_string());
+        }
+    }
+    names
+}
+
 impl Outlet {
-    /// `device` as in `rescue.events=`: with or without `/dev/`.
-    pub fn new(device: Option<&str>) -> Outlet {
-        let log = OpenOptions::new().create(true).append(true).open(paths::log("events")).ok();
-        let wanted = device
-            .map(|name| name.strip_prefix("/dev/").unwrap_or(name))
-            .filter(|name| !name.is_empty() && !name.split('/').any(|part| part == ".."))
-            .map(|name| format!("/dev/{name}"));
-        Outlet { log, written: 0, wanted, device: None, pending: Vec::new(), dropped: 0 }
+    /// `log` is the log's file, `dev` is /dev.
+    pub fn new(log: &Path, dev: &Path, words: &[Word]) -> Outlet {
+        let log = OpenOptions::new().create(true).append(true).open(log).ok();
+        let names = named(words);
+        let port = (!names.iter().any(|name| name == PORT)).then_some((PORT, false));
+        let all = names.iter().map(|name| (name.as_str(), true)).chain(port);
+        let sinks = all.map(|(name, named)| Sink {
+            path: dev.join(name),
+            named,
+            device: None,
+            pending: Vec::new(),
+            dropped: 0,
+        });
+        Outlet { log, written: 0, sinks: sinks.collect() }
     }
 
     /// One line without its newline.
@@ -44,9 +76,26 @@ impl Outlet {
                 self.written += line.len() as u64 + 1;
             }
         }
-        if self.wanted.is_none() {
-            return;
+        for sink in &mut self.sinks {
+            sink.line(line);
         }
+    }
+
+    /// Writes what the devices take now.
+    pub fn flush(&mut self) {
+        self.sinks.iter_mut().for_each(Sink::flush);
+    }
+
+    /// Whether something waits that no signal will announce. `now` is the time since the boot.
+    pub fn wants_housekeeping(&self, now: Duration) -> bool {
+        self.sinks
+            .iter()
+            .any(|sink| !sink.pending.is_empty() && (sink.named || sink.device.is_some() || now < PORT_COMES))
+    }
+}
+
+impl Sink {
+    fn line(&mut self, line: &str) {
         if self.pending.len() + line.len() < PENDING {
             self.pending.extend_from_slice(line.as_bytes());
             self.pending.push(b'\n');
@@ -56,12 +105,10 @@ impl Outlet {
         self.flush();
     }
 
-    /// Writes what the device takes now.
-    pub fn flush(&mut self) {
-        let Some(path) = &self.wanted else { return };
+    fn flush(&mut self) {
         if self.device.is_none() && !self.pending.is_empty() {
             let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-            self.device = rustix::fs::open(path.as_str(), flags, Mode::empty()).ok();
+            self.device = rustix::fs::open(&self.path, flags, Mode::empty()).ok();
         }
         let Some(device) = &self.device else { return };
         while !self.pending.is_empty() {
@@ -73,13 +120,95 @@ impl Outlet {
             }
         }
         if self.dropped > 0 {
-            host::log!("{} events dropped: nobody reads {path}", self.dropped);
+            host::log!("{} events dropped: nobody reads {}", self.dropped, self.path.display());
             self.dropped = 0;
         }
     }
+}
 
-    /// Whether something waits that no signal will announce.
-    pub fn wants_housekeeping(&self) -> bool {
-        self.wanted.is_some() && !self.pending.is_empty()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A /dev, where an outlet for this command line begins.
+    fn machine(line: &str) -> (tempfile::TempDir, Outlet) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("virtio-ports")).unwrap();
+        let outlet = Outlet::new(&dir.path().join("log"), dir.path(), &cmdline::words(line));
+        (dir, outlet)
+    }
+
+    #[test]
+    fn every_device_that_a_word_names_is_one() {
+        let cases: &[(&str, &[&str])] = &[
+            ("quiet", &[]),
+            ("rescue.events", &[]),
+            ("rescue.events=", &[]),
+            ("rescue.events=ttyS1", &["ttyS1"]),
+            ("rescue.events=/dev/ttyS1,virtio-ports/me", &["ttyS1", "virtio-ports/me"]),
+            ("rescue.events=ttyS1 quiet rescue.events=ttyS0,ttyS1,", &["ttyS1", "ttyS0"]),
+            ("rescue.events=../etc/passwd,ttyS1", &["ttyS1"]),
+        ];
+        for (line, want) in cases {
+            assert_eq!(named(&cmdline::words(line)), *want, "line {line:?}");
+        }
+    }
+
+    #[test]
+    fn each_device_gets_every_line_and_our_port_does_without_a_word() {
+        let (dir, mut outlet) = machine("rescue.events=ttyS1,ttyS2");
+        let devices = ["ttyS1", "ttyS2", PORT];
+        fs::write(dir.path().join("ttyS1"), "").unwrap();
+        outlet.line("one");
+        // The others come late, as modules do.
+        devices.iter().skip(1).for_each(|name| fs::write(dir.path().join(name), "").unwrap());
+        assert!(outlet.wants_housekeeping(Duration::ZERO));
+        outlet.flush();
+        outlet.line("two");
+        for name in devices {
+            assert_eq!(fs::read_to_string(dir.path().join(name)).unwrap(), "one\ntwo\n", "{name}");
+        }
+        assert_eq!(fs::read_to_string(dir.path().join("log")).unwrap(), "one\ntwo\n");
+        assert!(!outlet.wants_housekeeping(Duration::ZERO));
+    }
+
+    #[test]
+    fn our_port_is_one_device_also_where_a_word_names_it() {
+        let (dir, mut outlet) = machine("rescue.events=virtio-ports/lifeboat");
+        fs::write(dir.path().join(PORT), "").unwrap();
+        outlet.line("one");
+        assert_eq!(fs::read_to_string(dir.path().join(PORT)).unwrap(), "one\n");
+    }
+
+    #[test]
+    fn a_port_that_nobody_named_is_looked_for_a_while_and_then_with_each_event() {
+        let (dir, mut outlet) = machine("");
+        outlet.line("one");
+        assert!(outlet.wants_housekeeping(PORT_COMES - Duration::from_secs(1)));
+        assert!(!outlet.wants_housekeeping(PORT_COMES), "a machine without one would never sleep");
+        fs::write(dir.path().join(PORT), "").unwrap();
+        outlet.line("two");
+        assert_eq!(fs::read_to_string(dir.path().join(PORT)).unwrap(), "one\ntwo\n");
+        let (_dir, mut outlet) = machine("rescue.events=ttyS1");
+        outlet.line("one");
+        assert!(outlet.wants_housekeeping(PORT_COMES), "a device that was named is waited for");
+    }
+
+    #[test]
+    fn a_device_that_nobody_reads_keeps_no_line_from_another() {
+        let (dir, mut outlet) = machine("rescue.events=unread,read");
+        let pipe = dir.path().join("unread");
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let _reader = rustix::fs::open(&pipe, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        fs::write(dir.path().join("read"), "").unwrap();
+        let line = "x".repeat(1000);
+        // More than a pipe holds and is kept for it.
+        let count = 3 * PENDING / line.len();
+        (0..count).for_each(|_| outlet.line(&line));
+        assert_eq!(fs::read_to_string(dir.path().join("read")).unwrap().lines().count(), count);
+        let unread = &outlet.sinks[0];
+        assert!(unread.dropped > 0 && unread.pending.len() <= PENDING, "{} dropped", unread.dropped);
     }
 }

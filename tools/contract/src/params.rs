@@ -87,9 +87,9 @@ pub const PARAMS: &[Param] = &[
     p(
         "rescue.events",
         Owner::Init,
+        true,
         false,
-        false,
-        "device that every event is written to as a JSON line, such as ttyS1 or virtio-ports/lifeboat",
+        "devices that every event is written to as a JSON line, such as ttyS1 or ttyS0,virtio-ports/NAME; a virtio-serial port named lifeboat needs no word",
     ),
     p(
         "rescue.firmware",
