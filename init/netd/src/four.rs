@@ -3,36 +3,15 @@
 
 use crate::dhcp::machine::{Action, Client, Event as Happened, Held, step};
 use crate::dhcp::message::{CLIENT_PORT, SERVER_PORT, broadcast_packet, decode_packet};
+use crate::links::Step;
 use crate::rtnl::{self, Change, Given};
 use crate::{Netd, PACKET, PROBE, TURN, arp, leased_address, now, random};
 use contract::event::Event;
 use host::sys::packet;
-use network::Ipv6;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 /// Malformed answers on one link that a person is told of.
 const MALFORMED: u32 = 5;
-/// Bytes. With a smaller MTU the kernel has no IPv6 on a link (RFC 8200 section 5; addrconf_notify in net/ipv6/addrconf.c).
-const SIX_MTU: u32 = 1280;
-
-/// What DHCP does to the MTU of a link: what it is set to, and what it was before, which it gets back at the lease's end.
-#[derive(Debug, PartialEq, Eq)]
-struct Sizing {
-    set: Option<u32>,
-    before: Option<u32>,
-}
-
-/// `leased`: option 26 of a lease that goes on; `stated`: a person's word about the MTU, which counts more. Where IPv6 is
-/// wanted it is not set below [`SIX_MTU`], as systemd-networkd does it: servers say 576 that never meant it, and who loses
-/// IPv6 may lose the only way in.
-fn sizing(now: u32, before: Option<u32>, leased: Option<u16>, stated: bool, six: bool) -> Sizing {
-    let floor = if six { SIX_MTU } else { 0 };
-    match leased.map(|mtu| u32::from(mtu).max(floor)).filter(|_| !stated) {
-        Some(mtu) if mtu == now => Sizing { set: None, before },
-        Some(mtu) => Sizing { set: Some(mtu), before: before.or(Some(now)) },
-        None => Sizing { set: before.filter(|before| *before != now && !stated), before: None },
-    }
-}
 
 impl Netd {
     /// Starts DHCP on a link, with the lease of an earlier life if there is one.
@@ -55,9 +34,8 @@ impl Netd {
         let adopted = held.is_some();
         nic.client =
             Some(Client::new(nic.mac().0, self.plans.current.hostname.clone(), held, random(), now()));
-        match adopted {
-            true => self.configure(index),
-            false => self.size(index),
+        if adopted {
+            self.configure(index);
         }
         self.step(index, Happened::Timer);
     }
@@ -157,7 +135,6 @@ impl Netd {
                 nic.udp = None;
                 let prefix = nic.configured.take().map_or(32, |(_, prefix)| prefix);
                 self.take(index, leased_address(IpAddr::V4(address), prefix));
-                self.size(index);
             }
         }
     }
@@ -175,17 +152,21 @@ impl Netd {
         let news = nic.configured != Some((lease.address, lease.prefix));
         // While it is asked who has it, nothing is claimed.
         let is_probed = nic.client.as_ref().is_some_and(|client| client.probing().is_some());
+        // A person's word about the MTU counts more than the server's.
+        let is_sized = nic.entry(&self.plans.current).is_some_and(|link| link.mtu.is_some());
         nic.configured = Some((lease.address, lease.prefix));
         if nic.order.is_none() {
             nic.order = Some(self.counted);
             self.counted += 1;
         }
-        let (address, prefix) = (lease.address, lease.prefix);
+        let (address, prefix, mtu, has) = (lease.address, lease.prefix, nic.size(), nic.link.mtu);
         let given = Given { address: IpAddr::V4(address), prefix, peer: None, seconds };
         self.other(format!("give {name} {address}/{prefix}"), |sequence| {
             rtnl::add_address(sequence, index, &given)
         });
-        self.size(index);
+        if let Some(mtu) = mtu.filter(|mtu| !is_sized && *mtu != has) {
+            self.carry_out(Step::Change { link: index, name: name.clone(), change: Change::Mtu(mtu) });
+        }
         if news && !is_probed {
             self.announce(index, address);
         }
@@ -204,25 +185,6 @@ impl Netd {
                 }
                 Err(error) => self.problem(format!("{name}: open the renewal socket: {error}")),
             }
-        }
-    }
-
-    /// Sets the MTU of a link as its lease says, or back to what it was where no lease does any more.
-    pub fn size(&mut self, index: u32) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        let is_stated = nic.entry(&self.plans.current).is_some_and(|link| link.mtu.is_some());
-        let leased = nic.lease().and_then(|lease| lease.mtu);
-        let wants_six = nic.methods().ipv6 != Ipv6::Off;
-        let Sizing { set, before } = sizing(nic.link.mtu, nic.mtu_before, leased, is_stated, wants_six);
-        nic.mtu_before = before;
-        let name = nic.link.name.clone();
-        if let Some(mtu) = set {
-            // What the kernel says of it comes later than the next lease may.
-            nic.link.mtu = mtu;
-            host::log!("{name}: MTU {mtu}");
-            self.other(format!("set the MTU of {name} to {mtu}"), |sequence| {
-                rtnl::change_link(sequence, index, &Change::Mtu(mtu))
-            });
         }
     }
 
@@ -278,28 +240,4 @@ impl Netd {
 /// The address that is being probed, which nobody has unless this event says so.
 fn is_free(client: &Client, event: &Happened) -> Option<Ipv4Addr> {
     client.probing().filter(|_| !matches!(event, Happened::Conflict(_)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mtu_of_a_lease_ends_with_it_and_leaves_ipv6_its_own() {
-        for (label, now, before, leased, stated, six, set, left) in [
-            ("a lease's", 1500, None, Some(1400), false, true, Some(1400), Some(1500)),
-            ("renewed", 1400, Some(1500), Some(1400), false, true, None, Some(1500)),
-            ("renewed with another one", 1400, Some(1500), Some(1450), false, true, Some(1450), Some(1500)),
-            ("renewed without one", 1400, Some(1500), None, false, true, Some(1500), None),
-            ("ended", 1400, Some(1500), None, false, false, Some(1500), None),
-            ("ended, and it was as it is", 1500, Some(1500), None, false, true, None, None),
-            ("never set", 1500, None, None, false, true, None, None),
-            ("too small for IPv6", 1500, None, Some(576), false, true, Some(1280), Some(1500)),
-            ("small, without IPv6", 1500, None, Some(576), false, false, Some(576), Some(1500)),
-            ("a person's", 9000, None, Some(1400), true, true, None, None),
-            ("a person's, said later", 1400, Some(1500), Some(1400), true, true, None, None),
-        ] {
-            assert_eq!(sizing(now, before, leased, stated, six), Sizing { set, before: left }, "{label}");
-        }
-    }
 }

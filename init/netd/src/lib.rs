@@ -22,6 +22,7 @@ mod loading;
 mod nics;
 mod ntp;
 mod offers;
+mod ours;
 mod params;
 mod plans;
 mod problems;
@@ -43,6 +44,7 @@ use loading::Loading;
 use network::{Ipv6, Plan, Selector};
 use nics::Nic;
 use offers::{Kind, Offers};
+use ours::Ours;
 use plans::{Plans, Taken};
 use problems::Problems;
 use routing::{Routing, Uplink};
@@ -118,8 +120,6 @@ struct Leases {
     /// Stated addresses that the kernel was given, by index: a life that ends before it takes away what a newer plan does not
     /// have leaves that to the next one.
     given: BTreeMap<u32, Vec<network::Address>>,
-    /// Likewise the MTU before a lease's.
-    mtu_before: BTreeMap<u32, u32>,
     /// Likewise routes and rules.
     routing: Routing,
     /// This machine's DUID.
@@ -428,11 +428,15 @@ impl Netd {
         self.adopted.clear();
         self.refused.clear();
         self.late = now() + LATE;
-        if let Err(error) = self.plans.save() {
-            self.problem(format!("write down the plan: {error}"));
-        }
+        self.save_plans();
         for problem in self.plans.current.problems.clone() {
             self.problem(problem);
+        }
+    }
+
+    fn save_plans(&mut self) {
+        if let Err(error) = self.plans.save() {
+            self.problem(format!("write down the plan: {error}"));
         }
     }
 
@@ -584,7 +588,7 @@ impl Netd {
             None => {
                 let Some(mut nic) = Nic::new(link, &self.root) else { return };
                 nic.said = self.leases.routers.get(&nic.key()).cloned().unwrap_or_default();
-                nic.mtu_before = self.leases.mtu_before.get(&index).copied();
+                nic.held_size = self.leases.four.get(&nic.key()).and_then(|held| held.lease.mtu);
                 nic.left = true;
                 let driver = if nic.driver.is_empty() { &nic.link.kind } else { &nic.driver };
                 host::log!("{} ({}, {driver})", nic.link.name, nic.mac());
@@ -723,28 +727,31 @@ impl Netd {
     fn arrange(&mut self) {
         let is_late = now() >= self.late;
         let seen: Vec<Seen<'_>> = self.nics.values().map(Nic::seen).collect();
+        // One round at a time: what the kernel says of the last one is not heard yet.
+        let is_waiting = self.asked.values().any(|asked| matches!(asked, Asked::Step(_) | Asked::Links));
+        let mut ours = self.plans.ours.clone();
+        if !is_waiting {
+            ours.tidy(&seen);
+        }
         let mut adopted = std::mem::take(&mut self.adopted);
         let lines = links::adopt(&self.plans.current, &seen, &mut adopted, is_late);
-        let roles: Vec<(u32, Option<links::Role>)> = seen
-            .iter()
-            .map(|one| (one.link.index, links::role(&self.plans.current, one, &seen, &adopted, is_late)))
-            .collect();
+        let role = |one: &Seen<'_>| {
+            let role = links::role(&self.plans.current, one, &seen, &adopted, is_late);
+            // Nothing is asked for on what is about to go.
+            (one.link.index, role.filter(|_| !links::is_left(&self.plans.current, one, &seen, &ours)))
+        };
+        let roles: Vec<(u32, Option<links::Role>)> = seen.iter().map(role).collect();
         let is_refused = |step: &Step| self.refused.contains_key(step);
-        let steps = links::steps(
-            &self.plans.current,
-            &seen,
-            &adopted,
-            is_late,
-            &self.raised,
-            self.loading.here(),
-            &is_refused,
-        );
-        let steps: Vec<Step> =
-            links::leftovers(&self.plans.current, &seen, &self.plans.made).into_iter().chain(steps).collect();
+        let done = links::Done { raised: &self.raised, modules: self.loading.here(), ours: &ours };
+        let steps = links::steps(&self.plans.current, &seen, &adopted, is_late, done, &is_refused);
+        let strangers = links::strangers(&self.plans.current, &seen, &ours);
+        let lines: Vec<String> =
+            lines.into_iter().chain(strangers.into_iter().filter(|_| !is_waiting)).collect();
         let unnamed = links::unname(&self.plans.current, &seen, &self.plans.unnamed);
         let unnamed = unnamed.into_iter().filter(|step| !is_refused(step));
         let steps: Vec<Step> = steps.into_iter().chain(unnamed).collect();
         self.adopted = adopted;
+        self.own(ours);
         for line in lines {
             self.problem(line);
         }
@@ -761,16 +768,24 @@ impl Netd {
             }
             self.heed_routers(index);
         }
-        // One round at a time: what the kernel says of the last one is not heard yet.
-        if self.asked.values().any(|asked| matches!(asked, Asked::Step(_) | Asked::Links)) {
-            return;
-        }
-        for step in steps {
+        for step in steps.into_iter().filter(|_| !is_waiting) {
             self.carry_out(step);
         }
     }
 
+    /// What is changed is written down for the next life.
+    fn own(&mut self, ours: Ours) {
+        if ours != self.plans.ours {
+            self.plans.ours = ours;
+            self.save_plans();
+        }
+    }
+
     fn carry_out(&mut self, step: Step) {
+        let seen: Vec<Seen<'_>> = self.nics.values().map(Nic::seen).collect();
+        let mut ours = self.plans.ours.clone();
+        ours.note(&step, &self.plans.current, &seen);
+        self.own(ours);
         match &step {
             Step::Module(name) => self.loading.load(&self.root, name, now()),
             Step::Options { bond, options } => self.set_options(bond, options),
@@ -789,11 +804,11 @@ impl Netd {
             Step::Change { link, change, .. } => {
                 match change {
                     Change::Up => drop(self.raised.insert(*link)),
-                    Change::Down => drop(self.raised.remove(link)),
+                    // A bond takes down what it gives back.
+                    Change::Down | Change::Master(_) | Change::NoMaster => drop(self.raised.remove(link)),
                     Change::Mtu(_)
                     | Change::Mac(_)
                     | Change::Name(_)
-                    | Change::Master(_)
                     | Change::AltName(_)
                     | Change::NoAltName(_) => {}
                 }
@@ -806,6 +821,7 @@ impl Netd {
                     | Change::Mac(_)
                     | Change::Name(_)
                     | Change::Master(_)
+                    | Change::NoMaster
                     | Change::NoAltName(_) => Some(now() + RETRY),
                 };
                 self.refused.extend(until.map(|until| (step.clone(), until)));
@@ -890,9 +906,6 @@ impl Netd {
             .collect();
         self.unroute(Routing { routes: vec![], rules });
         self.take_away(index, gone.into_iter());
-        if !self.nics.get(&index).is_some_and(|nic| nic.methods().dhcp4) {
-            self.size(index);
-        }
     }
 
     fn end_four(&mut self, index: u32) {
@@ -902,7 +915,6 @@ impl Netd {
         let leased =
             nic.configured.take().map(|(address, prefix)| leased_address(IpAddr::V4(address), prefix));
         self.take_away(index, leased.into_iter());
-        self.size(index);
     }
 
     fn end_six(&mut self, index: u32) {
@@ -1147,13 +1159,11 @@ impl Netd {
         let old_six = kept(&self.leases.six, dhcp6::machine::Held::expires, asks_six, now());
         let said = |nic: &Nic| (!nic.said.is_empty()).then(|| (nic.key(), nic.said.clone()));
         let given = |(index, nic): (&u32, &Nic)| (!nic.given.is_empty()).then(|| (*index, nic.given.clone()));
-        let mtu_before = |(index, nic): (&u32, &Nic)| Some((*index, nic.mtu_before?));
         let leases = Leases {
             four: old_four.into_iter().chain(self.nics.values().filter_map(four)).collect(),
             six: old_six.into_iter().chain(self.nics.values().filter_map(six)).collect(),
             routers: self.nics.values().filter_map(said).collect(),
             given: self.nics.iter().filter_map(given).collect(),
-            mtu_before: self.nics.iter().filter_map(mtu_before).collect(),
             routing: self.applied.clone().beside(self.before.without(&self.applied)).beside(going.clone()),
             identifier: self.leases.identifier.clone(),
         };
@@ -1313,6 +1323,7 @@ fn words(what: &Asked) -> String {
                 Change::Mac(mac) => format!("give {name} the MAC {mac}"),
                 Change::Name(new) => format!("rename {name} to {new}"),
                 Change::Master(_) => format!("make {name} a port"),
+                Change::NoMaster => format!("make {name} a port no more"),
                 Change::AltName(new) => format!("call {name} {new} too"),
                 Change::NoAltName(old) => format!("call {name} {old} no more"),
             },

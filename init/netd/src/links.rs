@@ -1,6 +1,7 @@
 //! How the interfaces of a plan come to be and hang together: pure. What the kernel has is compared with what is
 //! asked for, and the difference is steps, so that a life of this process that ended half way does not matter.
 
+use crate::ours::Ours;
 use crate::rtnl::{Change, Link};
 use network::{BondOption, Kind, Mac, Methods, Plan, Selector};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,8 @@ pub struct Seen<'a> {
     pub driver: &'a str,
     /// That the kernel has on it.
     pub addresses: &'a [(IpAddr, u8)],
+    /// The MTU of its lease, in bytes.
+    pub size: Option<u32>,
     /// An Ethernet card with a device behind it.
     pub wired: bool,
 }
@@ -146,7 +149,7 @@ fn freedom(plan: &Plan, seen: &Seen<'_>, adopted: &Adopted, at: usize, late: boo
 }
 
 /// As the kernel calls it (IFLA_INFO_KIND).
-fn kind_name(kind: &Kind) -> &'static str {
+pub fn kind_name(kind: &Kind) -> &'static str {
     match kind {
         Kind::Physical => "",
         Kind::Vlan { .. } => "vlan",
@@ -273,7 +276,7 @@ fn is_port(plan: &Plan, seen: &Seen<'_>, all: &[Seen<'_>]) -> bool {
 
 /// Whether what stands on others means this one. A name that the plan gives to a NIC means that NIC, whatever is called so
 /// today; where that NIC is not here and it is `late`, the name alone counts.
-fn is_meant(plan: &Plan, one: &Seen<'_>, selector: &Selector, all: &[Seen<'_>], late: bool) -> bool {
+pub fn is_meant(plan: &Plan, one: &Seen<'_>, selector: &Selector, all: &[Seen<'_>], late: bool) -> bool {
     let is_by_name = selector.mac.is_none() && selector.driver.is_none();
     let gives = |link: &&network::Link| link.kind == Kind::Physical && link.rename == selector.name;
     match plan.links.iter().find(|link| is_by_name && link.rename.is_some() && gives(link)) {
@@ -283,22 +286,64 @@ fn is_meant(plan: &Plan, one: &Seen<'_>, selector: &Selector, all: &[Seen<'_>], 
     }
 }
 
-/// The names of what a plan makes.
-pub fn made(plan: &Plan) -> impl Iterator<Item = &String> {
-    plan.links
-        .iter()
-        .filter(|link| link.kind != Kind::Physical)
-        .filter_map(|link| link.selector.name.as_ref())
+/// What earlier plans made and this one does not, or makes of another kind, on another interface, or with other options: a
+/// VLAN and a bond with ports cannot be changed. A VLAN goes with what it stands on, so the later ones come first.
+pub fn leftovers(
+    plan: &Plan,
+    seen: &[Seen<'_>],
+    ours: &Ours,
+    is_refused: &dyn Fn(&Step) -> bool,
+) -> Vec<Step> {
+    let unmake = |one: &Seen<'_>| Step::Unmake { link: one.link.index, name: one.link.name.clone() };
+    let left = seen.iter().rev().filter(|one| is_left(plan, one, seen, ours)).map(unmake);
+    left.filter(|step| !is_refused(step)).collect()
 }
 
-/// What earlier plans made and this one does not. A VLAN goes with what it stands on, so the later ones come first.
-pub fn leftovers(plan: &Plan, seen: &[Seen<'_>], once_made: &BTreeSet<String>) -> Vec<Step> {
-    let is_left = |one: &&Seen<'_>| {
-        let name = &one.link.name;
-        !one.link.kind.is_empty() && once_made.contains(name) && !made(plan).any(|own| own == name)
+/// Whether an interface is to be taken away. What stands on one goes with it.
+pub fn is_left(plan: &Plan, one: &Seen<'_>, seen: &[Seen<'_>], ours: &Ours) -> bool {
+    let Some(made) = ours.made(one) else { return false };
+    let below = one.link.below.and_then(|below| seen.iter().find(|other| other.link.index == below));
+    if below.is_some_and(|below| is_left(plan, below, seen, ours)) {
+        return true;
+    }
+    let is_it = |link: &&network::Link| link.selector.name.as_ref() == Some(&one.link.name);
+    let Some(asked) = plan.links.iter().filter(|link| link.kind != Kind::Physical).find(is_it) else {
+        return true;
     };
-    let unmake = |one: &Seen<'_>| Step::Unmake { link: one.link.index, name: one.link.name.clone() };
-    seen.iter().rev().filter(is_left).map(unmake).collect()
+    match (&asked.kind, &made.kind) {
+        (Kind::Vlan { link: below, id }, Kind::Vlan { link: old, id: old_id }) => {
+            // The same word means another NIC where a name was given to that.
+            let is_said = below != old || plan.links.iter().any(|link| link.rename.as_ref() == Some(below));
+            let below = Selector::name(below);
+            let below = seen.iter().find(|below_it| is_meant(plan, below_it, &below, seen, false));
+            // Until the other NIC is here, this one serves.
+            id != old_id || is_said && below.is_some_and(|below| one.link.below != Some(below.link.index))
+        }
+        (Kind::Bond { options, .. }, Kind::Bond { options: old, .. }) => sorted(options) != sorted(old),
+        (Kind::Bridge { stp, .. }, Kind::Bridge { stp: old, .. }) => stp != old,
+        (Kind::Physical | Kind::Vlan { .. } | Kind::Bond { .. } | Kind::Bridge { .. }, _) => true,
+    }
+}
+
+fn sorted(options: &[BondOption]) -> BTreeSet<(&str, &str)> {
+    options.iter().map(|option| (option.name.as_str(), option.value.as_str())).collect()
+}
+
+/// In words, interfaces that the plan asks for and that somebody else made: they are not taken away.
+pub fn strangers(plan: &Plan, seen: &[Seen<'_>], ours: &Ours) -> Vec<String> {
+    let of_link = |link: &network::Link| {
+        let name = link.selector.name.as_ref().filter(|_| link.kind != Kind::Physical)?;
+        let one = seen.iter().find(|one| one.link.name == *name && ours.made(one).is_none())?;
+        // The driver's own, which gets its options next.
+        let is_new = one.link.kind == "bond" && !one.link.up;
+        let what = match one.link.kind == kind_name(&link.kind) {
+            true => "what it stands on and its options stay as they are",
+            false => "it is something else and stays as it is",
+        };
+        let from = link.from.join(" ");
+        (!is_new).then(|| format!("{name} is there already, and was not made for {from}: {what}"))
+    };
+    plan.links.iter().filter_map(of_link).collect()
 }
 
 /// Names that a trial gave and that NICs have beside their own still, where neither the plan nor systemd would give them.
@@ -325,35 +370,43 @@ pub fn unname(plan: &Plan, seen: &[Seen<'_>], unnamed: &BTreeSet<String>) -> Vec
     seen.iter().filter(|one| one.wired).flat_map(of_one).collect()
 }
 
-/// What is to be done now, in order. `late` as for [`role`]. `raised`: interfaces that were brought up once; whoever takes
-/// one down after that means it. `modules`: those that are there. `is_refused`: steps that are left out for now, with what
-/// would come before and after them.
+/// What was done so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Done<'a> {
+    /// Interfaces that were brought up once; whoever takes one down after that means it.
+    pub raised: &'a BTreeSet<u32>,
+    /// Those that are there.
+    pub modules: &'a BTreeSet<&'static str>,
+    pub ours: &'a Ours,
+}
+
+/// What is to be done now, in order. `late` as for [`role`]. `is_refused`: steps that are left out for now, with what would
+/// come before and after them.
 pub fn steps(
     plan: &Plan,
     seen: &[Seen<'_>],
     adopted: &Adopted,
     late: bool,
-    raised: &BTreeSet<u32>,
-    modules: &BTreeSet<&'static str>,
+    done: Done<'_>,
     is_refused: &dyn Fn(&Step) -> bool,
 ) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for one in seen {
+    let Done { raised, ours, .. } = done;
+    let mut steps = leftovers(plan, seen, ours, is_refused);
+    let (left, staying): (Vec<Seen<'_>>, Vec<Seen<'_>>) =
+        seen.iter().copied().partition(|one| is_left(plan, one, seen, ours));
+    for one in &staying {
         let own = entry(plan, one, adopted);
         // Its name is said beside what was adopted for it.
         let name =
             named(plan, one).filter(|at| Some(*at) != own).and_then(|at| plan.links[at].rename.as_ref());
-        if let Some(at) = own {
-            let name = plan.links[at].rename.as_ref().or(name);
-            adjust(
-                plan,
-                &network::Link { rename: name.cloned(), ..plan.links[at].clone() },
-                one,
-                seen,
-                is_refused,
-                &mut steps,
-            );
-        }
+        let stated = own.map(|at| &plan.links[at]);
+        let is_free = !is_in_bond(one, seen);
+        let wanted = Wanted {
+            name: stated.and_then(|link| link.rename.as_ref()).or(name),
+            mtu: stated.and_then(|link| link.mtu).or(ours.size(one).filter(|_| is_free)),
+            mac: stated.and_then(|link| link.mac).or(ours.mac(one)).filter(|_| is_free),
+        };
+        adjust(plan, wanted, one, seen, is_refused, &mut steps);
     }
     for one in seen {
         // So that `ip link show enp3s0` finds it, as the installed system's files name it.
@@ -364,10 +417,15 @@ pub fn steps(
         let more = one.names.iter().filter(is_free).map(|name| change(one, Change::AltName(name.clone())));
         steps.extend(more.filter(|step| one.wired && !is_refused(step)));
     }
-    for link in &plan.links {
-        make(plan, link, seen, late, modules, is_refused, &mut steps);
+    let past = staying.iter().filter(|port| is_past(plan, port, &staying, ours));
+    steps.extend(past.map(|port| change(port, Change::NoMaster)).filter(|step| !is_refused(step)));
+    // What is taken away first is made anew when it is gone.
+    let is_free =
+        |link: &&network::Link| !left.iter().any(|one| link.selector.name.as_ref() == Some(&one.link.name));
+    for link in plan.links.iter().filter(is_free) {
+        make(plan, link, &staying, late, done, is_refused, &mut steps);
     }
-    for one in seen {
+    for one in &staying {
         let is_wanted = role(plan, one, seen, adopted, late).is_some_and(|role| {
             let is_stated = role.entry.is_some_and(|at| !plan.links[at].addresses.is_empty());
             role.methods != Methods::OFF || is_stated
@@ -386,19 +444,33 @@ fn change(seen: &Seen<'_>, change: Change) -> Step {
     Step::Change { link: seen.link.index, name: seen.link.name.clone(), change }
 }
 
+/// A bond has its ports' MAC and MTU, and gives them back by itself (`__bond_release_one` of drivers/net/bonding/bond_main.c).
+pub fn is_in_bond(one: &Seen<'_>, seen: &[Seen<'_>]) -> bool {
+    let is_bond =
+        |master: u32| seen.iter().any(|other| other.link.index == master && other.link.kind == "bond");
+    one.link.master.is_some_and(is_bond)
+}
+
+/// What an interface is to have: as the plan says, else as it was before.
+struct Wanted<'a> {
+    name: Option<&'a String>,
+    mtu: Option<u32>,
+    mac: Option<Mac>,
+}
+
 /// Name, MAC and MTU of an interface that is there.
 fn adjust(
     plan: &Plan,
-    link: &network::Link,
+    wanted: Wanted<'_>,
     one: &Seen<'_>,
     seen: &[Seen<'_>],
     is_refused: &dyn Fn(&Step) -> bool,
     steps: &mut Vec<Step>,
 ) {
-    let name = link.rename.clone().filter(|name| *name != one.link.name);
-    let name = name.filter(|name| make_way(plan, name, one, seen, is_refused, steps));
-    let mac = link.mac.filter(|mac| one.link.mac != Some(*mac));
-    let mtu = link.mtu.filter(|mtu| *mtu != one.link.mtu);
+    let name = wanted.name.filter(|name| **name != one.link.name);
+    let name = name.filter(|name| make_way(plan, name, one, seen, is_refused, steps)).cloned();
+    let mac = wanted.mac.filter(|mac| one.link.mac != Some(*mac));
+    let mtu = wanted.mtu.filter(|mtu| *mtu != one.link.mtu);
     let open =
         |wanted: Option<Change>| wanted.map(|wanted| change(one, wanted)).filter(|step| !is_refused(step));
     let (name, mac, mtu) =
@@ -454,7 +526,7 @@ fn make(
     link: &network::Link,
     seen: &[Seen<'_>],
     late: bool,
-    modules: &BTreeSet<&'static str>,
+    done: Done<'_>,
     is_refused: &dyn Fn(&Step) -> bool,
     steps: &mut Vec<Step>,
 ) {
@@ -466,7 +538,7 @@ fn make(
         Kind::Bond { .. } => "bonding",
         Kind::Bridge { .. } => "bridge",
     };
-    if own.is_none() && !modules.contains(module) {
+    if own.is_none() && !done.modules.contains(module) {
         return steps.push(Step::Module(module));
     }
     match (&link.kind, own) {
@@ -501,6 +573,24 @@ fn make(
         // Somebody else's interface has this name.
         (Kind::Bond { .. } | Kind::Bridge { .. }, Some(_)) => {}
     }
+}
+
+/// The ports that a plan has for an interface.
+pub fn asked_ports<'a>(plan: &'a Plan, name: &str) -> &'a [Selector] {
+    let asked = plan.links.iter().find(|link| link.selector.name.as_deref() == Some(name));
+    match asked.map(|link| &link.kind) {
+        Some(Kind::Bond { ports, .. } | Kind::Bridge { ports, .. }) => ports,
+        Some(Kind::Physical | Kind::Vlan { .. }) | None => &[],
+    }
+}
+
+/// Whether an earlier plan made it the port that it is, and this one does not. Those that somebody else joined stay.
+fn is_past(plan: &Plan, port: &Seen<'_>, seen: &[Seen<'_>], ours: &Ours) -> bool {
+    let (Some(master), Some(by)) = (port.link.master, ours.joined(port)) else { return false };
+    // With what is taken away its ports are free anyway.
+    let Some(master) = seen.iter().find(|one| one.link.index == master) else { return false };
+    let asked = asked_ports(plan, &master.link.name);
+    !asked.contains(by) && !asked.iter().any(|selector| is_meant(plan, port, selector, seen, true))
 }
 
 fn enslave(
@@ -561,6 +651,7 @@ mod tests {
                 names: &[],
                 driver: "e1000e",
                 addresses: &[],
+                size: None,
                 wired: link.kind.is_empty(),
             })
             .collect()
@@ -578,7 +669,13 @@ mod tests {
             Step::MakeBridge { name, .. } => {
                 links.push(Link { kind: "bridge".to_string(), ..nic(next, name) })
             }
-            Step::Unmake { link, .. } => links.retain(|one| one.index != *link),
+            Step::Unmake { link, .. } => {
+                let gone = links.iter().find(|one| one.index == *link).unwrap().clone();
+                links.retain(|one| one.index != *link && one.below != Some(*link));
+                for port in links.iter_mut().filter(|one| one.master == Some(*link)) {
+                    let_go(port, gone.kind == "bond");
+                }
+            }
             Step::Options { bond, .. } => {
                 let bond = links.iter().find(|link| link.name == *bond).unwrap().index;
                 assert!(
@@ -590,6 +687,16 @@ mod tests {
                 let is_bond =
                     |index: u32, links: &[Link]| links.iter().any(|l| l.index == index && l.kind == "bond");
                 let bond = matches!(change, Change::Master(master) if is_bond(*master, links));
+                let was_bond = links
+                    .iter()
+                    .find(|link| link.index == *index)
+                    .unwrap_or_else(|| panic!("{step:?}: it is gone"))
+                    .master
+                    .is_some_and(|master| is_bond(master, links));
+                let of_bond = match change {
+                    Change::Master(master) => links.iter().find(|link| link.index == *master).unwrap().mac,
+                    _ => None,
+                };
                 if let Change::Name(name) | Change::AltName(name) = change {
                     let has = |link: &Link| link.name == *name || link.names.contains(name);
                     assert!(!links.iter().any(has), "the kernel gives {name} once: {links:?}");
@@ -605,48 +712,101 @@ mod tests {
                     Change::NoAltName(name) => link.names.retain(|own| own != name),
                     Change::Master(master) => {
                         assert!(!bond || !link.up, "a port must be down when a bond takes it");
+                        assert_eq!(link.master, None, "a port is of one");
                         (link.master, link.up) = (Some(*master), link.up || bond);
+                        link.mac = of_bond.filter(|_| bond).or(link.mac);
                     }
+                    Change::NoMaster => let_go(link, was_bond),
                 }
             }
         }
     }
 
-    /// All steps until nothing is left to do, in words.
-    fn run(line: &str, links: &mut Vec<Link>) -> Vec<String> {
-        let plan = dracut::read(&words(line));
-        let (mut adopted, mut raised, mut modules) = (Adopted::new(), BTreeSet::new(), BTreeSet::new());
-        let mut done = Vec::new();
-        for _ in 0..10 {
-            let one_round = {
-                let seen = seen(links);
-                adopt(&plan, &seen, &mut adopted, false);
-                steps(&plan, &seen, &adopted, false, &raised, &modules, &|_| false)
-            };
-            if one_round.is_empty() {
-                return done;
-            }
-            for step in one_round {
-                carry_out(links, &step);
-                done.push(match &step {
-                    Step::Module(name) => {
-                        modules.insert(*name);
-                        format!("module {name}")
-                    }
-                    Step::MakeVlan { name, below, id } => format!("make {name}: {id} on {below}"),
-                    Step::MakeBond { name } | Step::MakeBridge { name, .. } => format!("make {name}"),
-                    Step::Unmake { name, .. } => format!("unmake {name}"),
-                    Step::Options { bond, options } => format!("{bond}: {}", options[0].1),
-                    Step::Change { name, change, link } => {
-                        if *change == Change::Up {
-                            raised.insert(*link);
-                        }
-                        format!("{name}: {change:?}")
-                    }
-                });
-            }
+    /// A bond takes down what it gives back, with its own MAC.
+    fn let_go(port: &mut Link, bond: bool) {
+        port.master = None;
+        if bond {
+            (port.up, port.mac) = (false, port.permanent);
         }
-        panic!("it does not end: {done:?}");
+    }
+
+    /// What netd has in its head, and below /run.
+    #[derive(Default)]
+    struct Life {
+        raised: BTreeSet<u32>,
+        modules: BTreeSet<&'static str>,
+        ours: Ours,
+        /// MTU by DHCP.
+        size: Option<u32>,
+    }
+
+    /// All steps of the first life until nothing is left to do, in words.
+    fn run(line: &str, links: &mut Vec<Link>) -> Vec<String> {
+        Life::default().run(&dracut::read(&words(line)), links)
+    }
+
+    impl Life {
+        fn run(&mut self, plan: &Plan, links: &mut Vec<Link>) -> Vec<String> {
+            let Life { raised, modules, ours, size } = self;
+            let mut adopted = Adopted::new();
+            let mut done = Vec::new();
+            for _ in 0..10 {
+                // Another life of netd may do each round.
+                *ours = serde_json::from_str(&serde_json::to_string(ours).unwrap()).unwrap();
+                let (one_round, noted) = {
+                    let mut seen = seen(links);
+                    seen.iter_mut().for_each(|one| one.size = *size);
+                    ours.tidy(&seen);
+                    adopt(plan, &seen, &mut adopted, false);
+                    let done = Done { raised, modules, ours };
+                    let steps = steps(plan, &seen, &adopted, false, done, &|_| false);
+                    let mut noted = ours.clone();
+                    steps.iter().for_each(|step| noted.note(step, plan, &seen));
+                    (steps, noted)
+                };
+                *ours = noted;
+                if one_round.is_empty() {
+                    return done;
+                }
+                for step in one_round {
+                    carry_out(links, &step);
+                    raised.retain(|index| links.iter().any(|link| link.index == *index));
+                    done.push(match &step {
+                        Step::Module(name) => {
+                            modules.insert(*name);
+                            format!("module {name}")
+                        }
+                        Step::MakeVlan { name, below, id } => format!("make {name}: {id} on {below}"),
+                        Step::MakeBond { name } | Step::MakeBridge { name, .. } => format!("make {name}"),
+                        Step::Unmake { name, .. } => format!("unmake {name}"),
+                        Step::Options { bond, options } => format!("{bond}: {}", options[0].1),
+                        Step::Change { name, change, link } => {
+                            match change {
+                                Change::Up => drop(raised.insert(*link)),
+                                Change::Down | Change::Master(_) | Change::NoMaster => {
+                                    raised.retain(|index| index != link)
+                                }
+                                _ => {}
+                            }
+                            format!("{name}: {change:?}")
+                        }
+                    });
+                }
+            }
+            panic!("it does not end: {done:?}");
+        }
+    }
+
+    /// The first round without anything done before.
+    fn first(
+        plan: &Plan,
+        seen: &[Seen<'_>],
+        adopted: &Adopted,
+        late: bool,
+        modules: &BTreeSet<&'static str>,
+    ) -> Vec<Step> {
+        let done = Done { raised: &BTreeSet::new(), modules, ours: &Ours::default() };
+        steps(plan, seen, adopted, late, done, &|_| false)
     }
 
     #[test]
@@ -707,7 +867,7 @@ mod tests {
         let (seen, none) = (seen(&links), Adopted::new());
         assert_eq!([0, 1].map(|at| role(&plan, &seen[at], &seen, &none, false).is_some()), [false, true]);
         let up = |late| {
-            let steps = steps(&plan, &seen, &none, late, &BTreeSet::new(), &BTreeSet::new(), &|_| false);
+            let steps = first(&plan, &seen, &none, late, &BTreeSet::new());
             let is_up = |step: &Step| matches!(step, Step::Change { link: 2, change: Change::Up, .. });
             steps.iter().any(is_up)
         };
@@ -803,8 +963,7 @@ mod tests {
         // Of two sizes the one of the address counts, once.
         let mut sized = plan.clone();
         (sized.links[0].mtu, sized.links[1].mtu) = (Some(1400), Some(9000));
-        let steps =
-            steps(&sized, &seen(&links), &adopted, false, &BTreeSet::new(), &BTreeSet::new(), &|_| false);
+        let steps = first(&sized, &seen(&links), &adopted, false, &BTreeSet::new());
         let mtus: Vec<&Step> =
             steps.iter().filter(|step| matches!(step, Step::Change { change: Change::Mtu(_), .. })).collect();
         assert!(mtus.len() == 1, "{mtus:?}");
@@ -839,13 +998,170 @@ mod tests {
     #[test]
     fn what_an_earlier_plan_made_is_taken_away_and_nothing_else() {
         let mut links = vec![nic(2, "eth0"), nic(3, "eth1")];
-        run("bond=bond0:eth0,eth1 vlan=bond0.7:bond0", &mut links);
+        let mut life = Life::default();
+        life.run(&plan("bond=bond0:eth0,eth1 vlan=bond0.7:bond0"), &mut links);
         links.push(Link { kind: "bridge".to_string(), ..nic(9, "docker0") });
-        let once_made: BTreeSet<String> = ["bond0", "bond0.7"].map(String::from).into();
-        let left = leftovers(&dracut::read(&words("bond=bond0:eth0,eth1")), &seen(&links), &once_made);
-        assert!(matches!(&left[..], [Step::Unmake { name, .. }] if name == "bond0.7"), "{left:?}");
-        let left = leftovers(&dracut::read(&words("ip=dhcp")), &seen(&links), &once_made);
-        assert!(matches!(&left[..], [Step::Unmake { name, .. }, _] if name == "bond0.7"), "{left:?}");
+        let left = |line: &str| leftovers(&plan(line), &seen(&links), &life.ours, &|_| false);
+        assert!(
+            matches!(&left("bond=bond0:eth0,eth1")[..], [Step::Unmake { name, .. }] if name == "bond0.7"),
+            "{:?}",
+            left("bond=bond0:eth0,eth1")
+        );
+        assert!(
+            matches!(&left("ip=dhcp")[..], [Step::Unmake { name, .. }, _] if name == "bond0.7"),
+            "{:?}",
+            left("ip=dhcp")
+        );
+    }
+
+    fn plan(line: &str) -> Plan {
+        dracut::read(&words(line))
+    }
+
+    /// Each interface's name, kind, MTU, MAC, whether it is up, and what it stands on or belongs to: in order, without the
+    /// indices, which are others each time.
+    fn shape(links: &[Link]) -> Vec<String> {
+        let name = |index: Option<u32>| {
+            links.iter().find(|link| Some(link.index) == index).map_or("-", |link| link.name.as_str())
+        };
+        let of_link = |link: &Link| {
+            let Link { kind, mtu, up, .. } = link;
+            // What is made has any MAC.
+            let mac = link.mac.filter(|_| kind.is_empty() && link.master.is_none());
+            let mac = mac.map_or("-".to_string(), |mac| mac.to_string());
+            format!("{} {kind} {mtu} {mac} {up} {} {}", link.name, name(link.below), name(link.master))
+        };
+        let mut shape: Vec<String> = links.iter().map(of_link).collect();
+        shape.sort();
+        shape
+    }
+
+    #[test]
+    fn a_trial_that_is_taken_back_leaves_everything_as_it_was() {
+        for (booted, tried) in [
+            ("", "ip=eth0:dhcp:9000"),
+            ("", "ip=eth0:dhcp::02:00:00:00:00:99"),
+            ("", "ip=eth0:dhcp:9000:02:00:00:00:00:99"),
+            ("ip=eth0:dhcp:1400", "ip=eth0:dhcp:9000"),
+            ("ip=eth0:dhcp:9000:02:00:00:00:00:99", "ip=eth0:dhcp"),
+            ("", "bond=bond0:eth0,eth1:mode=802.3ad:9000 ip=bond0:dhcp"),
+            ("bond=bond0:eth0,eth1", "bond=bond0:eth0,eth1:mode=802.3ad"),
+            ("bond=bond0:eth0,eth1 vlan=bond0.7:bond0", "bond=bond0:eth0,eth1:mode=802.3ad"),
+            ("bond=bond0:eth0,eth1", "bond=bond0:eth1"),
+            ("bridge=br0:eth0", "bridge=br0:eth1"),
+            ("bridge=br0:eth0", "bond=bond0:eth0,eth1 bridge=br0:bond0"),
+            ("vlan=vlan5:eth0", "vlan=vlan5:eth1"),
+            ("vlan=vlan5:eth0", "vlan=vlan0005:eth0 vlan=vlan6:eth0"),
+            ("bond=lan:eth0", "bridge=lan:eth0"),
+        ] {
+            let mut links = vec![nic(2, "eth0"), nic(3, "eth1")];
+            let mut life = Life::default();
+            life.run(&plan(booted), &mut links);
+            let before = shape(&links);
+            let mut trial = plan(booted);
+            trial.replace_by(plan(tried));
+            assert_ne!(life.run(&trial, &mut links), [""; 0], "{booted}, then {tried}");
+            life.run(&plan(booted), &mut links);
+            assert_eq!(shape(&links), before, "{booted}, then {tried}");
+        }
+    }
+
+    #[test]
+    fn what_a_plan_made_and_the_next_one_has_otherwise_is_made_anew() {
+        for (booted, set, want) in [
+            (
+                "bond=bond0:eth0,eth1:mode=active-backup",
+                "bond=bond0:eth0,eth1:mode=802.3ad",
+                &["unmake bond0", "make bond0", "bond0: 802.3ad", "eth0: Master(4)", "eth1: Master(4)"][..],
+            ),
+            (
+                "bond=bond0:eth0,eth1 vlan=bond0.7:bond0",
+                "bond=bond0:eth0,eth1:miimon=50",
+                &["unmake bond0.7", "unmake bond0", "make bond0", "eth0: Master(4)", "make bond0.7: 7 on 4"],
+            ),
+            ("bond=bond0:eth0,eth1", "bond=bond0:eth1", &["eth0: NoMaster", "eth0: Up"]),
+            ("bridge=br0:eth0", "bridge=br0:eth1", &["eth0: NoMaster", "eth1: Master(4)"]),
+            ("bridge=br0:eth0", "bond=br0:eth0", &["unmake br0", "make br0", "eth0: Master(4)"]),
+            ("vlan=vlan5:eth0", "vlan=vlan5:eth1", &["unmake vlan5", "make vlan5: 5 on 3"]),
+            (
+                "vlan=vlan5:lan0 ifname=lan0:02:00:00:00:00:02",
+                "ifname=eth0:02:00:00:00:00:02 ifname=lan0:02:00:00:00:00:03",
+                &["unmake vlan5", "make vlan5: 5 on 3"],
+            ),
+            // The order of options is none, nor is another word for the same NIC.
+            ("bond=bond0:eth0:mode=1,miimon=50", "bond=bond0:eth0:miimon=50,mode=1", &[]),
+            ("bond=bond0:eth0", "bond=bond0:02-00-00-00-00-02", &[]),
+            ("vlan=vlan5:eth0", "vlan=vlan5:eth9", &[]),
+        ] {
+            let mut links = vec![nic(2, "eth0"), nic(3, "eth1")];
+            let mut life = Life::default();
+            life.run(&plan(booted), &mut links);
+            let mut newer = plan(booted);
+            newer.replace_by(plan(set));
+            let done = life.run(&newer, &mut links);
+            let mut rest = done.iter();
+            let is_in_order = want.iter().all(|step| rest.any(|done| done == step));
+            assert!(is_in_order && (done.is_empty() || !want.is_empty()), "{booted}, then {set}: {done:?}");
+            assert_eq!(life.run(&newer, &mut links), [""; 0], "{booted}, then {set}: once");
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_made_joined_or_set_stays() {
+        let by_hand =
+            |index, name: &str, kind: &str| Link { kind: kind.to_string(), up: true, ..nic(index, name) };
+        // A bond and a VLAN that stand there already.
+        let mut links = vec![
+            Link { master: Some(4), up: true, ..nic(2, "eth0") },
+            Link { up: true, ..nic(3, "eth1") },
+            by_hand(4, "bond0", "bond"),
+            Link { below: Some(3), ..by_hand(5, "vlan5", "vlan") },
+        ];
+        let mut life = Life::default();
+        let asked = plan("bond=bond0:eth1:mode=802.3ad vlan=vlan5:eth0");
+        let told = strangers(&asked, &seen(&links), &life.ours);
+        assert!(told.len() == 2 && told.iter().all(|line| line.contains("is there already")), "{told:?}");
+        life.run(&asked, &mut links);
+        let is_there = |links: &[Link], name: &str, index| {
+            links.iter().any(|link| link.name == name && link.index == index)
+        };
+        assert!(
+            is_there(&links, "bond0", 4) && is_there(&links, "vlan5", 5) && links[0].master == Some(4),
+            "{links:?}"
+        );
+        life.run(&plan(""), &mut links);
+        assert!(
+            is_there(&links, "bond0", 4) && is_there(&links, "vlan5", 5) && links[0].master == Some(4),
+            "{links:?}"
+        );
+        assert_eq!(links[1].master, None, "what was joined to it is as before");
+        // A port that a person joined, an MTU that he set after us, an interface of the same name.
+        let mut links = vec![nic(2, "eth0"), nic(3, "eth1"), nic(4, "eth2")];
+        let mut life = Life::default();
+        life.run(&plan("bridge=br0:eth0 ip=eth2:dhcp:9000 vlan=vlan5:eth2"), &mut links);
+        let bridge = links.iter().find(|link| link.name == "br0").map(|link| link.index);
+        (links[1].master, links[2].mtu) = (bridge, 1280);
+        let vlan = links.iter_mut().find(|link| link.name == "vlan5").unwrap();
+        vlan.index = 99;
+        life.run(&plan("bridge=br0:eth2"), &mut links);
+        assert_eq!([0, 1, 2].map(|at| links[at].master), [None, bridge, bridge], "{links:?}");
+        assert!(links[2].mtu == 1280 && links.iter().any(|link| link.index == 99), "{links:?}");
+    }
+
+    #[test]
+    fn an_mtu_that_nobody_asks_for_any_more_is_that_of_the_lease_or_of_before() {
+        for (size, want) in [(None, 1500), (Some(1400), 1400)] {
+            let mut links = vec![nic(2, "eth0")];
+            let mut life = Life { size, ..Life::default() };
+            life.run(&plan("ip=eth0:dhcp:9000"), &mut links);
+            assert_eq!(links[0].mtu, 9000);
+            life.run(&plan("ip=eth0:dhcp"), &mut links);
+            assert_eq!(links[0].mtu, want);
+            // The lease ends, or nobody asks by DHCP any more.
+            life.size = None;
+            life.run(&plan("ip=eth0:off"), &mut links);
+            assert_eq!(links[0].mtu, 1500, "{size:?}");
+        }
     }
 
     #[test]
@@ -853,15 +1169,9 @@ mod tests {
         let links = [Link { up: true, ..nic(2, "eth0") }];
         let plan = dracut::read(&words("ip=eth0:dhcp::02:00:00:00:00:99"));
         let is_refused = |step: &Step| matches!(step, Step::Change { change: Change::Mac(_), .. });
-        let left = steps(
-            &plan,
-            &seen(&links),
-            &Adopted::new(),
-            false,
-            &BTreeSet::new(),
-            &BTreeSet::new(),
-            &is_refused,
-        );
+        let (none, no_modules) = (BTreeSet::new(), BTreeSet::new());
+        let done = Done { raised: &none, modules: &no_modules, ours: &Ours::default() };
+        let left = steps(&plan, &seen(&links), &Adopted::new(), false, done, &is_refused);
         assert_eq!(left, []);
     }
 
@@ -918,11 +1228,12 @@ mod tests {
     fn a_name_that_systemd_would_give_is_as_good_as_the_kernels() {
         let link = nic(2, "eth0");
         let names = ["enp3s0".to_string()];
-        let one = Seen { link: &link, names: &names, driver: "e1000e", addresses: &[], wired: true };
+        let one =
+            Seen { link: &link, names: &names, driver: "e1000e", addresses: &[], size: None, wired: true };
         let plan = dracut::read(&words("ip=enp3s0:off vlan=enp3s0.4:enp3s0"));
         assert_eq!(role(&plan, &one, &[one], &Adopted::new(), false).and_then(|role| role.entry), Some(1));
         let modules = BTreeSet::from(["8021q"]);
-        let steps = steps(&plan, &[one], &Adopted::new(), false, &BTreeSet::new(), &modules, &|_| false);
+        let steps = first(&plan, &[one], &Adopted::new(), false, &modules);
         assert!(
             matches!(
                 &steps[..2],

@@ -25,6 +25,9 @@ const EITHER: Duration = Duration::from_secs(8);
 /// Set by tests: interfaces without a device (veth) are wired NICs too.
 const VIRTUAL: &str = "LIFEBOAT_NETD_VIRTUAL";
 
+/// Bytes. With a smaller MTU the kernel has no IPv6 on a link (RFC 8200 section 5; addrconf_notify in net/ipv6/addrconf.c).
+const SIX_MTU: u32 = 1280;
+
 pub struct Nic {
     pub link: Link,
     /// Names that systemd would give.
@@ -49,10 +52,10 @@ pub struct Nic {
     pub arp: Option<OwnedFd>,
     /// Stated addresses that are being probed, and until when; not those that somebody was found to have.
     pub probing: Vec<(Ipv4Addr, Duration)>,
+    /// MTU of the lease of an earlier life, in bytes, until that is asked for again.
+    pub held_size: Option<u16>,
     /// What of the lease is in the kernel.
     pub configured: Option<(Ipv4Addr, u8)>,
-    /// The MTU before a lease's.
-    pub mtu_before: Option<u32>,
     /// Stated addresses that the kernel was given.
     pub given: Vec<network::Address>,
     /// Those of them, and of leases, that went without netd, and when they are given again.
@@ -114,8 +117,8 @@ impl Nic {
             six_since: None,
             arp: None,
             probing: Vec::new(),
+            held_size: None,
             configured: None,
-            mtu_before: None,
             given: Vec::new(),
             withheld: BTreeMap::new(),
             left: false,
@@ -133,7 +136,19 @@ impl Nic {
 
     pub fn seen(&self) -> Seen<'_> {
         let Nic { link, names, driver, addresses, wired, .. } = self;
-        Seen { link, names, driver, addresses, wired: *wired }
+        Seen { link, names, driver, addresses, size: self.size(), wired: *wired }
+    }
+
+    /// MTU by DHCP in bytes, also while it is not clear yet whether that is asked. Where IPv6 is wanted it is not below
+    /// [`SIX_MTU`], as systemd-networkd does it: servers say 576 that never meant it, and who loses IPv6 may lose the only way
+    /// in.
+    pub fn size(&self) -> Option<u32> {
+        let said = match &self.client {
+            Some(client) => client.lease()?.mtu,
+            None => self.held_size.filter(|_| self.left || self.methods().dhcp4),
+        };
+        let least = if self.methods().ipv6 == Ipv6::Off { 0 } else { SIX_MTU };
+        said.map(|mtu| u32::from(mtu).max(least))
     }
 
     pub fn mac(&self) -> Mac {
@@ -474,6 +489,21 @@ mod tests {
         let plan = network::dracut::read(&contract::cmdline::words(line));
         nic.role = Some(Role { entry: (!plan.links.is_empty()).then_some(0), methods: Methods::OFF });
         plan
+    }
+
+    #[test]
+    fn the_mtu_of_a_lease_leaves_ipv6_its_own_where_that_is_wanted() {
+        let mut nic = nic();
+        for (ipv6, said, want) in [
+            (Ipv6::Auto, Some(1400), Some(1400)),
+            (Ipv6::LinkLocal, Some(576), Some(1280)),
+            (Ipv6::Off, Some(576), Some(576)),
+            (Ipv6::Auto, None, None),
+        ] {
+            nic.role = Some(Role { entry: None, methods: Methods { dhcp4: true, ipv6 } });
+            nic.held_size = said;
+            assert_eq!(nic.size(), want, "{ipv6:?}, {said:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The plan that is carried out, and trials of another: what was before comes back by itself unless a person says that it
 //! may stay, since whoever changes the network over the network may not be able to say so afterwards.
 
-use crate::links;
 use crate::offers::Kind;
+use crate::ours::Ours;
 use network::{IsSame, Plan};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -18,8 +18,8 @@ pub struct Plans {
     pub current: Plan,
     /// What comes back, and when (since boot).
     pub trial: Option<(Plan, Duration)>,
-    /// Interfaces that any plan made.
-    pub made: BTreeSet<String>,
+    /// What was changed for any of them.
+    pub ours: Ours,
     /// Names that trials gave and that were taken back.
     pub unnamed: BTreeSet<String>,
     /// What was looked for without a person, and where the settings stood that were found.
@@ -43,13 +43,7 @@ impl Plans {
     /// Those of an earlier life, else what was asked for at boot.
     pub fn start(booted: Plan) -> Plans {
         let kept = std::fs::read(FILE).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let mut plans = kept.unwrap_or(Plans { current: booted, ..Plans::default() });
-        plans.count();
-        plans
-    }
-
-    fn count(&mut self) {
-        self.made.extend(links::made(&self.current).cloned());
+        kept.unwrap_or(Plans { current: booted, ..Plans::default() })
     }
 
     pub fn apply(&mut self, newer: Plan, trial: Option<Duration>) {
@@ -64,7 +58,6 @@ impl Plans {
         if self.trial.is_none() {
             self.is_by_a_person();
         }
-        self.count();
     }
 
     /// What is tried stays. Whether there was something.
@@ -105,7 +98,6 @@ impl Plans {
     fn add(&mut self, found: Plan, origin: String, is_same: IsSame<'_>) {
         self.current.take_in(found, is_same);
         self.origin = origin;
-        self.count();
     }
 
     /// Whether there was something to go back to. What was found meanwhile is taken in then.
@@ -132,6 +124,7 @@ impl Plans {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::Step;
     use contract::cmdline::words;
 
     fn plan(line: &str) -> Plan {
@@ -145,8 +138,11 @@ mod tests {
         plans.apply(plan("ip=eth0:off"), Some(Duration::from_secs(60)));
         plans.apply(plan("vlan=eth0.5:eth0"), Some(Duration::from_secs(90)));
         assert_eq!(plans.due(), Some(Duration::from_secs(90)));
+        let made = Step::MakeVlan { name: "eth0.5".to_string(), below: 2, id: 5 };
+        plans.ours.note(&made, &plans.current, &[]);
+        let ours = plans.ours.clone();
         assert!(plans.revert(&|_, _| false) && plans.current == before && !plans.revert(&|_, _| false));
-        assert!(plans.made.contains("eth0.5"), "it is to be taken away");
+        assert!(plans.ours == ours && ours != Ours::default(), "it is to be taken away");
         plans.apply(plan("ip=eth0:off"), Some(Duration::from_secs(60)));
         plans.apply(plan("ip=eth0:dhcp6"), None);
         assert_eq!(plans.due(), None);
@@ -162,7 +158,7 @@ mod tests {
     fn what_is_found_during_a_trial_waits_and_counts_once_that_is_taken_back() {
         let mut plans = Plans::default();
         assert_eq!(found(&mut plans, Kind::Seed, "vlan=eth0.5:eth0", "a volume"), Taken::In);
-        assert!(plans.made.contains("eth0.5") && plans.shown_origin() == "a volume");
+        assert!(plans.current.links.len() == 1 && plans.shown_origin() == "a volume");
         plans.apply(plan("ip=eth1:dhcp"), MINUTE);
         let tried = plans.current.clone();
         assert_eq!(found(&mut plans, Kind::Borrow, "vlan=eth0.6:eth0", "a disk"), Taken::Waits);
@@ -172,7 +168,7 @@ mod tests {
         assert!(plans.revert(&|_, _| false));
         let names: Vec<String> = plans.current.links.iter().map(|link| link.selector.to_string()).collect();
         assert_eq!(names, ["eth0.6", "eth0.5"]);
-        assert!(plans.made.contains("eth0.6") && plans.shown_origin() == "a disk");
+        assert_eq!(plans.shown_origin(), "a disk");
         assert!(plans.waiting.is_empty());
     }
 

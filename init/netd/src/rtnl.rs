@@ -238,6 +238,8 @@ pub enum Change {
     Name(String),
     /// The link that has this one as a port.
     Master(u32),
+    /// It is a port no more.
+    NoMaster,
     /// One more name.
     AltName(String),
     /// One of these less.
@@ -253,6 +255,7 @@ pub fn change_link(sequence: u32, link: u32, change: &Change) -> Vec<u8> {
         Change::Mac(mac) => plain(0, 0).attribute(1, &mac.0), // IFLA_ADDRESS
         Change::Name(name) => plain(0, 0).text(3, name), // IFLA_IFNAME
         Change::Master(master) => plain(0, 0).number(10, *master), // IFLA_MASTER
+        Change::NoMaster => plain(0, 0).number(10, 0),
         Change::AltName(name) => {
             // IFLA_PROP_LIST, IFLA_ALT_IFNAME
             let message = Request::link(RTM_NEWLINKPROP, CREATE | EXCLUSIVE | APPEND, sequence, link, 0, 0);
