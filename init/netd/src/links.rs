@@ -20,6 +20,8 @@ pub struct Seen<'a> {
     pub size: Option<u32>,
     /// An Ethernet card with a device behind it.
     pub wired: bool,
+    /// One that a BMC shows over USB: it leads to the BMC.
+    pub bmc: bool,
 }
 
 impl Seen<'_> {
@@ -168,6 +170,17 @@ pub fn is_preferred(plan: &Plan, seen: &Seen<'_>) -> bool {
     plan.preferred.as_ref().is_some_and(|selector| seen.is(selector))
 }
 
+/// Whether an address of a NIC makes this machine reachable. A BMC's does where somebody named the NIC or booted from it, and
+/// where it is the only one though it is `late`: others may come after it.
+pub fn counts(plan: &Plan, one: &Seen<'_>, all: &[Seen<'_>], late: bool) -> bool {
+    may_be_first(plan, one, all, late) || named(plan, one).is_some()
+}
+
+/// Whether what names no NIC may be done with this one: as [`counts`], but a name alone does not ask for an address.
+fn may_be_first(plan: &Plan, one: &Seen<'_>, all: &[Seen<'_>], late: bool) -> bool {
+    !one.bmc || is_preferred(plan, one) || late && all.iter().all(|other| other.bmc || !other.wired)
+}
+
 /// An entry that fits no interface takes one that no entry is about: at once where it names none, else when `late` and there
 /// is one alone, since a wrong name must not keep the owner out. What has its address already stays the one. Returns what is
 /// new, with a line for a person where a name was passed over.
@@ -185,7 +198,8 @@ pub fn adopt(plan: &Plan, seen: &[Seen<'_>], adopted: &mut Adopted, late: bool) 
         }
         let free = |one| {
             let freedom = freedom(plan, one, adopted, at, late)?;
-            (one.link.carrier || one.holds(link)).then_some((freedom, one))
+            let is_open = one.link.carrier && may_be_first(plan, one, seen, late);
+            (is_open || one.holds(link)).then_some((freedom, one))
         };
         let mut free: Vec<(u8, &Seen<'_>)> = seen.iter().filter_map(free).collect();
         free.sort_by_key(|(freedom, one)| {
@@ -653,6 +667,7 @@ mod tests {
                 addresses: &[],
                 size: None,
                 wired: link.kind.is_empty(),
+                bmc: link.name.starts_with("usb"),
             })
             .collect()
     }
@@ -1187,6 +1202,34 @@ mod tests {
     }
 
     #[test]
+    fn a_bmc_s_nic_takes_no_address_and_counts_for_none_unless_it_is_named_or_the_only_one() {
+        // Which NIC gets the address (2 is the BMC's), and whether one on the BMC's makes the machine reachable.
+        for (label, line, others, late, want, counts_too) in [
+            ("the other's link is to come", "ip=192.0.2.7:::24", true, false, None, false),
+            ("it does not come", "ip=192.0.2.7:::24", true, true, None, false),
+            ("the others are to come", "ip=192.0.2.7:::24", false, false, None, false),
+            ("there is no other", "ip=192.0.2.7:::24", false, true, Some(2), true),
+            ("booted from", "ip=192.0.2.7:::24 BOOTIF=02-00-00-00-00-02", true, false, Some(2), true),
+            ("called so alone", "ip=192.0.2.7:::24 ifname=usb0:02:00:00:00:00:02", true, false, None, true),
+            ("named", "ip=usb0:dhcp", true, false, None, true),
+            ("a wrong name", "ip=192.0.2.7:::24::enp9s0:off", true, true, None, false),
+            ("a wrong name, and no other", "ip=192.0.2.7:::24::enp9s0:off", false, true, Some(2), true),
+        ] {
+            let mut links = vec![nic(2, "usb0"), Link { kind: "bridge".to_string(), ..nic(9, "docker0") }];
+            links.extend(others.then(|| Link { carrier: false, ..nic(3, "eth0") }));
+            let (plan, mut adopted) = (plan(line), Adopted::new());
+            adopt(&plan, &seen(&links), &mut adopted, late);
+            assert_eq!(adopted.values().next().copied(), want, "{label}");
+            assert_eq!(counts(&plan, &seen(&links)[0], &seen(&links), late), counts_too, "{label}");
+        }
+        // Of two links the other one's counts, however much later it is.
+        let links = [nic(2, "usb0"), nic(3, "eth0")];
+        let mut adopted = Adopted::new();
+        adopt(&plan("ip=192.0.2.7:::24"), &seen(&links), &mut adopted, false);
+        assert_eq!(adopted, Adopted::from([(0, 3)]));
+    }
+
+    #[test]
     fn an_address_stays_where_an_earlier_life_gave_it() {
         let stated = [("192.0.2.7".parse().unwrap(), 24)];
         for line in ["ip=192.0.2.7::192.0.2.1:24", "ip=192.0.2.7::192.0.2.1:24::enp9s0:off"] {
@@ -1228,8 +1271,15 @@ mod tests {
     fn a_name_that_systemd_would_give_is_as_good_as_the_kernels() {
         let link = nic(2, "eth0");
         let names = ["enp3s0".to_string()];
-        let one =
-            Seen { link: &link, names: &names, driver: "e1000e", addresses: &[], size: None, wired: true };
+        let one = Seen {
+            link: &link,
+            names: &names,
+            driver: "e1000e",
+            addresses: &[],
+            size: None,
+            wired: true,
+            bmc: false,
+        };
         let plan = dracut::read(&words("ip=enp3s0:off vlan=enp3s0.4:enp3s0"));
         assert_eq!(role(&plan, &one, &[one], &Adopted::new(), false).and_then(|role| role.entry), Some(1));
         let modules = BTreeSet::from(["8021q"]);

@@ -135,8 +135,8 @@ impl Nic {
     }
 
     pub fn seen(&self) -> Seen<'_> {
-        let Nic { link, names, driver, addresses, wired, .. } = self;
-        Seen { link, names, driver, addresses, size: self.size(), wired: *wired }
+        let Nic { link, names, driver, addresses, wired, bmc, .. } = self;
+        Seen { link, names, driver, addresses, size: self.size(), wired: *wired, bmc: *bmc }
     }
 
     /// MTU by DHCP in bytes, also while it is not clear yet whether that is asked. Where IPv6 is wanted it is not below
