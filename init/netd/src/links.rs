@@ -182,8 +182,8 @@ fn may_be_first(plan: &Plan, one: &Seen<'_>, all: &[Seen<'_>], late: bool) -> bo
 }
 
 /// An entry that fits no interface takes one that no entry is about: at once where it names none, else when `late` and there
-/// is one alone, since a wrong name must not keep the owner out. What has its address already stays the one. Returns what is
-/// new, with a line for a person where a name was passed over.
+/// is one alone, since a wrong name must not keep the owner out. The preferred NIC is waited for until then. What has its
+/// address already stays the one. Returns what is new, with a line for a person where a name was passed over.
 pub fn adopt(plan: &Plan, seen: &[Seen<'_>], adopted: &mut Adopted, late: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for (at, link) in plan.links.iter().enumerate() {
@@ -208,7 +208,7 @@ pub fn adopt(plan: &Plan, seen: &[Seen<'_>], adopted: &mut Adopted, late: bool) 
         let mut free: Vec<&Seen<'_>> = free.into_iter().map(|(_, one)| one).collect();
         if free.first().is_some_and(|one| one.holds(link)) {
             free.truncate(1);
-        } else if !(is_nameless || late) {
+        } else if !late && (!is_nameless || awaits(plan, seen, adopted, at)) {
             continue;
         }
         match free[..] {
@@ -241,6 +241,15 @@ pub fn adopt(plan: &Plan, seen: &[Seen<'_>], adopted: &mut Adopted, late: bool) 
         }
     }
     lines
+}
+
+/// Whether the NIC that the plan prefers may get its link yet, or may be yet to come: others are often faster by seconds, and
+/// an address that was given stays.
+fn awaits(plan: &Plan, seen: &[Seen<'_>], adopted: &Adopted, at: usize) -> bool {
+    let Some(preferred) = &plan.preferred else { return false };
+    let here = || seen.iter().filter(|one| one.wired && one.is(preferred));
+    let is_slow = |one: &Seen<'_>| !one.link.carrier && freedom(plan, one, adopted, at, false).is_some();
+    here().next().is_none() || here().any(is_slow)
 }
 
 /// In words, that an interface cannot get the name that was asked for.
@@ -1226,6 +1235,37 @@ mod tests {
         let links = [nic(2, "usb0"), nic(3, "eth0")];
         let mut adopted = Adopted::new();
         adopt(&plan("ip=192.0.2.7:::24"), &seen(&links), &mut adopted, false);
+        assert_eq!(adopted, Adopted::from([(0, 3)]));
+    }
+
+    #[test]
+    fn an_address_without_an_interface_waits_for_the_nic_that_was_booted_from() {
+        let other = || nic(3, "eth1");
+        let without = |index, name: &str| Link { carrier: false, ..nic(index, name) };
+        let line = "ip=192.0.2.7::192.0.2.1:24 BOOTIF=02-00-00-00-00-02";
+        for (label, words, links, early, late) in [
+            ("its link is to come", line, vec![without(2, "eth0"), other()], None, Some(3)),
+            ("it is to come itself", line, vec![other()], None, Some(3)),
+            ("its link is there", line, vec![nic(2, "eth0"), other()], Some(2), Some(2)),
+            ("bootdev=", "ip=192.0.2.7:::24 bootdev=eth0", vec![without(2, "eth0"), other()], None, Some(3)),
+            ("no other has one", line, vec![without(2, "eth0"), without(3, "eth1")], None, None),
+            // What has another task is not waited for.
+            ("a port", line, vec![Link { master: Some(9), ..without(2, "eth0") }, other()], Some(3), Some(3)),
+            ("off", &format!("{line} ip=eth0:off"), vec![without(2, "eth0"), other()], Some(3), Some(3)),
+        ] {
+            for (is_late, want) in [(false, early), (true, late)] {
+                let mut adopted = Adopted::new();
+                adopt(&plan(words), &seen(&links), &mut adopted, is_late);
+                assert_eq!(adopted.values().next().copied(), want, "{label}, late: {is_late}");
+            }
+        }
+        // An earlier life gave it to the other one.
+        let stated = [("192.0.2.7".parse().unwrap(), 24)];
+        let links = [without(2, "eth0"), other()];
+        let mut seen = seen(&links);
+        seen[1].addresses = &stated;
+        let mut adopted = Adopted::new();
+        adopt(&plan(line), &seen, &mut adopted, false);
         assert_eq!(adopted, Adopted::from([(0, 3)]));
     }
 
