@@ -643,6 +643,9 @@ impl Netd {
         let Some(nic) = self.nics.get_mut(&address.link) else { return };
         let known = nic.addresses.iter().any(|(known, _)| *known == address.address);
         nic.addresses.retain(|(known, _)| *known != address.address);
+        if address.by_router {
+            remember(&mut nic.by_router, (address.address, address.prefix));
+        }
         if address.local && address.address.is_ipv6() && nic.six_since.is_none() {
             nic.six_since = Some(now());
         }
@@ -652,6 +655,10 @@ impl Netd {
         }
         if !address.global {
             return;
+        }
+        if address.by_router && nic.heeds_routers == Some(false) {
+            // It was being looked for duplicates when routers ceased to count, which the kernel does not tell.
+            return self.forget_routers(address.link);
         }
         nic.addresses.push((address.address, address.prefix));
         // A lease's is told with its server when it is given.
@@ -866,7 +873,7 @@ impl Netd {
         if nic.heeds_routers == Some(heeds) {
             return;
         }
-        nic.heeds_routers = Some(heeds);
+        let was_deaf = nic.heeds_routers.replace(heeds) == Some(false);
         let name = nic.link.name.clone();
         // Routes of advertisements (RFC 4191) are not taken by default.
         let settings: &[(&str, &str)] = match heeds {
@@ -879,13 +886,33 @@ impl Netd {
                 host::log!("{path}: {error}"); // a kernel without IPv6
             }
         }
+        if !heeds {
+            self.forget_routers(index);
+        } else if was_deaf && let Err(error) = host::sys::packet::solicit_routers(&name, index) {
+            host::log!("{name}: ask for routers: {error}"); // they speak by themselves, if late
+        }
+    }
+
+    /// The kernel keeps what routers said until its time is over, also where nobody wants it any more.
+    fn forget_routers(&mut self, index: u32) {
+        let Some(nic) = self.nics.get_mut(&index) else { return };
+        let (routes, addresses) = (nic.routes_by_router(), std::mem::take(&mut nic.by_router));
+        nic.said = nics::Names::default();
+        self.take_away(index, addresses.into_iter().map(|(own, prefix)| leased_address(own, prefix)));
+        for (to, router) in routes {
+            self.ask(Asked::Gone("remove a route by a router"), |sequence| {
+                rtnl::remove_kernels_route(sequence, index, to, router)
+            });
+        }
     }
 
     /// Another interface has this one, or nothing is asked of it any more.
     fn leave(&mut self, index: u32) {
         self.end_four(index);
         self.end_six(index);
+        self.forget_routers(index);
         let Some(nic) = self.nics.get_mut(&index) else { return };
+        nic.heeds_routers = Some(false); // what it was told is to be heard again
         nic.probing.clear();
         nic.stop_listening();
         let given = std::mem::take(&mut nic.given);

@@ -73,6 +73,8 @@ pub struct Nic {
     pub near: Vec<(Ipv6Addr, u8)>,
     /// Routes of the main table that are not netd's.
     pub beside: Vec<Beside>,
+    /// Addresses that it made by one.
+    pub by_router: Vec<(IpAddr, u8)>,
     pub said: Names,
     /// Answers of servers that are none.
     pub malformed: u32,
@@ -128,6 +130,7 @@ impl Nic {
             routers: Vec::new(),
             near: Vec::new(),
             beside: Vec::new(),
+            by_router: Vec::new(),
             said: Names::default(),
             malformed: 0,
             heeds_routers: None,
@@ -245,6 +248,7 @@ impl Nic {
     /// again at the time `again`.
     pub fn lose(&mut self, address: IpAddr, prefix: u8, again: Duration) -> bool {
         self.addresses.retain(|known| *known != (address, prefix));
+        self.by_router.retain(|(known, _)| *known != address);
         // Which the kernel drops without a word: `fib_sync_down_addr`, `fib_disable_ip` of net/ipv4.
         let is_last = !self.addresses.iter().any(|(own, _)| own.is_ipv4());
         self.beside.retain(|Beside { route, .. }| {
@@ -273,6 +277,26 @@ impl Nic {
             |own: IpAddr| plan.links.iter().flat_map(|link| &link.addresses).any(|one| one.address == own);
         let is_gone = |(own, _): &&(IpAddr, u8)| was_ours(*own) && !is_stated(*own);
         self.addresses.iter().filter(is_gone).copied().collect()
+    }
+
+    /// Routes that the kernel has by routers' words: where they go to, and the router. A prefix stays where another address has
+    /// it too.
+    pub fn routes_by_router(&self) -> Vec<((Ipv6Addr, u8), Option<Ipv6Addr>)> {
+        let is_needed = |(prefix, bits): &(Ipv6Addr, u8)| {
+            self.addresses.iter().any(|own| {
+                own.1 == *bits
+                    && network::is_within(own.0, IpAddr::V6(*prefix), *bits)
+                    && !self.by_router.contains(own)
+            })
+        };
+        let near = self.near.iter().filter(|near| !is_needed(near)).map(|near| (*near, None));
+        let default = self.routers.iter().map(|router| ((Ipv6Addr::UNSPECIFIED, 0), Some(*router)));
+        let by_router = self.beside.iter().filter(|one| one.by_router).map(|one| &one.route);
+        let behind = by_router.filter_map(|route| match (route.destination, route.gateway?) {
+            (IpAddr::V6(to), IpAddr::V6(router)) => Some(((to, route.prefix), Some(router))),
+            _ => None,
+        });
+        default.chain(behind).chain(near).collect()
     }
 
     /// Shown and named to people: a card, or what a plan made.
@@ -471,6 +495,30 @@ mod tests {
         nic.given = plan.links[0].addresses.clone();
         let routes = nic.uplink(&plan, false).unwrap().routes;
         assert_eq!(routes.iter().map(|route| route.prefix).collect::<Vec<u8>>(), [0, 8]);
+    }
+
+    fn beside(to: (Ipv6Addr, u8), router: Ipv6Addr, by_router: bool) -> Beside {
+        let (gateway, metric) = (Some(IpAddr::V6(router)), Some(1024));
+        let route = Route { destination: IpAddr::V6(to.0), prefix: to.1, gateway, metric, source: None };
+        Beside { route, by_router }
+    }
+
+    #[test]
+    fn what_routers_brought_goes_without_what_else_has_its_prefix() {
+        let mut nic = nic();
+        let (router, behind) = ("fe80::1".parse().unwrap(), ("2001:db8:a::".parse().unwrap(), 48));
+        let prefix = |text: &str| (text.parse::<Ipv6Addr>().unwrap(), 64);
+        let address = |text: &str| (text.parse::<IpAddr>().unwrap(), 64);
+        nic.routers = vec![router];
+        nic.beside = [true, false].map(|by_router| beside(behind, router, by_router)).to_vec();
+        nic.near = vec![prefix("2001:db8:1::"), prefix("2001:db8:2::")];
+        nic.by_router = vec![address("2001:db8:1::7"), address("2001:db8:2::7")];
+        nic.addresses = [&nic.by_router[..], &[address("2001:db8:2::9")]].concat();
+        let default = (Ipv6Addr::UNSPECIFIED, 0);
+        assert_eq!(
+            nic.routes_by_router(),
+            [(default, Some(router)), (behind, Some(router)), (prefix("2001:db8:1::"), None)]
+        );
     }
 
     #[test]

@@ -44,8 +44,11 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IFA_F_TENTATIVE: u32 = 0x40;
 const IFA_F_DADFAILED: u32 = 0x08;
+/// IFAPROT_KERNEL_RA (linux/if_addr.h)
+const BY_ROUTER: u8 = 2;
 const RT_TABLE_MAIN: u32 = 254;
 const RT_TABLE_COMPAT: u8 = 252;
+const RTPROT_UNSPEC: u8 = 0;
 const RTPROT_KERNEL: u8 = 2;
 /// What `ip route add` says where nobody says otherwise.
 const RTPROT_BOOT: u8 = 3;
@@ -94,6 +97,8 @@ pub struct Address {
     pub local: bool,
     /// Another machine of the link has it (RFC 4862 section 5.4).
     pub duplicate: bool,
+    /// The kernel made it by a router's word.
+    pub by_router: bool,
 }
 
 /// What routers say of a link (RFC 4861 section 4.2).
@@ -379,6 +384,9 @@ pub struct Route {
     pub metric: u32,
 }
 
+/// Where a route's message has its protocol: `struct nlmsghdr` and five bytes of `struct rtmsg`.
+const PROTOCOL: usize = 16 + 5;
+
 fn route(kind: u16, flags: u16, sequence: u32, route: &Route) -> Vec<u8> {
     let scope = if route.gateway.is_none() && route.destination.is_ipv4() { SCOPE_LINK } else { 0 };
     let table = u8::try_from(route.table).unwrap_or(RT_TABLE_COMPAT);
@@ -407,6 +415,28 @@ pub fn add_route(sequence: u32, wanted: &Route) -> Vec<u8> {
 
 pub fn remove_route(sequence: u32, gone: &Route) -> Vec<u8> {
     route(RTM_DELROUTE, 0, sequence, gone)
+}
+
+/// Likewise one that the kernel made itself: of any protocol, and of any metric.
+pub fn remove_kernels_route(
+    sequence: u32,
+    link: u32,
+    to: (Ipv6Addr, u8),
+    router: Option<Ipv6Addr>,
+) -> Vec<u8> {
+    let gone = Route {
+        table: RT_TABLE_MAIN,
+        destination: IpAddr::V6(to.0),
+        prefix: to.1,
+        gateway: router.map(IpAddr::V6),
+        on_link: false,
+        link,
+        source: None,
+        metric: 0,
+    };
+    let mut message = route(RTM_DELROUTE, 0, sequence, &gone);
+    message[PROTOCOL] = RTPROT_UNSPEC;
+    message
 }
 
 /// `from ADDRESS lookup TABLE`
@@ -553,6 +583,7 @@ fn address(body: &[u8]) -> Option<Address> {
         global: body[3] == 0 && is_usable,
         local: body[3] == SCOPE_LINK && is_usable,
         duplicate: flags & IFA_F_DADFAILED != 0,
+        by_router: attributes.get(11) == Some(&[BY_ROUTER][..]), // IFA_PROTO
     })
 }
 
@@ -677,6 +708,41 @@ mod tests {
         let six = Given { address: "2001:db8::7".parse().unwrap(), prefix: 64, ..GIVEN };
         let [Said::Address(address)] = &read(&add_address(1, 2, &six))[..] else { panic!("no address") };
         assert_eq!((address.address, address.prefix), (six.address, 64));
+    }
+
+    #[test]
+    fn what_the_kernel_has_by_a_routers_word_is_told_from_what_was_given() {
+        let six = Given { address: "2001:db8::7".parse().unwrap(), prefix: 64, ..GIVEN };
+        for (proto, want) in [(None, false), (Some(BY_ROUTER), true), (Some(3), false)] {
+            let mut message = Request(add_address(1, 2, &six));
+            if let Some(proto) = proto {
+                message = message.attribute(11, &[proto]);
+            }
+            let [Said::Address(address)] = &read(&message.finish())[..] else { panic!("no address") };
+            assert_eq!(address.by_router, want, "{proto:?}");
+        }
+        let router: Ipv6Addr = "fe80::1".parse().unwrap();
+        let behind: (Ipv6Addr, u8) = ("2001:db8:aaaa::".parse().unwrap(), 48);
+        let route = network::Route {
+            destination: IpAddr::V6(behind.0),
+            prefix: behind.1,
+            gateway: Some(IpAddr::V6(router)),
+            metric: Some(0),
+            source: None,
+        };
+        let beside = Beside { route, by_router: true };
+        for (to, kind, want) in [
+            ((Ipv6Addr::UNSPECIFIED, 0), RTM_NEWROUTE, Said::Router(2, router)),
+            ((Ipv6Addr::UNSPECIFIED, 0), RTM_DELROUTE, Said::RouterGone(2, router)),
+            (behind, RTM_NEWROUTE, Said::Beside(2, beside.clone())),
+            (behind, RTM_DELROUTE, Said::BesideGone(2, beside)),
+        ] {
+            let mut message = remove_kernels_route(1, 2, to, Some(router));
+            message[4..6].copy_from_slice(&kind.to_ne_bytes());
+            assert_eq!(read(&message), [], "ours, or anybody's");
+            message[PROTOCOL] = RTPROT_RA;
+            assert_eq!(read(&message), [want]);
+        }
     }
 
     #[test]

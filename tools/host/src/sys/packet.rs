@@ -142,6 +142,23 @@ pub fn udp6(interface: &str, port: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Asks the routers of a link to speak now (RFC 4861 section 4.1), as the kernel does when an interface comes up. Their answer
+/// is the kernel's.
+pub fn solicit_routers(name: &str, interface: u32) -> io::Result<()> {
+    /// Type 133 and seven bytes of nothing; the kernel puts in the checksum (RFC 3542 section 3.1).
+    const SOLICITATION: [u8; 8] = [133, 0, 0, 0, 0, 0, 0, 0];
+    const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let protocol = Some(rustix::net::ipproto::ICMPV6);
+    let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::RAW, flags, protocol)?;
+    bind_to(&socket, name)?;
+    // By this a router knows that no other one has passed it on.
+    rustix::net::sockopt::set_ipv6_multicast_hops(&socket, 255)?;
+    let to = SocketAddrV6::new(ALL_ROUTERS, 0, 0, interface);
+    rustix::net::sendto(&socket, &SOLICITATION, rustix::net::SendFlags::empty(), &to)?;
+    Ok(())
+}
+
 /// Sends one datagram to an address of an interface's link.
 pub fn send_udp6(socket: &OwnedFd, interface: u32, to: (Ipv6Addr, u16), payload: &[u8]) -> io::Result<()> {
     let to = SocketAddrV6::new(to.0, to.1, 0, interface);
