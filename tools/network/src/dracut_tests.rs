@@ -197,6 +197,30 @@ const CASES: &[(&str, &str)] = &[
         "bond0: bond of 52:54:00:12:34:56 eth1 mode=802.3ad xmit_hash_policy=layer3+4 miimon=100, DHCP, IPv6 from routers\npreferred: 52:54:00:12:34:56\n",
     ),
     (
+        "bond=bond0:eth0,eth1:mode=balance-rr,packets_per_slave=4",
+        "bond0: bond of eth0 eth1 mode=balance-rr packets_per_slave=4 miimon=100, DHCP, IPv6 from routers\n",
+    ),
+    (
+        "bond=bond0:eth0,eth1:mode=balance-xor,xmit_hash_policy=layer2+3",
+        "bond0: bond of eth0 eth1 mode=balance-xor xmit_hash_policy=layer2+3 miimon=100, DHCP, IPv6 from routers\n",
+    ),
+    (
+        "bond=bond0:eth0,eth1:mode=broadcast",
+        "bond0: bond of eth0 eth1 mode=broadcast miimon=100, DHCP, IPv6 from routers\n",
+    ),
+    (
+        "bond=bond0:eth0,eth1:mode=balance-tlb,tlb_dynamic_lb=0",
+        "bond0: bond of eth0 eth1 mode=balance-tlb tlb_dynamic_lb=0 miimon=100, DHCP, IPv6 from routers\n",
+    ),
+    (
+        "bond=bond0:eth0,eth1:mode=balance-alb,miimon=50",
+        "bond0: bond of eth0 eth1 mode=balance-alb miimon=50, DHCP, IPv6 from routers\n",
+    ),
+    (
+        "bond=b0:eth0:mode=0 bond=b2:eth2:mode=2 bond=b3:eth3:mode=3 bond=b5:eth5:mode=5 bond=b6:eth6:mode=6",
+        "b0: bond of eth0 mode=balance-rr miimon=100, DHCP, IPv6 from routers\nb2: bond of eth2 mode=balance-xor miimon=100, DHCP, IPv6 from routers\nb3: bond of eth3 mode=broadcast miimon=100, DHCP, IPv6 from routers\nb5: bond of eth5 mode=balance-tlb miimon=100, DHCP, IPv6 from routers\nb6: bond of eth6 mode=balance-alb miimon=100, DHCP, IPv6 from routers\n",
+    ),
+    (
         "bond=bond0:eth0,eth1::9000",
         "bond0: bond of eth0 eth1 mode=balance-rr miimon=100, MTU 9000, DHCP, IPv6 from routers\n",
     ),
@@ -346,6 +370,19 @@ fn a_newer_plan_stands_in_the_place_of_what_it_speaks_of_alone() {
         old.to_string(),
         "eth1: no DHCP, 198.51.100.7/24\nlan0: no DHCP\neth0: DHCP, IPv6 from routers\nDNS 192.0.2.53\n"
     );
+}
+
+#[test]
+fn an_address_that_is_set_anew_leaves_a_bond_one() {
+    let plan = |line: &str| read(&words(line));
+    let mut old = plan("bond=bond0:eth0,eth1 vlan=bond0.7:bond0 ip=bond0.7:dhcp");
+    old.replace_by(plan("ip=192.0.2.7:::24::bond0:off ip=bond0.7:off"));
+    assert_eq!(
+        old.to_string(),
+        "bond0: bond of eth0 eth1 mode=balance-rr miimon=100, no DHCP, 192.0.2.7/24\nbond0.7: VLAN 7 on bond0, no DHCP\n"
+    );
+    old.replace_by(plan("bridge=bond0:eth0"));
+    assert!(old.to_string().starts_with("bond0: bridge of eth0"), "{old}");
 }
 
 #[test]

@@ -232,8 +232,15 @@ impl Plan {
     }
 
     /// Takes over what a newer plan says: its entries stand in the place of those about the same interfaces, and before all
-    /// others, its lists in that of ours where it has any. Problems are those of the newer one.
-    pub fn replace_by(&mut self, newer: Plan) {
+    /// others, its lists in that of ours where it has any. What is made of others goes on being that: `ip=bond0:dhcp` is about
+    /// the bond's address. Problems are those of the newer one.
+    pub fn replace_by(&mut self, mut newer: Plan) {
+        for new in newer.links.iter_mut().filter(|new| new.kind == Kind::Physical) {
+            let made = |old: &&Link| old.kind != Kind::Physical && old.selector == new.selector;
+            if let Some(old) = self.links.iter().find(made) {
+                new.kind = old.kind.clone();
+            }
+        }
         let is_same = |old: &Link, new: &Link| {
             old.selector == new.selector || old.is_called(&new.selector) || new.is_called(&old.selector)
         };
