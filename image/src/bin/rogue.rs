@@ -1,6 +1,7 @@
 //! A DHCPv4 server that answers whatever it hears with everything that is no answer, for the tests of the network: run in
 //! a namespace of its own beside a good server, as `rogue`, it sends each of [`ANSWERS`] at once. It grants nothing:
-//! a client that has an address of 203.0.113.0/24 took one of them for good. It also is a time server with a clock of its own.
+//! a client that has an address of 203.0.113.0/24 took one of them for good. As `rogue refuses` and the like its answers are
+//! well-formed and no lease comes of them, or a bad one ([`Manner`]). It also is a time server with a clock of its own.
 
 use std::net::{Ipv4Addr, UdpSocket};
 
@@ -97,12 +98,83 @@ const ANSWERS: &[(&str, Change)] = &[
     ("a refusal of a server that nobody asked", |a| a.set(53, &[NAK])),
 ];
 
+/// What is wrong with options that a lease can be without.
+const ODDITIES: &[(u8, &[u8])] =
+    &[(6, &[203, 0, 113, 1, 1]), (26, &[5]), (42, &[203, 0, 113]), (119, &[9, b'x']), (121, &[24, 10, 0])];
+
+/// How it treats clients.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Offers an address, and refuses it when it is asked for.
+    Refuses,
+    /// Offers one and says no more.
+    Silent,
+    /// Grants whoever asks for anything one that nobody asked for.
+    Strays,
+    /// Grants what it offered, with [`ODDITIES`].
+    Odd,
+}
+
 fn main() -> std::io::Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let address = arguments.next().and_then(|text| text.parse().ok());
-    match (address, arguments.next().and_then(|text| text.parse().ok())) {
-        (Some(address), Some(seconds)) => time(address, seconds),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["refuses"] => leases(Manner::Refuses),
+        ["silent"] => leases(Manner::Silent),
+        ["strays"] => leases(Manner::Strays),
+        ["odd"] => leases(Manner::Odd),
+        [address, seconds] => match (address.parse(), seconds.parse()) {
+            (Ok(address), Ok(seconds)) => time(address, seconds),
+            _ => Err(std::io::Error::other("no address and seconds")),
+        },
         _ => answers(),
+    }
+}
+
+/// A server that answers at once, and in its manner. Requests to another server are none of its business, as of any.
+fn leases(manner: Manner) -> std::io::Result<()> {
+    const DISCOVER: u8 = 1;
+    const REQUEST: u8 = 3;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67))?;
+    socket.set_broadcast(true)?;
+    let mut buffer = [0; 1500];
+    loop {
+        let (length, _) = socket.recv_from(&mut buffer)?;
+        let Some(request) = buffer[..length].first_chunk::<FIXED>() else { continue };
+        let option = |code| option(&buffer[FIXED..length], code);
+        let is_for_another = option(54).is_some_and(|server| server != OWN);
+        let kind = match option(53) {
+            Some([DISCOVER]) => OFFER,
+            Some([REQUEST]) if manner == Manner::Silent || is_for_another => continue,
+            Some([REQUEST]) if manner == Manner::Refuses => NAK,
+            Some([REQUEST]) => ACK,
+            _ => continue,
+        };
+        let mut answer = Answer::new(request, kind);
+        match (manner, kind) {
+            (Manner::Strays, ACK) => answer.address([203, 0, 113, 67]),
+            (Manner::Odd, _) => ODDITIES.iter().for_each(|(code, value)| answer.set(*code, value)),
+            _ => {}
+        }
+        println!("answered {} with {kind}", option(53).map_or(0, |kind| kind[0]));
+        socket.send_to(&answer.bytes(), (Ipv4Addr::BROADCAST, 68))?;
+    }
+}
+
+/// The value of an option of a client, which is well-formed.
+fn option(mut bytes: &[u8], wanted: u8) -> Option<&[u8]> {
+    loop {
+        match bytes {
+            [0, rest @ ..] => bytes = rest,
+            [code, length, rest @ ..] if *code != 255 => {
+                let (value, rest) = rest.split_at_checked(usize::from(*length))?;
+                if *code == wanted {
+                    return Some(value);
+                }
+                bytes = rest;
+            }
+            _ => return None,
+        }
     }
 }
 

@@ -53,7 +53,7 @@ pub fn by_dnsmasq(bench: &Bench, server: &Server) -> Result<()> {
 
 /// Servers that do what they should.
 pub fn leases(bench: &Bench) -> Result<()> {
-    each(bench, 1, &[by_kea, one_address, stated, expires, beside])
+    each(bench, 1, &[by_kea, one_address, stated, relayed, expires, beside])
 }
 
 fn by_kea(bench: &Bench, server: &Server) -> Result<()> {
@@ -99,14 +99,45 @@ fn stated(bench: &Bench, server: &Server) -> Result<()> {
     Ok(())
 }
 
+/// A server that is on no link of ours, behind a relay that goes away: renewals go by the gateway.
+fn relayed(bench: &Bench, server: &Server) -> Result<()> {
+    let options = "--dhcp-option=3,192.0.2.1 --dhcp-option=58,6 --dhcp-option=59,100";
+    let far = dnsmasq("port", "192.0.2.50,192.0.2.50,255.255.255.0,2m", options);
+    let script = format!(
+        "{NET}ip netns add far\nip link add far type veth peer name port netns far\n\
+         ip address add 198.18.0.1/30 dev far\nip link set far up\n\
+         ip -n far address add 198.18.0.2/30 dev port\nip -n far link set port up\n\
+         ip -n far route add default via 198.18.0.1\n{}\
+         serve relay dnsmasq --keep-in-foreground --conf-file=/dev/null --user=root --port=0 --log-facility=- \
+         --dhcp-relay=192.0.2.1,198.18.0.2\n",
+        far.replace("serve dnsmasq dnsmasq", "serve dnsmasq ip netns exec far dnsmasq"),
+    );
+    let guest = boot(bench, server, &script, 1, "")?;
+    let own = "192.0.2.50";
+    bench.check("a server behind a relay: a login works", || guest.login(own));
+    bench.check("its lease is renewed without the relay", || {
+        server.ok("quit relay")?;
+        let acks = server.ok("grep -c DHCPACK /run/log/dnsmasq")?;
+        let acks: u32 = acks.trim().parse()?;
+        server.ok(&format!("logged dnsmasq {} DHCPACK", acks + 2)).map(drop)
+    });
+    Ok(())
+}
+
 /// The lease ends while nobody renews it, and the server comes back.
 fn expires(bench: &Bench, server: &Server) -> Result<()> {
-    let subnet = r#""subnet": "192.0.2.0/24", "valid-lifetime": 16, "pools": [ { "pool": "192.0.2.61-192.0.2.61" } ],
-        "option-data": [ { "name": "routers", "data": "192.0.2.1" } ]"#;
-    let kea = kea4(subnet);
-    let guest = boot(bench, server, &format!("{NET}{kea}"), 1, "")?;
+    let kea = |more: &str| {
+        kea4(&format!(
+            r#""subnet": "192.0.2.0/24", "valid-lifetime": 16, "pools": [ {{ "pool": "192.0.2.61-192.0.2.61" }} ],
+        "option-data": [ {{ "name": "routers", "data": "192.0.2.1" }}{more} ]"#
+        ))
+    };
+    let sized = kea(r#", { "name": "interface-mtu", "data": "1400" }"#);
+    let guest = boot(bench, server, &format!("{NET}{sized}"), 1, "")?;
     let own = "192.0.2.61";
+    let mtu = || guest.ok(own, "cat /sys/class/net/eth0/mtu");
     bench.check("a lease of 16 s: a login works", || guest.login(own));
+    bench.check("its MTU counts", || holds(&mtu()?, &["1400\n"]));
     bench.check("it is renewed, and a session lives on beyond its first end", || {
         guest.hold("session", own)?;
         // Two renewals, at half time each.
@@ -121,11 +152,12 @@ fn expires(bench: &Bench, server: &Server) -> Result<()> {
         })
     });
     let mark = guest.vm.events.mark();
-    server.ok(&kea)?;
+    server.ok(&kea(""))?;
     bench.check("when the server is back there is a new one, and a login works", || {
         guest.announced(own, mark, qemu::SOON)?;
         guest.ok(own, "true").map(drop)
     });
+    bench.check("the MTU of the one that ended ended with it", || holds(&mtu()?, &["1500\n"]));
     Ok(())
 }
 
@@ -166,7 +198,7 @@ fn beside(bench: &Bench, server: &Server) -> Result<()> {
 
 /// Servers, neighbours and cables that do what they should not.
 pub fn trouble(bench: &Bench) -> Result<()> {
-    each(bench, 2, &[slow, slow_switch, rogue, conflict, dead_nic, late_cable, lost_on_the_way])
+    each(bench, 2, &[slow, slow_switch, rogue, thieves, odd, conflict, dead_nic, late_cable, lost_on_the_way])
 }
 
 /// A switch that learns for 40 seconds looks the same.
@@ -212,6 +244,60 @@ fn rogue(bench: &Bench, server: &Server) -> Result<()> {
         server.ok("logged dnsmasq 2 DHCPACK")?;
         guest.flows("session")?;
         guest.kept(own, mark)
+    });
+    Ok(())
+}
+
+/// Servers whose answers are well-formed and first, and of which no lease comes that is worth having.
+fn thieves(bench: &Bench, server: &Server) -> Result<()> {
+    let own = "192.0.2.50";
+    for (manner, what) in [
+        ("refuses", "offers and refuses"),
+        ("silent", "offers and says no more"),
+        ("strays", "grants what nobody asked for"),
+    ] {
+        let script = format!(
+            "{}{}ip -n bad route add default dev port\nserve rogue ip netns exec bad rogue {manner}\n{}",
+            switch(&["eth0"]),
+            neighbour("bad", "203.0.113.1/24"),
+            dnsmasq("br0", "192.0.2.50,192.0.2.50,1h", "--dhcp-reply-delay=1"),
+        );
+        let guest = boot(bench, server, &script, 1, "")?;
+        bench.check(&format!("beside a server that {what}: a login works"), || {
+            guest.login(own)?;
+            // It was asked first.
+            server.ok("logged rogue 1 'answered 1 with 2'").map(drop)
+        });
+        if manner == "strays" {
+            bench.check("after kill -9 the address stays beside a server that grants another one", || {
+                guest.hold("session", own)?;
+                let mark = guest.vm.events.mark();
+                let before = server.ok("grep -c 'answered 3 with 5' /run/log/rogue")?;
+                let before: u32 = before.trim().parse()?;
+                // The stranger is heard first.
+                server.ok("kill -STOP $(cat /run/pid/dnsmasq)")?;
+                guest.kill_netd(own)?;
+                server.ok(&format!("logged rogue {} 'answered 3 with 5'", before + 1))?;
+                server.ok("kill -CONT $(cat /run/pid/dnsmasq)")?;
+                server.ok("logged dnsmasq 2 DHCPACK")?;
+                guest.flows("session")?;
+                guest.kept(own, mark)
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The only server there is, with options that make no sense.
+fn odd(bench: &Bench, server: &Server) -> Result<()> {
+    let script = "ip address add 203.0.113.1/24 dev eth0\nip route add 255.255.255.255 dev eth0\nserve rogue rogue odd\n";
+    let guest = boot(bench, server, script, 1, "")?;
+    let own = "203.0.113.66";
+    bench.check("the only server has bad options: a login works", || guest.login(own));
+    bench.check("each of them is named in the log", || {
+        let log = guest.ok(own, "cat /run/lifeboat/log/netd")?;
+        let lines = [6, 26, 42, 119, 121].map(|option| format!("DHCP server 203.0.113.1: option {option} "));
+        holds(&log, &lines.each_ref().map(String::as_str))
     });
     Ok(())
 }
