@@ -1,6 +1,7 @@
 //! `kill -9` of netd at every state of it.
 
-use super::{Guest, boot, dnsmasq};
+use super::six::{SUBNET, kea6, router};
+use super::{Guest, boot, dnsmasq, neighbour, switch};
 use crate::bench::{Bench, holds};
 use anyhow::{Context as _, Result, ensure};
 use image::vm::{Server, qemu};
@@ -34,10 +35,85 @@ impl Guest<'_, '_> {
 }
 
 /// One NIC with a stated address, over which the other one is watched.
+const STATED: &str = "ip=203.0.113.20::203.0.113.1:24::eth1:none";
+const BESIDE: &str = "ip address add 203.0.113.1/24 dev eth1\n";
+
 pub fn lives(bench: &Bench) -> Result<()> {
-    let server = Server::start(bench, 2)?;
-    let net = "ip address add 192.0.2.1/24 dev eth0\nip address add 203.0.113.1/24 dev eth1\n";
-    let guest = boot(bench, &server, net, 2, "ip=203.0.113.20::203.0.113.1:24::eth1:none")?;
+    super::each(bench, 2, &[leased, begun, begun_six])
+}
+
+/// Before there is a lease.
+fn begun(bench: &Bench, server: &Server) -> Result<()> {
+    let net = format!("{}{BESIDE}{}", switch(&["eth0"]), neighbour("bad", "198.18.0.1/24"));
+    let guest = boot(bench, server, &net, 2, STATED)?;
+    let stated = "203.0.113.20";
+    let start = guest.vm.events.mark();
+    // A packet socket for ARP is there while an address is probed (ETH_P_ARP is 0806).
+    let probes = "grep -q ' 0806 ' /proc/net/packet";
+    let kill = "kill -9 $(/lifeboat/bin/busybox pidof netd)";
+    let killed = |when: &str| {
+        let mark = guest.vm.events.mark();
+        guest.ok(stated, &format!("timeout 50 sh -c \"{when}\" && {kill}"))?;
+        guest.vm.events.ready("netd", mark, qemu::SOON)
+    };
+    bench.check("beside a stated address", || {
+        guest.login(stated)?;
+        guest.hold("stated", stated)?;
+        guest.ok(stated, &format!("timeout 50 sh -c \"while {probes}; do sleep 0.1; done\"")).map(drop)
+    });
+    bench.check("killed while it probes what was offered, netd asks on", || {
+        server.ok("ip -n bad route add default dev port\nserve rogue ip netns exec bad rogue silent")?;
+        killed(&format!("until {probes}; do :; done"))?;
+        server.ok("logged rogue 2 'answered 1 with 2'").map(drop)
+    });
+    bench.check("killed while it asks for what was offered, netd asks on", || {
+        killed(&format!("until {probes}; do :; done; while {probes}; do sleep 0.1; done"))?;
+        server.ok("logged rogue 3 'answered 1 with 2'").map(drop)
+    });
+    bench.check("killed when it has declined an address, netd gets another one", || {
+        server.ok("quit rogue")?;
+        server.ok(&neighbour("other", "192.0.2.70/24"))?;
+        let reserved = "--dhcp-host=52:54:00:12:34:56,192.0.2.70";
+        server.ok(&dnsmasq("br0", "192.0.2.71,192.0.2.71,1h", reserved))?;
+        // What the server before offered is asked for 15 s.
+        let declined = "logged dnsmasq 1 'DHCPDECLINE.*192.0.2.70'";
+        server.ok(&format!("{declined} || {declined}"))?;
+        killed(":")?;
+        guest.announced("192.0.2.71", start, qemu::SOON)?;
+        guest.ok("192.0.2.71", "true").map(drop)
+    });
+    bench.check("and no stated address, and no session, went away before there was a lease", || {
+        guest.flows("stated")?;
+        guest.kept(stated, start)
+    });
+    Ok(())
+}
+
+/// The same with DHCPv6.
+fn begun_six(bench: &Bench, server: &Server) -> Result<()> {
+    let router = router("2001:db8:2::/64", "AdvManagedFlag on;", "AdvAutonomous off;");
+    let net = format!("{BESIDE}ip address add 2001:db8:2::1/64 dev eth0 nodad\n{router}");
+    let guest = boot(bench, server, &net, 2, STATED)?;
+    let (stated, own) = ("203.0.113.20", "2001:db8:2::100");
+    bench.check("killed before DHCPv6 has granted anything, netd asks on", || {
+        guest.login(stated)?;
+        guest.hold("stated", stated)?;
+        // 0222 is port 546.
+        let asks = "until grep -q ':0222 ' /proc/net/udp6; do sleep 0.1; done";
+        guest.ok(stated, &format!("timeout 50 sh -c \"{asks}\""))?;
+        let mark = guest.vm.events.mark();
+        guest.kill_netd(stated)?;
+        server.ok(&kea6(SUBNET))?;
+        guest.announced(own, mark, qemu::SOON)?;
+        guest.ok(own, "true")?;
+        guest.flows("stated")
+    });
+    Ok(())
+}
+
+fn leased(bench: &Bench, server: &Server) -> Result<()> {
+    let net = format!("ip address add 192.0.2.1/24 dev eth0\n{BESIDE}");
+    let guest = boot(bench, server, &net, 2, STATED)?;
     let (stated, leased) = ("203.0.113.20", "192.0.2.50");
     bench.check("a login over the stated address works", || {
         guest.login(stated)?;
@@ -47,7 +123,8 @@ pub fn lives(bench: &Bench) -> Result<()> {
     bench.check("killed while it asks, netd asks on", || {
         ensure!(guest.state(stated, "eth0")? != "bound", "see it ask");
         guest.kill_netd(stated)?;
-        server.ok(&dnsmasq("eth0", "192.0.2.50,192.0.2.50,2m", "--dhcp-option=58,12 --dhcp-option=59,30"))?;
+        let options = "--dhcp-host=52:54:00:12:34:56,192.0.2.50 --dhcp-option=58,12 --dhcp-option=59,30";
+        server.ok(&dnsmasq("eth0", "192.0.2.50,192.0.2.51,2m", options))?;
         guest.announced(leased, start, Duration::from_secs(20))?;
         guest.ok(leased, "true")?;
         guest.hold("leased", leased)
@@ -123,5 +200,17 @@ pub fn lives(bench: &Bench) -> Result<()> {
         guest.flows("stated")?;
         guest.flows("leased")
     });
+    bench.check(
+        "a NIC that gets another MAC asks for its lease by that, and gives up what is refused",
+        || {
+            let mark = guest.vm.events.mark();
+            guest.ok(stated, "ip link set eth0 address 52:54:00:12:34:99")?;
+            guest.announced("192.0.2.51", mark, qemu::SOON)?;
+            let seen = guest.ok(stated, "ip -4 -o address show dev eth0")?;
+            holds(&seen, &["192.0.2.51/"])?;
+            ensure!(!seen.contains(leased), "see the address of the other MAC go:\n{seen}");
+            Ok(())
+        },
+    );
     Ok(())
 }

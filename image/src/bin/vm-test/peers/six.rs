@@ -3,10 +3,10 @@
 use super::{BY_ROUTER, ROUTER_CONF, boot, each, radvd, resolves};
 use crate::bench::{Bench, holds};
 use anyhow::{Result, ensure};
-use image::vm::Server;
+use image::vm::{Server, qemu};
 
 /// The routers of [`ROUTER_CONF`] with these flags, and what they say of the prefix.
-fn router(prefix: &str, flags: &str, of_prefix: &str) -> String {
+pub fn router(prefix: &str, flags: &str, of_prefix: &str) -> String {
     radvd(&format!(
         "\ninterface eth0 {{ AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; {flags}\n\
          prefix {prefix} {{ {of_prefix} }}; }};"
@@ -14,7 +14,7 @@ fn router(prefix: &str, flags: &str, of_prefix: &str) -> String {
 }
 
 /// Kea for DHCPv6; `more` is what it has beside the options.
-fn kea6(more: &str) -> String {
+pub fn kea6(more: &str) -> String {
     format!(
         r#"cat > /run/kea6.json <<'END'
 {{ "Dhcp6": {{
@@ -30,7 +30,7 @@ serve kea6 kea-dhcp6 -c /run/kea6.json
     )
 }
 
-const SUBNET: &str = r#""subnet6": [ { "id": 1, "interface": "eth0", "subnet": "2001:db8:2::/64",
+pub const SUBNET: &str = r#""subnet6": [ { "id": 1, "interface": "eth0", "subnet": "2001:db8:2::/64",
     "pools": [ { "pool": "2001:db8:2::100-2001:db8:2::100" } ] } ],"#;
 
 pub fn by_router(bench: &Bench, server: &Server) -> Result<()> {
@@ -48,6 +48,14 @@ pub fn by_router(bench: &Bench, server: &Server) -> Result<()> {
         let of_link = |line: &str| line.starts_with("2001:db8:aaaa::/48 ") && line.contains(" table 100");
         ensure!(said.lines().any(of_link), "see the router's route in the link's table:\n{said}");
         Ok(())
+    });
+    bench.check("kill -9 of netd keeps a router's address, name server and domain", || {
+        guest.hold("session", BY_ROUTER)?;
+        let mark = guest.vm.events.mark();
+        guest.kill_netd(BY_ROUTER)?;
+        guest.flows("session")?;
+        guest.kept(BY_ROUTER, mark)?;
+        resolves(&guest, BY_ROUTER, &["nameserver 2001:db8:1::53", "search six.example"])
     });
     Ok(())
 }
@@ -77,6 +85,13 @@ fn stateful(bench: &Bench, server: &Server) -> Result<()> {
             guest.kill_netd(own)?;
             guest.flows("session")?;
             guest.kept(own, mark)
+        });
+        bench.check(&format!("an address of DHCPv6 comes back after its NIC was taken down, {how}"), || {
+            let mark = guest.vm.events.mark();
+            // The kernel takes away what nobody stated, and netd has it confirmed first.
+            guest.ok(own, "ip link set eth0 down; ip link set eth0 up")?;
+            guest.announced(own, mark, qemu::SOON)?;
+            guest.flows("session")
         });
     }
     Ok(())
