@@ -89,12 +89,17 @@ fn one_address(bench: &Bench, server: &Server) -> Result<()> {
 }
 
 fn stated(bench: &Bench, server: &Server) -> Result<()> {
-    let words = "ip=192.0.2.20::192.0.2.1:255.255.255.0:db20:eth0:none:192.0.2.53 nameserver=192.0.2.54";
+    let words = "ip=192.0.2.20::192.0.2.1:255.255.255.0:db20:eth0:none:192.0.2.53 nameserver=192.0.2.54 \
+        rd.route=10.9.0.0/16:192.0.2.2 rd.route=10.10.0.0/16:192.0.2.3:eth0";
     let guest = boot(bench, server, NET, 1, words)?;
     bench.check("an address by ip=: a login works", || guest.login("192.0.2.20"));
     bench.check("its name servers and host name count", || {
         resolves(&guest, "192.0.2.20", &["nameserver 192.0.2.54", "nameserver 192.0.2.53"])?;
         holds(&guest.ok("192.0.2.20", "hostname")?, &["db20"])
+    });
+    bench.check("routes by rd.route=, with an interface and without, are there", || {
+        let routes = guest.ok("192.0.2.20", "ip route")?;
+        holds(&routes, &["10.9.0.0/16 via 192.0.2.2 dev eth0", "10.10.0.0/16 via 192.0.2.3 dev eth0"])
     });
     Ok(())
 }

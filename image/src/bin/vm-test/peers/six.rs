@@ -3,6 +3,7 @@
 use super::{BY_ROUTER, ROUTER_CONF, boot, each, radvd, resolves};
 use crate::bench::{Bench, holds};
 use anyhow::{Result, ensure};
+use contract::event::Event;
 use image::vm::{Server, qemu};
 
 /// The routers of [`ROUTER_CONF`] with these flags, and what they say of the prefix.
@@ -61,7 +62,7 @@ pub fn by_router(bench: &Bench, server: &Server) -> Result<()> {
 }
 
 pub fn six(bench: &Bench) -> Result<()> {
-    each(bench, 1, &[stateful, stateless, stated])
+    each(bench, 1, &[stateful, stateless, either, off, stated])
 }
 
 fn stateful(bench: &Bench, server: &Server) -> Result<()> {
@@ -107,6 +108,42 @@ fn stateless(bench: &Bench, server: &Server) -> Result<()> {
     bench.check("IPv6 by a router that leaves the rest to DHCPv6: a login works", || guest.login(BY_ROUTER));
     bench.check("DHCPv6's name server and domain count beside a router's address", || {
         resolves(&guest, BY_ROUTER, &["nameserver 2001:db8:2::53", "search dhcp.example"])
+    });
+    Ok(())
+}
+
+/// A router that says nothing of addresses, and a server that is asked all the same.
+fn either(bench: &Bench, server: &Server) -> Result<()> {
+    let script = format!(
+        "ip address add 2001:db8:2::1/64 dev eth0 nodad\n{}{}",
+        router("2001:db8:2::/64", "", "AdvAutonomous off;"),
+        kea6(SUBNET)
+    );
+    let guest = boot(bench, server, &script, 1, "ip=either6")?;
+    bench.check("either6 where routers give no address: a login by DHCPv6's works", || {
+        guest.login("2001:db8:2::100")
+    });
+    Ok(())
+}
+
+/// A router that speaks when it is asked, and else seldom.
+fn off(bench: &Bench, server: &Server) -> Result<()> {
+    let conf = "\ninterface eth0 { AdvSendAdvert on; MinRtrAdvInterval 900; MaxRtrAdvInterval 1800;\n\
+        prefix 2001:db8:1::/64 { }; };";
+    let script = format!("ip address add 2001:db8:1::1/64 dev eth0 nodad\n{}", radvd(conf));
+    let guest = boot(bench, server, &script, 1, "")?;
+    guest.login(BY_ROUTER)?;
+    let mark = guest.vm.events.mark();
+    bench.check("a NIC that is set off loses what routers gave it", || {
+        // The session may end with the address.
+        let _ = guest.ok(BY_ROUTER, "rescue net set --try 10 ip=eth0:off > /dev/null 2>&1 < /dev/null &");
+        guest.vm.events.wait("the event that the address is gone", mark, qemu::SOON, |event| {
+            matches!(event, Event::AddressLost { address, .. } if address == BY_ROUTER).then_some(())
+        })
+    });
+    bench.check("when that is taken back, routers are asked, and a login works", || {
+        guest.announced(BY_ROUTER, mark, qemu::SOON)?;
+        guest.ok(BY_ROUTER, "true").map(drop)
     });
     Ok(())
 }

@@ -18,7 +18,7 @@ pub fn vlan(bench: &Bench, server: &Server) -> Result<()> {
 }
 
 pub fn stacks(bench: &Bench) -> Result<()> {
-    each(bench, 2, &[backup, lacp, vlan_on_bond, bridge])
+    each(bench, 2, &[backup, lacp, no_lacp, vlan_on_bond, bridge, single])
 }
 
 const BOND: &str = "ip link add bond0 type bond mode 802.3ad miimon 100 lacp_rate fast
@@ -35,6 +35,61 @@ fn backup(bench: &Bench, server: &Server) -> Result<()> {
     let words = "bond=bond0:eth0,eth1:mode=active-backup,miimon=100 ip=bond0:dhcp";
     let guest = plugged(bench, server, 2, words)?;
     legs(bench, guest, "active-backup")
+}
+
+/// A switch that was not told of the bond, and has one port usable at a time.
+fn no_lacp(bench: &Bench, server: &Server) -> Result<()> {
+    let script = format!("{}{}", switch(&["eth0", "eth1"]), dnsmasq("br0", "192.0.2.50,192.0.2.50,1h", ""));
+    server.ok(&format!("reset\n{script}"))?;
+    let words = "bond=bond0:eth0,eth1:mode=802.3ad,miimon=100 ip=bond0:dhcp";
+    let mut guest = plugged(bench, server, 2, words)?;
+    let own = "192.0.2.50";
+    bench.check("802.3ad on a switch that does not speak LACP: a login works", || guest.login(own));
+    bench.check("802.3ad without LACP: a session lives on when one leg dies, and then the other one", || {
+        guest.hold("session", own)?;
+        for nic in 0..2 {
+            guest.cable(nic, false)?;
+            guest.flows("session")?;
+            guest.cable(nic, true)?;
+            let up = "until [ $(grep -c 'MII Status: up' /proc/net/bonding/bond0) = 3 ]; do sleep 0.1; done";
+            guest.ok(own, &format!("timeout 50 sh -c {}", quote(up)))?;
+        }
+        Ok(())
+    });
+    bench.check("its mode is set anew while it is in use, with its MTU, and taken back", || {
+        guest
+            .ok(own, "rescue net set --try 300 bond=bond0:eth0,eth1:mode=active-backup:1400 ip=bond0:dhcp")?;
+        let has = |mode: &str, mtu: u32| {
+            let is = format!(
+                "grep -q {mode} /proc/net/bonding/bond0 && [ $(cat /sys/class/net/bond0/mtu) = {mtu} ]"
+            );
+            let wait = format!("until {is} && ip -4 address show bond0 | grep -q {own}; do sleep 0.1; done");
+            guest.ok(own, &format!("timeout 50 sh -c {}", quote(&wait)))
+        };
+        has("active-backup", 1400)?;
+        guest.kill_netd(own)?;
+        has("active-backup", 1400)?;
+        guest.ok(own, "rescue net revert")?;
+        has("802.3ad", 1500)?;
+        guest.flows("session")
+    });
+    Ok(())
+}
+
+/// One NIC has a lease before the other one has a server.
+fn single(bench: &Bench, server: &Server) -> Result<()> {
+    let net = "ip address add 192.0.2.1/24 dev eth0\nip address add 203.0.113.1/24 dev eth1\n";
+    let lease = dnsmasq("eth0", "192.0.2.50,192.0.2.50,1h", "");
+    let guest = boot(bench, server, &format!("{net}{lease}"), 2, "ip=single-dhcp")?;
+    let own = "192.0.2.50";
+    bench.check("single-dhcp: a login by the first lease works", || guest.login(own));
+    bench.check("single-dhcp: the other NIC does not ask any more", || {
+        // Of /proc/net/packet the fifth field is the interface; netd listens for answers there while it asks.
+        let asks = "awk -v nic=$(cat /sys/class/net/eth1/ifindex) '$5 == nic' /proc/net/packet | grep -q .";
+        let wait = format!("while {asks}; do sleep 0.1; done");
+        guest.ok(own, &format!("timeout 50 sh -c {}", quote(&wait))).map(drop)
+    });
+    Ok(())
 }
 
 fn lacp(bench: &Bench, server: &Server) -> Result<()> {
