@@ -2,11 +2,13 @@
 
 use crate::bench::{Bench, holds};
 use crate::boot::no_step_failed;
+use crate::forms;
 use anyhow::{Context as _, Result, ensure};
+use image::flavour::Flavour;
 use image::forms::{Form, Parts};
 use image::vm::debian::{self, ADDRESS};
 use image::vm::disks::{Bus, Disk, create};
-use image::vm::machine::{Boot, Machine, Nic};
+use image::vm::machine::{Boot, Firmware, Machine, Nic};
 use image::vm::{programs, qemu};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,8 +42,8 @@ fn append(initrd: &Path, archive: &Path, whole: &Path) -> Result<()> {
     fs::write(whole, bytes).with_context(|| format!("write {}", whole.display()))
 }
 
-pub fn takes_over(bench: &Bench) -> Result<()> {
-    let bundle = Form::Kexec.make(&Parts::of(&programs::source(), &bench.image, None)?, &bench.path(""))?;
+/// What Debian's initramfs is given, so that the stock client gets in, and its host key by type and base64: ed25519's, RSA's.
+fn keys(bench: &Bench) -> Result<(PathBuf, String, String)> {
     let (ed25519, line) = host_key(bench, "ed25519")?;
     let (rsa, old_line) = host_key(bench, "rsa")?;
     let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
@@ -53,8 +55,64 @@ pub fn takes_over(bench: &Bench) -> Result<()> {
         ("etc/ssh/ssh_host_rsa_key", &read(&rsa)?),
         ("etc/ssh/ssh_host_rsa_key.pub", &format!("{old_line}\n")),
     ])?;
-    let mut boot = debian::appliance()?
-        .boot("console=ttyS0 quiet panic=-1 net.ifnames=0 systemd.default_standard_output=tty");
+    Ok((archive, line, old_line))
+}
+
+const WORDS: &str = "console=ttyS0 quiet panic=-1 net.ifnames=0 systemd.default_standard_output=tty";
+
+/// A Debian that Secure Boot has started, by shim and GRUB, takes over by the kernel that Debian signed, and by no other.
+pub fn secure(bench: &Bench) -> Result<()> {
+    let signed = Parts::of(&programs::source(), &forms::signed(bench)?, None)?;
+    let (archive, line, _) = keys(bench)?;
+    let directory = Form::Netboot.make(&signed, &bench.path(""))?;
+    let Boot::Kernel { initrd, .. } = debian::appliance()?.boot(WORDS) else {
+        unreachable!("an appliance boots by -kernel")
+    };
+    fs::copy(initrd, directory.join("initramfs")).context("put Debian's initramfs in its place")?;
+    fs::copy(archive, directory.join("lifeboat.cpio")).context("put the keys beside")?;
+    fs::write(directory.join("lifeboat.cfg"), format!("set params=\"{WORDS}\"\n")).context("write words")?;
+    let vm = Machine::new(Boot::Pxe { directory, bootfile: "bootx64.efi".into() })
+        .firmware(Firmware::SecureBoot)
+        .memory(1536)
+        .disk(Disk::raw(file_system(bench)?, Bus::VirtioBlk, "SRV"))
+        .nic(Nic::virtio("10.0.2").at(ADDRESS))
+        .nic(Nic::virtio("10.0.3"))
+        .nic(Nic::virtio("10.0.4"))
+        .start(bench)?;
+    let ssh = vm.ssh(0, &format!("db1.example.com {line}"))?;
+    vm.console.wait_for(debian::READY, 0, qemu::BOOT)?;
+    let far = "/dev/shm/lifeboat-kexec.sh";
+    let ours = Parts::of(&programs::source(), &bench.image, None)?;
+    if ours.flavour()? == Flavour::Custom {
+        let bundle = Form::Kexec.make(&ours, &bench.path(""))?;
+        ssh.scp(&bundle.display().to_string(), &format!(":{far}"))?;
+        bench.check(
+            "under Secure Boot a kernel that nobody signed is refused, and what to take is said",
+            || {
+                let answer = ssh.run(&format!("sh {far}"))?;
+                ensure!(answer.status != 0, "be refused: {}", answer.stdout);
+                holds(&answer.stderr, &["Secure Boot", "make kexec KERNEL=debian"])?;
+                ensure!(ssh.ok("cat /sys/kernel/kexec_loaded")?.trim() == "0", "have no kernel loaded");
+                Ok(())
+            },
+        );
+    }
+    let bundle = Form::Kexec.make(&signed, &bench.path(""))?;
+    ssh.scp(&bundle.display().to_string(), &format!(":{far}"))?;
+    let events = vm.events.line.mark();
+    bench.check("under Secure Boot a Debian takes Debian's kernel, and starts it", || {
+        let answer = ssh.run(&format!("sh {far} --append rescue.events=ttyS1"))?;
+        holds(&answer.stdout, &["this system shuts down now"])?;
+        vm.settled_after(events)?;
+        holds(&ssh.ok("rescue status")?, &["guarded: nothing can write"])
+    });
+    Ok(())
+}
+
+pub fn takes_over(bench: &Bench) -> Result<()> {
+    let bundle = Form::Kexec.make(&Parts::of(&programs::source(), &bench.image, None)?, &bench.path(""))?;
+    let (archive, line, old_line) = keys(bench)?;
+    let mut boot = debian::appliance()?.boot(WORDS);
     if let Boot::Kernel { initrd, .. } = &mut boot {
         let whole = bench.path("debian.cpio");
         append(initrd, &archive, &whole)?;

@@ -118,6 +118,11 @@ const TESTS: &[Test] = &[
     full("the_page_s_recipe_for_libvirt_boots", recipes::libvirt).reads(PAGE),
     full("a_rescue_by_openstack_takes_the_key_of_the_config_drive", recipes::clouds),
     full("lifeboat_takes_over_from_a_running_debian", kexec::takes_over).reads(&["image/takeover"]),
+    full("a_debian_under_secure_boot_is_taken_over_by_debian_s_kernel", kexec::secure).reads(&[
+        "image/takeover",
+        "out-debian/initramfs",
+        "out-debian/vmlinuz",
+    ]),
     sample("a_second_boot_has_another_host_key", login::two_boots),
     sample("the_host_is_known_on_every_screen_and_by_one_event", identity::told),
     sample("the_installed_system_s_host_key_is_served_where_asked_for", identity::installed),
