@@ -5,9 +5,13 @@ use crate::disks::{Before, set};
 use anyhow::{Context as _, Result, bail, ensure};
 use contract::event::{Entrance, Event};
 use image::fixtures::installed::{ED25519, RSA};
+use image::identity::{self, Wanted};
+use image::vm::machine::Boot;
 use image::vm::transcript::Transcript;
 use image::vm::{Bus, Ssh, qemu};
+use std::fs;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 /// The first event of an entrance on a line of events.
 fn entrance(line: &Transcript) -> Result<Entrance> {
@@ -26,8 +30,12 @@ pub fn told(bench: &Bench) -> Result<()> {
     let path = sockets.path().join("port");
     let listener = UnixListener::bind(&path).context("listen for a virtio port")?;
     let mut machine = bench.machine()?.named("TOLD-1");
-    // A screen of 25 rows, that no driver replaces; a port as libvirt makes it. The last `rescue.events=` counts.
-    machine = machine.append("console=tty0 nomodeset rescue.events=virtio-ports/lifeboat");
+    // A screen of 25 rows, that no driver replaces; a port as libvirt makes it, which no word names.
+    machine = machine.append("console=tty0 nomodeset");
+    if let Boot::Kernel { append, .. } = &mut machine.boot {
+        *append = append.replace("rescue.events=ttyS1 ", "");
+        ensure!(!append.contains("rescue.events"), "leave no word about events in {append}");
+    }
     machine.more.extend(
         [
             "-device",
@@ -45,7 +53,7 @@ pub fn told(bench: &Bench) -> Result<()> {
     let port = Transcript::follow(listener.accept().context("wait for QEMU")?.0);
     let told = entrance(&port)?;
     let shown = vm.known_hosts(0)?;
-    bench.check("one event on a virtio port has all that a client needs", || {
+    bench.check("one event on a virtio port that no word names has all that a client needs", || {
         ensure!(
             shown == format!("{} {}", told.alias, told.line),
             "see the console's line {shown} in {told:?}"
@@ -101,6 +109,68 @@ fn until(ssh: &Ssh, is: impl Fn(&str) -> bool) -> Result<String> {
         }
         ensure!(begun.elapsed() < qemu::SOON, "see on the screen what was asked for:\n{text}");
     }
+}
+
+/// What docs/ssh.md says: `cat out/initramfs out/identity.cpio > initramfs`.
+fn behind(initramfs: &Path, archive: &Path, whole: &Path) -> Result<()> {
+    let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
+    fs::write(whole, [read(initramfs)?, read(archive)?].concat()).context("write the initramfs")
+}
+
+/// Names of the rescue, none of which is the alias that it gives itself.
+const NAMES: &str = "db1.example.com,192.0.2.1";
+
+/// What `make identity` makes and prints, with and without CA=, is all that the machine and the client are given.
+pub fn made(bench: &Bench) -> Result<()> {
+    bench.public_key()?;
+    let authority = bench.key_named("authority")?;
+    for (kind, authority) in [("host key", None), ("certificate", Some(authority))] {
+        let wanted = Wanted {
+            names: NAMES.into(),
+            authority,
+            validity: "-1h:+1w".into(),
+            keys: Some(bench.key()?.with_extension("pub")),
+            output: bench.path("identity.cpio"),
+        };
+        let line = identity::make(&wanted)?;
+        let whole = bench.path("initramfs");
+        behind(&bench.image.join("initramfs"), &wanted.output, &whole)?;
+        let vm = bench.machine_without_key()?.initrd(&whole).start(bench)?;
+        let told = entrance(&vm.events.line)?;
+        // One name of the line, which the client knows the host by.
+        let named = |name: &str| -> Result<Ssh> {
+            let mut ssh = vm.ssh(0, &line)?;
+            ssh.alias = name.into();
+            Ok(ssh)
+        };
+        let ssh = named("db1.example.com")?;
+        bench.check(
+            &format!("{kind}: by the line that make identity prints the client is strict and gets in"),
+            || {
+                ensure!(told.origin == "injected", "see an injected host key: {told:?}");
+                ssh.ok("true")?;
+                named("192.0.2.1")?.ok("true").map(drop)
+            },
+        );
+        bench.check(&format!("{kind}: under another name the host is not known"), || {
+            let answer = named("db2.example.com")?.run("true")?;
+            ensure!(answer.status == 255, "be refused by the client: {answer:?}");
+            holds(&answer.stderr, &["Host key verification failed"])
+        });
+        bench.check(&format!("{kind}: the archive's files are there for root alone"), || {
+            let modes = ssh
+                .ok("stat -c '%a %u' /etc/ssh/ssh_host_ed25519_key /root/.ssh/authorized_keys /root/.ssh")?;
+            ensure!(modes == "600 0\n600 0\n700 0\n", "see them closed to others:\n{modes}");
+            let state = ssh.ok("cat /run/lifeboat/state/sshd.json")?;
+            let certified = state.contains(r#""certificate": "\"lifeboat\" for db1.example.com,192.0.2.1"#);
+            ensure!(
+                certified == wanted.authority.is_some(),
+                "see a certificate where there is one:\n{state}"
+            );
+            holds(&state, &["/root/.ssh/authorized_keys"])
+        });
+    }
+    Ok(())
 }
 
 /// How long the machine waits for its disks here: emulated, beside other builds.

@@ -3,8 +3,12 @@
 use crate::bench::{Bench, holds};
 use crate::disks::Before;
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use contract::event::Event;
 use image::vm::{Bus, Disk, Ssh, disks, qemu};
 use std::fs;
+use std::process::Command;
 
 /// A refusal of the client's: not the command's status, and in these words.
 fn refused(ssh: &Ssh, words: &[&str]) -> Result<()> {
@@ -90,6 +94,81 @@ pub fn password(bench: &Bench) -> Result<()> {
         Ok(())
     });
     Ok(())
+}
+
+/// By systemd's names for credentials, as libvirt and others hand them in; no word of the command line has a key.
+pub fn hypervisor(bench: &Bench) -> Result<()> {
+    const NAME: &str = "ssh.authorized_keys.root";
+    let public = |name: &str| -> Result<String> {
+        let path = bench.key_named(name)?.with_extension("pub");
+        Ok(fs::read_to_string(path).context("read a key")?.trim().to_string())
+    };
+    let (text, binary, entry) = (public("text")?, public("binary")?, public("entry")?);
+    // Several lines, which a string cannot hold.
+    let lines = BASE64.encode(format!("# of the hypervisor\n{binary}\n"));
+    let mut machine = bench.machine_without_key()?;
+    machine.more.extend(
+        [
+            "-smbios",
+            &format!("type=11,value=vendor,value=io.systemd.credential:{NAME}={text}"),
+            "-smbios",
+            &format!("type=11,value=io.systemd.credential.binary:{NAME}={lines}"),
+            "-fw_cfg",
+            &format!("name=opt/io.systemd.credentials/{NAME},string={entry}"),
+        ]
+        .map(String::from),
+    );
+    let vm = machine.start(bench)?;
+    vm.events.ready("sshd", 0, qemu::BOOT)?;
+    vm.addresses(1)?;
+    let ssh = vm.ssh(0, &vm.known_hosts(0)?)?;
+    // The module that reads fw_cfg comes when the hypervisor's device is found.
+    for (key, source) in [
+        ("text", "SMBIOS ssh.authorized_keys.root line 1"),
+        ("binary", "SMBIOS ssh.authorized_keys.root line 2"),
+        ("entry", "fw_cfg ssh.authorized_keys.root line 1"),
+    ] {
+        let print = fingerprint(bench, key)?;
+        bench.check(
+            &format!("a key from {source} is told on the console, lets in, and is told at the login"),
+            || {
+                vm.console.wait(&format!("{print} as a way in from {source}"), 0, qemu::BOOT, |text| {
+                    let whole = &text[..text.rfind('\n')?];
+                    let fits = |line: &&str| {
+                        line.contains("may log in")
+                            && line.contains(&print)
+                            && line.contains(&format!("from {source}"))
+                    };
+                    whole.lines().find(fits).map(drop)
+                })?;
+                let mark = vm.events.mark();
+                ssh.with_key(&bench.key_named(key)?).ok("true")?;
+                vm.events.wait(&format!("the event of a login by {source}"), mark, qemu::SOON, |event| {
+                    match event {
+                        Event::Login { with, .. }
+                            if with.contains(&print) && with.contains(&format!("from {source}")) =>
+                        {
+                            Some(())
+                        }
+                        _ => None,
+                    }
+                })
+            },
+        );
+    }
+    bench.check("with them passwords are off, and another key is refused", || {
+        let other = ssh.with_key(&bench.key_named("other")?);
+        refused(&other, &["Permission denied (publickey)"])
+    });
+    Ok(())
+}
+
+/// `SHA256:...` of a key of the lab's.
+fn fingerprint(bench: &Bench, name: &str) -> Result<String> {
+    let path = bench.key_named(name)?.with_extension("pub");
+    let said = Command::new("ssh-keygen").arg("-lf").arg(path).output().context("run ssh-keygen")?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    Ok(said.split_whitespace().nth(1).with_context(|| format!("read a fingerprint in {said:?}"))?.to_string())
 }
 
 /// A CD as a hypervisor makes one.
