@@ -197,16 +197,12 @@ struct All {
     clients: Group,
 }
 
-/// What a row copies.
-struct Copied {
-    mib: usize,
-    /// Of the client, that compute at the same time.
-    processes: usize,
-}
-
-/// One row: ours and theirs by turns, medians, ratios above 1 are in our favour. A server that costs nothing cannot be
-/// faster than the client's own CPU, shared by its processes, allows.
-fn row(what: &str, all: &All, rounds: usize, copied: Option<Copied>, run: impl Fn(&Peer) -> Command) {
+/// One row: ours and theirs by turns, medians, ratios above 1 are in our favour. `copied`: MiB.
+fn row(what: &str, all: &All, rounds: usize, copied: Option<usize>, run: impl Fn(&Peer) -> Command) {
+    // BENCH_ROWS: those that have this in their names.
+    if std::env::var("BENCH_ROWS").is_ok_and(|part| !what.contains(&part)) {
+        return;
+    }
     let All { peers, clients } = all;
     let mut results = [const { Vec::new() }; 2];
     for _ in 0..rounds {
@@ -218,7 +214,7 @@ fn row(what: &str, all: &All, rounds: usize, copied: Option<Copied>, run: impl F
         let of = |part: fn(&Took) -> f64| median(took.iter().map(part).collect());
         Took { wall: of(|took| took.wall), server: of(|took| took.server), client: of(|took| took.client) }
     });
-    let Some(Copied { mib, processes }) = copied else {
+    let Some(mib) = copied else {
         println!(
             "| {what} | {:.1} | {:.1} | **{:.2}** |",
             ours.wall * 1e3,
@@ -229,7 +225,7 @@ fn row(what: &str, all: &All, rounds: usize, copied: Option<Copied>, run: impl F
     };
     let per_gib = |seconds: f64| seconds * 1024.0 / mib as f64;
     println!(
-        "| {what} | {:.0} | {:.0} | **{:.2}** | {:.2} | {:.2} | **{:.2}** | {:.2} | {:.2} | {:.2} |",
+        "| {what} | {:.0} | {:.0} | **{:.2}** | {:.2} | {:.2} | **{:.2}** | {:.2} | {:.2} | {:.2} | {:.2} |",
         mib as f64 / ours.wall,
         mib as f64 / theirs.wall,
         theirs.wall / ours.wall,
@@ -237,13 +233,14 @@ fn row(what: &str, all: &All, rounds: usize, copied: Option<Copied>, run: impl F
         per_gib(theirs.server),
         ours.server / theirs.server,
         per_gib(ours.client),
-        theirs.wall / (ours.client / processes as f64),
+        per_gib(theirs.client),
+        (theirs.client + theirs.server) / (ours.client + ours.server),
         (ours.client + ours.server) / ours.wall,
     );
 }
 
 /// The same copies with a pipe in the place of client, network and server: no server can be faster than they are.
-fn without_ssh(dir: &Path, rounds: usize, mib: usize) {
+fn without_ssh(dir: &Path, clients: &Group, rounds: usize, mib: usize) {
     // Called as ssh would be; the host's name is what precedes the command.
     let script =
         "#!/bin/sh\nwhile case $1 in *pipe.invalid) false;; esac; do shift; done\nshift\nexec sh -c \"$*\"\n";
@@ -252,7 +249,7 @@ fn without_ssh(dir: &Path, rounds: usize, mib: usize) {
     let (pipe, file, copy) = (dir.join("pipe"), dir.join("file"), dir.join("copy"));
     let there = |path: &Path| OsString::from(format!("root@pipe.invalid:{}", path.display()));
     let directions = [("get", there(&file), copy.clone().into()), ("put", file.into(), there(&copy))];
-    println!("\n| {mib} MiB, without SSH | MiB/s |\n|---|---|");
+    println!("\n| {mib} MiB, without SSH | MiB/s | CPU s/GiB of both ends |\n|---|---|---|");
     for (what, rsync) in [("scp -O", false), ("rsync", true)] {
         for (direction, from, to) in &directions {
             let run = || {
@@ -260,14 +257,16 @@ fn without_ssh(dir: &Path, rounds: usize, mib: usize) {
                 if !rsync {
                     command.args(["-O", "-S"]).arg(&pipe);
                 }
-                let start = Instant::now();
+                let (start, cpu) = (Instant::now(), clients.cpu());
                 let status = command.args([from, to]).stdin(Stdio::null()).stdout(Stdio::null()).status();
                 assert!(status.unwrap().success(), "{command:?}");
-                start.elapsed().as_secs_f64()
+                (start.elapsed().as_secs_f64(), clients.cpu() - cpu)
             };
+            let (walls, cpus) = (0..rounds).map(|_| run()).unzip();
             println!(
-                "| {what} {direction} | {:.0} |",
-                mib as f64 / median((0..rounds).map(|_| run()).collect())
+                "| {what} {direction} | {:.0} | {:.2} |",
+                mib as f64 / median(walls),
+                median(cpus) * 1024.0 / mib as f64
             );
         }
     }
@@ -349,17 +348,16 @@ fn main() {
     row("the same, both by curve25519", &all, 15, None, |peer| ssh(peer, &same, "true"));
 
     println!(
-        "\n| {mib} MiB | Lifeboat MiB/s | OpenSSH MiB/s | faster by | Lifeboat CPU s/GiB | OpenSSH CPU s/GiB | CPU of OpenSSH's | client CPU s/GiB | faster by at most | processors busy |\n|---|---|---|---|---|---|---|---|---|---|"
+        "\n| {mib} MiB | Lifeboat MiB/s | OpenSSH MiB/s | faster by | Lifeboat CPU s/GiB | OpenSSH CPU s/GiB | CPU of OpenSSH's | client CPU s/GiB | the same with OpenSSH | faster by, at equal use of the processors | processors busy |\n|---|---|---|---|---|---|---|---|---|---|---|"
     );
-    let one = || Some(Copied { mib, processes: 1 });
-    let two = || Some(Copied { mib, processes: 2 });
+    let copied = Some(mib);
     for cipher in CIPHERS {
         let name = cipher.split('@').next().unwrap();
         let with = ["-c", cipher];
-        row(&format!("{name}, `cat` down"), &all, rounds, one(), |peer| {
+        row(&format!("{name}, `cat` down"), &all, rounds, copied, |peer| {
             ssh(peer, &with, &format!("cat {}", file.display()))
         });
-        row(&format!("{name}, `cat` up"), &all, rounds, one(), |peer| {
+        row(&format!("{name}, `cat` up"), &all, rounds, copied, |peer| {
             let mut command = ssh(peer, &with, "cat > /dev/null");
             command.stdin(fs::File::open(&file).unwrap());
             command
@@ -374,10 +372,10 @@ fn main() {
         let there = |name: &Path| format!("root@127.0.0.1:{}", name.display());
         let (down, up) = (dir.join("down"), dir.join("up"));
         for (kind, old) in [("sftp", false), ("scp -O", true)] {
-            row(&format!("{name}, {kind} get"), &all, rounds, two(), |peer| {
+            row(&format!("{name}, {kind} get"), &all, rounds, copied, |peer| {
                 copy(peer, old, [there(&file), down.display().to_string()])
             });
-            row(&format!("{name}, {kind} put"), &all, rounds, two(), |peer| {
+            row(&format!("{name}, {kind} put"), &all, rounds, copied, |peer| {
                 copy(peer, old, [file.display().to_string(), there(&up)])
             });
         }
@@ -386,16 +384,16 @@ fn main() {
             rsync.args(arguments).stdin(Stdio::null());
             rsync
         };
-        row(&format!("{name}, rsync get"), &all, rounds, two(), |peer| {
+        row(&format!("{name}, rsync get"), &all, rounds, copied, |peer| {
             rsync(peer, [there(&file), down.display().to_string()])
         });
-        row(&format!("{name}, rsync put"), &all, rounds, two(), |peer| {
+        row(&format!("{name}, rsync put"), &all, rounds, copied, |peer| {
             rsync(peer, [file.display().to_string(), there(&up)])
         });
     }
 
-    let All { peers, .. } = all;
-    without_ssh(dir, rounds, mib);
+    let All { peers, clients } = all;
+    without_ssh(dir, &clients, rounds, mib);
 
     println!("\n| memory, KiB (PSS) | Lifeboat | OpenSSH | of OpenSSH's |\n|---|---|---|---|");
     let idle = peers.each_ref().map(Peer::memory);
