@@ -35,6 +35,10 @@ pub struct Index {
     firmware: HashMap<String, Vec<String>>,
 }
 
+/// Drivers whose init looks whether a probe has found a device, and which are gone again where none has yet: `init_ipmi_si` of
+/// drivers/char/ipmi/ipmi_si_intf.c.
+const AWAITED: &[&str] = &["ipmi_si"];
+
 impl Index {
     /// Reads the running kernel's indices; absent ones are empty.
     pub fn read(root: &Root) -> Index {
@@ -105,12 +109,7 @@ impl Index {
         for needed in &needs {
             self.load_below(root, needed, depth + 1, Probes::Left)?;
         }
-        // A wait that never ends must not come before what is still to be loaded.
-        let parameters = match probes {
-            Probes::Awaited if soft.1.is_empty() => "async_probe=0",
-            _ => "async_probe",
-        };
-        kernel::load(&self.directory.join(file), parameters)
+        kernel::load(&self.directory.join(file), parameters(name, probes, &soft.1))
             .map_err(|error| io::Error::new(error.kind(), format!("load {name}: {error}")))?;
         crate::devices::hold(root, name);
         for after in &soft.1 {
@@ -126,6 +125,15 @@ impl Index {
                 crate::log!("{error}");
             }
         }
+    }
+}
+
+/// `after`: what is loaded softly behind it. A wait that never ends must not come before that.
+fn parameters(name: &str, probes: Probes, after: &[String]) -> &'static str {
+    match probes {
+        Probes::Awaited if after.is_empty() => "async_probe=0",
+        Probes::Awaited | Probes::Left if AWAITED.contains(&name) => "async_probe=0",
+        Probes::Awaited | Probes::Left => "async_probe",
     }
 }
 
@@ -188,6 +196,20 @@ fn firmware(text: &str) -> HashMap<String, Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_driver_that_needs_its_probe_to_be_awaited_has_it_awaited() {
+        let after = ["ipmi_devintf".to_string()];
+        for (name, probes, after, want) in [
+            ("virtio_net", Probes::Awaited, &[][..], "async_probe=0"),
+            ("virtio_net", Probes::Left, &[], "async_probe"),
+            ("ipmi_ssif", Probes::Awaited, &after, "async_probe"),
+            ("ipmi_si", Probes::Awaited, &after, "async_probe=0"),
+            ("ipmi_si", Probes::Left, &[], "async_probe=0"),
+        ] {
+            assert_eq!(parameters(name, probes, after), want, "{name}, {probes:?}");
+        }
+    }
 
     fn index() -> Index {
         let made = |entries: &[(&str, &str)]| {
