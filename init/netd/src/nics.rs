@@ -73,7 +73,7 @@ pub struct Nic {
     pub near: Vec<(Ipv6Addr, u8)>,
     /// Routes of the main table that are not netd's.
     pub beside: Vec<Beside>,
-    /// Addresses that it made by one.
+    /// Addresses that the kernel made by a router's word.
     pub by_router: Vec<(IpAddr, u8)>,
     pub said: Names,
     /// Answers of servers that are none.
@@ -185,19 +185,22 @@ impl Nic {
         self.stated(plan).iter().any(|one| is_one((one.address, one.prefix), (address, prefix)))
     }
 
-    /// Whether the plan states this address here, or a lease has it: what both do is in the kernel once.
-    pub fn asks_for(&self, plan: &Plan, address: IpAddr, prefix: u8) -> bool {
+    /// What the plan states here, and what leases have: what both do is in the kernel once.
+    fn asked_for(&self, plan: &Plan) -> impl Iterator<Item = (IpAddr, u8)> {
         let four = self.configured.map(|(own, length)| (IpAddr::V4(own), length));
         let six = self.six.as_ref().and_then(dhcp6::machine::Client::lease).map(|lease| &lease.addresses);
         let six = six.into_iter().flatten().map(|(own, _)| (IpAddr::V6(*own), SIX_PREFIX));
-        let is_leased = four.into_iter().chain(six).any(|own| is_one(own, (address, prefix)));
-        is_leased || self.states(plan, address, prefix)
+        let stated = self.stated(plan).iter().map(|one| (one.address, one.prefix));
+        four.into_iter().chain(six).chain(stated)
+    }
+
+    pub fn asks_for(&self, plan: &Plan, address: IpAddr, prefix: u8) -> bool {
+        self.asked_for(plan).any(|own| is_one(own, (address, prefix)))
     }
 
     /// The same, whatever its prefix.
     pub fn is_asked_for(&self, plan: &Plan, address: IpAddr) -> bool {
-        let prefixes = 0..=if address.is_ipv4() { 32 } else { 128 };
-        prefixes.into_iter().any(|prefix| self.asks_for(plan, address, prefix))
+        self.asked_for(plan).any(|(own, _)| own == address)
     }
 
     /// Stated addresses that the kernel is to be given now.
