@@ -131,12 +131,18 @@ fn main() -> std::io::Result<()> {
     }
 }
 
+/// Where a DHCP server hears and answers.
+fn listen() -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67))?;
+    socket.set_broadcast(true)?;
+    Ok(socket)
+}
+
 /// A server that answers at once, and in its manner. Requests to another server are none of its business, as of any.
 fn leases(manner: Manner) -> std::io::Result<()> {
     const DISCOVER: u8 = 1;
     const REQUEST: u8 = 3;
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67))?;
-    socket.set_broadcast(true)?;
+    let socket = listen()?;
     let mut buffer = [0; 1500];
     loop {
         let (length, _) = socket.recv_from(&mut buffer)?;
@@ -199,8 +205,7 @@ fn time(address: Ipv4Addr, seconds: u64) -> std::io::Result<()> {
 }
 
 fn answers() -> std::io::Result<()> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67))?;
-    socket.set_broadcast(true)?;
+    let socket = listen()?;
     let mut buffer = [0; 1500];
     loop {
         let (length, _) = socket.recv_from(&mut buffer)?;

@@ -58,6 +58,8 @@ fn keys(bench: &Bench) -> Result<(PathBuf, String, String)> {
     Ok((archive, line, old_line))
 }
 
+/// Where the bundle is put on the Debian: in memory.
+const FAR: &str = "/dev/shm/lifeboat-kexec.sh";
 const WORDS: &str = "console=ttyS0 quiet panic=-1 net.ifnames=0 systemd.default_standard_output=tty";
 
 /// A Debian that Secure Boot has started, by shim and GRUB, takes over by the kernel that Debian signed, and by no other.
@@ -71,25 +73,18 @@ pub fn secure(bench: &Bench) -> Result<()> {
     fs::copy(initrd, directory.join("initramfs")).context("put Debian's initramfs in its place")?;
     fs::copy(archive, directory.join("lifeboat.cpio")).context("put the keys beside")?;
     fs::write(directory.join("lifeboat.cfg"), format!("set params=\"{WORDS}\"\n")).context("write words")?;
-    let vm = Machine::new(Boot::Pxe { directory, bootfile: "bootx64.efi".into() })
-        .firmware(Firmware::SecureBoot)
-        .memory(1536)
-        .disk(Disk::raw(file_system(bench)?, Bus::VirtioBlk, "SRV"))
-        .nic(Nic::virtio("10.0.2").at(ADDRESS))
-        .nic(Nic::virtio("10.0.3"))
-        .nic(Nic::virtio("10.0.4"))
-        .start(bench)?;
+    let boot = Boot::Pxe { directory, bootfile: "bootx64.efi".into() };
+    let vm = running(bench, boot)?.firmware(Firmware::SecureBoot).start(bench)?;
     let ssh = vm.ssh(0, &format!("db1.example.com {line}"))?;
     vm.console.wait_for(debian::READY, 0, qemu::BOOT)?;
-    let far = "/dev/shm/lifeboat-kexec.sh";
     let ours = Parts::of(&programs::source(), &bench.image, None)?;
     if ours.flavour()? == Flavour::Custom {
         let bundle = Form::Kexec.make(&ours, &bench.path(""))?;
-        ssh.scp(&bundle.display().to_string(), &format!(":{far}"))?;
+        ssh.scp(&bundle.display().to_string(), &format!(":{FAR}"))?;
         bench.check(
             "under Secure Boot a kernel that nobody signed is refused, and what to take is said",
             || {
-                let answer = ssh.run(&format!("sh {far}"))?;
+                let answer = ssh.run(&format!("sh {FAR}"))?;
                 ensure!(answer.status != 0, "be refused: {}", answer.stdout);
                 holds(&answer.stderr, &["Secure Boot", "make kexec KERNEL=debian"])?;
                 ensure!(ssh.ok("cat /sys/kernel/kexec_loaded")?.trim() == "0", "have no kernel loaded");
@@ -98,15 +93,25 @@ pub fn secure(bench: &Bench) -> Result<()> {
         );
     }
     let bundle = Form::Kexec.make(&signed, &bench.path(""))?;
-    ssh.scp(&bundle.display().to_string(), &format!(":{far}"))?;
+    ssh.scp(&bundle.display().to_string(), &format!(":{FAR}"))?;
     let events = vm.events.line.mark();
     bench.check("under Secure Boot a Debian takes Debian's kernel, and starts it", || {
-        let answer = ssh.run(&format!("sh {far} --append rescue.events=ttyS1"))?;
+        let answer = ssh.run(&format!("sh {FAR} --append rescue.events=ttyS1"))?;
         holds(&answer.stdout, &["this system shuts down now"])?;
         vm.settled_after(events)?;
         holds(&ssh.ok("rescue status")?, &["guarded: nothing can write"])
     });
     Ok(())
+}
+
+/// The Debian that is taken over.
+fn running(bench: &Bench, boot: Boot) -> Result<Machine> {
+    Ok(Machine::new(boot)
+        .memory(1536)
+        .disk(Disk::raw(file_system(bench)?, Bus::VirtioBlk, "SRV"))
+        .nic(Nic::virtio("10.0.2").at(ADDRESS))
+        .nic(Nic::virtio("10.0.3"))
+        .nic(Nic::virtio("10.0.4")))
 }
 
 pub fn takes_over(bench: &Bench) -> Result<()> {
@@ -118,21 +123,14 @@ pub fn takes_over(bench: &Bench) -> Result<()> {
         append(initrd, &archive, &whole)?;
         *initrd = whole;
     }
-    let vm = Machine::new(boot)
-        .memory(1536)
-        .disk(Disk::raw(file_system(bench)?, Bus::VirtioBlk, "SRV"))
-        .nic(Nic::virtio("10.0.2").at(ADDRESS))
-        .nic(Nic::virtio("10.0.3"))
-        .nic(Nic::virtio("10.0.4"))
-        .start(bench)?;
+    let vm = running(bench, boot)?.start(bench)?;
     // One line of known_hosts and one key, before and after.
     let ssh = vm.ssh(0, &format!("db1.example.com {line}"))?;
     vm.console.wait_for(debian::READY, 0, qemu::BOOT)?;
 
-    let far = "/dev/shm/lifeboat-kexec.sh";
-    ssh.scp(&bundle.display().to_string(), &format!(":{far}"))?;
+    ssh.scp(&bundle.display().to_string(), &format!(":{FAR}"))?;
     bench.check("a dry run shows addresses, keys and host keys, and does nothing", || {
-        let said = ssh.ok(&format!("sh {far} --dry-run"))?;
+        let said = ssh.ok(&format!("sh {FAR} --dry-run"))?;
         holds(
             &said,
             &[
@@ -148,24 +146,24 @@ pub fn takes_over(bench: &Bench) -> Result<()> {
     });
     bench.check("a bundle that was cut on its way is refused before anything happens", || {
         let answer =
-            ssh.run(&format!("head -c 20000000 {far} > /tmp/cut.sh; sh /tmp/cut.sh; rm /tmp/cut.sh"))?;
+            ssh.run(&format!("head -c 20000000 {FAR} > /tmp/cut.sh; sh /tmp/cut.sh; rm /tmp/cut.sh"))?;
         holds(&answer.stderr, &["copy it again"])
     });
     bench.check("where nobody could log in it does not begin, and says why", || {
         let keys = "/root/.ssh/authorized_keys";
-        let answer = ssh.run(&format!("mv {keys} /root/k; sh {far}; mv /root/k {keys}"))?;
+        let answer = ssh.run(&format!("mv {keys} /root/k; sh {FAR}; mv /root/k {keys}"))?;
         holds(&format!("{}{}", answer.stdout, answer.stderr), &["no key may log in", "nothing was done"])?;
         ssh.ok("true").map(drop)
     });
     bench.check("--load-only leaves the start to the person", || {
-        let said = ssh.ok(&format!("sh {far} --load-only"))?;
+        let said = ssh.ok(&format!("sh {FAR} --load-only"))?;
         holds(&said, &["loaded", "systemctl kexec"])?;
         ensure!(ssh.ok("cat /sys/kernel/kexec_loaded")?.trim() == "1", "have a kernel loaded");
         Ok(())
     });
 
     let events = vm.events.line.mark();
-    let answer = ssh.run(&format!("sh {far} --append 'rescue.events=ttyS1 edd=off'"))?;
+    let answer = ssh.run(&format!("sh {FAR} --append 'rescue.events=ttyS1 edd=off'"))?;
     bench.check("it starts by the running system's own way down", || {
         holds(&answer.stdout, &["this system shuts down now"])
     });
