@@ -18,6 +18,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cloud", run: plans::cloud, seeds: plans::clouds, words: NETWORK },
     Target { name: "cmdline", run: cmdline, seeds: cmdlines, words: WORDS },
     Target {
+        name: "conout",
+        run: conout,
+        seeds: conouts,
+        words: &[&[3, 14, 19, 0], &[1, 1, 6, 0], &[2, 1, 12, 0], &[2, 2], &[0xd0, 0x41, 1, 5], &[0x7f, 0xff, 4, 0]],
+    },
+    Target {
         name: "dhcp",
         run: netd::hostile::dhcp,
         seeds: offers,
@@ -137,6 +143,23 @@ fn cmdlines() -> Vec<Vec<u8>> {
     ]
     .map(|text| text.as_bytes().to_vec())
     .into()
+}
+
+fn conout(input: &[u8]) {
+    let _ = host::conout::parse(input); // any answer is one
+}
+
+/// Attributes; a port by ACPI's name, one by its place on PCI.
+fn conouts() -> Vec<Vec<u8>> {
+    let root = [2, 1, 12, 0, 0xd0, 0x41, 3, 0x0a, 0, 0, 0, 0];
+    let function = |device: u8, function: u8| [1, 1, 6, 0, function, device];
+    let uart = [3, 14, 19, 0, 0, 0, 0, 0, 0, 0xc2, 1, 0, 0, 0, 0, 0, 8, 1, 1];
+    let com = [2, 1, 12, 0, 0xd0, 0x41, 1, 5, 1, 0, 0, 0];
+    let named = [2, 2, 19, 0, 0xd0, 0x41, 8, 0x0a, 2, 0, 0, 0, 0xd0, 0x41, 3, 0x0a, 0, 0, 0];
+    let end = |sub: u8| [0x7f, sub, 4, 0];
+    let first = [&root[..], &function(0x1f, 0), &com, &uart].concat();
+    let second = [&named[..], &function(0x1c, 0), &function(0x16, 3), &uart].concat();
+    vec![[&[7, 0, 0, 0][..], &first, &end(1), &second, &end(0xff)].concat()]
 }
 
 fn offers() -> Vec<Vec<u8>> {

@@ -1,10 +1,12 @@
 //! On which terminals the console service runs: the kernel's own consoles; and, where the command line names none, the
 //! serial lines that the machine's owner is likely to sit at. That is the one that the firmware's SPCR table names
-//! (Microsoft's Serial Port Console Redirection Table), and each UART with somebody at its other end (DSR or carrier), as
-//! a BMC's serial-over-LAN has it. That peer may as well be a switch, another machine's getty, a UPS: on such a line the
-//! console waits for a word before it says or does anything. A UART without a peer is left alone.
+//! (Microsoft's Serial Port Console Redirection Table), those of UEFI's variable ConOut as soon as `layers` has read it
+//! (`host::conout`), and each UART with somebody at its other end (DSR or carrier), as a BMC's serial-over-LAN has it. That
+//! peer may as well be a switch, another machine's getty, a UPS: on such a line the console waits for a word before it says
+//! or does anything. A UART without a peer is left alone.
 
 use host::Root;
+use host::conout::{self, Named};
 
 /// One terminal, and the speed that nobody else has set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub fn all(root: &Root) -> Vec<Console> {
         let lines = root.read_text("/proc/tty/driver/serial").unwrap_or_default();
         // Whose program at the other end reads events would be sent a banner between them.
         let taken = crate::outlet::named(&host::params::read(root));
-        for console in likely(&uarts(root), port, &connected(&lines)) {
+        for console in likely(&uarts(root), port, &conout::named(root), &connected(&lines)) {
             if !taken.contains(&console.device) && !found.iter().any(|known| known.device == console.device) {
                 found.push(console);
             }
@@ -73,6 +75,12 @@ struct Uart {
     port: u64,
     /// In memory.
     memory: u64,
+}
+
+impl Uart {
+    fn device(&self) -> String {
+        format!("ttyS{}", self.number)
+    }
 }
 
 fn uarts(root: &Root) -> Vec<Uart> {
@@ -150,23 +158,26 @@ fn spcr(table: &[u8]) -> Option<Port> {
     (address != 0).then_some(Port { place, speed })
 }
 
-fn likely(uarts: &[Uart], port: Option<Port>, connected: &[u32]) -> Vec<Console> {
+/// The firmware's first: its table's, then its variable's.
+fn likely(uarts: &[Uart], port: Option<Port>, named: &[Named], connected: &[u32]) -> Vec<Console> {
     let is_firmware_s = |uart: &Uart| match port.map(|port| port.place) {
         Some(Place::Io(address)) => uart.port == address,
         Some(Place::Memory(address)) => uart.memory == address,
         None => false,
     };
+    let named = |uart: &Uart| named.iter().find(|line| line.device == uart.device());
     let console = |uart: &Uart, speed: Option<u32>, found_by_peer| Console {
-        device: format!("ttyS{}", uart.number),
+        device: uart.device(),
         speed: speed.or(Some(USUAL_SPEED)),
         found_by_peer,
     };
-    let first = uarts
-        .iter()
-        .filter(|uart| is_firmware_s(uart))
-        .map(|uart| console(uart, port.and_then(|port| port.speed), false));
-    let others = uarts.iter().filter(|uart| !is_firmware_s(uart) && connected.contains(&uart.number));
-    first.chain(others.map(|uart| console(uart, None, true))).take(MOST_UARTS).collect()
+    let first = uarts.iter().filter(|uart| is_firmware_s(uart));
+    let first = first.map(|uart| console(uart, port.and_then(|port| port.speed), false));
+    let rest = || uarts.iter().filter(|uart| !is_firmware_s(uart));
+    let second = rest().filter_map(|uart| Some(console(uart, named(uart)?.speed, false)));
+    let others = rest().filter(|uart| named(uart).is_none() && connected.contains(&uart.number));
+    let others = others.map(|uart| console(uart, None, true));
+    first.chain(second).chain(others).take(MOST_UARTS).collect()
 }
 
 #[cfg(test)]
@@ -219,15 +230,31 @@ mod tests {
         let connected = connected(lines);
         assert_eq!(connected, [0]);
         let port = |place| Some(Port { place, speed: Some(9600) });
-        let found = likely(&uarts, port(Place::Io(0x2f8)), &connected);
+        let found = likely(&uarts, port(Place::Io(0x2f8)), &[], &connected);
         assert_eq!(devices(&found), [("ttyS1", Some(9600)), ("ttyS0", Some(115_200))]);
         let arguments: Vec<Vec<String>> =
             found.into_iter().map(|console| console.arguments().collect()).collect();
         assert_eq!(arguments, [vec!["ttyS1", "9600"], vec!["ttyS0", "115200", "found-by-peer"]]);
-        let found = likely(&uarts, port(Place::Memory(0xfe00_0000)), &connected);
+        let found = likely(&uarts, port(Place::Memory(0xfe00_0000)), &[], &connected);
         assert_eq!(devices(&found), [("ttyS4", Some(9600)), ("ttyS0", Some(115_200))]);
-        assert_eq!(devices(&likely(&uarts, None, &[])), []);
-        assert_eq!(devices(&likely(&[], port(Place::Io(0x3f8)), &[0])), []);
+        assert_eq!(devices(&likely(&uarts, None, &[], &[])), []);
+        assert_eq!(devices(&likely(&[], port(Place::Io(0x3f8)), &[], &[0])), []);
+    }
+
+    #[test]
+    fn a_line_that_conout_names_is_as_one_that_the_table_names() {
+        let uarts = [0, 1, 4].map(|number| Uart { number, port: u64::from(number) + 1, memory: 0 });
+        let line = |device: &str, speed| Named { device: device.into(), speed };
+        let named = [line("ttyS1", Some(57_600)), line("ttyS0", Some(9600)), line("ttyS7", None)];
+        // The table's own speed counts on its line; a line that is not there gets nothing.
+        let port = Some(Port { place: Place::Io(1), speed: None });
+        let found = likely(&uarts, port, &named, &[0, 1, 4]);
+        let want = [("ttyS0", Some(115_200)), ("ttyS1", Some(57_600)), ("ttyS4", Some(115_200))];
+        assert_eq!(devices(&found), want);
+        let silent: Vec<bool> = found.iter().map(|console| console.found_by_peer).collect();
+        assert_eq!(silent, [false, false, true]);
+        let found = likely(&uarts, None, &named[..1], &[]);
+        assert_eq!(devices(&found), [("ttyS1", Some(57_600))]);
     }
 
     #[test]
@@ -247,8 +274,12 @@ mod tests {
         put("proc/cmdline", b"quiet\n");
         let root = Root::at(directory.path()).unwrap();
         assert_eq!(devices(&all(&root)), [("tty1", None), ("ttyS0", Some(115_200))]);
+        put("sys/class/tty/ttyS2/type", b"4\n");
+        put("run/lifeboat/state/lines", b"ttyS1 9600\nttyS2 9600\n");
+        assert_eq!(devices(&all(&root)), [("tty1", None), ("ttyS0", Some(115_200)), ("ttyS2", Some(9600))]);
         put("proc/cmdline", b"console=tty0 quiet\n");
         assert_eq!(devices(&all(&root)), [("tty1", None)]);
+        put("run/lifeboat/state/lines", b"");
         put("proc/cmdline", b"quiet\n");
         for events in ["ttyS0", "/dev/ttyS0", "virtio-ports/lifeboat,ttyS0"] {
             put("etc/lifeboat/params", format!("rescue.events={events}\n").as_bytes());

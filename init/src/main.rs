@@ -236,14 +236,26 @@ impl Init {
         }
     }
 
-    /// The signals that BusyBox's init and its reboot, poweroff and halt agree on.
+    /// The signals that BusyBox's init and its reboot, poweroff and halt agree on, and the one by which both look for consoles
+    /// again.
     fn signalled(&mut self, signal: i32) {
         match Signal::from_named_raw(signal) {
             Some(Signal::CHILD) => self.reap(),
             Some(Signal::TERM | Signal::INT) => self.begin_going_down(How::Reboot),
             Some(Signal::USR2 | Signal::POWER) => self.begin_going_down(How::PowerOff),
             Some(Signal::USR1) => self.begin_going_down(How::Halt),
+            Some(Signal::HUP) => self.look_for_consoles(),
             _ => {}
+        }
+    }
+
+    /// Once more, since the firmware has been asked for its own. None is taken away, and what is typed on one goes on; a
+    /// console that was only found learns by itself that it is named, and init what to start it with.
+    fn look_for_consoles(&mut self) {
+        let found = services::consoles(&self.root);
+        for kind in services::add(&mut self.services, found) {
+            self.last_exits.push(None);
+            self.supervise(supervise::Event::Added { kind });
         }
     }
 

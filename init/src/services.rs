@@ -35,7 +35,7 @@ const SERVICES: &[Row] = &[
     Row { name: "layers", arguments: &[],         kind: Kind::OneShot, nice: 10, oom_score: -500},
 ];
 
-/// The services of this machine: the table, and one console for every terminal that a person may sit at.
+/// The services of this machine: the table, and the consoles.
 pub fn all(root: &Root) -> Vec<Service> {
     let table = SERVICES.iter().map(|row| Service {
         name: row.name.to_string(),
@@ -44,14 +44,35 @@ pub fn all(root: &Root) -> Vec<Service> {
         nice: row.nice,
         oom_score: row.oom_score,
     });
-    let consoles = consoles::all(root).into_iter().map(|console| Service {
+    table.chain(consoles(root)).collect()
+}
+
+/// One for every terminal that a person may sit at.
+pub fn consoles(root: &Root) -> Vec<Service> {
+    let service = |console: consoles::Console| Service {
         name: format!("console-{}", console.device),
         argv: command("console", console.arguments()),
         kind: Kind::Always,
         nice: 0,
         oom_score: -500,
-    });
-    table.chain(consoles).collect()
+    };
+    consoles::all(root).into_iter().map(service).collect()
+}
+
+/// What was found since: new ones come behind the known, of which each keeps its place, and is started by what was found
+/// the next time. The new ones' kinds.
+pub fn add(known: &mut Vec<Service>, found: Vec<Service>) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for service in found {
+        match known.iter_mut().find(|other| other.name == service.name) {
+            Some(other) => other.argv = service.argv,
+            None => {
+                kinds.push(service.kind);
+                known.push(service);
+            }
+        }
+    }
+    kinds
 }
 
 fn command(program: &str, arguments: impl IntoIterator<Item = String>) -> Vec<String> {
@@ -73,5 +94,22 @@ mod tests {
         for (i, row) in SERVICES.iter().enumerate() {
             assert!(SERVICES[..i].iter().all(|earlier| earlier.name != row.name));
         }
+    }
+
+    #[test]
+    fn a_console_that_is_found_later_is_added_and_one_that_is_named_later_is_restarted_as_such() {
+        let console = |line: &str| Service {
+            name: format!("console-{}", line.split(' ').next().unwrap()),
+            argv: line.split(' ').map(str::to_string).collect(),
+            kind: Kind::Always,
+            nice: 0,
+            oom_score: 0,
+        };
+        let mut known = vec![console("tty1"), console("ttyS0 115200 found-by-peer"), console("ttyS4")];
+        let found = vec![console("tty1"), console("ttyS1 9600"), console("ttyS0 9600")];
+        assert_eq!(add(&mut known, found.clone()), [Kind::Always]);
+        let lines: Vec<String> = known.iter().map(|service| service.argv.join(" ")).collect();
+        assert_eq!(lines, ["tty1", "ttyS0 9600", "ttyS4", "ttyS1 9600"]);
+        assert!(add(&mut known, found).is_empty(), "each once");
     }
 }

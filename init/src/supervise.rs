@@ -75,6 +75,10 @@ pub enum Event {
         pid: i32,
         well: bool,
     },
+    /// One more service, which gets the next slot.
+    Added {
+        kind: Kind,
+    },
     /// The machine goes down.
     Stop,
 }
@@ -85,11 +89,16 @@ pub enum Action {
     Terminate { pid: i32 },
 }
 
+impl Slot {
+    /// To be started with the next tick.
+    fn new(kind: Kind) -> Slot {
+        Slot { kind, phase: Phase::Waiting { until: Duration::ZERO }, restarts: 0, deaths: 0 }
+    }
+}
+
 impl State {
     pub fn new(kinds: impl IntoIterator<Item = Kind>) -> State {
-        let slot =
-            |kind| Slot { kind, phase: Phase::Waiting { until: Duration::ZERO }, restarts: 0, deaths: 0 };
-        State { slots: kinds.into_iter().map(slot).collect(), stopping: false }
+        State { slots: kinds.into_iter().map(Slot::new).collect(), stopping: false }
     }
 
     /// When `Tick` has work to do.
@@ -146,6 +155,10 @@ pub fn step(state: &State, event: Event, now: Duration) -> (State, Vec<Action>) 
                     _ => {}
                 }
             }
+        }
+        Event::Added { kind } => {
+            let phase = if state.stopping { Phase::Stopped } else { Slot::new(kind).phase };
+            state.slots.push(Slot { phase, ..Slot::new(kind) });
         }
         Event::Stop => {
             state.stopping = true;
@@ -238,10 +251,23 @@ mod tests {
         assert_eq!(step(&state, Event::Started { slot: 0, pid: 9 }, s(1)).1, [Action::Terminate { pid: 9 }]);
     }
 
+    #[test]
+    fn a_service_that_comes_later_is_started_unless_the_machine_goes_down() {
+        let added = Event::Added { kind: Kind::Always };
+        let (state, actions) = step(&running(Kind::Always), added, s(5));
+        assert!(actions.is_empty());
+        let (state, actions) = step(&state, Event::Tick, s(5));
+        assert_eq!(actions, [Action::Start { slot: 1 }]);
+        assert_eq!(state.slot_of(7), Some(0), "the others stay where they are");
+        let (state, _) = step(&running(Kind::Always), Event::Stop, s(5));
+        let (state, _) = step(&state, added, s(5));
+        assert!(step(&state, Event::Tick, s(6)).1.is_empty());
+    }
+
     proptest! {
         #[test]
         fn any_order_of_events_keeps_the_invariants(
-            events in proptest::collection::vec((0usize..6, 0usize..4, 1i32..6, any::<bool>(), 0u64..20), 0..200)
+            events in proptest::collection::vec((0usize..7, 0usize..4, 1i32..6, any::<bool>(), 0u64..20), 0..200)
         ) {
             let mut state = State::new([Kind::Always, Kind::OneShot, Kind::Always]);
             let mut now = Duration::ZERO;
@@ -252,14 +278,16 @@ mod tests {
                     2 => Event::Started { slot, pid },
                     3 => Event::NotStarted { slot },
                     4 => Event::Exited { pid, well },
+                    5 => Event::Added { kind: Kind::OneShot },
                     _ if later == 0 => Event::Stop,
                     _ => Event::Tick,
                 };
                 let (next, actions) = step(&state, event, now);
-                prop_assert_eq!(next.slots.len(), 3);
+                let more = usize::from(matches!(event, Event::Added { .. }));
+                prop_assert_eq!(next.slots.len(), state.slots.len() + more);
                 for action in actions {
                     if let Action::Start { slot } = action {
-                        prop_assert!(slot < 3 && !state.stopping);
+                        prop_assert!(slot < next.slots.len() && !state.stopping);
                         prop_assert_eq!(next.slots[slot].phase, Phase::Starting);
                     }
                 }

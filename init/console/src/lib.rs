@@ -132,6 +132,7 @@ impl Console {
         let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
         inotify::add_watch(&watch, paths::STATE, inotify::WatchFlags::MOVED_TO)?;
         loop {
+            self.learn_its_name()?;
             self.show();
             let mut fds = [
                 PollFd::new(&watch, PollFlags::IN),
@@ -166,6 +167,18 @@ impl Console {
                 std::thread::sleep(Duration::from_secs(1));
             }
         }
+    }
+
+    /// A line that was only found is one that the firmware names as soon as the firmware was asked, which takes a while.
+    /// Whoever has called by then stays at what he does.
+    fn learn_its_name(&mut self) -> anyhow::Result<()> {
+        if self.call.is_some()
+            && let Some(line) =
+                host::conout::named(&self.root).into_iter().find(|line| line.device == self.name)
+        {
+            *self = Console::open(&line.device, line.speed, false)?;
+        }
+        Ok(())
     }
 
     /// Writes the banner when it says something new, each new warning, and the code below when it is made and there is

@@ -18,10 +18,11 @@ mod swap;
 use contract::event::Event;
 use contract::layers::Known;
 use contract::{layers, paths, state};
-use host::Root;
-use host::sys::mount;
+use host::sys::{mount, process};
+use host::{Root, conout};
 use list::Verdict;
 use rustix::mount::MountFlags;
+use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 use stack::{Good, Shelf};
 use std::fs::File;
@@ -139,8 +140,13 @@ fn done(root: &Root, shelf: &mut Shelf) -> anyhow::Result<()> {
         host::log!("no swap in memory: {error}");
     }
     // Nobody waits for the firmware, which may be slow.
-    if let Err(error) = firmware_variables(root) {
-        host::log!("mount {EFI_VARIABLES}: {error}: efibootmgr shows nothing");
+    match firmware_variables(root) {
+        Ok(()) => {
+            if let Err(error) = name_lines(root) {
+                host::log!("lines of the firmware's console: {error}");
+            }
+        }
+        Err(error) => host::log!("mount {EFI_VARIABLES}: {error}: efibootmgr shows nothing"),
     }
     Ok(())
 }
@@ -154,6 +160,29 @@ fn firmware_variables(root: &Root) -> io::Result<()> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     host::modules::load_all(root, &["efivarfs"])?;
     mount::mount("efivarfs", Path::new(EFI_VARIABLES), "efivarfs", flags, "")
+}
+
+/// Tells init and the consoles on which serial lines the firmware has its own console. Once; nothing is told where there is
+/// no such variable, or none of its lines is here.
+fn name_lines(root: &Root) -> io::Result<()> {
+    if root.exists(paths::NAMED_LINES) {
+        return Ok(());
+    }
+    let variable = match root.read(format!("{EFI_VARIABLES}/{}", conout::VARIABLE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let lines = conout::parse(&variable).map_err(|why| io::Error::other(format!("ConOut {why}")))?;
+    let named = conout::devices(root, &lines);
+    host::log!("ConOut names {lines:?}, which are {named:?}");
+    if named.is_empty() {
+        return Ok(());
+    }
+    host::statefile::replace(Path::new(paths::NAMED_LINES), conout::text(&named).as_bytes(), 0o600)?;
+    match rustix::process::getppid() {
+        Some(init) if init.is_init() => process::signal(init.as_raw_nonzero().get(), Signal::HUP),
+        _ => Ok(()), // started by hand
+    }
 }
 
 /// `None` where the archives had none, and no place for any.

@@ -44,6 +44,9 @@ pub const RUN: &str = "/run/lifeboat";
 pub const LOG: &str = "/run/lifeboat/log";
 /// One JSON file per service, replaced by rename: see [`crate::state`].
 pub const STATE: &str = "/run/lifeboat/state";
+/// The serial lines that the firmware has its console on, `ttyS1 115200` each, as soon as it was asked: text, since PID 1
+/// reads it too.
+pub const NAMED_LINES: &str = "/run/lifeboat/state/lines";
 /// One file per consent, named by diskseq and extent: see [`crate::guard`].
 pub const CONSENT: &str = "/run/lifeboat/consent";
 /// Held (flock) by every changing verb.

@@ -9,6 +9,7 @@ pub mod bcache;
 pub mod blobs;
 pub mod call;
 pub mod capture;
+pub mod conout;
 pub mod consents;
 pub mod device;
 pub mod devices;
