@@ -54,8 +54,8 @@ nucleus alone (`lean`) only those have it whose files are there, and fetch the l
 and `boot.ipxe` loads beside `out/initramfs` unless `nofirmware` or `lean` is set. A file that no package of Debian has is named;
 a driver that asked for one that is not there is named by the console and `rescue status`.
 
-Not aboard is drivers/infiniband, and with it IP over InfiniBand: a machine that has no other network has none here. All of it would
-be 2.4 MiB, what IPoIB needs of it 1.5 MiB (ib_core to mlx5_ib, hfi1), in the nucleus, before any layer; the custom kernel is built without it; and netd speaks DHCP
+Not aboard is drivers/infiniband, and with it IP over InfiniBand: a machine that has no other network has none here. What it
+needs (ib_core to mlx5_ib, hfi1) would lie in the nucleus, before any layer; the custom kernel is built without it; and netd speaks DHCP
 with Ethernet's addresses only, which an InfiniBand port has not (RFC 4390). Cards that can do both (mlx4, mlx5) are reached by their
 Ethernet ports.
 
