@@ -20,11 +20,13 @@ use contract::{cmdline, paths, state};
 use firmware::Firmware;
 use host::Root;
 use host::sys::uevent::{self, Uevent};
+use host::sys::{acpi, process};
 use host::workers::{Job, Outcome, Pool};
 use loader::{Device, Loader};
 use ondisk::DiskReport;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
+use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::mem::MaybeUninit;
@@ -87,6 +89,8 @@ struct Devd {
     /// `rescue.writable`
     off: bool,
     uevents: OwnedFd,
+    /// Where the kernel has ACPI.
+    buttons: Option<OwnedFd>,
     control: OwnedFd,
     watch: OwnedFd,
     /// The number of the directory of consents in it.
@@ -148,6 +152,7 @@ impl Devd {
         let mut devd = Devd {
             off: cmdline::switch(&words, "rescue.writable"),
             uevents,
+            buttons: buttons(),
             control: host::ask::listen("devd").context("listen for questions")?,
             watch,
             watched_consents,
@@ -214,15 +219,20 @@ impl Devd {
                 PollFd::new(&self.watch, PollFlags::IN),
                 PollFd::new(&self.woken, PollFlags::IN),
                 PollFd::new(self.contents.writes(), PollFlags::IN),
-                // Without a log, for what is waited for anyway.
+                // Without a log or a button, for what is waited for anyway.
                 PollFd::from_borrowed_fd(self.firmware.log().unwrap_or(self.uevents.as_fd()), PollFlags::IN),
+                PollFd::new(self.buttons.as_ref().unwrap_or(&self.uevents), PollFlags::IN),
             ];
             let nothing = match poll(&mut fds, timeout.as_ref()) {
                 Ok(ready) => ready == 0,
                 Err(rustix::io::Errno::INTR) => false,
                 Err(error) => return Err(error.into()),
             };
-            let [events, question, files, woken, writes, said] = fds.map(|fd| !fd.revents().is_empty());
+            let [events, question, files, woken, writes, said, button] =
+                fds.map(|fd| !fd.revents().is_empty());
+            if button {
+                self.look_at_button();
+            }
             if said {
                 self.firmware.hear();
             }
@@ -245,6 +255,32 @@ impl Devd {
                 self.look();
             }
             self.answer();
+        }
+    }
+
+    /// The power button, also a hypervisor's or a BMC's orderly way to switch off: init goes down as for `poweroff`.
+    fn look_at_button(&mut self) {
+        let pressed = match self.buttons.as_ref().map(acpi::power_pressed) {
+            Some(Ok(pressed)) => pressed,
+            // Many came at once, and were lost.
+            Some(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                false
+            }
+            Some(Err(error)) => {
+                host::log!("hear of buttons: {error}");
+                self.buttons = None;
+                false
+            }
+            None => false,
+        };
+        if !pressed {
+            return;
+        }
+        host::log!("the power button was pressed");
+        let init = rustix::process::getppid().filter(|parent| parent.is_init());
+        if let Some(Err(error)) = init.map(|init| process::signal(init.as_raw_nonzero().get(), Signal::POWER))
+        {
+            host::log!("tell init: {error}");
         }
     }
 
@@ -699,6 +735,16 @@ impl Devd {
 fn reply(connection: &OwnedFd, answer: &Reply) {
     if let Err(error) = host::ask::reply(connection, answer) {
         host::log!("answer a question: {error}");
+    }
+}
+
+fn buttons() -> Option<OwnedFd> {
+    match acpi::open() {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            host::log!("hear of buttons: {error}");
+            None
+        }
     }
 }
 

@@ -18,7 +18,7 @@ fn refused(ssh: &Ssh, words: &[&str]) -> Result<()> {
 }
 
 pub fn trust(bench: &Bench) -> Result<()> {
-    let vm = bench.machine()?.named("TRUST-1").start(bench)?;
+    let mut vm = bench.machine()?.named("TRUST-1").start(bench)?;
     let ssh = vm.login()?;
     bench.check("the stock client trusts the console's line, unedited", || {
         ensure!(ssh.alias == "lifeboat-TRUST-1", "find the serial number in the alias {}", ssh.alias);
@@ -41,6 +41,19 @@ pub fn trust(bench: &Bench) -> Result<()> {
     });
     bench.check("user nobody is refused", || refused(&ssh.user("nobody"), &["Permission denied"]));
     bench.check("the right key still gets in after all that", || ssh.ok("true").map(drop));
+    bench.check(
+        "the power button, which a hypervisor presses, too, ends the machine as poweroff does",
+        || {
+            vm.settled_after(0)?;
+            let mark = vm.events.mark();
+            vm.press_power()?;
+            vm.events.wait("the event of a shutdown", mark, qemu::SOON, |event| match event {
+                Event::Shutdown { how } => (how == "poweroff").then_some(()),
+                _ => None,
+            })?;
+            vm.wait_off()
+        },
+    );
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 use std::os::fd::BorrowedFd;
 
+pub mod acpi;
 pub mod aio;
 pub mod block;
 pub mod btrfs;
