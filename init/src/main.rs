@@ -334,8 +334,8 @@ impl Init {
         self.tell(&Event::Shutdown { how: how.name().to_string() });
         kernel_log(&format!("going down: {}", how.name()));
         self.supervise(supervise::Event::Stop);
-        process::signal_all(Signal::TERM);
-        process::signal_all(Signal::HUP); // interactive shells ignore SIGTERM
+        shutdown::signal_others(&self.root, Signal::TERM);
+        shutdown::signal_others(&self.root, Signal::HUP); // interactive shells ignore SIGTERM
         self.going_down = Some(GoingDown { how, stage: Stage::Terminating, until: now() + GRACE });
     }
 
@@ -343,13 +343,13 @@ impl Init {
     fn go_down(&mut self) {
         let Some(down) = &mut self.going_down else { return };
         // Only PID 1's own children are seen; a grandchild that ignores SIGTERM gets the whole grace.
-        let alone = down.stage == Stage::Terminating && !user_processes(&self.root);
+        let alone = down.stage == Stage::Terminating && shutdown::processes(&self.root).others.is_empty();
         if now() < down.until && !alone {
             return;
         }
         match down.stage {
             Stage::Terminating => {
-                process::signal_all(Signal::KILL);
+                shutdown::signal_others(&self.root, Signal::KILL);
                 (down.stage, down.until) =
                     (Stage::Killing, now() + Duration::from_millis(if alone { 0 } else { 200 }));
             }
@@ -490,16 +490,6 @@ fn environment() -> Vec<(OsString, OsString)> {
     ]
     .map(|(name, value)| (name.into(), value.into()))
     .into()
-}
-
-/// A process of user space other than PID 1: kernel threads have no command line.
-fn user_processes(root: &Root) -> bool {
-    root.list("/proc")
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|name| name.to_str()?.parse::<i32>().ok())
-        .filter(|pid| *pid != 1)
-        .any(|pid| root.line(format!("/proc/{pid}/cmdline")).is_some())
 }
 
 /// PID 1's own log, instead of a console that might block.

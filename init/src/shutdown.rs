@@ -1,11 +1,13 @@
 //! The end of the machine's run. What may block (sync, unmounting, stopping arrays) is done by
-//! children with deadlines, so that a hung disk delays a reboot and never prevents it.
+//! children with deadlines, so that a hung disk delays a reboot and never prevents it. Processes that file systems and
+//! arrays stand on are not ended before those are left.
 
 use contract::facts::Mount;
 use contract::paths;
 use host::Root;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::process::Signal;
 use rustix::system::RebootCommand;
 use std::ffi::OsStr;
 use std::io;
@@ -35,6 +37,66 @@ impl How {
             How::PowerOff => RebootCommand::PowerOff,
             How::Halt => RebootCommand::Halt,
         }
+    }
+}
+
+/// Processes of user space but PID 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Processes {
+    /// They are asked to end, and killed.
+    pub others: Vec<i32>,
+    /// What is mounted is written by them: whoever serves FUSE (ntfs-3g, sshfs) ends when it is unmounted; without mdmon the
+    /// first write to an array of firmware RAID that was clean waits for ever (mdmon(8), "START UP AND SHUTDOWN").
+    pub kept: Vec<i32>,
+}
+
+/// Reads nothing of a process that waits for its memory to come from a disk, as its command line would.
+pub fn processes(root: &Root) -> Processes {
+    let mut found = Processes::default();
+    let names = root.list("/proc").unwrap_or_default();
+    let pids = names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    for pid in pids.filter(|pid| *pid != 1) {
+        // Without: it has ended since.
+        let Some(stat) = root.line(format!("/proc/{pid}/stat")) else { continue };
+        let Some(name) = living(&stat) else { continue };
+        match name == "mdmon" || serves_fuse(root, pid) {
+            true => found.kept.push(pid),
+            false => found.others.push(pid),
+        }
+    }
+    found
+}
+
+/// The name in /proc/PID/stat (proc_pid_stat(5)) of what is no thread of the kernel and has not ended.
+fn living(stat: &str) -> Option<&str> {
+    /// linux/sched.h
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    const STATE: usize = 0;
+    const FLAGS: usize = 6;
+    // A name may hold anything, parentheses too.
+    let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().take(FLAGS + 1).collect();
+    let flags: u32 = fields.get(FLAGS)?.parse().ok()?;
+    let has_ended = matches!(fields[STATE], "Z" | "X"); // there are more, as FLAGS is there
+    (flags & PF_KTHREAD == 0 && !has_ended).then_some(name)
+}
+
+fn serves_fuse(root: &Root, pid: i32) -> bool {
+    let names = root.list(format!("/proc/{pid}/fd")).unwrap_or_default();
+    let leads = |name: &std::ffi::OsString| root.link(Path::new(&format!("/proc/{pid}/fd")).join(name));
+    names.iter().any(|name| leads(name).is_ok_and(|target| target.ends_with("dev/fuse")))
+}
+
+/// At once, by the kernel, where none is to be kept.
+pub fn signal_others(root: &Root, signal: Signal) {
+    let found = processes(root);
+    if found.kept.is_empty() {
+        return host::sys::process::signal_all(signal);
+    }
+    // The second time those that were started meanwhile.
+    for pid in found.others.into_iter().chain(processes(root).others) {
+        // It may have ended by itself.
+        let _ = host::sys::process::signal(pid, signal);
     }
 }
 
@@ -145,6 +207,15 @@ fn swapoff(root: &Root) {
 /// Stops the arrays, maps and loop devices that a person left, those on top first, until nothing more
 /// gives way. An array that was started read-only is not written to by this.
 fn take_apart(root: &Root) {
+    stop_stacked(root);
+    // mdmon writes down that its array is clean, and ends by itself once that is stopped.
+    let until = std::time::Instant::now() + EACH;
+    while !processes(root).kept.is_empty() && std::time::Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn stop_stacked(root: &Root) {
     let mut before = Vec::new();
     for _ in 0..DEEPEST {
         let stacked = stacked(root);
@@ -277,6 +348,32 @@ mod tests {
             targets(&host::proc::parse_mountinfo(mountinfo)),
             ["/mnt/proc", "/tmp", "/tmp/x", "/devices", "/media/a b", "/mnt/boot", "/mnt"]
         );
+    }
+
+    #[test]
+    fn what_is_mounted_is_left_before_those_are_ended_that_write_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let process = |pid: i32, stat: &str, opens: &[&str]| {
+            let place = directory.path().join(format!("proc/{pid}"));
+            fs::create_dir_all(place.join("fd")).unwrap();
+            fs::write(place.join("stat"), format!("{pid} {stat} 0 0 0 0\n")).unwrap();
+            for (number, target) in opens.iter().enumerate() {
+                std::os::unix::fs::symlink(target, place.join("fd").join(number.to_string())).unwrap();
+            }
+        };
+        process(1, "(init) S 0 1 1 0 -1 4194560", &[]);
+        process(2, "(kthreadd) S 0 0 0 0 -1 2129984", &[]);
+        process(7, "(sh) S 1 7 7 0 -1 4194560", &["/dev/null", "pipe:[7]"]);
+        process(8, "(a) S (b)) R 1 8 8 0 -1 4194560", &["/dev/fuseblk"]);
+        // Its command line would have to come from a disk that hangs.
+        process(9, "(dd) D 1 9 9 0 -1 4194560", &[]);
+        process(10, "(gone) Z 1 10 10 0 -1 4194560", &[]);
+        process(11, "(mdmon) S 1 11 11 0 -1 4194560", &[]);
+        process(12, "(mount.ntfs) S 1 12 12 0 -1 4194560", &["/dev/null", "/dev/null", "/mnt/dev/fuse"]);
+        process(13, "(cut) S 1", &[]);
+        fs::create_dir(directory.path().join("proc/14")).unwrap();
+        let root = Root::at(directory.path()).unwrap();
+        assert_eq!(processes(&root), Processes { others: vec![7, 8, 9], kept: vec![11, 12] });
     }
 
     #[test]
