@@ -4,7 +4,7 @@ use crate::dhcp::machine::Client;
 use crate::dhcp::message::Lease;
 use crate::dhcp6;
 use crate::links::{self, Role, Seen};
-use crate::routing::Uplink;
+use crate::routing::{self, Uplink};
 use crate::rtnl::{Advertised, Beside, Link};
 use crate::{SIX_PREFIX, arp};
 use contract::state;
@@ -188,10 +188,15 @@ impl Nic {
     /// What the plan states here, and what leases have: what both do is in the kernel once.
     fn asked_for(&self, plan: &Plan) -> impl Iterator<Item = (IpAddr, u8)> {
         let four = self.configured.map(|(own, length)| (IpAddr::V4(own), length));
-        let six = self.six.as_ref().and_then(dhcp6::machine::Client::lease).map(|lease| &lease.addresses);
-        let six = six.into_iter().flatten().map(|(own, _)| (IpAddr::V6(*own), SIX_PREFIX));
         let stated = self.stated(plan).iter().map(|one| (one.address, one.prefix));
-        four.into_iter().chain(six).chain(stated)
+        four.into_iter().chain(self.six_leased()).chain(stated)
+    }
+
+    /// Addresses by DHCPv6.
+    fn six_leased(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        let lease = self.six.as_ref().and_then(dhcp6::machine::Client::lease);
+        let addresses = lease.into_iter().flat_map(|lease| &lease.addresses);
+        addresses.map(|(own, _)| (IpAddr::V6(*own), SIX_PREFIX))
     }
 
     pub fn asks_for(&self, plan: &Plan, address: IpAddr, prefix: u8) -> bool {
@@ -374,8 +379,13 @@ impl Nic {
             let own = own.filter(|own| self.given.iter().all(|given| given.address != *own));
             routes.extend(gateway.map(|route| Route { source: own, ..route }));
         }
+        let is_given = |own: IpAddr| self.given.iter().any(|given| given.address == own);
+        let routed = self.by_router.iter().copied().chain(self.six_leased());
+        let is_usable = |own: &IpAddr| own.is_ipv6() && self.addresses.iter().any(|(known, _)| known == own);
         Some(Uplink {
             link: self.link.index,
+            routed: routed.filter(|(own, _)| !is_given(*own)).collect(),
+            usable: addresses.iter().map(|(own, _)| *own).filter(is_usable).collect(),
             addresses,
             routes,
             routers: self.routers.iter().map(|router| IpAddr::V6(*router)).collect(),
@@ -423,14 +433,8 @@ impl Nic {
             lease: (lease.seconds != u32::MAX).then_some(lease.seconds),
             server: Some(lease.server.to_string()),
         });
-        let routes = self.entry(plan).map_or(&[][..], |link| &link.routes);
-        let gateway = |own: IpAddr| {
-            let of_family =
-                |route: &&Route| route.prefix == 0 && route.destination.is_ipv4() == own.is_ipv4();
-            let stated = routes.iter().find(of_family).and_then(|route| route.gateway);
-            let router = || self.routers.first().map(|router| IpAddr::V6(*router)).filter(|_| own.is_ipv6());
-            stated.or_else(router).map(|gateway| gateway.to_string())
-        };
+        let uplink = self.uplink(plan, preferred);
+        let gateway = |own: IpAddr| Some(routing::answers_by(uplink.as_ref()?, own)?.to_string());
         let is_leased = |address: IpAddr| lease.is_some_and(|lease| IpAddr::V4(lease.address) == address);
         let others = self.addresses.iter().filter(|(address, _)| !is_leased(*address));
         let others: Vec<state::Address> = others
@@ -498,6 +502,35 @@ mod tests {
         nic.given = plan.links[0].addresses.clone();
         let routes = nic.uplink(&plan, false).unwrap().routes;
         assert_eq!(routes.iter().map(|route| route.prefix).collect::<Vec<u8>>(), [0, 8]);
+    }
+
+    #[test]
+    fn of_a_routers_addresses_and_stated_ones_each_is_shown_with_its_own_gateway() {
+        let plan = network::dracut::read(&contract::cmdline::words(
+            "ip=[2001:db8:1::7]::[2001:db8:1::1]:64::none0:auto6 ip=[2001:db8:2::8]:::64::none0:auto6",
+        ));
+        let mut nic = nic();
+        nic.wired = true;
+        nic.role = Some(Role { entry: Some(0), methods: plan.links[0].methods });
+        nic.given = nic.missing(&plan, Duration::ZERO);
+        nic.routers = vec!["fe80::2".parse().unwrap()];
+        let address = |text: &str| (text.parse::<IpAddr>().unwrap(), 64);
+        // The last is stated as well; the other stated one is looked for duplicates of still.
+        nic.by_router = vec![address("2001:db8:2::9"), address("2001:db8:2::8")];
+        nic.addresses = vec![address("2001:db8:2::9"), address("2001:db8:2::8")];
+        let uplink = nic.uplink(&plan, false).unwrap();
+        assert_eq!(uplink.routed, [address("2001:db8:2::9")]);
+        assert_eq!(uplink.usable, [address("2001:db8:2::8").0, address("2001:db8:2::9").0]);
+        nic.addresses.push(address("2001:db8:1::7"));
+        let shown = nic.state(&plan, false).addresses;
+        let shown: Vec<(&str, &str)> = shown
+            .iter()
+            .map(|one| (one.address.as_str(), one.gateway.as_deref().unwrap_or_default()))
+            .collect();
+        assert_eq!(
+            shown,
+            [("2001:db8:2::9", "fe80::2"), ("2001:db8:2::8", "fe80::2"), ("2001:db8:1::7", "2001:db8:1::1")]
+        );
     }
 
     fn beside(to: (Ipv6Addr, u8), router: Ipv6Addr, by_router: bool) -> Beside {

@@ -1,6 +1,6 @@
 //! Which routes and rules the addresses of all links ask for: pure. Every address answers by its own
-//! gateway (a table per link and a rule `from ADDRESS`; where a link has several gateways, one more for each address that is in
-//! a net with another than the first); the main table prefers the NIC that the
+//! gateway (a table per link and a rule `from ADDRESS`; where a link has several gateways, one more for each that an address has
+//! and that is not the first); the main table prefers the NIC that the
 //! machine was booted from, then what was stated, then whichever had a gateway first; USB NICs of BMCs and link-local
 //! addresses come last.
 
@@ -38,6 +38,10 @@ pub struct Uplink {
     pub routes: Vec<Route>,
     /// Routers that the kernel itself has default routes by: for the link's table alone.
     pub routers: Vec<IpAddr>,
+    /// Addresses by routers, with the prefixes that these advertise, and by DHCPv6, which leaves the way out to routers.
+    pub routed: Vec<(IpAddr, u8)>,
+    /// Addresses of IPv6 that may be sent from: the kernel looked for duplicates of them.
+    pub usable: Vec<IpAddr>,
     /// Prefixes that the kernel knows on the link: for the link's table. An address by DHCPv6 says nothing of its
     /// neighbours (RFC 8415 section 18.2.10.1), and would answer them by a router.
     pub near: Vec<(IpAddr, u8)>,
@@ -123,17 +127,19 @@ pub fn plan(uplinks: &[Uplink], elsewhere: &[Route]) -> Routing {
         let behind = if one.carrier { 0 } else { NO_CARRIER };
         for route in &routes {
             let metric = route.metric.unwrap_or(METRIC + 10 * rank as u32).saturating_add(behind);
-            routing.add(through(one, route, MAIN, metric));
+            let made = through(one, route, MAIN, metric);
+            let source = made.source.or_else(|| sent_from(one, route, &routes));
+            routing.add(rtnl::Route { source, ..made });
         }
         let by_router = one.routers.first().map(|router| Route::default_by(*router));
-        let routes: Vec<&Route> = routes.into_iter().chain(&by_router).collect();
+        let all: Vec<&Route> = routes.iter().copied().chain(&by_router).collect();
         let mut filled = BTreeSet::new();
         for (address, _) in &one.addresses {
-            let (way, gateway) = way(one, *address, &routes);
+            let (way, gateway) = way(*address, answering(one, *address, &routes), &all);
             let table = TABLES + one.link + WAY * way;
             routing.rules.push(rtnl::Rule { from: *address, table, priority: PRIORITY + one.link });
             if filled.insert(table) {
-                routing.fill(one, table, &routes, gateway);
+                routing.fill(one, table, &all, gateway);
             }
         }
     }
@@ -141,33 +147,77 @@ pub fn plan(uplinks: &[Uplink], elsewhere: &[Route]) -> Routing {
     routing
 }
 
-/// By which of a link's gateways an address answers: its number, 0 for the link's own table, and the gateway where it is not
-/// the first of that table.
-fn way(one: &Uplink, address: IpAddr, routes: &[&Route]) -> (u32, Option<IpAddr>) {
-    let mut gateways: Vec<(u32, IpAddr)> = Vec::new();
-    let mut of_lease = None;
-    for route in routes.iter().filter(|route| route.prefix == 0) {
-        let Some(gateway) = route.gateway.filter(|gateway| gateway.is_ipv4() == address.is_ipv4()) else {
-            continue;
-        };
-        if route.source == Some(address) {
-            of_lease = of_lease.or(Some(gateway));
-        }
-        if gateways.iter().all(|(_, known)| *known != gateway) {
-            gateways.push((route.metric.unwrap_or(METRIC), gateway));
-        }
-    }
-    let prefixes = || one.addresses.iter().filter(|(own, _)| *own == address);
-    let is_near = |gateway: IpAddr| prefixes().any(|(own, prefix)| is_within(gateway, *own, *prefix));
-    let near = || gateways.iter().map(|(_, gateway)| *gateway).find(|gateway| is_near(*gateway));
-    let first = gateways.iter().min_by_key(|(metric, _)| *metric).map(|(_, gateway)| *gateway);
-    let Some(wanted) = of_lease.or_else(near).filter(|wanted| Some(*wanted) != first) else {
-        return (0, None);
-    };
+/// The number of the gateway that an address answers by, 0 for the link's own table, and the gateway where it is not the first
+/// of that table.
+fn way(address: IpAddr, by: Option<IpAddr>, all: &[&Route]) -> (u32, Option<IpAddr>) {
+    let gateways = gateways(address, all);
+    let Some(wanted) = by.filter(|by| Some(*by) != first(&gateways)) else { return (0, None) };
     match gateways.iter().take(MOST_WAYS).position(|(_, gateway)| *gateway == wanted) {
         Some(at) => (at as u32 + 1, Some(wanted)),
         None => (0, None),
     }
+}
+
+/// The gateways of an address' family with their metrics, each once.
+fn gateways(address: IpAddr, routes: &[&Route]) -> Vec<(u32, IpAddr)> {
+    let mut gateways: Vec<(u32, IpAddr)> = Vec::new();
+    for route in routes.iter().filter(|route| route.prefix == 0) {
+        let of_family = route.gateway.filter(|gateway| gateway.is_ipv4() == address.is_ipv4());
+        let new = of_family.filter(|gateway| gateways.iter().all(|(_, known)| known != gateway));
+        gateways.extend(new.map(|gateway| (route.metric.unwrap_or(METRIC), gateway)));
+    }
+    gateways
+}
+
+/// That of the table which has them all.
+fn first(gateways: &[(u32, IpAddr)]) -> Option<IpAddr> {
+    gateways.iter().min_by_key(|(metric, _)| *metric).map(|(_, gateway)| *gateway)
+}
+
+/// The gateway that came with an address, or goes with it; `routes` without the router's. `None`: the first of the link.
+fn own_gateway(one: &Uplink, address: IpAddr, routes: &[&Route]) -> Option<IpAddr> {
+    let leased = routes.iter().find(|route| route.prefix == 0 && route.source == Some(address));
+    let has = |gateway: IpAddr, of: &dyn Fn(IpAddr) -> bool| {
+        one.addresses.iter().any(|(own, prefix)| of(*own) && is_within(gateway, *own, *prefix))
+    };
+    let said = gateways(address, routes);
+    let near =
+        || said.iter().map(|(_, gateway)| *gateway).find(|gateway| has(*gateway, &|own| own == address));
+    let router = one.routers.first().copied().filter(|router| router.is_ipv4() == address.is_ipv4());
+    let is_routed = one.routed.iter().any(|(own, _)| *own == address);
+    // A stated one that is in a net with another address, or was leased with it, is that one's.
+    let stated: Vec<&Route> = routes.iter().copied().filter(|route| route.source.is_none()).collect();
+    let open: Vec<(u32, IpAddr)> =
+        gateways(address, &stated).into_iter().filter(|(_, gateway)| !has(*gateway, &|_| true)).collect();
+    // A router's own address says nothing of its nets: it is of the link alone (RFC 4861 section 4.2).
+    let is_advertised = || one.routed.iter().any(|(own, prefix)| is_within(address, *own, *prefix));
+    leased
+        .and_then(|route| route.gateway)
+        .or_else(near)
+        .or(router.filter(|_| is_routed))
+        .or(first(&open))
+        .or_else(|| router.filter(|_| is_advertised()))
+}
+
+/// The gateway that an address answers by.
+pub fn answers_by(one: &Uplink, address: IpAddr) -> Option<IpAddr> {
+    let routes: Vec<&Route> = one.routes.iter().collect();
+    answering(one, address, &routes)
+}
+
+fn answering(one: &Uplink, address: IpAddr, routes: &[&Route]) -> Option<IpAddr> {
+    let by_router = one.routers.first().map(|router| Route::default_by(*router));
+    let all: Vec<&Route> = routes.iter().copied().chain(&by_router).collect();
+    own_gateway(one, address, routes).or_else(|| first(&gateways(address, &all)))
+}
+
+/// What packets by a gateway of IPv6 are sent from, where the kernel could choose an address that answers by another one: it
+/// looks for the route first, and then for the address that is most like the destination (RFC 6724 section 5, rule 8).
+fn sent_from(one: &Uplink, route: &Route, routes: &[&Route]) -> Option<IpAddr> {
+    let gateway = route.gateway.filter(IpAddr::is_ipv6)?;
+    let (own, others): (Vec<IpAddr>, Vec<IpAddr>) =
+        one.usable.iter().copied().partition(|own| answering(one, *own, routes) == Some(gateway));
+    own.first().copied().filter(|_| !others.is_empty())
 }
 
 impl Routing {
@@ -267,6 +317,8 @@ mod tests {
             addresses: vec![(address.parse().unwrap(), prefix)],
             routes: gateway.map(|gateway| Route::default_by(gateway.parse().unwrap())).into_iter().collect(),
             routers: vec![],
+            routed: vec![],
+            usable: vec![],
             near: vec![],
             beside: vec![],
             preferred: false,
@@ -417,6 +469,14 @@ mod tests {
                 ["172.31.1.1", "10.0.0.1"],
                 ["172.31.1.1", "10.0.0.1"],
             ),
+            (
+                "one gateway outside every net, by a metric that is worse",
+                ("192.0.2.7", 32),
+                ("10.0.0.5", 24),
+                vec![stated("172.31.1.1", Some(500)), leased("10.0.0.5", "10.0.0.1")],
+                ["10.0.0.1", "172.31.1.1"],
+                ["172.31.1.1", "10.0.0.1"],
+            ),
         ] {
             let address = |(own, prefix): (&str, u8)| (own.parse().unwrap(), prefix);
             let addresses = vec![address(one), address(other)];
@@ -427,6 +487,129 @@ mod tests {
                 assert_eq!((ways[0].as_str(), ways.len()), (want, 2), "{label}: {own}");
             }
         }
+    }
+
+    #[test]
+    fn what_routers_give_answers_by_them_and_what_is_stated_by_the_stated_gateway_though_they_disagree() {
+        type Addresses = &'static [(&'static str, u8, &'static str)];
+        type Gateways = &'static [(&'static str, Option<u32>)];
+        const ROUTER: &str = "fe80::2";
+        const OTHER: Addresses = &[("2001:db8:2::9", 64, ROUTER)];
+        // Stated addresses with the gateway that each is to answer by, the same of what came by the router, stated gateways, and
+        // what the main table's first default is sent from.
+        let cases: &[(&str, Addresses, Addresses, Gateways, Option<&str>)] = &[
+            (
+                "another provider's router",
+                &[("2001:db8:1::7", 64, "2001:db8:1::1")],
+                OTHER,
+                &[("2001:db8:1::1", None)],
+                Some("2001:db8:1::7"),
+            ),
+            (
+                "a gateway of the link alone",
+                &[("2001:db8:1::7", 64, "fe80::1")],
+                OTHER,
+                &[("fe80::1", None)],
+                Some("2001:db8:1::7"),
+            ),
+            (
+                "an address by DHCPv6",
+                &[("2001:db8:1::7", 64, "fe80::1")],
+                &[("2001:db8:2::100", 128, ROUTER)],
+                &[("fe80::1", None)],
+                Some("2001:db8:1::7"),
+            ),
+            (
+                "a gateway outside every net",
+                &[("2001:db8:1::7", 128, "2001:db8:9::1")],
+                OTHER,
+                &[("2001:db8:9::1", None)],
+                Some("2001:db8:1::7"),
+            ),
+            (
+                "one net, one of its gateways stated",
+                &[("2001:db8:1::7", 64, "2001:db8:1::1")],
+                &[("2001:db8:1::9", 64, "2001:db8:1::1")],
+                &[("2001:db8:1::1", None)],
+                None,
+            ),
+            (
+                "one net, two routers of the link alone",
+                &[("2001:db8:2::7", 64, "fe80::1")],
+                OTHER,
+                &[("fe80::1", None)],
+                Some("2001:db8:2::7"),
+            ),
+            (
+                "the router is the stated gateway",
+                &[("2001:db8:1::7", 64, ROUTER)],
+                OTHER,
+                &[(ROUTER, None)],
+                None,
+            ),
+            (
+                "a stated address without a gateway of its own, in the router's net",
+                &[("2001:db8:1::7", 64, "2001:db8:1::1"), ("2001:db8:2::7", 64, ROUTER)],
+                OTHER,
+                &[("2001:db8:1::1", None)],
+                Some("2001:db8:1::7"),
+            ),
+            (
+                "a stated metric that is worse",
+                &[("2001:db8:1::7", 64, "fe80::1")],
+                OTHER,
+                &[("fe80::1", Some(500))],
+                Some("2001:db8:1::7"),
+            ),
+            ("no stated gateway", &[("2001:db8:1::7", 64, ROUTER)], OTHER, &[], None),
+        ];
+        for (label, stated, given, gateways, from) in cases {
+            let mut one = uplink(2, stated[0].0, stated[0].1, None);
+            let address = |(own, prefix, _): &(&str, u8, &str)| (own.parse().unwrap(), *prefix);
+            one.addresses = stated.iter().chain(*given).map(address).collect();
+            one.routed = given.iter().map(address).collect();
+            one.usable = one.addresses.iter().map(|(own, _)| *own).filter(IpAddr::is_ipv6).collect();
+            one.routers = vec![ROUTER.parse().unwrap()];
+            let route = |(gateway, metric): &(&str, Option<u32>)| Route {
+                metric: *metric,
+                ..Route::default_by(gateway.parse().unwrap())
+            };
+            one.routes = gateways.iter().map(route).collect();
+            let made = routed(std::slice::from_ref(&one));
+            for (own, _, want) in stated.iter().chain(*given) {
+                assert_eq!(answers(&made, own)[0], *want, "{label}: {own}");
+                let shown = answers_by(&one, own.parse().unwrap());
+                assert_eq!(shown, Some(want.parse().unwrap()), "{label}: {own} is shown");
+            }
+            let source = |made: &Routing| {
+                made.routes.iter().find(|route| route.table == MAIN && route.prefix == 0)?.source
+            };
+            assert_eq!(source(&made), from.map(|own| own.parse().unwrap()), "{label}");
+            // The kernel refuses to send from what it looks for duplicates of still.
+            one.usable.clear();
+            assert_eq!(source(&routed(&[one])), None, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_stated_gateway_of_ipv4_is_none_of_what_a_router_gives() {
+        let mut one = uplink(2, "192.0.2.7", 24, Some("192.0.2.1"));
+        one.addresses.push(("2001:db8:2::9".parse().unwrap(), 64));
+        one.routed = one.addresses[1..].to_vec();
+        one.routers = vec!["fe80::2".parse().unwrap()];
+        for (own, want) in [("192.0.2.7", "192.0.2.1"), ("2001:db8:2::9", "fe80::2")] {
+            assert_eq!(answers_by(&one, own.parse().unwrap()), Some(want.parse().unwrap()));
+        }
+        let tables: BTreeSet<u32> = routed(&[one]).rules.iter().map(|rule| rule.table).collect();
+        assert_eq!(tables, BTreeSet::from([1002]));
+    }
+
+    #[test]
+    fn what_a_router_gave_answers_by_the_stated_gateway_once_that_is_no_router_any_more() {
+        let mut one = uplink(2, "2001:db8:1::7", 64, Some("fe80::1"));
+        one.addresses.push(("2001:db8:2::9".parse().unwrap(), 64));
+        one.routed = one.addresses[1..].to_vec();
+        assert_eq!(answers(&routed(&[one]), "2001:db8:2::9"), ["fe80::1"]);
     }
 
     #[test]
