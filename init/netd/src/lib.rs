@@ -954,6 +954,7 @@ impl Netd {
     fn end_six(&mut self, index: u32) {
         let Some(nic) = self.nics.get_mut(&index) else { return };
         nic.six_socket = None;
+        nic.six_configured.clear();
         let held = nic.six.take().and_then(|six| six.held).map(|held| held.lease.addresses);
         let leased = held.unwrap_or_default().into_iter();
         self.take_away(index, leased.map(|(address, _)| leased_address(IpAddr::V6(address), SIX_PREFIX)));
@@ -1014,6 +1015,9 @@ impl Netd {
                 self.configure(index);
             }
             self.give(index);
+            if self.nics.get(&index).is_some_and(|nic| nic.is_six_unconfigured(now())) {
+                self.configure_six(index);
+            }
             if ends {
                 self.end_four(index);
             }

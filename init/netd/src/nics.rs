@@ -46,6 +46,8 @@ pub struct Nic {
     /// DHCPv6 and its socket.
     pub six: Option<dhcp6::machine::Client>,
     pub six_socket: Option<OwnedFd>,
+    /// What of its lease is in the kernel.
+    pub six_configured: Vec<Ipv6Addr>,
     /// Since when it has a link that IPv6 can be asked by.
     pub six_since: Option<Duration>,
     /// Open while an address is probed.
@@ -116,6 +118,7 @@ impl Nic {
             udp: None,
             six: None,
             six_socket: None,
+            six_configured: Vec::new(),
             six_since: None,
             arp: None,
             probing: Vec::new(),
@@ -252,6 +255,14 @@ impl Nic {
                 .is_some_and(|held| held.expires().is_none_or(|end| end > now) && is_due(held.lease.address))
     }
 
+    /// The same for an address by DHCPv6.
+    pub fn is_six_unconfigured(&self, now: Duration) -> bool {
+        let held = self.six.as_ref().and_then(|six| six.held.as_ref());
+        let is_due = |own: Ipv6Addr| self.withheld.get(&IpAddr::V6(own)).is_none_or(|time| *time <= now);
+        let mut left = held.into_iter().flat_map(|held| held.left(now));
+        left.any(|(own, _)| !self.six_configured.contains(&own) && is_due(own))
+    }
+
     /// The kernel has an address no more. Whether it is a stated one or a lease's that netd did not take away, which is given
     /// again at the time `again`.
     pub fn lose(&mut self, address: IpAddr, prefix: u8, again: Duration) -> bool {
@@ -262,12 +273,18 @@ impl Nic {
         self.beside.retain(|Beside { route, .. }| {
             route.destination.is_ipv6() || !is_last && route.source != Some(address)
         });
+        // With the interface the kernel takes all of IPv6 away: that is confirmed before it comes back. What is stated too is
+        // given as that.
+        let is_by_hand = self.link.up && self.given.iter().all(|given| given.address != address);
+        let leased = self.six_configured.len();
+        self.six_configured.retain(|own| !is_by_hand || IpAddr::V6(*own) != address);
+        let is_six = self.six_configured.len() < leased;
         let before = self.given.len();
         self.given.retain(|given| (given.address, given.prefix) != (address, prefix));
         let four = self.configured.map(|(own, length)| (IpAddr::V4(own), length));
         let is_leased = four == Some((address, prefix));
         self.configured = self.configured.filter(|_| !is_leased);
-        let is_lost = is_leased || self.given.len() < before;
+        let is_lost = is_leased || is_six || self.given.len() < before;
         if is_lost {
             self.withheld.insert(address, again);
         }
@@ -628,6 +645,37 @@ mod tests {
         nic.configured = Some(([192, 0, 2, 8].into(), 24));
         assert!(nic.lose([192, 0, 2, 8].into(), 24, at(4)), "a lease's");
         assert_eq!((nic.configured, nic.withheld.len()), (None, 1));
+    }
+
+    #[test]
+    fn an_address_of_dhcpv6_that_somebody_took_away_is_given_again_while_it_lasts_and_not_with_its_interface()
+    {
+        let at = Duration::from_secs;
+        let (own, short): (Ipv6Addr, Ipv6Addr) =
+            ("2001:db8::7".parse().unwrap(), "2001:db8::8".parse().unwrap());
+        let addresses = vec![(own, 1000), (short, 100)];
+        let lease = dhcp6::message::Lease { addresses, t1: 500, t2: 800, ..Default::default() };
+        let held = dhcp6::machine::Held { lease, since: at(0) };
+        let mut nic = nic();
+        nic.link.up = true;
+        nic.six = Some(dhcp6::machine::Client::new(true, vec![1], 1, Some(held), 1, at(0)));
+        nic.six_configured = vec![own, short];
+        assert!(!nic.is_six_unconfigured(at(1)));
+        assert!(nic.lose(own.into(), SIX_PREFIX, at(3)), "by hand");
+        assert_eq!([2, 3].map(|time| nic.is_six_unconfigured(at(time))), [false, true]);
+        nic.six_configured.push(own);
+        assert!(nic.lose(short.into(), SIX_PREFIX, at(101)) && !nic.is_six_unconfigured(at(101)), "it ended");
+        nic.link.up = false;
+        assert!(
+            !nic.lose(own.into(), SIX_PREFIX, at(9)) && !nic.is_six_unconfigured(at(9)),
+            "with its interface"
+        );
+        nic.link.up = true;
+        nic.given = vec![network::Address { address: own.into(), prefix: 64, peer: None }];
+        assert!(
+            nic.lose(own.into(), 64, at(9)) && !nic.is_six_unconfigured(at(9)),
+            "given as the stated one"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::dhcp6::message::{CLIENT_PORT, SERVER_PORT, SERVERS, decode};
 use crate::rtnl::{self, Given};
 use crate::{Netd, PACKET, SIX_PREFIX, TURN, leased_address, now, random};
 use host::sys::packet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 impl Netd {
     /// DHCPv6 where the plan or a router wants it.
@@ -103,6 +103,7 @@ impl Netd {
             }
             Action::Configure => self.configure_six(index),
             Action::Remove(addresses) => {
+                nic.six_configured.retain(|own| !addresses.contains(own));
                 for address in addresses {
                     self.take(index, leased_address(IpAddr::V6(address), SIX_PREFIX));
                 }
@@ -111,18 +112,16 @@ impl Netd {
     }
 
     pub fn configure_six(&mut self, index: u32) {
-        let Some(nic) = self.nics.get(&index) else { return };
+        let Some(nic) = self.nics.get_mut(&index) else { return };
         let Some(held) = nic.six.as_ref().and_then(|six| six.held.clone()) else { return };
         let name = nic.link.name.clone();
-        let age = now().saturating_sub(held.since).as_secs();
-        for (address, valid) in held.lease.addresses {
+        let left: Vec<(Ipv6Addr, u32)> = held.left(now()).collect();
+        nic.six_configured = left.iter().map(|(address, _)| *address).collect();
+        for (address, left) in left {
             let Some(nic) = self.nics.get(&index) else { return };
-            let seconds = match valid {
-                u32::MAX => u32::MAX,
-                // What is stated as well does not end with the lease.
-                _ if nic.states(&self.plans.current, IpAddr::V6(address), SIX_PREFIX) => u32::MAX,
-                valid => u64::from(valid).saturating_sub(age).max(1) as u32,
-            };
+            // What is stated as well does not end with the lease.
+            let is_stated = nic.states(&self.plans.current, IpAddr::V6(address), SIX_PREFIX);
+            let seconds = if is_stated { u32::MAX } else { left };
             let given = Given { address: IpAddr::V6(address), prefix: SIX_PREFIX, peer: None, seconds };
             self.other(format!("give {name} {address}/{SIX_PREFIX}"), |sequence| {
                 rtnl::add_address(sequence, index, &given)

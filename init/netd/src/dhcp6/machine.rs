@@ -90,6 +90,17 @@ impl Held {
         (longest != u32::MAX).then(|| self.since + Duration::from_secs(longest.into()))
     }
 
+    /// The addresses that have not ended, with the seconds that they have yet, `u32::MAX` for ever.
+    pub fn left(&self, now: Duration) -> impl Iterator<Item = (Ipv6Addr, u32)> {
+        let age = now.saturating_sub(self.since).as_secs();
+        let left = move |valid: u32| match valid {
+            u32::MAX => valid,
+            valid => u64::from(valid).saturating_sub(age) as u32, // not above `valid`
+        };
+        let addresses = self.lease.addresses.iter().map(move |(own, valid)| (*own, left(*valid)));
+        addresses.filter(|(_, left)| *left > 0)
+    }
+
     /// When the first address ends; `None` for never.
     fn first_end(&self) -> Option<Duration> {
         let shortest = self.lease.addresses.iter().map(|(_, valid)| *valid).min()?;
