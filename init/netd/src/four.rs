@@ -3,8 +3,7 @@
 
 use crate::dhcp::machine::{Action, Client, Event as Happened, Held, step};
 use crate::dhcp::message::{CLIENT_PORT, SERVER_PORT, broadcast_packet, decode_packet};
-use crate::links::Step;
-use crate::rtnl::{self, Change, Given};
+use crate::rtnl::{self, Given};
 use crate::{Netd, PACKET, PROBE, TURN, arp, leased_address, now, random};
 use contract::event::Event;
 use host::sys::packet;
@@ -152,21 +151,16 @@ impl Netd {
         let news = nic.configured != Some((lease.address, lease.prefix));
         // While it is asked who has it, nothing is claimed.
         let is_probed = nic.client.as_ref().is_some_and(|client| client.probing().is_some());
-        // A person's word about the MTU counts more than the server's.
-        let is_sized = nic.entry(&self.plans.current).is_some_and(|link| link.mtu.is_some());
         nic.configured = Some((lease.address, lease.prefix));
         if nic.order.is_none() {
             nic.order = Some(self.counted);
             self.counted += 1;
         }
-        let (address, prefix, mtu, has) = (lease.address, lease.prefix, nic.size(), nic.link.mtu);
+        let (address, prefix) = (lease.address, lease.prefix);
         let given = Given { address: IpAddr::V4(address), prefix, peer: None, seconds };
         self.other(format!("give {name} {address}/{prefix}"), |sequence| {
             rtnl::add_address(sequence, index, &given)
         });
-        if let Some(mtu) = mtu.filter(|mtu| !is_sized && *mtu != has) {
-            self.carry_out(Step::Change { link: index, name: name.clone(), change: Change::Mtu(mtu) });
-        }
         if news && !is_probed {
             self.announce(index, address);
         }

@@ -1189,6 +1189,30 @@ mod tests {
     }
 
     #[test]
+    fn the_mtu_of_a_lease_is_set_once_and_what_a_person_sets_after_that_stays() {
+        let asked = plan("ip=eth0:dhcp");
+        let mut links = vec![nic(2, "eth0")];
+        let mut life = Life::default();
+        // What the lease says, what a person has set before, and what it is then.
+        for (label, size, set, want) in [
+            ("no lease", None, None, 1500),
+            ("a lease", Some(1400), None, 1400),
+            ("renewed after a person set another", Some(1400), Some(1300), 1300),
+            ("renewed again", Some(1400), None, 1300),
+            ("another by the lease", Some(1450), None, 1450),
+            ("renewed after a person put it back", Some(1450), Some(1300), 1300),
+            ("it ended", None, None, 1300),
+            ("a new lease", Some(1450), None, 1450),
+            ("that ended", None, None, 1300),
+        ] {
+            life.size = size;
+            links[0].mtu = set.unwrap_or(links[0].mtu);
+            life.run(&asked, &mut links);
+            assert_eq!(links[0].mtu, want, "{label}");
+        }
+    }
+
+    #[test]
     fn a_card_that_takes_no_mac_stays_up() {
         let links = [Link { up: true, ..nic(2, "eth0") }];
         let plan = dracut::read(&words("ip=eth0:dhcp::02:00:00:00:00:99"));

@@ -16,6 +16,8 @@ pub struct Ours {
     ports: BTreeMap<u32, Joined>,
     /// MTUs in bytes, by the interface's index.
     sizes: BTreeMap<u32, Was<u32>>,
+    /// Those of leases, in bytes, that somebody has changed since or that the card did not take.
+    yielded: BTreeMap<u32, u32>,
     macs: BTreeMap<u32, Was<Mac>>,
 }
 
@@ -54,9 +56,11 @@ impl Ours {
         (one.link.master == Some(joined.master)).then_some(&joined.by)
     }
 
-    /// What comes back where nobody asks for an MTU.
+    /// The MTU in bytes where the plan asks for none: what the lease says, but for what somebody changed after that, else what
+    /// it was before.
     pub fn size(&self, one: &Seen<'_>) -> Option<u32> {
-        self.sizes.get(&one.link.index).map(|was| one.size.unwrap_or(was.before))
+        let leased = one.size.filter(|size| self.yielded.get(&one.link.index) != Some(size));
+        leased.or_else(|| self.sizes.get(&one.link.index).map(|was| was.before))
     }
 
     pub fn mac(&self, one: &Seen<'_>) -> Option<Mac> {
@@ -82,7 +86,15 @@ impl Ours {
         let stays = |index: u32, has: &dyn Fn(&Seen<'_>) -> bool| {
             of(index).is_some_and(|one| has(one) || is_in_bond(one, seen))
         };
-        self.sizes.retain(|index, was| stays(*index, &|one| one.link.mtu == was.given));
+        let is_leased = |index: u32, size: u32| of(index).is_some_and(|one| one.size == Some(size));
+        self.yielded.retain(|index, size| is_leased(*index, *size));
+        self.sizes.retain(|index, was| {
+            let is_ours = stays(*index, &|one| one.link.mtu == was.given);
+            // Until the lease says another one, or ends.
+            let is_yielded = !is_ours && is_leased(*index, was.given);
+            self.yielded.extend(is_yielded.then_some((*index, was.given)));
+            is_ours
+        });
         self.macs.retain(|index, was| stays(*index, &|one| one.link.mac == Some(was.given)));
     }
 
