@@ -365,14 +365,15 @@ impl Netd {
 
     /// Whether somebody can reach this machine, or may be able to: what there was at the start is not known at once.
     fn has_address(&self) -> bool {
-        let has = |nic: &Nic| nic.is_ours() && !nic.addresses.is_empty() && self.counts(nic);
-        !self.is_counted || self.nics.values().any(has)
+        !self.is_counted || self.counting().any(|nic| nic.is_ours() && !nic.addresses.is_empty())
     }
 
     /// Not what leads to a BMC.
-    fn counts(&self, nic: &Nic) -> bool {
+    fn counting(&self) -> impl Iterator<Item = &Nic> {
         let seen: Vec<Seen<'_>> = self.nics.values().map(Nic::seen).collect();
-        links::counts(&self.plans.current, &nic.seen(), &seen, now() >= self.late)
+        let is_late = now() >= self.late;
+        let counts = move |nic: &&Nic| links::counts(&self.plans.current, &nic.seen(), &seen, is_late);
+        self.nics.values().filter(counts)
     }
 
     /// Settings that were looked for without a person.
@@ -997,7 +998,7 @@ impl Netd {
     /// Addresses: stated ones are given, and DHCP begins.
     fn address_links(&mut self) {
         let indices: Vec<u32> = self.nics.keys().copied().collect();
-        let has_lease = self.nics.values().any(|nic| nic.configured.is_some() && self.counts(nic));
+        let has_lease = self.counting().any(|nic| nic.configured.is_some());
         for index in indices {
             if !self.nics.get(&index).is_some_and(|nic| nic.role.is_some() && nic.link.up) {
                 continue;
