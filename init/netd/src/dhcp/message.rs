@@ -286,7 +286,9 @@ fn routes(mut bytes: &[u8]) -> Result<Vec<(Ipv4Addr, u8, Ipv4Addr)>, String> {
             rest[significant..significant + 4].try_into().expect("four bytes, checked above");
         let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
         let destination = Ipv4Addr::from(u32::from_be_bytes(destination) & mask);
-        if routes.len() < MOST {
+        // Without the default one this machine is of its own net alone, and lists have it last as often as first.
+        let is_first_default = *prefix == 0 && routes.iter().all(|(_, known, _)| *known > 0);
+        if routes.len() < MOST || is_first_default {
             routes.push((destination, *prefix, Ipv4Addr::from(gateway)));
         }
         bytes = &rest[significant + 4..];
@@ -619,6 +621,15 @@ pub mod tests {
         }
         let lease = ack(&options).unwrap();
         assert_eq!((lease.nameservers.len(), lease.routes.len(), lease.search.len()), (MOST, MOST, MOST));
+    }
+
+    #[test]
+    fn a_default_route_behind_more_routes_than_are_taken_counts() {
+        let mut bytes: Vec<u8> = (1..=60).flat_map(|n| [24, 10, 1, n, 10, 0, 2, 2]).collect();
+        bytes.extend([0, 10, 0, 2, 9, 0, 10, 0, 2, 8]);
+        let parts: Vec<(u8, &[u8])> = bytes.chunks(255).map(|part| (121, part)).collect();
+        let lease = ack(&parts).unwrap();
+        assert_eq!((lease.gateway, lease.routes.len()), (Some([10, 0, 2, 9].into()), MOST + 1));
     }
 
     #[test]
