@@ -382,7 +382,9 @@ impl Nic {
         let named = named.and_then(|at| plan.links.get(at)).filter(|named| named.addresses.is_empty());
         routes.extend(named.into_iter().flat_map(|named| named.routes.iter().cloned()));
         if let Some(lease) = lease {
-            let classless = lease.routes.iter().filter(|(_, prefix, _)| *prefix > 0);
+            // A default route of these by a gateway is `gateway`.
+            let classless =
+                lease.routes.iter().filter(|(_, prefix, gateway)| *prefix > 0 || gateway.is_unspecified());
             routes.extend(classless.map(|(destination, prefix, gateway)| Route {
                 destination: IpAddr::V4(*destination),
                 prefix: *prefix,
@@ -548,6 +550,22 @@ mod tests {
             shown,
             [("2001:db8:2::9", "fe80::2"), ("2001:db8:2::8", "fe80::2"), ("2001:db8:1::7", "2001:db8:1::1")]
         );
+    }
+
+    #[test]
+    fn a_lease_may_have_the_link_itself_as_its_default_route() {
+        let none = Ipv4Addr::UNSPECIFIED;
+        let mut lease = crate::dhcp::machine::tests::lease(800);
+        lease.routes = vec![(none, 0, none), ([10, 9, 0, 0].into(), 16, [10, 0, 2, 2].into())];
+        let mut nic = nic();
+        nic.configured = Some((lease.address, lease.prefix));
+        let held = crate::dhcp::machine::Held { lease, since: Duration::ZERO };
+        nic.client = Some(Client::new([2, 0, 0, 0, 0, 1], None, Some(held), 1, Duration::ZERO));
+        let made = routing::plan(&[nic.uplink(&Plan::default(), false).unwrap()], &[]);
+        let defaults = made.routes.iter().filter(|route| route.prefix == 0);
+        let defaults: Vec<(u32, Option<IpAddr>)> =
+            defaults.map(|route| (route.table, route.gateway)).collect();
+        assert_eq!(defaults, [(254, None), (1002, None)]);
     }
 
     fn beside(to: (Ipv6Addr, u8), router: Ipv6Addr, by_router: bool) -> Beside {

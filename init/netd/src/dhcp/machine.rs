@@ -473,7 +473,7 @@ impl Client {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::super::message::tests::MAC;
     use super::*;
     use proptest::prelude::*;
@@ -482,7 +482,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn lease(seconds: u32) -> Lease {
+    pub fn lease(seconds: u32) -> Lease {
         Lease {
             address: Ipv4Addr::new(10, 0, 2, 15),
             prefix: 24,

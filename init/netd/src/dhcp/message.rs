@@ -93,7 +93,8 @@ pub struct Lease {
     pub prefix: u8,
     pub server: Ipv4Addr,
     pub gateway: Option<Ipv4Addr>,
-    /// Option 121, which replaces routers: (destination, prefix, gateway); gateway 0.0.0.0 is the link itself.
+    /// Option 121, which replaces routers: (destination, prefix, gateway); gateway 0.0.0.0 is the link itself, also as the
+    /// default route, where the server's router is the machine's own address.
     pub routes: Vec<(Ipv4Addr, u8, Ipv4Addr)>,
     pub nameservers: Vec<Ipv4Addr>,
     pub search: Vec<String>,
@@ -215,6 +216,13 @@ fn lease(bytes: &[u8], options: &Options, server: Ipv4Addr) -> Result<Lease, Str
     // Without them, what option 3 says counts.
     let routes: Vec<_> = sound(options.get(121).map(routes).transpose(), &mut ignored).unwrap_or_default();
     let gateway = sound(options.addresses(3), &mut ignored).into_iter().find(|gateway| usable(*gateway));
+    // Who is told to be his own gateway finds everybody on the link (FreeBSD's dhclient-script has it so too): the kernel
+    // takes no such route.
+    let on_link = |gateway: Ipv4Addr| if gateway == address { Ipv4Addr::UNSPECIFIED } else { gateway };
+    let own = gateway.filter(|gateway| routes.is_empty() && *gateway == address);
+    let own = own.map(|_| (Ipv4Addr::UNSPECIFIED, 0, Ipv4Addr::UNSPECIFIED));
+    let routes: Vec<_> =
+        routes.into_iter().map(|(to, prefix, by)| (to, prefix, on_link(by))).chain(own).collect();
     let default = routes.iter().find(|(_, prefix, _)| *prefix == 0).map(|(_, _, gateway)| *gateway);
     let mut name = |code| {
         let text = String::from_utf8_lossy(options.get(code)?).trim_end_matches('\0').to_string();
@@ -504,6 +512,21 @@ pub mod tests {
         let lease = ack(&[(121, &[0, 172, 31, 1, 1, 32, 172, 31, 1, 1, 0, 0, 0, 0])]).unwrap();
         assert_eq!(lease.gateway, Some(Ipv4Addr::new(172, 31, 1, 1)));
         assert_eq!(lease.routes[1], (Ipv4Addr::new(172, 31, 1, 1), 32, Ipv4Addr::UNSPECIFIED));
+    }
+
+    #[test]
+    fn a_default_route_of_the_link_itself_counts() {
+        type Options = &'static [(u8, &'static [u8])];
+        let cases: &[(&str, Options)] = &[
+            ("RFC 3442", &[(121, &[0, 0, 0, 0, 0])]),
+            ("by its own address", &[(121, &[0, 10, 0, 2, 15])]),
+            ("a router with its own address", &[(3, &[10, 0, 2, 15])]),
+        ];
+        for (label, options) in cases {
+            let lease = ack(options).unwrap();
+            assert_eq!(lease.routes, [(Ipv4Addr::UNSPECIFIED, 0, Ipv4Addr::UNSPECIFIED)], "{label}");
+            assert_eq!(lease.gateway, None, "{label}");
+        }
     }
 
     #[test]
