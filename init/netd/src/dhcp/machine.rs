@@ -434,22 +434,25 @@ fn again(client: &mut Client, now: Duration, random: u32) {
 /// Somebody has the address that we were offered.
 fn conflict(client: &mut Client, mac: [u8; 6], now: Duration, random: u32, actions: &mut Vec<Action>) {
     let Some((address, _)) = client.probe.take() else { return };
+    let server = match &client.phase {
+        Phase::Requesting { offer, .. } => Some(offer.server),
+        Phase::Bound | Phase::Renewing | Phase::Rebinding => client.lease().map(|lease| lease.server),
+        // It is not asked for any more, since the cable was plugged meanwhile.
+        Phase::Selecting { .. } => None,
+    };
+    let Some(server) = server else { return };
     let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
     if client.declined.is_some_and(|last| now < last + DISBELIEF) {
         return actions.push(Action::Warn(format!(
             "{mac} answers for {address}, and answered for the address before: used all the same; if this machine cannot be reached, two have that address"
         )));
     }
-    let server = match &client.phase {
-        Phase::Requesting { offer, .. } => Some(offer.server),
-        Phase::Bound | Phase::Renewing | Phase::Rebinding => client.lease().map(|lease| lease.server),
-        Phase::Selecting { .. } => None,
-    };
     client.declined = Some(now);
     actions.push(Action::Warn(format!(
         "{address} was offered and {mac} has it already: declined, asking for another one"
     )));
-    let message = Outgoing { requested: Some(address), server, ..client.message(DECLINE, now) };
+    let message = client.message(DECLINE, now);
+    let message = Outgoing { requested: Some(address), server: Some(server), seconds: 0, ..message };
     actions.push(Action::Broadcast(message));
     if client.lease().is_some_and(|lease| lease.address == address) {
         client.held = None;
@@ -793,6 +796,15 @@ pub mod tests {
             let is_declined = |action: &Action| matches!(action, Action::Broadcast(m) if m.kind == DECLINE);
             assert_eq!(sent.iter().any(is_declined), want, "{later:?}");
         }
+    }
+
+    #[test]
+    fn what_was_offered_before_the_cable_was_plugged_anew_is_not_declined() {
+        let (asking, _) = step(&Client::new(MAC, None, None, 1, s(0)), Event::Timer, s(0), 2);
+        let (requesting, _) = offered(&asking, &lease(800), s(1));
+        let (plugged, _) = step(&requesting, Event::Renew, s(2), 5);
+        let (client, sent) = step(&plugged, Event::Conflict([2; 6]), s(3), 5);
+        assert_eq!((sent, client.declined, client.due), (vec![], None, plugged.due));
     }
 
     #[test]

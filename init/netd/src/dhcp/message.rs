@@ -64,26 +64,32 @@ impl Outgoing {
             bytes.extend_from_slice(value);
         };
         option(53, &[self.kind]);
-        // Hardware type and MAC: what firmware and iPXE send as well, so the lease stays the same.
-        let mut identifier = vec![1];
-        identifier.extend_from_slice(&self.mac);
-        option(61, &identifier);
+        option(61, &identifier(self.mac));
         if let Some(address) = self.requested {
             option(50, &address.octets());
         }
         if let Some(server) = self.server {
             option(54, &server.octets());
         }
-        option(57, &1472_u16.to_be_bytes());
-        option(60, b"lifeboat");
-        if let Some(name) = self.hostname.as_ref().filter(|name| name.len() <= 63) {
-            option(12, name.as_bytes());
+        // Of which a DECLINE has none (RFC 2131 table 5).
+        if self.kind != DECLINE {
+            option(57, &1472_u16.to_be_bytes());
+            option(60, b"lifeboat");
+            if let Some(name) = self.hostname.as_ref().filter(|name| name.len() <= 63) {
+                option(12, name.as_bytes());
+            }
+            option(55, WANTED);
         }
-        option(55, WANTED);
         bytes.push(255);
         bytes.resize(bytes.len().max(SHORTEST), 0);
         bytes
     }
+}
+
+/// Hardware type and MAC: what firmware and iPXE send as well, so the lease stays the same.
+fn identifier(mac: [u8; 6]) -> [u8; 7] {
+    let [a, b, c, d, e, f] = mac;
+    [1, a, b, c, d, e, f]
 }
 
 /// What an offer or an acknowledgement grants.
@@ -676,6 +682,24 @@ pub mod tests {
         assert_eq!(decode(&reply(ACK, 8, [10, 0, 2, 15], BASE), 7, MAC), Ok(None));
         assert_eq!(decode(&reply(ACK, 7, [10, 0, 2, 15], BASE), 7, [0; 6]), Ok(None));
         assert_eq!(decode(&[], 7, MAC), Ok(None));
+    }
+
+    #[test]
+    fn a_decline_names_the_address_and_the_server_and_asks_for_nothing() {
+        let message = |kind| Outgoing {
+            kind,
+            xid: 7,
+            seconds: 0,
+            mac: MAC,
+            client: Ipv4Addr::UNSPECIFIED,
+            requested: Some([10, 0, 2, 15].into()),
+            server: Some([10, 0, 2, 2].into()),
+            hostname: Some("web1".to_string()),
+        };
+        for (kind, want) in [(DECLINE, &[53, 61, 50, 54][..]), (REQUEST, &[53, 61, 50, 54, 57, 60, 12, 55])] {
+            let sent = Options::read(&message(kind).encode()).unwrap();
+            assert_eq!(sent.0.iter().map(|(code, _)| *code).collect::<Vec<u8>>(), want);
+        }
     }
 
     #[test]
