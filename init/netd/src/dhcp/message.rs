@@ -16,6 +16,8 @@ const FIXED: usize = 240;
 const SHORTEST: usize = 300;
 /// Bytes, option 26: what a packet of IPv4 needs everywhere (RFC 791), and a jumbo frame.
 const MTUS: std::ops::RangeInclusive<u16> = 576..=9216;
+/// Bytes of a host name that the kernel takes (`__NEW_UTS_LEN`).
+const LONGEST_NAME: usize = 64;
 /// Most routes of option 121, name servers and search domains taken from one lease.
 const MOST: usize = 32;
 
@@ -261,9 +263,17 @@ fn lease(bytes: &[u8], options: &Options, server: Ipv4Addr) -> Result<Lease, Str
             .take(MOST)
             .collect(),
         search,
-        hostname,
+        // The machine's own label is a name too (at most 63 bytes, RFC 1035).
+        hostname: hostname.map(|name| match name.len() {
+            0..=LONGEST_NAME => name,
+            _ => name.split('.').next().unwrap_or_default().to_string(),
+        }),
         mtu: mtu.filter(|mtu| MTUS.contains(mtu)),
-        ntp: sound(options.addresses(42), &mut ignored).into_iter().take(MOST).collect(),
+        ntp: sound(options.addresses(42), &mut ignored)
+            .into_iter()
+            .filter(|a| usable(*a))
+            .take(MOST)
+            .collect(),
         seconds,
         t1,
         t2,
@@ -665,6 +675,22 @@ pub mod tests {
     fn names_that_could_break_a_file_are_left_out() {
         let lease = ack(&[(12, b"a b\nnameserver 6.6.6.6"), (15, b"x;y"), (26, &[0, 68])]).unwrap();
         assert_eq!((lease.hostname, lease.search.len(), lease.mtu), (None, 0, None));
+    }
+
+    #[test]
+    fn a_host_name_that_is_too_long_for_the_kernel_is_cut_to_its_first_label() {
+        let domain = ".a-long-name-of-a-department.of-an-organisation.example.org";
+        for (name, want) in [("web1".to_string(), "web1"), (format!("web1{domain}{domain}"), "web1")] {
+            assert_eq!(ack(&[(12, name.as_bytes())]).unwrap().hostname.as_deref(), Some(want));
+        }
+        let just = format!("web{}", &domain[..LONGEST_NAME - 10]);
+        assert_eq!(ack(&[(12, just.as_bytes())]).unwrap().hostname, Some(just));
+    }
+
+    #[test]
+    fn a_time_server_that_nobody_can_be_is_not_waited_for() {
+        let lease = ack(&[(42, &[0, 0, 0, 0, 255, 255, 255, 255, 224, 0, 1, 1, 10, 0, 2, 4])]).unwrap();
+        assert_eq!(lease.ntp, [Ipv4Addr::new(10, 0, 2, 4)]);
     }
 
     #[test]
