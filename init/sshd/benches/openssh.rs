@@ -10,8 +10,14 @@
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 
+use aws_lc_rs::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey, chacha20_poly1305_openssh,
+};
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -197,8 +203,15 @@ struct All {
     clients: Group,
 }
 
-/// One row: ours and theirs by turns, medians, ratios above 1 are in our favour. `copied`: MiB.
-fn row(what: &str, all: &All, rounds: usize, copied: Option<usize>, run: impl Fn(&Peer) -> Command) {
+/// One row: ours and theirs by turns, medians, ratios above 1 are in our favour. `copied`: MiB, and the least CPU that a
+/// server takes for them, in seconds, where that is known.
+fn row(
+    what: &str,
+    all: &All,
+    rounds: usize,
+    copied: Option<(usize, Option<f64>)>,
+    run: impl Fn(&Peer) -> Command,
+) {
     // BENCH_ROWS: those that have this in their names.
     if std::env::var("BENCH_ROWS").is_ok_and(|part| !what.contains(&part)) {
         return;
@@ -214,7 +227,7 @@ fn row(what: &str, all: &All, rounds: usize, copied: Option<usize>, run: impl Fn
         let of = |part: fn(&Took) -> f64| median(took.iter().map(part).collect());
         Took { wall: of(|took| took.wall), server: of(|took| took.server), client: of(|took| took.client) }
     });
-    let Some(mib) = copied else {
+    let Some((mib, least)) = copied else {
         println!(
             "| {what} | {:.1} | {:.1} | **{:.2}** |",
             ours.wall * 1e3,
@@ -224,8 +237,11 @@ fn row(what: &str, all: &All, rounds: usize, copied: Option<usize>, run: impl Fn
         return;
     };
     let per_gib = |seconds: f64| seconds * 1024.0 / mib as f64;
+    let theirs_of_both = theirs.client + theirs.server;
+    let at_most =
+        least.map_or(String::new(), |least| format!("{:.2}", theirs_of_both / (ours.client + least)));
     println!(
-        "| {what} | {:.0} | {:.0} | **{:.2}** | {:.2} | {:.2} | **{:.2}** | {:.2} | {:.2} | {:.2} | {:.2} |",
+        "| {what} | {:.0} | {:.0} | **{:.2}** | {:.2} | {:.2} | **{:.2}** | {:.2} | {:.2} | {:.2} | {at_most} | {:.2} |",
         mib as f64 / ours.wall,
         mib as f64 / theirs.wall,
         theirs.wall / ours.wall,
@@ -234,13 +250,14 @@ fn row(what: &str, all: &All, rounds: usize, copied: Option<usize>, run: impl Fn
         ours.server / theirs.server,
         per_gib(ours.client),
         per_gib(theirs.client),
-        (theirs.client + theirs.server) / (ours.client + ours.server),
+        theirs_of_both / (ours.client + ours.server),
         (ours.client + ours.server) / ours.wall,
     );
 }
 
-/// The same copies with a pipe in the place of client, network and server: no server can be faster than they are.
-fn without_ssh(dir: &Path, clients: &Group, rounds: usize, mib: usize) {
+/// The same copies with a pipe in the place of client, network and server: no server can be faster than they are. Gives the CPU
+/// of both ends by row, in seconds per GiB.
+fn without_ssh(dir: &Path, clients: &Group, rounds: usize, mib: usize) -> HashMap<String, f64> {
     // Called as ssh would be; the host's name is what precedes the command.
     let script =
         "#!/bin/sh\nwhile case $1 in *pipe.invalid) false;; esac; do shift; done\nshift\nexec sh -c \"$*\"\n";
@@ -250,6 +267,7 @@ fn without_ssh(dir: &Path, clients: &Group, rounds: usize, mib: usize) {
     let there = |path: &Path| OsString::from(format!("root@pipe.invalid:{}", path.display()));
     let directions = [("get", there(&file), copy.clone().into()), ("put", file.into(), there(&copy))];
     println!("\n| {mib} MiB, without SSH | MiB/s | CPU s/GiB of both ends |\n|---|---|---|");
+    let mut programs = HashMap::new();
     for (what, rsync) in [("scp -O", false), ("rsync", true)] {
         for (direction, from, to) in &directions {
             let run = || {
@@ -263,12 +281,100 @@ fn without_ssh(dir: &Path, clients: &Group, rounds: usize, mib: usize) {
                 (start.elapsed().as_secs_f64(), clients.cpu() - cpu)
             };
             let (walls, cpus) = (0..rounds).map(|_| run()).unzip();
-            println!(
-                "| {what} {direction} | {:.0} | {:.2} |",
-                mib as f64 / median(walls),
-                median(cpus) * 1024.0 / mib as f64
-            );
+            let (name, cpu) = (format!("{what} {direction}"), median(cpus) * 1024.0 / mib as f64);
+            println!("| {name} | {:.0} | {cpu:.2} |", mib as f64 / median(walls));
+            programs.insert(name, cpu);
         }
+    }
+    programs
+}
+
+/// What one thread's CPU was at, in seconds.
+fn thread_cpu() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// CPU seconds per GiB of one of [`CIPHERS`], by the library that ours has, in packets of 32 KiB.
+fn enciphering(cipher: &str) -> f64 {
+    const PACKET: usize = 32 << 10;
+    let mut packet = vec![0; PACKET];
+    let mut seal: Box<dyn FnMut(u32)> = if cipher.starts_with("chacha20") {
+        let key = chacha20_poly1305_openssh::SealingKey::new(&[7; chacha20_poly1305_openssh::KEY_LEN]);
+        Box::new(move |number| key.seal_in_place(number, &mut packet, &mut [0; 16]))
+    } else {
+        let algorithm = if cipher.starts_with("aes128") { &AES_128_GCM } else { &AES_256_GCM };
+        let key = vec![7; algorithm.key_len()];
+        let key = LessSafeKey::new(UnboundKey::new(algorithm, &key).unwrap());
+        Box::new(move |number| {
+            let mut nonce = [0; 12];
+            nonce[8..].copy_from_slice(&number.to_be_bytes());
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let _tag = key.seal_in_place_separate_tag(nonce, Aad::from([0; 4]), &mut packet).unwrap();
+        })
+    };
+    let before = thread_cpu();
+    (0..(1 << 30) / PACKET as u32).for_each(&mut *seal);
+    thread_cpu() - before
+}
+
+/// CPU seconds per GiB of a thread that does nothing but bring bytes from a pipe to a connection, or the other way, as much at
+/// once as there is.
+fn carrying(down: bool) -> f64 {
+    const GIB: u64 = 1 << 30;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (far, _) = listener.accept().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, 256 << 10).unwrap();
+    type Ends = (Box<dyn Read + Send>, Box<dyn Write + Send>);
+    let ((source, target), (mut from, mut to)): (Ends, Ends) = match down {
+        true => ((Box::new(far), Box::new(writer)), (Box::new(reader), Box::new(near))),
+        false => ((Box::new(reader), Box::new(far)), (Box::new(near), Box::new(writer))),
+    };
+    let fed = std::thread::spawn(move || pass(&mut std::io::repeat(7).take(GIB), target));
+    let drained = std::thread::spawn(move || pass(source, std::io::sink()));
+    let before = thread_cpu();
+    pass(&mut from, &mut to);
+    let took = thread_cpu() - before;
+    drop(to);
+    fed.join().unwrap();
+    drained.join().unwrap();
+    took
+}
+
+fn pass(mut from: impl Read, mut to: impl Write) {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match from.read(&mut buffer).unwrap() {
+            0 => return,
+            length => to.write_all(&buffer[..length]).unwrap(),
+        }
+    }
+}
+
+/// What no transport can do without.
+struct Least {
+    /// By name of the cipher.
+    cipher: HashMap<&'static str, f64>,
+    down: f64,
+    up: f64,
+}
+
+impl Least {
+    fn measure(rounds: usize) -> Least {
+        let of = |run: &dyn Fn() -> f64| median((0..rounds).map(|_| run()).collect());
+        let cipher = CIPHERS.map(|cipher| (cipher, of(&|| enciphering(cipher)))).into();
+        let least = Least { cipher, down: of(&|| carrying(true)), up: of(&|| carrying(false)) };
+        println!("\n| what no transport can do without | CPU s/GiB |\n|---|---|");
+        for cipher in CIPHERS {
+            println!("| {cipher} | {:.2} |", least.cipher[cipher]);
+        }
+        println!(
+            "| a pipe to a connection | {:.2} |\n| a connection to a pipe | {:.2} |",
+            least.down, least.up
+        );
+        least
     }
 }
 
@@ -347,12 +453,20 @@ fn main() {
     let same = ["-o", "KexAlgorithms=curve25519-sha256"];
     row("the same, both by curve25519", &all, 15, None, |peer| ssh(peer, &same, "true"));
 
+    let least = Least::measure(rounds);
+    let programs = without_ssh(dir, &all.clients, rounds, mib);
     println!(
-        "\n| {mib} MiB | Lifeboat MiB/s | OpenSSH MiB/s | faster by | Lifeboat CPU s/GiB | OpenSSH CPU s/GiB | CPU of OpenSSH's | client CPU s/GiB | the same with OpenSSH | faster by, at equal use of the processors | processors busy |\n|---|---|---|---|---|---|---|---|---|---|---|"
+        "\n| {mib} MiB | Lifeboat MiB/s | OpenSSH MiB/s | faster by | Lifeboat CPU s/GiB | OpenSSH CPU s/GiB | CPU of OpenSSH's | client CPU s/GiB | the same with OpenSSH | faster by, at equal use of the processors | at most so | processors busy |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
     );
-    let copied = Some(mib);
+    let copied = Some((mib, None));
     for cipher in CIPHERS {
         let name = cipher.split('@').next().unwrap();
+        // The programs' CPU is of both ends; each has half of it.
+        let at_least = |kind: &str| {
+            let carried = if kind.ends_with("get") { least.down } else { least.up };
+            let per_gib = programs.get(kind).map(|programs| programs / 2.0 + carried + least.cipher[cipher]);
+            Some((mib, per_gib.map(|seconds| seconds * mib as f64 / 1024.0)))
+        };
         let with = ["-c", cipher];
         row(&format!("{name}, `cat` down"), &all, rounds, copied, |peer| {
             ssh(peer, &with, &format!("cat {}", file.display()))
@@ -372,10 +486,10 @@ fn main() {
         let there = |name: &Path| format!("root@127.0.0.1:{}", name.display());
         let (down, up) = (dir.join("down"), dir.join("up"));
         for (kind, old) in [("sftp", false), ("scp -O", true)] {
-            row(&format!("{name}, {kind} get"), &all, rounds, copied, |peer| {
+            row(&format!("{name}, {kind} get"), &all, rounds, at_least(&format!("{kind} get")), |peer| {
                 copy(peer, old, [there(&file), down.display().to_string()])
             });
-            row(&format!("{name}, {kind} put"), &all, rounds, copied, |peer| {
+            row(&format!("{name}, {kind} put"), &all, rounds, at_least(&format!("{kind} put")), |peer| {
                 copy(peer, old, [file.display().to_string(), there(&up)])
             });
         }
@@ -384,17 +498,15 @@ fn main() {
             rsync.args(arguments).stdin(Stdio::null());
             rsync
         };
-        row(&format!("{name}, rsync get"), &all, rounds, copied, |peer| {
+        row(&format!("{name}, rsync get"), &all, rounds, at_least("rsync get"), |peer| {
             rsync(peer, [there(&file), down.display().to_string()])
         });
-        row(&format!("{name}, rsync put"), &all, rounds, copied, |peer| {
+        row(&format!("{name}, rsync put"), &all, rounds, at_least("rsync put"), |peer| {
             rsync(peer, [file.display().to_string(), there(&up)])
         });
     }
 
-    let All { peers, clients } = all;
-    without_ssh(dir, &clients, rounds, mib);
-
+    let All { peers, .. } = all;
     println!("\n| memory, KiB (PSS) | Lifeboat | OpenSSH | of OpenSSH's |\n|---|---|---|---|");
     let idle = peers.each_ref().map(Peer::memory);
     println!("| idle | {} | {} | {:.2} |", idle[0], idle[1], idle[0] as f64 / idle[1] as f64);
