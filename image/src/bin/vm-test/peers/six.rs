@@ -62,7 +62,7 @@ pub fn by_router(bench: &Bench, server: &Server) -> Result<()> {
 }
 
 pub fn six(bench: &Bench) -> Result<()> {
-    each(bench, 1, &[stateful, stateless, either, off, stated])
+    each(bench, 1, &[stateful, stateless, either, off, stated, two_providers])
 }
 
 fn stateful(bench: &Bench, server: &Server) -> Result<()> {
@@ -164,6 +164,31 @@ fn stated(bench: &Bench, server: &Server) -> Result<()> {
         let routes = guest.ok("2001:db8:7::2", "ip -6 route")?;
         ensure!(routes.contains("default via fe80::1"), "find the gateway in:\n{routes}");
         Ok(())
+    });
+    Ok(())
+}
+
+/// A stated address with its gateway, and a router that gives one of another provider, which drops what is from elsewhere.
+fn two_providers(bench: &Bench, server: &Server) -> Result<()> {
+    let net =
+        "ip address add 2001:db8:1::1/64 dev eth0 nodad\nip address add 2001:db8:7::1/64 dev eth0 nodad\n";
+    let script = format!("{net}{}", router("2001:db8:1::/64", "", ""));
+    let own = "2001:db8:7::20";
+    let guest = boot(bench, server, &script, 1, &format!("ip=[{own}]::[2001:db8:7::1]:64::eth0:auto6"))?;
+    bench.check("a stated IPv6 address beside a router of another provider: a login works by each", || {
+        guest.login(own)?;
+        guest.login(BY_ROUTER)
+    });
+    bench.check("each answers by its own gateway, and what is begun here is from the stated one", || {
+        let far = "ip -6 route get 2001:db8:bbbb::1";
+        for (from, via) in
+            [(format!(" from {own}"), "via 2001:db8:7::1 "), (format!(" from {BY_ROUTER}"), "via fe80::")]
+        {
+            let said = guest.ok(own, &format!("{far}{from}"))?;
+            ensure!(said.contains(via), "find {via:?} in what {from} goes by: {said}");
+        }
+        let said = guest.ok(own, far)?;
+        holds(&said, &["via 2001:db8:7::1 ", &format!("src {own} ")])
     });
     Ok(())
 }
