@@ -265,7 +265,7 @@ impl Refusal {
             Refusal::Twins(paths) => Some(format!("rescue assemble --with {}", paths.first()?)),
             Refusal::Split(halves) => Some(format!("rescue assemble --with {}", halves.first()?.first()?)),
             Refusal::Ignored => Some(format!("rescue assemble {}", judgement.uuid)),
-            Refusal::Firmware(_) => Some(by_mdadm(&used)),
+            Refusal::Firmware(_) => Some(by_mdadm(&used, !judgement.missing.is_empty())),
             Refusal::NoMember
             | Refusal::OnlySpares
             | Refusal::Level(_)
@@ -276,10 +276,14 @@ impl Refusal {
 }
 
 /// Firmware RAID that is written: with a process of mdadm's, which keeps its metadata, and without the firmware whose word mdadm
-/// would ask for.
-fn by_mdadm(members: &[&str]) -> String {
+/// would ask for. Drive by drive, since `mdadm --assemble` of 4.3 and later crashes where it meets DDF
+/// (md-raid-utilities/mdadm, issue 157); so it starts what is complete, and the rest when it is told to.
+fn by_mdadm(members: &[&str], lacks: bool) -> String {
     let all = members.join(" ");
-    format!("rescue writable {all} && IMSM_NO_PLATFORM=1 mdadm --assemble --scan")
+    let rest = if lacks { " && IMSM_NO_PLATFORM=1 mdadm --incremental --run --scan" } else { "" };
+    format!(
+        "rescue writable {all} && for drive in {all}; do IMSM_NO_PLATFORM=1 mdadm --incremental $drive; done{rest}"
+    )
 }
 
 /// The superblock that makes a device a member, and whether it is sound.

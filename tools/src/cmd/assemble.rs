@@ -588,9 +588,11 @@ impl Work<'_> {
         }
         if self.args.arrays.is_empty() {
             for (kind, members) in md::external(storage) {
-                let text =
-                    format!("{kind} on {} is not started here: mdadm --assemble --scan", members.join(" "));
-                notice(name, &text);
+                let members = members.join(" ");
+                notice(
+                    name,
+                    &format!("{kind} on {members} says nothing of a volume: mdadm --examine {members}"),
+                );
                 unknown += 1;
             }
         }

@@ -34,16 +34,12 @@ pub fn written(bench: &Bench) -> Result<()> {
     let ssh = vm.login()?;
     vm.settled_after(0)?;
     bench.check("Intel firmware RAID is started for writing by the command that is named", || {
-        let refused = ssh.run("rescue assemble --rw")?;
-        let command =
-            refused.stderr.lines().find_map(|line| line.find("rescue writable").map(|at| &line[at..]));
-        ssh.ok(command.with_context(|| format!("be told a command: {refused:?}"))?)?;
+        start_as_named(&ssh, "/dev/sda")?;
         holds(&ssh.ok("cat /proc/mdstat")?, &["raid1 sd", "external:/md127/0", "[2/2] [UU]"])
     });
     plug(bench, &mut vm, "ddf-raid5")?;
-    bench.check("a volume of DDF is started for writing beside it", || {
-        // mdadm 4.4 crashes where --assemble meets DDF (md-raid-utilities/mdadm, issue 157).
-        ssh.ok("for drive in /dev/sd[cde]; do rescue writable $drive && mdadm --incremental $drive || exit; done")?;
+    bench.check("a volume of DDF is started for writing beside it by the command that is named", || {
+        start_as_named(&ssh, "/dev/sdc")?;
         holds(&ssh.ok("cat /proc/mdstat")?, &["raid5 sd", "[3/3] [UUU]"])?;
         let keepers = ssh.ok("pidof mdmon")?;
         ensure!(keepers.split_whitespace().count() == 2, "see an mdmon for each set: {keepers}");
@@ -96,6 +92,17 @@ pub fn written(bench: &Bench) -> Result<()> {
     }
     bench.check("what was written last by ntfs-3g is whole", || is_new(&ssh, "/dev/vda5", &sum));
     Ok(())
+}
+
+/// By the command that the refusal names for the set with this drive.
+fn start_as_named(ssh: &Ssh, drive: &str) -> Result<()> {
+    let refused = ssh.run("rescue assemble --rw")?;
+    let command = |line: &str| {
+        let at = line.find("rescue writable").filter(|_| line.contains(drive))?;
+        Some(line[at..].to_string())
+    };
+    let command = refused.stderr.lines().find_map(command);
+    ssh.ok(&command.with_context(|| format!("be told a command for {drive}: {refused:?}"))?).map(drop)
 }
 
 /// Its node. mdadm puts something behind a name from elsewhere.

@@ -97,7 +97,7 @@ pub fn read(bench: &Bench) -> Result<()> {
             ssh.ok("rescue assemble --stop")?;
             let answer = ssh.run("rescue assemble --rw")?;
             ensure!(answer.status == 2, "be refused: {answer:?}");
-            holds(&answer.stderr, &["only mdadm", "rescue writable /dev/sd", "mdadm --assemble --scan"])?;
+            holds(&answer.stderr, &["only mdadm", "rescue writable /dev/sd", "mdadm --incremental $drive"])?;
             let flags = ssh.ok("cat /sys/class/block/sd?/ro")?;
             ensure!(flags.split_whitespace().all(|flag| flag == "1"), "keep the guard: {flags}");
             Ok(())

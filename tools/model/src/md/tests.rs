@@ -617,11 +617,16 @@ fn what_only_mdadm_can_do_with_firmware_raid_is_mdadms() {
     let mut storage = firmware(&whole(Level::Raid1, 2), &["A", "B"]);
     let writable = Wishes { writable: true, with: &[] };
     let judgement = judge(&storage, &of_firmware(&storage, 0), &writable);
-    let refusal = judgement.refusal.as_ref().unwrap();
-    assert!(
-        refusal.advice(&judgement, "/dev/md127").unwrap().ends_with("mdadm --assemble --scan"),
-        "{refusal}"
-    );
+    let advice = |judgement: &Judgement| {
+        let advice = judgement.refusal.as_ref().and_then(|refusal| refusal.advice(judgement, "/dev/md127"));
+        advice.unwrap_or_else(|| panic!("no advice: {judgement:?}"))
+    };
+    let each = "rescue writable /dev/sda /dev/sdb && for drive in /dev/sda /dev/sdb; \
+                do IMSM_NO_PLATFORM=1 mdadm --incremental $drive; done";
+    assert_eq!(advice(&judgement), each);
+    // One that is not complete mdadm starts when it is told to.
+    let lacking = Judgement { missing: vec![2], ..judgement };
+    assert_eq!(advice(&lacking), format!("{each} && IMSM_NO_PLATFORM=1 mdadm --incremental --run --scan"));
     for device in &mut storage.devices {
         let Observed::Examined { report } = &mut device.report else { continue };
         let Some(Volume::Firmware(firmware)) = &mut report.signatures[0].volume else { continue };
