@@ -77,7 +77,7 @@ peers: builder
 image: builder ## build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS
 	@$(IMAGE) build
 
-kernel: builder ## build the custom kernel, once: three quarters of an hour of one CPU; image does so where it is not in the cache
+kernel: builder ## build the custom kernel, once: about an hour of one CPU; image does so where it is not in the cache
 	@$(IMAGE) kernel
 
 signed: builder # the image with Debian's kernel, out-debian/

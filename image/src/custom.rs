@@ -429,7 +429,7 @@ impl Stage {
             );
         }
         say!(
-            "building the kernel, about three quarters of an hour of one CPU (KERNEL=debian does without); {} tells",
+            "building the kernel, about an hour of one CPU (KERNEL=debian does without); {} tells",
             log.display()
         );
         let output = fs::File::create(&log).with_context(|| format!("write {}", log.display()))?;
