@@ -16,9 +16,9 @@ try() {
     sed 's/^/said: /' /tmp/said
 }
 # Of the set's disks and all that stands on them; memory and the image's own layers are not theirs. Of a loop of extended tables the
-# kernel makes 250.
+# kernel makes 250 partitions, of which the first say enough.
 nodes() {
-    lsblk -rnpo NAME /dev/sd? | sort -u | head -96
+    lsblk -rnpo NAME /dev/sd? | grep -vE '/sd[a-z]([3-9][0-9]|[0-9]{3})$' | sort -u | head -96
 }
 # What util-linux's lsblk knows of a device it has from udev, and that from libblkid; a version as it is.
 udev() {
