@@ -92,7 +92,7 @@ serve() {
 }
 # quit NAME: at once, as by a power cut.
 quit() {
-    kill -9 $(cat /run/pid/$1)
+    kill -9 $(cat /run/pid/$1) || { tail -n 5 /run/log/$1 >&2; return 1; }
     rm /run/pid/$1
 }
 # logged NAME COUNT PATTERN: wait until its log has so many such lines.
