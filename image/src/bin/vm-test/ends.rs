@@ -1,7 +1,7 @@
 //! The machine goes down while what was written last is in memory alone, upon what processes of user space write: mdmon the
 //! metadata of firmware RAID, ntfs-3g a file system. Fixtures: `image/src/fixtures/firmware.rs`, `filesystems.rs`.
 
-use crate::arrays::{is_whole, plug};
+use crate::arrays::{is_whole, plug, plug_in};
 use crate::bench::{Bench, holds};
 use crate::disks::set;
 use anyhow::{Context as _, Result, ensure};
@@ -91,6 +91,13 @@ pub fn written(bench: &Bench) -> Result<()> {
         });
     }
     bench.check("what was written last by ntfs-3g is whole", || is_new(&ssh, "/dev/vda5", &sum));
+    let mut drives = set(bench, "imsm-raid5", Bus::VirtioScsi)?;
+    drives.remove(1);
+    plug_in(bench, &mut vm, "imsm-raid5 without a drive", drives)?;
+    bench.check("a volume that lacks a drive is started for writing by the command that is named", || {
+        start_as_named(&ssh, "/dev/sdf")?;
+        holds(&ssh.ok("cat /proc/mdstat")?, &["raid5 sd", "[3/2]"])
+    });
     Ok(())
 }
 
