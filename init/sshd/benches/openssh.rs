@@ -238,8 +238,9 @@ fn row(
     };
     let per_gib = |seconds: f64| seconds * 1024.0 / mib as f64;
     let theirs_of_both = theirs.client + theirs.server;
-    let at_most =
-        least.map_or(String::new(), |least| format!("{:.2}", theirs_of_both / (ours.client + least)));
+    // The programs' part of it is an estimate, and no more than what the server took.
+    let at_most = least.map(|least| theirs_of_both / (ours.client + least.min(ours.server)));
+    let at_most = at_most.map_or(String::new(), |ratio| format!("{ratio:.2}"));
     println!(
         "| {what} | {:.0} | {:.0} | **{:.2}** | {:.2} | {:.2} | **{:.2}** | {:.2} | {:.2} | {:.2} | {at_most} | {:.2} |",
         mib as f64 / ours.wall,
