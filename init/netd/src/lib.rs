@@ -494,7 +494,7 @@ impl Netd {
                 }
                 Ok(None) => return Ok(()),
                 // Events were lost: look at everything again.
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                Err(error) if netlink::were_lost(&error) => {
                     self.asked.clear();
                     self.list_links();
                 }

@@ -1,7 +1,7 @@
 //! Route netlink messages (rtnetlink(7), linux/rtnetlink.h, linux/if_link.h): pure bytes. Only what
 //! netd asks and hears.
 
-use host::sys::netlink::{self, Message, u16_at, u32_at};
+use host::sys::netlink::{self, Message, Request, u16_at, u32_at};
 use network::Mac;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,14 +30,12 @@ const RTM_DELRULE: u16 = 33;
 const RTM_NEWNDUSEROPT: u16 = 68;
 const RTM_NEWLINKPROP: u16 = 108;
 const RTM_DELLINKPROP: u16 = 109;
-const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
 const REPLACE: u16 = 0x100;
 const EXCLUSIVE: u16 = 0x200;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
-const NESTED: u16 = 0x8000;
 const IFF_UP: u32 = 1;
 const IFF_LOWER_UP: u32 = 0x10000;
 const AF_INET: u8 = 2;
@@ -149,66 +147,13 @@ pub enum Said {
     },
 }
 
-/// A request under construction.
-struct Request(Vec<u8>);
-
-impl Request {
-    fn new(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Request {
-        let mut bytes = vec![0; 4];
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
-        bytes.extend_from_slice(&sequence.to_ne_bytes());
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(body);
-        Request(bytes)
+/// About a link by its index, 0 for one that is to be made: `struct ifinfomsg`.
+fn about_link(kind: u16, flags: u16, sequence: u32, index: u32, set: u32, mask: u32) -> Request {
+    let mut body = vec![0; 4];
+    for number in [index, set, mask] {
+        body.extend_from_slice(&number.to_ne_bytes());
     }
-
-    /// About a link by its index, 0 for one that is to be made: `struct ifinfomsg`.
-    fn link(kind: u16, flags: u16, sequence: u32, index: u32, set: u32, mask: u32) -> Request {
-        let mut body = vec![0; 4];
-        for number in [index, set, mask] {
-            body.extend_from_slice(&number.to_ne_bytes());
-        }
-        Request::new(kind, ACK | flags, sequence, &body)
-    }
-
-    fn attribute(mut self, kind: u16, value: &[u8]) -> Request {
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-        self.0.extend_from_slice(&(value.len() as u16 + 4).to_ne_bytes());
-        self.0.extend_from_slice(&kind.to_ne_bytes());
-        self.0.extend_from_slice(value);
-        self
-    }
-
-    fn number(self, kind: u16, value: u32) -> Request {
-        self.attribute(kind, &value.to_ne_bytes())
-    }
-
-    fn text(self, kind: u16, value: &str) -> Request {
-        let mut bytes = value.as_bytes().to_vec();
-        bytes.push(0);
-        self.attribute(kind, &bytes)
-    }
-
-    /// Attributes within one.
-    fn nest(mut self, kind: u16, fill: impl FnOnce(Request) -> Request) -> Request {
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-        let start = self.0.len();
-        self.0.extend_from_slice(&[0, 0]);
-        self.0.extend_from_slice(&(kind | NESTED).to_ne_bytes());
-        let mut filled = fill(self);
-        filled.0.resize(filled.0.len().next_multiple_of(4), 0);
-        let length = (filled.0.len() - start) as u16;
-        filled.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
-        filled
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-        let length = self.0.len() as u32;
-        self.0[..4].copy_from_slice(&length.to_ne_bytes());
-        self.0
-    }
+    Request::new(kind, ACK | flags, sequence, &body)
 }
 
 pub fn dump_links(sequence: u32) -> Vec<u8> {
@@ -252,7 +197,7 @@ pub enum Change {
 }
 
 pub fn change_link(sequence: u32, link: u32, change: &Change) -> Vec<u8> {
-    let plain = |set, mask| Request::link(RTM_NEWLINK, 0, sequence, link, set, mask);
+    let plain = |set, mask| about_link(RTM_NEWLINK, 0, sequence, link, set, mask);
     match change {
         Change::Up => plain(IFF_UP, IFF_UP),
         Change::Down => plain(0, IFF_UP),
@@ -263,11 +208,11 @@ pub fn change_link(sequence: u32, link: u32, change: &Change) -> Vec<u8> {
         Change::NoMaster => plain(0, 0).number(10, 0),
         Change::AltName(name) => {
             // IFLA_PROP_LIST, IFLA_ALT_IFNAME
-            let message = Request::link(RTM_NEWLINKPROP, CREATE | EXCLUSIVE | APPEND, sequence, link, 0, 0);
+            let message = about_link(RTM_NEWLINKPROP, CREATE | EXCLUSIVE | APPEND, sequence, link, 0, 0);
             message.nest(52, |list| list.text(53, name))
         }
         Change::NoAltName(name) => {
-            Request::link(RTM_DELLINKPROP, 0, sequence, link, 0, 0).nest(52, |list| list.text(53, name))
+            about_link(RTM_DELLINKPROP, 0, sequence, link, 0, 0).nest(52, |list| list.text(53, name))
         }
     }
     .finish()
@@ -281,7 +226,7 @@ fn make_link(
     kind: &str,
     data: impl FnOnce(Request) -> Request,
 ) -> Vec<u8> {
-    let message = Request::link(RTM_NEWLINK, CREATE | EXCLUSIVE, sequence, 0, 0, 0).text(3, name); // IFLA_IFNAME
+    let message = about_link(RTM_NEWLINK, CREATE | EXCLUSIVE, sequence, 0, 0, 0).text(3, name); // IFLA_IFNAME
     let message = match below {
         Some(below) => message.number(5, below), // IFLA_LINK
         None => message,
@@ -307,7 +252,7 @@ pub fn make_bridge(sequence: u32, name: &str, stp: bool) -> Vec<u8> {
 }
 
 pub fn unmake_link(sequence: u32, link: u32) -> Vec<u8> {
-    Request::link(RTM_DELLINK, 0, sequence, link, 0, 0).finish()
+    about_link(RTM_DELLINK, 0, sequence, link, 0, 0).finish()
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

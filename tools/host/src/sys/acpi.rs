@@ -1,6 +1,6 @@
 //! What ACPI tells of buttons: the family `acpi_event` of generic netlink (drivers/acpi/event.c, linux/genetlink.h).
 
-use super::netlink::{attributes, messages, receive, send, u32_at};
+use super::netlink::{Request, attributes, messages, receive, send, u32_at};
 use rustix::net::netlink::{GENERIC, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
@@ -55,19 +55,7 @@ pub fn power_pressed(socket: &OwnedFd) -> io::Result<bool> {
 }
 
 fn question() -> Vec<u8> {
-    const NLM_F_REQUEST: u16 = 1;
-    let name = 4 + FAMILY.len();
-    // struct nlmsghdr, struct genlmsghdr, one attribute
-    let mut request = ((16 + HEAD + name.next_multiple_of(4)) as u32).to_ne_bytes().to_vec();
-    request.extend_from_slice(&CONTROL.to_ne_bytes());
-    request.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-    request.extend_from_slice(&[0; 8]);
-    request.extend_from_slice(&[GET_FAMILY, 1, 0, 0]);
-    request.extend_from_slice(&(name as u16).to_ne_bytes());
-    request.extend_from_slice(&FAMILY_NAME.to_ne_bytes());
-    request.extend_from_slice(FAMILY);
-    request.resize(request.len().next_multiple_of(4), 0);
-    request
+    Request::new(CONTROL, 0, 0, &[GET_FAMILY, 1, 0, 0]).attribute(FAMILY_NAME, FAMILY).finish()
 }
 
 /// The number of the group in what the kernel says of the family.

@@ -1,4 +1,4 @@
-//! Route netlink sockets (netlink(7), rtnetlink(7)).
+//! Netlink: sockets, requests and what is read from them (netlink(7), rtnetlink(7)).
 
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -34,6 +34,71 @@ pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>>
     }
 }
 
+/// Whether [`receive`] says that events were lost: more came at once than there was room for.
+pub fn were_lost(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error())
+}
+
+/// NLM_F_REQUEST, and NLA_F_NESTED of an attribute's kind.
+const REQUEST: u16 = 1;
+const NESTED: u16 = 0x8000;
+
+/// A request to the kernel under construction: `struct nlmsghdr`, what its kind begins with, and attributes.
+pub struct Request(pub Vec<u8>);
+
+impl Request {
+    /// `flags` beside NLM_F_REQUEST.
+    pub fn new(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Request {
+        let mut bytes = vec![0; 4];
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
+        bytes.extend_from_slice(&sequence.to_ne_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(body);
+        Request(bytes)
+    }
+
+    pub fn attribute(mut self, kind: u16, value: &[u8]) -> Request {
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        self.0.extend_from_slice(&(value.len() as u16 + 4).to_ne_bytes());
+        self.0.extend_from_slice(&kind.to_ne_bytes());
+        self.0.extend_from_slice(value);
+        self
+    }
+
+    pub fn number(self, kind: u16, value: u32) -> Request {
+        self.attribute(kind, &value.to_ne_bytes())
+    }
+
+    /// With the byte that ends it.
+    pub fn text(self, kind: u16, value: &str) -> Request {
+        let mut bytes = value.as_bytes().to_vec();
+        bytes.push(0);
+        self.attribute(kind, &bytes)
+    }
+
+    /// Attributes within one.
+    pub fn nest(mut self, kind: u16, fill: impl FnOnce(Request) -> Request) -> Request {
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        let start = self.0.len();
+        self.0.extend_from_slice(&[0, 0]);
+        self.0.extend_from_slice(&(kind | NESTED).to_ne_bytes());
+        let mut filled = fill(self);
+        filled.0.resize(filled.0.len().next_multiple_of(4), 0);
+        let length = (filled.0.len() - start) as u16;
+        filled.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        filled
+    }
+
+    /// The message, its length written in.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        let length = self.0.len() as u32;
+        self.0[..4].copy_from_slice(&length.to_ne_bytes());
+        self.0
+    }
+}
+
 /// What the kernel knows of a neighbour (linux/neighbour.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour(u16);
@@ -58,18 +123,14 @@ impl Neighbour {
 /// How it stands with a neighbour on an interface; `None` where the kernel knows nothing of it.
 pub fn neighbour(address: IpAddr, interface: &str) -> io::Result<Option<Neighbour>> {
     const RTM_GETNEIGH: u16 = 30;
-    const NLM_F_REQUEST: u16 = 1;
     const NLM_F_DUMP: u16 = 0x300;
     let socket =
         rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     let family = if address.is_ipv4() { 2 } else { 10 };
     let index = rustix::net::netdevice::name_to_index(&socket, interface)?;
-    // struct nlmsghdr, struct ndmsg
-    let mut request = 28_u32.to_ne_bytes().to_vec();
-    request.extend_from_slice(&RTM_GETNEIGH.to_ne_bytes());
-    request.extend_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    request.extend_from_slice(&[0; 8]);
-    request.extend_from_slice(&[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    // struct ndmsg
+    let request =
+        Request::new(RTM_GETNEIGH, NLM_F_DUMP, 0, &[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).finish();
     send(&socket, &request)?;
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -93,27 +154,19 @@ pub fn ask_neighbour(address: IpAddr, interface: &str) -> io::Result<()> {
 
 fn neighbour_request(address: IpAddr, index: u32) -> Vec<u8> {
     const RTM_NEWNEIGH: u16 = 28;
-    // Neither made nor replaced: its MAC, and that it is a router, stay as they are.
-    const NLM_F_REQUEST: u16 = 1;
     const NUD_PROBE: u16 = 0x10;
     const NDA_DST: u16 = 1;
     let (family, octets) = match address {
         IpAddr::V4(v4) => (2, v4.octets().to_vec()),
         IpAddr::V6(v6) => (10, v6.octets().to_vec()),
     };
-    // struct nlmsghdr, struct ndmsg, one attribute
-    let mut request = (32 + octets.len() as u32).to_ne_bytes().to_vec();
-    request.extend_from_slice(&RTM_NEWNEIGH.to_ne_bytes());
-    request.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-    request.extend_from_slice(&[0; 8]);
-    request.extend_from_slice(&[family, 0, 0, 0]);
-    request.extend_from_slice(&index.to_ne_bytes());
-    request.extend_from_slice(&NUD_PROBE.to_ne_bytes());
-    request.extend_from_slice(&[0, 0]);
-    request.extend_from_slice(&(4 + octets.len() as u16).to_ne_bytes());
-    request.extend_from_slice(&NDA_DST.to_ne_bytes());
-    request.extend_from_slice(&octets);
-    request
+    // struct ndmsg
+    let mut body = vec![family, 0, 0, 0];
+    body.extend_from_slice(&index.to_ne_bytes());
+    body.extend_from_slice(&NUD_PROBE.to_ne_bytes());
+    body.extend_from_slice(&[0, 0]);
+    // No flag: neither made nor replaced. Its MAC, and that it is a router, stay as they are.
+    Request::new(RTM_NEWNEIGH, 0, 0, &body).attribute(NDA_DST, &octets).finish()
 }
 
 enum Neighbours {
