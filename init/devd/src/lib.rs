@@ -20,7 +20,7 @@ use contract::{cmdline, paths, state};
 use firmware::Firmware;
 use host::Root;
 use host::sys::uevent::{self, Uevent};
-use host::sys::{acpi, process};
+use host::sys::{acpi, netlink, process};
 use host::workers::{Job, Outcome, Pool};
 use loader::{Device, Loader};
 use ondisk::DiskReport;
@@ -152,7 +152,7 @@ impl Devd {
         let mut devd = Devd {
             off: cmdline::switch(&words, "rescue.writable"),
             uevents,
-            buttons: buttons(),
+            buttons: acpi::open().inspect_err(|error| host::log!("hear of buttons: {error}")).ok(),
             control: host::ask::listen("devd").context("listen for questions")?,
             watch,
             watched_consents,
@@ -263,9 +263,7 @@ impl Devd {
         let pressed = match self.buttons.as_ref().map(acpi::power_pressed) {
             Some(Ok(pressed)) => pressed,
             // Many came at once, and were lost.
-            Some(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
-                false
-            }
+            Some(Err(error)) if netlink::were_lost(&error) => false,
             Some(Err(error)) => {
                 host::log!("hear of buttons: {error}");
                 self.buttons = None;
@@ -277,9 +275,7 @@ impl Devd {
             return;
         }
         host::log!("the power button was pressed");
-        let init = rustix::process::getppid().filter(|parent| parent.is_init());
-        if let Some(Err(error)) = init.map(|init| process::signal(init.as_raw_nonzero().get(), Signal::POWER))
-        {
+        if let Err(error) = process::tell_init(Signal::POWER) {
             host::log!("tell init: {error}");
         }
     }
@@ -342,7 +338,7 @@ impl Devd {
             match uevent::receive(&self.uevents) {
                 Ok(Some(event)) => drives |= self.heard(&event),
                 Ok(None) => return Ok(drives),
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                Err(error) if netlink::were_lost(&error) => {
                     host::log!("uevents were lost: looking at everything again");
                     self.plug_in();
                     self.own.clear();
@@ -735,16 +731,6 @@ impl Devd {
 fn reply(connection: &OwnedFd, answer: &Reply) {
     if let Err(error) = host::ask::reply(connection, answer) {
         host::log!("answer a question: {error}");
-    }
-}
-
-fn buttons() -> Option<OwnedFd> {
-    match acpi::open() {
-        Ok(socket) => Some(socket),
-        Err(error) => {
-            host::log!("hear of buttons: {error}");
-            None
-        }
     }
 }
 

@@ -140,13 +140,10 @@ fn done(root: &Root, shelf: &mut Shelf) -> anyhow::Result<()> {
         host::log!("no swap in memory: {error}");
     }
     // Nobody waits for the firmware, which may be slow.
-    match firmware_variables(root) {
-        Ok(()) => {
-            if let Err(error) = name_lines(root) {
-                host::log!("lines of the firmware's console: {error}");
-            }
-        }
-        Err(error) => host::log!("mount {EFI_VARIABLES}: {error}: efibootmgr shows nothing"),
+    if let Err(error) = firmware_variables(root) {
+        host::log!("mount {EFI_VARIABLES}: {error}: efibootmgr shows nothing");
+    } else if let Err(error) = name_lines(root) {
+        host::log!("lines of the firmware's console: {error}");
     }
     Ok(())
 }
@@ -179,10 +176,7 @@ fn name_lines(root: &Root) -> io::Result<()> {
         return Ok(());
     }
     host::statefile::replace(Path::new(paths::NAMED_LINES), conout::text(&named).as_bytes(), 0o600)?;
-    match rustix::process::getppid() {
-        Some(init) if init.is_init() => process::signal(init.as_raw_nonzero().get(), Signal::HUP),
-        _ => Ok(()), // started by hand
-    }
+    process::tell_init(Signal::HUP)
 }
 
 /// `None` where the archives had none, and no place for any.

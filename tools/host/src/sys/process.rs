@@ -384,6 +384,14 @@ pub fn signal(pid: i32, signal: Signal) -> io::Result<()> {
     Ok(rustix::process::pidfd_send_signal(&pidfd, signal)?)
 }
 
+/// For a service, whose parent is init; nothing is done for one that was started by hand.
+pub fn tell_init(word: Signal) -> io::Result<()> {
+    match rustix::process::getppid() {
+        Some(init) if init.is_init() => signal(init.as_raw_nonzero().get(), word),
+        _ => Ok(()),
+    }
+}
+
 /// Signals the process group that a [`spawn`]ed child leads. Only for a child not yet reaped.
 pub fn signal_group(pid: i32, signal: Signal) -> io::Result<()> {
     let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
