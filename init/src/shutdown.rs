@@ -4,7 +4,7 @@
 
 use contract::facts::Mount;
 use contract::paths;
-use host::Root;
+use host::{Root, proc};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::Signal;
@@ -54,34 +54,26 @@ pub struct Processes {
 pub fn processes(root: &Root) -> Processes {
     let mut found = Processes::default();
     let names = root.list("/proc").unwrap_or_default();
-    let pids = names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    let pids = names.iter().filter_map(|name| name.to_str()?.parse::<u32>().ok());
     for pid in pids.filter(|pid| *pid != 1) {
         // Without: it has ended since.
-        let Some(stat) = root.line(format!("/proc/{pid}/stat")) else { continue };
-        let Some(name) = living(&stat) else { continue };
-        match name == "mdmon" || serves_fuse(root, pid) {
-            true => found.kept.push(pid),
-            false => found.others.push(pid),
+        let Some(stat) = proc::stat(root, pid).filter(lives) else { continue };
+        match stat.name == "mdmon" || serves_fuse(root, pid) {
+            true => found.kept.push(pid.cast_signed()),
+            false => found.others.push(pid.cast_signed()),
         }
     }
     found
 }
 
-/// The name in /proc/PID/stat (proc_pid_stat(5)) of what is no thread of the kernel and has not ended.
-fn living(stat: &str) -> Option<&str> {
+/// No thread of the kernel, and not ended.
+fn lives(stat: &proc::Stat) -> bool {
     /// linux/sched.h
     const PF_KTHREAD: u32 = 0x0020_0000;
-    const STATE: usize = 0;
-    const FLAGS: usize = 6;
-    // A name may hold anything, parentheses too.
-    let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().take(FLAGS + 1).collect();
-    let flags: u32 = fields.get(FLAGS)?.parse().ok()?;
-    let has_ended = matches!(fields[STATE], "Z" | "X"); // there are more, as FLAGS is there
-    (flags & PF_KTHREAD == 0 && !has_ended).then_some(name)
+    stat.flags.is_some_and(|flags| flags & PF_KTHREAD == 0) && !stat.has_ended()
 }
 
-fn serves_fuse(root: &Root, pid: i32) -> bool {
+fn serves_fuse(root: &Root, pid: u32) -> bool {
     let names = root.list(format!("/proc/{pid}/fd")).unwrap_or_default();
     let leads = |name: &std::ffi::OsString| root.link(Path::new(&format!("/proc/{pid}/fd")).join(name));
     names.iter().any(|name| leads(name).is_ok_and(|target| target.ends_with("dev/fuse")))

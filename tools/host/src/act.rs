@@ -6,7 +6,7 @@
 //! [`Act::release`]. A holder that sleeps in the kernel on a disk that hangs loses the lock: one bad
 //! disk does not keep the others from being mended.
 
-use crate::Root;
+use crate::{Root, proc};
 use contract::paths;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs::File;
@@ -79,10 +79,8 @@ fn same(lock: &File, path: &Path) -> bool {
     }
 }
 
-/// Process state D (proc_pid_stat(5)); the name before it may hold anything.
 fn sleeps_in_the_kernel(root: &Root, pid: &str) -> bool {
-    let stat = root.line(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'))
+    pid.parse().is_ok_and(|pid| proc::stat(root, pid).is_some_and(|stat| stat.state == 'D'))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! may be on a disk that hangs.
 
 use crate::Root;
+use crate::proc::{self, Stat};
 use std::time::{Duration, Instant};
 
 /// Most that are looked for; the answer names a few.
@@ -56,10 +57,7 @@ pub fn of(root: &Root, target: &str, patience: Duration) -> Vec<Holder> {
 fn above(root: &Root, pid: u32) -> Vec<u32> {
     let mut above = Vec::new();
     let mut below = pid;
-    // PID (COMMAND) STATE PARENT, proc_pid_stat(5): a command may hold anything.
-    while let Some(stat) = root.line(format!("/proc/{below}/stat"))
-        && let Some((_, rest)) = stat.rsplit_once(')')
-        && let Some(parent) = rest.split_whitespace().nth(1).and_then(|parent| parent.parse::<u32>().ok())
+    while let Some(Stat { parent, .. }) = proc::stat(root, below)
         && parent > 1
         && above.len() < DEPTH
     {

@@ -48,6 +48,41 @@ fn memory(root: &Root, field: &str) -> u64 {
     kib.unwrap_or(0).saturating_mul(1024)
 }
 
+/// What /proc/PID/stat tells of a process (proc_pid_stat(5)). It is read without the process's memory, which may have to come
+/// from a disk that hangs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Of the program, at most 15 bytes; a thread of the kernel has one too.
+    pub name: String,
+    /// `D` sleeps in the kernel, `Z` and `X` have ended.
+    pub state: char,
+    /// 0 for what the kernel started.
+    pub parent: u32,
+    /// PF_* of linux/sched.h.
+    pub flags: Option<u32>,
+}
+
+impl Stat {
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// `None` when there is no such process.
+pub fn stat(root: &Root, pid: u32) -> Option<Stat> {
+    parse_stat(&root.line(format!("/proc/{pid}/stat"))?)
+}
+
+fn parse_stat(line: &str) -> Option<Stat> {
+    // A name may hold anything, parentheses too.
+    let (name, rest) = line.split_once('(')?.1.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let flags = fields.nth(4).and_then(|flags| flags.parse().ok());
+    Some(Stat { name: name.to_string(), state, parent, flags })
+}
+
 /// Kernel names in /proc/partitions' order.
 pub fn partitions(root: &Root) -> Vec<String> {
     let text = root.read_text("/proc/partitions").unwrap_or_default();

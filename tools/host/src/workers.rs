@@ -2,8 +2,8 @@
 //! misses its deadline is abandoned with its disk, which is recorded below /run/lifeboat/hung and
 //! not touched again while that process lives. One good disk is never held up by a bad one.
 
-use crate::Root;
 use crate::sys::process;
+use crate::{Root, proc};
 use contract::paths;
 use contract::wire::{MAX_MESSAGE, MAX_WORKERS, Reply, WorkerRequest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -245,7 +245,7 @@ fn noted(root: &Root) -> BTreeSet<u64> {
 pub fn hung(root: &Root, diskseq: u64) -> Option<String> {
     let text = root.line(format!("{}/{diskseq}", paths::HUNG))?;
     let (pid, path) = text.split_once(' ')?;
-    let alive = root.line(format!("/proc/{pid}/stat")).is_some_and(|stat| !stat.contains(") Z "));
+    let alive = proc::stat(root, pid.parse().ok()?).is_some_and(|stat| !stat.has_ended());
     alive.then(|| format!("{path} hangs: process {pid} has been waiting for it"))
 }
 
