@@ -66,7 +66,8 @@ impl Outgoing {
             bytes.extend_from_slice(value);
         };
         option(53, &[self.kind]);
-        option(61, &identifier(self.mac));
+        // Hardware type and MAC: what firmware and iPXE send as well, so the lease stays the same.
+        option(61, &[&[1], &self.mac[..]].concat());
         if let Some(address) = self.requested {
             option(50, &address.octets());
         }
@@ -86,12 +87,6 @@ impl Outgoing {
         bytes.resize(bytes.len().max(SHORTEST), 0);
         bytes
     }
-}
-
-/// Hardware type and MAC: what firmware and iPXE send as well, so the lease stays the same.
-fn identifier(mac: [u8; 6]) -> [u8; 7] {
-    let [a, b, c, d, e, f] = mac;
-    [1, a, b, c, d, e, f]
 }
 
 /// What an offer or an acknowledgement grants.
@@ -224,8 +219,8 @@ fn lease(bytes: &[u8], options: &Options, server: Ipv4Addr) -> Result<Lease, Str
     // Without them, what option 3 says counts.
     let routes: Vec<_> = sound(options.get(121).map(routes).transpose(), &mut ignored).unwrap_or_default();
     let gateway = sound(options.addresses(3), &mut ignored).into_iter().find(|gateway| usable(*gateway));
-    // Who is told to be his own gateway finds everybody on the link (FreeBSD's dhclient-script has it so too): the kernel
-    // takes no such route.
+    // Who is told to be his own gateway finds everybody on the link: the kernel takes no
+    // such route.
     let on_link = |gateway: Ipv4Addr| if gateway == address { Ipv4Addr::UNSPECIFIED } else { gateway };
     let own = gateway.filter(|gateway| routes.is_empty() && *gateway == address);
     let own = own.map(|_| (Ipv4Addr::UNSPECIFIED, 0, Ipv4Addr::UNSPECIFIED));
