@@ -40,6 +40,8 @@ impl How {
     }
 }
 
+const MDMON: &str = "mdmon";
+
 /// Processes of user space but PID 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processes {
@@ -58,7 +60,7 @@ pub fn processes(root: &Root) -> Processes {
     for pid in pids.filter(|pid| *pid != 1) {
         // Without: it has ended since.
         let Some(stat) = proc::stat(root, pid).filter(lives) else { continue };
-        match stat.name == "mdmon" || serves_fuse(root, pid) {
+        match stat.name == MDMON || serves_fuse(root, pid) {
             true => found.kept.push(pid.cast_signed()),
             false => found.others.push(pid.cast_signed()),
         }
@@ -100,7 +102,7 @@ pub type Role = (&'static str, fn(&Root), Duration);
 pub const ROLES: &[Role] = &[
     ("unmount", unmount, Duration::from_secs(30)),
     ("swapoff", swapoff, Duration::from_secs(10)),
-    ("take-apart", take_apart, Duration::from_secs(15)),
+    ("take-apart", take_apart, Duration::from_secs(30)),
     ("sync", |_| rustix::fs::sync(), Duration::from_secs(20)),
 ];
 
@@ -200,9 +202,15 @@ fn swapoff(root: &Root) {
 /// gives way. An array that was started read-only is not written to by this.
 fn take_apart(root: &Root) {
     stop_stacked(root);
-    // mdmon writes down that its array is clean, and ends by itself once that is stopped.
+    // Whoever serves FUSE and was not told to end by an unmount does not end by itself.
     let until = std::time::Instant::now() + EACH;
-    while !processes(root).kept.is_empty() && std::time::Instant::now() < until {
+    loop {
+        let kept = processes(root).kept;
+        // mdmon writes to each drive that its array is clean, and ends once that is stopped: for as long as init waits.
+        let writes = |pid: &i32| proc::stat(root, pid.unsigned_abs()).is_some_and(|stat| stat.name == MDMON);
+        if kept.is_empty() || std::time::Instant::now() >= until && !kept.iter().any(writes) {
+            return;
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -235,7 +243,21 @@ enum Stacked {
 /// Those that can be stopped now, the last made first.
 fn stacked(root: &Root) -> Vec<Stacked> {
     let names = root.list("/sys/block").unwrap_or_default();
+    let metadata = |name: &str| root.line(format!("/sys/block/{name}/md/metadata_version"));
+    // `external:/md127/0`, with a dash in place of the slash where only reading is wanted (mdadm.h: is_subarray).
+    let containers: Vec<String> = names
+        .iter()
+        .filter_map(|name| {
+            let external = metadata(name.to_str()?)?;
+            let volume = external.strip_prefix("external:")?.strip_prefix(['/', '-'])?;
+            volume.split('/').next().map(String::from)
+        })
+        .collect();
     let free = names.iter().rev().filter_map(|name| name.to_str()).filter(|name| {
+        // It holds the drives, which mdmon writes for as long as there are volumes of it.
+        if containers.iter().any(|container| container == name) {
+            return false;
+        }
         let holders = root.list(format!("/sys/block/{name}/holders")).unwrap_or_default();
         // What a partition of it carries holds it too.
         let parts = root.list(format!("/sys/block/{name}")).unwrap_or_default();
@@ -378,6 +400,12 @@ mod tests {
         };
         attribute("md127/md/array_state", "clean");
         attribute("md127/md127p1/holders/dm-0", "");
+        attribute("md127/md/metadata_version", "external:/md99/0");
+        attribute("md99/md/metadata_version", "external:imsm");
+        attribute("md99/md/array_state", "inactive");
+        attribute("md98/md/metadata_version", "external:-md97/0");
+        attribute("md98/md/array_state", "readonly");
+        attribute("md97/md/array_state", "inactive");
         attribute("dm-0/dm/name", "vg-root");
         attribute("dm-0/holders/dm-1", "");
         attribute("dm-1/dm/name", "crypt");
@@ -388,11 +416,19 @@ mod tests {
         attribute("sda/size", "8");
         let root = Root::at(directory.path()).unwrap();
         let crypt = Stacked::Map("dm-1".to_string(), "crypt".to_string());
-        assert_eq!(stacked(&root), [Stacked::Loop("loop1".to_string()), crypt]);
+        let volume = Stacked::Array("md98".to_string());
+        assert_eq!(
+            stacked(&root),
+            [volume, Stacked::Loop("loop1".to_string()), crypt],
+            "no container before its volume"
+        );
         fs::remove_dir_all(directory.path().join("sys/block/dm-1")).unwrap();
         fs::remove_dir_all(directory.path().join("sys/block/dm-0")).unwrap();
         fs::remove_file(directory.path().join("sys/block/md127/md127p1/holders/dm-0")).unwrap();
-        assert!(stacked(&root).contains(&Stacked::Array("md127".to_string())));
+        let array = |name: &str| stacked(&root).contains(&Stacked::Array(name.to_string()));
+        assert!(array("md127") && !array("md99"));
+        fs::remove_dir_all(directory.path().join("sys/block/md127")).unwrap();
+        assert!(array("md99"));
     }
 
     #[test]
