@@ -253,13 +253,17 @@ impl Refusal {
             let all = paths.join(" ");
             format!("rescue writable {all} && mdadm --assemble {device} {all}")
         };
+        let is_firmware = is_external(judgement.metadata);
         match self {
             Refusal::Reshape | Refusal::Clustered => Some(plain(&used)),
             Refusal::BitmapDamaged => {
                 let all = used.join(" ");
                 Some(format!("rescue writable {all} && mdadm --assemble --update=no-bitmap {device} {all}"))
             }
+            Refusal::DirtyDegraded { .. } if is_firmware => Some(forced_by_mdadm(&used)),
             Refusal::JournalMissing | Refusal::DirtyDegraded { .. } => Some(forced(&used)),
+            // mdadm does not take back what firmware's metadata says failed.
+            Refusal::TooFew { .. } if is_firmware => None,
             // With stale members it may still be enough; what was written since is torn.
             Refusal::TooFew { .. } => (with_stale.len() > used.len()).then(|| forced(&with_stale)),
             Refusal::Twins(paths) => Some(format!("rescue assemble --with {}", paths.first()?)),
@@ -283,6 +287,16 @@ fn by_mdadm(members: &[&str], lacks: bool) -> String {
     let rest = if lacks { " && IMSM_NO_PLATFORM=1 mdadm --incremental --run --scan" } else { "" };
     format!(
         "rescue writable {all} && for drive in {all}; do IMSM_NO_PLATFORM=1 mdadm --incremental $drive; done{rest}"
+    )
+}
+
+/// One that is not started so, since it is dirty and degraded: it stands half started behind names that mdadm has made up, and
+/// `--force` is for its container alone.
+fn forced_by_mdadm(members: &[&str]) -> String {
+    format!(
+        "{}; then, by the names that this prints: mdadm --stop VOLUME; \
+         IMSM_NO_PLATFORM=1 mdadm --assemble --force --run VOLUME CONTAINER",
+        by_mdadm(members, false)
     )
 }
 
@@ -613,7 +627,7 @@ fn unusable(storage: &Storage, candidate: &Candidate<'_>, health: &Health) -> Op
         return Some(Why::Stranger);
     }
     // Volumes of firmware RAID share their drives.
-    let shares = |upper: &&Device| !(is_external(superblock) && upper.block.md.is_some());
+    let shares = |upper: &&Device| !(is_external(superblock.metadata) && upper.block.md.is_some());
     let upper = device.upper.iter().filter_map(|id| storage.get(id)).find(shares);
     if let Some(upper) = upper {
         return Some(Why::InUse(upper.path.clone()));
@@ -642,8 +656,8 @@ fn unusable(storage: &Storage, candidate: &Candidate<'_>, health: &Health) -> Op
     (superblock.role == Role::Faulty).then_some(Why::Failed)
 }
 
-fn is_external(superblock: &Superblock) -> bool {
-    matches!(superblock.metadata, Metadata::Imsm | Metadata::Ddf)
+fn is_external(metadata: Metadata) -> bool {
+    matches!(metadata, Metadata::Imsm | Metadata::Ddf)
 }
 
 /// What is not done to a volume of firmware RAID here.
@@ -676,7 +690,11 @@ fn gather<'a>(leader: &Candidate<'a>, sound: &[Candidate<'a>], chosen: bool) -> 
 /// Why a member does not belong to the leader's set, if it does not.
 fn outsider(leader: &Candidate<'_>, member: &Candidate<'_>, chosen: bool) -> Option<Why> {
     let (events, latest) = (member.superblock.events, leader.superblock.events);
-    let behind = (events.saturating_add(EVENT_MARGIN) < latest).then(|| Why::Behind(latest - events));
+    // The numbers of firmware RAID count writes of the metadata, drive after drive: one that a power cut kept from the last of
+    // them is no less current. Nothing is written past a drive before the others' tables say that it failed (mdmon(8)).
+    let is_counted = !is_external(leader.superblock.metadata);
+    let behind =
+        (is_counted && events.saturating_add(EVENT_MARGIN) < latest).then(|| Why::Behind(latest - events));
     match member.superblock.role {
         Role::Faulty => Some(Why::Failed),
         Role::Journal if !leader.superblock.journal => Some(Why::NoJournal),

@@ -549,7 +549,7 @@ fn firmware(made: &[Made], serials: &[&str]) -> Storage {
             let (rebuilding, odd, of_arrays) = (Vec::new(), None, false);
             FirmwareVolume { number, size: Some(4096), rebuilding, odd, of_arrays, superblock }
         };
-        let serials = vec!["A".to_string(), "B".to_string()];
+        let serials = ["A", "B", "C"].map(String::from).to_vec();
         let mut firmware = Firmware { serials, volumes: vec![volume(0), volume(1)] };
         firmware.recognise(serial);
         signature.volume = Some(Volume::Firmware(firmware));
@@ -574,6 +574,27 @@ fn each_volume_of_firmware_raid_is_read_past_its_metadata() {
         let bare = bare(&storage, &judgement).unwrap();
         assert_eq!((bare.volume, bare.size), (Some(number.into()), Some(4096)));
     }
+}
+
+#[test]
+fn a_drive_of_firmware_raid_is_stale_by_the_others_word_and_not_by_its_number() {
+    let mut members = whole(Level::Raid5, 3);
+    members[1].superblock.events -= 5;
+    let left_out = |members: &[Made]| {
+        let storage = firmware(members, &["A", "B", "C"]);
+        let judgement = judge(&storage, &of_firmware(&storage, 0), &Wishes::default());
+        let left = judgement.left_out.into_iter().map(|left| left.why).collect::<Vec<_>>();
+        (judgement.refusal, judgement.present, left)
+    };
+    assert_eq!(
+        left_out(&members),
+        (None, 3, vec![]),
+        "as power was cut, its copy was the last to be written"
+    );
+    for at in [0, 2] {
+        members[at].superblock.roles[1] = Role::Faulty;
+    }
+    assert_eq!(left_out(&members), (None, 2, vec![Why::Removed]));
 }
 
 #[test]
@@ -627,6 +648,14 @@ fn what_only_mdadm_can_do_with_firmware_raid_is_mdadms() {
     // One that is not complete mdadm starts when it is told to.
     let lacking = Judgement { missing: vec![2], ..judgement };
     assert_eq!(advice(&lacking), format!("{each} && IMSM_NO_PLATFORM=1 mdadm --incremental --run --scan"));
+    let refused = |refusal: Refusal| Judgement { refusal: Some(refusal), ..lacking.clone() };
+    let forced = format!(
+        "{each}; then, by the names that this prints: mdadm --stop VOLUME; \
+         IMSM_NO_PLATFORM=1 mdadm --assemble --force --run VOLUME CONTAINER"
+    );
+    assert_eq!(advice(&refused(Refusal::DirtyDegraded { present: 2, wanted: 3 })), forced);
+    let few = refused(Refusal::TooFew { level: Level::Raid5, present: 1, wanted: 3 });
+    assert_eq!(few.refusal.as_ref().unwrap().advice(&few, "/dev/md127"), None);
     for device in &mut storage.devices {
         let Observed::Examined { report } = &mut device.report else { continue };
         let Some(Volume::Firmware(firmware)) = &mut report.signatures[0].volume else { continue };

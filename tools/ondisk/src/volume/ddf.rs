@@ -225,7 +225,12 @@ fn volume(record: &[u8], entry: &[u8], drives: &[(u32, u16)], elements: usize) -
         kind(level, qualifier, members).unwrap_or((Level::Other(level.into()), 0))
     };
     let first = if of_mirrors { u32::from(place) * u32::from(members) } else { 0 };
-    let mut roles = vec![Role::Spare; drives.len()];
+    // Of an array that this record does not tell of, too, no drive counts that failed, whatever it says itself.
+    let unnamed = |(_, state): &(u32, u16)| match of_mirrors && state & FAILED != 0 {
+        true => Role::Faulty,
+        false => Role::Spare,
+    };
+    let mut roles: Vec<Role> = drives.iter().map(unnamed).collect();
     let mut rebuilding = Vec::new();
     for slot in 0..members {
         let reference = be32(record, ELEMENTS + 4 * usize::from(slot))?;
@@ -424,10 +429,18 @@ mod tests {
             let mut second = volume(&of_mirrors(0, 2, 1, over));
             assert_eq!(second.superblock.role, Role::Active(3));
             second.superblock.roles = vec![Role::Active(2), Role::Spare, Role::Spare];
-            let mut stale = second.clone();
-            stale.superblock.events -= 1;
-            complete(&mut [&mut first, &mut stale]);
-            assert_eq!(first.superblock.roles[0], Role::Spare, "the older says nothing to the newer");
+            let (mut torn, mut knows) = (second.clone(), first.clone());
+            torn.superblock.events -= 1;
+            knows.superblock.roles[0] = Role::Faulty;
+            complete(&mut [&mut knows, &mut torn]);
+            assert_eq!(knows.superblock.roles[0], Role::Faulty, "the older says nothing against the newer");
+            let mut newest = second.clone();
+            newest.superblock.events += 1;
+            newest.superblock.roles[0] = Role::Active(3);
+            complete(&mut [&mut first.clone(), &mut newest, &mut torn]);
+            let mut between = first.clone();
+            complete(&mut [&mut between, &mut torn, &mut newest]);
+            assert_eq!(between.superblock.roles[0], Role::Active(3), "of two that tell, the newer");
             complete(&mut [&mut first, &mut second]);
             assert_eq!(first.superblock.roles, [Role::Active(2), Role::Active(1), Role::Active(0)]);
             assert_eq!(second.superblock.roles, first.superblock.roles);

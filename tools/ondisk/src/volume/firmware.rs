@@ -64,27 +64,22 @@ impl FirmwareVolume {
     }
 }
 
-/// What the drives of a volume that is made of arrays say of their own arrays, brought together. One that is not as new as another
-/// tells it nothing.
+/// What the drives of a volume that is made of arrays say of their own arrays, brought together: where they do not agree, the
+/// newer one counts, and none of them against what a drive says itself.
 pub fn complete(volumes: &mut [&mut FirmwareVolume]) {
-    let is_of = |one: &FirmwareVolume, other: &FirmwareVolume| {
-        other.of_arrays
-            && one.superblock.array == other.superblock.array
-            && one.superblock.events == other.superblock.events
-    };
-    for at in 0..volumes.len() {
-        if !volumes[at].of_arrays {
-            continue;
-        }
-        let mut roles = volumes[at].superblock.roles.clone();
-        for other in volumes.iter().filter(|other| is_of(volumes[at], other)) {
-            for (known, told) in roles.iter_mut().zip(&other.superblock.roles) {
+    let told: Vec<FirmwareVolume> = volumes.iter().map(|volume| (**volume).clone()).collect();
+    for volume in volumes.iter_mut().filter(|volume| volume.of_arrays) {
+        let is_of =
+            |other: &&FirmwareVolume| other.of_arrays && volume.superblock.array == other.superblock.array;
+        let mut others: Vec<&FirmwareVolume> = told.iter().filter(is_of).collect();
+        others.sort_by_key(|other| std::cmp::Reverse(other.superblock.events));
+        for other in others {
+            for (known, told) in volume.superblock.roles.iter_mut().zip(&other.superblock.roles) {
                 if *known == Role::Spare {
                     *known = *told;
                 }
             }
         }
-        volumes[at].superblock.roles = roles;
     }
 }
 
