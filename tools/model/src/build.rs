@@ -280,7 +280,10 @@ fn problems_of(device: &Device, parts: &[&Device], storage: &Storage) -> Vec<Pro
         );
         add(Severity::Info, text);
     }
-    for signature in report.signatures.iter().filter(|signature| !leftovers.contains(signature)) {
+    // What is wrong with it is told of the array, whose it is: a member of a stripe has pieces of it.
+    let of_array = report.signatures.first().is_some_and(shows_its_array);
+    let own = if of_array { 1 } else { report.signatures.len() };
+    for signature in report.signatures.iter().take(own).filter(|signature| !leftovers.contains(signature)) {
         if let Health::Damaged(reason) = &signature.health {
             let next = match signature.usage {
                 Usage::Filesystem if content::has_checker(signature) => format!(": look with fsck -n {path}"),
@@ -308,7 +311,7 @@ fn problems_of(device: &Device, parts: &[&Device], storage: &Storage) -> Vec<Pro
         add(Severity::Warning, text);
     }
     // Its first sector is a link of the chain, which was read with the whole disk.
-    if is_extended(device, storage) {
+    if of_array || is_extended(device, storage) {
         return problems;
     }
     if let Some(table) = &report.table {
@@ -364,17 +367,20 @@ fn is_outer(signature: &Signature) -> bool {
     matches!(signature.usage, Usage::Raid | Usage::Crypto)
 }
 
-/// Signatures of a former life below the first one. A RAID superblock at a member's end (0.90, 1.0) leaves
-/// the file system of the array visible at its start: that is how such members look.
+/// Signatures of a former life below the first one.
 fn leftovers(report: &DiskReport) -> Vec<&Signature> {
     let [first, rest @ ..] = &report.signatures[..] else { return Vec::new() };
-    let holds_it_at_its_start = match &first.volume {
+    rest.iter().filter(|_| is_outer(first) && !shows_its_array(first)).collect()
+}
+
+/// A RAID superblock at a member's end (0.90, 1.0, firmware's) leaves the array's table or file system visible at its start:
+/// that is how such members look.
+fn shows_its_array(member: &Signature) -> bool {
+    match &member.volume {
         Some(Volume::Md(superblock)) => superblock.data_offset == 0,
         Some(Volume::Firmware(_)) => true,
         Some(Volume::Lvm(_) | Volume::Luks(_) | Volume::Bcache(_)) | None => false,
-    };
-    let shown = rest.iter().filter(|_| is_outer(first) && !holds_it_at_its_start);
-    shown.collect()
+    }
 }
 
 /// What is wrong with a table by itself. The first lines are those of fdisk(8).
@@ -651,6 +657,27 @@ mod tests {
             storage.problems.iter().filter(|problem| problem.device.as_deref() == Some("/dev/sda")).collect();
         let [one] = said[..] else { panic!("{:?}", storage.problems) };
         assert_eq!((one.text.as_str(), one.severity), (want, Severity::Info));
+    }
+
+    #[test]
+    fn what_a_member_shows_of_its_array_is_no_problem_of_the_member() {
+        let sda = disk("sda", 1);
+        let torn = || Health::Damaged("torn".to_string());
+        let piece = Signature { health: torn(), ..signature("ext4", Usage::Filesystem, None) };
+        let table = Table { health: torn(), ..table(vec![entry(1, 20 * MIB, MIB)]) };
+        let said = |offset: u64| {
+            let report = DiskReport {
+                signatures: vec![member(1, offset), piece.clone()],
+                table: Some(table.clone()),
+                ..DiskReport::default()
+            };
+            let facts = Facts { blocks: vec![sda.clone()], ..Facts::default() };
+            build(facts, &BTreeMap::from([("sda".to_string(), seen(report))]), &[]).problems
+        };
+        let of_device = |problem: &&Problem| problem.device.as_deref() == Some("/dev/sda");
+        assert_eq!(said(0).iter().filter(of_device).count(), 0, "{:?}", said(0));
+        // Its former life, the table, and a partition without a node.
+        assert_eq!(said(8192).iter().filter(of_device).count(), 3, "{:?}", said(8192));
     }
 
     #[test]
