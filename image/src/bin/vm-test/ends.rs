@@ -1,11 +1,11 @@
 //! The machine goes down while what was written last is in memory alone, upon what processes of user space write: mdmon the
 //! metadata of firmware RAID, ntfs-3g a file system. Fixtures: `image/src/fixtures/firmware.rs`, `filesystems.rs`.
 
-use crate::arrays::{is_whole, plug, plug_in};
+use crate::arrays::{is_whole, plug_in};
 use crate::bench::{Bench, holds};
 use crate::disks::set;
 use anyhow::{Context as _, Result, ensure};
-use image::vm::{Bus, Ssh};
+use image::vm::{Bus, Disk, Ssh, Vm, qemu};
 
 /// Volume, its level, and what each drive of its set says of one that was left in order, or was not (mdadm's super-intel.c
 /// and super-ddf.c).
@@ -24,6 +24,12 @@ const VOLUMES: &[Volume] = &[
 /// Of both sets.
 const DRIVES: usize = 5;
 
+/// Writes in a second, so that mdmon is still writing its metadata to one drive after the other as arrays are stopped.
+const SLOW: u64 = 10;
+
+/// What mdadm --examine says of drives, volumes and what was torn.
+const STATES: &[&str] = &["/dev/", "State", "state", "mdadm:"];
+
 /// Neither the journal nor inode tables are written meanwhile: what is clean stays so until the end.
 const QUIET: &str = "commit=600,noinit_itable";
 
@@ -37,7 +43,8 @@ pub fn written(bench: &Bench) -> Result<()> {
         start_as_named(&ssh, "/dev/sda")?;
         holds(&ssh.ok("cat /proc/mdstat")?, &["raid1 sd", "external:/md127/0", "[2/2] [UU]"])
     });
-    plug(bench, &mut vm, "ddf-raid5")?;
+    let drives = set(bench, "ddf-raid5", Bus::VirtioScsi)?.into_iter().map(Disk::throttled).collect();
+    let drives = plug_in(bench, &mut vm, "ddf-raid5", drives)?;
     bench.check("a volume of DDF is started for writing beside it by the command that is named", || {
         start_as_named(&ssh, "/dev/sdc")?;
         holds(&ssh.ok("cat /proc/mdstat")?, &["raid5 sd", "[3/3] [UUU]"])?;
@@ -59,6 +66,9 @@ pub fn written(bench: &Bench) -> Result<()> {
     });
     let sum = ssh.ok("sha256sum < /tmp/new")?;
     let (events, console) = (vm.events.mark(), vm.console.mark());
+    for drive in &drives {
+        vm.throttle(drive, Some(SLOW))?;
+    }
     // One command, since a volume is clean some seconds after the last write to it.
     let answer = ssh.run(
         "states() { grep -l '^raid[15]$' /sys/block/md*/md/level | sed 's/level$/array_state/' | xargs cat; }\n\
@@ -69,6 +79,10 @@ pub fn written(bench: &Bench) -> Result<()> {
         ensure!(answer.stdout.split_whitespace().eq(["clean"; 4]), "see both clean, twice: {answer:?}");
         Ok(())
     });
+    vm.events.ready("layers", events, qemu::BOOT)?;
+    for drive in &drives {
+        vm.throttle(drive, None)?;
+    }
     let ssh = vm.login_after(events, console)?;
     vm.settled_after(events)?;
     bench.check("the real mdadm finds both volumes clean, on each drive", || {
@@ -76,14 +90,19 @@ pub fn written(bench: &Bench) -> Result<()> {
         let said = |words: &str| text.matches(words).count();
         // Two volumes are on each of Intel's two drives.
         let clean: usize = VOLUMES.iter().map(|volume| said(volume.clean)).sum();
-        ensure!(clean == DRIVES + 2, "see seven times that a volume is clean:\n{text}");
-        ensure!(VOLUMES.iter().all(|volume| said(volume.dirty) == 0), "see none dirty:\n{text}");
+        let stated: Vec<&str> = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| STATES.iter().any(|what| line.contains(what)))
+            .collect();
+        ensure!(clean == DRIVES + 2, "see seven times that a volume is clean: {stated:#?}");
+        ensure!(VOLUMES.iter().all(|volume| said(volume.dirty) == 0), "see none dirty: {stated:#?}");
         Ok(())
     });
-    ssh.run("rescue assemble")?;
+    let assembled = ssh.run("rescue assemble")?;
     for volume in VOLUMES {
         bench.check(&format!("{} was unmounted, and what was written last is whole", volume.name), || {
-            let array = array(&ssh, volume)?;
+            let array = array(&ssh, volume).with_context(|| format!("after: {assembled:?}"))?;
             let features = ssh.ok(&format!("dumpe2fs -h {array}"))?;
             ensure!(!features.contains("needs_recovery"), "see no journal to be replayed:\n{features}");
             is_new(&ssh, &array, &sum)?;
@@ -92,10 +111,55 @@ pub fn written(bench: &Bench) -> Result<()> {
     }
     bench.check("what was written last by ntfs-3g is whole", || is_new(&ssh, "/dev/vda5", &sum));
     let mut drives = set(bench, "imsm-raid5", Bus::VirtioScsi)?;
-    drives.remove(1);
+    let gone = drives.remove(1);
     plug_in(bench, &mut vm, "imsm-raid5 without a drive", drives)?;
     bench.check("a volume that lacks a drive is started for writing by the command that is named", || {
         start_as_named(&ssh, "/dev/sdf")?;
+        holds(&ssh.ok("cat /proc/mdstat")?, &["raid5 sd", "[3/2]"])
+    });
+    cut_off(bench, &mut vm, &ssh, gone)
+}
+
+/// Power is cut as a volume without one of its drives is written, and that drive comes back.
+fn cut_off(bench: &Bench, vm: &mut Vm<'_>, ssh: &Ssh, gone: Disk) -> Result<()> {
+    let (events, console) = (vm.events.mark(), vm.console.mark());
+    ssh.ok(&format!(
+        "set -e; place=$(for md in /sys/block/md*/md; do [ \"$(cat $md/degraded)\" != 1 ] || echo $md; done)\n\
+         node=/dev/$(basename ${{place%/md}}); echo 100 > $place/safe_mode_delay; mkdir /tmp/cut\n\
+         mount -o {QUIET} $node /tmp/cut; head -c 9000 /dev/urandom > /tmp/cut/new; sync; cat $place/array_state\n\
+         (sleep 1; echo b > /proc/sysrq-trigger) > /dev/null 2>&1 &"
+    ))?;
+    let ssh = vm.login_after(events, console)?;
+    vm.settled_after(events)?;
+    plug_in(bench, vm, "the drive that was gone", vec![gone])?;
+    let refused = ssh.run("rescue assemble")?;
+    bench.check(
+        "a drive that firmware RAID was written without is left out, and the dirty rest not started",
+        || {
+            ensure!(refused.status != 0, "be refused: {refused:?}");
+            holds(
+                &refused.stderr,
+                &[
+                    "is left out: stale, the others went on without it",
+                    "it was being written when it stopped",
+                ],
+            )
+        },
+    );
+    bench.check("what is named for such a volume starts it for writing", || {
+        let advice = refused.stderr.lines().find_map(|line| Some(&line[line.find("rescue writable")?..]));
+        let (first, then) =
+            advice.and_then(|advice| advice.split_once("; then, ")).context("be told a command")?;
+        let said = ssh.run(first)?;
+        let named = |before: &str, after: &str| {
+            let at = said.stderr.find(before).with_context(|| format!("find {before:?}: {said:?}"))?;
+            let rest = &said.stderr[at + before.len()..];
+            rest.split(after).next().map(String::from).context("find a name")
+        };
+        let container = named("container ", " now has")?;
+        let volume = named("now has 2 devices\nmdadm: ", " has been assembled")?;
+        let (_, commands) = then.split_once(": ").context("be told commands")?;
+        ssh.ok(&commands.replace("VOLUME", &volume).replace("CONTAINER", &container))?;
         holds(&ssh.ok("cat /proc/mdstat")?, &["raid5 sd", "[3/2]"])
     });
     Ok(())
