@@ -173,14 +173,18 @@ impl Suite {
         fs::write(&wrapper, through.apply(&text).ok_or("scp-ssh-wrapper.sh has changed")?)
             .map_err(|error| error.to_string())?;
         let log = fs::File::create(directory.join("said")).map_err(|error| error.to_string())?;
-        // The loopback of its own is up, and nothing else is there.
+        // The loopback of its own is up, and nothing else is there; the shells that the server starts read nothing of this host's
+        // root, whose files may wait for something.
         let mut command = Command::new("unshare");
         command.args([
             "--net",
+            "--mount",
             "--",
             "sh",
             "-c",
-            "ip link set lo up && exec sh ./test-exec.sh \"$PWD\" \"$PWD/$0.sh\"",
+            "for file in ~root/.bashrc ~root/.bash_profile ~root/.profile ~root/.zshenv ~root/.zshrc; do \
+             [ ! -e $file ] || mount --bind /dev/null $file; done\n\
+             ip link set lo up && exec sh ./test-exec.sh \"$PWD\" \"$PWD/$0.sh\"",
         ]);
         command.arg(test.name).current_dir(&directory).env_clear();
         for name in ["PATH", "HOME"] {
