@@ -67,14 +67,13 @@ impl FirmwareVolume {
 /// What the drives of a volume that is made of arrays say of their own arrays, brought together: where they do not agree, the
 /// newer one counts, and none of them against what a drive says itself.
 pub fn complete(volumes: &mut [&mut FirmwareVolume]) {
-    let told: Vec<FirmwareVolume> = volumes.iter().map(|volume| (**volume).clone()).collect();
+    let mut told: Vec<FirmwareVolume> =
+        volumes.iter().filter(|volume| volume.of_arrays).map(|volume| (**volume).clone()).collect();
+    told.sort_by_key(|volume| std::cmp::Reverse(volume.superblock.events));
     for volume in volumes.iter_mut().filter(|volume| volume.of_arrays) {
-        let is_of =
-            |other: &&FirmwareVolume| other.of_arrays && volume.superblock.array == other.superblock.array;
-        let mut others: Vec<&FirmwareVolume> = told.iter().filter(is_of).collect();
-        others.sort_by_key(|other| std::cmp::Reverse(other.superblock.events));
-        for other in others {
-            for (known, told) in volume.superblock.roles.iter_mut().zip(&other.superblock.roles) {
+        let superblock = &mut volume.superblock;
+        for other in told.iter().filter(|other| other.superblock.array == superblock.array) {
+            for (known, told) in superblock.roles.iter_mut().zip(&other.superblock.roles) {
                 if *known == Role::Spare {
                     *known = *told;
                 }
