@@ -280,7 +280,7 @@ fn problems_of(device: &Device, parts: &[&Device], storage: &Storage) -> Vec<Pro
         );
         add(Severity::Info, text);
     }
-    // What is wrong with it is told of the array, whose it is: a member of a stripe has pieces of it.
+    // What a member shows of its array is told of the array: of a stripe the member has pieces alone.
     let of_array = report.signatures.first().is_some_and(shows_its_array);
     let own = if of_array { 1 } else { report.signatures.len() };
     for signature in report.signatures.iter().take(own).filter(|signature| !leftovers.contains(signature)) {
@@ -310,7 +310,7 @@ fn problems_of(device: &Device, parts: &[&Device], storage: &Storage) -> Vec<Pro
         );
         add(Severity::Warning, text);
     }
-    // Its first sector is a link of the chain, which was read with the whole disk.
+    // An extended partition's first sector is a link of the chain, which was read with the whole disk.
     if of_array || is_extended(device, storage) {
         return problems;
     }
