@@ -5,6 +5,7 @@ use crate::arrays::{is_whole, plug_in};
 use crate::bench::{Bench, holds};
 use crate::disks::set;
 use anyhow::{Context as _, Result, ensure};
+use image::vm::ssh::Answer;
 use image::vm::{Bus, Disk, Ssh, Vm, qemu};
 
 /// Volume, its level, and what each drive of its set says of one that was left in order, or was not (mdadm's super-intel.c
@@ -147,17 +148,16 @@ fn cut_off(bench: &Bench, vm: &mut Vm<'_>, ssh: &Ssh, gone: Disk) -> Result<()> 
         },
     );
     bench.check("what is named for such a volume starts it for writing", || {
-        let advice = refused.stderr.lines().find_map(|line| Some(&line[line.find("rescue writable")?..]));
         let (first, then) =
-            advice.and_then(|advice| advice.split_once("; then, ")).context("be told a command")?;
+            named(&refused, "/dev/sd")?.split_once("; then, ").context("be told what to do then")?;
         let said = ssh.run(first)?;
-        let named = |before: &str, after: &str| {
+        let between = |before: &str, after: &str| {
             let at = said.stderr.find(before).with_context(|| format!("find {before:?}: {said:?}"))?;
             let rest = &said.stderr[at + before.len()..];
             rest.split(after).next().map(String::from).context("find a name")
         };
-        let container = named("container ", " now has")?;
-        let volume = named("now has 2 devices\nmdadm: ", " has been assembled")?;
+        let container = between("container ", " now has")?;
+        let volume = between("now has 2 devices\nmdadm: ", " has been assembled")?;
         let (_, commands) = then.split_once(": ").context("be told commands")?;
         ssh.ok(&commands.replace("VOLUME", &volume).replace("CONTAINER", &container))?;
         holds(&ssh.ok("cat /proc/mdstat")?, &["raid5 sd", "[3/2]"])
@@ -165,15 +165,19 @@ fn cut_off(bench: &Bench, vm: &mut Vm<'_>, ssh: &Ssh, gone: Disk) -> Result<()> 
     Ok(())
 }
 
-/// By the command that the refusal names for the set with this drive.
 fn start_as_named(ssh: &Ssh, drive: &str) -> Result<()> {
     let refused = ssh.run("rescue assemble --rw")?;
-    let command = |line: &str| {
+    ssh.ok(named(&refused, drive)?).map(drop)
+}
+
+/// The command that a refusal names for the set with this drive.
+fn named<'a>(refused: &'a Answer, drive: &str) -> Result<&'a str> {
+    let command = |line: &'a str| {
         let at = line.find("rescue writable").filter(|_| line.contains(drive))?;
-        Some(line[at..].to_string())
+        Some(&line[at..])
     };
     let command = refused.stderr.lines().find_map(command);
-    ssh.ok(&command.with_context(|| format!("be told a command for {drive}: {refused:?}"))?).map(drop)
+    command.with_context(|| format!("be told a command for {drive}: {refused:?}"))
 }
 
 /// Its node. mdadm puts something behind a name from elsewhere.
