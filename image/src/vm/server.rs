@@ -30,6 +30,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// Of the build's own tools.
 const TOOLS: &[(&str, &str)] = &[
     ("usr/bin/sshfs", "what an administrator copies with by hand"),
+    ("usr/sbin/dhcpd", "DHCPv4 as MAAS has it"),
     ("usr/sbin/dnsmasq", "DHCPv4"),
     ("usr/sbin/kea-dhcp4", "DHCPv4 as large hosters have it"),
     ("usr/sbin/kea-dhcp6", "DHCPv6"),

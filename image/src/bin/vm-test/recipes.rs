@@ -30,6 +30,47 @@ fn recipe(name: &str) -> Result<String> {
 const HTTP: &str =
     "reset\nip address add 192.0.2.1/24 dev eth0\nserve http busybox httpd -f -p 192.0.2.1:80 -h /srv/out\n";
 const SERVED: &str = "http://192.0.2.1";
+/// For DHCP servers that have none.
+const TFTP: &str = "serve tftp dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --user=root --log-facility=- \
+    --enable-tftp --tftp-root=/srv/tftp\n";
+
+/// dhcpd.conf as MAAS lays it out (its `dhcpd.conf.template`): its own loaders for all machines, and a snippet of one
+/// machine's in that machine's own part.
+const MAAS: &str = r#"option arch code 93 = unsigned integer 16;
+option path-prefix code 210 = text;
+if option arch = 00:00 {
+    filename "lpxelinux.0";
+    option path-prefix "http://192.0.2.1:5248/";
+} elsif option arch = 00:07 {
+    filename "bootx64.efi";
+    option path-prefix "http://192.0.2.1:5248/";
+}
+class "PXE" {
+    match if substring (option vendor-class-identifier, 0, 3) = "PXE";
+    default-lease-time 30;
+    max-lease-time 30;
+}
+shared-network vlan-5001 {
+    subnet 192.0.2.0 netmask 255.255.255.0 {
+        ignore-client-uids true;
+        next-server 192.0.2.1;
+        option subnet-mask 255.255.255.0;
+        option broadcast-address 192.0.2.255;
+        option domain-name "maas";
+        option routers 192.0.2.1;
+        default-lease-time 600;
+        max-lease-time 600;
+        pool {
+            range 192.0.2.50 192.0.2.60;
+        }
+    }
+}
+host 52-54-00-12-34-56 {
+SNIPPET
+    hardware ethernet 52:54:00:12:34:56;
+    fixed-address 192.0.2.77;
+}
+"#;
 
 /// `out/` with a key and the word that the tests listen by in the initramfs, and the loaders of TFTP.
 fn files(bench: &Bench) -> Result<Disk> {
@@ -58,7 +99,7 @@ fn files(bench: &Bench) -> Result<Disk> {
 pub fn dhcp(bench: &Bench) -> Result<()> {
     let server = Server::start_on(bench, 1, files(bench)?)?;
     server.ok(MOUNT)?;
-    let (dnsmasq, kea) = (recipe("dnsmasq")?, recipe("ISC Kea")?);
+    let (dnsmasq, kea, maas) = (recipe("dnsmasq")?, recipe("ISC Kea")?, recipe("MAAS")?);
     let scenes = [
         (
             "dnsmasq",
@@ -67,6 +108,7 @@ pub fn dhcp(bench: &Bench) -> Result<()> {
                  serve dnsmasq dnsmasq --keep-in-foreground --conf-file=/run/dnsmasq.conf --port=0 --user=root \
                  --log-facility=- --log-dhcp --dhcp-leasefile=/run/leases --interface=eth0 --bind-interfaces\n"
             ),
+            "192.0.2.",
         ),
         (
             "Kea",
@@ -75,17 +117,26 @@ pub fn dhcp(bench: &Bench) -> Result<()> {
                  \"interfaces-config\": {{ \"interfaces\": [ \"eth0\" ] }},\n\
                  \"lease-database\": {{ \"type\": \"memfile\", \"persist\": false }},\n{kea}}} }}\nEND\n\
                  serve kea4 kea-dhcp4 -c /run/kea4.json\n\
-                 serve tftp dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --user=root --log-facility=- \
-                 --enable-tftp --tftp-root=/srv/tftp\n"
+                 {TFTP}"
             ),
+            "192.0.2.",
+        ),
+        (
+            "MAAS, in what runs there,",
+            format!(
+                "cat > /run/dhcpd.conf <<'END'\n{}END\n: > /run/dhcpd.leases\n\
+                 serve dhcpd dhcpd -f -d -4 -cf /run/dhcpd.conf -lf /run/dhcpd.leases --no-pid eth0\n{TFTP}",
+                MAAS.replace("SNIPPET", &maas)
+            ),
+            "192.0.2.77",
         ),
     ];
-    for (name, script) in scenes {
+    for (name, script, address) in scenes {
         server.ok(&format!("{HTTP}{}", script.replace("BASE", SERVED)))?;
         for firmware in [Firmware::Bios, Firmware::Uefi] {
             bench
                 .check(&format!("the recipe for {name} boots a machine by {firmware:?}, to a login"), || {
-                    boots(bench, &server, firmware, "192.0.2.").map(drop)
+                    boots(bench, &server, firmware, address).map(drop)
                 });
         }
     }
