@@ -1,5 +1,5 @@
 //! The files of one directory over HTTP on loopback, for a machine that boots from the network: the
-//! guest reaches it at the gateway of its user network, `10.0.2.2`. It knows ranges, and on demand it dies in the middle.
+//! guest reaches it at the gateway of its user network, `10.0.2.2`; or at an address of the host's. It knows ranges, and on demand it dies in the middle.
 
 use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
@@ -20,16 +20,21 @@ pub struct Server {
 impl Server {
     /// Serves until the process ends.
     pub fn start(directory: &Path) -> Result<Server> {
-        Server::with(directory, u64::MAX)
+        Server::with(directory, Ipv4Addr::LOCALHOST, u64::MAX)
+    }
+
+    /// The same at this address of the host's.
+    pub fn at(address: Ipv4Addr, directory: &Path) -> Result<Server> {
+        Server::with(directory, address, u64::MAX)
     }
 
     /// The first answer for each file breaks off after so many bytes.
     pub fn breaking(directory: &Path, after: u64) -> Result<Server> {
-        Server::with(directory, after)
+        Server::with(directory, Ipv4Addr::LOCALHOST, after)
     }
 
-    fn with(directory: &Path, after: u64) -> Result<Server> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen on loopback")?;
+    fn with(directory: &Path, address: Ipv4Addr, after: u64) -> Result<Server> {
+        let listener = TcpListener::bind((address, 0)).with_context(|| format!("listen at {address}"))?;
         let port = listener.local_addr().context("ask for the port")?.port();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (directory, lines) = (directory.to_path_buf(), log.clone());

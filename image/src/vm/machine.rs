@@ -35,6 +35,8 @@ pub enum Cable {
     },
     /// Into another machine: each frame is a datagram from one path to the other, so that either end may be absent.
     Wire { own: PathBuf, far: PathBuf },
+    /// Into the host, by a tap interface that is there, of this name.
+    Tap { name: String },
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +62,16 @@ impl Nic {
     pub fn wire(own: &Path, far: &Path) -> Nic {
         let cable = Cable::Wire { own: own.into(), far: far.into() };
         Nic { model: "virtio-net-pci,speed=1000,duplex=full".into(), machine: 0x34, cable }
+    }
+
+    /// At the other end of the host's tap interface of this name.
+    pub fn tap(name: &str) -> Nic {
+        Nic { model: "virtio-net-pci".into(), machine: 0x34, cable: Cable::Tap { name: name.into() } }
+    }
+
+    /// That of a machine's NIC of this number, from 0.
+    pub fn mac(&self, number: usize) -> String {
+        format!("52:54:00:12:{:02x}:{:02x}", self.machine, 0x56 + number)
     }
 
     /// With port 22 of this address at a port of loopback.
@@ -292,6 +304,9 @@ impl Machine {
                     own.display(),
                     far.display()
                 ),
+                Cable::Tap { name } => {
+                    format!("tap,id=net{number},ifname={name},script=no,downscript=no")
+                }
             };
             add("-netdev", net);
             // The option ROM costs a second of SeaBIOS where nobody boots from the network.
@@ -302,7 +317,7 @@ impl Machine {
                 // OVMF has a driver and a client of its own, and would refuse a ROM that nobody signed.
                 (true, _) => ",romfile=,bootindex=0",
             };
-            let (model, mac) = (&nic.model, format!("52:54:00:12:{:02x}:{:02x}", nic.machine, 0x56 + number));
+            let (model, mac) = (&nic.model, nic.mac(number));
             add("-device", format!("{model},netdev=net{number},id=nic{number},mac={mac}{rom}"));
         }
         for slot in 0..self.slots {

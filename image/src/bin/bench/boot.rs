@@ -2,11 +2,12 @@
 //! guest has to help. Beside the wall clock QEMU's CPU time is taken, which a busy host disturbs less.
 
 use super::peers::Image;
+use super::wire;
 use anyhow::{Context as _, Result, bail, ensure};
 use image::vm::machine::{Boot, Machine, Nic};
 use image::vm::{Lab, Vm, http, qemu};
 use std::io::Read as _;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 pub struct Way {
     /// MiB. Unpacking ends at half of it: a Debian in memory needs more than one GiB.
     pub memory: u32,
-    /// By the NIC's iPXE and TFTP, where the download counts; else QEMU lays both files into memory.
+    /// By the NIC's iPXE and TFTP ([`wire`]), where the download counts; else QEMU lays both files into memory.
     pub pxe: bool,
     /// Then of ours the nucleus alone by TFTP, and its layers by HTTP after it started: `set lean 1` of boot.ipxe.
     pub lean: bool,
@@ -54,35 +55,42 @@ pub struct Figures {
 pub fn measure(image: &Image, way: Way) -> Result<Figures> {
     let lab = Lab::new(&format!("bench-{}", image.name.replace(' ', "-")), Path::new(""))?;
     let mut append = format!("console=ttyS0 earlyprintk=ttyS0 {}", image.append);
-    let boot = if way.pxe {
+    let mut server = None;
+    let (boot, nic) = if way.pxe {
         if let (true, Some(layers)) = (way.lean, &image.layers) {
-            let port = http::Server::start(layers)?.port;
-            append += &format!(" rootfstype=ramfs rescue.layers=http://10.0.2.2:{port}");
+            let port = http::Server::at(wire::GATEWAY, layers)?.port;
+            append += &format!(" rootfstype=ramfs rescue.layers=http://{}:{port}", wire::GATEWAY);
         }
         let script = format!("#!ipxe\nkernel vmlinuz initrd=initramfs {append}\ninitrd initramfs\nboot\n");
-        std::fs::write(lab.path("start.ipxe"), script).context("write a script")?;
+        std::fs::write(lab.path(wire::SCRIPT), script).context("write a script")?;
         for (name, file) in [("vmlinuz", &image.kernel), ("initramfs", &image.initramfs)] {
             std::os::unix::fs::symlink(file, lab.path(name)).context("link a file")?;
         }
-        Boot::Pxe { directory: lab.dir.clone(), bootfile: "start.ipxe".into() }
+        server = Some(wire::Server::start(&lab.dir)?);
+        (Boot::Wire, wire::nic())
     } else {
-        Boot::Kernel { kernel: image.kernel.clone(), initrd: image.initramfs.clone(), append }
+        let boot = Boot::Kernel { kernel: image.kernel.clone(), initrd: image.initramfs.clone(), append };
+        (boot, Nic::virtio("10.0.2"))
     };
     let began = Instant::now();
-    let vm = Machine::new(boot).memory(way.memory).nic(Nic::virtio("10.0.2")).start(&lab)?;
-    let figures = watch(&vm, began, image);
+    let vm = Machine::new(boot).memory(way.memory).nic(nic).start(&lab)?;
+    let door = match vm.ports.first() {
+        Some(port) => SocketAddrV4::new(Ipv4Addr::LOCALHOST, *port),
+        None => SocketAddrV4::new(wire::MACHINE, 22),
+    };
+    let figures = watch(&vm, door, began, image);
     drop(vm);
+    drop(server);
     let figures = figures.with_context(|| lab.reports())?;
     std::fs::remove_dir_all(&lab.dir).context("remove the machine's directory")?;
     Ok(figures)
 }
 
-fn watch(vm: &Vm, began: Instant, image: &Image) -> Result<Figures> {
+fn watch(vm: &Vm, door: SocketAddrV4, began: Instant, image: &Image) -> Result<Figures> {
     let moment = || -> Result<Moment> {
         Ok(Moment { wall: began.elapsed().as_secs_f64(), cpu: vm.cpu()?.as_secs_f64() })
     };
-    let port = *vm.ports.first().context("find the port")?;
-    let banner = probe(port, began + PATIENCE);
+    let banner = probe(door, began + PATIENCE);
     vm.console.wait_for("Linux version", 0, PATIENCE)?;
     let kernel = moment()?;
     vm.console.wait_for("as init process", 0, PATIENCE)?;
@@ -92,32 +100,32 @@ fn watch(vm: &Vm, began: Instant, image: &Image) -> Result<Figures> {
         ensure!(began.elapsed() < PATIENCE, "see an SSH banner within {} s", PATIENCE.as_secs());
     }
     let banner = moment()?;
-    while !ssh(port, image, "true")?.1 {
+    while !ssh(door, image, "true")?.1 {
         ensure!(!vm.console.ended(), "log in: the machine ended");
         ensure!(began.elapsed() < PATIENCE, "log in within {} s", PATIENCE.as_secs());
     }
     let login = moment()?;
-    while !ssh(port, image, &image.whole)?.1 {
+    while !ssh(door, image, &image.whole)?.1 {
         ensure!(began.elapsed() < PATIENCE, "be whole within {} s", PATIENCE.as_secs());
     }
     let whole = moment()?;
     // Time itself is the matter: what a machine does after the login is part of what it holds at the prompt.
     std::thread::sleep(SETTLE);
-    let (memory, _) = ssh(port, image, "cat /proc/meminfo")?;
+    let (memory, _) = ssh(door, image, "cat /proc/meminfo")?;
     let used = used(&memory).with_context(|| format!("read {memory:?}"))?;
     Ok(Figures { kernel, init, banner, login, whole, used })
 }
 
 /// Tells when a connection was greeted. Connections are opened before the machine has an address, so many
 /// come to nothing.
-fn probe(port: u16, until: Instant) -> mpsc::Receiver<()> {
+fn probe(door: SocketAddrV4, until: Instant) -> mpsc::Receiver<()> {
     let (answer, answered) = mpsc::channel();
     std::thread::spawn(move || {
         let (greeted, greeting) = mpsc::channel::<()>();
         while Instant::now() < until {
             let greeted = greeted.clone();
             std::thread::spawn(move || {
-                if greets(port).is_ok() {
+                if greets(door).is_ok() {
                     // Nobody listens any more where another was quicker.
                     greeted.send(()).ok();
                 }
@@ -131,8 +139,8 @@ fn probe(port: u16, until: Instant) -> mpsc::Receiver<()> {
     answered
 }
 
-fn greets(port: u16) -> Result<()> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+fn greets(door: SocketAddrV4) -> Result<()> {
+    let mut stream = TcpStream::connect_timeout(&door.into(), PROBE_LIFE)?;
     stream.set_read_timeout(Some(PROBE_LIFE))?;
     let mut begin = [0; 4];
     stream.read_exact(&mut begin)?;
@@ -143,7 +151,7 @@ fn greets(port: u16) -> Result<()> {
 }
 
 /// The stock client, once; whether it was let in.
-fn ssh(port: u16, image: &Image, line: &str) -> Result<(String, bool)> {
+fn ssh(door: SocketAddrV4, image: &Image, line: &str) -> Result<(String, bool)> {
     let mut command = Command::new("ssh");
     for option in [
         "BatchMode=yes",
@@ -157,9 +165,9 @@ fn ssh(port: u16, image: &Image, line: &str) -> Result<(String, bool)> {
         command.args(["-o", option]);
     }
     let output = command
-        .args(["-F", "none", "-p", &port.to_string(), "-i"])
+        .args(["-F", "none", "-p", &door.port().to_string(), "-i"])
         .arg(&image.key)
-        .args(["root@127.0.0.1", line])
+        .args([&format!("root@{}", door.ip()), line])
         .stdin(Stdio::null())
         .output()
         .context("run ssh of openssh-client")?;

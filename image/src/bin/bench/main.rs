@@ -5,6 +5,7 @@
 mod boot;
 mod peers;
 mod ram;
+mod wire;
 
 use anyhow::{Context as _, Result, ensure};
 use boot::Figures;
@@ -29,7 +30,7 @@ struct Arguments {
     /// MiB of memory of each machine
     #[arg(long, default_value_t = 2048)]
     memory: u32,
-    /// Boot by PXE, where the download counts
+    /// Boot by PXE, where the download counts, in a network of the run's own: for root
     #[arg(long)]
     pxe: bool,
     /// By PXE, the nucleus first and the layers behind it
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let images = peers::all(&arguments.image, arguments.lean)?;
+    // Once all has been fetched.
+    if arguments.pxe {
+        wire::enter()?;
+    }
     let way = boot::Way { memory: arguments.memory, pxe: arguments.pxe, lean: arguments.lean };
     let mut figures: Vec<Vec<Figures>> = images.iter().map(|_| Vec::new()).collect();
     for round in 1..=arguments.rounds {
