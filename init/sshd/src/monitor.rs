@@ -114,7 +114,7 @@ struct Monitor<'a> {
     programs: HashMap<u32, i32>,
     /// Those that begin when the layers are there.
     waiting: Vec<Waiting>,
-    /// Since the first of them.
+    /// While there are such.
     watch: Option<OwnedFd>,
     /// Of the layers, when last looked at.
     progress: Option<(u64, usize)>,
@@ -424,19 +424,19 @@ impl Monitor<'_> {
             host::log!("{}: {what} is not allowed to this key", self.peer);
             return self.refuse(number, Refusal::Forbidden);
         }
-        let want = match want {
+        // A shell in a kept session waits as any other.
+        let (want, asked) = match want {
             Want::Program { program, terminal, environment, agent } => {
                 let words = host::params::read(self.root);
+                let asked = program.clone();
                 let program = program::kept(program, terminal.is_some(), grant, &words);
-                Want::Program { program, terminal, environment, agent }
+                (Want::Program { program, terminal, environment, agent }, Some(asked))
             }
-            other => other,
+            other => (other, None),
         };
         let is_shell = |program| matches!(*program::granted(program, grant), Program::Shell);
-        let only_fails = matches!(&want, Want::Program { program, .. } if !is_shell(program));
-        if let Want::Program { program, .. } = &want
-            && self.waits(program)
-        {
+        let only_fails = asked.as_ref().is_some_and(|program| !is_shell(program));
+        if asked.is_some_and(|program| self.waits(&program)) {
             host::log!("{}: its program waits for the layers", self.peer);
             let now = Instant::now();
             let (until, at_most) = (now + self.settings.patience, now + LONGEST_PATIENCE);
@@ -471,6 +471,8 @@ impl Monitor<'_> {
     /// Starts those that have waited long enough.
     fn start_waiting(&mut self) -> Result<()> {
         if self.waiting.is_empty() {
+            // Nobody would take what it tells, and it would be ready for ever.
+            self.watch = None;
             return Ok(());
         }
         if let Some(watch) = &self.watch {

@@ -5,10 +5,11 @@ mod harness;
 use contract::state;
 use harness::{DEADLINE, Log, Server, authorize, make_key, run, until, wait};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A server whose bash, sftp-server and `program` are in a layer that is coming.
@@ -19,12 +20,20 @@ struct Early {
 
 impl Early {
     fn start(extra: &[&str]) -> Early {
+        Early::with(extra, "")
+    }
+
+    /// With these boot parameters.
+    fn with(extra: &[&str], words: &str) -> Early {
         let layer = TempDir::new().unwrap();
         let place = |name: &str| layer.path().join(name).display().to_string();
         let (bash, sftp) = (place("bash"), place("sftp-server"));
         let usr = layer.path().display().to_string();
         let arguments = ["--usr", &usr, "--bash", &bash, "--busybox", "/bin/sh", "--sftp-server", &sftp];
-        let prepare = |dir: &std::path::Path| authorize(dir, &make_key(dir, "key", &["-t", "ed25519"]));
+        let prepare = |dir: &std::path::Path| {
+            authorize(dir, &make_key(dir, "key", &["-t", "ed25519"]));
+            harness::write(dir, "etc/lifeboat/params", words);
+        };
         let early = Early { server: Server::start(prepare, &[&arguments[..], extra].concat()), layer };
         early.layers_are("running");
         early
@@ -78,7 +87,6 @@ impl Early {
 }
 
 fn type_and_end(child: &mut Child, text: &str) -> Option<i32> {
-    use std::io::Write;
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     wait(child, "ssh").code()
 }
@@ -141,7 +149,7 @@ fn layers_that_fail_or_never_come_are_not_waited_for_longer_than_it_helps() {
     let done = early.server.run("no-such-program");
     assert_eq!(done.code(), Some(127), "{}", done.stderr);
     assert!(done.stderr.contains("this is busybox sh"), "{}", done.stderr);
-    assert!(began.elapsed() >= std::time::Duration::from_secs(1) && began.elapsed() < DEADLINE);
+    assert!(began.elapsed() >= Duration::from_secs(1) && began.elapsed() < DEADLINE);
 }
 
 #[test]
@@ -155,7 +163,7 @@ fn a_command_waits_longer_than_a_shell_while_a_layer_gets_on() {
     // A line that is slow, and longer than the patience.
     for got in 1..=8 {
         let began = Instant::now();
-        assert!(until(|| began.elapsed() >= std::time::Duration::from_millis(500)));
+        assert!(until(|| began.elapsed() >= Duration::from_millis(500)));
         let coming = vec![state::Coming { name: "10-userland".into(), bytes: 9, got, ..Default::default() }];
         early.publish("layers", &state::Layers { coming, ..Default::default() });
     }
@@ -192,4 +200,52 @@ fn one_that_waits_stops_no_other_and_is_not_started_once_its_client_is_gone() {
     assert!(!mark.exists());
     master.kill().unwrap();
     wait(&mut master, "ssh");
+}
+
+#[test]
+fn a_connection_whose_program_waited_costs_nothing_afterwards() {
+    need_client!();
+    let early = Early::start(&[]);
+    let (mut shell, says, _) = early.begin(&["-T"], "");
+    early.until_waiting(1);
+    early.layers_come();
+    let mut input = shell.stdin.take().unwrap();
+    input.write_all(b"echo begun\n").unwrap();
+    says.wait_for("begun\n");
+    let children = format!("/proc/{0}/task/{0}/children", early.server.child.id());
+    let monitor = fs::read_to_string(children).unwrap().split_ascii_whitespace().next().unwrap().to_string();
+    // What any service does, for the rest of the boot.
+    early.layers_are("done");
+    let before = ticks(&monitor);
+    std::thread::sleep(Duration::from_secs(1));
+    let used = ticks(&monitor) - before;
+    assert!(used < 20, "{used} hundredths of a second of a processor in one second");
+    drop(input);
+    wait(&mut shell, "ssh");
+}
+
+/// Processor time of a process, in hundredths of a second: proc_pid_stat(5), fields 14 and 15.
+fn ticks(pid: &str) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_ascii_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_kept_session_waits_for_no_more_than_a_shell() {
+    need_client!();
+    let early = Early::with(&[], "rescue.session=keep\n");
+    let (mut waits, says, _) = early.begin(&["-tt"], "");
+    early.until_waiting(1);
+    symlink("/bin/sh", early.layer.path().join("bash")).unwrap();
+    // One layer is there, and another is still fetched.
+    let coming = vec![state::Coming { name: "30-firmware".into(), bytes: 9, got: 1, ..Default::default() }];
+    early.publish("layers", &state::Layers { done: true, coming, ..Default::default() });
+    let (mut second, second_says, _) = early.begin(&["-tt"], "");
+    assert_eq!(type_and_end(&mut second, "echo this is $0; exit 5\n"), Some(5));
+    second_says.wait_for("this is ");
+    early.until_waiting(1);
+    early.publish("layers", &state::Layers { done: true, ..Default::default() });
+    assert_eq!(type_and_end(&mut waits, "echo this is $0; exit 4\n"), Some(4));
+    says.wait_for("this is ");
 }
