@@ -66,7 +66,7 @@ pub fn command(
         environment.push(("SSH_ORIGINAL_COMMAND".into(), asked));
     }
     let program = granted(program, grant);
-    let (argv, arg0) = match &*program {
+    let (mut argv, arg0) = match &*program {
         Program::Shell => (vec![shell.program.clone().into()], shell.as_login()),
         Program::Exec(command) => {
             if command.0.contains(&0) {
@@ -87,6 +87,8 @@ pub fn command(
         }
         Program::Subsystem(other) => return Err(format!("no subsystem {}", other.escape_debug())),
     };
+    let options = grant.command.as_deref().and_then(internal_sftp).unwrap_or_default();
+    argv.extend(options.split_ascii_whitespace().map(OsString::from));
     Ok(Command {
         argv,
         arg0,
@@ -116,9 +118,17 @@ pub fn kept(program: Program, terminal: bool, grant: &Grant, words: &[Word]) -> 
 pub fn granted<'a>(program: &'a Program, grant: &Grant) -> Cow<'a, Program> {
     match grant.command.as_deref() {
         None => Cow::Borrowed(program),
-        Some("internal-sftp") => Cow::Owned(Program::Subsystem("sftp".to_string())),
+        Some(command) if internal_sftp(command).is_some() => {
+            Cow::Owned(Program::Subsystem("sftp".to_string()))
+        }
         Some(command) => Cow::Owned(Program::Exec(Blob(command.as_bytes().to_vec()))),
     }
+}
+
+/// OpenSSH's word for its own server (sshd_config(5), ForceCommand), which may have options of sftp-server(8) behind it.
+fn internal_sftp(command: &str) -> Option<&str> {
+    let options = command.strip_prefix("internal-sftp")?;
+    (options.is_empty() || options.starts_with([' ', '\t'])).then_some(options)
 }
 
 /// What a client would have run, for a command that was forced upon it.
@@ -229,11 +239,6 @@ mod tests {
             let got = kept(program.clone(), terminal, &grant, &words(line));
             assert_eq!(got != program, want, "{program:?} {terminal} {line}");
         }
-        // It is bash's and tmux's layer that it needs, and so it waits for them.
-        let kept = Program::Exec(Blob(KEPT.as_bytes().to_vec()));
-        with(&["/lifeboat/bin/rescue"], |facts| {
-            assert!(crate::layers::lacks(&kept, &crate::settings::Settings::default(), facts))
-        });
     }
 
     fn bash() -> Shell {
@@ -357,8 +362,19 @@ mod tests {
             let told = got.environment.iter().find(|(name, _)| name == "SSH_ORIGINAL_COMMAND");
             assert_eq!(told.map(|(_, value)| value.to_str().unwrap()), asked);
         }
-        let grant = Grant { command: Some("internal-sftp".to_string()), ..Grant::default() };
-        let got = with(&["/sftp-server"], |f| command(&exec(b"id"), &bash(), None, &[], &grant, f)).unwrap();
-        assert_eq!((got.argv, got.by_shell), (vec!["/sftp-server".into()], false));
+        let forced = |line: &str| {
+            let grant = Grant { command: Some(line.to_string()), ..Grant::default() };
+            with(&["/sftp-server"], |f| command(&exec(b"id"), &bash(), None, &[], &grant, f)).unwrap()
+        };
+        let cases: &[(&str, &[&str], bool)] = &[
+            ("internal-sftp", &["/sftp-server"], false),
+            ("internal-sftp -R -d /mnt", &["/sftp-server", "-R", "-d", "/mnt"], false),
+            ("internal-sftp2", &["/bin/bash", "-c", "internal-sftp2"], true),
+        ];
+        for (line, argv, by_shell) in cases {
+            let got = forced(line);
+            assert!(got.argv.iter().eq(argv.iter()), "{line}: {:?}", got.argv);
+            assert_eq!(got.by_shell, *by_shell, "{line}");
+        }
     }
 }
