@@ -4,6 +4,7 @@
 //! block it. A failed step is logged and becomes an event, and the boot goes on.
 
 mod consoles;
+mod logs;
 mod mounts;
 mod outlet;
 mod reactor;
@@ -29,8 +30,6 @@ use std::time::Duration;
 
 /// Time that services and sessions get between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-/// A service's log is set aside (as NAME.old) at its next start once it is this large, bytes.
-const LOG_LIMIT: u64 = 512 << 10;
 /// Where init looks whether the event device appeared and consoles changed.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
@@ -82,6 +81,8 @@ struct Init {
     outlet: Outlet,
     state: state::Init,
     going_down: Option<GoingDown>,
+    /// When the logs' lengths are looked at next.
+    logs: Duration,
 }
 
 /// A shutdown in progress.
@@ -164,6 +165,7 @@ impl Init {
                 ..Default::default()
             },
             going_down: None,
+            logs: now() + logs::LOOK,
             root,
         };
         init.tell(&Event::Boot { version });
@@ -191,6 +193,7 @@ impl Init {
             self.supervision.next_deadline(),
             self.going_down.as_ref().map(|down| down.until),
             self.outlet.wants_housekeeping(now()).then(|| now() + HOUSEKEEPING),
+            Some(self.logs),
         ];
         let timeout = deadlines.into_iter().flatten().min().map(|deadline| deadline.saturating_sub(now()));
         let Some(signals) = &self.signals else {
@@ -215,6 +218,10 @@ impl Init {
         }
         self.supervise(supervise::Event::Tick);
         self.go_down();
+        if now() >= self.logs {
+            logs::bound();
+            self.logs = now() + logs::LOOK;
+        }
         self.outlet.flush();
     }
 
@@ -316,7 +323,7 @@ impl Init {
         let reader = OwnedFd::from(reader);
         rustix::io::ioctl_fionbio(&reader, true)?;
         let mut child = Spawn::new(&argv, &self.environment);
-        child.stderr = open_log(&service.name);
+        child.stderr = logs::open(&service.name);
         child.events = Some(writer.into());
         child.nice = service.nice;
         child.oom_score = service.oom_score;
@@ -377,7 +384,7 @@ impl Init {
         for (index, (role, _, deadline)) in shutdown::ROLES.iter().enumerate().skip(first) {
             let argv = shutdown::argv(role);
             let mut child = Spawn::new(&argv, &self.environment);
-            child.stderr = open_log("shutdown");
+            child.stderr = logs::open("shutdown");
             match process::spawn(child) {
                 Ok(pid) => {
                     let stage = Stage::Role { index, pid };
@@ -390,7 +397,7 @@ impl Init {
         self.outlet.flush();
         let argv = shutdown::argv(how.name());
         let mut child = Spawn::new(&argv, &self.environment);
-        child.stderr = open_log("shutdown");
+        child.stderr = logs::open("shutdown");
         match process::spawn(child) {
             Ok(pid) => {
                 let stage = Stage::End { pid };
@@ -500,15 +507,6 @@ fn take_stderr() -> std::io::Result<()> {
     rustix::stdio::dup2_stdout(&log)?;
     rustix::stdio::dup2_stderr(&log)?;
     Ok(())
-}
-
-fn open_log(service: &str) -> Option<File> {
-    let path = paths::log(service);
-    if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_LIMIT) {
-        // Failing leaves one long log on a bounded file system.
-        let _ = std::fs::rename(&path, format!("{path}.old"));
-    }
-    OpenOptions::new().create(true).append(true).open(path).ok()
 }
 
 /// One warning line into the kernel log.
