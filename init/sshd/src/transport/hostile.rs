@@ -147,14 +147,20 @@ async fn monitor(socket: std::os::fd::OwnedFd) {
     }
 }
 
+/// RFC 4252, section 5.
+fn request(rest: &[&[u8]]) -> Vec<u8> {
+    let head = [&[50][..], &string(b"root"), &string(b"ssh-connection")].concat();
+    packet(&[&head[..], &rest.concat()].concat())
+}
+
+/// Section 7: may a key of this algorithm sign?
+fn offer(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
+    request(&[&string(b"publickey"), &[0], &string(algorithm), &string(key)])
+}
+
 /// Inputs to begin with: one for each state, and each method of logging in.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let request = |rest: &[&[u8]]| {
-        let head = [&[50][..], &string(b"root"), &string(b"ssh-connection")].concat();
-        packet(&[&head[..], &rest.concat()].concat())
-    };
     let key = [string(b"ssh-ed25519"), string(&[9; 32])].concat();
-    let offer: &[&[u8]] = &[&string(b"publickey"), &[0], &string(b"ssh-ed25519"), &string(&key)];
     let signature = string(&[string(b"ssh-ed25519"), string(&[0; 64])].concat());
     let proof: &[&[u8]] = &[&string(b"publickey"), &[1], &string(b"ssh-ed25519"), &string(&key), &signature];
     let mut kexinit = vec![20];
@@ -183,7 +189,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [&[4][..], &request(&[&string(b"none")])].concat(),
         [&[4][..], &request(&[&string(b"password"), &[0], &string(b"wrong")])].concat(),
         [&[4][..], &request(&[&string(b"keyboard-interactive"), &string(b""), &string(b"")])].concat(),
-        [&[4][..], &request(offer), &request(proof)].concat(),
+        [&[4][..], &offer(b"ssh-ed25519", &key), &request(proof)].concat(),
         // Other messages that are allowed at any time, or none before login.
         [&[4][..], &packet(&[2]), &packet(&[&[80][..], &string(b"x"), &[1]].concat()), &packet(&[90])]
             .concat(),
@@ -194,10 +200,38 @@ pub fn seeds() -> Vec<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn has(answer: &[u8], part: &[u8]) -> bool {
+        answer.windows(part.len()).any(|window| window == part)
+    }
+
+    #[test]
+    fn a_key_that_nobody_can_read_is_refused_and_the_next_one_is_heard() {
+        let key = |name: &[u8], rest: &[u8]| [string(name), rest.to_vec()].concat();
+        let good = key(b"ssh-ed25519", &string(&[9; 32]));
+        let cases: &[(&[u8], Vec<u8>)] = &[
+            (b"ssh-ed448", key(b"ssh-ed448", &string(&[7; 57]))),
+            (b"x509v3-ssh-rsa", key(b"x509v3-ssh-rsa", &string(b"a certificate"))),
+            (b"thing@example.com", key(b"thing@example.com", b"")),
+            (b"ssh-ed25519-cert-v01@openssh.com", key(b"ssh-ed25519-cert-v01@openssh.com", b"cut")),
+            (b"ssh-dss", key(b"ssh-dss", b"")),
+            (b"ssh-ed25519", key(b"ssh-ed25519", &string(&[9; 31]))),
+            (b"ssh-ed25519", Vec::new()),
+        ];
+        for (algorithm, unknown) in cases {
+            let answer =
+                serve(&[&[4][..], &offer(algorithm, unknown), &offer(b"ssh-ed25519", &good)].concat());
+            let name = String::from_utf8_lossy(algorithm);
+            assert!(has(&answer, &[&[51][..], &string(b"publickey,password")].concat()), "{name} is refused");
+            assert!(
+                has(&answer, &[&[60][..], &string(b"ssh-ed25519")].concat()),
+                "{name} ends the connection"
+            );
+        }
+    }
+
     #[test]
     fn the_fuzzer_s_client_reaches_every_state_before_a_login() {
         let answers: Vec<Vec<u8>> = seeds().iter().map(|seed| serve(seed)).collect();
-        let has = |answer: &Vec<u8>, part: &[u8]| answer.windows(part.len()).any(|window| window == part);
         assert!(answers.iter().all(|answer| answer.starts_with(b"SSH-2.0-OpenSSH_9.9 Lifeboat\r\n")));
         // After its banner the server's list; then its part of the exchange; then the service.
         assert!(has(&answers[2], b"mlkem768x25519-sha256"));
