@@ -41,8 +41,8 @@ const SURVEYS: u32 = 10;
 /// oom_score_adj of whoever is not logged in. Of memory that runs out, strangers give back theirs first, and not what
 /// the owner runs.
 pub const STRANGER: i16 = 500;
-/// After a login, which has the processor to itself until then.
-const SURVEY_OF_LOGIN: Duration = Duration::from_secs(1);
+/// After a login, which has the processor to itself until then; not more often, whatever strangers try.
+const SURVEY_SOON: Duration = Duration::from_secs(1);
 
 pub fn run(settings: &Settings) -> Result<()> {
     let root = settings.root()?;
@@ -103,6 +103,8 @@ struct Service<'a> {
     fetches: Fetches,
     /// When to look again for ways in.
     surveys: VecDeque<Instant>,
+    /// Whether a password opened the door when it was looked at last.
+    has_password: bool,
     watch: entrance::Watch,
     state: state::Sshd,
 }
@@ -133,6 +135,7 @@ impl<'a> Service<'a> {
             complete: false,
             fetches: Fetches::new(root, now),
             surveys: (1..=SURVEYS).map(|n| now + SURVEY * n).collect(),
+            has_password: false,
             watch: entrance::Watch::new(settings),
             state: state::Sshd::default(),
         })
@@ -311,6 +314,10 @@ impl Service<'_> {
                 if let Err(error) = wire::send(&monitor.report, &Wait { milliseconds }, &[]) {
                     host::log!("answer monitor: {error}");
                 }
+                // The last key may have gone since, and now there is a password to be made.
+                if !self.has_password {
+                    self.survey_soon();
+                }
             }
             Ok(Some((Report::Talks, _))) => self.waiting.talks(id),
             Ok(Some((Report::Hash, _))) => self.turns.ask(id, network),
@@ -323,16 +330,20 @@ impl Service<'_> {
                 self.failures.entered(network);
                 self.waiting.leave(id);
                 // Who is in may have added keys, and this is when it matters.
-                let due = Instant::now() + SURVEY_OF_LOGIN;
-                if self.surveys.front().is_none_or(|at| *at > due) {
-                    self.surveys.push_front(due);
-                }
+                self.survey_soon();
             }
             Ok(None) => self.forget(id),
             Err(error) => {
                 host::log!("monitor: {error}");
                 self.forget(id);
             }
+        }
+    }
+
+    fn survey_soon(&mut self) {
+        let due = Instant::now() + SURVEY_SOON;
+        if self.surveys.front().is_none_or(|at| *at > due) {
+            self.surveys.push_front(due);
         }
     }
 
@@ -411,6 +422,7 @@ impl Service<'_> {
         let lines = std::iter::once(&state.host_key).chain(&state.more_host_keys);
         state.sshfp = lines.filter_map(|line| identity::sshfp(line)).collect();
         state.password = access.password == Password::OneTime;
+        self.has_password = access.password != Password::Off;
         if state != self.state {
             self.state = state;
             self.publish();

@@ -217,6 +217,24 @@ fn a_key_turns_passwords_off_also_one_that_comes_later() {
     assert!(until(|| !path.exists()), "the password is still there for the consoles to show");
 }
 
+/// Half a minute after the start nobody looks at the keys of his own accord.
+#[test]
+fn when_the_last_key_goes_a_password_is_made_for_whoever_tries_one() {
+    need_client!();
+    let server = Server::with_key();
+    let path = server.path("run/lifeboat/sshd/password");
+    std::thread::sleep(std::time::Duration::from_secs(33));
+    assert_eq!(server.run("echo in").succeeds().text(), "in\n");
+    // The look that a login is worth.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert!(!path.exists());
+    fs::write(server.path("root/.ssh/authorized_keys"), "ssh-ed25519 AAAA").unwrap();
+    server.by_password("root", "whatever").is_refused();
+    assert!(until(|| path.exists()), "no password for the consoles to show");
+    let password = fs::read_to_string(&path).unwrap();
+    assert_eq!(server.by_password("root", password.trim()).succeeds().text(), "in\n");
+}
+
 #[test]
 fn what_was_given_and_not_taken_is_named_and_the_boot_goes_on() {
     need_client!();
