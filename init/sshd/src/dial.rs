@@ -2,11 +2,12 @@
 //! up, which means to parse answers from the network, and connects; so it is nobody, and its end
 //! harms nobody. The connected socket goes to the transport, which waits for it beside its other work.
 
+use crate::places;
 use crate::wire::{self, Dial, Dialled};
 use anyhow::{Context, Result, ensure};
 use host::sys::{inherited, process};
 use rustix::process::{Resource, Rlimit};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -38,13 +39,13 @@ pub fn run() -> Result<()> {
 
 /// A static program must not call libc's resolver, which loads libraries at run time; getent(1) of the
 /// image does, with /etc/hosts and all. Addresses and this host itself need nobody.
-fn look_up(host: &str) -> Result<Vec<IpAddr>> {
-    if let Ok(address) = host.parse() {
+fn look_up(host: &str) -> Result<Vec<SocketAddr>> {
+    if let Some(address) = places::literal(host) {
         return Ok(vec![address]);
     }
     if host.eq_ignore_ascii_case("localhost") {
         // RFC 6761, section 6.3: no matter what a name server or a file says, or that there is none.
-        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        return Ok(vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()]);
     }
     let output = Command::new("getent")
         .args(["ahosts", "--", host])
@@ -59,10 +60,10 @@ fn look_up(host: &str) -> Result<Vec<IpAddr>> {
 }
 
 /// The first column, each address once: `192.0.2.1 STREAM name`.
-fn addresses(ahosts: &str) -> Vec<IpAddr> {
+fn addresses(ahosts: &str) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     let words = ahosts.lines().filter_map(|line| line.split_ascii_whitespace().next());
-    for address in words.filter_map(|word| word.parse().ok()) {
+    for address in words.filter_map(places::literal) {
         if !found.contains(&address) {
             found.push(address);
         }
@@ -74,7 +75,10 @@ fn dial(host: &str, port: u16) -> Result<TcpStream> {
     let addresses: Vec<SocketAddr> = look_up(host)?
         .into_iter()
         .take(MAX_ADDRESSES)
-        .map(|address| SocketAddr::new(address, port))
+        .map(|mut address| {
+            address.set_port(port);
+            address
+        })
         .collect();
     let mut result = Err(anyhow::anyhow!("the name has no address"));
     for (index, address) in addresses.iter().enumerate() {
@@ -100,8 +104,8 @@ mod tests {
     fn every_address_of_a_name_is_taken_once_and_in_order() {
         let ahosts =
             "2001:db8::1     STREAM example.com\n2001:db8::1     DGRAM\n192.0.2.7       STREAM\ngarbage\n";
-        let want: [IpAddr; 2] = ["2001:db8::1".parse().unwrap(), "192.0.2.7".parse().unwrap()];
+        let want = ["[2001:db8::1]:0", "192.0.2.7:0"].map(|address| address.parse().unwrap());
         assert_eq!(addresses(ahosts), want);
-        assert_eq!(look_up("192.0.2.9").unwrap(), ["192.0.2.9".parse::<IpAddr>().unwrap()]);
+        assert_eq!(look_up("192.0.2.9").unwrap(), ["192.0.2.9:0".parse().unwrap()]);
     }
 }
