@@ -178,6 +178,23 @@ struct Netd {
     hostname: String,
 }
 
+/// What the kernel does of every link (Documentation/networking/ip-sysctl.rst), in the order of family and name.
+const SYSCTLS: &[(&str, &str)] = &[
+    // Else it takes away with an address those that came to its subnet later, as a stated one beside a lease.
+    ("ipv4", "promote_secondaries"),
+    // Else the route to the subnet of a card without a cable hides the same subnet behind another card.
+    ("ipv4", "ignore_routes_with_linkdown"),
+    ("ipv6", "ignore_routes_with_linkdown"),
+];
+
+/// Routers speak by themselves as well, if late.
+fn solicit_routers(index: u32, nic: &Nic) {
+    let name = &nic.link.name;
+    if let Err(error) = host::sys::packet::solicit_routers(name, index) {
+        host::log!("{name}: ask for routers: {error}");
+    }
+}
+
 impl Netd {
     fn start() -> Result<Netd> {
         let root = Root::live()?;
@@ -229,12 +246,13 @@ impl Netd {
         if let Some(line) = wrong_clock {
             netd.problem(line);
         }
-        // Else the kernel takes away with an address those that came to its subnet later, as a stated one beside a lease
-        // (Documentation/networking/ip-sysctl.rst).
-        for which in ["all", "default"] {
-            let path = format!("/proc/sys/net/ipv4/conf/{which}/promote_secondaries");
-            if let Err(error) = std::fs::write(&path, "1") {
-                netd.problem(format!("write {path}: {error}"));
+        for (setting, which) in SYSCTLS.iter().flat_map(|row| ["all", "default"].map(|which| (row, which))) {
+            let path = format!("/proc/sys/net/{}/conf/{which}/{}", setting.0, setting.1);
+            match std::fs::write(&path, "1") {
+                // Without IPv6 there is nothing of it.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && setting.0 == "ipv6" => {}
+                Err(error) => netd.problem(format!("write {path}: {error}")),
+                Ok(()) => {}
             }
         }
         // lo is always the first.
@@ -314,7 +332,8 @@ impl Netd {
             let waiting = nic.six_due().filter(|due| *due > now);
             nic.six.as_ref().map(|six| six.wake()).into_iter().chain(waiting).min()
         };
-        let of_nic = |nic: &Nic| [client(nic), six(nic), probe(nic), ends(nic), again(nic)];
+        let seeks = |nic: &Nic| nic.seeks.first().copied();
+        let of_nic = |nic: &Nic| [client(nic), six(nic), probe(nic), ends(nic), again(nic), seeks(nic)];
         let of_nics = self.nics.values().flat_map(of_nic).flatten();
         let late = Some(self.late).filter(|late| *late > now);
         let refused = self.refused.values().copied();
@@ -345,9 +364,14 @@ impl Netd {
         if self.plans.due().is_some_and(|end| end <= now) {
             self.revert("nobody kept what was tried");
         }
-        for nic in self.nics.values_mut() {
+        for (index, nic) in &mut self.nics {
             nic.probing.retain(|(_, until)| *until > now);
             nic.stop_listening();
+            let waiting = nic.seeks.len();
+            nic.seeks.retain(|due| *due > now);
+            if nic.seeks.len() < waiting {
+                solicit_routers(*index, nic);
+            }
         }
         let is_due = |nic: &Nic| nic.client.as_ref().is_some_and(|client| client.wake() <= now);
         let due: Vec<u32> =
@@ -525,14 +549,14 @@ impl Netd {
                 }
             }
             Said::RouterOption(index, option) => self.router_option(index, option),
-            Said::Router(index, router) => {
+            Said::Router(index, router, preference) => {
                 if let Some(nic) = self.nics.get_mut(&index) {
-                    remember(&mut nic.routers, router);
+                    nic.hear_router(router, preference);
                 }
             }
             Said::RouterGone(index, router) => {
                 if let Some(nic) = self.nics.get_mut(&index) {
-                    nic.routers.retain(|known| *known != router);
+                    nic.routers.retain(|known| known.address != router);
                 }
             }
             Said::Near(index, prefix) => {
@@ -637,6 +661,9 @@ impl Netd {
         }
         if carrier && !had_carrier && self.nics[&index].six.is_some() {
             self.step_six(index, dhcp6::machine::Event::Replugged);
+        }
+        if let Some(nic) = self.nics.get_mut(&index) {
+            nic.seek_routers(had_carrier, now());
         }
     }
 
@@ -756,6 +783,7 @@ impl Netd {
             (one.link.index, role.filter(|_| !links::is_left(&self.plans.current, one, &seen, &ours)))
         };
         let roles: Vec<(u32, Option<links::Role>)> = seen.iter().map(role).collect();
+        let yielding = links::yielding(&self.plans.current, &seen, &roles);
         let is_refused = |step: &Step| self.refused.contains_key(step);
         let done = links::Done { raised: &self.raised, modules: self.loading.here(), ours: &ours };
         let steps = links::steps(&self.plans.current, &seen, &adopted, is_late, done, &is_refused);
@@ -773,6 +801,7 @@ impl Netd {
         for (index, role) in roles {
             let Some(nic) = self.nics.get_mut(&index) else { continue };
             let before = std::mem::replace(&mut nic.role, role);
+            nic.yields = yielding.contains(&index);
             // What may become a port yet keeps what it has until that is clear.
             let is_clear = role.is_some() || nic.link.master.is_some();
             if is_clear && std::mem::take(&mut nic.left) {
@@ -889,8 +918,8 @@ impl Netd {
         }
         if !heeds {
             self.forget_routers(index);
-        } else if was_deaf && let Err(error) = host::sys::packet::solicit_routers(&name, index) {
-            host::log!("{name}: ask for routers: {error}"); // they speak by themselves, if late
+        } else if was_deaf && let Some(nic) = self.nics.get(&index) {
+            solicit_routers(index, nic);
         }
     }
 

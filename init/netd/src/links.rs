@@ -106,6 +106,25 @@ pub fn role(plan: &Plan, seen: &Seen<'_>, all: &[Seen<'_>], adopted: &Adopted, l
     }
 }
 
+/// Of several NICs that one pattern names, those that leave to another one what is stated there: two would both answer for the
+/// address, one of them by a port without a cable. Of those with a cable the one that has it keeps it, else the preferred one
+/// or the first takes it. `roles` are those of `seen`, in their order.
+pub fn yielding(plan: &Plan, seen: &[Seen<'_>], roles: &[(u32, Option<Role>)]) -> BTreeSet<u32> {
+    let mut yielding = BTreeSet::new();
+    let stating = plan.links.iter().enumerate().filter(|(_, link)| !link.addresses.is_empty());
+    for (at, link) in stating {
+        let of_entry =
+            |(_, (_, role)): &(_, &(u32, Option<Role>))| role.and_then(|role| role.entry) == Some(at);
+        let mut candidates: Vec<&Seen<'_>> =
+            seen.iter().zip(roles).filter(of_entry).map(|(one, _)| one).collect();
+        candidates.sort_by_key(|one| {
+            (!one.link.carrier, !one.holds(link), !is_preferred(plan, one), one.link.index)
+        });
+        yielding.extend(candidates.iter().skip(1).map(|one| one.link.index));
+    }
+    yielding
+}
+
 /// What was adopted for it counts more than what is said of its name alone.
 fn entry(plan: &Plan, seen: &Seen<'_>, adopted: &Adopted) -> Option<usize> {
     let is_it = |(at, index): &(&usize, &u32)| **index == seen.link.index && **at < plan.links.len();
@@ -1260,6 +1279,38 @@ mod tests {
         let mut adopted = Adopted::new();
         adopt(&plan("ip=192.0.2.7:::24"), &seen(&links), &mut adopted, false);
         assert_eq!(adopted, Adopted::from([(0, 3)]));
+    }
+
+    #[test]
+    fn of_the_nics_of_a_pattern_one_with_a_cable_has_what_is_stated() {
+        let stated = [("192.0.2.7".parse().unwrap(), 24)];
+        let mut plan = plan("ip=192.0.2.7::192.0.2.1:24::eth*:off ip=enp9s0:dhcp");
+        for (label, carriers, holder, preferred, want) in [
+            ("no cable", [false, false, false], None, None, vec![3, 4]),
+            ("the second", [false, true, false], None, None, vec![2, 4]),
+            ("the first of two", [false, true, true], None, None, vec![2, 4]),
+            ("who has it keeps it", [true, true, true], Some(2), None, vec![2, 3]),
+            ("and loses it with its cable", [true, true, false], Some(2), None, vec![3, 4]),
+            ("the preferred one", [true, true, true], None, Some("eth1"), vec![2, 4]),
+            ("who has it before the preferred", [true, true, true], Some(2), Some("eth1"), vec![2, 3]),
+        ] {
+            let links: Vec<Link> = (0..3)
+                .map(|at| Link { carrier: carriers[at], ..nic(2 + at as u32, &format!("eth{at}")) })
+                .chain([nic(9, "enp9s0")])
+                .collect();
+            plan.preferred =
+                preferred.map(|name: &str| Selector { name: Some(name.into()), ..Selector::default() });
+            let mut seen = seen(&links);
+            if let Some(holder) = holder {
+                let holder: usize = holder;
+                seen[holder].addresses = &stated;
+            }
+            let roles: Vec<(u32, Option<Role>)> = seen
+                .iter()
+                .map(|one| (one.link.index, role(&plan, one, &seen, &Adopted::new(), false)))
+                .collect();
+            assert_eq!(yielding(&plan, &seen, &roles), BTreeSet::from_iter(want), "{label}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One interface and what netd knows of it.
 
+use crate::MOST_ADVERTISED;
 use crate::dhcp::machine::Client;
 use crate::dhcp::message::Lease;
 use crate::dhcp6;
@@ -58,6 +59,8 @@ pub struct Nic {
     pub held_size: Option<u16>,
     /// What of the lease is in the kernel.
     pub configured: Option<(Ipv4Addr, u8)>,
+    /// What is stated for it is another NIC's, by one pattern ([`links::yielding`]).
+    pub yields: bool,
     /// Stated addresses that the kernel was given.
     pub given: Vec<network::Address>,
     /// Those of them, and of leases, that went without netd, and when they are given again.
@@ -69,8 +72,8 @@ pub struct Nic {
     /// All that the kernel has and others can use.
     pub addresses: Vec<(IpAddr, u8)>,
     pub advertised: Advertised,
-    /// Whom the kernel has IPv6 default routes by.
-    pub routers: Vec<Ipv6Addr>,
+    /// Whom the kernel has IPv6 default routes by, best first.
+    pub routers: Vec<Router>,
     /// Prefixes on the link, as the kernel has them.
     pub near: Vec<(Ipv6Addr, u8)>,
     /// Routes of the main table that are not netd's.
@@ -82,6 +85,21 @@ pub struct Nic {
     pub malformed: u32,
     /// What the kernel was told of routers' words.
     pub heeds_routers: Option<bool>,
+    /// When routers are asked to speak, the next time first.
+    pub seeks: Vec<Duration>,
+}
+
+/// Between two solicitations, of three (RFC 4861 section 10: RTR_SOLICITATION_INTERVAL). A port of a switch that learns lets none
+/// through at first.
+const SEEK: Duration = Duration::from_secs(4);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Router {
+    pub address: Ipv6Addr,
+    /// RFC 4191 section 2.1: -1, 0 or 1.
+    pub preference: i8,
+    /// It was heard before the cable was out, which may lead to another network now.
+    pub is_old: bool,
 }
 
 /// Name servers and domains by routers (RFC 8106), and when they end, since boot.
@@ -124,6 +142,7 @@ impl Nic {
             probing: Vec::new(),
             held_size: None,
             configured: None,
+            yields: false,
             given: Vec::new(),
             withheld: BTreeMap::new(),
             left: false,
@@ -137,6 +156,7 @@ impl Nic {
             said: Names::default(),
             malformed: 0,
             heeds_routers: None,
+            seeks: Vec::new(),
         })
     }
 
@@ -181,7 +201,7 @@ impl Nic {
 
     /// The stated addresses.
     pub fn stated<'a>(&self, plan: &'a Plan) -> &'a [network::Address] {
-        self.entry(plan).map_or(&[], |link| &link.addresses)
+        self.entry(plan).filter(|_| !self.yields).map_or(&[], |link| &link.addresses)
     }
 
     pub fn states(&self, plan: &Plan, address: IpAddr, prefix: u8) -> bool {
@@ -315,7 +335,7 @@ impl Nic {
             })
         };
         let near = self.near.iter().filter(|near| !is_needed(near)).map(|near| (*near, None));
-        let default = self.routers.iter().map(|router| ((Ipv6Addr::UNSPECIFIED, 0), Some(*router)));
+        let default = self.routers.iter().map(|router| ((Ipv6Addr::UNSPECIFIED, 0), Some(router.address)));
         let by_router = self.beside.iter().filter(|one| one.by_router).map(|one| &one.route);
         let behind = by_router.filter_map(|route| match (route.destination, route.gateway?) {
             (IpAddr::V6(to), IpAddr::V6(router)) => Some(((to, route.prefix), Some(router))),
@@ -359,10 +379,33 @@ impl Nic {
         self.six_since.filter(|_| is_waiting).map(|since| since + EITHER)
     }
 
+    /// Those that were heard since the cable is in come first, then those that are preferred (RFC 4191 section 3.1), then as they
+    /// came. Which of them answers is for the kernel to find out.
+    pub fn hear_router(&mut self, address: Ipv6Addr, preference: i8) {
+        let heard = Router { address, preference, is_old: false };
+        match self.routers.iter().position(|known| known.address == address) {
+            Some(at) => self.routers[at] = heard,
+            None if self.routers.len() < MOST_ADVERTISED => self.routers.push(heard),
+            None => {}
+        }
+        self.routers.sort_by_key(|router| (router.is_old, -router.preference));
+    }
+
+    /// Asks the routers of a cable that came back, which may be another network's. The kernel does so for an interface's first
+    /// carrier alone (net/ipv6/addrconf.c, addrconf_notify).
+    pub fn seek_routers(&mut self, had_carrier: bool, now: Duration) {
+        if !self.link.carrier {
+            self.seeks.clear();
+            self.routers.iter_mut().for_each(|router| router.is_old = true);
+        } else if !had_carrier && self.six_since.is_some() && self.heeds_routers == Some(true) {
+            self.seeks = (0..3).map(|n| now + n * SEEK).collect();
+        }
+    }
+
     /// What routing has to know; `None` without an address.
     pub fn uplink(&self, plan: &Plan, preferred: bool) -> Option<Uplink> {
         let lease = self.lease();
-        let entry = self.entry(plan);
+        let entry = self.entry(plan).filter(|_| !self.yields);
         let mut addresses: Vec<(IpAddr, u8)> = Vec::new();
         let given = self.given.iter().map(|given| (given.address, given.prefix));
         let leased = lease.map(|lease| (IpAddr::V4(lease.address), lease.prefix));
@@ -407,7 +450,7 @@ impl Nic {
             usable: addresses.iter().map(|(own, _)| *own).filter(is_usable).collect(),
             addresses,
             routes,
-            routers: self.routers.iter().map(|router| IpAddr::V6(*router)).collect(),
+            routers: self.routers.iter().map(|router| IpAddr::V6(router.address)).collect(),
             beside: self.beside.iter().map(|one| one.route.clone()).collect(),
             near: self.near.iter().map(|(prefix, length)| (IpAddr::V6(*prefix), *length)).collect(),
             preferred,
@@ -532,7 +575,7 @@ mod tests {
         nic.wired = true;
         nic.role = Some(Role { entry: Some(0), methods: plan.links[0].methods });
         nic.given = nic.missing(&plan, Duration::ZERO);
-        nic.routers = vec!["fe80::2".parse().unwrap()];
+        nic.hear_router("fe80::2".parse().unwrap(), 0);
         let address = |text: &str| (text.parse::<IpAddr>().unwrap(), 64);
         // The last is stated as well; the other stated one is looked for duplicates of still.
         nic.by_router = vec![address("2001:db8:2::9"), address("2001:db8:2::8")];
@@ -550,6 +593,48 @@ mod tests {
             shown,
             [("2001:db8:2::9", "fe80::2"), ("2001:db8:2::8", "fe80::2"), ("2001:db8:1::7", "2001:db8:1::1")]
         );
+    }
+
+    #[test]
+    fn routers_are_ordered_by_when_they_were_heard_and_by_what_they_say_of_themselves() {
+        let mut nic = nic();
+        let router = |last: u16| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last);
+        let order = |nic: &Nic| nic.routers.iter().map(|one| one.address.segments()[7]).collect::<Vec<_>>();
+        for (last, preference) in [(1, -1), (2, 0), (3, 1), (4, 0)] {
+            nic.hear_router(router(last), preference);
+        }
+        assert_eq!(order(&nic), [3, 2, 4, 1]);
+        nic.hear_router(router(2), 0);
+        assert_eq!(order(&nic), [3, 2, 4, 1], "said again");
+        nic.link.carrier = false;
+        nic.seek_routers(true, Duration::ZERO);
+        nic.hear_router(router(9), -1);
+        nic.hear_router(router(4), 0);
+        assert_eq!(order(&nic), [4, 9, 3, 2, 1], "after the cable was out");
+        (10..60).for_each(|last| nic.hear_router(router(last), 0));
+        assert_eq!(nic.routers.len(), MOST_ADVERTISED);
+    }
+
+    #[test]
+    fn routers_are_asked_when_a_cable_comes_back_and_not_for_the_first_one() {
+        let mut nic = nic();
+        let seconds = |nic: &Nic| nic.seeks.iter().map(Duration::as_secs).collect::<Vec<_>>();
+        nic.heeds_routers = Some(true);
+        nic.link.carrier = true;
+        nic.seek_routers(false, Duration::from_secs(10));
+        assert_eq!(seconds(&nic), [0; 0], "the kernel asks");
+        nic.six_since = Some(Duration::from_secs(11));
+        nic.seek_routers(true, Duration::from_secs(12));
+        assert_eq!(seconds(&nic), [0; 0], "nothing came");
+        nic.seek_routers(false, Duration::from_secs(20));
+        assert_eq!(seconds(&nic), [20, 24, 28]);
+        nic.link.carrier = false;
+        nic.seek_routers(true, Duration::from_secs(21));
+        assert_eq!(seconds(&nic), [0; 0], "nobody hears");
+        nic.link.carrier = true;
+        nic.heeds_routers = Some(false);
+        nic.seek_routers(false, Duration::from_secs(30));
+        assert_eq!(seconds(&nic), [0; 0], "nobody wants to know");
     }
 
     #[test]
@@ -580,7 +665,7 @@ mod tests {
         let (router, behind) = ("fe80::1".parse().unwrap(), ("2001:db8:a::".parse().unwrap(), 48));
         let prefix = |text: &str| (text.parse::<Ipv6Addr>().unwrap(), 64);
         let address = |text: &str| (text.parse::<IpAddr>().unwrap(), 64);
-        nic.routers = vec![router];
+        nic.hear_router(router, 0);
         nic.beside = [true, false].map(|by_router| beside(behind, router, by_router)).to_vec();
         nic.near = vec![prefix("2001:db8:1::"), prefix("2001:db8:2::")];
         nic.by_router = vec![address("2001:db8:1::7"), address("2001:db8:2::7")];

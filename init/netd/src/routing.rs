@@ -131,7 +131,7 @@ pub fn plan(uplinks: &[Uplink], elsewhere: &[Route]) -> Routing {
             let source = made.source.or_else(|| sent_from(one, route, &routes));
             routing.add(rtnl::Route { source, ..made });
         }
-        let by_router = one.routers.first().map(|router| Route::default_by(*router));
+        let by_router = by_routers(one);
         let all: Vec<&Route> = routes.iter().copied().chain(&by_router).collect();
         let mut filled = BTreeSet::new();
         for (address, _) in &one.addresses {
@@ -205,8 +205,13 @@ pub fn answers_by(one: &Uplink, address: IpAddr) -> Option<IpAddr> {
     answering(one, address, &routes)
 }
 
+/// All of them, so that the kernel goes on to the next one when the first does not answer (find_rr_leaf of net/ipv6/route.c).
+fn by_routers(one: &Uplink) -> Vec<Route> {
+    one.routers.iter().map(|router| Route::default_by(*router)).collect()
+}
+
 fn answering(one: &Uplink, address: IpAddr, routes: &[&Route]) -> Option<IpAddr> {
-    let by_router = one.routers.first().map(|router| Route::default_by(*router));
+    let by_router = by_routers(one);
     let all: Vec<&Route> = routes.iter().copied().chain(&by_router).collect();
     own_gateway(one, address, routes).or_else(|| first(&gateways(address, &all)))
 }
@@ -690,6 +695,23 @@ mod tests {
         let routing = routed(&[one]);
         let default = routing.routes.iter().find(|route| route.prefix == 0).unwrap();
         assert_eq!((default.source, default.on_link), (Some("198.51.100.7".parse().unwrap()), false));
+    }
+
+    #[test]
+    fn behind_the_first_router_the_others_are_in_the_table_that_answers() {
+        let mut one = uplink(2, "2001:db8::7", 64, None);
+        one.routers = ["fe80::2", "fe80::1"].map(|router| router.parse().unwrap()).to_vec();
+        let routing = routed(&[one]);
+        let table = routing.rules[0].table;
+        let mut defaults: Vec<(u32, String)> = routing
+            .routes
+            .iter()
+            .filter(|route| route.prefix == 0 && route.table == table)
+            .filter_map(|route| Some((route.metric, route.gateway?.to_string())))
+            .collect();
+        defaults.sort();
+        let gateways: Vec<&str> = defaults.iter().map(|(_, gateway)| gateway.as_str()).collect();
+        assert_eq!(gateways, ["fe80::2", "fe80::1"], "{defaults:?}");
     }
 
     #[test]

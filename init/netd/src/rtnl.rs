@@ -131,8 +131,8 @@ pub enum Said {
     AddressGone(Address),
     Advertised(u32, Advertised),
     RouterOption(u32, RouterOption),
-    /// The kernel's own default route, by a router's word.
-    Router(u32, Ipv6Addr),
+    /// The kernel's own default route, by a router's word, and its preference (RFC 4191 section 2.1): -1, 0 or 1.
+    Router(u32, Ipv6Addr, i8),
     RouterGone(u32, Ipv6Addr),
     /// A prefix that is on a link, with its length: by a router's word, or an address'.
     Near(u32, (Ipv6Addr, u8)),
@@ -427,7 +427,7 @@ pub fn read(bytes: &[u8]) -> Vec<Said> {
             RTM_NEWADDR => said.extend(address(body).map(Said::Address)),
             RTM_DELADDR => said.extend(address(body).map(Said::AddressGone)),
             RTM_NEWROUTE => {
-                said.extend(router(body).map(|(link, router)| Said::Router(link, router)));
+                said.extend(router(body).map(|(link, router)| Said::Router(link, router, preference(body))));
                 said.extend(near(body).map(|(link, prefix)| Said::Near(link, prefix)));
                 said.extend(beside(body).map(|(link, beside)| Said::Beside(link, beside)));
             }
@@ -548,6 +548,16 @@ fn router(body: &[u8]) -> Option<(u32, Ipv6Addr)> {
     match ip(AF_INET6, attributes.get(5)?)? {
         IpAddr::V6(gateway) if is_default && table == RT_TABLE_MAIN => Some((attributes.number(4)?, gateway)),
         _ => None,
+    }
+}
+
+/// RTA_PREF, in the bits of RFC 4191 section 2.1.
+fn preference(body: &[u8]) -> i8 {
+    let bits = body.get(12..).and_then(|attributes| Attributes::new(attributes).get(20)?.first().copied());
+    match bits {
+        Some(1) => 1,
+        Some(3) => -1,
+        _ => 0,
     }
 }
 
@@ -677,7 +687,7 @@ mod tests {
         };
         let beside = Beside { route, by_router: true };
         for (to, kind, want) in [
-            ((Ipv6Addr::UNSPECIFIED, 0), RTM_NEWROUTE, Said::Router(2, router)),
+            ((Ipv6Addr::UNSPECIFIED, 0), RTM_NEWROUTE, Said::Router(2, router, 0)),
             ((Ipv6Addr::UNSPECIFIED, 0), RTM_DELROUTE, Said::RouterGone(2, router)),
             (behind, RTM_NEWROUTE, Said::Beside(2, beside.clone())),
             (behind, RTM_DELROUTE, Said::BesideGone(2, beside)),
@@ -687,6 +697,13 @@ mod tests {
             assert_eq!(read(&message), [], "ours, or anybody's");
             message[PROTOCOL] = RTPROT_RA;
             assert_eq!(read(&message), [want]);
+        }
+        for (bits, want) in [(0, 0), (1, 1), (3, -1), (2, 0)] {
+            let default = remove_kernels_route(1, 2, (Ipv6Addr::UNSPECIFIED, 0), Some(router));
+            let mut message = Request(default).attribute(20, &[bits]).finish();
+            message[4..6].copy_from_slice(&RTM_NEWROUTE.to_ne_bytes());
+            message[PROTOCOL] = RTPROT_RA;
+            assert_eq!(read(&message), [Said::Router(2, router, want)]);
         }
     }
 
