@@ -3,6 +3,7 @@
 
 use crate::dhcp::machine::{Action, Client, Event as Happened, Held, step};
 use crate::dhcp::message::{CLIENT_PORT, SERVER_PORT, broadcast_packet, decode_packet};
+use crate::nics::Presence;
 use crate::rtnl::{self, Given};
 use crate::{Netd, PACKET, PROBE, TURN, arp, leased_address, now, random};
 use contract::event::Event;
@@ -18,10 +19,16 @@ impl Netd {
         let Some(nic) = self.nics.get(&index) else { return };
         let held = self.leases.four.get(&nic.key());
         let held = held.filter(|held| held.expires().is_none_or(|end| end > now())).cloned();
-        self.begin_with(index, held);
+        match (nic.presence, held) {
+            (Presence::Same, held) => self.begin_with(index, held, Happened::Timer),
+            (Presence::Replugged, held) => self.begin_with(index, held, Happened::Renew),
+            (Presence::Came, held) => {
+                self.begin_with(index, None, Happened::Want(held.map(|held| held.lease)))
+            }
+        }
     }
 
-    pub fn begin_with(&mut self, index: u32, held: Option<Held>) {
+    pub fn begin_with(&mut self, index: u32, held: Option<Held>, first: Happened) {
         let Some(nic) = self.nics.get_mut(&index) else { return };
         match packet::open(index, CLIENT_PORT) {
             Ok(socket) => nic.socket = Some(socket),
@@ -36,7 +43,7 @@ impl Netd {
         if adopted {
             self.configure(index);
         }
-        self.step(index, Happened::Timer);
+        self.step(index, first);
     }
 
     pub fn receive(&mut self, index: u32) {

@@ -42,7 +42,7 @@ use host::sys::netlink;
 use links::{Adopted, Seen, Step};
 use loading::Loading;
 use network::{Ipv6, Plan, Selector};
-use nics::Nic;
+use nics::{Nic, Presence};
 use offers::{Kind, Offers};
 use ours::Ours;
 use plans::{Plans, Taken};
@@ -622,6 +622,9 @@ impl Netd {
                 nic.said = self.leases.routers.get(&nic.key()).cloned().unwrap_or_default();
                 nic.held_size = self.leases.four.get(&nic.key()).and_then(|held| held.lease.mtu);
                 nic.left = true;
+                if !self.is_counted {
+                    nic.presence = Presence::Same;
+                }
                 let driver = if nic.driver.is_empty() { &nic.link.kind } else { &nic.driver };
                 host::log!("{} ({}, {driver})", nic.link.name, nic.mac());
                 self.nics.insert(index, nic);
@@ -629,10 +632,16 @@ impl Netd {
         }
         // Asked anew, with what is held, which is not written down by this MAC. A port asks nothing.
         if let Some(old) = old.filter(|_| self.nics[&index].link.master.is_none()) {
-            self.begin_with(index, old.held);
+            self.begin_with(index, old.held, dhcp::machine::Event::Timer);
         }
         let nic = &self.nics[&index]; // found or inserted above
         let (up, carrier) = (nic.link.up, nic.link.carrier);
+        if let Some(nic) = self.nics.get_mut(&index)
+            && nic.presence == Presence::Same
+            && !carrier
+        {
+            nic.presence = Presence::Replugged;
+        }
         if was_up && !up {
             // The kernel drops IPv6 addresses and all routes with it.
             if let Some(nic) = self.nics.get_mut(&index) {

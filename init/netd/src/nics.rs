@@ -87,6 +87,18 @@ pub struct Nic {
     pub heeds_routers: Option<bool>,
     /// When routers are asked to speak, the next time first.
     pub seeks: Vec<Duration>,
+    pub presence: Presence,
+}
+
+/// What is known of where a NIC's cable leads, when a lease of before is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// To where it led in the earlier life: it was in when this one began, and has been since.
+    Same,
+    /// It was out.
+    Replugged,
+    /// The NIC itself was away, and with it all that the kernel had of it.
+    Came,
 }
 
 /// Between two solicitations, of three (RFC 4861 section 10: RTR_SOLICITATION_INTERVAL). A port of a switch that learns lets none
@@ -157,6 +169,7 @@ impl Nic {
             malformed: 0,
             heeds_routers: None,
             seeks: Vec::new(),
+            presence: Presence::Came,
         })
     }
 

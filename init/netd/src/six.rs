@@ -2,6 +2,7 @@
 
 use crate::dhcp6::machine::{Action, Client, Event as Happened, step};
 use crate::dhcp6::message::{CLIENT_PORT, SERVER_PORT, SERVERS, decode};
+use crate::nics::Presence;
 use crate::rtnl::{self, Given};
 use crate::{Netd, PACKET, SIX_PREFIX, TURN, leased_address, now, random};
 use host::sys::packet;
@@ -31,7 +32,7 @@ impl Netd {
             self.leases.identifier = self.identifier(mac);
         }
         let identity = u32::from_be_bytes([mac[2], mac[3], mac[4], mac[5]]);
-        let is_held = held.is_some();
+        let (is_held, presence) = (held.is_some(), nic.presence);
         let identifier = self.leases.identifier.clone();
         let client = Client::new(addresses, identifier, identity, held, random(), now());
         let Some(nic) = self.nics.get_mut(&index) else { return };
@@ -39,7 +40,8 @@ impl Netd {
         if is_held {
             self.configure_six(index);
         }
-        self.step_six(index, Happened::Timer);
+        let is_elsewhere = is_held && presence != Presence::Same;
+        self.step_six(index, if is_elsewhere { Happened::Replugged } else { Happened::Timer });
     }
 
     /// DUID-UUID (RFC 6355), which is what firmware and iPXE send, so that the lease stays the same; without one of the

@@ -102,6 +102,9 @@ pub enum Event {
     Received(Incoming),
     /// Ask again now: the cable was plugged, or a person wants it.
     Renew,
+    /// Ask, first for what the card had when it was here before: that is used once it is granted again (INIT-REBOOT, RFC 2131
+    /// section 4.4.2).
+    Want(Option<Lease>),
     /// Somebody with this MAC has the address that is being probed.
     Conflict([u8; 6]),
 }
@@ -194,6 +197,20 @@ impl Client {
         self.spare = None;
     }
 
+    /// Asks whether a neighbour has it.
+    fn probe(&mut self, address: Ipv4Addr, now: Duration, actions: &mut Vec<Action>) {
+        actions.push(Action::Probe(address));
+        self.probe = Some((address, now + PROBE));
+    }
+
+    /// The same, by asking for a lease that somebody granted once.
+    fn want(&mut self, lease: Option<Lease>, random: u32, now: Duration) {
+        self.restart(random, now);
+        if let Some(lease) = lease {
+            self.phase = Phase::Requesting { tries: 0, offer: Box::new(lease), why: Why::Replugged };
+        }
+    }
+
     /// Whose word counts: the server that was asked, where one was.
     fn asked_server(&self, now: Duration) -> Option<Ipv4Addr> {
         let is_for_any =
@@ -238,11 +255,15 @@ pub fn step(client: &Client, event: Event, now: Duration, random: u32) -> (Clien
             None => timer(&mut next, now, random, &mut actions),
         },
         Event::Renew => {
-            next.restart(random, now);
-            if let Some(held) = &next.held {
-                let offer = Box::new(held.lease.clone());
-                next.phase = Phase::Requesting { tries: 0, offer, why: Why::Replugged };
+            let lease = next.lease().cloned();
+            next.want(lease, random, now);
+            timer(&mut next, now, random, &mut actions);
+        }
+        Event::Want(lease) => {
+            if let Some(lease) = &lease {
+                next.probe(lease.address, now, &mut actions);
             }
+            next.want(lease, random, now);
             timer(&mut next, now, random, &mut actions);
         }
         Event::Conflict(mac) => conflict(&mut next, mac, now, random, &mut actions),
@@ -343,8 +364,7 @@ fn bound(client: &mut Client, now: Duration) {
 /// Asks for what was offered.
 fn request(client: &mut Client, offer: Box<Lease>, now: Duration, random: u32, actions: &mut Vec<Action>) {
     if client.lease().is_none_or(|held| held.address != offer.address) {
-        actions.push(Action::Probe(offer.address));
-        client.probe = Some((offer.address, now + PROBE));
+        client.probe(offer.address, now, actions);
     }
     client.phase = Phase::Requesting { tries: 0, offer, why: Why::Offered };
     (client.due, client.spare) = (now, None);
@@ -576,6 +596,43 @@ pub mod tests {
         }
         assert_eq!(client.phase, Phase::Bound);
         assert_eq!(client.due, s(401));
+    }
+
+    #[test]
+    fn a_card_that_came_back_has_what_it_had_once_any_server_grants_it_again() {
+        let begin = || {
+            let client = Client::new(MAC, None, None, 1, s(0));
+            let (client, sent) = step(&client, Event::Want(Some(lease(100))), s(0), 2);
+            let [Action::Probe(probed), Action::Broadcast(asked)] = &sent[..] else { panic!("{sent:?}") };
+            assert_eq!((asked.kind, asked.requested, asked.server), (REQUEST, Some(*probed), None));
+            assert_eq!(client.lease(), None, "it may be another network");
+            client
+        };
+        // A server that never granted it.
+        let other = Lease { server: Ipv4Addr::new(10, 0, 2, 9), ..lease(100) };
+        let (client, done) = step(&begin(), Event::Received(Incoming::Ack(other.clone())), s(1), 3);
+        assert_eq!((client.lease(), &done[..]), (Some(&other), &[Action::Configure][..]));
+        let refusal = Incoming::Nak { server: other.server, text: String::new() };
+        let (client, done) = step(&begin(), Event::Received(refusal), s(1), 3);
+        assert_eq!(client.lease(), None);
+        assert!(!done.contains(&Action::Remove(other.address)), "there is nothing to take away: {done:?}");
+        let (_, sent) = step(&client, Event::Timer, client.wake(), 4);
+        assert!(matches!(&sent[..], [Action::Broadcast(m)] if m.kind == DISCOVER), "{sent:?}");
+        // Nobody answers.
+        let mut client = begin();
+        let mut kinds = Vec::new();
+        for n in 0..8 {
+            let (next, sent) = step(&client, Event::Timer, client.wake(), n);
+            kinds.extend(sent.iter().filter_map(|action| match action {
+                Action::Broadcast(message) => Some(message.kind),
+                _ => None,
+            }));
+            client = next;
+        }
+        assert!(kinds.starts_with(&[REQUEST; 3]) && kinds.ends_with(&[DISCOVER; 3]), "{kinds:?}");
+        assert_eq!(client.lease(), None);
+        let (_, sent) = step(&Client::new(MAC, None, None, 1, s(0)), Event::Want(None), s(0), 2);
+        assert!(matches!(&sent[..], [Action::Broadcast(m)] if m.kind == DISCOVER), "{sent:?}");
     }
 
     #[test]
