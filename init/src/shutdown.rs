@@ -55,12 +55,13 @@ pub struct Processes {
 /// Reads nothing of a process that waits for its memory to come from a disk, as its command line would.
 pub fn processes(root: &Root) -> Processes {
     let mut found = Processes::default();
+    let serving = nbd_servers(root);
     let names = root.list("/proc").unwrap_or_default();
     let pids = names.iter().filter_map(|name| name.to_str()?.parse::<u32>().ok());
     for pid in pids.filter(|pid| *pid != 1) {
         // Without: it has ended since.
         let Some(stat) = proc::stat(root, pid).filter(lives) else { continue };
-        match stat.name == MDMON || serves_fuse(root, pid) {
+        match stat.name == MDMON || serving.contains(&pid) || serves_fuse(root, pid) {
             true => found.kept.push(pid.cast_signed()),
             false => found.others.push(pid.cast_signed()),
         }
@@ -79,6 +80,18 @@ fn serves_fuse(root: &Root, pid: u32) -> bool {
     let names = root.list(format!("/proc/{pid}/fd")).unwrap_or_default();
     let leads = |name: &std::ffi::OsString| root.link(Path::new(&format!("/proc/{pid}/fd")).join(name));
     names.iter().any(|name| leads(name).is_ok_and(|target| target.ends_with("dev/fuse")))
+}
+
+/// Processes that a network block device stands on. The kernel names the thread that gave it over (drivers/block/nbd.c).
+fn nbd_servers(root: &Root) -> Vec<u32> {
+    let names = root.list("/sys/block").unwrap_or_default();
+    let devices = names.iter().filter_map(|name| name.to_str()).filter(|name| name.starts_with("nbd"));
+    let threads = devices.filter_map(|name| root.line(format!("/sys/block/{name}/pid")));
+    let process = |thread: String| {
+        let status = root.read_text(format!("/proc/{thread}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+    };
+    threads.filter_map(process).collect()
 }
 
 /// At once, by the kernel, where none is to be kept.
@@ -238,6 +251,8 @@ enum Stacked {
     /// And its name towards device mapper.
     Map(String, String),
     Loop(String),
+    /// Served by a process of this machine, or by another machine.
+    Network(String),
 }
 
 /// Those that can be stopped now, the last made first.
@@ -276,6 +291,9 @@ fn stacked(root: &Root) -> Vec<Stacked> {
         if let Some(mapped) = line("dm/name") {
             return Some(Stacked::Map(name.to_string(), mapped));
         }
+        if name.starts_with("nbd") {
+            return line("pid").map(|_| Stacked::Network(name.to_string()));
+        }
         let file = line("loop/backing_file")?;
         (!Path::new(&file).starts_with(paths::LAYERS)).then(|| Stacked::Loop(name.to_string()))
     })
@@ -284,7 +302,8 @@ fn stacked(root: &Root) -> Vec<Stacked> {
 
 impl Stacked {
     fn name(&self) -> &str {
-        let (Stacked::Array(name) | Stacked::Map(name, _) | Stacked::Loop(name)) = self;
+        let (Stacked::Array(name) | Stacked::Map(name, _) | Stacked::Loop(name) | Stacked::Network(name)) =
+            self;
         name
     }
 
@@ -296,6 +315,14 @@ impl Stacked {
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let device = rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty())?;
                 host::sys::loopdev::detach(device)
+            }
+            Stacked::Network(name) => {
+                host::sys::nbd::disconnect(Path::new(&format!("/dev/{name}")))?;
+                // What it is a file of is free once its server has ended.
+                while root.line(format!("/sys/block/{name}/pid")).is_some() {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Ok(())
             }
         }
     }
@@ -386,8 +413,16 @@ mod tests {
         process(12, "(mount.ntfs) S 1 12 12 0 -1 4194560", &["/dev/null", "/dev/null", "/mnt/dev/fuse"]);
         process(13, "(cut) S 1", &[]);
         fs::create_dir(directory.path().join("proc/14")).unwrap();
+        process(15, "(qemu-nbd) S 1 15 15 0 -1 4194560", &[]);
+        // Of its threads, the one that the kernel took the device from.
+        fs::create_dir_all(directory.path().join("proc/16")).unwrap();
+        fs::write(directory.path().join("proc/16/status"), "Name:\tqemu-nbd\nTgid:\t15\n").unwrap();
+        for (device, thread) in [("nbd0", "16\n"), ("nbd1", "99\n")] {
+            fs::create_dir_all(directory.path().join("sys/block").join(device)).unwrap();
+            fs::write(directory.path().join("sys/block").join(device).join("pid"), thread).unwrap();
+        }
         let root = Root::at(directory.path()).unwrap();
-        assert_eq!(processes(&root), Processes { others: vec![7, 8, 9], kept: vec![11, 12] });
+        assert_eq!(processes(&root), Processes { others: vec![7, 8, 9], kept: vec![11, 12, 15] });
     }
 
     #[test]
@@ -414,12 +449,14 @@ mod tests {
         attribute("loop2/loop/backing_file", "/layers/fetched/20-modules.squashfs (deleted)");
         attribute("loop1/loop/backing_file", "/mnt/image");
         attribute("sda/size", "8");
+        attribute("nbd0/pid", "16");
+        attribute("nbd1/size", "0");
         let root = Root::at(directory.path()).unwrap();
         let crypt = Stacked::Map("dm-1".to_string(), "crypt".to_string());
         let volume = Stacked::Array("md98".to_string());
         assert_eq!(
             stacked(&root),
-            [volume, Stacked::Loop("loop1".to_string()), crypt],
+            [Stacked::Network("nbd0".to_string()), volume, Stacked::Loop("loop1".to_string()), crypt],
             "no container before its volume"
         );
         fs::remove_dir_all(directory.path().join("sys/block/dm-1")).unwrap();

@@ -13,6 +13,7 @@ pub mod kmod;
 pub mod loopdev;
 pub mod memory;
 pub mod mount;
+pub mod nbd;
 pub mod netlink;
 pub mod packet;
 pub mod pass;
