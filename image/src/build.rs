@@ -551,7 +551,8 @@ const OFF: &[&str] = &["halt", "poweroff", "reboot"];
 const ETC: &[(&str, &str)] = &[
     (
         "etc/passwd",
-        "root:x:0:0:root:/root:/bin/bash\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+        "root:x:0:0:root:/root:/bin/bash\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n\
+         tcpdump:x:101:65534::/nonexistent:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     ),
     ("etc/group", "root:x:0:\ntty:x:5:\ndisk:x:6:\nnogroup:x:65534:\n"),
     ("etc/shells", "/bin/sh\n/bin/bash\n"),

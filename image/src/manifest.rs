@@ -67,6 +67,7 @@ pub const USERLAND: &[Row] = &[
     row("libgcc-s1", Only(&["usr/lib/x86_64-linux-gnu/libgcc_s.so.1"]), "threads load it by name"),
     row("libmagic-mgc", Only(&["usr/lib/file/magic.mgc"]), "file's knowledge"),
     row("login.defs", Only(&["etc/login.defs"]), "passwd's settings"),
+    row("libtirpc-common", Only(&["etc/netconfig"]), "what RPC goes by, for showmount and NFS 3"),
     row("lsof", Only(&["usr/bin/lsof"]), "who holds it"),
     row("lvm2", And(&["etc/lvm/lvm.conf", "etc/lvm/lvmlocal.conf", "etc/lvm/profile/*"]), "LVM"),
     row("mawk", Only(&["usr/bin/mawk"]), "scripts"),

@@ -59,6 +59,7 @@ const LINKS: &[(&str, &str)] = &[
     ("/dev/core", "/proc/kcore"),
     ("/etc/mtab", "../proc/self/mounts"),
     ("/var/run", "/run"),
+    ("/var/lock", "/run/lock"),
 ];
 
 /// One row. Being mounted already (a restart by hand, a kernel that did it) is no failure.

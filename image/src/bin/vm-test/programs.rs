@@ -67,8 +67,9 @@ const CALLS: &[(&str, &str, &str)] = &[
     ),
     (
         "50-clone",
-        "cd /tmp && qemu-img create -q -f qcow2 x.qcow2 1G && qemu-img info x.qcow2",
-        "virtual size: 1 GiB",
+        "cd /tmp && qemu-img create -q -f qcow2 x.qcow2 1G && modprobe nbd && qemu-nbd -c /dev/nbd0 x.qcow2 && \
+         blockdev --getsize64 /dev/nbd0 && qemu-nbd -d /dev/nbd0 && qemu-img info x.qcow2",
+        "1073741824",
     ),
     ("50-debug", "strace -e trace=write echo traced 2>&1", "write(1, \"traced"),
     ("50-editors", "echo '1 2' | gawk '{ print $1 + $2 }' && vim --version", "IMproved"),
@@ -135,6 +136,16 @@ pub fn start(bench: &Bench) -> Result<()> {
     let ssh = vm.login()?;
     vm.settled_after(0)?;
     each_starts(bench, &ssh, PROGRAMS)?;
+    bench.check("tcpdump, which `rescue net` names, shows a packet", || {
+        let line = "timeout 60 tcpdump -nli lo -c 1 udp port 9 > /run/seen 2>&1 & while kill -0 $! 2> /dev/null; do \
+                    echo x > /dev/udp/127.0.0.1/9; sleep 0.1; done; cat /run/seen";
+        holds(&ssh.ok(line)?, &["127.0.0.1.9: UDP, length 2"])
+    });
+    bench.check("showmount knows the protocols that it asks by", || {
+        let said = ssh.run("timeout 60 showmount -e 127.0.0.1 2>&1")?.stdout;
+        ensure!(!said.contains("Unknown protocol"), "hear no answer from a server: {said}");
+        holds(&said, &["RPC"])
+    });
     bench.check("today's terminals are described", || {
         for name in TERMINALS {
             ssh.ok(&format!("infocmp {name}"))?;
