@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use contract::event::Event;
 use contract::facts::Mount;
+use contract::layers::is_name;
 use contract::{paths, state};
 use host::Root;
 use host::sys::{loopdev, mount};
@@ -139,10 +140,27 @@ fn promised(state: &state::Layers) -> u64 {
 
 /// Mounts one layer in its place of the stack.
 fn attach(name: &str, file: &File) -> io::Result<()> {
+    // A list of an overlay's is divided by some characters.
+    if !is_name(name) {
+        return Err(io::Error::other(
+            "its name is none for a layer: letters, digits and `-_.+` may stand in one",
+        ));
+    }
     let target = Path::new(paths::STACK).join(name);
     std::fs::create_dir_all(&target)?;
     let (device, _held) = loopdev::attach(file.as_fd(), 0, 0, loopdev::READ_ONLY | loopdev::AUTOCLEAR, name)?;
-    mount::mount(&device, &target, "squashfs", MountFlags::RDONLY | MountFlags::NODEV, "")
+    mount::mount(&device, &target, "squashfs", MountFlags::RDONLY | MountFlags::NODEV, "")?;
+    shows(&target).inspect_err(|_| {
+        let _ = mount::umount(&target, UnmountFlags::DETACH);
+    })
+}
+
+/// One that has nothing to show would take all others with it: overlayfs refuses a list with what is not there.
+fn shows(layer: &Path) -> io::Result<()> {
+    match layer.join("usr").symlink_metadata() {
+        Ok(found) if found.is_dir() => Ok(()),
+        _ => Err(io::Error::other("has no directory `usr` at its top: what a layer brings lies below that")),
+    }
 }
 
 /// One overlay on /usr: the later a layer's name, the higher it lies; the nucleus's own /usr, kept
@@ -306,6 +324,18 @@ fn copy_one(source: &Path, target: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layer_that_has_nothing_below_usr_is_told_apart() {
+        let layer = tempfile::tempdir().unwrap();
+        std::fs::create_dir(layer.path().join("bin")).unwrap();
+        assert!(shows(layer.path()).unwrap_err().to_string().contains("no directory `usr`"));
+        std::os::unix::fs::symlink("bin", layer.path().join("usr")).unwrap();
+        assert!(shows(layer.path()).is_err(), "it would lead out of the layer");
+        std::fs::remove_file(layer.path().join("usr")).unwrap();
+        std::fs::create_dir(layer.path().join("usr")).unwrap();
+        shows(layer.path()).unwrap();
+    }
 
     #[test]
     fn factory_files_never_overwrite_what_the_operator_put_there() {

@@ -25,8 +25,12 @@ fn nucleus(bench: &Bench, words: &str) -> Result<Machine> {
 
 /// A squashfs with one program in it.
 fn layer(bench: &Bench, name: &str, program: &str) -> Result<PathBuf> {
+    layer_with(bench, name, "usr/bin", program)
+}
+
+fn layer_with(bench: &Bench, name: &str, place: &str, program: &str) -> Result<PathBuf> {
     let stage = bench.path(&format!("{name}.stage"));
-    let bin = stage.join("usr/bin");
+    let bin = stage.join(place);
     fs::create_dir_all(&bin).context("make a stage")?;
     fs::write(bin.join(program), format!("#!/bin/sh\necho {program} works\n")).context("write a program")?;
     let status = Command::new("chmod").arg("0755").arg(bin.join(program)).status().context("run chmod")?;
@@ -198,6 +202,18 @@ pub fn added(bench: &Bench) -> Result<()> {
         holds(&refused.stderr, &[&format!("add --sha256 {sha256}")])?;
         ssh.ok(&format!("rescue add --sha256 {sha256} /tmp/60-file.squashfs && rm /tmp/60-file.squashfs && second && promised"))?;
         holds(&ssh.run(&format!("rescue add --sha256 {sha256} {url}/60-file.squashfs"))?.stderr, &["there already"])
+    });
+    bench.check("one that has nothing to show is named, and takes no other with it", || {
+        let flat = layer_with(bench, "70-flat", "bin", "third")?;
+        let sha256 = packages::digest(&flat)?;
+        ensure!(ssh.feed("cat > /tmp/70-flat.squashfs", &fs::read(&flat)?)?.status == 0, "copy a file");
+        let refused = ssh.run(&format!("rescue add --sha256 {sha256} /tmp/70-flat.squashfs"))?;
+        ensure!(refused.status != 0, "refuse it");
+        holds(&refused.stderr, &["no directory `usr` at its top"])?;
+        holds(
+            &ssh.ok("second && promised && mdadm --version 2>&1")?,
+            &["second works", "promised works", "mdadm"],
+        )
     });
     no_step_failed(bench, &vm);
     Ok(())
