@@ -52,6 +52,16 @@ pub struct Wanted {
     pub secure_boot: bool,
 }
 
+impl Wanted {
+    /// Of the range, if one is to be leased.
+    fn ends(&self) -> Result<Option<(Ipv4Addr, Ipv4Addr)>> {
+        let Some(range) = &self.range else { return Ok(None) };
+        let ends: Vec<Ipv4Addr> = range.split(',').filter_map(|end| end.parse().ok()).collect();
+        let [first, last] = ends[..] else { bail!("a range is written FIRST,LAST: {range}") };
+        Ok(Some((first, last)))
+    }
+}
+
 /// Where the parts come from.
 pub struct Parts {
     /// `out/`.
@@ -83,7 +93,7 @@ impl Parts {
 /// Serves until one of its programs ends, or a person types Ctrl-C. Nothing of it is left then.
 pub fn run(parts: &Parts, wanted: &Wanted) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "DHCP and TFTP have ports of root's: sudo make serve ...");
-    let (address, prefix) = address(&wanted.interface)?;
+    let (address, prefix) = address(&wanted.interface, wanted.ends()?)?;
     let stage = tempfile::Builder::new().prefix("lifeboat-serve-").tempdir().context("make a directory")?;
     let leases = tempfile::tempdir().context("make a directory")?;
     let arguments = dnsmasq(wanted, stage.path(), &leases.path().join("leases"), address, prefix)?;
@@ -138,20 +148,39 @@ impl Drop for Server {
     }
 }
 
-/// The interface's first IPv4 address, and the length of its network's prefix.
-fn address(interface: &str) -> Result<(Ipv4Addr, u8)> {
+/// The interface's IPv4 address, and the length of its network's prefix: that in whose network the range lies, else the first
+/// that is not of the link alone.
+fn address(interface: &str, range: Option<(Ipv4Addr, Ipv4Addr)>) -> Result<(Ipv4Addr, u8)> {
     let said = packages::output(Command::new("ip").args(["-4", "-o", "address", "show", "dev", interface]))
         .with_context(|| format!("ask for the address of {interface}: see ip link"))?;
-    read_address(&said).with_context(|| {
+    let own = read_addresses(&said);
+    choose(&own, range).with_context(|| {
         format!("{interface} has no IPv4 address: ip address add 192.0.2.1/24 dev {interface}")
     })
 }
 
-fn read_address(said: &str) -> Option<(Ipv4Addr, u8)> {
-    let mut words = said.split_whitespace();
-    words.find(|word| *word == "inet")?;
-    let (address, prefix) = words.next()?.split_once('/')?;
-    Some((address.parse().ok()?, prefix.parse().ok().filter(|prefix| (1..=32).contains(prefix))?))
+fn choose(own: &[(Ipv4Addr, u8)], range: Option<(Ipv4Addr, Ipv4Addr)>) -> Option<(Ipv4Addr, u8)> {
+    let holds = |(address, prefix): &&(Ipv4Addr, u8)| {
+        range.is_some_and(|(first, _)| first.to_bits() & mask(*prefix) == address.to_bits() & mask(*prefix))
+    };
+    let wide = |(address, _): &&(Ipv4Addr, u8)| !address.is_link_local();
+    own.iter().find(holds).or_else(|| own.iter().find(wide)).or(own.first()).copied()
+}
+
+/// Of a prefix of so many bits, 1 to 32.
+fn mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+}
+
+/// One on each line, behind the word `inet`.
+fn read_addresses(said: &str) -> Vec<(Ipv4Addr, u8)> {
+    let read = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.find(|word| *word == "inet")?;
+        let (address, prefix) = words.next()?.split_once('/')?;
+        Some((address.parse().ok()?, prefix.parse().ok().filter(|prefix| (1..=32).contains(prefix))?))
+    };
+    said.lines().filter_map(read).collect()
 }
 
 /// One directory for TFTP and HTTP.
@@ -261,7 +290,7 @@ fn dnsmasq(
     prefix: u8,
 ) -> Result<Vec<String>> {
     let interface = &wanted.interface;
-    let mask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0));
+    let mask = Ipv4Addr::from_bits(mask(prefix));
     let network = Ipv4Addr::from_bits(address.to_bits() & mask.to_bits());
     let url = format!("http://{address}:{}/{SCRIPT}", wanted.port);
     let mut arguments = vec![
@@ -282,10 +311,9 @@ fn dnsmasq(
         "--dhcp-option-force=tag:http,60,HTTPClient".into(),
     ];
     let uefi = if wanted.secure_boot { "bootx64.efi" } else { "ipxe.efi" };
-    match &wanted.range {
-        Some(range) => {
-            let ends: Vec<Ipv4Addr> = range.split(',').filter_map(|end| end.parse().ok()).collect();
-            let [first, last] = ends[..] else { bail!("a range is written FIRST,LAST: {range}") };
+    match wanted.ends()? {
+        Some((first, last)) => {
+            let range = format!("{first},{last}");
             let is_here = |end: Ipv4Addr| end.to_bits() & mask.to_bits() == network.to_bits();
             ensure!(
                 first <= last && is_here(first) && is_here(last),
@@ -343,11 +371,23 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_what_ip_says() {
-        let said = "2: eth0    inet 192.0.2.1/24 brd 192.0.2.255 scope global eth0\\       valid_lft forever";
-        assert_eq!(read_address(said), Some((Ipv4Addr::new(192, 0, 2, 1), 24)));
-        assert_eq!(read_address(""), None);
-        assert_eq!(read_address("2: eth0    inet nonsense"), None);
+    fn the_address_is_that_of_the_range_else_one_that_leads_further_than_the_link() {
+        let said = "2: eth0    inet 169.254.7.7/16 brd 169.254.255.255 scope link eth0\\       valid_lft forever\n\
+                    2: eth0    inet nonsense\n\
+                    2: eth0    inet 10.0.0.5/24 brd 10.0.0.255 scope global eth0\\       valid_lft forever\n\
+                    2: eth0    inet 192.0.2.1/24 scope global secondary eth0\\       valid_lft forever\n";
+        let own = read_addresses(said);
+        let range = |first: &str| Some((first.parse().unwrap(), first.parse().unwrap()));
+        for (range, want) in [
+            (range("192.0.2.50"), "192.0.2.1"),
+            (range("169.254.9.9"), "169.254.7.7"),
+            (range("198.51.100.1"), "10.0.0.5"),
+            (None, "10.0.0.5"),
+        ] {
+            assert_eq!(choose(&own, range).unwrap().0.to_string(), want, "{range:?}");
+        }
+        assert_eq!(choose(&own[..1], None).unwrap().0.to_string(), "169.254.7.7", "better than none");
+        assert_eq!(choose(&read_addresses(""), None), None);
     }
 
     #[test]
