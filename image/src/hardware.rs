@@ -60,7 +60,8 @@ with Ethernet's addresses only, which an InfiniBand port has not (RFC 4390). Car
 Ethernet ports.
 
 Watchdogs: their drivers are for `wdctl` and for a person; nothing here arms one. One that was left running is stopped by its
-driver, or fed by the kernel until somebody opens it. BMCs: where `ipmi_si` or `ipmi_ssif` is loaded, so is `ipmi_devintf`, for `/dev/ipmi0`.
+driver, or fed by the kernel until somebody opens it, where a device asks for that driver. A BMC's own does not: it runs on over a reset and a kexec, and
+`modprobe ipmi_watchdog` stops it, or `ipmitool mc watchdog off` (`get` shows it). Nor do those of Super I/O chips (w83627hf_wdt, it87_wdt, f71808e_wdt). BMCs: where `ipmi_si` or `ipmi_ssif` is loaded, so is `ipmi_devintf`, for `/dev/ipmi0`.
 ";
 
 /// Makes the file.
