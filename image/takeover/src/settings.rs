@@ -61,6 +61,11 @@ const BOND_OPTIONS: &[(&str, &str)] = &[
 /// Bytes; what a link has unless somebody says otherwise.
 const USUAL_MTU: u32 = 1500;
 
+/// Where it is another one.
+fn mtu(link: &Link) -> Option<u32> {
+    Some(link.mtu).filter(|mtu| *mtu != USUAL_MTU && *mtu != 0)
+}
+
 pub fn words(network: &Network, beside: &Beside) -> Words {
     let mut writer = Writer {
         network,
@@ -133,7 +138,7 @@ impl Writer<'_> {
             (false, true) => "auto6",
             (false, false) => "off",
         };
-        let mtu = if link.mtu == USUAL_MTU || link.mtu == 0 { String::new() } else { link.mtu.to_string() };
+        let mtu = mtu(link).map(|mtu| mtu.to_string()).unwrap_or_default();
         let mac = self.other_mac(link).map(|mac| mac.to_string()).unwrap_or_default();
         let more = match (mtu.is_empty(), mac.is_empty()) {
             (true, true) => String::new(),
@@ -260,17 +265,26 @@ impl Writer<'_> {
         Some(name)
     }
 
-    /// What was made for others to stand on, and had no address, asks for none. A port asks for none by itself.
+    /// What was made for others to stand on, and had no address, asks for none. A port asks for none by itself; that of a bridge
+    /// has an MTU of its own, and that of a bond the bond's.
     fn silent(&mut self) {
-        let has_address = |index: u32| self.network.addresses.iter().any(|own| own.link == index);
-        let is_port = |index: u32| self.by_index(index).is_some_and(|link| link.master.is_some());
-        let silent: Vec<String> = self
-            .names
-            .iter()
-            .filter(|(index, _)| !has_address(**index) && !is_port(**index))
-            .map(|(_, name)| format!("ip={name}:off"))
-            .collect();
+        let silent: Vec<String> =
+            self.names.iter().filter_map(|(index, name)| self.silenced(*index, name)).collect();
         self.words.words.extend(silent);
+    }
+
+    fn silenced(&self, index: u32, name: &str) -> Option<String> {
+        let link = self.by_index(index)?;
+        if self.network.addresses.iter().any(|own| own.link == index) {
+            return None;
+        }
+        let master = link.master.and_then(|master| self.by_index(master));
+        match (mtu(link), master) {
+            (None, None) => Some(format!("ip={name}:off")),
+            (Some(mtu), None) => Some(format!("ip={name}:off:{mtu}")),
+            (Some(mtu), Some(master)) if master.kind != "bond" => Some(format!("ip={name}:off:{mtu}")),
+            (_, Some(_)) => None,
+        }
     }
 
     fn lose(&mut self, link: &Link, addresses: &[Address], routes: &[Route]) {

@@ -232,6 +232,40 @@ fn a_mac_that_was_given_and_a_larger_mtu_are_kept() {
 }
 
 #[test]
+fn a_larger_mtu_is_kept_of_what_has_no_address_itself() {
+    let large = |link: Link| Link { mtu: 9000, ..link };
+    let bridge = Network {
+        links: vec![large(port(nic(2, "eth0", NIC), 6)), large(made(6, "br0", "bridge"))],
+        addresses: vec![own(6, "192.0.2.5/24", false)],
+        ..Network::default()
+    };
+    let stack = Network {
+        links: vec![
+            large(port(nic(2, "eth0", NIC), 4)),
+            large(port(nic(3, "eth1", OTHER), 4)),
+            large(made(4, "bond0", "bond")),
+            large(Link { below: Some(4), vlan: Some(20), ..made(5, "bond0.20", "vlan") }),
+        ],
+        addresses: vec![own(5, "192.0.2.5/24", false)],
+        ..Network::default()
+    };
+    let named = |link: &network::Link| {
+        link.selector.name.clone().or(link.selector.mac.map(|mac| mac.to_string())).unwrap_or_default()
+    };
+    for (network, want) in [
+        (bridge, vec![NIC.to_string(), "br0".to_string()]),
+        (stack, vec!["bond0".to_string(), "bond0.20".to_string()]),
+    ] {
+        let plan = plan(&words(&network, &beside()));
+        let mut large: Vec<String> =
+            plan.links.iter().filter(|link| link.mtu == Some(9000)).map(named).collect();
+        large.sort();
+        assert_eq!(large, want);
+        assert!(plan.links.iter().all(|link| !link.methods.dhcp4), "{:?}", plan.links);
+    }
+}
+
+#[test]
 fn what_cannot_be_kept_is_said_and_is_a_danger_where_one_comes_in_by_it() {
     let network = Network {
         links: vec![
