@@ -275,6 +275,11 @@ pub fn encrypted(bench: &Bench) -> Result<()> {
     bench.check("the platform's roots, which the nucleus has, do not believe that CA", || {
         vm.login()?;
         vm.events.ready("layers", 0, qemu::BOOT)?;
+        // Whatever a server says in the first minute is asked for again, and then four times more.
+        vm.events.wait("the layer to be given up", 0, qemu::BOOT, |event| match event {
+            Event::Layer { name, error: Some(_) } if name == "10-userland" => Some(()),
+            _ => None,
+        })?;
         vm.warning(&["layer 10-userland", "its certificate is not trusted"])
     });
     Ok(())
