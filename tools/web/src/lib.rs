@@ -1,4 +1,5 @@
-//! GET over HTTP and HTTPS, for processes without privileges: what comes back was written by a stranger. Verifies
+//! HTTP and HTTPS as a client, for processes without privileges: what comes back was written by a stranger. GET of a file of any
+//! length, and an exchange of short texts. Verifies
 //! certificates by the authorities that it is given and by no others, looks names up by itself, and needs no program and no
 //! library of a layer. Opens no file.
 
@@ -8,11 +9,13 @@ pub mod dns;
 
 pub use dns::Names;
 use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
-use ureq::http::Uri;
+use ureq::config::ConfigBuilder;
+use ureq::http::{Request, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Connector, NextTimeout, RustlsConnector, TcpConnector};
 use ureq::{Agent, Error};
@@ -43,44 +46,33 @@ pub struct Answer {
     pub body: Box<dyn Read>,
 }
 
+/// A question whose answer is short.
+#[derive(Clone, Debug, Default)]
+pub struct Exchange {
+    pub url: String,
+    pub headers: Vec<(&'static str, &'static str)>,
+    /// With one it is a POST, without a GET.
+    pub body: Option<String>,
+    pub names: Names,
+    /// As in [`Ask`].
+    pub authorities: Vec<u8>,
+}
+
+/// How long an exchange may take, from the name's look-up to the last byte, and the most bytes of its answer.
+const EXCHANGE: Duration = Duration::from_secs(30);
+const MAX_ANSWER: u64 = 1 << 20;
+
 /// What [`get`] says of a server that has no such file.
 pub const NO_SUCH_FILE: &str = "the server has no such file (404)";
 
 /// Errors are for people, and name no URL.
 pub fn get(ask: &Ask) -> Result<Answer, String> {
-    let is_encrypted = ask.url.starts_with("https://");
-    let authorities: Vec<_> = parse_pem(&ask.authorities)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if is_encrypted && authorities.is_empty() {
-        return Err(
-            "there are no certificates to check it by (rescue.ca=, or the platform's roots)".to_string()
-        );
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(provider)
-        .root_certs(RootCerts::Specific(Arc::new(authorities)))
-        .build();
-    let config = Agent::config_builder()
-        .tls_config(tls)
-        // From an encrypted page nothing leads back to a plain one.
-        .https_only(is_encrypted)
-        .proxy(None)
+    let config = config(&ask.url, &ask.authorities)?
         .max_redirects(MAX_REDIRECTS)
-        .max_response_header_size(MAX_HEADER)
-        .user_agent("lifeboat")
-        .accept_encoding("identity")
         .timeout_connect(Some(CONNECT))
         .timeout_recv_response(Some(SILENCE))
-        .timeout_per_read(Some(SILENCE))
-        .build();
-    let connector = TcpConnector::default().chain(RustlsConnector::default());
-    let agent = Agent::with_parts(config, connector, Own(ask.names.clone()));
-    let mut request = agent.get(&ask.url);
+        .timeout_per_read(Some(SILENCE));
+    let mut request = agent(config, &ask.names).get(&ask.url);
     if ask.from > 0 {
         request = request.header("Range", format!("bytes={}-", ask.from));
     }
@@ -97,6 +89,82 @@ pub fn get(ask: &Ask) -> Result<Answer, String> {
     };
     let body = response.into_body().into_with_config().limit(u64::MAX).reader();
     Ok(Answer { from, length, body: Box::new(body) })
+}
+
+/// Asks, and gives the status and the text of whatever answer comes. Nothing leads elsewhere: a question may hold a secret that
+/// is meant for this server. Errors are for people, and name no URL.
+pub fn exchange(exchange: &Exchange) -> Result<(u16, Vec<u8>), String> {
+    let config = config(&exchange.url, &exchange.authorities)?
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .timeout_connect(Some(CONNECT))
+        .timeout_global(Some(EXCHANGE));
+    let method = if exchange.body.is_some() { "POST" } else { "GET" };
+    let mut request = Request::builder().method(method).uri(&exchange.url);
+    for (name, value) in &exchange.headers {
+        request = request.header(*name, *value);
+    }
+    let wrong = |error: ureq::http::Error| error.to_string();
+    let agent = agent(config, &exchange.names);
+    let answer = match &exchange.body {
+        Some(body) => agent.run(request.body(body.as_str()).map_err(wrong)?),
+        None => agent.run(request.body(()).map_err(wrong)?),
+    };
+    let answer = answer.map_err(|error| reason(&error))?;
+    let status = answer.status().as_u16();
+    let body = answer.into_body().into_with_config().limit(MAX_ANSWER).read_to_vec();
+    Ok((status, body.map_err(|error| reason(&error))?))
+}
+
+/// The address of this machine that the server of a URL sees, as far as this machine knows. Nothing is sent for it but the
+/// look-up of a name.
+pub fn own_address(url: &str, names: &Names) -> Result<IpAddr, String> {
+    let wrong = || "it names no server".to_string();
+    let uri: Uri = url.parse().map_err(|_| wrong())?;
+    let host = uri.host().ok_or_else(wrong)?;
+    let found = names.look_up(host).map_err(|error| reason(&Error::Io(error)))?;
+    let own = |address: &IpAddr| {
+        let any: IpAddr = if address.is_ipv4() { [0u8; 4].into() } else { [0u8; 16].into() };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        // connect(2) of a datagram socket chooses the route, and sends nothing; the port is of no matter.
+        socket.connect((*address, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    found.iter().find_map(own).ok_or_else(|| "nothing leads there from here".to_string())
+}
+
+/// What every question of this page has in common. `Err` where nobody is believed who could vouch for the other side.
+fn config(url: &str, authorities: &[u8]) -> Result<ConfigBuilder<AgentScope>, String> {
+    let is_encrypted = url.starts_with("https://");
+    let authorities: Vec<_> = parse_pem(authorities)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if is_encrypted && authorities.is_empty() {
+        return Err(
+            "there are no certificates to check it by (rescue.ca=, or the platform's roots)".to_string()
+        );
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(provider)
+        .root_certs(RootCerts::Specific(Arc::new(authorities)))
+        .build();
+    Ok(Agent::config_builder()
+        .tls_config(tls)
+        // From an encrypted page nothing leads back to a plain one.
+        .https_only(is_encrypted)
+        .proxy(None)
+        .max_response_header_size(MAX_HEADER)
+        .user_agent("lifeboat")
+        .accept_encoding("identity"))
+}
+
+fn agent(config: ConfigBuilder<AgentScope>, names: &Names) -> Agent {
+    let connector = TcpConnector::default().chain(RustlsConnector::default());
+    Agent::with_parts(config.build(), connector, Own(names.clone()))
 }
 
 /// `bytes 100-199/200` (RFC 9110, section 14.4): where it begins, and the length of the whole.
