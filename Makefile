@@ -154,12 +154,19 @@ bench-net: peers ## from the cable to the address, beside systemd-networkd, dhcp
 	@python3 -m venv .bench/peers/venv && .bench/peers/venv/bin/pip install --quiet paramiko ansible-core ssh-audit
 	@touch $@
 
+# In an environment of its own: its packages and Ansible's need not agree.
+.bench/peers/ironic/done: .bench/peers/packages
+	@image/setup interop
+	@python3 -m venv .bench/peers/ironic && .bench/peers/ironic/bin/pip install --quiet ironic
+	@touch $@
+
 .bench/peers/packages: # other clients than OpenSSH's, from the host's own sources
 	@rm -rf .bench/peers && mkdir -p .bench/peers && cd .bench/peers && apt-get --quiet --quiet download putty-tools dropbear-bin libtomcrypt1 libtommath1 rsync libpopt0 && for package in *.deb; do dpkg-deb --extract "$$package" .; done
 	@touch $@
 
-interop: peers .bench/peers/done .bench/peers/packages ## sshd with other clients, ssh-audit, and OpenSSH's own regression tests, as root: ten minutes
+interop: peers .bench/peers/done .bench/peers/ironic/done .bench/peers/packages ## sshd with other clients, ssh-audit, Ironic, and OpenSSH's own regression tests, as root: ten minutes
 	PEERS=$$($(IMAGE) tools) SFTP_SERVER=$$($(IMAGE) tools)/sftp-server PATH=$(CURDIR)/.bench/peers/venv/bin:$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu INTEROP=1 $(CARGO) test --locked --package sshd --test interop 2>&1 | tee -a $(UNITS)
+	PATH=$$PATH:$(CURDIR)/.bench/peers/ironic/bin INTEROP=1 $(CARGO) test --locked --package sshd --test ironic ironic_rescues 2>&1 | tee -a $(UNITS)
 	PEERS=$$($(IMAGE) tools) INTEROP=1 $(CARGO) test --locked --package sshd --test regress 2>&1 | tee -a $(UNITS)
 
 attack: patched ## the whole attack campaign against sshd, on loopback, as root, with nothing else running: ten minutes; ATTACK=part for a fifth, untimed

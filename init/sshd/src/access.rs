@@ -4,6 +4,7 @@
 use crate::cloud;
 use crate::credentials;
 use crate::fetch;
+use crate::ironic;
 use crate::keys::{self, Authorized, Found};
 use crate::metadata;
 use crate::options::{Grant, Options};
@@ -33,8 +34,8 @@ pub struct Access {
 pub enum Password {
     /// A key was given.
     Off,
-    /// `rescue.password_hash=`
-    Hash(Hash),
+    /// With where it is from, for a person: `rescue.password_hash=`, or Ironic.
+    Hash(Hash, String),
     /// The random one of this boot, in [`paths::PASSWORD`].
     OneTime,
 }
@@ -86,7 +87,7 @@ impl Access {
         }
         let hash = match cmdline::last(&words, "rescue.password_hash").map(Hash::parse) {
             None => None,
-            Some(Ok(hash)) => Some(hash),
+            Some(Ok(hash)) => Some((hash, "boot parameter rescue.password_hash".to_string())),
             Some(Err(reason)) => {
                 found.problems.push(format!("boot parameter rescue.password_hash: {reason}"));
                 None
@@ -99,9 +100,20 @@ impl Access {
                     .to_string(),
             );
         }
-        let password = match hash {
+        found.problems.extend(ironic::wish(&words).problems);
+        let by_ironic = ironic::password(root);
+        // Ironic takes it for set. A person is told that it opens nothing.
+        let instead = if found.keys.is_empty() {
+            hash.as_ref().map(|_| "rescue.password_hash=")
+        } else {
+            Some("a key")
+        };
+        if let (Some((_, source)), Some(instead)) = (&by_ironic, instead) {
+            found.problems.push(format!("the password from {source} does not count: {instead} was given"));
+        }
+        let password = match hash.or(by_ironic) {
             _ if !found.keys.is_empty() => Password::Off,
-            Some(hash) => Password::Hash(hash),
+            Some((hash, source)) => Password::Hash(hash, source),
             None => Password::OneTime,
         };
         Access { keys: found.keys, password, problems: found.problems }
@@ -136,7 +148,7 @@ impl Access {
     pub fn password(&self, settings: &Settings, user: &str, typed: &str) -> bool {
         let right = match &self.password {
             Password::Off => false,
-            Password::Hash(hash) => hash.matches(typed),
+            Password::Hash(hash, _) => hash.matches(typed),
             Password::OneTime => std::fs::read_to_string(settings.path(paths::PASSWORD))
                 .is_ok_and(|expected| password::matches_one_time(typed, &expected)),
         };
@@ -263,7 +275,10 @@ mod tests {
     fn without_a_valid_key_there_is_a_password() {
         let hash = format!("rescue.password_hash={HASH}");
         assert_eq!(access("quiet", None).password, Password::OneTime);
-        assert_eq!(access(&hash, None).password, Password::Hash(Hash::parse(HASH).unwrap()));
+        assert_eq!(
+            access(&hash, None).password,
+            Password::Hash(Hash::parse(HASH).unwrap(), "boot parameter rescue.password_hash".into())
+        );
         assert_eq!(access("ssh_key=garbage rescue.password_hash=x", None).password, Password::OneTime);
     }
 

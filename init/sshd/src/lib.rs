@@ -12,6 +12,7 @@
 //!   connects.
 //! - `fetch`, one per URL of `ssh_key=`, and nobody, becomes curl; one per metadata service that was
 //!   asked for; and one, root until it has them, that takes three files from a volume made for this machine.
+//! - `ironic`, where Ironic booted this machine, and nobody, speaks with its API until that has set a password.
 //! - `installed`, once and when asked for, looks for the host keys of the system on the disks.
 //! - `rsa-key`, once, makes the RSA host key while the others work.
 //!
@@ -33,6 +34,7 @@ mod fetch;
 pub mod hostile;
 mod identity;
 mod installed;
+mod ironic;
 mod keys;
 mod layers;
 mod limits;
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         "rsa-key" => identity::make_rsa(&settings),
         "fetch" => fetch::run(&settings),
         "installed" => installed::run(&settings),
+        "ironic" => ironic::run(&settings),
         other => anyhow::bail!("unknown role {other:?}: the first is listen"),
     });
     match result {

@@ -7,6 +7,7 @@ use crate::fetch;
 use crate::fetch::Fetches;
 use crate::identity::{self, Identity};
 use crate::installed;
+use crate::ironic::Ironic;
 use crate::limits::{Failures, Network, Place, Turns, Waiting};
 use crate::password;
 use crate::settings::Settings;
@@ -101,6 +102,7 @@ struct Service<'a> {
     /// What no login waits for is done, or under way.
     complete: bool,
     fetches: Fetches,
+    ironic: Ironic,
     /// When to look again for ways in.
     surveys: VecDeque<Instant>,
     /// Whether a password opened the door when it was looked at last.
@@ -134,6 +136,7 @@ impl<'a> Service<'a> {
             rsa: None,
             complete: false,
             fetches: Fetches::new(root, now),
+            ironic: Ironic::new(root, now),
             surveys: (1..=SURVEYS).map(|n| now + SURVEY * n).collect(),
             has_password: false,
             watch: entrance::Watch::new(settings),
@@ -153,10 +156,14 @@ impl Service<'_> {
             .into_iter()
             .chain(reports)
             .chain(self.fetches.pipes().map(|pipe| PollFd::new(pipe, PollFlags::IN)))
+            .chain(self.ironic.socket().map(|socket| PollFd::new(socket, PollFlags::IN)))
             .chain(changes.into_iter().map(|changes| PollFd::new(changes, PollFlags::IN)))
             .collect();
         let held = self.held.as_ref().map(|(_, _, due)| *due);
-        let due = [self.fetches.next(), self.surveys.front().copied(), held].into_iter().flatten().min();
+        let due = [self.fetches.next(), self.ironic.next(), self.surveys.front().copied(), held]
+            .into_iter()
+            .flatten()
+            .min();
         let left = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
@@ -172,6 +179,10 @@ impl Service<'_> {
         }
         self.fetches.read();
         self.fetches.start(self.settings, now);
+        self.ironic.start(self.settings, now);
+        if self.ironic.hear(self.settings) {
+            self.survey();
+        }
         if self.surveys.front().is_some_and(|at| *at <= now) {
             self.surveys.pop_front();
             if !std::mem::replace(&mut self.complete, true) {
@@ -359,6 +370,7 @@ impl Service<'_> {
             if self.fetches.ended(self.settings, pid, how, Instant::now()) {
                 self.survey();
             }
+            self.ironic.ended(pid, Instant::now());
             if self.rsa == Some(pid) {
                 self.rsa = None;
                 self.survey();
@@ -396,12 +408,12 @@ impl Service<'_> {
     fn survey(&mut self) {
         let access = Access::read(self.root);
         let mut problems = access.problems.clone();
-        problems.extend(self.fetches.problems().cloned());
+        problems.extend(self.fetches.problems().chain(self.ironic.problem()).cloned());
         let path = self.settings.path(paths::PASSWORD);
         let result = match access.password {
             Password::OneTime if path.exists() => Ok(()),
             Password::OneTime => make_password(&path),
-            Password::Off | Password::Hash(_) => remove(&path),
+            Password::Off | Password::Hash(..) => remove(&path),
         };
         if let Err(error) = result {
             problems.push(format!("one-time password: {error:#}"));
@@ -415,8 +427,8 @@ impl Service<'_> {
         let kept = self.state.problems.iter().filter(of_key).cloned();
         let mut state = state::Sshd { problems: kept.chain(problems).collect(), ..self.state.clone() };
         state.keys = access.keys.iter().map(ToString::to_string).collect();
-        if let Password::Hash(_) = access.password {
-            state.keys.push("password from boot parameter rescue.password_hash".to_string());
+        if let Password::Hash(_, source) = &access.password {
+            state.keys.push(format!("password from {source}"));
         }
         state.more_host_keys = identity::rsa_line(self.root).into_iter().collect();
         let lines = std::iter::once(&state.host_key).chain(&state.more_host_keys);

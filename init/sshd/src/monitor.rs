@@ -353,7 +353,7 @@ impl Monitor<'_> {
         // Before it is looked at, so that right and wrong take the same time.
         std::thread::sleep(self.wait());
         // Until it is compared.
-        let turn = matches!(access.password, Password::Hash(_)).then(|| self.turn());
+        let turn = matches!(access.password, Password::Hash(..)).then(|| self.turn());
         let right = access.password(self.settings, user, password);
         drop(turn);
         if right {

@@ -31,6 +31,8 @@ pub struct Settings {
     pub curl: PathBuf,
     /// Asked instead of each cloud's own metadata service, where not empty.
     pub metadata: String,
+    /// Where Ironic finds the agent; 0 for any that is free.
+    pub agent_port: u16,
 }
 
 impl Default for Settings {
@@ -52,6 +54,8 @@ impl Default for Settings {
             sftp_server: PathBuf::from("/usr/lib/openssh/sftp-server"),
             curl: PathBuf::from("/usr/bin/curl"),
             metadata: String::new(),
+            // ironic-python-agent's.
+            agent_port: 9999,
         }
     }
 }
@@ -78,6 +82,9 @@ impl Settings {
                 "--sftp-server" => settings.sftp_server = PathBuf::from(value),
                 "--curl" => settings.curl = PathBuf::from(value),
                 "--metadata" => settings.metadata = value,
+                "--agent-port" => {
+                    settings.agent_port = value.parse().with_context(|| format!("--agent-port {value}"))?;
+                }
                 _ => bail!("unknown argument {name:?}"),
             }
         }
@@ -101,6 +108,7 @@ impl Settings {
             ("--sftp-server", self.sftp_server.to_string_lossy().into_owned()),
             ("--curl", self.curl.to_string_lossy().into_owned()),
             ("--metadata", self.metadata.clone()),
+            ("--agent-port", self.agent_port.to_string()),
         ]
         .into_iter()
         .flat_map(|(name, value)| [name.to_string(), value])

@@ -60,6 +60,20 @@ pub const PARAMS: &[Param] = &[
         "dhcp (the default on every wired NIC), dhcp6, auto6, either6, link6, single-dhcp, off; IF:METHOD[:MTU[:MAC]]; ADDRESS:[PEER]:GATEWAY:MASK:HOST:IF:METHOD[:MTU[:MAC]|:DNS[:DNS[:NTP]]]",
     ),
     p(
+        "ipa-agent-token",
+        Owner::Sshd,
+        false,
+        true,
+        "what Ironic and its agent know each other by, where Ironic hands it over on virtual media",
+    ),
+    p(
+        "ipa-api-url",
+        Owner::Sshd,
+        false,
+        false,
+        "URL[,URL] of OpenStack Ironic's API, as Ironic writes it for its rescue: asked for root's password of this boot",
+    ),
+    p(
         "ipam",
         Owner::Netd,
         true,
