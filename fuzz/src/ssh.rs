@@ -173,6 +173,45 @@ pub fn clouds() -> Vec<Vec<u8>> {
     .into()
 }
 
+pub const REQUEST_WORDS: &[&[u8]] = &[
+    b"POST ",
+    b"GET ",
+    b"/v1/commands/",
+    b"?wait=true&agent_token=tttttttttttttttttttttttttttttttt",
+    b"%74",
+    b" HTTP/1.1\r\n",
+    b"Content-Length: ",
+    b"Transfer-Encoding: chunked\r\n",
+    b"\r\n\r\n",
+    b"{\"name\":\"rescue.finalize_rescue\",\"params\":{",
+    b"\"rescue_password\":\"$5$a$b\"",
+    b"\"hashed\":true",
+];
+
+pub fn ironic(input: &[u8]) {
+    hostile::ironic(input);
+}
+
+pub fn requests() -> Vec<Vec<u8>> {
+    let token = "t".repeat(32);
+    let body =
+        "{\"name\":\"rescue.finalize_rescue\",\"params\":{\"rescue_password\":\"$5$a$b\",\"hashed\":true}}";
+    [
+        format!(
+            "POST /v1/commands/?wait=false&agent_token={token} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+        format!("GET /v1/commands/?agent_token={token} HTTP/1.1\r\n\r\n"),
+        "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n".to_string(),
+        format!(
+            "{{\"node\":{{\"uuid\":\"1be26c0b-03f2-4d2e-ae87-c02d7f33c123\"}},\
+             \"config\":{{\"heartbeat_timeout\":300,\"agent_token\":\"{token}\"}}}}"
+        ),
+    ]
+    .map(String::into_bytes)
+    .into()
+}
+
 /// One more than the service's own: a rekey that a client asks for before it has logged in.
 pub fn connections() -> Vec<Vec<u8>> {
     let mut seeds = hostile::connections();

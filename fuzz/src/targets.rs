@@ -93,6 +93,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ssh-certificate", run: ssh::certificate, seeds: ssh::certificates, words: ssh::WORDS },
     Target { name: "ssh-cloud", run: ssh::cloud, seeds: ssh::clouds, words: ssh::CLOUD_WORDS },
     Target { name: "ssh-credentials", run: ssh::credentials, seeds: ssh::tables, words: ssh::KEY_WORDS },
+    Target { name: "ssh-ironic", run: ssh::ironic, seeds: ssh::requests, words: ssh::REQUEST_WORDS },
     Target { name: "ssh-keys", run: ssh::keys, seeds: ssh::key_files, words: ssh::KEY_WORDS },
     Target { name: "ssh-proof", run: ssh::proof, seeds: ssh::proofs, words: ssh::WORDS },
     Target {

@@ -6,6 +6,7 @@ use crate::options::Options;
 use crate::proof::{self, Offer};
 use crate::{cloud, credentials, keys};
 
+pub use crate::ironic::hostile as ironic;
 pub use crate::transport::hostile::{packet, seeds as connections, serve as connection, string};
 
 /// A file of authorized_keys, and what its options say to a visitor.
