@@ -283,6 +283,37 @@ mod tests {
     }
 
     #[test]
+    fn a_password_that_ironic_set_counts_after_a_key_and_a_hash_of_the_boot() {
+        let key = format!("ssh_key={}", KEY.replace(' ', ","));
+        let hash = format!("rescue.password_hash={HASH}");
+        for (line, want, instead) in [
+            ("quiet", Some("Ironic, for node n"), None),
+            (&key, None, Some("a key was given")),
+            (&hash, Some("boot parameter rescue.password_hash"), Some("rescue.password_hash= was given")),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for (path, text) in [
+                ("proc/cmdline", line.to_string()),
+                ("run/lifeboat/sshd/ironic", format!("{{\"node\":\"n\",\"hash\":\"{HASH}\"}}")),
+            ] {
+                let path = dir.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            let access = Access::read(&Root::at(dir.path()).unwrap());
+            let from = match &access.password {
+                Password::Hash(_, source) => Some(source.as_str()),
+                Password::Off => None,
+                Password::OneTime => Some("the consoles"),
+            };
+            assert_eq!(from, want, "{line}");
+            let said = access.problems.iter().find(|problem| problem.contains("does not count"));
+            assert_eq!(said.is_some(), instead.is_some(), "{line}: {:?}", access.problems);
+            assert!(said.is_none_or(|said| said.contains(instead.unwrap_or_default())), "{said:?}");
+        }
+    }
+
+    #[test]
     fn what_was_not_taken_is_named() {
         let access = access("ssh_key= rescue.password_hash=hunter2", Some("restrict ssh-ed25519 AAAA me"));
         assert_eq!(
