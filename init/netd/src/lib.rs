@@ -842,6 +842,8 @@ impl Netd {
         match &step {
             Step::Module(name) => self.loading.load(&self.root, name, now()),
             Step::Options { bond, options } => self.set_options(bond, options),
+            // The kernel has made it a port by the time that the request was sent.
+            Step::Prefer { bond, option, port } => self.set_options(bond, &[(option.clone(), port.clone())]),
             Step::MakeVlan { name, below, id } => {
                 self.ask(Asked::Step(step.clone()), |sequence| rtnl::make_vlan(sequence, name, *below, *id));
             }
@@ -884,20 +886,14 @@ impl Netd {
         }
     }
 
-    /// The driver takes the mode first, and only without ports (Documentation/networking/bonding.rst).
+    /// Most of them the driver takes only without ports (Documentation/networking/bonding.rst).
     fn set_options(&mut self, bond: &str, options: &[(String, String)]) {
-        let (mode, rest): (Vec<_>, Vec<_>) = options.iter().partition(|(name, _)| name == "mode");
-        for (name, value) in mode.into_iter().chain(rest) {
-            // A list is added to, one at a time.
-            let values: Vec<String> = match name.as_str() {
-                "arp_ip_target" | "ns_ip6_target" => value.split(',').map(|one| format!("+{one}")).collect(),
-                _ => vec![value.clone()],
-            };
-            for value in values {
-                let path = format!("/sys/class/net/{bond}/bonding/{name}");
-                if let Err(error) = std::fs::write(&path, &value) {
-                    self.problem(format!("set {name} of {bond} to {value}: {error}"));
-                }
+        let path = |name: &str| format!("/sys/class/net/{bond}/bonding/{name}");
+        for (name, value) in
+            links::writes(options, |name| std::fs::read_to_string(path(name)).unwrap_or_default())
+        {
+            if let Err(error) = std::fs::write(path(name), &value) {
+                self.problem(format!("set {name} of {bond} to {value}: {error}"));
             }
         }
     }
@@ -1393,6 +1389,7 @@ fn words(what: &Asked) -> String {
             Step::Unmake { name, .. } => format!("take {name} away"),
             Step::MakeBridge { name, .. } => format!("make the bridge {name}"),
             Step::Options { bond, .. } => format!("set the options of {bond}"),
+            Step::Prefer { bond, option, port } => format!("set {option} of {bond} to {port}"),
             Step::Change { name, change, .. } => match change {
                 Change::Up => format!("bring up {name}"),
                 Change::Down => format!("take down {name}"),

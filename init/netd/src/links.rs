@@ -74,6 +74,12 @@ pub enum Step {
         bond: String,
         options: Vec<(String, String)>,
     },
+    /// An option of a bond that means one of its ports, by the name that the kernel has for that.
+    Prefer {
+        bond: String,
+        option: String,
+        port: String,
+    },
     Change {
         link: u32,
         name: String,
@@ -604,10 +610,12 @@ fn make(
             let has_ports = seen.iter().any(|one| one.link.master == Some(bond.link.index));
             if !has_ports && !bond.link.up {
                 let pair = |option: &BondOption| (option.name.clone(), option.value.clone());
-                let options = options.iter().map(pair).collect();
-                steps.push(Step::Options { bond: name.clone(), options });
+                let before = options.iter().filter(|option| option.name != "active_slave");
+                steps.push(Step::Options { bond: name.clone(), options: before.map(pair).collect() });
             }
-            enslave(plan, ports, bond, seen, late, is_refused, steps);
+            for port in enslave(plan, ports, bond, seen, late, is_refused, steps) {
+                prefer(plan, options, bond, port, seen, late, steps);
+            }
         }
         (Kind::Bridge { ports, .. }, Some(bridge)) if bridge.link.kind == "bridge" => {
             enslave(plan, ports, bridge, seen, late, is_refused, steps);
@@ -635,15 +643,17 @@ fn is_past(plan: &Plan, port: &Seen<'_>, seen: &[Seen<'_>], ours: &Ours) -> bool
     !asked.contains(by) && !asked.iter().any(|selector| is_meant(plan, port, selector, seen, true))
 }
 
-fn enslave(
+/// Returns those that become ports now.
+fn enslave<'a>(
     plan: &Plan,
     ports: &[Selector],
     master: &Seen<'_>,
-    seen: &[Seen<'_>],
+    seen: &'a [Seen<'a>],
     late: bool,
     is_refused: &dyn Fn(&Step) -> bool,
     steps: &mut Vec<Step>,
-) {
+) -> Vec<&'a Seen<'a>> {
+    let mut new = Vec::new();
     for port in seen {
         let is_free = port.link.master.is_none() && port.link.index != master.link.index;
         let is_whole = port.wired || matches!(port.link.kind.as_str(), "bond" | "vlan" | "veth");
@@ -657,12 +667,73 @@ fn enslave(
                 steps.push(change(port, Change::Down));
             }
             steps.push(join);
+            new.push(port);
             // A bond brings its ports up itself, a bridge does not.
             if master.link.kind == "bridge" && !port.link.up {
                 steps.push(change(port, Change::Up));
             }
         }
     }
+    new
+}
+
+/// The driver knows a port by its one name alone, and as the active one only once it is a port (`bond_option_primary_set`,
+/// `bond_option_active_slave_set` of drivers/net/bonding/bond_options.c).
+fn prefer(
+    plan: &Plan,
+    options: &[BondOption],
+    bond: &Seen<'_>,
+    port: &Seen<'_>,
+    seen: &[Seen<'_>],
+    late: bool,
+    steps: &mut Vec<Step>,
+) {
+    // As this round is about to call it.
+    let renamed = steps.iter().rev().find_map(|step| match step {
+        Step::Change { link, change: Change::Name(name), .. } if *link == port.link.index => Some(name),
+        _ => None,
+    });
+    let name = renamed.unwrap_or(&port.link.name).clone();
+    let is_about = |option: &&BondOption| match option.name.as_str() {
+        // The driver has the word already.
+        "primary" => option.value != name,
+        "active_slave" => true,
+        _ => false,
+    };
+    let is_it = |option: &&BondOption| is_meant(plan, port, &Selector::name(&option.value), seen, late);
+    let of_port = |option: &BondOption| Step::Prefer {
+        bond: bond.link.name.clone(),
+        option: option.name.clone(),
+        port: name.clone(),
+    };
+    steps.extend(options.iter().filter(is_about).filter(is_it).map(of_port));
+}
+
+/// The options of a bond as they are written, one after the other: the driver takes the mode first, delays only after the
+/// interval that they are multiples of (`_bond_option_delay_set` of drivers/net/bonding/bond_options.c), and lists one at a
+/// time, each of a list once. `held`: what it has of an option.
+pub fn writes(options: &[(String, String)], held: impl Fn(&str) -> String) -> Vec<(&str, String)> {
+    let rank = |name: &str| match name {
+        "mode" => 0,
+        "miimon" => 1,
+        "updelay" | "downdelay" | "peer_notif_delay" => 2,
+        _ => 3,
+    };
+    let mut sorted: Vec<&(String, String)> = options.iter().collect();
+    sorted.sort_by_key(|(name, _)| rank(name));
+    let of_option = |(name, value): &'_ (String, String)| -> Vec<String> {
+        match name.as_str() {
+            "arp_ip_target" | "ns_ip6_target" => {
+                let held = held(name);
+                let held: Vec<IpAddr> = held.split_whitespace().filter_map(|one| one.parse().ok()).collect();
+                let is_new = |one: &&str| one.parse().map_or(true, |one| !held.contains(&one));
+                value.split(',').filter(is_new).map(|one| format!("+{one}")).collect()
+            }
+            _ => vec![value.clone()],
+        }
+    };
+    let pairs = |pair: &'_ (String, String)| of_option(pair).into_iter();
+    sorted.into_iter().flat_map(|pair| pairs(pair).map(|value| (pair.0.as_str(), value))).collect()
 }
 
 #[cfg(test)]
@@ -725,6 +796,11 @@ mod tests {
                     links.iter().all(|link| link.master != Some(bond)),
                     "mode is fixed once there are ports"
                 );
+            }
+            Step::Prefer { bond, port, .. } => {
+                let bond = links.iter().find(|link| link.name == *bond).unwrap().index;
+                let is_port = |link: &Link| link.name == *port && link.master == Some(bond);
+                assert!(links.iter().any(is_port), "{port} is no port by this name");
             }
             Step::Change { link: index, change, .. } => {
                 let is_bond =
@@ -823,6 +899,7 @@ mod tests {
                         Step::MakeBond { name } | Step::MakeBridge { name, .. } => format!("make {name}"),
                         Step::Unmake { name, .. } => format!("unmake {name}"),
                         Step::Options { bond, options } => format!("{bond}: {}", options[0].1),
+                        Step::Prefer { bond, option, port } => format!("{bond}: {option} {port}"),
                         Step::Change { name, change, link } => {
                             match change {
                                 Change::Up => drop(raised.insert(*link)),
@@ -883,6 +960,74 @@ mod tests {
             None,
             "a port has no address"
         );
+    }
+
+    #[test]
+    fn an_option_that_means_a_port_names_it_as_the_kernel_does_once_it_is_a_port() {
+        let eno1 = Link { names: vec!["eno1".to_string()], ..nic(2, "eth0") };
+        let told = |line: &str| {
+            let done = run(line, &mut vec![eno1.clone(), nic(3, "eth1")]);
+            done.into_iter().filter(|step| step.contains("primary") || step.contains("active")).collect()
+        };
+        let mode = "bond=bond0:eno1,eth1:mode=active-backup";
+        let cases: [(&str, String, &[&str]); 4] = [
+            (
+                "by another name",
+                format!("{mode},primary=eno1"),
+                &["bond0: active-backup", "bond0: primary eth0"],
+            ),
+            ("by the kernel's", format!("{mode},primary=eth1"), &["bond0: active-backup"]),
+            (
+                "that it gets now",
+                format!("{mode},primary=eth9 ifname=lan0:02:00:00:00:00:02 ifname=eth9:02:00:00:00:00:03")
+                    .replace("eno1,eth1", "lan0,eth9"),
+                &["bond0: active-backup"],
+            ),
+            (
+                "the active one",
+                format!("{mode},active_slave=eth1"),
+                &["bond0: active-backup", "bond0: active_slave eth1"],
+            ),
+        ];
+        for (label, line, wanted) in cases {
+            let told: Vec<String> = told(&line);
+            assert_eq!(told, wanted, "{label}");
+        }
+        let plan = dracut::read(&words(&format!("{mode},active_slave=eth1")));
+        let links = [eno1.clone(), Link { kind: "bond".to_string(), ..nic(4, "bond0") }];
+        let steps = first(&plan, &seen(&links), &Adopted::new(), false, &BTreeSet::new());
+        let has = |step: &Step| matches!(step, Step::Options { options, .. } if options.iter().any(|(n, _)| n == "active_slave"));
+        assert!(!steps.iter().any(has), "not before there is a port: {steps:?}");
+    }
+
+    #[test]
+    fn a_bonds_options_are_written_in_the_drivers_order_and_each_of_a_list_once() {
+        let options = |text: &str| {
+            let pair =
+                |pair: &str| pair.split_once('=').map(|(n, v)| (n.to_string(), v.to_string())).unwrap();
+            text.split(' ').map(pair).collect::<Vec<(String, String)>>()
+        };
+        let cases = [
+            (
+                "downdelay=200 updelay=100 miimon=50 mode=802.3ad",
+                "",
+                "mode=802.3ad miimon=50 downdelay=200 updelay=100",
+            ),
+            ("peer_notif_delay=200 miimon=100", "", "miimon=100 peer_notif_delay=200"),
+            (
+                "mode=active-backup arp_ip_target=192.0.2.1,192.0.2.2 arp_interval=100",
+                "",
+                "mode=active-backup arp_ip_target=+192.0.2.1 arp_ip_target=+192.0.2.2 arp_interval=100",
+            ),
+            ("arp_ip_target=192.0.2.1,192.0.2.2", "192.0.2.1\n", "arp_ip_target=+192.0.2.2"),
+            ("ns_ip6_target=2001:DB8:0::1 lp_interval=1", "2001:db8::1\n", "lp_interval=1"),
+        ];
+        for (said, held, wanted) in cases {
+            let options = options(said);
+            let written: Vec<String> =
+                writes(&options, |_| held.to_string()).iter().map(|(n, v)| format!("{n}={v}")).collect();
+            assert_eq!(written.join(" "), wanted, "{said}");
+        }
     }
 
     #[test]

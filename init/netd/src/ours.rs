@@ -110,7 +110,7 @@ impl Ours {
                 self.begin(bond, index, plan);
             }
             Step::Change { link, change, .. } => self.changed(*link, change, plan, seen),
-            Step::Module(_) | Step::Unmake { .. } => {}
+            Step::Module(_) | Step::Unmake { .. } | Step::Prefer { .. } => {}
         }
     }
 
