@@ -300,12 +300,7 @@ fn stanza(at: &mut At, stanza: &Stanza, link: &mut Link) {
             link.methods.ipv6 = Ipv6::Dhcp
         }
         ("inet6", "auto") => link.methods.ipv6 = Ipv6::Auto,
-        ("inet6", "static") => {
-            // Its own defaults, `autoconf 0` among them (inet6.defn).
-            let asks = |key: &str| option(key).is_some_and(|value| matches!(value, "1" | "2"));
-            let has_more = link.methods.ipv6 == Ipv6::Dhcp || asks("autoconf") || asks("accept_ra");
-            link.methods.ipv6 = if has_more { link.methods.ipv6 } else { Ipv6::LinkLocal };
-        }
+        // `static` has `autoconf 0` and says nothing of accept_ra (inet6.defn), of which the kernel's default is yes: see below.
         ("inet" | "inet6", "static" | "manual") | ("", _) => {}
         (family, method) => at.tell(&format!("iface {} {} is not read", shown(family), shown(method))),
     }
@@ -375,6 +370,15 @@ fn stanza(at: &mut At, stanza: &Stanza, link: &mut Link) {
             other if ASIDE.contains(&other) || ASIDE.contains(&key.as_str()) => {}
             other if ASIDE_BY_HEAD.iter().any(|head| other.starts_with(head)) => {}
             other => at.tell(&format!("{} is not read", shown(other))),
+        }
+    }
+    if is_six && stanza.method == "static" && link.methods.ipv6 != Ipv6::Dhcp {
+        let says = |key: &str, values: &[&str]| option(key).is_some_and(|value| values.contains(&value));
+        let asks = says("autoconf", &["1", "2"]) || says("accept_ra", &["1", "2"]);
+        // Without a default route of its own it has the routers', and their addresses beside it rather than no way out.
+        let has_way = link.routes.iter().any(|route| route.destination.is_ipv6() && route.prefix == 0);
+        if says("accept_ra", &["0"]) || has_way && !asks {
+            link.methods.ipv6 = Ipv6::LinkLocal;
         }
     }
     if stanza.method == "static" && added == 0 {

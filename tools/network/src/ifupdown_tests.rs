@@ -27,6 +27,15 @@ const CASES: &[(&str, &str)] = &[
         "auto eth0\niface eth0 inet6 static\n  address 2001:db8::7/64\n  autoconf 1\n",
         "eth0: IPv6 from routers, 2001:db8::7/64\n",
     ),
+    // The default route is the routers' where none is stated and nobody says that they do not count.
+    (
+        "auto eth0\niface eth0 inet6 static\n  address 2001:db8::7/64\n",
+        "eth0: IPv6 from routers, 2001:db8::7/64\n",
+    ),
+    (
+        "auto eth0\niface eth0 inet6 static\n  address 2001:db8::7/64\n  accept_ra 0\n",
+        "eth0: IPv6 on the link alone, 2001:db8::7/64\n",
+    ),
     // Hetzner's dedicated machines, old and new.
     (
         "### Hetzner Online GmbH installimage\n\nsource /etc/network/interfaces.d/*\n\nauto lo\niface lo inet loopback\niface lo inet6 loopback\n\nauto enp0s31f6\niface enp0s31f6 inet static\n  address 203.0.113.7\n  netmask 255.255.255.192\n  gateway 203.0.113.1\n  # route 203.0.113.0/26 via 203.0.113.1\n  up route add -net 203.0.113.0 netmask 255.255.255.192 gw 203.0.113.1 dev enp0s31f6\n\niface enp0s31f6 inet6 static\n  address 2001:db8:1:2::2\n  netmask 64\n  gateway fe80::1\n",
