@@ -1292,17 +1292,13 @@ impl Netd {
                 Ok(value) => Reply::Value { value },
                 Err(error) => Reply::Failed { error: error.to_string() },
             },
-            Ok(NetdRequest::Renew { interface }) => {
-                let index =
-                    self.nics.iter().find(|(_, nic)| nic.link.name == interface).map(|(index, _)| *index);
-                match index {
-                    Some(index) => {
-                        self.step(index, dhcp::machine::Event::Renew);
-                        Reply::Done
-                    }
-                    None => Reply::Failed { error: format!("no wired interface {interface}") },
+            Ok(NetdRequest::Renew { interface }) => match nics::renewable(self.nics.values(), &interface) {
+                Ok(index) => {
+                    self.step(index, dhcp::machine::Event::Renew);
+                    Reply::Done
                 }
-            }
+                Err(error) => Reply::Failed { error },
+            },
             Ok(NetdRequest::Plan) => match serde_json::to_value(&self.plans) {
                 Ok(value) => Reply::Value { value },
                 Err(error) => Reply::Failed { error: error.to_string() },

@@ -553,6 +553,16 @@ fn is_one(one: (IpAddr, u8), other: (IpAddr, u8)) -> bool {
     one.0 == other.0 && (one.0.is_ipv6() || one.1 == other.1)
 }
 
+/// Of which link DHCP is to be asked anew. Errors: in words, where there is none of this name, or it does not ask.
+pub fn renewable<'a>(mut nics: impl Iterator<Item = &'a Nic>, interface: &str) -> Result<u32, String> {
+    let nic = nics.find(|nic| nic.link.name == interface);
+    let nic = nic.ok_or_else(|| format!("no wired interface {interface}"))?;
+    match &nic.client {
+        Some(_) => Ok(nic.link.index),
+        None => Err(format!("DHCP is not asked for on {interface}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -648,6 +658,17 @@ mod tests {
         nic.heeds_routers = Some(false);
         nic.seek_routers(false, Duration::from_secs(30));
         assert_eq!(seconds(&nic), [0; 0], "nobody wants to know");
+    }
+
+    #[test]
+    fn a_link_that_does_not_ask_by_dhcp_is_not_asked_for_anew() {
+        let (held, none) = (crate::dhcp::machine::tests::lease(800), nic());
+        let held = crate::dhcp::machine::Held { lease: held, since: Duration::ZERO };
+        let client = Some(Client::new([2, 0, 0, 0, 0, 1], None, Some(held), 1, Duration::ZERO));
+        let asking = Nic { client, ..nic() };
+        assert_eq!(renewable([&asking].into_iter(), "none0"), Ok(2));
+        assert!(renewable([&asking].into_iter(), "eth0").is_err(), "no such link");
+        assert!(renewable([&none].into_iter(), "none0").is_err(), "DHCPv6 alone, or nothing");
     }
 
     #[test]

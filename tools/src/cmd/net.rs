@@ -9,7 +9,7 @@ mod systems;
 use crate::report::{Answer, HandOver, Output, notice};
 use crate::scan::Scan;
 use crate::tool::{Context, verb};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use contract::cmdline::Word;
 use contract::exit;
 use contract::state;
@@ -147,7 +147,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
             Ok(Answer::text("the network is as it was before\n".to_string(), exit::YES))
         }
         Some(Verb::Blink { dry_run, interface, seconds }) => {
-            ensure!(host::nic::exists(&context.root, &interface), "no interface {}", Untrusted(&interface));
+            let interface = kernels(&context.root, interface, || value(&NetdRequest::Status))?;
             if dry_run {
                 let text = format!("ethtool -p {} {seconds}\n", Untrusted(&interface));
                 return Ok(Answer::text(text, exit::YES));
@@ -383,17 +383,36 @@ fn absent(plan: &Plan, network: &state::Netd) -> Vec<String> {
     absent
 }
 
-fn dhcp(how: &How, interface: &str) -> anyhow::Result<Answer> {
-    let network: state::Netd = value(&NetdRequest::Status)?;
-    let link = network
+/// The interface that is meant by any of its names.
+fn called<'a>(network: &'a state::Netd, interface: &str) -> Option<&'a state::Link> {
+    network
         .links
         .iter()
         .find(|link| link.name == interface || link.names.iter().any(|name| name == interface))
+}
+
+/// The kernel's name of an interface, also of one that has none there by the name that is typed; `netd` knows all of them.
+fn kernels(
+    root: &Root,
+    interface: String,
+    netd: impl FnOnce() -> anyhow::Result<state::Netd>,
+) -> anyhow::Result<String> {
+    if host::nic::exists(root, &interface) {
+        return Ok(interface);
+    }
+    let link = netd().ok().and_then(|network| called(&network, &interface).map(|link| link.name.clone()));
+    link.with_context(|| format!("no interface {}", Untrusted(&interface)))
+}
+
+fn dhcp(how: &How, interface: &str) -> anyhow::Result<Answer> {
+    let network: state::Netd = value(&NetdRequest::Status)?;
+    let link = called(&network, interface)
         .with_context(|| format!("no interface {} is known to netd: see rescue net", Untrusted(interface)))?;
+    // What is asked may be DHCPv6 alone, or nothing any more (`single-dhcp`): netd says no then, and DHCP is asked for.
     if matches!(link.state.as_str(), "bound" | "renewing" | "rebinding" | "asking" | "no answer")
         && !how.dry_run
+        && done(ask(&NetdRequest::Renew { interface: link.name.clone() })?).is_ok()
     {
-        done(ask(&NetdRequest::Renew { interface: link.name.clone() })?)?;
         return Ok(Answer::text(format!("{} is asked for anew\n", Untrusted(&link.name)), exit::YES));
     }
     let words = contract::cmdline::words(&format!("ip={}:dhcp", link.name));
@@ -542,6 +561,27 @@ mod tests {
             milliseconds: None,
             path: None,
         }
+    }
+
+    #[test]
+    fn a_port_blinks_by_any_name_that_netd_knows() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("sys/class/net/eth1")).unwrap();
+        let root = Root::at(directory.path()).unwrap();
+        let names = vec!["enp0s1".to_string()];
+        let links = vec![state::Link { names, ..link("eth0", 0, true) }];
+        let of = |name: &str| {
+            let network = state::Netd { links: links.clone(), ..Default::default() };
+            kernels(&root, name.to_string(), || Ok(network)).ok()
+        };
+        for (label, typed, wanted) in [
+            ("that systemd would give", "enp0s1", Some("eth0")),
+            ("that only the kernel has", "eth1", Some("eth1")),
+            ("of no interface", "eth9", None),
+        ] {
+            assert_eq!(of(typed).as_deref(), wanted, "{label}");
+        }
+        assert!(kernels(&root, "enp0s1".to_string(), || bail!("no netd")).is_err());
     }
 
     #[test]
