@@ -1160,12 +1160,17 @@ impl Netd {
     }
 
     fn resolve(&mut self, ranked: &[&Uplink]) {
-        let (mut servers, mut search) =
-            (self.plans.current.nameservers.clone(), self.plans.current.search.clone());
+        let plan = &self.plans.current;
+        let name_of = |uplink: &&Uplink| self.nics.get(&uplink.link).map(|nic| nic.link.name.as_str());
+        // One that is stated for no link is looked for on the first.
+        let first = ranked.first().and_then(name_of).unwrap_or_default();
+        let mut servers: Vec<String> =
+            plan.nameservers.iter().map(|server| nics::name_server(*server, first)).collect();
+        let mut search = plan.search.clone();
         for uplink in ranked {
-            let own = self.nics.get(&uplink.link).map(|nic| nic.resolvers(&self.plans.current, now()));
-            let (more, domains) = own.unwrap_or_default();
-            servers.extend(more);
+            let Some(nic) = self.nics.get(&uplink.link) else { continue };
+            let (more, domains) = nic.resolvers(plan, now());
+            servers.extend(more.into_iter().map(|server| nics::name_server(server, &nic.link.name)));
             search.extend(domains);
         }
         let (servers, search) = (unique(servers), unique(search));

@@ -553,6 +553,15 @@ fn is_one(one: (IpAddr, u8), other: (IpAddr, u8)) -> bool {
     one.0 == other.0 && (one.0.is_ipv6() || one.1 == other.1)
 }
 
+/// A name server for resolv.conf(5). A router may name itself by its address of the link (RFC 8106 section 5.1), which is none
+/// without the link.
+pub fn name_server(server: IpAddr, link: &str) -> String {
+    match server {
+        IpAddr::V6(six) if six.is_unicast_link_local() && !link.is_empty() => format!("{six}%{link}"),
+        IpAddr::V4(_) | IpAddr::V6(_) => server.to_string(),
+    }
+}
+
 /// Of which link DHCP is to be asked anew. Errors: in words, where there is none of this name, or it does not ask.
 pub fn renewable<'a>(mut nics: impl Iterator<Item = &'a Nic>, interface: &str) -> Result<u32, String> {
     let nic = nics.find(|nic| nic.link.name == interface);
@@ -669,6 +678,18 @@ mod tests {
         assert_eq!(renewable([&asking].into_iter(), "none0"), Ok(2));
         assert!(renewable([&asking].into_iter(), "eth0").is_err(), "no such link");
         assert!(renewable([&none].into_iter(), "none0").is_err(), "DHCPv6 alone, or nothing");
+    }
+
+    #[test]
+    fn a_name_server_of_one_link_is_written_with_that_link() {
+        for (server, link, wanted) in [
+            ("fe80::1", "eth0", "fe80::1%eth0"),
+            ("2001:db8::1", "eth0", "2001:db8::1"),
+            ("169.254.1.1", "eth0", "169.254.1.1"),
+            ("fe80::1", "", "fe80::1"),
+        ] {
+            assert_eq!(name_server(server.parse().unwrap(), link), wanted);
+        }
     }
 
     #[test]

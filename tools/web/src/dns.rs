@@ -4,7 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 53;
@@ -29,7 +29,7 @@ const DOMAINS: usize = 6;
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     hosts: Vec<(IpAddr, Vec<String>)>,
-    servers: Vec<IpAddr>,
+    servers: Vec<SocketAddr>,
     /// Domains that a name without a dot is looked for in.
     search: Vec<String>,
 }
@@ -47,7 +47,7 @@ impl Names {
         let server = |line: &str| {
             let mut words = line.split_ascii_whitespace();
             (words.next()? == "nameserver").then_some(())?;
-            words.next()?.parse().ok()
+            name_server(words.next()?)
         };
         let servers = resolv.lines().filter_map(server).take(NAME_SERVERS).collect();
         // The last line counts, of either word.
@@ -111,7 +111,7 @@ impl Names {
         let mut last = None;
         for _ in 0..ROUNDS {
             for server in &self.servers {
-                last = Some(match ask(SocketAddr::new(*server, PORT), name) {
+                last = Some(match ask(*server, name) {
                     Ok(found) if found.is_empty() => {
                         Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
                     }
@@ -122,6 +122,21 @@ impl Names {
         }
         last
     }
+}
+
+/// A name server as resolv.conf(5) has it. One of IPv6 may have its zone, by name or by number (RFC 4007 section 11): one with
+/// an address of a link is reached by no other way. `None` for what is no address, and where there is no such interface.
+fn name_server(text: &str) -> Option<SocketAddr> {
+    let Some((address, zone)) = text.split_once('%') else {
+        return text.parse().ok().map(|address: IpAddr| SocketAddr::new(address, PORT));
+    };
+    let address: Ipv6Addr = address.parse().ok()?;
+    let index = || -> Option<u32> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        rustix::net::netdevice::name_to_index(&socket, zone).ok()
+    };
+    let scope = zone.parse().ok().or_else(index)?;
+    Some(SocketAddrV6::new(address, PORT, 0, scope).into())
 }
 
 /// Both questions at once, from a port and with numbers that nobody off the line can guess.
@@ -331,9 +346,29 @@ mod tests {
     }
 
     #[test]
+    fn a_name_server_of_one_link_is_read_with_its_zone() {
+        let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
+        let lo = format!("[fe80::1%{}]:53", index.trim());
+        for (text, want) in [
+            ("192.0.2.1", Some("192.0.2.1:53")),
+            ("2001:db8::1", Some("[2001:db8::1]:53")),
+            ("fe80::1%lo", Some(lo.as_str())),
+            ("fe80::1%7", Some("[fe80::1%7]:53")),
+            ("fe80::1%", None),
+            ("fe80::1%no-such-link", None),
+            ("fe80::1%../net/lo", None),
+            ("192.0.2.1%lo", None),
+        ] {
+            let names = Names::new("", &format!("nameserver {text}\n"));
+            let server = names.servers.first().map(SocketAddr::to_string);
+            assert_eq!(server.as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
     fn hosts_and_addresses_need_no_server() {
         let names = Names::new("192.0.2.1 Boot boot.lan # here\n", "search x\nnameserver 192.0.2.53\n");
-        assert_eq!(names.servers, ["192.0.2.53".parse::<IpAddr>().unwrap()]);
+        assert_eq!(names.servers, ["192.0.2.53:53".parse().unwrap()]);
         let address = |host: &str| names.look_up(host).unwrap()[0].to_string();
         assert_eq!(address("boot.LAN."), "192.0.2.1");
         assert_eq!(address("10.0.2.2"), "10.0.2.2");

@@ -50,9 +50,10 @@ pub(super) fn ask(network: &state::Netd) -> Vec<Hop> {
             });
         }
     }
-    for server in network.nameservers.iter().filter_map(|server| server.parse::<IpAddr>().ok()) {
+    for place in network.nameservers.iter().filter_map(|server| place(server, index)) {
+        let server = place.ip();
         let begun = Instant::now();
-        let answers = answers_dns(server);
+        let answers = answers_dns(place);
         let milliseconds = answers.then(|| begun.elapsed().as_millis() as u64);
         let path = (!answers && is_far(network, server)).then(|| path::to(server));
         hops.push(Hop { kind: "dns", address: server, interface: None, answers, milliseconds, path });
@@ -99,18 +100,33 @@ fn answers_for_itself(gateway: IpAddr, interface: &str) -> bool {
     }
 }
 
+/// Where a name server is asked, as netd writes it: an address of one link has that behind it.
+fn place(text: &str, index: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
+    match text.split_once('%') {
+        None => Some(SocketAddr::new(text.parse().ok()?, 53)),
+        Some((address, link)) => {
+            Some(std::net::SocketAddrV6::new(address.parse().ok()?, 53, 0, index(link)?).into())
+        }
+    }
+}
+
+fn index(link: &str) -> Option<u32> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    rustix::net::netdevice::name_to_index(&socket, link).ok()
+}
+
 /// Whether a name server answers at all, to the question for the root's name servers.
-fn answers_dns(server: IpAddr) -> bool {
+fn answers_dns(server: SocketAddr) -> bool {
     // RFC 1035 section 4.1: an identifier, recursion desired, one question: the root, NS, IN.
     const QUESTION: [u8; 17] = [0x4c, 0x42, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
     let any = match server {
-        IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
     let asked = || -> std::io::Result<bool> {
         let socket = UdpSocket::bind(any)?;
         socket.set_read_timeout(Some(PATIENCE))?;
-        socket.connect((server, 53))?;
+        socket.connect(server)?;
         socket.send(&QUESTION)?;
         let mut answer = [0; 512];
         let length = socket.recv(&mut answer)?;
@@ -122,7 +138,9 @@ fn answers_dns(server: IpAddr) -> bool {
 /// Behind a router, as far as the links' own networks tell.
 fn is_far(network: &state::Netd, server: IpAddr) -> bool {
     let addresses = || network.links.iter().flat_map(|link| &link.addresses);
+    let is_of_link = matches!(server, IpAddr::V6(six) if six.is_unicast_link_local());
     !server.is_loopback()
+        && !is_of_link
         && addresses().any(|address| address.gateway.is_some())
         && !addresses().any(|address| is_beside(address, server))
 }
@@ -164,5 +182,19 @@ mod tests {
         assert!(!far("192.0.2.5", 24, Some("192.0.2.1"), "127.0.0.1"));
         assert!(far("2001:db8::5", 64, Some("fe80::1"), "2001:db8:0:1::9"));
         assert!(!far("2001:db8::5", 64, Some("fe80::1"), "2001:db8::9"));
+        assert!(!far("2001:db8::5", 64, Some("fe80::1"), "fe80::9"), "it is on the link");
+    }
+
+    #[test]
+    fn a_name_server_of_one_link_is_asked_on_that_link() {
+        let index = |link: &str| (link == "eth0").then_some(3);
+        for (text, wanted) in [
+            ("192.0.2.53", Some("192.0.2.53:53")),
+            ("fe80::1%eth0", Some("[fe80::1%3]:53")),
+            ("fe80::1%gone0", None),
+            ("2001:db8::53", Some("[2001:db8::53]:53")),
+        ] {
+            assert_eq!(place(text, index).map(|place| place.to_string()).as_deref(), wanted, "{text}");
+        }
     }
 }
