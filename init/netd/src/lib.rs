@@ -240,7 +240,7 @@ impl Netd {
             resolver: String::new(),
             hostname: String::new(),
         };
-        for problem in netd.plans.current.problems.clone() {
+        for problem in troubles(&netd.plans.current) {
             netd.problem(problem);
         }
         if let Some(line) = wrong_clock {
@@ -461,7 +461,7 @@ impl Netd {
         self.refused.clear();
         self.late = now() + LATE;
         self.save_plans();
-        for problem in self.plans.current.problems.clone() {
+        for problem in troubles(&self.plans.current) {
             self.problem(problem);
         }
     }
@@ -1188,7 +1188,7 @@ impl Netd {
         }
     }
 
-    /// Best first. Names are not looked up: an address is asked for where one is said.
+    /// Best first. Names are not looked up, which [`troubles`] tells.
     fn time_servers(&self, ranked: &[&Uplink]) -> Vec<IpAddr> {
         let plan = &self.plans.current;
         let stated = plan.ntp.iter().chain(plan.links.iter().flat_map(|link| &link.ntp));
@@ -1340,6 +1340,22 @@ impl Netd {
     }
 }
 
+/// What of a plan cannot be used, in words. A time server by name is one: nothing here waits for a name server's answer.
+fn troubles(plan: &Plan) -> Vec<String> {
+    let by_name = |from: &str, ntp: &[String]| -> Vec<String> {
+        let names = ntp.iter().filter(|server| server.parse::<IpAddr>().is_err());
+        let of = if from.is_empty() { String::new() } else { format!(" ({from})") };
+        let line = |name: &String| {
+            format!(
+                "the time server {name}{of} is not asked, since names of time servers are not looked up: say its address in ip= (the field behind the name servers), or have DHCP name one"
+            )
+        };
+        names.map(line).collect()
+    };
+    let of_links = plan.links.iter().flat_map(|link| by_name(&link.from.join(" "), &link.ntp));
+    plan.problems.iter().cloned().chain(by_name("", &plan.ntp)).chain(of_links).collect()
+}
+
 /// What routers say is kept once, and not without end.
 fn remember<T: PartialEq>(known: &mut Vec<T>, one: T) {
     if !known.contains(&one) && known.len() < MOST_ADVERTISED {
@@ -1440,6 +1456,22 @@ fn random() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_server_by_name_is_told_and_one_by_address_is_not() {
+        let link = network::Link {
+            ntp: ["192.0.2.123", "ntp.example.com"].map(str::to_string).to_vec(),
+            from: vec!["/etc/netplan/01.yaml".to_string()],
+            ..network::Link::default()
+        };
+        let ntp = ["2001:db8::123", "pool.example.org"].map(str::to_string).to_vec();
+        let plan = Plan { links: vec![link], ntp, problems: vec!["ip=x".to_string()], ..Plan::default() };
+        let told = troubles(&plan);
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert_eq!(told[0], "ip=x");
+        assert!(told[1].starts_with("the time server pool.example.org is not asked"), "{told:?}");
+        assert!(told[2].starts_with("the time server ntp.example.com (/etc/netplan/01.yaml) is"), "{told:?}");
+    }
 
     #[test]
     fn a_lease_of_a_link_that_asks_nothing_yet_is_kept_until_it_ends() {
