@@ -164,7 +164,7 @@ impl Netd {
             self.counted += 1;
         }
         let (address, prefix) = (lease.address, lease.prefix);
-        let given = Given { address: IpAddr::V4(address), prefix, peer: None, seconds };
+        let given = Given { address: IpAddr::V4(address), prefix, peer: None, seconds, preferred: u32::MAX };
         self.other(format!("give {name} {address}/{prefix}"), |sequence| {
             rtnl::add_address(sequence, index, &given)
         });

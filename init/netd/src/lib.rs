@@ -1085,7 +1085,7 @@ impl Netd {
                     rtnl::remove_address(sequence, index, &leased_address(address, length))
                 });
             }
-            let given = Given { address, prefix, peer, seconds: u32::MAX };
+            let given = Given { address, prefix, peer, seconds: u32::MAX, preferred: u32::MAX };
             self.other(format!("give {name} {stated}"), |sequence| {
                 rtnl::add_address(sequence, index, &given)
             });

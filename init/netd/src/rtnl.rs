@@ -274,6 +274,8 @@ pub struct Given {
     pub peer: Option<IpAddr>,
     /// `u32::MAX` for ever.
     pub seconds: u32,
+    /// For how many of them what is new is sent from it; not more than `seconds` counts.
+    pub preferred: u32,
 }
 
 fn ifaddrmsg(link: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
@@ -284,8 +286,8 @@ fn ifaddrmsg(link: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
 
 /// Adds an address or renews its lifetime.
 pub fn add_address(sequence: u32, link: u32, given: &Given) -> Vec<u8> {
-    let Given { address, prefix, peer, seconds } = *given;
-    let mut times = seconds.to_ne_bytes().to_vec(); // struct ifa_cacheinfo: preferred, valid, 0, 0
+    let Given { address, prefix, peer, seconds, preferred } = *given;
+    let mut times = preferred.min(seconds).to_ne_bytes().to_vec(); // struct ifa_cacheinfo: preferred, valid, 0, 0
     times.extend_from_slice(&seconds.to_ne_bytes());
     times.extend_from_slice(&[0; 8]);
     let message =
@@ -651,8 +653,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const GIVEN: Given =
-        Given { address: IpAddr::V4(Ipv4Addr::new(10, 0, 2, 15)), prefix: 24, peer: None, seconds: 3600 };
+    const GIVEN: Given = Given {
+        address: IpAddr::V4(Ipv4Addr::new(10, 0, 2, 15)),
+        prefix: 24,
+        peer: None,
+        seconds: 3600,
+        preferred: u32::MAX,
+    };
+
+    #[test]
+    fn an_address_is_given_with_both_its_lifetimes() {
+        for (preferred, wanted) in [(600, [600, 3600]), (0, [0, 3600]), (u32::MAX, [3600, 3600])] {
+            let message = add_address(1, 2, &Given { preferred, ..GIVEN });
+            // Behind struct nlmsghdr and struct ifaddrmsg: IFA_CACHEINFO.
+            let times = Attributes::new(&message[24..]).get(6).unwrap().to_vec();
+            assert_eq!([0, 4].map(|at| u32_at(&times, at)), wanted);
+        }
+    }
 
     #[test]
     fn an_address_that_is_sent_is_read_back() {

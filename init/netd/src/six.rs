@@ -123,8 +123,10 @@ impl Netd {
             let Some(nic) = self.nics.get(&index) else { return };
             // What is stated as well does not end with the lease.
             let is_stated = nic.states(&self.plans.current, IpAddr::V6(address), SIX_PREFIX);
-            let seconds = if is_stated { u32::MAX } else { left };
-            let given = Given { address: IpAddr::V6(address), prefix: SIX_PREFIX, peer: None, seconds };
+            let (seconds, preferred) =
+                if is_stated { (u32::MAX, u32::MAX) } else { (left, held.preferred(address, now())) };
+            let (prefix, peer) = (SIX_PREFIX, None);
+            let given = Given { address: IpAddr::V6(address), prefix, peer, seconds, preferred };
             self.other(format!("give {name} {address}/{SIX_PREFIX}"), |sequence| {
                 rtnl::add_address(sequence, index, &given)
             });

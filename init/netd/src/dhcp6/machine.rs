@@ -92,13 +92,22 @@ impl Held {
 
     /// The addresses that have not ended, with the seconds that they have yet, `u32::MAX` for ever.
     pub fn left(&self, now: Duration) -> impl Iterator<Item = (Ipv6Addr, u32)> {
-        let age = now.saturating_sub(self.since).as_secs();
-        let left = move |valid: u32| match valid {
-            u32::MAX => valid,
-            valid => u64::from(valid).saturating_sub(age) as u32, // not above `valid`
-        };
-        let addresses = self.lease.addresses.iter().map(move |(own, valid)| (*own, left(*valid)));
+        let addresses =
+            self.lease.addresses.iter().map(move |(own, valid)| (*own, self.remaining(*valid, now)));
         addresses.filter(|(_, left)| *left > 0)
+    }
+
+    /// For how many seconds an address is used for what is new, `u32::MAX` for ever.
+    pub fn preferred(&self, own: Ipv6Addr, now: Duration) -> u32 {
+        self.lease.preferred.get(&own).map_or(u32::MAX, |preferred| self.remaining(*preferred, now))
+    }
+
+    fn remaining(&self, seconds: u32, now: Duration) -> u32 {
+        let age = now.saturating_sub(self.since).as_secs();
+        match seconds {
+            u32::MAX => seconds,
+            seconds => u64::from(seconds).saturating_sub(age) as u32, // not above `seconds`
+        }
     }
 
     /// When the first address ends; `None` for never.
@@ -741,6 +750,16 @@ mod tests {
             let (client, _) = step(&client, Event::Received(Incoming::Reply { lease, rapid: true }), s(1), 3);
             assert_eq!(client.due, s(due), "{label}");
         }
+    }
+
+    #[test]
+    fn an_address_is_preferred_for_as_long_as_the_server_says() {
+        let lease = Lease { preferred: [(OWN, 300)].into(), ..lease(1000) };
+        let held = Held { lease, since: s(100) };
+        for (at, preferred, left) in [(100, 300, 1000), (150, 250, 950), (500, 0, 600)] {
+            assert_eq!((held.preferred(OWN, s(at)), held.left(s(at)).next()), (preferred, Some((OWN, left))));
+        }
+        assert_eq!(held.preferred(Ipv6Addr::LOCALHOST, s(150)), u32::MAX, "as long as it is valid");
     }
 
     #[test]

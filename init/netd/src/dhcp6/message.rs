@@ -2,6 +2,7 @@
 //! is hostile: lengths are checked, and a value that makes no sense is an error that names it.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 pub const CLIENT_PORT: u16 = 546;
@@ -103,6 +104,10 @@ pub struct Lease {
     pub server: Vec<u8>,
     /// With their valid lifetime in seconds, `u32::MAX` for ever.
     pub addresses: Vec<(Ipv6Addr, u32)>,
+    /// Preferred lifetimes in seconds, of those that have a shorter one: then it is for what has it already (RFC 4862 section
+    /// 5.5.4).
+    #[serde(default)]
+    pub preferred: BTreeMap<Ipv6Addr, u32>,
     pub nameservers: Vec<Ipv6Addr>,
     pub search: Vec<String>,
     pub ntp: Vec<Ipv6Addr>,
@@ -185,14 +190,18 @@ pub fn decode(
                 continue;
             }
             lease.addresses.push((address, valid));
+            if preferred < valid {
+                lease.preferred.insert(address, preferred);
+            }
         }
         if t1 > t2 && t2 > 0 {
             return Err(format!("T1 of a DHCPv6 server is {t1}, above T2, {t2}: its answer is not used"));
         }
-        // A server that leaves them to us says 0 (section 21.4); one that would have the address end before it is asked for
+        // A server that leaves them to us says 0, and parts of the shortest preferred lifetime are meant (section 21.4); one that would have the address end before it is asked for
         // again is not believed.
         let shortest = lease.addresses.iter().map(|(_, valid)| *valid).min().unwrap_or(0);
-        let part = |number, by: u64| match shortest {
+        let preferred = lease.preferred.values().copied().filter(|preferred| *preferred > 0).min();
+        let part = |number, by: u64| match preferred.unwrap_or(u32::MAX).min(shortest) {
             u32::MAX => u32::MAX,
             shortest => (u64::from(shortest) * number / by) as u32,
         };
@@ -343,6 +352,7 @@ pub mod tests {
         let want = Lease {
             server: SERVER.to_vec(),
             addresses: vec![("2001:db8::7".parse().unwrap(), 200)],
+            preferred: BTreeMap::from([("2001:db8::7".parse().unwrap(), 150)]),
             nameservers: vec!["2001:db8::53".parse().unwrap()],
             search: vec!["example.com".to_string()],
             ntp: vec![],
@@ -355,9 +365,23 @@ pub mod tests {
 
     #[test]
     fn times_that_the_server_leaves_to_us_are_parts_of_the_lifetime() {
-        let bytes = answer(7, Some((0, 0, &address("2001:db8::7", 1000, 1000))), &[]);
-        let Ok(Some(Incoming::Reply { lease, .. })) = read(&bytes) else { panic!("no reply") };
-        assert_eq!((lease.t1, lease.t2), (500, 800));
+        for (label, addresses, want) in [
+            ("one lifetime", address("2001:db8::7", 1000, 1000), (500, 800)),
+            ("a shorter preferred one", address("2001:db8::7", 600, 1000), (300, 480)),
+            ("preferred no more", address("2001:db8::7", 0, 1000), (500, 800)),
+            ("for ever, and preferred for a while", address("2001:db8::7", 600, u32::MAX), (300, 480)),
+            (
+                "of two the shortest",
+                [address("2001:db8::7", 600, 1000), address("2001:db8::8", 0, 200)].concat(),
+                (100, 160),
+            ),
+        ] {
+            let Ok(Some(Incoming::Reply { lease, .. })) = read(&answer(7, Some((0, 0, &addresses)), &[]))
+            else {
+                panic!("{label}: no reply")
+            };
+            assert_eq!((lease.t1, lease.t2), want, "{label}");
+        }
     }
 
     #[test]
