@@ -19,6 +19,7 @@ mod four;
 pub mod hostile;
 mod links;
 mod loading;
+mod look;
 mod nics;
 mod ntp;
 mod offers;
@@ -41,6 +42,7 @@ use host::Root;
 use host::sys::netlink;
 use links::{Adopted, Seen, Step};
 use loading::Loading;
+use look::{Item, Look, Stage};
 use network::{Ipv6, Plan, Selector};
 use nics::{Nic, Presence};
 use offers::{Kind, Offers};
@@ -63,6 +65,8 @@ const LEASES: &str = "/run/lifeboat/state/netd-leases.json";
 /// Packets of one socket that are looked at before everything else has its turn: whoever floods a link must not keep netd from
 /// the others, and from renewing.
 const TURN: usize = 64;
+/// Bytes of events of the kernel that wait.
+const EVENTS: usize = 4 << 20;
 /// Largest packet of a link.
 const PACKET: usize = 65_536;
 /// Until a step that was refused is tried again: its firmware may come with a layer.
@@ -129,11 +133,8 @@ struct Leases {
 /// What a request to the kernel was about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Asked {
-    /// Dumps, one after the other: addresses mean something once the links are known.
-    Links,
-    Addresses,
-    Routes,
-    Routers,
+    /// A dump.
+    Look(Stage),
     Step(Step),
     /// What may be gone already.
     Gone(&'static str),
@@ -158,8 +159,7 @@ struct Netd {
     nics: BTreeMap<u32, Nic>,
     /// Interfaces that were brought up once.
     raised: BTreeSet<u32>,
-    /// Links that were named since all were asked for.
-    listed: BTreeSet<u32>,
+    look: Look,
     /// The interfaces that there were at the start are known, and their addresses.
     is_counted: bool,
     applied: Routing,
@@ -209,6 +209,10 @@ impl Netd {
             | rtnl::GROUP_IPV6_FLAGS
             | rtnl::GROUP_ROUTER_OPTION;
         let netlink = netlink::socket(groups).context("open a route netlink socket")?;
+        // A router may send more at once than fits by default. With less, what was lost is looked for.
+        if let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size_force(&netlink, EVENTS) {
+            host::log!("the buffer for events: {error}");
+        }
         let control = host::ask::listen("netd").context("listen for questions")?;
         let leases = std::fs::read(LEASES).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let leases: Leases = leases.unwrap_or_default();
@@ -228,7 +232,7 @@ impl Netd {
             refused: BTreeMap::new(),
             nics: BTreeMap::new(),
             raised: BTreeSet::new(),
-            listed: BTreeSet::new(),
+            look: Look::default(),
             is_counted: false,
             applied: Routing::default(),
             dropped: BTreeSet::new(),
@@ -259,13 +263,30 @@ impl Netd {
         netd.ask(Asked::Other("bring up lo".to_string()), |sequence| {
             rtnl::change_link(sequence, 1, &Change::Up)
         });
-        netd.list_links();
+        netd.look.begin(now());
+        netd.look_on();
         Ok(netd)
     }
 
-    fn list_links(&mut self) {
-        self.listed.clear();
-        self.ask(Asked::Links, rtnl::dump_links);
+    /// The next dump.
+    fn look_on(&mut self) {
+        if let Some((stage, is_over)) = self.look.tick(now()) {
+            self.asked.retain(|_, asked| !matches!(asked, Asked::Look(_)));
+            self.is_counted |= is_over;
+            self.problem(format!("{}: the kernel does not come to an end", words(&Asked::Look(stage))));
+        }
+        let Some(stage) = self.look.next(now()) else { return };
+        let had = self.nics.values().flat_map(Nic::items).filter(|item| item.stage() == stage).collect();
+        self.look.asked(had);
+        self.ask(
+            Asked::Look(stage),
+            match stage {
+                Stage::Links => rtnl::dump_links,
+                Stage::Addresses => rtnl::dump_addresses,
+                Stage::Routes => rtnl::dump_ipv4_routes,
+                Stage::Routers => rtnl::dump_ipv6_routes,
+            },
+        );
     }
 
     fn run(&mut self) -> Result<()> {
@@ -345,6 +366,7 @@ impl Netd {
             .chain(late)
             .chain(refused)
             .chain(self.loading.due())
+            .chain(self.look.due())
             .min();
         due.filter(|due| *due < Duration::MAX)
     }
@@ -353,6 +375,7 @@ impl Netd {
     fn tick(&mut self) {
         let now = now();
         self.refused.retain(|_, time| *time > now);
+        self.look_on();
         // Not while a person tries something, who may be about to keep it.
         if self.plans.trial.is_none()
             && let Err(problem) = self.offers.start(self.has_address(), now)
@@ -520,7 +543,7 @@ impl Netd {
                 // Events were lost: look at everything again.
                 Err(error) if netlink::were_lost(&error) => {
                     self.asked.clear();
-                    self.list_links();
+                    self.look.begin(now());
                 }
                 Err(error) => return Err(error).context("hear the kernel"),
             }
@@ -529,11 +552,18 @@ impl Netd {
     }
 
     fn said(&mut self, said: Said) {
+        let item = match &said {
+            Said::Link(link) => Some(Item::Link(link.index)),
+            Said::Address(one) => Some(Item::Address(one.link, one.address, one.prefix)),
+            Said::Router(index, router, _) => Some(Item::Router(*index, *router)),
+            Said::Near(index, prefix) => Some(Item::Near(*index, *prefix)),
+            Said::Beside(index, beside) => Some(Item::Beside(*index, beside.clone())),
+            _ => None,
+        };
+        item.inspect(|item| self.look.heard(item));
         match said {
-            Said::Link(link) => {
-                self.listed.insert(link.index);
-                self.link(link);
-            }
+            Said::Torn => self.look.torn(),
+            Said::Link(link) => self.link(link),
             Said::LinkGone(index) => {
                 self.raised.remove(&index);
                 self.adopted.retain(|_, adopted| *adopted != index);
@@ -581,16 +611,17 @@ impl Netd {
 
     fn answered(&mut self, sequence: u32, errno: i32) {
         match self.asked.remove(&sequence) {
-            Some(Asked::Links) => {
-                // Those whose going was lost.
-                let listed = std::mem::take(&mut self.listed);
-                self.nics.retain(|index, _| listed.contains(index));
-                self.ask(Asked::Addresses, rtnl::dump_addresses);
+            Some(Asked::Look(stage)) => {
+                let seen = self.look.answered(errno, now());
+                if errno != 0 {
+                    let error = std::io::Error::from_raw_os_error(errno);
+                    host::log!("{}: {error}", words(&Asked::Look(stage)));
+                }
+                self.is_counted |= seen.is_over;
+                for item in seen.gone {
+                    self.said(item.gone());
+                }
             }
-            Some(Asked::Addresses) => self.ask(Asked::Routes, rtnl::dump_ipv4_routes),
-            Some(Asked::Routes) => self.ask(Asked::Routers, rtnl::dump_ipv6_routes),
-            // Without IPv6 it is an error.
-            Some(Asked::Routers) => self.is_counted = true,
             Some(what) if errno != 0 && !is_so_already(&what, errno) => {
                 if let Asked::Step(step) = &what {
                     if let Step::Change { link, change: Change::Up, .. } = step {
@@ -779,7 +810,8 @@ impl Netd {
         let is_late = now() >= self.late;
         let seen: Vec<Seen<'_>> = self.nics.values().map(Nic::seen).collect();
         // One round at a time: what the kernel says of the last one is not heard yet.
-        let is_waiting = self.asked.values().any(|asked| matches!(asked, Asked::Step(_) | Asked::Links));
+        let is_waiting =
+            self.look.is_at_links() || self.asked.values().any(|asked| matches!(asked, Asked::Step(_)));
         let mut ours = self.plans.ours.clone();
         if !is_waiting {
             ours.tidy(&seen);
@@ -1393,10 +1425,10 @@ fn kept<T: Clone>(
 /// In words that complete "failed to".
 fn words(what: &Asked) -> String {
     match what {
-        Asked::Links => "list the links".to_string(),
-        Asked::Addresses => "list the addresses".to_string(),
-        Asked::Routes => "list the routes".to_string(),
-        Asked::Routers => "list the IPv6 routes".to_string(),
+        Asked::Look(Stage::Links) => "list the links".to_string(),
+        Asked::Look(Stage::Addresses) => "list the addresses".to_string(),
+        Asked::Look(Stage::Routes) => "list the routes".to_string(),
+        Asked::Look(Stage::Routers) => "list the IPv6 routes".to_string(),
         Asked::Gone(text) => text.to_string(),
         Asked::Other(text) => text.clone(),
         Asked::Step(step) => match step {

@@ -5,6 +5,7 @@ use crate::dhcp::machine::Client;
 use crate::dhcp::message::Lease;
 use crate::dhcp6;
 use crate::links::{self, Role, Seen};
+use crate::look::Item;
 use crate::routing::{self, Uplink};
 use crate::rtnl::{Advertised, Beside, Link};
 use crate::{SIX_PREFIX, arp};
@@ -294,6 +295,16 @@ impl Nic {
         let is_due = |own: Ipv6Addr| self.withheld.get(&IpAddr::V6(own)).is_none_or(|time| *time <= now);
         let mut left = held.into_iter().flat_map(|held| held.left(now));
         left.any(|(own, _)| !self.six_configured.contains(&own) && is_due(own))
+    }
+
+    /// What the kernel told of it.
+    pub fn items(&self) -> Vec<Item> {
+        let index = self.link.index;
+        let addresses = self.addresses.iter().map(|(own, prefix)| Item::Address(index, *own, *prefix));
+        let routers = self.routers.iter().map(|router| Item::Router(index, router.address));
+        let near = self.near.iter().map(|near| Item::Near(index, *near));
+        let beside = self.beside.iter().map(|beside| Item::Beside(index, beside.clone()));
+        [Item::Link(index)].into_iter().chain(addresses).chain(routers).chain(near).chain(beside).collect()
     }
 
     /// The kernel has an address no more. Whether it is a stated one or a lease's that netd did not take away, which is given

@@ -32,6 +32,8 @@ const RTM_NEWLINKPROP: u16 = 108;
 const RTM_DELLINKPROP: u16 = 109;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
+/// NLM_F_DUMP_INTR
+const TORN: u16 = 0x10;
 const REPLACE: u16 = 0x100;
 const EXCLUSIVE: u16 = 0x200;
 const CREATE: u16 = 0x400;
@@ -140,6 +142,8 @@ pub enum Said {
     /// A route of the main table on a link that is neither netd's nor the kernel's own, and no default.
     Beside(u32, Beside),
     BesideGone(u32, Beside),
+    /// The kernel's lists changed under a dump: something may be left out of it.
+    Torn,
     /// The answer to a request: its sequence number and errno, 0 for done.
     Answer {
         sequence: u32,
@@ -417,7 +421,7 @@ pub fn remove_rule(sequence: u32, gone: Rule) -> Vec<u8> {
 
 /// The messages of one datagram; what is cut or unknown is left out.
 pub fn read(bytes: &[u8]) -> Vec<Said> {
-    let mut said = Vec::new();
+    let mut said: Vec<Said> = is_torn(bytes).then_some(Said::Torn).into_iter().collect();
     for Message { kind, sequence, body } in netlink::messages(bytes) {
         match kind {
             RTM_NEWLINK => {
@@ -444,11 +448,30 @@ pub fn read(bytes: &[u8]) -> Vec<Said> {
             netlink::ERROR if body.len() >= 4 => {
                 said.push(Said::Answer { sequence, errno: u32_at(body, 0).cast_signed().saturating_neg() });
             }
-            netlink::DONE => said.push(Said::Answer { sequence, errno: 0 }),
+            // A dump that failed on its way says so at its end.
+            netlink::DONE => {
+                let errno = if body.len() >= 4 { u32_at(body, 0).cast_signed().saturating_neg() } else { 0 };
+                said.push(Said::Answer { sequence, errno });
+            }
             _ => {}
         }
     }
     said
+}
+
+/// Whether a message of a datagram has the flag [`TORN`].
+fn is_torn(mut bytes: &[u8]) -> bool {
+    while bytes.len() >= 16 {
+        let length = u32_at(bytes, 0) as usize;
+        if length < 16 || length > bytes.len() {
+            return false;
+        }
+        if u16_at(bytes, 6) & TORN != 0 {
+            return true;
+        }
+        bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
+    }
+    false
 }
 
 struct Attributes<'a>(Vec<(u16, &'a [u8])>);
@@ -660,6 +683,17 @@ mod tests {
         seconds: 3600,
         preferred: u32::MAX,
     };
+
+    #[test]
+    fn a_dump_that_failed_or_was_torn_says_so_at_its_end() {
+        let done = |flags: u16, errno: i32| {
+            let answer = Request::new(netlink::DONE, flags, 9, &errno.to_ne_bytes()).finish();
+            read(&answer)
+        };
+        assert_eq!(done(2, 0), [Said::Answer { sequence: 9, errno: 0 }]);
+        assert_eq!(done(2, -12), [Said::Answer { sequence: 9, errno: 12 }]);
+        assert_eq!(done(2 | TORN, 0), [Said::Torn, Said::Answer { sequence: 9, errno: 0 }]);
+    }
 
     #[test]
     fn an_address_is_given_with_both_its_lifetimes() {
