@@ -32,8 +32,20 @@ ip link set bond0 up
 fn backup(bench: &Bench, server: &Server) -> Result<()> {
     let script = format!("{}{}", switch(&["eth0", "eth1"]), dnsmasq("br0", "192.0.2.50,192.0.2.50,1h", ""));
     server.ok(&format!("reset\n{script}"))?;
-    let words = "bond=bond0:eth0,eth1:mode=active-backup,miimon=100 ip=bond0:dhcp";
+    // In an order that the driver refuses, and by the name that the installed system has for eth1.
+    let words = "bond=bond0:eth0,eth1:mode=active-backup,updelay=200,primary=enp0s2,miimon=100 ip=bond0:dhcp";
     let guest = plugged(bench, server, 2, words)?;
+    bench.check("active-backup: each option reaches the driver, in whatever order it is said", || {
+        let is = "cd /sys/class/net/bond0/bonding && [ $(cat updelay) = 200 ] && grep -q '^eth1 ' primary";
+        let wait = format!("until {is}; do sleep 0.1; done");
+        let seen = guest.ok("192.0.2.50", &format!("timeout 50 sh -c {}", quote(&wait)));
+        seen.or_else(|error| {
+            let shown =
+                guest.ok("192.0.2.50", "cd /sys/class/net/bond0/bonding && head updelay primary; ip link")?;
+            Err(error.context(shown))
+        })
+        .map(drop)
+    });
     legs(bench, guest, "active-backup")
 }
 
