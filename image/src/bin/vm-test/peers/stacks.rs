@@ -36,7 +36,7 @@ fn backup(bench: &Bench, server: &Server) -> Result<()> {
     let words = "bond=bond0:eth0,eth1:mode=active-backup,updelay=200,primary=enp0s2,miimon=100 ip=bond0:dhcp";
     let guest = plugged(bench, server, 2, words)?;
     bench.check("active-backup: each option reaches the driver, in whatever order it is said", || {
-        let is = "cd /sys/class/net/bond0/bonding && [ $(cat updelay) = 200 ] && grep -q '^eth1 ' primary";
+        let is = "cd /sys/class/net/bond0/bonding && [ $(cat updelay) = 200 ] && grep -q '^eth1$' primary";
         let wait = format!("until {is}; do sleep 0.1; done");
         let seen = guest.ok("192.0.2.50", &format!("timeout 50 sh -c {}", quote(&wait)));
         seen.or_else(|error| {
