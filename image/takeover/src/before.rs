@@ -185,6 +185,16 @@ impl System {
         let passwd = self.text("/etc/passwd").unwrap_or_default();
         let root_home = login::home(&passwd, "root").unwrap_or_else(|| "/root".into());
         let mut files = login::key_files(&config, "root", &root_home);
+        // Somebody may have left one there that opens nothing by now.
+        if login::refuses_root(&config) {
+            let is_there = |path: &String| !login::keys(&self.text(path).unwrap_or_default()).is_empty();
+            if files.iter().any(is_there) {
+                found.notes.push(
+                    "root's own keys are not handed on, as sshd takes none of them (PermitRootLogin): --keys FILE".into(),
+                );
+            }
+            files.clear();
+        }
         for user in people.iter().filter(|user| *user != "root") {
             if let Some(home) = login::home(&passwd, user) {
                 files.extend(login::key_files(&config, user, &home));
@@ -389,7 +399,7 @@ mod tests {
 
     #[test]
     fn keys_of_root_and_of_who_typed_sudo_are_handed_on_with_the_host_s_own() {
-        let (_directory, system) = system(&[
+        let (directory, system) = system(&[
             ("etc/passwd", "root:x:0:0::/root:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n"),
             ("root/.ssh/authorized_keys", "ssh-ed25519 AAAAroot r\n"),
             ("home/bob/.ssh/authorized_keys", "ssh-rsa AAAAbob b\n"),
@@ -415,6 +425,17 @@ mod tests {
         assert!(login.notes[0].contains("2222"), "{:?}", login.notes);
         assert_eq!((login.ways, login.dangers.len()), (0, 0), "no whole key is among them");
         assert_eq!(system.login(&[], &Told::default(), &[]).keys.len(), 1);
+        for (config, kept) in [
+            ("PermitRootLogin no\n", false),
+            ("permitrootlogin forced-commands-only\nPermitRootLogin yes\n", false),
+            ("PermitRootLogin prohibit-password\n", true),
+        ] {
+            fs::write(directory.path().join("etc/ssh/sshd_config"), config).unwrap();
+            let login = system.login(&bob, &Told::default(), &[]);
+            assert_eq!(login.keys.contains(&"ssh-ed25519 AAAAroot r".to_string()), kept, "{config}");
+            assert!(login.keys.contains(&"ssh-rsa AAAAbob b".to_string()), "{config}");
+            assert_eq!(login.notes.iter().any(|note| note.contains("root's own keys")), !kept, "{config}");
+        }
     }
 
     #[test]

@@ -92,6 +92,13 @@ pub fn key_files(config: &str, user: &str, home: &str) -> Vec<String> {
     files.collect()
 }
 
+/// Whether no key of root's own opens a shell, by PermitRootLogin.
+pub fn refuses_root(config: &str) -> bool {
+    let said = settings(config, "permitrootlogin");
+    said.first()
+        .is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "no" | "forced-commands-only"))
+}
+
 /// Values of a keyword, in the order of the file, as far as the first Match (sshd_config(5)).
 fn settings(config: &str, keyword: &str) -> Vec<String> {
     let mut found = Vec::new();
