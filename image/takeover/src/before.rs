@@ -428,6 +428,8 @@ mod tests {
         for (config, kept) in [
             ("PermitRootLogin no\n", false),
             ("permitrootlogin forced-commands-only\nPermitRootLogin yes\n", false),
+            ("PermitRootLogin no  # hardened\n", false),
+            ("PermitRootLogin \"no\" # hardened\n", false),
             ("PermitRootLogin prohibit-password\n", true),
         ] {
             fs::write(directory.path().join("etc/ssh/sshd_config"), config).unwrap();

@@ -92,6 +92,20 @@ pub fn key_files(config: &str, user: &str, home: &str) -> Vec<String> {
     files.collect()
 }
 
+/// What stands before a comment at the end of a line: one begins at a blank, and not between quotes.
+fn without_comment(value: &str) -> &str {
+    let (mut is_quoted, mut before) = (false, ' ');
+    for (at, c) in value.char_indices() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            '#' if !is_quoted && before.is_ascii_whitespace() => return &value[..at],
+            _ => {}
+        }
+        before = c;
+    }
+    value
+}
+
 /// Whether no key of root's own opens a shell, by PermitRootLogin.
 pub fn refuses_root(config: &str) -> bool {
     let said = settings(config, "permitrootlogin");
@@ -110,6 +124,7 @@ fn settings(config: &str, keyword: &str) -> Vec<String> {
         if name.eq_ignore_ascii_case("match") {
             break;
         }
+        let value = without_comment(value);
         let value = value.trim_matches(|c: char| c.is_ascii_whitespace() || c == '=' || c == '"');
         if name.eq_ignore_ascii_case(keyword) && !value.is_empty() {
             found.push(value.to_string());
