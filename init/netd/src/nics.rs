@@ -403,8 +403,9 @@ impl Nic {
         self.six_since.filter(|_| is_waiting).map(|since| since + EITHER)
     }
 
-    /// Those that were heard since the cable is in come first, then those that are preferred (RFC 4191 section 3.1), then as they
-    /// came. Which of them answers is for the kernel to find out.
+    /// Those that are preferred come first (RFC 4191 section 3.1), of these those that are new since the cable is in, then as they
+    /// came: of one that the kernel has kept it does not tell that it was heard again. Which of them answers is for the kernel to
+    /// find out.
     pub fn hear_router(&mut self, address: Ipv6Addr, preference: i8) {
         let heard = Router { address, preference, is_old: false };
         match self.routers.iter().position(|known| known.address == address) {
@@ -412,7 +413,7 @@ impl Nic {
             None if self.routers.len() < MOST_ADVERTISED => self.routers.push(heard),
             None => {}
         }
-        self.routers.sort_by_key(|router| (router.is_old, -router.preference));
+        self.routers.sort_by_key(|router| (-router.preference, router.is_old));
     }
 
     /// Asks the routers of a cable that came back, which may be another network's. The kernel does so for an interface's first
@@ -653,7 +654,7 @@ mod tests {
         nic.seek_routers(true, Duration::ZERO);
         nic.hear_router(router(9), -1);
         nic.hear_router(router(4), 0);
-        assert_eq!(order(&nic), [4, 9, 3, 2, 1], "after the cable was out");
+        assert_eq!(order(&nic), [3, 4, 2, 9, 1], "after the cable was out");
         (10..60).for_each(|last| nic.hear_router(router(last), 0));
         assert_eq!(nic.routers.len(), MOST_ADVERTISED);
     }
