@@ -2,7 +2,6 @@
 //! up, which means to parse answers from the network, and connects; so it is nobody, and its end
 //! harms nobody. The connected socket goes to the transport, which waits for it beside its other work.
 
-use crate::places;
 use crate::wire::{self, Dial, Dialled};
 use anyhow::{Context, Result, ensure};
 use host::sys::{inherited, process};
@@ -40,7 +39,7 @@ pub fn run() -> Result<()> {
 /// A static program must not call libc's resolver, which loads libraries at run time; getent(1) of the
 /// image does, with /etc/hosts and all. Addresses and this host itself need nobody.
 fn look_up(host: &str) -> Result<Vec<SocketAddr>> {
-    if let Some(address) = places::literal(host) {
+    if let Some(address) = host::zone::address(host, 0) {
         return Ok(vec![address]);
     }
     if host.eq_ignore_ascii_case("localhost") {
@@ -63,7 +62,7 @@ fn look_up(host: &str) -> Result<Vec<SocketAddr>> {
 fn addresses(ahosts: &str) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     let words = ahosts.lines().filter_map(|line| line.split_ascii_whitespace().next());
-    for address in words.filter_map(places::literal) {
+    for address in words.filter_map(|word| host::zone::address(word, 0)) {
         if !found.contains(&address) {
             found.push(address);
         }

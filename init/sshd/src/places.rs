@@ -6,7 +6,7 @@ use crate::wire::{self, Dialled, Listened, Place};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::fs::{self, Permissions};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -73,25 +73,9 @@ fn addresses(host: &str) -> io::Result<Vec<SocketAddr>> {
         "localhost" => vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()],
         text => {
             let text = text.trim_start_matches('[').trim_end_matches(']');
-            vec![literal(text).ok_or(invalid("is no address to listen on"))?]
+            vec![host::zone::address(text, 0).ok_or(invalid("is no address to listen on"))?]
         }
     })
-}
-
-/// An address as it is written, with port 0. Behind one of IPv6 may stand its zone, by name or by number (RFC 4007, section 11),
-/// without which an address of one link is reached by none.
-pub fn literal(text: &str) -> Option<SocketAddr> {
-    let Some((address, zone)) = text.split_once('%') else {
-        return text.parse().ok().map(|address: IpAddr| SocketAddr::new(address, 0));
-    };
-    let address = address.parse().ok()?;
-    let index = || -> Option<u32> {
-        // A name, and no path.
-        let name = Some(zone).filter(|zone| !zone.contains('/') && *zone != "..")?;
-        fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?.trim().parse().ok()
-    };
-    let scope = zone.parse().ok().or_else(index)?;
-    Some(SocketAddrV6::new(address, 0, 0, scope).into())
 }
 
 fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
@@ -204,26 +188,6 @@ mod tests {
         drop(near);
         send_listener(path.to_str().unwrap(), far.as_fd());
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn an_address_is_read_with_its_zone() {
-        let lo = |text: &str| literal(text).map(|address| address.to_string());
-        let index = fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
-        let index = index.trim();
-        for (text, want) in [
-            ("192.0.2.1", Some("192.0.2.1:0".to_string())),
-            ("fe80::1", Some("[fe80::1]:0".to_string())),
-            ("fe80::1%lo", Some(format!("[fe80::1%{index}]:0"))),
-            ("fe80::1%7", Some("[fe80::1%7]:0".to_string())),
-            ("fe80::1%", None),
-            ("fe80::1%no-such-link", None),
-            ("fe80::1%../net/lo", None),
-            ("192.0.2.1%lo", None),
-            ("example.com", None),
-        ] {
-            assert_eq!(lo(text), want, "{text}");
-        }
     }
 
     #[test]

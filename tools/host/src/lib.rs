@@ -39,6 +39,7 @@ pub mod sysfs;
 pub mod text;
 pub mod volumes;
 pub mod workers;
+pub mod zone;
 
 pub use act::Act;
 pub use root::Root;

@@ -4,7 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 53;
@@ -47,7 +47,7 @@ impl Names {
         let server = |line: &str| {
             let mut words = line.split_ascii_whitespace();
             (words.next()? == "nameserver").then_some(())?;
-            name_server(words.next()?)
+            host::zone::address(words.next()?, PORT)
         };
         let servers = resolv.lines().filter_map(server).take(NAME_SERVERS).collect();
         // The last line counts, of either word.
@@ -122,21 +122,6 @@ impl Names {
         }
         last
     }
-}
-
-/// A name server as resolv.conf(5) has it. One of IPv6 may have its zone, by name or by number (RFC 4007 section 11): one with
-/// an address of a link is reached by no other way. `None` for what is no address, and where there is no such interface.
-fn name_server(text: &str) -> Option<SocketAddr> {
-    let Some((address, zone)) = text.split_once('%') else {
-        return text.parse().ok().map(|address: IpAddr| SocketAddr::new(address, PORT));
-    };
-    let address: Ipv6Addr = address.parse().ok()?;
-    let index = || -> Option<u32> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        rustix::net::netdevice::name_to_index(&socket, zone).ok()
-    };
-    let scope = zone.parse().ok().or_else(index)?;
-    Some(SocketAddrV6::new(address, PORT, 0, scope).into())
 }
 
 /// Both questions at once, from a port and with numbers that nobody off the line can guess.

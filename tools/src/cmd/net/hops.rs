@@ -50,7 +50,7 @@ pub(super) fn ask(network: &state::Netd) -> Vec<Hop> {
             });
         }
     }
-    for place in network.nameservers.iter().filter_map(|server| place(server, index)) {
+    for place in network.nameservers.iter().filter_map(|server| host::zone::address(server, 53)) {
         let server = place.ip();
         let begun = Instant::now();
         let answers = answers_dns(place);
@@ -98,21 +98,6 @@ fn answers_for_itself(gateway: IpAddr, interface: &str) -> bool {
             Ok(_) | Err(_) => return false,
         }
     }
-}
-
-/// Where a name server is asked, as netd writes it: an address of one link has that behind it.
-fn place(text: &str, index: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
-    match text.split_once('%') {
-        None => Some(SocketAddr::new(text.parse().ok()?, 53)),
-        Some((address, link)) => {
-            Some(std::net::SocketAddrV6::new(address.parse().ok()?, 53, 0, index(link)?).into())
-        }
-    }
-}
-
-fn index(link: &str) -> Option<u32> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    rustix::net::netdevice::name_to_index(&socket, link).ok()
 }
 
 /// Whether a name server answers at all, to the question for the root's name servers.
@@ -183,18 +168,5 @@ mod tests {
         assert!(far("2001:db8::5", 64, Some("fe80::1"), "2001:db8:0:1::9"));
         assert!(!far("2001:db8::5", 64, Some("fe80::1"), "2001:db8::9"));
         assert!(!far("2001:db8::5", 64, Some("fe80::1"), "fe80::9"), "it is on the link");
-    }
-
-    #[test]
-    fn a_name_server_of_one_link_is_asked_on_that_link() {
-        let index = |link: &str| (link == "eth0").then_some(3);
-        for (text, wanted) in [
-            ("192.0.2.53", Some("192.0.2.53:53")),
-            ("fe80::1%eth0", Some("[fe80::1%3]:53")),
-            ("fe80::1%gone0", None),
-            ("2001:db8::53", Some("[2001:db8::53]:53")),
-        ] {
-            assert_eq!(place(text, index).map(|place| place.to_string()).as_deref(), wanted, "{text}");
-        }
     }
 }
