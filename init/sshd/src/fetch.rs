@@ -142,14 +142,10 @@ impl Fetches {
             if !matches!(&fetch.state, State::Waiting(at) if *at <= now) {
                 continue;
             }
-            // Certificates are judged once netd's clock is settled, for which it waits a stated time at most. Nobody else waits:
-            // sshd listens, and keys from elsewhere let in.
             if matches!(&fetch.place, Place::Url(url) if url.starts_with("https:"))
-                && settings.prefix == Path::new("/")
-                && now < fetch.since + CLOCK_END
-                && !host::statefile::read::<state::Netd>("netd").clock.settled
+                && let Some(again) = waits_for_clock(settings, fetch.since, now)
             {
-                fetch.state = State::Waiting(now + CLOCK);
+                fetch.state = State::Waiting(again);
                 continue;
             }
             fetch.state = match spawn(settings, &fetch.place.id()) {
@@ -280,12 +276,19 @@ fn told(bytes: &[u8]) -> io::Result<File> {
     Ok(File::from(OwnedFd::from(reader)))
 }
 
+/// Certificates are judged once netd's clock is settled, for which it waits a stated time at most: when it is looked at again,
+/// where it is not yet. Nobody else waits: sshd listens, and keys from elsewhere let in.
+pub fn waits_for_clock(settings: &Settings, since: Instant, now: Instant) -> Option<Instant> {
+    let waits = settings.prefix == Path::new("/")
+        && now < since + CLOCK_END
+        && !host::statefile::read::<state::Netd>("netd").clock.settled;
+    waits.then(|| now + CLOCK)
+}
+
 /// By the place's id.
 fn spawn(settings: &Settings, place: &str) -> Result<(i32, File)> {
     let (reader, writer) = io::pipe().context("pipe")?;
-    let program = crate::program()?;
-    let mut argv: Vec<OsString> = vec![program.into(), "fetch".into()];
-    argv.extend(settings.arguments().into_iter().map(OsString::from));
+    let argv = settings.role(&crate::program()?, "fetch");
     let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
     let mut child = Spawn::new(&argv, &[]);
     child.stdin = Some(told(place.as_bytes()).context("tell the fetcher what")?);

@@ -90,8 +90,7 @@ pub fn find(settings: &Settings, patience: Duration) -> Result<Keys, String> {
 
 fn start(settings: &Settings, patience: Duration) -> Result<File> {
     let (reader, writer) = io::pipe().context("pipe")?;
-    let mut argv: Vec<OsString> = vec![crate::program()?.into(), "installed".into()];
-    argv.extend(settings.arguments().into_iter().map(OsString::from));
+    let mut argv = settings.role(&crate::program()?, "installed");
     argv.extend(["--patience".into(), patience.as_secs().to_string().into()]);
     let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
     let mut child = Spawn::new(&argv, &[]);

@@ -17,7 +17,6 @@ use crate::settings::Settings;
 use crate::wire;
 use anyhow::{Context, Result};
 use contract::cmdline::{self, Word};
-use contract::state;
 use contract::url::{is_url, shown};
 use host::Root;
 use host::sys::process::{self, Spawn};
@@ -28,7 +27,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// It is Ironic's word, and whoever may write it there may write `ssh_key=` as well. So no word of ours is asked for beside it.
@@ -46,9 +44,6 @@ const MAX_SAID: u32 = 256;
 const MAX_PROBLEM: usize = 300;
 /// Until an agent that ended is started again.
 const AGAIN: Duration = Duration::from_secs(10);
-/// Until the clock is looked at again, and how long for it at most ([`crate::fetch`]).
-const CLOCK: Duration = Duration::from_millis(200);
-const CLOCK_END: Duration = Duration::from_secs(120);
 
 /// From the agent to the listener.
 #[derive(Serialize, Deserialize)]
@@ -173,11 +168,9 @@ impl Ironic {
             return;
         }
         if self.is_encrypted
-            && settings.prefix == Path::new("/")
-            && now < self.since + CLOCK_END
-            && !host::statefile::read::<state::Netd>("netd").clock.settled
+            && let Some(again) = crate::fetch::waits_for_clock(settings, self.since, now)
         {
-            self.state = State::Waiting(now + CLOCK);
+            self.state = State::Waiting(again);
             return;
         }
         self.state = match spawn(settings) {
@@ -278,8 +271,7 @@ fn keep(settings: &Settings, node: &str, hash: &str) -> Result<(), String> {
 fn spawn(settings: &Settings) -> Result<(i32, OwnedFd)> {
     let (ours, theirs) = pass::pair().context("socketpair")?;
     rustix::io::ioctl_fionbio(&ours, true).context("set non-blocking")?;
-    let mut argv: Vec<OsString> = vec![crate::program()?.into(), "ironic".into()];
-    argv.extend(settings.arguments().into_iter().map(OsString::from));
+    let argv = settings.role(&crate::program()?, "ironic");
     let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
     let mut child = Spawn::new(&argv, &[]);
     child.stdout = Some(File::from(theirs));

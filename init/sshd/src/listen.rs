@@ -297,8 +297,7 @@ impl Service<'_> {
 
     fn start(&self, connection: TcpStream) -> Result<(i32, OwnedFd)> {
         let (ours, theirs) = pass::pair().context("socketpair")?;
-        let mut argv: Vec<OsString> = vec![self.program.clone().into(), "monitor".into()];
-        argv.extend(self.settings.arguments().into_iter().map(OsString::from));
+        let argv = self.settings.role(&self.program, "monitor");
         let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
         let mut environment = Vec::new();
         let mut events = None;
@@ -394,8 +393,7 @@ impl Service<'_> {
 
     /// In the background and below everybody else, since nobody needs it but old clients.
     fn make_rsa(&mut self) -> Result<()> {
-        let mut argv: Vec<OsString> = vec![self.program.clone().into(), "rsa-key".into()];
-        argv.extend(self.settings.arguments().into_iter().map(OsString::from));
+        let argv = self.settings.role(&self.program, "rsa-key");
         let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
         let mut child = Spawn::new(&argv, &[]);
         child.stderr = Some(File::from(inherited(2).try_clone_to_owned().context("stderr")?));

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use contract::paths;
 use host::{Root, shell};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -89,6 +90,12 @@ impl Settings {
             }
         }
         Ok(settings)
+    }
+
+    /// The command line of another role of this program.
+    pub fn role(&self, program: &Path, role: &str) -> Vec<OsString> {
+        let words = [program.into(), OsString::from(role)];
+        words.into_iter().chain(self.arguments().into_iter().map(OsString::from)).collect()
     }
 
     /// The same, for the command line of the next role.
