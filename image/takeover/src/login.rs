@@ -92,6 +92,16 @@ pub fn key_files(config: &str, user: &str, home: &str) -> Vec<String> {
     files.collect()
 }
 
+/// A line's keyword and its value, without quotes around it; `None` for a comment.
+fn setting(line: &str) -> Option<(&str, &str)> {
+    let line = Some(line.trim()).filter(|line| !line.starts_with('#'))?;
+    let (name, value) = line.split_once(|c: char| c.is_ascii_whitespace() || c == '=').unwrap_or((line, ""));
+    Some((
+        name,
+        without_comment(value).trim_matches(|c: char| c.is_ascii_whitespace() || c == '=' || c == '"'),
+    ))
+}
+
 /// What stands before a comment at the end of a line: one begins at a blank, and not between quotes.
 fn without_comment(value: &str) -> &str {
     let (mut is_quoted, mut before) = (false, ' ');
@@ -116,16 +126,10 @@ pub fn refuses_root(config: &str) -> bool {
 /// Values of a keyword, in the order of the file, as far as the first Match (sshd_config(5)).
 fn settings(config: &str, keyword: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for line in config.lines() {
-        let line = line.trim();
-        let Some((name, value)) = line.split_once(|c: char| c.is_ascii_whitespace() || c == '=') else {
-            continue;
-        };
+    for (name, value) in config.lines().filter_map(setting) {
         if name.eq_ignore_ascii_case("match") {
             break;
         }
-        let value = without_comment(value);
-        let value = value.trim_matches(|c: char| c.is_ascii_whitespace() || c == '=' || c == '"');
         if name.eq_ignore_ascii_case(keyword) && !value.is_empty() {
             found.push(value.to_string());
         }
@@ -206,10 +210,7 @@ fn split(text: &str, is_end: impl Fn(char) -> bool) -> Vec<&str> {
 /// is asked for keys, files for some users or of an included file. Matches count as well.
 pub fn has_other_ways(config: &str) -> bool {
     let mut is_within_match = false;
-    for line in config.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-        let (name, value) =
-            line.split_once(|c: char| c.is_ascii_whitespace() || c == '=').unwrap_or((line, ""));
-        let value = value.trim_matches(|c: char| c.is_ascii_whitespace() || c == '=' || c == '"');
+    for (name, value) in config.lines().filter_map(setting) {
         let is_other = match name.to_ascii_lowercase().as_str() {
             "trustedusercakeys" | "authorizedkeyscommand" => !value.eq_ignore_ascii_case("none"),
             "authorizedkeysfile" => is_within_match,
@@ -341,6 +342,7 @@ mod tests {
         let usual = "Include /etc/ssh/sshd_config.d/*.conf\n#TrustedUserCAKeys /x\nAuthorizedKeysFile .ssh/k\n\
                      AuthorizedKeysCommand none\nMatch User x\nForceCommand y\n";
         assert!(!has_other_ways(usual) && !has_other_ways(""));
+        assert!(!has_other_ways("AuthorizedKeysCommand none  # of the directory\n"));
         for more in [
             "TrustedUserCAKeys /etc/ca",
             "authorizedkeyscommand=/bin/x",
