@@ -667,12 +667,6 @@ impl Netd {
         }
         let nic = &self.nics[&index]; // found or inserted above
         let (up, carrier) = (nic.link.up, nic.link.carrier);
-        if let Some(nic) = self.nics.get_mut(&index)
-            && nic.presence == Presence::Same
-            && !carrier
-        {
-            nic.presence = Presence::Replugged;
-        }
         if was_up && !up {
             // The kernel drops IPv6 addresses and all routes with it.
             if let Some(nic) = self.nics.get_mut(&index) {
@@ -703,7 +697,7 @@ impl Netd {
             self.step_six(index, dhcp6::machine::Event::Replugged);
         }
         if let Some(nic) = self.nics.get_mut(&index) {
-            nic.seek_routers(had_carrier, now());
+            nic.heed_carrier(had_carrier, now());
         }
     }
 

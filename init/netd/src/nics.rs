@@ -416,12 +416,15 @@ impl Nic {
         self.routers.sort_by_key(|router| (-router.preference, router.is_old));
     }
 
-    /// Asks the routers of a cable that came back, which may be another network's. The kernel does so for an interface's first
-    /// carrier alone (net/ipv6/addrconf.c, addrconf_notify).
-    pub fn seek_routers(&mut self, had_carrier: bool, now: Duration) {
+    /// What was known by a cable that is out is of a network that it may not lead to any more. The routers of one that came back
+    /// are asked: the kernel does so for an interface's first carrier alone (net/ipv6/addrconf.c, addrconf_notify).
+    pub fn heed_carrier(&mut self, had_carrier: bool, now: Duration) {
         if !self.link.carrier {
             self.seeks.clear();
             self.routers.iter_mut().for_each(|router| router.is_old = true);
+            if self.presence == Presence::Same {
+                self.presence = Presence::Replugged;
+            }
         } else if !had_carrier && self.six_since.is_some() && self.heeds_routers == Some(true) {
             self.seeks = (0..3).map(|n| now + n * SEEK).collect();
         }
@@ -651,7 +654,7 @@ mod tests {
         nic.hear_router(router(2), 0);
         assert_eq!(order(&nic), [3, 2, 4, 1], "said again");
         nic.link.carrier = false;
-        nic.seek_routers(true, Duration::ZERO);
+        nic.heed_carrier(true, Duration::ZERO);
         nic.hear_router(router(9), -1);
         nic.hear_router(router(4), 0);
         assert_eq!(order(&nic), [3, 4, 2, 9, 1], "after the cable was out");
@@ -665,19 +668,19 @@ mod tests {
         let seconds = |nic: &Nic| nic.seeks.iter().map(Duration::as_secs).collect::<Vec<_>>();
         nic.heeds_routers = Some(true);
         nic.link.carrier = true;
-        nic.seek_routers(false, Duration::from_secs(10));
+        nic.heed_carrier(false, Duration::from_secs(10));
         assert_eq!(seconds(&nic), [0; 0], "the kernel asks");
         nic.six_since = Some(Duration::from_secs(11));
-        nic.seek_routers(true, Duration::from_secs(12));
+        nic.heed_carrier(true, Duration::from_secs(12));
         assert_eq!(seconds(&nic), [0; 0], "nothing came");
-        nic.seek_routers(false, Duration::from_secs(20));
+        nic.heed_carrier(false, Duration::from_secs(20));
         assert_eq!(seconds(&nic), [20, 24, 28]);
         nic.link.carrier = false;
-        nic.seek_routers(true, Duration::from_secs(21));
+        nic.heed_carrier(true, Duration::from_secs(21));
         assert_eq!(seconds(&nic), [0; 0], "nobody hears");
         nic.link.carrier = true;
         nic.heeds_routers = Some(false);
-        nic.seek_routers(false, Duration::from_secs(30));
+        nic.heed_carrier(false, Duration::from_secs(30));
         assert_eq!(seconds(&nic), [0; 0], "nobody wants to know");
     }
 
