@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Done, Log, Server, authorize, make_key, run, until, write};
+use harness::{BY_PASSWORD, Done, Server, authorize, listen_by, make_key, run, until, write};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -453,36 +453,21 @@ fn ironic_rescues_a_node_with_it() {
         if with_key {
             authorize(dir.path(), &key);
         }
-        let mut child = Networks::within(&networks.near, env!("CARGO_BIN_EXE_sshd"))
-            .args(["listen", "--port", "0", "--prefix"])
-            .arg(dir.path())
-            .env_remove("LIFEBOAT_EVENTS")
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Log::of(child.stderr.take().unwrap());
-        let mut server = Server { dir, child, log, port: 0 };
-        server.log.wait_for("\"kind\":\"ready\"");
-        server.port = server.state()["port"].as_u64().unwrap().try_into().unwrap();
+        let sshd = Networks::within(&networks.near, env!("CARGO_BIN_EXE_sshd"));
+        let listening = listen_by(sshd, dir.path(), 0, &[]);
+        let server = Server::of(dir, listening);
         let login = |options: &[&str], password: &str| -> Done {
-            let askpass = server.path("askpass");
-            fs::write(&askpass, "#!/bin/sh\nprintf '%s\\n' \"$TYPED\"\n").unwrap();
-            fs::set_permissions(&askpass, fs::Permissions::from_mode(0o700)).unwrap();
             let mut ssh = Networks::within(&networks.far, "ssh");
             ssh.args(options).args(server.options()).args([&format!("root@{NEAR}"), "echo in"]);
-            ssh.env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force").env("TYPED", password);
-            run(ssh.env_remove("SSH_AUTH_SOCK"), b"")
+            run(server.types(&mut ssh, password).env_remove("SSH_AUTH_SOCK"), b"")
         };
-        let by_password =
-            ["-o", "BatchMode=no", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"];
         let password = "correct horse battery";
         ironic.provision(&uuid, json!({ "target": "rescue", "rescue_password": password }), "rescue");
         assert!(until(|| server
             .log
             .text()
             .contains(&format!("password of root set by Ironic, for node {uuid}"))));
-        let typed = login(&by_password, password);
+        let typed = login(&BY_PASSWORD, password);
         if with_key {
             typed.is_refused();
             assert_eq!(login(&[], "").succeeds().text(), "in\n");
@@ -490,7 +475,7 @@ fn ironic_rescues_a_node_with_it() {
             assert!(until(|| problems().contains("does not count: a key was given")), "{}", problems());
         } else {
             assert_eq!(typed.succeeds().text(), "in\n");
-            login(&by_password, "wrong").is_refused();
+            login(&BY_PASSWORD, "wrong").is_refused();
         }
         let mut curl = Networks::within(&networks.far, "curl");
         let closed =

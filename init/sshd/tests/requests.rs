@@ -220,7 +220,6 @@ fn a_password_that_is_not_utf_8_is_a_wrong_one() {
     let askpass = server.path("askpass");
     harness::write(server.dir.path(), "askpass", "#!/bin/sh\nprintf 'caf\\351\\n'\n");
     std::fs::set_permissions(&askpass, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let options = ["-o", "BatchMode=no", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"];
-    let mut ssh = server.ssh(&options);
+    let mut ssh = server.ssh(&harness::BY_PASSWORD);
     run(ssh.env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force").arg("true"), b"").is_refused();
 }

@@ -55,7 +55,12 @@ impl Server {
     pub fn start(prepare: impl FnOnce(&Path), arguments: &[&str]) -> Server {
         let dir = TempDir::new().unwrap();
         prepare(dir.path());
-        let (child, log) = listen(dir.path(), 0, arguments);
+        let listening = listen(dir.path(), 0, arguments);
+        Server::of(dir, listening)
+    }
+
+    /// One that was started, once it is ready.
+    pub fn of(dir: TempDir, (child, log): (Child, Log)) -> Server {
         let mut server = Server { dir, child, log, port: 0 };
         server.log.wait_for("\"kind\":\"ready\"");
         server.port = server.state()["port"].as_u64().unwrap().try_into().unwrap();
@@ -118,14 +123,16 @@ impl Server {
 
     /// Logs in by password, through SSH_ASKPASS.
     pub fn by_password(&self, user: &str, password: &str) -> Done {
+        let mut command = self.ssh(&[&BY_PASSWORD[..], &["-l", user]].concat());
+        run(self.types(&mut command, password).arg("echo in"), b"")
+    }
+
+    /// What the client asks for is answered with this.
+    pub fn types<'a>(&self, ssh: &'a mut Command, password: &str) -> &'a mut Command {
         let askpass = self.path("askpass");
         fs::write(&askpass, "#!/bin/sh\nprintf '%s\\n' \"$TYPED\"\n").unwrap();
         fs::set_permissions(&askpass, fs::Permissions::from_mode(0o700)).unwrap();
-        let options =
-            ["-o", "BatchMode=no", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"];
-        let mut command = self.ssh(&[&options[..], &["-l", user]].concat());
-        command.env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force").env("TYPED", password);
-        run(command.arg("echo in"), b"")
+        ssh.env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force").env("TYPED", password)
     }
 
     /// The listener dies as by a crash, and is started again on the same port.
@@ -147,8 +154,17 @@ impl Drop for Server {
     }
 }
 
+/// By a password alone, which is asked for once.
+pub const BY_PASSWORD: [&str; 6] =
+    ["-o", "BatchMode=no", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"];
+
 pub fn listen(dir: &Path, port: u16, arguments: &[&str]) -> (Child, Log) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sshd"))
+    listen_by(Command::new(env!("CARGO_BIN_EXE_sshd")), dir, port, arguments)
+}
+
+/// By a command that ends with the program.
+pub fn listen_by(mut command: Command, dir: &Path, port: u16, arguments: &[&str]) -> (Child, Log) {
+    let mut child = command
         .args(["listen", "--port", &port.to_string(), "--prefix"])
         .arg(dir)
         .args(arguments)
