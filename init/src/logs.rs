@@ -7,8 +7,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// Bytes of a log; one that is longer is set aside, as NAME.old.
-const LIMIT: u64 = 512 << 10;
+/// Bytes of a log; one that is longer is set aside, as NAME.old. That of events, which init writes itself, starts anew at once.
+pub const LIMIT: u64 = 512 << 10;
 /// Between two looks at their lengths. Whoever is refused a thousand times a second fills the file system for less than that.
 pub const LOOK: Duration = Duration::from_secs(10);
 

@@ -2,6 +2,7 @@
 //! A device may appear late (a virtio port) and may have nobody at its other end: it is opened and written without blocking,
 //! and what does not fit is dropped and counted, for each by itself.
 
+use crate::logs::LIMIT;
 use contract::cmdline::{self, Word};
 use rustix::fs::{Mode, OFlags};
 use std::fs::{File, OpenOptions};
@@ -17,8 +18,6 @@ const PORT: &str = "virtio-ports/lifeboat";
 const PORT_COMES: Duration = Duration::from_secs(120);
 /// Bytes kept for a device that does not take them at once.
 const PENDING: usize = 64 << 10;
-/// The event log starts anew at this size, bytes.
-const LOG: u64 = 512 << 10;
 
 pub struct Outlet {
     log: Option<File>,
@@ -69,7 +68,7 @@ impl Outlet {
     /// One line without its newline.
     pub fn line(&mut self, line: &str) {
         if let Some(log) = &mut self.log {
-            if self.written > LOG && log.set_len(0).is_ok() {
+            if self.written > LIMIT && log.set_len(0).is_ok() {
                 self.written = 0;
             }
             if writeln!(log, "{line}").is_ok() {
