@@ -128,13 +128,13 @@ pub fn run(parts: &Parts, wanted: &Wanted) -> Result<()> {
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// A program that serves, and ends with this one.
-struct Server {
+pub struct Server {
     name: &'static str,
     child: Child,
 }
 
 impl Server {
-    fn start(name: &'static str, command: &mut Command) -> Result<Server> {
+    pub fn start(name: &'static str, command: &mut Command) -> Result<Server> {
         let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("start {name}"))?;
         Ok(Server { name, child })
     }

@@ -66,7 +66,7 @@ pub fn measure(image: &Image, way: Way) -> Result<Figures> {
         for (name, file) in [("vmlinuz", &image.kernel), ("initramfs", &image.initramfs)] {
             std::os::unix::fs::symlink(file, lab.path(name)).context("link a file")?;
         }
-        server = Some(wire::Server::start(&lab.dir)?);
+        server = Some(wire::serve(&lab.dir)?);
         (Boot::Wire, wire::nic())
     } else {
         let boot = Boot::Kernel { kernel: image.kernel.clone(), initrd: image.initramfs.clone(), append };

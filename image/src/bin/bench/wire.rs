@@ -2,12 +2,13 @@
 //! solicitations, dnsmasq with a reserved address for the machine and TFTP, and no wait for a proxy that nobody runs.
 
 use anyhow::{Context as _, Result, ensure};
+use image::serve::{NO_PROXY, Server};
 use image::vm::machine::Nic;
 use image::vm::programs;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// The machine's address, whose port 22 nothing forwards.
 pub const MACHINE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -46,41 +47,26 @@ pub fn nic() -> Nic {
     Nic::tap(TAP)
 }
 
-/// dnsmasq(8), until it is dropped.
-pub struct Server(Child);
-
-impl Server {
-    /// With the files of `directory`.
-    pub fn start(directory: &Path) -> Result<Server> {
-        // The lease of a machine before this one, whose client identifier was another, is forgotten.
-        let leases = directory.join("leases");
-        let log = fs::File::create(directory.join("dnsmasq.log")).context("create a log")?;
-        let mac = nic().mac(0);
-        let steady = ["--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=-", "--log-dhcp"];
-        let child = programs::debian(&programs::tools_root()?, "usr/sbin/dnsmasq", steady)
-            // The cache may be root's alone.
-            .args(["--user=root", "--port=0", "--bind-interfaces", "--dhcp-authoritative"])
-            .arg(format!("--interface={TAP}"))
-            .arg(format!("--dhcp-leasefile={}", leases.display()))
-            .args(["--enable-tftp", &format!("--tftp-root={}", directory.display())])
-            .arg(format!("--dhcp-range={GATEWAY},static,255.255.255.0"))
-            .arg(format!("--dhcp-host={mac},{MACHINE}"))
-            .arg(format!("--dhcp-boot={SCRIPT}"))
-            .arg(format!("--dhcp-option={}", image::serve::NO_PROXY))
-            .args(["--enable-ra", "--dhcp-range=fd00:2::,ra-stateless"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("start dnsmasq")?;
-        Ok(Server(child))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// dnsmasq(8) with the files of `directory`, until it is dropped.
+pub fn serve(directory: &Path) -> Result<Server> {
+    // The lease of a machine before this one, whose client identifier was another, is forgotten.
+    let leases = directory.join("leases");
+    let log = fs::File::create(directory.join("dnsmasq.log")).context("create a log")?;
+    let mac = nic().mac(0);
+    let steady = ["--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=-", "--log-dhcp"];
+    let mut dnsmasq = programs::debian(&programs::tools_root()?, "usr/sbin/dnsmasq", steady);
+    dnsmasq
+        // The cache may be root's alone.
+        .args(["--user=root", "--port=0", "--bind-interfaces", "--dhcp-authoritative"])
+        .arg(format!("--interface={TAP}"))
+        .arg(format!("--dhcp-leasefile={}", leases.display()))
+        .args(["--enable-tftp", &format!("--tftp-root={}", directory.display())])
+        .arg(format!("--dhcp-range={GATEWAY},static,255.255.255.0"))
+        .arg(format!("--dhcp-host={mac},{MACHINE}"))
+        .arg(format!("--dhcp-boot={SCRIPT}"))
+        .arg(format!("--dhcp-option={NO_PROXY}"))
+        .args(["--enable-ra", "--dhcp-range=fd00:2::,ra-stateless"])
+        .stdout(Stdio::null())
+        .stderr(log);
+    Server::start("dnsmasq", &mut dnsmasq)
 }
