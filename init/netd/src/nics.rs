@@ -336,14 +336,18 @@ impl Nic {
     }
 
     /// Of the stated addresses and the leases of an earlier life those that the kernel has still and the plan has no more. What
-    /// it states of any link stays: it may be about this one, which is not clear at once.
+    /// it states of any link stays: it may be about this one, which is not clear at once. What is left to another NIC of the same
+    /// pattern goes.
     pub fn gone(&self, given: &[network::Address], leased: &[IpAddr], plan: &Plan) -> Vec<(IpAddr, u8)> {
         let Methods { dhcp4, ipv6 } = self.methods();
         let is_asked_for = |own: IpAddr| if own.is_ipv4() { dhcp4 } else { ipv6 >= Ipv6::Auto };
         let was_leased = |own: IpAddr| leased.contains(&own) && !is_asked_for(own);
         let was_ours = |own: IpAddr| was_leased(own) || given.iter().any(|one| one.address == own);
-        let is_stated =
-            |own: IpAddr| plan.links.iter().flat_map(|link| &link.addresses).any(|one| one.address == own);
+        let yielded = self.entry(plan).filter(|_| self.yields);
+        let is_yielded = |link: &network::Link| yielded.is_some_and(|yielded| std::ptr::eq(yielded, link));
+        let stating = plan.links.iter().filter(|link| !is_yielded(link));
+        let stated: Vec<IpAddr> = stating.flat_map(|link| &link.addresses).map(|one| one.address).collect();
+        let is_stated = |own: IpAddr| stated.contains(&own);
         let is_gone = |(own, _): &&(IpAddr, u8)| was_ours(*own) && !is_stated(*own);
         self.addresses.iter().filter(is_gone).copied().collect()
     }
@@ -901,5 +905,17 @@ mod tests {
             let gone: Vec<String> = gone.iter().map(|(address, _)| address.to_string()).collect();
             assert_eq!(gone, want, "{label}");
         }
+    }
+
+    #[test]
+    fn a_life_that_was_killed_between_two_nics_of_one_pattern_leaves_the_address_to_one() {
+        let plan = network::dracut::read(&contract::cmdline::words("ip=192.0.2.7:::24::none*:none"));
+        let mut nic = nic();
+        nic.role = Some(Role { entry: Some(0), methods: Methods::OFF });
+        nic.addresses = vec![("192.0.2.7".parse().unwrap(), 24)];
+        let gone = |nic: &Nic| nic.gone(&plan.links[0].addresses, &[], &plan);
+        assert_eq!(gone(&nic), [], "it holds it");
+        nic.yields = true;
+        assert_eq!(gone(&nic), nic.addresses, "another one holds it");
     }
 }
