@@ -2,6 +2,7 @@
 //! openat2(2): the running kernel may be older than Linux 5.6.
 
 use crate::login::{self, Kind, Told};
+use crate::service;
 use crate::settings::Beside;
 use network::Mac;
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,7 +98,17 @@ impl System {
             hostname: self.line("/proc/sys/kernel/hostname").unwrap_or_default(),
             entrance: connection.and_then(|words| end(words, 2)),
             peer: connection.and_then(|words| end(words, 0)),
+            movers: self.running(service::MOVERS),
+            with: Vec::new(),
+            without: Vec::new(),
         }
+    }
+
+    /// Those of these programs that run.
+    fn running(&self, programs: &[&str]) -> BTreeSet<String> {
+        let processes = self.names("/proc").into_iter().filter(|name| name.parse::<u32>().is_ok());
+        let names = processes.filter_map(|process| self.line(&format!("/proc/{process}/comm")));
+        names.filter(|name| programs.contains(&name.as_str())).collect()
     }
 
     /// sshd's SSH_CONNECTION of a process or of what it stands below: sudo(8) and su(1) drop it for what they start.
@@ -478,12 +489,16 @@ mod tests {
             ("sys/class/net/wlan0/phy80211/name", "phy0\n"),
             ("sys/class/net/docker0/mtu", "1500\n"),
             ("run/systemd/resolve/resolv.conf", "nameserver 192.0.2.53\nnameserver 2001:db8::53\n"),
+            ("proc/7/comm", "keepalived\n"),
+            ("proc/8/comm", "sh\n"),
+            ("proc/sys/comm", "ucarp\n"),
         ]);
         let beside = system.beside(Some("203.0.113.9 50000 192.0.2.5 22"));
         assert_eq!(beside.nameservers.len(), 2);
         assert_eq!((beside.nics, beside.wireless), (["eth0".into()].into(), ["wlan0".into()].into()));
         assert_eq!(beside.entrance, "192.0.2.5".parse().ok());
         assert_eq!(beside.peer, "203.0.113.9".parse().ok());
+        assert_eq!(beside.movers, ["keepalived".to_string()].into());
         assert_eq!(end("fe80::9%eth0 1 fe80::5%eth0 22", 2), "fe80::5".parse().ok());
         assert_eq!(end("UNKNOWN 65535 UNKNOWN 65535", 2), None);
     }

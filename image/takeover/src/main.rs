@@ -15,6 +15,7 @@ mod flavour;
 mod load;
 mod login;
 mod netlink;
+mod service;
 mod settings;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -23,6 +24,8 @@ use clap::Parser;
 use contract::cmdline::{self, Word};
 use contract::params::{Owner, PARAMS};
 use contract::paths;
+use settings::Beside;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,6 +59,12 @@ struct Arguments {
     /// root's password goes on being valid (it counts where there is no key)
     #[arg(long)]
     password: bool,
+    /// Leave out one of today's addresses
+    #[arg(long, value_name = "ADDRESS")]
+    without: Vec<IpAddr>,
+    /// Keep an address that a cluster's program, such as keepalived, may give to another machine
+    #[arg(long, value_name = "ADDRESS")]
+    with: Vec<IpAddr>,
     /// More parameters: the words that a boot of Lifeboat takes
     #[arg(long, value_name = "WORDS")]
     append: Vec<String>,
@@ -100,7 +109,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     let system = System("/".into());
     let network = netlink::read().context("ask the kernel for links, addresses and routes")?;
     let connection = system.connection(std::process::id());
-    let beside = system.beside(connection.as_deref());
+    let beside = Beside {
+        with: arguments.with.clone(),
+        without: arguments.without.clone(),
+        ..system.beside(connection.as_deref())
+    };
     let mut words = settings::words(&network, &beside);
     if beside.entrance.is_none() && !arguments.now && !arguments.dry_run {
         words.notes.push(

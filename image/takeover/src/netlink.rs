@@ -2,6 +2,7 @@
 //! socket that asks. Nothing is changed.
 
 use host::sys::netlink::{self, attributes, messages, u16_at, u32_at};
+use host::sys::packet;
 use network::Mac;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
@@ -21,6 +22,7 @@ const ETHERNET: u16 = 1;
 const FOR_EVER: u32 = u32::MAX;
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_SITE: u8 = 200;
+/// Of IPv6; the same bit is IFA_F_SECONDARY of IPv4.
 const IFA_F_TEMPORARY: u32 = 0x01;
 const IFA_F_DADFAILED: u32 = 0x08;
 const RT_TABLE_MAIN: u32 = 254;
@@ -29,6 +31,7 @@ const RTPROT_REDIRECT: u8 = 1;
 const RTPROT_KERNEL: u8 = 2;
 const RTPROT_RA: u8 = 9;
 const RTPROT_DHCP: u8 = 16;
+const RTPROT_KEEPALIVED: u8 = 18;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -38,7 +41,7 @@ pub struct Link {
     pub kind: String,
     pub is_ethernet: bool,
     pub mac: Option<Mac>,
-    /// Burnt in, where the kernel tells it (Linux 5.6 and later).
+    /// Burnt in.
     pub permanent: Option<Mac>,
     /// Bytes.
     pub mtu: u32,
@@ -59,6 +62,10 @@ pub struct Address {
     pub peer: Option<IpAddr>,
     /// A lease, or a router's word: it ends some day.
     pub leased: bool,
+    /// Of IPv4: it came to the subnet of an earlier one of its link.
+    pub secondary: bool,
+    /// keepalived(8) gave it, by the protocol that it states (Linux 5.18 and later).
+    pub by_keepalived: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +105,10 @@ pub fn read() -> io::Result<Network> {
         netlink::send(&socket, &request)?;
         let mut buffer = vec![0; 1 << 18];
         while !answered(&socket, &mut buffer, sequence, &mut found)? {}
+    }
+    // An older kernel tells it to who asks for it alone.
+    for link in found.links.iter_mut().filter(|link| link.is_ethernet && link.permanent.is_none()) {
+        link.permanent = packet::permanent_mac(&link.name).ok().map(Mac);
     }
     Ok(found)
 }
@@ -176,7 +187,8 @@ fn address(body: &[u8]) -> Option<Address> {
     let far = value(1).and_then(|bytes| ip(family, bytes));
     let own = value(2).and_then(|bytes| ip(family, bytes)).or(far)?;
     let valid = value(6).filter(|times| times.len() >= 8).map_or(FOR_EVER, |times| u32_at(times, 4));
-    let is_temporary = family == AF_INET6 && flags & IFA_F_TEMPORARY != 0;
+    let is_marked = flags & IFA_F_TEMPORARY != 0;
+    let is_temporary = family == AF_INET6 && is_marked;
     let is_usable = matches!(scope, SCOPE_UNIVERSE | SCOPE_SITE) && flags & IFA_F_DADFAILED == 0;
     (is_usable && !is_temporary && !own.is_loopback()).then(|| Address {
         link: u32_at(body, 4),
@@ -184,6 +196,8 @@ fn address(body: &[u8]) -> Option<Address> {
         prefix,
         peer: far.filter(|far| *far != own),
         leased: valid != FOR_EVER,
+        secondary: family == AF_INET && is_marked,
+        by_keepalived: value(11) == Some(&[RTPROT_KEEPALIVED]), // IFA_PROTO
     })
 }
 
@@ -274,6 +288,11 @@ mod tests {
         let found = read().unwrap();
         assert!(found.links.iter().any(|link| link.name == "lo"), "{found:?}");
         assert!(!found.addresses.iter().any(|address| address.address.is_loopback()), "{found:?}");
+        // Both ways to ask tell the same, where there is something to tell.
+        for link in found.links.iter().filter(|link| link.is_ethernet) {
+            assert_eq!(packet::permanent_mac(&link.name).ok().map(Mac), link.permanent, "{}", link.name);
+        }
+        assert!(packet::permanent_mac("lo").is_err() && packet::permanent_mac("a name too long").is_err());
     }
 
     #[test]
@@ -314,6 +333,14 @@ mod tests {
         for (label, found, wanted) in cases {
             assert_eq!(found, wanted, "{label}");
         }
+        let of = |flags: u8, more: &[Vec<u8>]| {
+            let own = attribute(2, &[192, 0, 2, 6]);
+            let body = [&[2, 24, flags, 0, 2, 0, 0, 0][..], &own, &more.concat()].concat();
+            address(&body).map(|found| (found.secondary, found.by_keepalived))
+        };
+        assert_eq!(of(0x80, &[]), Some((false, false)));
+        assert_eq!(of(0x81, &[attribute(11, &[2])]), Some((true, false)));
+        assert_eq!(of(0x80, &[attribute(11, &[18])]), Some((false, true)));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! logged in by, or that the default route goes by, it is a reason not to go on.
 
 use crate::netlink::{Address, Link, Network, Route};
+use crate::service;
 use network::{Mac, is_within};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -30,6 +31,11 @@ pub struct Beside {
     pub entrance: Option<IpAddr>,
     /// The other end.
     pub peer: Option<IpAddr>,
+    /// Which of [`service::MOVERS`] run.
+    pub movers: BTreeSet<String>,
+    /// Addresses that the person wants kept, whoever moves them, and those that he does not.
+    pub with: Vec<IpAddr>,
+    pub without: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,14 +72,22 @@ fn mtu(link: &Link) -> Option<u32> {
     Some(link.mtu).filter(|mtu| *mtu != USUAL_MTU && *mtu != 0)
 }
 
-pub fn words(network: &Network, beside: &Beside) -> Words {
+pub fn words(all: &Network, beside: &Beside) -> Words {
+    let mut words = Words::default();
+    for unknown in beside.with.iter().chain(&beside.without) {
+        if !all.addresses.iter().any(|own| own.address == *unknown) {
+            words.dangers.push(format!("this machine has no address {unknown}, which you name"));
+        }
+    }
+    let mut network = all.clone();
+    network.addresses.retain(|own| !is_left_out(own, all, beside, &mut words.notes));
     let mut writer = Writer {
-        network,
+        network: &network,
         beside,
         names: BTreeMap::new(),
         kept: Vec::new(),
         ways: Vec::new(),
-        words: Words::default(),
+        words,
     };
     for link in &network.links {
         writer.link(link);
@@ -82,6 +96,27 @@ pub fn words(network: &Network, beside: &Beside) -> Words {
     writer.preferred();
     writer.rest();
     writer.words
+}
+
+/// What the person does not want, or a service has, which the machine is not to answer for; `notes` say why.
+fn is_left_out(own: &Address, network: &Network, beside: &Beside, notes: &mut Vec<String>) -> bool {
+    let address = own.address;
+    if beside.without.contains(&address) {
+        notes.push(format!("{address} is left out, as you say"));
+        return true;
+    }
+    let Some(mover) = service::mover(own, network, &beside.movers) else { return false };
+    if beside.with.contains(&address) {
+        return false;
+    }
+    let is_entrance = beside.entrance == Some(address);
+    notes.push(match is_entrance {
+        true => format!(
+            "{address} is kept, since you are logged in by it, but {mover} may give it to another machine: log in by another address, and leave it out by --without {address}"
+        ),
+        false => format!("{address} is left out: {mover} may give it to another machine; --with {address} keeps it"),
+    });
+    !is_entrance
 }
 
 struct Writer<'a> {

@@ -26,7 +26,8 @@ fn port(link: Link, master: u32) -> Link {
 
 fn own(link: u32, text: &str, leased: bool) -> Address {
     let (address, prefix) = text.split_once('/').unwrap();
-    Address { link, address: address.parse().unwrap(), prefix: prefix.parse().unwrap(), peer: None, leased }
+    let (address, prefix) = (address.parse().unwrap(), prefix.parse().unwrap());
+    Address { link, address, prefix, peer: None, leased, secondary: false, by_keepalived: false }
 }
 
 fn by(link: u32, destination: &str, gateway: &str, metric: u32) -> Route {
@@ -346,4 +347,51 @@ fn an_address_on_wi_fi_is_not_kept_and_a_danger_where_one_comes_in_by_it() {
     assert!(safe.notes[0].contains("wlan0 (Wi-Fi) is not kept") && safe.dangers.is_empty(), "{safe:?}");
     let ends = Beside { entrance: "10.0.0.5".parse().ok(), ..wireless };
     assert!(words(&network, &ends).dangers[0].contains("you are logged in by that address"));
+}
+
+#[test]
+fn an_address_that_a_cluster_moves_is_left_out_unless_it_is_the_way_in_or_asked_for() {
+    let added = |text: &str| Address { secondary: true, ..own(2, text, false) };
+    let given = |text: &str| Address { by_keepalived: true, ..own(2, text, false) };
+    let machine = ["192.0.2.5/24", "2001:db8::5/64"];
+    let network = |services: &[Address]| Network {
+        links: vec![nic(2, "eth0", NIC)],
+        addresses: machine.iter().map(|text| own(2, text, false)).chain(services.iter().cloned()).collect(),
+        ..Network::default()
+    };
+    let services = [
+        added("192.0.2.100/24"),
+        own(2, "192.0.2.101/32", false),
+        own(2, "2001:db8::100/128", false),
+        own(2, "198.51.100.5/24", false),
+    ];
+    let running = |name: &str| Beside { movers: [name.to_string()].into(), ..beside() };
+    let kept = |network: &Network, beside: &Beside| {
+        let found = words(network, beside);
+        let own = found.kept.iter().map(|line| line.split('/').next().unwrap().to_string());
+        (own.collect::<Vec<_>>(), found.notes, found.dangers)
+    };
+    let (own_by, ..) = kept(&network(&services), &beside());
+    assert_eq!(own_by.len(), 6, "no cluster");
+    let (own_by, notes, dangers) = kept(&network(&services), &running("pacemakerd"));
+    assert_eq!(own_by, ["192.0.2.5", "2001:db8::5", "198.51.100.5"]);
+    assert_eq!((notes.len(), dangers.len()), (3, 0));
+    assert!(notes[0].contains("192.0.2.100") && notes[0].contains("pacemakerd"), "{notes:?}");
+    // One address alone is the machine's own, whatever runs.
+    let alone = Network { addresses: vec![own(2, "198.51.100.7/32", false)], ..network(&[]) };
+    assert_eq!(kept(&alone, &running("keepalived")).0, ["198.51.100.7"]);
+    // keepalived says it itself.
+    let (own_by, notes, _) = kept(&network(&[given("198.51.100.9/24")]), &beside());
+    assert_eq!((own_by.len(), notes.len()), (2, 1));
+    let entrance = services[0].address;
+    let by_it = Beside { entrance: Some(entrance), ..running("pacemakerd") };
+    let (own_by, notes, dangers) = kept(&network(&services[..1]), &by_it);
+    assert_eq!((own_by.len(), notes.len(), dangers.len()), (3, 1, 0), "{notes:?}");
+    let asked = Beside { with: vec![entrance], ..running("pacemakerd") };
+    assert_eq!(kept(&network(&services[..1]), &asked).0.len(), 3);
+    let unwanted = Beside { without: vec![entrance], ..by_it };
+    let (own_by, _, dangers) = kept(&network(&services[..1]), &unwanted);
+    assert!(own_by.len() == 2 && dangers[0].contains("logged in by 192.0.2.100"), "{dangers:?}");
+    let unknown = Beside { without: vec!["192.0.2.6".parse().unwrap()], ..beside() };
+    assert!(kept(&network(&[]), &unknown).2[0].contains("no address 192.0.2.6"));
 }

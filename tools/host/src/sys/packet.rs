@@ -29,6 +29,43 @@ pub fn open_arp(interface: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// SIOCETHTOOL (linux/sockios.h), ETHTOOL_GPERMADDR (linux/ethtool.h).
+const ETHTOOL: libc::Ioctl = 0x8946;
+const GET_PERMANENT: u32 = 0x20;
+
+/// `struct ethtool_perm_addr` with room for an Ethernet address.
+#[repr(C)]
+struct PermanentAddress {
+    command: u32,
+    size: u32,
+    mac: [u8; 8],
+}
+
+/// The MAC that is burnt into an interface, which kernels before Linux 5.6 do not tell by netlink. `EOPNOTSUPP` where there is
+/// none.
+pub fn permanent_mac(interface: &str) -> io::Result<[u8; 6]> {
+    let socket =
+        rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let mut asked = PermanentAddress { command: GET_PERMANENT, size: 6, mac: [0; 8] };
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut asked).cast() },
+    };
+    if interface.len() >= libc::IFNAMSIZ {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = byte.cast_signed();
+    }
+    // SAFETY: the kernel reads the request and writes at most `size` bytes behind the pointer in it; both live over the call.
+    let told = unsafe { libc::ioctl(socket.as_raw_fd(), ETHTOOL, &raw mut request) };
+    match asked.mac {
+        _ if told != 0 => Err(io::Error::last_os_error()),
+        [0, 0, 0, 0, 0, 0, ..] => Err(rustix::io::Errno::OPNOTSUPP.into()),
+        [a, b, c, d, e, f, ..] => Ok([a, b, c, d, e, f]),
+    }
+}
+
 fn bind(socket: &OwnedFd, interface: u32, protocol: u16) -> io::Result<()> {
     let address = address(interface, protocol, [0; 6]);
     // SAFETY: `address` is a sockaddr_ll on the stack, and its true size is given.
