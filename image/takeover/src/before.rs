@@ -9,6 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// More name servers than a resolver asks.
 const MOST_NAMESERVERS: usize = 6;
@@ -189,28 +193,59 @@ impl System {
         words.filter(kept).map(str::to_string).collect()
     }
 
+    /// Asks sshd itself what it makes of its configuration for each of these users, by the connection of the person. One that
+    /// does not answer in time leaves it to what is read here.
+    pub fn ask(&self, told: &mut Told, people: &[String], connection: Option<&str>) {
+        let Some(program) = program(&["sshd"]) else { return };
+        let end =
+            |at| connection.and_then(|words| end(words, at)).map(|ip| ip.to_string()).unwrap_or_default();
+        for user in people.iter().map(String::as_str).chain(["root"]) {
+            let arguments = told.asking(user, &end(0), &end(2));
+            told.effective.extend(answer(&program, &arguments).map(|answer| (user.to_string(), answer)));
+        }
+    }
+
+    /// Its own are the user's first, then those that it is a member of.
+    fn groups(&self, user: &str, passwd: &str) -> Vec<String> {
+        let line = passwd.lines().find(|line| line.split(':').next() == Some(user));
+        let own = line.and_then(|line| line.split(':').nth(3)).unwrap_or_default();
+        let text = self.text("/etc/group").unwrap_or_default();
+        let of_user = text.lines().filter_map(|line| {
+            let mut fields = line.split(':');
+            let (name, number, members) = (fields.next()?, fields.nth(1)?, fields.next()?);
+            (number == own || members.split(',').any(|member| member.trim() == user))
+                .then(|| name.to_string())
+        });
+        of_user.collect()
+    }
+
     /// Keys of root, of these people, and of files that were named; and the host's own.
     pub fn login(&self, people: &[String], told: &Told, more: &[PathBuf]) -> Login {
         let mut found = Login::default();
-        let config = self.ssh_config(told);
         let passwd = self.text("/etc/passwd").unwrap_or_default();
-        let root_home = login::home(&passwd, "root").unwrap_or_else(|| "/root".into());
-        let mut files = login::key_files(&config, "root", &root_home);
-        // Somebody may have left one there that opens nothing by now.
-        if login::refuses_root(&config) {
+        let mut files = Vec::new();
+        let others = people.iter().map(String::as_str).filter(|user| *user != "root");
+        for user in ["root"].into_iter().chain(others) {
+            let home = login::home(&passwd, user).or((user == "root").then(|| "/root".into()));
+            let Some(home) = home else { continue };
+            let config = self.ssh_config(told, user);
+            let of_user = login::key_files(&config, user, &home);
             let is_there = |path: &String| !login::keys(&self.text(path).unwrap_or_default()).is_empty();
-            if files.iter().any(is_there) {
-                found.notes.push(
-                    "root's own keys are not handed on, as sshd takes none of them (PermitRootLogin): --keys FILE".into(),
-                );
+            // Somebody may have left one there that opens nothing by now.
+            match login::refusal(&config, user, &self.groups(user, &passwd)) {
+                Some(keyword) if of_user.iter().any(is_there) => found.notes.push(format!(
+                    "{user}'s own keys are not handed on, as sshd takes none of them ({keyword}): --keys FILE"
+                )),
+                Some(_) => {}
+                None => files.extend(of_user),
             }
-            files.clear();
-        }
-        for user in people.iter().filter(|user| *user != "root") {
-            if let Some(home) = login::home(&passwd, user) {
-                files.extend(login::key_files(&config, user, &home));
+            if let Some(methods) = login::more_than_a_key(&config) {
+                found.notes.push(format!(
+                    "sshd asks {user} for more than a key (AuthenticationMethods {methods}); in Lifeboat a key alone lets in"
+                ));
             }
         }
+        let config = self.ssh_config(told, "root");
         // Lifeboat takes over from Lifeboat, too.
         files.push(contract::paths::HANDED_KEYS.into());
         let given = more.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).ok()));
@@ -231,7 +266,7 @@ impl System {
                 Err(error) => found.dangers.push(format!("{} cannot be read: {error}", path.display())),
             }
         }
-        if self.has_other_ways(told) && !is_given {
+        if self.has_other_ways(told, people) && !is_given {
             found.dangers.push("the way you log in by may be one that is not handed on (sshd_config: TrustedUserCAKeys, AuthorizedKeysCommand, Match, Include): --keys FILE".into());
         }
         if !found.keys.is_empty() {
@@ -249,15 +284,24 @@ impl System {
         found
     }
 
-    /// Each file by itself: a Match ends with it.
-    fn has_other_ways(&self, told: &Told) -> bool {
+    /// As sshd says itself, else each file by itself: a Match ends with it.
+    fn has_other_ways(&self, told: &Told, people: &[String]) -> bool {
+        let users = people.iter().map(String::as_str).chain(["root"]);
+        let said: Option<Vec<&String>> = users.map(|user| told.effective.get(user)).collect();
+        if let Some(said) = said {
+            return said.into_iter().any(|config| login::has_other_ways(config));
+        }
         let beside = self.beside_config(told).into_iter();
         let mut files = beside.chain([told.file()]).filter_map(|path| self.text(&path));
         login::has_other_ways(&told.config) || files.any(|text| login::has_other_ways(&text))
     }
 
-    /// What sshd was told on its command line, then the files of sshd_config.d, then its own: what comes first counts.
-    fn ssh_config(&self, told: &Told) -> String {
+    /// What counts for this user, as sshd says itself; else what it was told on its command line, then the files of
+    /// sshd_config.d, then its own: what comes first counts.
+    fn ssh_config(&self, told: &Told, user: &str) -> String {
+        if let Some(said) = told.effective.get(user) {
+            return said.clone();
+        }
         let mut text = told.config.clone();
         for path in self.beside_config(told) {
             // A Match ends with its file.
@@ -362,6 +406,21 @@ fn end(connection: &str, at: usize) -> Option<IpAddr> {
     word.split('%').next()?.parse().ok()
 }
 
+/// How long a program is waited for that only says something.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What it says, where it ends well, in time.
+fn answer(program: &Path, arguments: &[String]) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let child = command.spawn().ok()?;
+    let (done, ended) = mpsc::channel();
+    // The other end may have gone on.
+    thread::spawn(move || done.send(child.wait_with_output()).ok());
+    let said = ended.recv_timeout(PATIENCE).ok()?.ok().filter(|said| said.status.success())?;
+    Some(String::from_utf8_lossy(&said.stdout).into_owned())
+}
+
 fn starts_match(line: &str) -> bool {
     line.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("match"))
 }
@@ -449,6 +508,40 @@ mod tests {
             assert!(login.keys.contains(&"ssh-rsa AAAAbob b".to_string()), "{config}");
             assert_eq!(login.notes.iter().any(|note| note.contains("root's own keys")), !kept, "{config}");
         }
+    }
+
+    #[test]
+    fn what_sshd_says_itself_counts_before_what_is_read_here() {
+        let (_directory, system) = system(&[
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\nbob:x:1000:7::/home/bob:/bin/sh\n"),
+            ("etc/group", "admins:x:7:\nwheel:x:10:alice,bob\n"),
+            ("etc/ssh/sshd_config", "Include /srv/*\nMatch User bob\nAuthorizedKeysFile /etc/no\n"),
+            ("etc/keys/bob", "ssh-ed25519 AAAAbob b\n"),
+            ("root/.ssh/authorized_keys", "ssh-ed25519 AAAAroot r\n"),
+        ]);
+        let bob = ["bob".to_string()];
+        let said = |user: &str, config: &str| (user.to_string(), config.to_string());
+        let of_bob = "allowgroups wheel\nauthorizedkeysfile /etc/keys/%u\nauthenticationmethods publickey,password\n\
+                      trustedusercakeys none\nauthorizedkeyscommand none\n";
+        let effective = [said("bob", of_bob), said("root", "allowgroups wheel\n")].into();
+        let login = system.login(&bob, &Told { effective, ..Told::default() }, &[]);
+        assert_eq!(login.keys, ["ssh-ed25519 AAAAbob b"]);
+        assert_eq!(login.dangers, [""; 0]);
+        assert!(login.notes[0].contains("root's own keys") && login.notes[0].contains("AllowGroups"));
+        assert!(login.notes[1].contains("publickey,password"), "{:?}", login.notes);
+        // One that did not answer for all.
+        let effective = [said("root", "permitrootlogin yes\n")].into();
+        let login = system.login(&bob, &Told { effective, ..Told::default() }, &[]);
+        assert_eq!((login.keys.len(), login.dangers.len()), (1, 1), "{:?}", login.keys);
+    }
+
+    #[test]
+    fn a_program_that_fails_or_is_not_there_says_nothing() {
+        let said = |program: &str, arguments: &[&str]| {
+            answer(Path::new(program), &arguments.iter().map(|word| word.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(said("/bin/echo", &["port", "22"]).as_deref(), Some("port 22\n"));
+        assert_eq!((said("/bin/false", &[]), said("/nowhere", &[])), (None, None));
     }
 
     #[test]

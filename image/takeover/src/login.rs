@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::collections::BTreeMap;
 
 /// What a running sshd was told on its command line (sshd(8)).
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -11,9 +12,23 @@ pub struct Told {
     pub file: Option<String>,
     /// The rest, as lines of a configuration. In OpenSSH, too, the first of a keyword counts, or all of them do.
     pub config: String,
+    /// What it makes of it all for each user, with every `Match` and `Include`, as it says itself (`sshd -T -C`).
+    pub effective: BTreeMap<String, String>,
 }
 
 impl Told {
+    /// Arguments by which sshd says what it makes of its configuration for a user's login by this connection: `peer` and `own`
+    /// are its two ends, or nothing where they are not known.
+    pub fn asking(&self, user: &str, peer: &str, own: &str) -> Vec<String> {
+        let file = self.file.iter().flat_map(|file| ["-f".to_string(), file.clone()]);
+        let options = self.config.lines().flat_map(|line| ["-o".to_string(), line.to_string()]);
+        let whole = match (peer, own) {
+            ("", _) | (_, "") => format!("user={user}"),
+            _ => format!("user={user},host={peer},addr={peer},laddr={own}"),
+        };
+        ["-T".to_string()].into_iter().chain(file).chain(options).chain(["-C".to_string(), whole]).collect()
+    }
+
     /// Its configuration.
     pub fn file(&self) -> String {
         self.file.clone().unwrap_or_else(|| "/etc/ssh/sshd_config".into())
@@ -116,11 +131,38 @@ fn without_comment(value: &str) -> &str {
     value
 }
 
-/// Whether no key of root's own opens a shell, by PermitRootLogin.
-pub fn refuses_root(config: &str) -> bool {
-    let said = settings(config, "permitrootlogin");
-    said.first()
-        .is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "no" | "forced-commands-only"))
+/// The keyword by which no key of a user's opens a shell, if there is one. `groups` are the user's.
+pub fn refusal(config: &str, user: &str, groups: &[String]) -> Option<&'static str> {
+    let first = |keyword| settings(config, keyword).first().map(|value| value.to_ascii_lowercase());
+    let all = |keyword| {
+        let lines = settings(config, keyword);
+        lines.iter().flat_map(|line| line.split_ascii_whitespace()).map(str::to_string).collect::<Vec<_>>()
+    };
+    // `USER@HOST`: where from is not asked here, so such a line may allow and does not deny.
+    let names_user = |pattern: &String, counts_host: bool| match pattern.split_once('@') {
+        Some((name, _)) => counts_host && network::glob(name, user),
+        None => network::glob(pattern, user),
+    };
+    let names_group = |pattern: &String| groups.iter().any(|group| network::glob(pattern, group));
+    let (users, in_groups) = (all("allowusers"), all("allowgroups"));
+    let of_root =
+        || first("permitrootlogin").is_some_and(|value| value == "no" || value == "forced-commands-only");
+    let refusals = [
+        ("PubkeyAuthentication", first("pubkeyauthentication").is_some_and(|value| value == "no")),
+        ("PermitRootLogin", user == "root" && of_root()),
+        ("DenyUsers", all("denyusers").iter().any(|pattern| names_user(pattern, false))),
+        ("AllowUsers", !users.is_empty() && !users.iter().any(|pattern| names_user(pattern, true))),
+        ("DenyGroups", all("denygroups").iter().any(names_group)),
+        ("AllowGroups", !in_groups.is_empty() && !in_groups.iter().any(names_group)),
+    ];
+    refusals.into_iter().find(|(_, refuses)| *refuses).map(|(keyword, _)| keyword)
+}
+
+/// `AuthenticationMethods`, where a key alone does not do.
+pub fn more_than_a_key(config: &str) -> Option<String> {
+    let said = settings(config, "authenticationmethods").into_iter().next()?;
+    let does = |way: &str| way == "any" || way == "publickey";
+    (!said.split_ascii_whitespace().any(does)).then_some(said)
 }
 
 /// Values of a keyword, in the order of the file, as far as the first Match (sshd_config(5)).
@@ -279,6 +321,46 @@ mod tests {
         assert_eq!(key_files(config, "root", "/root"), ["/etc/keys/root", "/root/.ssh/k"]);
         assert_eq!(host_key_files("")[0], "/etc/ssh/ssh_host_ed25519_key");
         assert_eq!((ports(""), key_files("", "bob", "/home/bob").len()), (vec![22], 2));
+    }
+
+    #[test]
+    fn who_is_refused_by_name_by_group_or_with_any_key_is_seen() {
+        let groups = ["root".to_string(), "wheel".to_string()];
+        for (config, user, wanted) in [
+            ("", "root", None),
+            ("PermitRootLogin no", "root", Some("PermitRootLogin")),
+            ("PermitRootLogin no", "bob", None),
+            ("permitrootlogin forced-commands-only\nPermitRootLogin yes", "root", Some("PermitRootLogin")),
+            ("PermitRootLogin prohibit-password", "root", None),
+            ("PubkeyAuthentication no", "bob", Some("PubkeyAuthentication")),
+            ("AllowUsers alice bob", "root", Some("AllowUsers")),
+            ("AllowUsers alice\nallowusers ro*t@192.0.2.0/24", "root", None),
+            ("DenyUsers root@192.0.2.9", "root", None),
+            ("DenyUsers b?b", "bob", Some("DenyUsers")),
+            ("AllowGroups admins", "bob", Some("AllowGroups")),
+            ("AllowGroups admins whe*", "bob", None),
+            ("DenyGroups wheel", "bob", Some("DenyGroups")),
+        ] {
+            assert_eq!(refusal(config, user, &groups), wanted, "{config} {user}");
+        }
+        for (config, wanted) in [
+            ("", None),
+            ("AuthenticationMethods any", None),
+            ("AuthenticationMethods publickey,password publickey", None),
+            ("authenticationmethods publickey,keyboard-interactive", Some("publickey,keyboard-interactive")),
+        ] {
+            assert_eq!(more_than_a_key(config).as_deref(), wanted, "{config}");
+        }
+    }
+
+    #[test]
+    fn sshd_is_asked_as_it_was_started() {
+        let told = Told { file: Some("/a b".into()), config: "Port 2222\n".into(), ..Told::default() };
+        assert_eq!(
+            told.asking("root", "192.0.2.9", "192.0.2.5").join("|"),
+            "-T|-f|/a b|-o|Port 2222|-C|user=root,host=192.0.2.9,addr=192.0.2.9,laddr=192.0.2.5"
+        );
+        assert_eq!(Told::default().asking("bob", "", "").join("|"), "-T|-C|user=bob");
     }
 
     #[test]

@@ -122,7 +122,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     let own = std::process::id();
     let people: Vec<String> = std::env::var("SUDO_USER").ok().into_iter().chain(system.person(own)).collect();
-    let mut login = system.login(&people, &system.sshd(own), &arguments.keys);
+    let mut told = system.sshd(own);
+    system.ask(&mut told, &people, connection.as_deref());
+    let mut login = system.login(&people, &told, &arguments.keys);
     let hash = if arguments.password { system.password() } else { None };
     if arguments.password && hash.is_none() {
         login.notes.push("root has no password to go on with".into());

@@ -29,7 +29,7 @@ pub mod yaml;
 pub use beside::IsSame;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-pub use words::{is_host, is_interface, is_within, masked};
+pub use words::{glob, is_host, is_interface, is_within, masked};
 
 /// Caps for hostile input: no machine has as many.
 pub const MOST_LINKS: usize = 256;

@@ -144,6 +144,15 @@ pub fn takes_over(bench: &Bench) -> Result<()> {
         ensure!(ssh.ok("cat /sys/kernel/kexec_loaded")?.trim() == "0", "have no kernel loaded");
         holds(&ssh.ok("ls /dev/shm")?, &["lifeboat-kexec.sh"])
     });
+    bench.check("keys are those that sshd itself names for root's login from there", || {
+        let (config, keys) = ("/etc/ssh/sshd_config", "/root/.ssh/authorized_keys");
+        let said = ssh.ok(&format!(
+            "cp {config} /tmp/c; cp {keys} /root/other; \
+             printf 'Match User root Address 10.0.2.0/24\\nAuthorizedKeysFile /root/other\\nAuthenticationMethods publickey,password\\n' \
+             >> {config}; sh {FAR} --dry-run; mv /tmp/c {config}; rm /root/other"
+        ))?;
+        holds(&said, &["1 key(s) of /root/other", "AuthenticationMethods publickey,password"])
+    });
     bench.check("a bundle that was cut on its way is refused before anything happens", || {
         let answer =
             ssh.run(&format!("head -c 20000000 {FAR} > /tmp/cut.sh; sh /tmp/cut.sh; rm /tmp/cut.sh"))?;
