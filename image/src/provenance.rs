@@ -11,8 +11,7 @@ use std::process::Command;
 
 /// One line for each thing that a build depends on: `NAME VALUE`.
 pub fn record(source: &Path, version: &str, kernel: &str, unlocked: bool) -> Result<String> {
-    let rustc =
-        packages::output(Command::new(rustc()).arg("--version")).context("ask rustc for its version")?;
+    let rustc = rustc_version()?;
     let lock = match unlocked {
         true => "not followed: some versions are gone from the mirror".to_string(),
         false => digest(&source.join("image/packages.lock"))?,
@@ -21,7 +20,7 @@ pub fn record(source: &Path, version: &str, kernel: &str, unlocked: bool) -> Res
         ("version", version.to_string()),
         ("packages.lock", lock),
         ("Cargo.lock", digest(&source.join("Cargo.lock"))?),
-        ("rustc", rustc.trim().trim_start_matches("rustc ").to_string()),
+        ("rustc", rustc),
         ("cc", first_line("cc")),
         ("binutils", first_line("ld")),
         ("libc", libc()),
@@ -30,10 +29,16 @@ pub fn record(source: &Path, version: &str, kernel: &str, unlocked: bool) -> Res
     Ok(lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect())
 }
 
+/// `1.95.0 (HASH DATE)`.
+pub fn rustc_version() -> Result<String> {
+    let said =
+        packages::output(Command::new(rustc()).arg("--version")).context("ask rustc for its version")?;
+    Ok(said.trim().trim_start_matches("rustc ").to_string())
+}
+
 /// What a program says of its version.
 fn first_line(program: &str) -> String {
-    let said = packages::output(Command::new(program).arg("--version")).unwrap_or_default();
-    said.lines().next().filter(|line| !line.is_empty()).unwrap_or("unknown").to_string()
+    asked(program, &["--version"]).unwrap_or_else(|| "unknown".to_string())
 }
 
 fn rustc() -> std::ffi::OsString {
@@ -42,13 +47,20 @@ fn rustc() -> std::ffi::OsString {
 
 /// The libc that our binaries are linked with: its package's version, or what it says itself.
 fn libc() -> String {
-    let asked = |program: &str, arguments: &[&str]| {
-        let said = packages::output(Command::new(program).args(arguments)).ok()?;
-        Some(said.trim().to_string()).filter(|said| !said.is_empty())
-    };
-    asked("dpkg-query", &["--show", "--showformat=${Version}", "libc6-dev"])
+    package_version("libc6-dev")
         .or_else(|| asked("getconf", &["GNU_LIBC_VERSION"]))
         .unwrap_or_else(|| "unknown".to_string())
+}
+
+/// Of one of the host's own packages; `None` where it has none, or no dpkg.
+pub fn package_version(name: &str) -> Option<String> {
+    asked("dpkg-query", &["--show", "--showformat=${Version}", name])
+}
+
+/// The first line that a program says.
+pub fn asked(program: &str, arguments: &[&str]) -> Option<String> {
+    let said = packages::output(Command::new(program).args(arguments)).ok()?;
+    said.lines().next().map(|line| line.trim().to_string()).filter(|line| !line.is_empty())
 }
 
 /// The image's name: SHA-256 of the hashes of its parts, in hex.

@@ -1,13 +1,16 @@
-//! What the image is made of, for whoever has to answer for it: an SPDX 2.3 document of Debian's packages and of the
-//! crates, with versions, hashes, licences and sources (spdx.github.io/spdx-spec/v2.3). The same image gives the same bytes.
+//! What the image is made of, for whoever has to answer for it: an SPDX 2.3 document of Debian's packages, of the crates, of
+//! what else our binaries are linked with, and of the loaders of its other forms, with versions, hashes, licences and sources
+//! (spdx.github.io/spdx-spec/v2.3). The same image gives the same bytes.
 
 use crate::build;
 use crate::custom;
 use crate::flavour::Flavour;
+use crate::forms::{self, Form};
 use crate::licences::{self, Licence, Other};
 use crate::lock::{Package, Set};
 use crate::manifest;
 use crate::packages::{self, Cache, Tree};
+use crate::provenance;
 use crate::say;
 use crate::sums;
 use anyhow::{Context as _, Result, ensure};
@@ -21,8 +24,13 @@ use std::process::Command;
 /// Where the shell of the nucleus and microcode.cpio come from, besides the kernel and what the layers hold.
 const ALWAYS: &[&str] = &["amd64-microcode", "busybox-static", "intel-microcode"];
 const KERNEL: &str = "linux-image";
+/// The package of the program in [`Form::Kexec`].
+const TAKEOVER: &str = "takeover";
 
-/// One line of the document, before it has its form.
+/// Kernel and initramfs.
+const WHOLE: &str = "SPDXRef-Lifeboat";
+
+/// One line of the document, before it has its shape.
 struct Part {
     /// Unique, of letters, digits, `.` and `-`.
     id: String,
@@ -31,6 +39,8 @@ struct Part {
     supplier: String,
     /// A package URL: github.com/package-url/purl-spec.
     purl: String,
+    /// Those that have it beside kernel and initramfs; empty: it is in these.
+    forms: Vec<Form>,
     sha256: Option<String>,
     homepage: Option<String>,
     /// Where its source is, in words.
@@ -46,23 +56,31 @@ pub fn make(source: &Path, wanted: Option<Flavour>) -> Result<()> {
     let (locked, unlocked) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
     packages::fetch(&cache, &locked)?;
     let guest = packages::tree(&cache, &locked, Set::Guest)?;
-    let mut parts = debian(&cache, &guest, &locked, wanted)?;
+    let (packed, flavour) = build::wanted_kernel(&cache, &guest, &locked, wanted)?;
+    let mut parts = debian(&cache, &guest, &locked, &build::all_files(&guest, &packed)?, flavour)?;
     parts.extend(crates(source)?);
+    parts.extend(linked_besides()?);
+    parts.extend(loaders(&cache, &locked, flavour)?);
     let version = build::version(source, unlocked);
-    let text = document(&parts, &version, &build::made(source))?;
+    let made: Vec<Form> = forms::ALL.into_iter().filter(|form| form.is_for(flavour)).collect();
+    let text = document(&parts, &made, &version, &build::made(source))?;
     let out = source.join(Flavour::out(wanted));
     fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
     let path = out.join(FILE);
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     sums::add(&out, &[FILE.to_string()])?;
-    say!("{}/{FILE}: {} packages and crates", Flavour::out(wanted), parts.len());
+    say!("{}/{FILE}: {} packages, crates and libraries", Flavour::out(wanted), parts.len());
     Ok(())
 }
 
 /// Packages of which a file is in the image.
-fn debian(cache: &Cache, guest: &Tree, locked: &[Package], wanted: Option<Flavour>) -> Result<Vec<Part>> {
-    let (packed, flavour) = build::wanted_kernel(cache, guest, locked, wanted)?;
-    let files = build::all_files(guest, &packed)?;
+fn debian(
+    cache: &Cache,
+    guest: &Tree,
+    locked: &[Package],
+    files: &BTreeSet<String>,
+    flavour: Flavour,
+) -> Result<Vec<Part>> {
     let is_used = |package: &&Package| {
         ALWAYS.iter().any(|name| package.name.starts_with(name))
             || (flavour == Flavour::Debian && package.name.starts_with(KERNEL))
@@ -113,11 +131,86 @@ fn of_debian(cache: &Cache, guest: &Tree, package: &Package) -> Result<Part> {
             escaped(&package.version),
             package.architecture
         ),
+        forms: Vec::new(),
         sha256: Some(package.sha256.clone()),
         homepage: field("Homepage").filter(|page| page.starts_with("http")),
         source: format!("Debian's source package {from} {of}: apt-get source {from}={of}"),
         licence: licences::of_copyright(&text),
     })
+}
+
+/// The loaders of the image's other forms.
+fn loaders(cache: &Cache, locked: &[Package], flavour: Flavour) -> Result<Vec<Part>> {
+    let host: Vec<Package> = locked.iter().filter(|package| package.is_in(Set::Host)).cloned().collect();
+    let of_form = |name: &str| -> Vec<Form> {
+        let made = forms::ALL.into_iter().filter(|form| form.is_for(flavour));
+        made.filter(|form| form.loaders().contains(&name)).collect()
+    };
+    let used: Vec<&Package> = host.iter().filter(|package| !of_form(&package.name).is_empty()).collect();
+    for name in forms::ALL.iter().flat_map(|form| form.loaders()) {
+        ensure!(host.iter().any(|package| package.name == *name), "{name} is not in the lock");
+    }
+    packages::fetch(cache, &host)?;
+    let tree = packages::tree(cache, locked, Set::Host)?;
+    let part =
+        |package: &Package| Ok(Part { forms: of_form(&package.name), ..of_debian(cache, &tree, package)? });
+    used.into_iter().map(part).collect()
+}
+
+/// What our binaries are linked with that is no crate: they are static.
+fn linked_besides() -> Result<Vec<Part>> {
+    let rustc = provenance::rustc_version()?;
+    let rust = rustc.split(' ').next().unwrap_or_default();
+    let mut standard = of_host("rust-std", rust, "MIT OR Apache-2.0");
+    standard.purl = format!("pkg:github/rust-lang/rust@{}", escaped(rust));
+    standard.source = format!("Rust's standard library and what it is built of, as rustc {rustc} has it");
+    // os-release(5)
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let vendor =
+        release.lines().find_map(|line| line.strip_prefix("ID=")).unwrap_or("debian").trim_matches('"');
+    let library = |name: &str, package: &str, version: &[&str], licence: &str| {
+        let said = provenance::package_version(package);
+        let mut part = match &said {
+            Some(version) => of_host(name, version, licence),
+            None => {
+                let said = provenance::asked(version[0], &version[1..]).unwrap_or_default();
+                of_host(name, said.rsplit(' ').next().unwrap_or_default(), licence)
+            }
+        };
+        if said.is_some() {
+            part.source = format!("the host's package {package}, which our binaries were linked with");
+            part.purl =
+                format!("pkg:deb/{vendor}/{}@{}?arch=amd64", escaped(package), escaped(&part.version));
+        }
+        part
+    };
+    let gcc = provenance::asked("cc", &["-dumpversion"]).unwrap_or_default();
+    let gcc = gcc.split('.').next().unwrap_or_default().to_string();
+    Ok(vec![
+        standard,
+        library("glibc", "libc6-dev", &["getconf", "GNU_LIBC_VERSION"], "LGPL-2.1-or-later"),
+        library(
+            "libgcc",
+            &format!("libgcc-{gcc}-dev"),
+            &["cc", "-dumpversion"],
+            "GPL-3.0-or-later WITH GCC-exception-3.1",
+        ),
+    ])
+}
+
+fn of_host(name: &str, version: &str, licence: &str) -> Part {
+    Part {
+        id: id("linked", name, version),
+        name: name.into(),
+        version: version.into(),
+        supplier: "NOASSERTION".into(),
+        purl: format!("pkg:generic/{}@{}", escaped(name), escaped(version)),
+        forms: Vec::new(),
+        sha256: None,
+        homepage: None,
+        source: "the host's, which our binaries were linked with".into(),
+        licence: licences::of_crate(licence),
+    }
 }
 
 /// Crates that are linked into our binaries.
@@ -133,14 +226,21 @@ fn crates(source: &Path) -> Result<Vec<Part>> {
     let metadata: Value = serde_json::from_str(&said).context("read cargo's metadata")?;
     let lock = fs::read_to_string(source.join("Cargo.lock")).context("read Cargo.lock")?;
     let sums = checksums(&lock);
-    let linked = linked(&metadata, &build::binaries());
-    ensure!(!linked.is_empty(), "cargo's metadata name none of {:?}", build::binaries());
+    let in_image = linked(&metadata, &build::binaries());
+    let of_takeover = linked(&metadata, &[TAKEOVER]);
+    ensure!(!in_image.is_empty(), "cargo's metadata name none of {:?}", build::binaries());
+    ensure!(!of_takeover.is_empty(), "cargo's metadata do not name {TAKEOVER}");
     let all = metadata["packages"].as_array().context("read cargo's packages")?;
-    Ok(all
-        .iter()
-        .filter(|package| linked.contains(package["id"].as_str().unwrap_or_default()))
-        .map(|package| of_cargo(package, &sums))
-        .collect())
+    let part = |package: &Value| {
+        let id = package["id"].as_str().unwrap_or_default();
+        let forms = match (in_image.contains(id), of_takeover.contains(id)) {
+            (true, _) => Vec::new(),
+            (false, true) => vec![Form::Kexec],
+            (false, false) => return None,
+        };
+        Some(Part { forms, ..of_cargo(package, &sums) })
+    };
+    Ok(all.iter().filter_map(part).collect())
 }
 
 fn of_cargo(package: &Value, sums: &BTreeMap<(String, String), String>) -> Part {
@@ -155,6 +255,7 @@ fn of_cargo(package: &Value, sums: &BTreeMap<(String, String), String>) -> Part 
     Part {
         id: id("cargo", &name, &version),
         purl: format!("pkg:cargo/{}@{}", escaped(&name), escaped(&version)),
+        forms: Vec::new(),
         sha256: sums.get(&(name.clone(), version.clone())).cloned(),
         supplier: if is_own { "Organization: Lifeboat" } else { "NOASSERTION" }.to_string(),
         homepage: text("homepage").filter(|page| page.starts_with("http")),
@@ -212,7 +313,7 @@ fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
     sums
 }
 
-fn document(parts: &[Part], version: &str, made: &str) -> Result<String> {
+fn document(parts: &[Part], forms: &[Form], version: &str, made: &str) -> Result<String> {
     let mut ids = BTreeSet::new();
     for part in parts {
         ensure!(ids.insert(&part.id), "{} is there twice", part.id);
@@ -223,22 +324,34 @@ fn document(parts: &[Part], version: &str, made: &str) -> Result<String> {
     });
     let entries: Vec<Value> = parts.iter().map(entry).collect();
     let hash = packages::hex(&Sha256::digest(serde_json::to_vec(&entries)?));
-    let relations = parts.iter().map(|part| {
-        json!({ "spdxElementId": "SPDXRef-Lifeboat", "relationshipType": "CONTAINS", "relatedSpdxElement": part.id })
-    });
-    let described = json!({
-        "spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": "SPDXRef-Lifeboat"
-    });
-    let whole = json!({
-        "SPDXID": "SPDXRef-Lifeboat",
-        "name": "Lifeboat",
-        "versionInfo": version,
-        "downloadLocation": "NOASSERTION",
-        "filesAnalyzed": false,
-        "licenseConcluded": "NOASSERTION",
-        "licenseDeclared": "NOASSERTION",
-        "copyrightText": "NOASSERTION",
-    });
+    let relation = |one: &str, how: &str, other: &str| json!({ "spdxElementId": one, "relationshipType": how, "relatedSpdxElement": other });
+    let form_id = |form: &Form| id("form", form.name(), version);
+    let of_part = |part: &Part| -> Vec<Value> {
+        match &part.forms[..] {
+            [] => vec![relation(WHOLE, "CONTAINS", &part.id)],
+            forms => forms.iter().map(|form| relation(&form_id(form), "CONTAINS", &part.id)).collect(),
+        }
+    };
+    let described = [WHOLE.to_string()].into_iter().chain(forms.iter().map(form_id));
+    let described = described.map(|one| relation("SPDXRef-DOCUMENT", "DESCRIBES", &one));
+    let inside = forms.iter().map(|form| relation(&form_id(form), "CONTAINS", WHOLE));
+    let relations: Vec<Value> = described.chain(inside).chain(parts.iter().flat_map(of_part)).collect();
+    let built = |id: &str, name: &str| {
+        json!({
+            "SPDXID": id,
+            "name": name,
+            "versionInfo": version,
+            "downloadLocation": "NOASSERTION",
+            "filesAnalyzed": false,
+            "licenseConcluded": "NOASSERTION",
+            "licenseDeclared": "NOASSERTION",
+            "copyrightText": "NOASSERTION",
+        })
+    };
+    let built: Vec<Value> = [built(WHOLE, "Lifeboat")]
+        .into_iter()
+        .chain(forms.iter().map(|form| built(&form_id(form), form.name())))
+        .collect();
     let document = json!({
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
@@ -247,8 +360,8 @@ fn document(parts: &[Part], version: &str, made: &str) -> Result<String> {
         // Unique for each content, and nowhere to be fetched.
         "documentNamespace": format!("urn:sha256:{hash}"),
         "creationInfo": { "created": time(made)?, "creators": ["Tool: lifeboat-image"] },
-        "packages": std::iter::once(whole).chain(entries).collect::<Vec<Value>>(),
-        "relationships": std::iter::once(described).chain(relations).collect::<Vec<Value>>(),
+        "packages": built.into_iter().chain(entries).collect::<Vec<Value>>(),
+        "relationships": relations,
         "hasExtractedLicensingInfos": others.values().map(|other| json!({
             "licenseId": other.id, "name": other.name, "extractedText": other.text,
         })).collect::<Vec<Value>>(),
@@ -370,6 +483,7 @@ mod tests {
             version: "1".into(),
             supplier: "Organization: Debian".into(),
             purl: format!("pkg:deb/debian/{name}@1"),
+            forms: if name == "b" { vec![Form::Iso, Form::Disk] } else { vec![] },
             sha256: Some("ab".repeat(32)),
             homepage: None,
             source: "somewhere".into(),
@@ -378,12 +492,55 @@ mod tests {
                  Files: *\nLicense: own-terms\n Do as you like.\n",
             ),
         };
-        let text = document(&[part("a"), part("b")], "0.1", "1700000000").unwrap();
+        let made = [Form::Iso, Form::Disk];
+        let make = |parts: &[Part]| document(parts, &made, "0.1", "1700000000");
+        let text = make(&[part("a"), part("b")]).unwrap();
         let read: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(read["packages"].as_array().map(Vec::len), Some(3));
-        assert_eq!(read["relationships"].as_array().map(Vec::len), Some(3));
+        assert_eq!(read["packages"].as_array().map(Vec::len), Some(5));
+        let relations: Vec<String> = read["relationships"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| {
+                let word = |key: &str| one[key].as_str().unwrap().trim_start_matches("SPDXRef-").to_string();
+                format!(
+                    "{} {} {}",
+                    word("spdxElementId"),
+                    word("relationshipType"),
+                    word("relatedSpdxElement")
+                )
+            })
+            .collect();
+        assert_eq!(
+            relations,
+            [
+                "DOCUMENT DESCRIBES Lifeboat",
+                "DOCUMENT DESCRIBES form-lifeboat.iso-0.1",
+                "DOCUMENT DESCRIBES form-lifeboat.img-0.1",
+                "form-lifeboat.iso-0.1 CONTAINS Lifeboat",
+                "form-lifeboat.img-0.1 CONTAINS Lifeboat",
+                "Lifeboat CONTAINS deb-a-1",
+                "form-lifeboat.iso-0.1 CONTAINS deb-b-1",
+                "form-lifeboat.img-0.1 CONTAINS deb-b-1",
+            ]
+        );
         assert_eq!(read["hasExtractedLicensingInfos"][0]["extractedText"], "Do as you like.");
-        assert_eq!(text, document(&[part("a"), part("b")], "0.1", "1700000000").unwrap());
-        assert!(document(&[part("a"), part("a")], "0.1", "").is_err());
+        assert_eq!(text, make(&[part("a"), part("b")]).unwrap());
+        assert!(make(&[part("a"), part("a")]).is_err());
+    }
+
+    #[test]
+    fn what_static_binaries_are_linked_with_has_a_version_and_a_licence() {
+        let parts = linked_besides().unwrap();
+        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        assert_eq!(names, ["rust-std", "glibc", "libgcc"]);
+        for part in &parts {
+            assert!(part.version.starts_with(|c: char| c.is_ascii_digit()), "{} {}", part.name, part.version);
+            assert!(
+                part.licence.others.is_empty() && part.licence.expression != "NOASSERTION",
+                "{}",
+                part.name
+            );
+        }
     }
 }

@@ -211,6 +211,21 @@ impl Form {
         }
     }
 
+    /// Packages of Debian's that its loaders are of.
+    pub fn loaders(self) -> &'static [&'static str] {
+        match self {
+            Form::Efi => &["systemd-boot-efi"],
+            Form::Iso | Form::Disk => &["grub-efi-amd64-signed", "grub-pc-bin", "shim-signed"],
+            Form::Netboot => &["grub-efi-amd64-signed", "shim-signed"],
+            Form::Kexec | Form::Full => &[],
+        }
+    }
+
+    /// Whether it can be made of an image with this kernel: [`UNSIGNED`].
+    pub fn is_for(self, kernel: Flavour) -> bool {
+        self != Form::Netboot || kernel == Flavour::Debian
+    }
+
     /// Media have room for it; what comes over a network has it where that is asked for. A kernel that kexec starts finds the
     /// processors as the running one left them, with its microcode loaded.
     fn has_microcode(self, said: Option<bool>) -> bool {
