@@ -425,7 +425,7 @@ impl Netd {
 
     /// Settings that were looked for without a person.
     fn receive_offer(&mut self) {
-        let Some((kind, said)) = self.offers.heard() else { return };
+        let Some((kind, said)) = self.offers.heard(now()) else { return };
         let what = match kind {
             Kind::Seed => "a volume made for this machine",
             Kind::Borrow => "rescue.net=borrow",

@@ -4,6 +4,7 @@
 //! reads no file of a stranger, and waits for nothing.
 
 use contract::wire::Offer;
+use host::volumes::AGAIN;
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Offers {
     running: Option<Running>,
     /// When the disks are looked at again, whether they are ready.
     look: Duration,
+    /// How often volumes were looked for in vain.
+    looks: usize,
     began: Duration,
 }
 
@@ -48,7 +51,7 @@ struct Running {
 impl Offers {
     /// `looked`: what was looked for in an earlier life of this process.
     pub fn new(wish: Wish, looked: &[Kind], now: Duration) -> Offers {
-        let mut offers = Offers { wish, running: None, look: now, began: now };
+        let mut offers = Offers { wish, running: None, look: now, looks: 0, began: now };
         looked.iter().for_each(|kind| offers.end(*kind));
         offers
     }
@@ -63,6 +66,15 @@ impl Offers {
             Kind::Seed => self.wish.seed = false,
             Kind::Borrow => self.wish.borrow = None,
         }
+    }
+
+    /// A volume may come a moment later (`host::volumes`); no more than so often is it looked for.
+    fn rest(&mut self, now: Duration) {
+        match AGAIN.get(self.looks) {
+            Some(seconds) => self.look = now + Duration::from_secs(*seconds),
+            None => self.end(Kind::Seed),
+        }
+        self.looks += 1;
     }
 
     /// What is to be looked for now, and whether it need not wait for the disks any more.
@@ -100,7 +112,7 @@ impl Offers {
         let words: &[&str] = match kind {
             // Nobody is started for nothing.
             Kind::Seed if !host::Root::live().is_ok_and(|root| host::volumes::may_be(&root)) => {
-                self.end(kind);
+                self.rest(now);
                 return Ok(());
             }
             Kind::Seed => &["net", "--json", "seed", "--dry-run"],
@@ -126,8 +138,8 @@ impl Offers {
         self.running.as_ref().map(|running| &running.pipe)
     }
 
-    /// Takes what has come; the whole answer, once it is there.
-    pub fn heard(&mut self) -> Option<(Kind, Result<Offer, String>)> {
+    /// Takes what has come; the whole answer, once it is there, and is the last one.
+    pub fn heard(&mut self, now: Duration) -> Option<(Kind, Result<Offer, String>)> {
         let Running { kind, pipe, text } = self.running.as_mut()?;
         let kind = *kind;
         let mut buffer = [0; 4096];
@@ -141,8 +153,14 @@ impl Offers {
                 Err(_) => break,
             }
         }
-        let offer = serde_json::from_slice(text);
+        let offer: serde_json::Result<Offer> = serde_json::from_slice(text);
         self.running = None;
+        if kind == Kind::Seed && offer.as_ref().is_ok_and(|offer| offer.may_come) {
+            self.rest(now);
+            if self.wish.seed {
+                return None;
+            }
+        }
         self.end(kind);
         // It says all that it has to say before it ends; its status says nothing more.
         Some((kind, offer.map_err(|_| "rescue net ended without an answer: see the log of netd".to_string())))
@@ -209,14 +227,41 @@ mod tests {
             let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
             let mut offers = Offers::new(Wish { seed: true, borrow: None }, &[], at(5));
             offers.running = Some(Running { kind: Kind::Seed, pipe: reader, text: Vec::new() });
-            assert_eq!(offers.heard(), None, "nothing is said yet");
+            assert_eq!(offers.heard(at(5)), None, "nothing is said yet");
             rustix::io::write(&writer, said.as_bytes()).unwrap();
-            assert_eq!(offers.heard(), None, "it may say more");
+            assert_eq!(offers.heard(at(5)), None, "it may say more");
             drop(writer);
-            let (kind, offer) = offers.heard().unwrap();
+            let (kind, offer) = offers.heard(at(5)).unwrap();
             assert_eq!(kind, Kind::Seed);
             assert_eq!(offer.as_ref().map(|offer| offer.origin.as_str()).map_err(|_| ()), want, "{said}");
             assert_eq!(offers.due(false), None, "once");
         }
+    }
+
+    #[test]
+    fn a_volume_that_comes_late_is_looked_for_again_and_not_without_end() {
+        let mut offers = Offers::new(Wish { seed: true, borrow: Some(at(1)) }, &[], at(5));
+        let answer = |offers: &mut Offers, said: &str, now| {
+            let (pipe, writer) = rustix::pipe::pipe().unwrap();
+            rustix::io::write(&writer, said.as_bytes()).unwrap();
+            drop(writer);
+            offers.running = Some(Running { kind: Kind::Seed, pipe, text: Vec::new() });
+            offers.heard(now)
+        };
+        let (mut now, mut looks) = (5, Vec::new());
+        loop {
+            let heard = answer(&mut offers, r#"{"reason": "none", "may_come": true}"#, at(now));
+            if heard.is_some() {
+                break;
+            }
+            let due = offers.due(false).unwrap().as_secs();
+            assert_eq!(offers.wanted(false, at(due - 1)), None, "nor is a disk's settings' turn");
+            assert_eq!(offers.wanted(false, at(due)), Some((Kind::Seed, false)));
+            looks.push(due - now);
+            now = due;
+        }
+        assert_eq!((looks.as_slice(), offers.wish.seed), (&AGAIN[..], false));
+        let mut offers = Offers::new(Wish { seed: true, borrow: None }, &[], at(5));
+        assert!(answer(&mut offers, r#"{"reason": "it says nothing of the network"}"#, at(5)).is_some());
     }
 }

@@ -4,7 +4,7 @@
 use crate::cloud::{self, Found};
 use anyhow::{Context, Result};
 use host::sys::{inherited, process};
-use host::volumes::{Kind, Volume};
+use host::volumes::{AGAIN, Kind, Volume};
 use host::{Root, rescue};
 use std::fs::File;
 use std::io::Write as _;
@@ -14,9 +14,6 @@ use std::time::{Duration, Instant};
 /// A hung disk keeps devd from being done; then nothing is looked for any more.
 const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(250);
-/// Seconds between two looks for as long as nothing is found: a drive spins up, and one that a BMC plugs in by USB comes
-/// when devd has heard nothing new for a while.
-const AGAIN: [u64; 5] = [1, 2, 4, 8, 15];
 /// Most bytes of one file; user-data has 16 KiB at most on most clouds.
 const MAX_FILE: usize = 256 << 10;
 
@@ -41,34 +38,45 @@ pub fn run() -> Result<()> {
         sleep(LOOK);
     }
     let root = Root::live().context("open /")?;
-    let found = look(|| host::volumes::find(&root), sleep);
-    if found.is_empty() {
+    let mut is_alone = false;
+    let round = || {
+        let found = host::volumes::find(&root);
+        if !found.is_empty() && !is_alone {
+            rescue::alone()?;
+            is_alone = true;
+        }
+        let read = |volume: Volume| {
+            let names: Vec<&str> = files(volume.kind).iter().map(|(name, _)| *name).collect();
+            let content = volume.read(&names);
+            (volume, content)
+        };
+        Ok(found.into_iter().map(read).collect())
+    };
+    let volumes = look(round, sleep)?;
+    if volumes.is_empty() {
         return Ok(());
     }
-    rescue::alone()?;
-    let read = |volume: Volume| {
-        let names: Vec<&str> = files(volume.kind).iter().map(|(name, _)| *name).collect();
-        let content = volume.read(&names);
-        (volume, content)
-    };
-    let volumes: Vec<(Volume, Content)> = found.into_iter().map(read).collect();
     process::drop_privileges(super::NOBODY).context("give up root")?;
     let text: String = volumes.iter().map(|(volume, content)| told(volume, content)).collect();
     let mut stdout = File::from(inherited(1).try_clone_to_owned().context("stdout")?);
     stdout.write_all(text.as_bytes()).context("answer")
 }
 
-/// The volumes of the first look that finds any.
-fn look(mut find: impl FnMut() -> Vec<Volume>, mut rest: impl FnMut(Duration)) -> Vec<Volume> {
-    let mut found = find();
+/// The volumes of the first look that finds one that can be read, else those of the last: one of the machine's own disks, which
+/// is not believed, must not hide a CD that comes a moment later.
+fn look(
+    mut round: impl FnMut() -> Result<Vec<(Volume, Content)>>,
+    mut rest: impl FnMut(Duration),
+) -> Result<Vec<(Volume, Content)>> {
+    let mut found = round()?;
     for seconds in AGAIN {
-        if !found.is_empty() {
+        if found.iter().any(|(_, content)| content.is_ok()) {
             break;
         }
         rest(Duration::from_secs(seconds));
-        found = find();
+        found = round()?;
     }
-    found
+    Ok(found)
 }
 
 fn told(volume: &Volume, content: &Content) -> String {
@@ -104,18 +112,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drive_that_comes_late_is_found_and_none_is_not_waited_for_without_end() {
-        let volume =
-            Volume { kind: Kind::NoCloud, path: "/dev/sr0".into(), fstype: "vfat".into(), refusal: None };
-        let looked = |comes_at: u64| {
+    fn a_drive_that_comes_late_is_found_whatever_there_is_before_and_none_is_not_waited_for_without_end() {
+        let volume = |path: &str| Volume {
+            kind: Kind::NoCloud,
+            path: path.into(),
+            fstype: "vfat".into(),
+            refusal: None,
+        };
+        let looked = |before: &[(Volume, Content)], comes_at: u64| {
             let now = std::cell::Cell::new(0);
-            let find = || if now.get() >= comes_at { vec![volume.clone()] } else { Vec::new() };
-            let found = look(find, |rest| now.set(now.get() + rest.as_secs()));
+            let round = || {
+                let late = (now.get() >= comes_at).then(|| (volume("/dev/sr0"), Ok(vec![])));
+                Ok(before.iter().cloned().chain(late).collect())
+            };
+            let found = look(round, |rest| now.set(now.get() + rest.as_secs())).unwrap();
             (found.len(), now.get())
         };
-        assert_eq!(looked(0), (1, 0));
-        assert_eq!(looked(5), (1, 7));
-        assert_eq!(looked(u64::MAX), (0, 30));
+        let refused = (volume("/dev/sda2"), Err("is not read".to_string()));
+        let torn = (volume("/dev/sr1"), Err("could not be read".to_string()));
+        for (before, comes_at, wanted) in [
+            (&[][..], 0, (1, 0)),
+            (&[], 5, (1, 7)),
+            (&[], u64::MAX, (0, 30)),
+            (std::slice::from_ref(&refused), 0, (2, 0)),
+            (std::slice::from_ref(&refused), 5, (2, 7)),
+            (std::slice::from_ref(&torn), 9, (2, 15)),
+            (&[refused.clone(), torn.clone()], u64::MAX, (2, 30)),
+        ] {
+            assert_eq!(looked(before, comes_at), wanted, "{before:?} {comes_at}");
+        }
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Offer {
     /// `network::Plan`.
     pub plan: Option<serde_json::Value>,
     pub reason: Option<String>,
+    /// Nothing was there that could be read, and may yet come.
+    pub may_come: bool,
     /// Beside that, for a person.
     pub notes: Vec<String>,
 }

@@ -46,6 +46,9 @@ const LABELS: &[(&str, Kind)] = &[
 const FILE_SYSTEMS: &[&str] = &["iso9660", "vfat"];
 const BY_LABEL: &str = "/dev/disk/by-label";
 const BLOCK: &str = "/sys/block";
+/// Seconds between two looks for as long as none is found that can be read: a drive spins up, and one that a BMC plugs in by USB
+/// comes when devd has heard nothing new for a while.
+pub const AGAIN: [u64; 5] = [1, 2, 4, 8, 15];
 /// In the namespace of whoever asks.
 const MOUNT_POINT: &str = "/run/lifeboat/volume";
 

@@ -434,7 +434,7 @@ fn borrow(context: &Context, how: &How, root: Option<&Path>, json: bool) -> anyh
             }
         }
     };
-    offer(context, how, json, found, notes)
+    offer(context, how, json, Found { settings: found, notes, may_come: false })
 }
 
 fn at(context: &Context, root: &Path) -> anyhow::Result<System> {
@@ -451,21 +451,24 @@ fn seed(context: &Context, how: &How, json: bool) -> anyhow::Result<Answer> {
         true => believed(&host::params::read(&context.root)),
         false => Believed::DisksToo,
     };
-    let (found, notes) = seeds::found(&context.root, how.dry_run, believed);
-    offer(context, how, json, found, notes)
+    offer(context, how, json, seeds::found(&context.root, how.dry_run, believed))
+}
+
+/// What a look for settings comes to.
+struct Found<T> {
+    settings: anyhow::Result<T>,
+    /// For a person, whatever came of it.
+    notes: Vec<String>,
+    /// Nothing was there that could be read, and may yet come.
+    may_come: bool,
 }
 
 /// What was found is shown, and used where it is to be.
-fn offer<T: Source>(
-    context: &Context,
-    how: &How,
-    json: bool,
-    found: anyhow::Result<T>,
-    notes: Vec<String>,
-) -> anyhow::Result<Answer> {
-    let used = found.and_then(|found| {
-        let shown = found.shown();
-        let (origin, plan) = found.taken()?;
+fn offer<T: Source>(context: &Context, how: &How, json: bool, found: Found<T>) -> anyhow::Result<Answer> {
+    let Found { settings, notes, may_come } = found;
+    let used = settings.and_then(|settings| {
+        let shown = settings.shown();
+        let (origin, plan) = settings.taken()?;
         Ok((shown, origin, plan))
     });
     if !json {
@@ -481,7 +484,7 @@ fn offer<T: Source>(
             let plan = Some(serde_json::to_value(&plan).context("write the plan")?);
             Offer { origin, plan, notes, ..Offer::default() }
         }
-        Err(error) => Offer { reason: Some(format!("{error:#}")), notes, ..Offer::default() },
+        Err(error) => Offer { reason: Some(format!("{error:#}")), notes, may_come, ..Offer::default() },
     };
     let status = if offer.plan.is_some() { exit::YES } else { exit::NO };
     Answer::json(1, &offer, status)

@@ -1,6 +1,6 @@
 //! `rescue net seed`, as far as it only reads: what a volume that was made for this machine says of its network.
 
-use super::Source;
+use super::{Found, Source};
 use anyhow::{Context as _, bail};
 use host::Root;
 use host::sys::process;
@@ -29,11 +29,12 @@ pub struct Seed {
     plan: Plan,
 }
 
-/// The first volume that says something, and lines for a person, whatever comes of it.
-pub fn found(root: &Root, only_look: bool, believed: Believed) -> (anyhow::Result<Seed>, Vec<String>) {
+/// The first volume that says something.
+pub fn found(root: &Root, only_look: bool, believed: Believed) -> Found<Seed> {
     let volumes = host::volumes::find_for(root, believed);
+    let is_none = volumes.is_empty();
     let read = || -> anyhow::Result<Vec<(Volume, Content)>> {
-        if volumes.is_empty() {
+        if is_none {
             bail!("there is no volume with the label cidata or config-2");
         }
         host::rescue::alone().context("be alone")?;
@@ -49,14 +50,15 @@ pub fn found(root: &Root, only_look: bool, believed: Believed) -> (anyhow::Resul
     };
     match read() {
         Ok(all) => chosen(all),
-        Err(error) => (Err(error), Vec::new()),
+        Err(error) => Found { settings: Err(error), notes: Vec::new(), may_come: is_none },
     }
 }
 
 /// Of one volume: its file, where it has it, or what is wrong with the volume.
 type Content = Result<Option<Vec<u8>>, String>;
 
-fn chosen(volumes: Vec<(Volume, Content)>) -> (anyhow::Result<Seed>, Vec<String>) {
+fn chosen(volumes: Vec<(Volume, Content)>) -> Found<Seed> {
+    let may_come = volumes.iter().all(|(_, content)| content.is_err());
     let mut lines = Vec::new();
     let mut seeds = Vec::new();
     for (volume, content) in volumes {
@@ -83,7 +85,7 @@ fn chosen(volumes: Vec<(Volume, Content)>) -> (anyhow::Result<Seed>, Vec<String>
     let mut seeds = seeds.into_iter();
     let first = seeds.next().context("no volume made for this machine says anything of the network");
     lines.extend(seeds.map(|more| format!("{} is not used: another volume comes first", more.origin)));
-    (first, lines)
+    Found { settings: first, notes: lines, may_come }
 }
 
 impl Source for Seed {
@@ -114,10 +116,14 @@ mod tests {
         let file = |text: &str| -> Content { Ok(Some(text.as_bytes().to_vec())) };
         let (cidata, config) = (volume(Kind::NoCloud, "/dev/vda"), volume(Kind::ConfigDrive, "/dev/sr0"));
         let of = |all: Vec<(Volume, Content)>| {
-            let (seed, lines) = chosen(all);
-            (seed.map(|seed| seed.shown()).map_err(|error| error.to_string()), lines)
+            let found = chosen(all);
+            (
+                found.settings.map(|seed| seed.shown()).map_err(|error| error.to_string()),
+                found.notes,
+                found.may_come,
+            )
         };
-        let (shown, lines) =
+        let (shown, lines, _) =
             of(vec![(cidata.clone(), file(VERSION_2)), (config.clone(), file(NETWORK_DATA))]);
         let first = "NoCloud volume /dev/vda: network-config\neth0: IPv6 from routers, 192.0.2.7/24, gateway 192.0.2.1\n";
         assert_eq!(shown.as_deref(), Ok(first));
@@ -127,7 +133,7 @@ mod tests {
                 "config drive /dev/sr0: openstack/latest/network_data.json is not used: another volume comes first"
             ]
         );
-        let (shown, lines) = of(vec![(cidata.clone(), Ok(None)), (config.clone(), file(NETWORK_DATA))]);
+        let (shown, lines, _) = of(vec![(cidata.clone(), Ok(None)), (config.clone(), file(NETWORK_DATA))]);
         assert!(shown.is_ok_and(|text| text.contains("192.0.2.8/24")) && lines.is_empty(), "{lines:?}");
         for (content, want) in [
             (file("version: 2\n"), "NoCloud volume /dev/vda: network-config describes no interface"),
@@ -135,7 +141,9 @@ mod tests {
             (file(&" ".repeat(MOST_BYTES + 1)), "NoCloud volume /dev/vda: network-config is too long"),
             (Err("is not read: x".to_string()), "NoCloud volume /dev/vda is not read: x"),
         ] {
-            let (shown, lines) = of(vec![(cidata.clone(), content)]);
+            let is_unread = content.is_err();
+            let (shown, lines, may_come) = of(vec![(cidata.clone(), content)]);
+            assert_eq!(may_come, is_unread, "another one may come: {lines:?}");
             assert!(shown.is_err_and(|error| error.contains("no volume made for this machine")));
             assert!(lines[0].starts_with(want), "{lines:?}");
         }
@@ -145,9 +153,8 @@ mod tests {
     fn a_volume_s_words_steer_no_terminal() {
         let text =
             "version: 2\nethernets: {\"\\e[2J\": {dhcp4: true, gateway4: \"\\e[2J\"}, eth0: {mtu: 1400}}\n";
-        let (seed, lines) =
-            chosen(vec![(volume(Kind::NoCloud, "/dev/vda"), Ok(Some(text.as_bytes().to_vec())))]);
-        let shown = seed.map(|seed| seed.shown()).unwrap_or_default() + &lines.join("\n");
+        let found = chosen(vec![(volume(Kind::NoCloud, "/dev/vda"), Ok(Some(text.as_bytes().to_vec())))]);
+        let shown = found.settings.map(|seed| seed.shown()).unwrap_or_default() + &found.notes.join("\n");
         assert!(!shown.contains('\x1b'), "{shown}");
     }
 }
