@@ -349,7 +349,16 @@ pub fn run(settings: &Settings) -> Result<()> {
     };
     let url = told(configuration(&place).as_bytes()).context("tell curl the URL")?;
     let error = Command::new(&settings.curl)
-        .args(["--disable", "--fail", "--silent", "--show-error", "--location", "--max-redirs", "5"])
+        .args([
+            "--disable",
+            "--globoff",
+            "--fail",
+            "--silent",
+            "--show-error",
+            "--location",
+            "--max-redirs",
+            "5",
+        ])
         .args(["--proto", protocols, "--connect-timeout", "10", "--max-time", PATIENCE])
         .args(["--max-filesize", &MAX_TEXT.to_string(), "--config", "-"])
         .args(by)

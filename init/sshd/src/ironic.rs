@@ -234,6 +234,10 @@ impl Ironic {
         let is_ours = matches!(self.state, State::Running { pid, .. } if pid == ended);
         if is_ours {
             self.state = State::Waiting(now + AGAIN);
+            // What the one before has said is not its successor's.
+            self.problem = Some(format!(
+                "boot parameter {WORD}: what serves Ironic ended by itself, and is started again"
+            ));
         }
         is_ours
     }

@@ -369,7 +369,9 @@ impl Service<'_> {
             if self.fetches.ended(self.settings, pid, how, Instant::now()) {
                 self.survey();
             }
-            self.ironic.ended(pid, Instant::now());
+            if self.ironic.ended(pid, Instant::now()) {
+                self.survey();
+            }
             if self.rsa == Some(pid) {
                 self.rsa = None;
                 self.survey();

@@ -4,13 +4,15 @@
 mod harness;
 
 use harness::{BY_PASSWORD, Done, Server, authorize, listen_by, make_key, run, until, write};
+use rustix::net::{AddressFamily, SocketType};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -24,8 +26,9 @@ const HASH: &str =
 /// A machine with one wired NIC that Ironic booted. Nobody reads a part of it.
 fn booted(dir: &Path, url: &str) {
     write(dir, "proc/cmdline", &format!("BOOTIF={MAC} ipa-api-url={url} text selinux=0"));
-    write(dir, "sys/class/net/eth0/address", &format!("{MAC}\n"));
-    fs::create_dir_all(dir.join("sys/class/net/eth0/device")).unwrap();
+    // By a name that no NIC of this machine has, whose kernel is asked as well.
+    write(dir, "sys/class/net/nic-of-test/address", &format!("{MAC}\n"));
+    fs::create_dir_all(dir.join("sys/class/net/nic-of-test/device")).unwrap();
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -112,6 +115,22 @@ fn conductor(dir: &Path, heartbeat: &Value, path: &str, body: &str) -> (u16, Val
     (status.parse().unwrap(), serde_json::from_str(text).unwrap_or(Value::Null))
 }
 
+/// One address that connects without end, until it is over; how often.
+fn crowd(from: [u8; 4], at: SocketAddr, is_over: &AtomicBool) -> usize {
+    let (mut here, mut came) = (Vec::new(), 0);
+    while !is_over.load(Ordering::Relaxed) {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from((from, 0))).unwrap();
+        rustix::net::connect(&socket, &at).unwrap();
+        here.push(socket);
+        came += 1;
+        if here.len() == 64 {
+            here.drain(..32); // descriptors are not without end
+        }
+    }
+    came
+}
+
 fn finalize(password: &str, hashed: bool) -> String {
     json!({ "name": "rescue.finalize_rescue", "params": { "rescue_password": password, "hashed": hashed } })
         .to_string()
@@ -137,12 +156,20 @@ fn a_conductor_with_the_token_sets_a_password_and_nobody_else_does() {
     assert_eq!(heartbeat["agent_token"], TOKEN);
     let at = heartbeat["callback_url"].as_str().unwrap().strip_prefix("https://").unwrap().to_string();
 
-    // A crowd that says nothing is in nobody's way.
-    let crowd: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(&at).unwrap()).collect();
+    // A crowd that says nothing, and goes on coming, is in nobody's way but its own.
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (at, is_over) = (at.parse().unwrap(), &is_over);
+        let came = [2, 3, 4].map(|last| scope.spawn(move || crowd([127, 0, 0, last], at, is_over)));
+        for _ in 0..3 {
+            let (status, body) = conductor(server.dir.path(), &heartbeat, "/v1/status", "");
+            assert!(status == 200 && body["version"].is_string(), "{body}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let came: usize = came.into_iter().map(|crowd| crowd.join().unwrap()).sum();
+        assert!(came > 100, "{came} are no crowd");
+    });
     let ask = |path: &str, body: &str| conductor(server.dir.path(), &heartbeat, path, body);
-    let (status, body) = ask("/v1/status", "");
-    assert!(status == 200 && body["version"].is_string(), "{body}");
-    drop(crowd);
     let with = format!("?wait=true&agent_token={TOKEN}");
     for query in ["", "?agent_token=", "?agent_token=x", &with[..with.len() - 1]] {
         let (status, body) = ask(&format!("/v1/commands/{query}"), &finalize(HASH, true));

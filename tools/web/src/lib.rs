@@ -183,7 +183,7 @@ fn reason(error: &Error) -> String {
         Error::ConnectionFailed => "nobody answers there".to_string(),
         Error::RequireHttpsOnly(_) => "it leads from https: to http:".to_string(),
         Error::TooManyRedirects => "it leads from one place to the next, and so on".to_string(),
-        Error::Rustls(error) => certificate(&error.to_string()),
+        Error::Rustls(error) => certificate(error),
         Error::Io(error) => io_reason(error),
         other => other.to_string().chars().filter(|c| !c.is_control()).take(200).collect(),
     }
@@ -193,13 +193,22 @@ fn reason(error: &Error) -> String {
 fn io_reason(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match (inner, error.kind()) {
-        (Some(error), _) => certificate(&error.to_string()),
+        (Some(error), _) => certificate(error),
         (None, io::ErrorKind::ConnectionRefused) => "nobody answers there".to_string(),
         (None, _) => error.to_string(),
     }
 }
 
-fn certificate(text: &str) -> String {
+/// Without the time, which is another one at each attempt.
+fn certificate(error: &rustls::Error) -> String {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let text = match error {
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => "it has expired".to_string(),
+        rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
+            "it is not valid yet".to_string()
+        }
+        other => other.to_string(),
+    };
     format!("its certificate is not trusted ({text}; is the clock of this machine right?)")
 }
 

@@ -11,21 +11,22 @@ use anyhow::{Context as _, Result, bail};
 use contract::cmdline;
 use contract::paths::ROOTS;
 use host::Root;
-use host::sys::{inherited, process};
+use host::sys::{inherited, packet, process};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Resource, Rlimit};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Whose certificates are believed instead of the platform's roots, and most bytes of them.
 const AUTHORITY: &str = "rescue.ca";
 const MAX_AUTHORITY: usize = 4 << 20;
 /// In Ironic's hands on the command line of virtual media.
 const TOKEN: &str = "ipa-agent-token";
-/// What it may take: bytes, and seconds of the processor, so that whoever knocks without end does not do so for ever.
+/// What it may take: bytes, and seconds of the processor, so that whoever knocks without end does not do so for ever: longer
+/// than Ironic waits for a rescue (30 minutes, rescue_callback_timeout), since no second agent gets a token.
 const MEMORY: u64 = 256 << 20;
-const SECONDS: u64 = 900;
+const SECONDS: u64 = 7200;
 const DESCRIPTORS: u64 = 128;
 /// Addresses that a look-up names.
 const MAX_ADDRESSES: usize = 32;
@@ -36,6 +37,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(5);
 /// Attempts that may fail without a word, while the network comes up.
 const QUIET: u32 = 5;
+/// Until a problem is told that is another one, and while that one lasts: what a server says may change with each attempt.
+const CALM: Duration = Duration::from_secs(600);
 /// How long the listener may take to keep a password.
 const KEPT: Duration = Duration::from_secs(10);
 
@@ -58,8 +61,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         root,
         listener,
         api: Api { urls, names: Default::default(), authorities },
-        failed: 0,
-        said: None,
+        reports: Reports::default(),
     };
     let Some(node) = agent.find(known.as_deref())? else { return Ok(()) };
     agent.serve(node, settings.agent_port)
@@ -70,9 +72,34 @@ struct Agent {
     /// The listener, which started this process, and ends it by going away.
     listener: OwnedFd,
     api: Api,
-    /// Attempts in a row that failed, and what the listener was told of them.
+    reports: Reports,
+}
+
+/// What the listener is told of attempts that fail.
+#[derive(Default)]
+struct Reports {
+    /// In a row.
     failed: u32,
-    said: Option<String>,
+    said: Option<(String, Instant)>,
+    /// Something was told: until then an agent before this one may have left a problem behind.
+    has_told: bool,
+}
+
+impl Reports {
+    /// After an attempt; what is to be told of it.
+    fn next(&mut self, problem: Option<String>, now: Instant) -> Option<Option<String>> {
+        self.failed = if problem.is_some() { self.failed.saturating_add(1) } else { 0 };
+        let is_new = match (&problem, &self.said) {
+            (None, said) => said.is_some() || !self.has_told,
+            (Some(_), None) => self.failed >= QUIET,
+            (Some(problem), Some((said, at))) => problem != said && now >= *at + CALM,
+        };
+        if is_new {
+            self.said = problem.clone().map(|problem| (problem, now));
+            self.has_told = true;
+        }
+        is_new.then_some(problem)
+    }
 }
 
 impl Agent {
@@ -81,7 +108,7 @@ impl Agent {
         let mut pause = FIRST_PAUSE;
         loop {
             self.read_names();
-            let addresses = addresses(&self.root);
+            let addresses = addresses(&self.root, &|name| packet::permanent_mac(name).ok());
             let result = if addresses.is_empty() {
                 Err("there is no wired NIC to be known by".to_string())
             } else {
@@ -147,11 +174,9 @@ impl Agent {
             Ok(found) => (None, Some(found)),
             Err(why) => (Some(why), None),
         };
-        self.failed = if problem.is_some() { self.failed.saturating_add(1) } else { 0 };
         let problem = problem.map(|why| format!("boot parameter {WORD}: {why}: trying again"));
-        if problem != self.said && (problem.is_none() || self.failed >= QUIET) {
-            wire::send(&self.listener, &Say::Problem(problem.clone()), &[]).context("tell the listener")?;
-            self.said = problem;
+        if let Some(problem) = self.reports.next(problem, Instant::now()) {
+            wire::send(&self.listener, &Say::Problem(problem), &[]).context("tell the listener")?;
         }
         Ok(found)
     }
@@ -190,8 +215,8 @@ fn is_readable(socket: BorrowedFd<'_>, within: Duration) -> bool {
     matches!(rustix::event::poll(&mut fds, timeout.as_ref()), Ok(1..))
 }
 
-/// Of the wired NICs: lower case, with colons.
-fn addresses(root: &Root) -> Vec<String> {
+/// Of the wired NICs: lower case, with colons; what is burnt in where that can be told, since a port of a bond has another one's.
+fn addresses(root: &Root, permanent: &dyn Fn(&str) -> Option<[u8; 6]>) -> Vec<String> {
     let mut names = root.list("/sys/class/net").unwrap_or_default();
     names.sort();
     let address = |name: &str| {
@@ -202,7 +227,8 @@ fn addresses(root: &Root) -> Vec<String> {
         // Not of InfiniBand, which has twenty, and none that is not set.
         let is_ethernet =
             octets.len() == 6 && octets.iter().all(is_octet) && octets.iter().any(|text| *text != "00");
-        (nic.physical && !nic.wireless && is_ethernet).then_some(address)
+        let burnt_in = || Some(permanent(name)?.map(|byte| format!("{byte:02x}")).join(":"));
+        (nic.physical && !nic.wireless && is_ethernet).then(|| burnt_in().unwrap_or(address))
     };
     names.iter().filter_map(|name| address(name.to_str()?)).take(MAX_ADDRESSES).collect()
 }
@@ -230,6 +256,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_problem_is_told_once_it_lasts_and_another_one_after_a_while_and_that_it_is_over_at_once() {
+        let (mut reports, start) = (Reports::default(), Instant::now());
+        let mut next = |text: &str, seconds: u64| {
+            let problem = (!text.is_empty()).then(|| text.to_string());
+            reports.next(problem, start + Duration::from_secs(seconds))
+        };
+        assert_eq!(next("", 0), Some(None), "what an agent before this one may have said is over");
+        assert_eq!(next("", 1), None);
+        for attempt in 1..QUIET {
+            assert_eq!(next("1 second ago", u64::from(attempt)), None);
+        }
+        assert_eq!(next("5 seconds ago", 10), Some(Some("5 seconds ago".into())));
+        assert_eq!((next("6 seconds ago", 11), next("600 seconds ago", 609)), (None, None));
+        assert_eq!(next("601 seconds ago", 610), Some(Some("601 seconds ago".into())));
+        assert_eq!(next("601 seconds ago", 9999), None, "the same");
+        assert_eq!((next("", 10000), next("", 10001)), (Some(None), None));
+    }
+
+    #[test]
     fn a_node_is_known_by_its_wired_nics_alone() {
         let dir = tempfile::tempdir().unwrap();
         for (name, address, extra) in [
@@ -249,7 +294,10 @@ mod tests {
             std::fs::write(place.join("address"), address).unwrap();
         }
         let root = Root::at(dir.path()).unwrap();
-        assert_eq!(addresses(&root), ["52:54:00:aa:00:01", "52:54:00:aa:00:02"]);
+        assert_eq!(addresses(&root, &|_| None), ["52:54:00:aa:00:01", "52:54:00:aa:00:02"]);
+        // A bond has given its own to the second.
+        let burnt_in = |name: &str| (name == "eth1").then_some([0x52, 0x54, 0, 0xAB, 0, 2]);
+        assert_eq!(addresses(&root, &burnt_in), ["52:54:00:aa:00:01", "52:54:00:ab:00:02"]);
     }
 
     #[test]

@@ -1,18 +1,20 @@
-//! The agent's server: TLS, a few connections at once, each with one request, a few seconds and a few kilobytes. Whoever comes
-//! makes room for himself by sending the oldest away, so that a crowd that says nothing keeps no conductor out for long.
+//! The agent's server: TLS, a few connections at once, each with one request, a few seconds and a few kilobytes. A crowd sends
+//! itself away, and no conductor, by the rules that the SSH service has for its own (`limits`).
 
 use super::http::{self, Progress};
+use crate::limits::{Network, Place, Waiting};
 use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustls::{ServerConfig, ServerConnection};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Connections at once, and how long each may take.
+/// Connections at once, of all and of one address or IPv6 network, and how long each may take.
 const MOST: usize = 32;
+const MOST_OF_ONE: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the last one may take to fetch its answer.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -41,18 +43,21 @@ impl Server {
     pub fn run(&self, parent: BorrowedFd<'_>, answer: &mut Answer<'_>) -> Result<End> {
         self.listener.set_nonblocking(true).context("set non-blocking")?;
         let mut connections: Vec<Connection> = Vec::new();
+        let mut crowd = Crowd::default();
         loop {
             let wanted = |connection: &Connection| {
                 if connection.tls.wants_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN }
             };
+            let accepting = if crowd.held.is_some() { PollFlags::empty() } else { PollFlags::IN };
             // The peer says nothing that is not asked for: what comes is its end.
             let first =
-                [PollFd::from_borrowed_fd(parent, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+                [PollFd::from_borrowed_fd(parent, PollFlags::IN), PollFd::new(&self.listener, accepting)];
             let others =
                 connections.iter().map(|connection| PollFd::new(&connection.stream, wanted(connection)));
             let mut fds: Vec<PollFd<'_>> = first.into_iter().chain(others).collect();
             // The first is the oldest.
-            let due = connections.first().map(|oldest| oldest.since + PATIENCE);
+            let oldest = connections.first().map(|oldest| oldest.since + PATIENCE);
+            let due = oldest.into_iter().chain(crowd.held.as_ref().map(|(_, _, due)| *due)).min();
             let left = due.map(|due| due.saturating_duration_since(Instant::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             match rustix::event::poll(&mut fds, timeout.as_ref()) {
@@ -70,34 +75,34 @@ impl Server {
                 let is_ready = turn.next() == Some(&true);
                 // Who breaks off is as good as who has his answer.
                 let stays = !is_ready || connection.step(answer).unwrap_or(false);
-                connection.is_last || stays && now < connection.since + PATIENCE
+                if !connection.tls.is_handshaking() {
+                    crowd.waiting.talks(connection.id);
+                }
+                let stays = connection.is_last || stays && now < connection.since + PATIENCE;
+                if !stays {
+                    crowd.waiting.leave(connection.id);
+                }
+                stays
             });
             if let Some(last) = connections.iter().position(|connection| connection.is_last) {
                 connections.swap_remove(last).farewell();
                 return Ok(End::Finished);
             }
+            match crowd.held.take() {
+                Some((stream, peer, due)) if due <= now => {
+                    self.begin(stream, peer, &mut connections, &mut crowd);
+                }
+                held => crowd.held = held,
+            }
             if ready[1] {
-                self.accept(&mut connections);
+                self.accept(&mut connections, &mut crowd);
             }
         }
     }
 
-    fn accept(&self, connections: &mut Vec<Connection>) {
+    fn accept(&self, connections: &mut Vec<Connection>, crowd: &mut Crowd) {
         match self.listener.accept() {
-            Ok((stream, _)) => {
-                let begun = stream
-                    .set_nonblocking(true)
-                    .and_then(|()| ServerConnection::new(self.tls.clone()).map_err(io::Error::other));
-                match begun {
-                    Ok(tls) => {
-                        if connections.len() == MOST {
-                            connections.remove(0);
-                        }
-                        connections.push(Connection::new(stream, tls));
-                    }
-                    Err(error) => host::log!("ironic: begin a connection: {error}"),
-                }
-            }
+            Ok((stream, peer)) => self.begin(stream, peer, connections, crowd),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {}
             Err(error) => {
                 // Out of descriptors or memory, which others give back.
@@ -106,9 +111,52 @@ impl Server {
             }
         }
     }
+
+    /// Somebody comes, for whom another may have to go.
+    fn begin(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        connections: &mut Vec<Connection>,
+        crowd: &mut Crowd,
+    ) {
+        let (network, now) = (Network::from(peer.ip()), Instant::now());
+        match crowd.waiting.place(network, now, MOST, MOST_OF_ONE) {
+            Place::Free => {}
+            Place::InsteadOf(victim) => {
+                crowd.waiting.leave(victim);
+                connections.retain(|connection| connection.id != victim);
+            }
+            Place::NotBefore(due) => {
+                crowd.held = Some((stream, peer, due));
+                return;
+            }
+        }
+        let begun = stream
+            .set_nonblocking(true)
+            .and_then(|()| ServerConnection::new(self.tls.clone()).map_err(io::Error::other));
+        match begun {
+            Ok(tls) => {
+                crowd.waiting.enter(crowd.next, network, now);
+                connections.push(Connection::new(crowd.next, stream, tls));
+                crowd.next += 1;
+            }
+            Err(error) => host::log!("ironic: begin a connection: {error}"),
+        }
+    }
+}
+
+/// Who is there, and who has to go.
+#[derive(Default)]
+struct Crowd {
+    waiting: Waiting,
+    /// For whom there is no place before then.
+    held: Option<(TcpStream, SocketAddr, Instant)>,
+    next: u64,
 }
 
 struct Connection {
+    id: u64,
     stream: TcpStream,
     tls: ServerConnection,
     since: Instant,
@@ -118,9 +166,9 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, tls: ServerConnection) -> Connection {
+    fn new(id: u64, stream: TcpStream, tls: ServerConnection) -> Connection {
         let since = Instant::now();
-        Connection { stream, tls, since, request: Vec::new(), is_answered: false, is_last: false }
+        Connection { id, stream, tls, since, request: Vec::new(), is_answered: false, is_last: false }
     }
 
     /// Takes and gives what it can without waiting. Whether there is more to do.
