@@ -21,7 +21,7 @@ use outlet::Outlet;
 use reactor::Stream;
 use rustix::process::Signal;
 use services::Service;
-use shutdown::How;
+use shutdown::{How, Progress};
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
@@ -38,7 +38,8 @@ fn main() {
     let Ok(root) = process::reserve_event_descriptor().and_then(|()| Root::live()) else { forever() };
     let is_init = rustix::process::getpid().is_init();
     // The kernel passes words of its command line as arguments, so only a child has a role.
-    if let Some(role) = std::env::args().nth(1).filter(|_| !is_init).and_then(|name| shutdown::role(&name)) {
+    let role = std::env::args_os().nth(1).filter(|_| !is_init);
+    if let Some(role) = role.and_then(|name| shutdown::role(name.to_str()?)) {
         return role(&root);
     }
     if !is_init {
@@ -98,8 +99,8 @@ enum Stage {
     Terminating,
     /// SIGKILL was sent; reaping.
     Killing,
-    /// The child for ROLES[index] runs.
-    Role { index: usize, pid: i32 },
+    /// The child for ROLES[index] runs, since the first moment, and has got more time for as long as that brings something.
+    Role { index: usize, pid: i32, since: Duration, progress: Progress },
     /// The child that ends it all runs.
     End { pid: i32 },
 }
@@ -339,7 +340,7 @@ impl Init {
             return;
         }
         self.tell(&Event::Shutdown { how: how.name().to_string() });
-        kernel_log(&format!("going down: {}", how.name()));
+        kernel_log(ERROR, &format!("going down: {}", how.name()));
         self.supervise(supervise::Event::Stop);
         shutdown::signal_others(&self.root, Signal::TERM);
         shutdown::signal_others(&self.root, Signal::HUP); // interactive shells ignore SIGTERM
@@ -361,17 +362,28 @@ impl Init {
                     (Stage::Killing, now() + Duration::from_millis(if alone { 0 } else { 200 }));
             }
             Stage::Killing => self.start_role(0),
-            Stage::Role { index, pid } => {
+            Stage::Role { index, pid, since, ref mut progress } => {
+                let (role, ..) = shutdown::ROLES[index]; // an index of ROLES since its start
+                if process::is_there(pid)
+                    && let Some(left) = progress.look(&self.root)
+                {
+                    down.until = now() + Progress::LOOK;
+                    let text = format!(
+                        "{role}: {} MiB are still to be written, and become fewer",
+                        left.div_ceil(1 << 20)
+                    );
+                    return kernel_log(ERROR, &text);
+                }
                 // Past its deadline it may hang in the kernel; the signal is for when it does not.
                 if process::signal(pid, Signal::KILL).is_ok() {
-                    let (role, _, deadline) = shutdown::ROLES[index]; // an index of ROLES since its start
-                    kernel_log(&format!("{role} did not end within {} s: going on", deadline.as_secs()));
+                    let seconds = now().saturating_sub(since).as_secs();
+                    kernel_log(ERROR, &format!("{role} did not end within {seconds} s: going on"));
                 }
                 self.start_role(index + 1);
             }
             Stage::End { .. } => {
                 let how = down.how;
-                kernel_log(shutdown::last_words(how));
+                kernel_log(ERROR, shutdown::last_words(how));
                 shutdown::force(how, &self.root);
                 // Halted, or refused: stay, and let the next signal try again.
                 self.going_down = None;
@@ -387,7 +399,8 @@ impl Init {
             child.stderr = logs::open("shutdown");
             match process::spawn(child) {
                 Ok(pid) => {
-                    let stage = Stage::Role { index, pid };
+                    let progress = Progress::begin(&self.root);
+                    let stage = Stage::Role { index, pid, since: now(), progress };
                     self.going_down = Some(GoingDown { how, stage, until: now() + *deadline });
                     return;
                 }
@@ -441,7 +454,7 @@ impl Init {
         if self.state.warnings.contains(&text) {
             return; // a service that cannot start says so once
         }
-        kernel_log(&text);
+        kernel_log(WARNING, &text);
         self.tell(&Event::Notice { severity: Severity::Warning, text: text.clone() });
         self.state.warnings.push(text);
         self.state.warnings.truncate(64); // a state file, not a log
@@ -509,13 +522,18 @@ fn take_stderr() -> std::io::Result<()> {
     Ok(())
 }
 
-/// One warning line into the kernel log.
-fn kernel_log(text: &str) {
+/// Priorities of the kernel's log (linux/kern_levels.h). What is below a warning stands on the consoles as well, where the
+/// services that show warnings are gone by the time a machine goes down.
+const ERROR: u8 = 3;
+const WARNING: u8 = 4;
+
+/// One line into the kernel log.
+fn kernel_log(priority: u8, text: &str) {
     use std::io::Write;
     let clean: String = Untrusted(text).to_string().chars().take(900).collect();
     if let Ok(mut kmsg) = OpenOptions::new().write(true).open("/dev/kmsg") {
         // The kernel limits how many lines it takes; what it drops stands in init's own log.
-        let _ = kmsg.write_all(format!("<4>lifeboat: {clean}").as_bytes());
+        let _ = kmsg.write_all(format!("<{priority}>lifeboat: {clean}").as_bytes());
     }
 }
 

@@ -9,9 +9,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::Signal;
 use rustix::system::RebootCommand;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
@@ -107,17 +108,39 @@ pub fn signal_others(root: &Root, signal: Signal) {
     }
 }
 
-/// What one child does, and the time it gets.
+/// What one child does, and the time it gets. One that is still writing out what is cached gets more ([`Progress`]).
 pub type Role = (&'static str, fn(&Root), Duration);
 
 /// The roles of the children, as `init ROLE`, in this order: each takes away what the next ones stand
 /// under.
 pub const ROLES: &[Role] = &[
     ("unmount", unmount, Duration::from_secs(30)),
-    ("swapoff", swapoff, Duration::from_secs(10)),
+    ("swapoff", |root| swapoff(root, false), Duration::from_secs(10)),
     ("take-apart", take_apart, Duration::from_secs(30)),
     ("sync", |_| rustix::fs::sync(), Duration::from_secs(20)),
 ];
+
+/// Whether a disk or a server still takes what is cached, however slowly, or hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes.
+    left: u64,
+}
+
+impl Progress {
+    /// A look at whether there is any comes after so long.
+    pub const LOOK: Duration = Duration::from_secs(10);
+
+    pub fn begin(root: &Root) -> Progress {
+        Progress { left: proc::unwritten(root) }
+    }
+
+    /// How many bytes are left, where they have become fewer since the last look: nobody lives who could write more.
+    pub fn look(&mut self, root: &Root) -> Option<u64> {
+        let before = std::mem::replace(&mut self.left, proc::unwritten(root));
+        (self.left < before).then_some(self.left)
+    }
+}
 
 /// The last child's: the kernel asks every driver to shut its device down, and one may never answer.
 pub const END: Duration = Duration::from_secs(30);
@@ -132,8 +155,10 @@ pub fn role(name: &str) -> Option<fn(&Root)> {
     }
 }
 
-/// The next thing is begun after this time, whether the one before it has ended or hangs.
+/// The next thing is begun after this time, whether the one before it has ended or hangs; after one that took so long, much
+/// earlier: many may stand on the disk that hangs, and those of another one are to have their turn.
 const EACH: Duration = Duration::from_secs(3);
+const EACH_AFTER: Duration = Duration::from_millis(250);
 /// Deepest stack of arrays and maps that is taken apart, layer by layer.
 const DEEPEST: usize = 8;
 
@@ -152,7 +177,8 @@ fn in_turn(tasks: Vec<Task>) {
             }
             drop(done);
         });
-        if ended.recv_timeout(EACH) == Err(RecvTimeoutError::Timeout) {
+        let patience = if late.is_empty() { EACH } else { EACH_AFTER };
+        if ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             late.push(ended);
         }
     }
@@ -162,29 +188,45 @@ fn in_turn(tasks: Vec<Task>) {
     }
 }
 
-/// Unmounts what a person mounted, the last first; what is busy becomes read-only at least.
+/// Unmounts what a person mounted, the last first; what is busy becomes read-only at least. Swap in files holds what they lie on.
 fn unmount(root: &Root) {
-    let tasks = targets(&host::proc::mounts(root)).into_iter().map(|target| -> Task {
-        let name = format!("unmount {target}");
-        (name, Box::new(move || unmount_one(&target)))
+    swapoff(root, true);
+    let mounts = host::proc::mounts(root);
+    let tasks = targets(&mounts).into_iter().map(|mount| -> Task {
+        let (name, mount) = (format!("unmount {}", mount.target), mount.clone());
+        (name, Box::new(move || unmount_one(&mount)))
     });
     in_turn(tasks.collect());
 }
 
-fn unmount_one(target: &str) -> io::Result<()> {
-    let path = Path::new(target);
-    let Err(error) = host::sys::mount::umount(path, UnmountFlags::NOFOLLOW) else { return Ok(()) };
-    host::log!("unmount {target}: {error}; made read-only instead");
-    if let Err(error) = host::sys::mount::remount(path, MountFlags::RDONLY, "") {
+fn unmount_one(mount: &Mount) -> io::Result<()> {
+    let (path, target) = (path(&mount.target), &mount.target);
+    let Err(error) = host::sys::mount::umount(&path, UnmountFlags::NOFOLLOW) else { return Ok(()) };
+    host::log!("unmount {target}: {error}");
+    if is_of_storage(mount)
+        && let Err(error) = host::sys::mount::remount(&path, MountFlags::RDONLY, "")
+    {
         host::log!("remount {target} read-only: {error}");
     }
     // Gone from the tree at least, so that what it stands on can be stopped once it is free.
-    host::sys::mount::umount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+    host::sys::mount::umount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
 }
 
-/// Mount points to leave, last mounted first. What the system itself stands on stays, as it was
+/// Its file system lies on a disk or a server. That of /proc and the like is the machine's own, wherever it is mounted again:
+/// read-only, it would keep this from its end.
+fn is_of_storage(mount: &Mount) -> bool {
+    mount.source.starts_with("/dev/") || mount.source.contains(':') || mount.fstype.starts_with("fuse")
+}
+
+/// What the kernel said, in its bytes: names of files need not be text.
+fn path(shown: &str) -> PathBuf {
+    let bytes: Vec<u8> = shown.chars().flat_map(contract::text::bytes_of).collect();
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// What to leave, last mounted first. What the system itself stands on stays, as it was
 /// mounted first; a second mount on the same place is a person's.
-fn targets(mounts: &[Mount]) -> Vec<String> {
+fn targets(mounts: &[Mount]) -> Vec<&Mount> {
     let mut ours: Vec<&str> = crate::mounts::MOUNTS.iter().map(|row| row.target()).collect();
     ours.extend(["/", "/usr"]);
     // The memory of overlays goes with the machine, and is busy until they are taken apart.
@@ -196,17 +238,19 @@ fn targets(mounts: &[Mount]) -> Vec<String> {
         if let Some(place) = ours.iter().position(|own| *own == target) {
             ours.swap_remove(place);
         } else if !is_ours(target) {
-            targets.push(target.to_string());
+            targets.push(mount);
         }
     }
     targets.reverse();
     targets
 }
 
-fn swapoff(root: &Root) {
-    let tasks = host::proc::swaps(root).into_iter().map(|swap| -> Task {
+/// Takes swap out of use: files alone, or all that is left.
+fn swapoff(root: &Root, files_alone: bool) {
+    let swaps = host::proc::swaps(root).into_iter();
+    let tasks = swaps.filter(|swap| !files_alone || !swap.path.starts_with("/dev/")).map(|swap| -> Task {
         let name = format!("swapoff {}", swap.path);
-        (name, Box::new(move || host::sys::swap::off(Path::new(&swap.path))))
+        (name, Box::new(move || host::sys::swap::off(&path(&swap.path))))
     });
     in_turn(tasks.collect());
 }
@@ -385,10 +429,48 @@ mod tests {
 35 1 8:4 / /tmp rw - xfs /dev/sda4 rw
 36 30 0:4 / /mnt/proc rw - proc proc rw
 ";
-        assert_eq!(
-            targets(&host::proc::parse_mountinfo(mountinfo)),
-            ["/mnt/proc", "/tmp", "/tmp/x", "/devices", "/media/a b", "/mnt/boot", "/mnt"]
-        );
+        let mounts = host::proc::parse_mountinfo(mountinfo);
+        let left: Vec<&str> = targets(&mounts).into_iter().map(|mount| mount.target.as_str()).collect();
+        assert_eq!(left, ["/mnt/proc", "/tmp", "/tmp/x", "/devices", "/media/a b", "/mnt/boot", "/mnt"]);
+    }
+
+    #[test]
+    fn what_is_busy_becomes_read_only_where_it_is_a_disk_s_or_a_server_s_and_a_name_is_bytes() {
+        let mountinfo = "\
+30 1 9:0 / /mnt rw - ext4 /dev/md0 rw
+36 30 0:4 / /mnt/proc rw - proc proc rw
+37 30 0:5 / /mnt/run rw - tmpfs tmpfs rw
+38 30 0:6 / /mnt/nfs rw - nfs4 192.0.2.1:/srv rw
+39 30 0:7 / /mnt/\\377 rw - fuse.sshfs root@h:/ rw
+";
+        let mounts = host::proc::parse_mountinfo(mountinfo);
+        let storage: Vec<bool> = mounts.iter().map(is_of_storage).collect();
+        assert_eq!(storage, [true, false, false, true, true]);
+        assert_eq!(path(&mounts[4].target).as_os_str().as_encoded_bytes(), b"/mnt/\xff");
+        assert_eq!(path("/mnt/M\u{fc}ller"), Path::new("/mnt/M\u{fc}ller"));
+    }
+
+    #[test]
+    fn what_is_still_written_out_is_waited_for_and_what_hangs_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("proc")).unwrap();
+        let root = Root::at(directory.path()).unwrap();
+        let have = |dirty: u64, writeback: u64| {
+            let text =
+                format!("MemTotal: 9 kB\nDirty: {dirty} kB\nWriteback: {writeback} kB\nNFS_Unstable: 1 kB\n");
+            fs::write(directory.path().join("proc/meminfo"), text).unwrap();
+        };
+        have(4000, 10);
+        let mut progress = Progress::begin(&root);
+        have(3000, 500);
+        assert_eq!(progress.look(&root), Some(3501 << 10));
+        assert_eq!(progress.look(&root), None, "as much as before");
+        have(3000, 600);
+        assert_eq!(progress.look(&root), None, "more than before");
+        have(0, 0);
+        assert_eq!(progress.look(&root), Some(1 << 10));
+        fs::remove_file(directory.path().join("proc/meminfo")).unwrap();
+        assert_eq!(Progress::begin(&root).look(&root), None);
     }
 
     #[test]
@@ -472,20 +554,26 @@ mod tests {
     fn one_that_hangs_does_not_keep_the_next_from_being_done() {
         let (done, ended) = std::sync::mpsc::channel();
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let hangs = move || {
-            held.recv().unwrap();
+        let hangs = |held: &std::sync::Mutex<std::sync::mpsc::Receiver<()>>| {
+            held.lock().unwrap().recv().unwrap();
             Ok(())
         };
         let next = move || {
             done.send(()).unwrap();
             Ok(())
         };
-        let hangs: Task = ("hangs".to_string(), Box::new(hangs));
+        // Ten mounts of one disk.
+        let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+        let hang = || -> Task {
+            let held = std::sync::Arc::clone(&held);
+            ("hangs".to_string(), Box::new(move || hangs(&held)))
+        };
         let next: Task = ("next".to_string(), Box::new(next));
-        let all = std::thread::spawn(move || in_turn(vec![hangs, next]));
+        let tasks = std::iter::repeat_with(hang).take(10).chain([next]).collect();
+        let all = std::thread::spawn(move || in_turn(tasks));
         ended.recv_timeout(4 * EACH).unwrap();
         assert!(!all.is_finished(), "and is waited for in the end");
-        release.send(()).unwrap();
+        (0..10).for_each(|_| release.send(()).unwrap());
         all.join().unwrap();
     }
 

@@ -41,6 +41,11 @@ pub fn total_memory(root: &Root) -> u64 {
     memory(root, "MemTotal:")
 }
 
+/// Bytes that are cached and not yet with their disk or server.
+pub fn unwritten(root: &Root) -> u64 {
+    ["Dirty:", "Writeback:", "NFS_Unstable:"].iter().map(|field| memory(root, field)).sum()
+}
+
 fn memory(root: &Root, field: &str) -> u64 {
     let text = root.read_text("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(field));

@@ -384,6 +384,11 @@ pub fn signal(pid: i32, signal: Signal) -> io::Result<()> {
     Ok(rustix::process::pidfd_send_signal(&pidfd, signal)?)
 }
 
+/// Whether there is such a process, ended or not, that was not reaped.
+pub fn is_there(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).is_ok())
+}
+
 /// For a service, whose parent is init; nothing is done for one that was started by hand.
 pub fn tell_init(word: Signal) -> io::Result<()> {
     match rustix::process::getppid() {
