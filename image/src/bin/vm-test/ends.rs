@@ -4,6 +4,7 @@
 use crate::arrays::{is_whole, plug_in};
 use crate::bench::{Bench, holds};
 use crate::disks::set;
+use crate::kexec::file_system;
 use anyhow::{Context as _, Result, ensure};
 use image::vm::ssh::Answer;
 use image::vm::{Bus, Disk, Ssh, Vm, qemu};
@@ -119,6 +120,39 @@ pub fn written(bench: &Bench) -> Result<()> {
         holds(&ssh.ok("cat /proc/mdstat")?, &["raid5 sd", "[3/2]"])
     });
     cut_off(bench, &mut vm, &ssh, gone)
+}
+
+/// Writes in a second, of half a MiB at most: what is cached takes longer than an unmount has where nothing happens.
+const CRAWLING: u64 = 2;
+
+/// A disk that is slow and well takes what was copied to it last, however long that lasts.
+pub fn slow(bench: &Bench) -> Result<()> {
+    let disk = Disk::raw(file_system(bench, 256 << 20)?, Bus::VirtioBlk, "SLOW").throttled();
+    let mut vm = bench.machine()?.disk(disk.clone()).reboots().start(bench)?;
+    let ssh = vm.login()?;
+    vm.settled_after(0)?;
+    // Little enough for the kernel to take it all at once, and to write nothing of it by itself for half a minute.
+    let make = format!(
+        "set -e; mount -o rw,{QUIET} /dev/vda /mnt; head -c 50000000 /dev/urandom > /tmp/new; sha256sum < /tmp/new"
+    );
+    let sum = ssh.ok(&make)?;
+    let (events, console) = (vm.events.mark(), vm.console.mark());
+    vm.throttle(&disk, Some(CRAWLING))?;
+    ssh.run("cp /tmp/new /mnt/new; reboot")?;
+    bench.check("the console says how much is still to be written", || {
+        vm.console.wait_for("unmount: ", console, qemu::BOOT)?;
+        vm.console.wait_for("MiB are still to be written", console, qemu::BOOT).map(drop)
+    });
+    vm.events.ready("layers", events, qemu::BOOT)?;
+    vm.throttle(&disk, None)?;
+    let ssh = vm.login_after(events, console)?;
+    vm.settled_after(events)?;
+    bench.check("the file that was copied last is whole, and its file system was left in order", || {
+        let features = ssh.ok("dumpe2fs -h /dev/vda")?;
+        ensure!(!features.contains("needs_recovery"), "see no journal to be replayed:\n{features}");
+        is_new(&ssh, "/dev/vda", &sum)
+    });
+    Ok(())
 }
 
 /// Power is cut as a volume without one of its drives is written, and that drive comes back.

@@ -25,10 +25,10 @@ fn host_key(bench: &Bench, kind: &str) -> Result<(PathBuf, String)> {
     Ok((path, fields.join(" ")))
 }
 
-/// An ext4 of Debian's mke2fs, which nobody mounted yet.
-fn file_system(bench: &Bench) -> Result<PathBuf> {
+/// An ext4 of so many bytes by Debian's mke2fs, which nobody mounted yet.
+pub fn file_system(bench: &Bench, size: u64) -> Result<PathBuf> {
     let path = bench.path("srv.img");
-    create(&path, 64 << 20)?;
+    create(&path, size)?;
     let root = programs::debian_root()?;
     let made = programs::debian(&root, "usr/sbin/mke2fs", ["-q", "-t", "ext4", "-F"]).arg(&path).status();
     ensure!(made.context("run mke2fs")?.success(), "mke2fs made no file system");
@@ -108,7 +108,7 @@ pub fn secure(bench: &Bench) -> Result<()> {
 fn running(bench: &Bench, boot: Boot) -> Result<Machine> {
     Ok(Machine::new(boot)
         .memory(1536)
-        .disk(Disk::raw(file_system(bench)?, Bus::VirtioBlk, "SRV"))
+        .disk(Disk::raw(file_system(bench, 64 << 20)?, Bus::VirtioBlk, "SRV"))
         .nic(Nic::virtio("10.0.2").at(ADDRESS))
         .nic(Nic::virtio("10.0.3"))
         .nic(Nic::virtio("10.0.4")))

@@ -100,6 +100,7 @@ const TESTS: &[Test] = &[
     full("sshfs_mounts_the_rescue_and_an_attack_does_not_keep_the_owner_out", peers::door),
     sample("firmware_raid_is_read_and_not_written", firmware::read),
     sample("what_was_just_written_is_kept_when_the_machine_goes_down", ends::written),
+    full("a_way_down_waits_for_a_slow_disk", ends::slow),
     sample("arrays_are_written_and_chosen_when_a_person_asks", arrays::asked),
     sample("what_a_command_wrote_is_put_back", undo::put_back),
     sample("a_stick_boots_with_secure_boot", forms::secure).reads(SIGNED),
