@@ -19,6 +19,12 @@ const FIRST: &[&str] = &[
     "typhoon",
 ];
 
+/// Versions that a module of [`FIRST`] loads where the newer one is not there, which it is (bnx2x_init_firmware of Linux
+/// 6.12). They lie with the other NICs' firmware.
+const OLDER_OF: &str = "bnx2x";
+const OLDER: &[&str] =
+    &["bnx2x/bnx2x-e1-7.13.15.0.fw", "bnx2x/bnx2x-e1h-7.13.15.0.fw", "bnx2x/bnx2x-e2-7.13.15.0.fw"];
+
 /// Below here are the modules of the others.
 const WIRED: &str = "kernel/drivers/net/ethernet/";
 
@@ -55,6 +61,8 @@ pub struct Asked {
     pub shelf: Shelf,
     /// Below [`DIRECTORY`]'s parent tree, with the links on the way to each.
     pub files: BTreeSet<String>,
+    /// Likewise, of [`OLDER`]: in the first layer.
+    pub older: BTreeSet<String>,
     /// Names or patterns that no package has.
     pub missing: Vec<String>,
     /// How many names or patterns are met.
@@ -78,7 +86,9 @@ pub fn asked(
 /// The files of one shelf. One that two modules ask for is on the first.
 pub fn files(asked: &BTreeMap<String, Asked>, shelf: Shelf) -> BTreeSet<String> {
     let of = |wanted: &dyn Fn(Shelf) -> bool| -> BTreeSet<String> {
-        asked.values().filter(|one| wanted(one.shelf)).flat_map(|one| one.files.iter().cloned()).collect()
+        let files = asked.values().filter(|one| wanted(one.shelf)).flat_map(|one| &one.files);
+        let older = asked.values().filter(|_| wanted(Shelf::First)).flat_map(|one| &one.older);
+        files.chain(older).cloned().collect()
     };
     of(&|one| one == shelf).difference(&of(&|one| one < shelf)).cloned().collect()
 }
@@ -104,6 +114,13 @@ pub fn check(kernel: &Kernel, asked: &BTreeMap<String, Asked>) -> Result<()> {
             "image/src/firmware.rs: {name} is apart for nothing"
         );
     }
+    if let Some(asked) = asked.get(OLDER_OF) {
+        let (older, known) = (asked.older.len(), OLDER.len());
+        ensure!(
+            older == known,
+            "image/src/firmware.rs: {OLDER_OF} asks for {older} of {known} older versions"
+        );
+    }
     let own = files(asked, Shelf::Own);
     for (name, one) in asked {
         let is_wired = kernel.modules.get(name).is_some_and(|module| module.path.starts_with(WIRED));
@@ -117,15 +134,17 @@ pub fn check(kernel: &Kernel, asked: &BTreeMap<String, Asked>) -> Result<()> {
 }
 
 fn one(root: &Path, module: &Module, there: &[String]) -> Result<Asked> {
-    let mut asked = Asked { shelf: shelf(module), files: BTreeSet::new(), missing: Vec::new(), met: 0 };
+    let (files, older) = (BTreeSet::new(), BTreeSet::new());
+    let mut asked = Asked { shelf: shelf(module), files, older, missing: Vec::new(), met: 0 };
     for pattern in &module.firmware {
         let matching: Vec<&String> = there.iter().filter(|file| glob(pattern, file)).collect();
         match matching.is_empty() {
             true => asked.missing.push(pattern.clone()),
             false => asked.met += 1,
         }
+        let files = if OLDER.contains(&pattern.as_str()) { &mut asked.older } else { &mut asked.files };
         for file in matching {
-            with_links(root, &format!("{DIRECTORY}/{file}"), &mut asked.files)?;
+            with_links(root, &format!("{DIRECTORY}/{file}"), files)?;
         }
     }
     Ok(asked)
@@ -200,16 +219,18 @@ mod tests {
         let one = |shelf, files: &[&str]| Asked {
             shelf,
             files: files.iter().map(|file| file.to_string()).collect(),
+            older: BTreeSet::new(),
             missing: Vec::new(),
             met: 0,
         };
         let asked = BTreeMap::from([
             ("ice".to_string(), one(Shelf::Nucleus, &["a", "b"])),
             ("nfp".to_string(), one(Shelf::First, &["b", "c"])),
+            (OLDER_OF.to_string(), Asked { older: ["o".to_string()].into(), ..one(Shelf::Nucleus, &["n"]) }),
             ("qla2xxx".to_string(), one(Shelf::Own, &["a", "c", "usr/lib/firmware/d"])),
         ]);
-        assert_eq!(files(&asked, Shelf::Nucleus), ["a", "b"].map(str::to_string).into());
-        assert_eq!(files(&asked, Shelf::First), ["c"].map(str::to_string).into());
+        assert_eq!(files(&asked, Shelf::Nucleus), ["a", "b", "n"].map(str::to_string).into());
+        assert_eq!(files(&asked, Shelf::First), ["c", "o"].map(str::to_string).into());
         assert_eq!(files(&asked, Shelf::Own), ["usr/lib/firmware/d"].map(str::to_string).into());
         assert_eq!(list(&asked, &[(Shelf::Own, "30-firmware")]), "30-firmware d\n");
     }
@@ -230,11 +251,17 @@ mod tests {
         let kernel = Kernel::of(String::new(), modules.into(), Path::new(""));
         let asked = |shelf| {
             let files = ["a".to_string()].into();
-            BTreeMap::from([("nfp".to_string(), Asked { shelf, files, missing: Vec::new(), met: 1 })])
+            BTreeMap::from([(
+                "nfp".to_string(),
+                Asked { shelf, files, older: BTreeSet::new(), missing: Vec::new(), met: 1 },
+            )])
         };
         assert!(check(&kernel, &asked(Shelf::First)).is_ok());
         let error = check(&kernel, &asked(Shelf::Own)).unwrap_err().to_string();
         assert!(error.starts_with("nfp drives a wired NIC, and its a"), "{error}");
+        let stale = [(OLDER_OF.to_string(), asked(Shelf::Nucleus).remove("nfp").unwrap())].into();
+        let error = check(&kernel, &stale).unwrap_err().to_string();
+        assert!(error.ends_with("bnx2x asks for 0 of 3 older versions"), "{error}");
     }
 
     #[test]

@@ -136,7 +136,8 @@ fn row(module: &Module, place: Option<Place>, asked: Option<&Asked>) -> String {
         let there = if asked.met == 0 {
             "none".to_string()
         } else {
-            format!("{} of {number}, in {layer}", asked.met)
+            let older = if asked.older.is_empty() { "" } else { ", older versions in 10" };
+            format!("{} of {number}, in {layer}{older}", asked.met)
         };
         match asked.missing.is_empty() {
             true => there,
@@ -162,11 +163,14 @@ mod tests {
         let asked = Asked {
             shelf: Shelf::Own,
             files: Default::default(),
+            older: Default::default(),
             missing: vec!["a/*.bin".to_string()],
             met: 2,
         };
         let wanted = "| net/ethernet/nic | nucleus | 2 | 2 of 3, in 30; not in Debian: a/\\*.bin |";
         assert_eq!(row(&module, Some(Place::NucleusPacked), Some(&asked)), wanted);
+        let asked = Asked { shelf: Shelf::Nucleus, older: ["x".into()].into(), missing: vec![], ..asked };
+        assert!(row(&module, None, Some(&asked)).contains("| 2 of 2, in nucleus, older versions in 10 |"));
     }
 
     #[test]
