@@ -142,6 +142,7 @@ pub fn fetched(bench: &Bench) -> Result<()> {
     bench.check("a layer that would leave too little to work with is named with the figures", || {
         // Those of the image; the others are not served here.
         for (state, error) in states(&ssh)?.into_iter().take(2) {
+            println!("      {state} {error}");
             ensure!(state == "mounted" || error.contains("MiB of memory that are free"), "{state}: {error}");
         }
         Ok(())
@@ -270,6 +271,11 @@ pub fn encrypted(bench: &Bench) -> Result<()> {
         vm.settled_after(0)?;
         holds(&ssh.ok("lvm version")?, &["LVM version"])
     });
+    bench.check("so does a big tool that is added by its name, or by a URL", || {
+        ssh.ok("rescue add --dry-run 50-debug")?;
+        ssh.ok(&format!("rescue add {url}/50-debug.squashfs"))?;
+        holds(&ssh.ok("strace --version")?, &["strace -- version"])
+    });
     drop(vm);
     let vm = nucleus(bench, &format!("rescue.layers={url}"))?.start(bench)?;
     bench.check("the platform's roots, which the nucleus has, do not believe that CA", || {
@@ -305,6 +311,16 @@ pub fn lean(bench: &Bench) -> Result<()> {
         let asked = server.asked().join(" ");
         ensure!(!asked.contains("/initramfs"), "leave the whole image there: {asked}");
         holds(&asked, &["/nucleus", "/layers/10-userland.squashfs", "/layers/20-modules.squashfs"])
+    });
+    bench.check("a big tool is added by its name, from there, by the hash in the image's own list", || {
+        ensure!(ssh.run("strace --version")?.status != 0, "have none before");
+        ssh.ok("rescue add 50-debug")?;
+        holds(&ssh.ok("strace --version")?, &["strace -- version"])?;
+        holds(&server.asked().join(" "), &["/layers/50-debug.squashfs"])
+    });
+    bench.check("the image says what it was built from", || {
+        let said = ssh.ok("cat /lifeboat/provenance /lifeboat/image")?;
+        holds(&said, &["version ", "packages.lock ", "Cargo.lock ", "rustc ", "libc ", "linux "])
     });
     Ok(())
 }
