@@ -6,6 +6,7 @@ use crate::flavour::Flavour;
 use crate::forms;
 use crate::identity::two_fields;
 use crate::lock::{self, Set};
+use crate::microcode;
 use crate::packages::{self, Cache};
 use anyhow::{Context as _, Result, bail, ensure};
 use host::sys::process;
@@ -213,8 +214,12 @@ fn lay(stage: &Path, parts: &Parts, wanted: &Wanted, address: Ipv4Addr) -> Resul
         for name in ["bootx64.efi", "grubx64.efi", "grub", "initramfs"] {
             lay(&netboot.join(name), name)?;
         }
+        let (made, plain) = (read(&netboot.join("initramfs"))?, read(&parts.image.join("initramfs"))?);
+        let microcode = fs::read(parts.image.join(microcode::FILE)).unwrap_or_default();
+        // `make netboot MICROCODE=1` has it in front, on a boundary of four bytes.
+        let behind = made.get(microcode.len().next_multiple_of(4)..).filter(|_| made.starts_with(&microcode));
         ensure!(
-            read(&netboot.join("initramfs"))?.starts_with(&read(&parts.image.join("initramfs"))?),
+            made.starts_with(&plain) || behind.is_some_and(|behind| behind.starts_with(&plain)),
             "{} is of another image than {}: make netboot once more",
             netboot.display(),
             parts.image.display()
@@ -489,6 +494,10 @@ mod tests {
         for stage in [&plain, &secure] {
             assert!(!stage.path().join("lifeboat.efi").exists(), "nothing here boots it");
         }
+        fs::write(parts.image.join("netboot/initramfs"), "early\0\0\0image, firmware, extra").unwrap();
+        assert!(lay(true).is_err(), "of another microcode");
+        fs::write(parts.image.join(microcode::FILE), "early").unwrap();
+        assert!(text(&lay(true).unwrap(), "initramfs").starts_with("early"));
         fs::write(parts.image.join("initramfs"), "a later image").unwrap();
         assert!(lay(true).unwrap_err().to_string().contains("make netboot once more"));
         assert!(lay(false).is_ok());
