@@ -132,7 +132,7 @@ identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2
 serve: image ## a netboot server on a wire: IFACE=eth0 [RANGE=FIRST,LAST] [KEY=id.pub] [APPEND=] [MACHINES=DIR] [HTTP=80] [SECURE_BOOT=1]
 	@$(IMAGE) serve --interface '$(IFACE)' $(if $(RANGE),--range '$(RANGE)') $(if $(HTTP),--port '$(HTTP)') $(if $(KEY),--key '$(KEY)') $(if $(APPEND),--append '$(APPEND)') $(if $(MACHINES),--machines '$(MACHINES)') $(if $(SECURE_BOOT),--secure-boot)
 
-sbom: peers ## write out/lifeboat.spdx.json: what the image is made of, with licences and sources
+sbom: peers image ## write out/lifeboat.spdx.json: what the image is made of, with licences and sources
 	@$(IMAGE) sbom
 
 sign: peers ## sign out/ and out-debian/: KEY=~/.ssh/id_ed25519 (SHA256SUMS), CERT=cert.pem CERT_KEY=key.pem [CHAIN=] (for iPXE)

@@ -80,9 +80,29 @@ pub fn archive(name: &str, record: &str) -> Result<Vec<u8>> {
     Ok(archive.finish()?)
 }
 
+/// The version that the record in a nucleus names, which ends in that archive.
+pub fn version_of(nucleus: &[u8]) -> Option<String> {
+    /// More than the archive has.
+    const TAIL: usize = 16 << 10;
+    let tail = String::from_utf8_lossy(&nucleus[nucleus.len().saturating_sub(TAIL)..]).into_owned();
+    let (_, record) = tail.rsplit_once(paths::PROVENANCE.trim_start_matches('/'))?;
+    let (_, version) = record.split_once("version ")?;
+    version.lines().next().map(str::to_string)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_of_a_nucleus_is_read_from_its_end() {
+        let mut nucleus = b"packed \xff version 9 lifeboat/provenance".to_vec();
+        assert_eq!(version_of(&nucleus), None);
+        nucleus.extend(archive("ab", "version 0.1+abc\nrustc 1\n").unwrap());
+        nucleus.extend([0; 3]);
+        assert_eq!(version_of(&nucleus).as_deref(), Some("0.1+abc"));
+        assert_eq!(version_of(b""), None);
+    }
 
     #[test]
     fn each_part_changes_the_name_and_so_does_where_one_ends() {

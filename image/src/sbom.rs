@@ -62,10 +62,15 @@ pub fn make(source: &Path, wanted: Option<Flavour>) -> Result<()> {
     parts.extend(linked_besides()?);
     parts.extend(loaders(&cache, &locked, flavour)?);
     let version = build::version(source, unlocked);
+    let out = source.join(Flavour::out(wanted));
+    let nucleus = fs::read(out.join("nucleus")).context("read the image: make image builds it")?;
+    let of_image = provenance::version_of(&nucleus).unwrap_or_default();
+    ensure!(
+        of_image == version,
+        "the image is of version {of_image}, and this tree of {version}: make image first"
+    );
     let made: Vec<Form> = forms::ALL.into_iter().filter(|form| form.is_for(flavour)).collect();
     let text = document(&parts, &made, &version, &build::made(source))?;
-    let out = source.join(Flavour::out(wanted));
-    fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
     let path = out.join(FILE);
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     sums::add(&out, &[FILE.to_string()])?;
