@@ -40,7 +40,7 @@ pub struct Moment {
     pub cpu: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub kernel: Moment,
     pub init: Moment,

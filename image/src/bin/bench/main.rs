@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let images = peers::all(&arguments.image, arguments.lean)?;
+    let images = peers::all(&arguments.image, arguments.lean, arguments.memory)?;
     // Once all has been fetched.
     if arguments.pxe {
         wire::enter()?;
@@ -57,10 +57,19 @@ fn run(arguments: &Arguments) -> Result<()> {
     let way = boot::Way { memory: arguments.memory, pxe: arguments.pxe, lean: arguments.lean };
     let mut figures: Vec<Vec<Figures>> = images.iter().map(|_| Vec::new()).collect();
     for round in 1..=arguments.rounds {
-        for (image, figures) in images.iter().zip(&mut figures) {
-            let measured = boot::measure(image, way).with_context(|| format!("measure {}", image.name))?;
-            eprintln!("round {round}, {}: {measured:?}", image.name);
-            figures.push(measured);
+        for (at, (image, figures)) in images.iter().zip(&mut figures).enumerate() {
+            if round > 1 && figures.is_empty() {
+                continue;
+            }
+            match boot::measure(image, way).with_context(|| format!("measure {}", image.name)) {
+                Ok(measured) => {
+                    eprintln!("round {round}, {}: {measured:?}", image.name);
+                    figures.push(measured);
+                }
+                // With little memory a peer may not come up at all, which is an answer as well.
+                Err(error) if at > 0 && round == 1 => eprintln!("round {round}: {error:#}"),
+                Err(error) => return Err(error),
+            }
         }
     }
     ensure!(arguments.rounds > 0, "measure in 0 rounds");
@@ -81,6 +90,9 @@ const ROWS: &[Row] = &[
     ("CPU seconds to the first `ssh host true`", 2, |f| f.login.cpu),
     ("memory used at the prompt, MiB", 0, |f| f.used),
 ];
+
+/// Of a peer in a machine that is too small for it.
+const NONE: &str = "does not come up";
 
 /// Medians, with least and most; ratios are those of the medians.
 fn table(images: &[Image], figures: &[Vec<Figures>]) -> Result<String> {
@@ -119,6 +131,11 @@ fn table(images: &[Image], figures: &[Vec<Figures>]) -> Result<String> {
         let (mut cells, mut medians) = (Vec::new(), Vec::new());
         for boots in figures {
             let values = sorted(boots, *value);
+            if values.is_empty() {
+                cells.push(NONE.into());
+                medians.push(0.0);
+                continue;
+            }
             let (least, median, most) = (values[0], middle(&values), values[values.len() - 1]);
             cells.push(format!("{median:.digits$} ({least:.digits$}-{most:.digits$})"));
             medians.push(median);
@@ -128,6 +145,10 @@ fn table(images: &[Image], figures: &[Vec<Figures>]) -> Result<String> {
     let login = |boots: &Vec<Figures>| middle(&sorted(boots, |f| f.login.wall));
     text += "\nGoal for the first login, in seconds:";
     for ((peer, boots), goal) in peers.iter().zip(&figures[1..]).zip(GOALS) {
+        if boots.is_empty() {
+            text += &format!(" {}: {NONE}.", peer.name);
+            continue;
+        }
         let ratio = login(&figures[0]) / login(boots);
         let word = if ratio <= goal { "reached" } else { "missed" };
         text += &format!(" at most {goal} of {}: {ratio:.2}, {word}.", peer.name);
@@ -145,6 +166,29 @@ fn middle(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_that_does_not_come_up_has_sizes_and_no_figures() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = || file.path().to_path_buf();
+        let image = |name| Image {
+            name,
+            kernel: path(),
+            initramfs: path(),
+            append: String::new(),
+            key: path(),
+            layers: None,
+            whole: String::new(),
+        };
+        let images = ["ours", "a", "b", "c"].map(image);
+        let boots = [vec![Figures::default()], vec![], vec![Figures::default()], vec![Figures::default()]];
+        let text = table(&images, &boots).unwrap();
+        assert!(
+            text.contains("| first `ssh host true`, s | 0.00 (0.00-0.00) | does not come up |"),
+            "{text}"
+        );
+        assert!(text.contains(" a: does not come up. at most 1.3 of b:"), "{text}");
+    }
 
     #[test]
     fn the_middle_of_an_even_number_lies_between_two() {

@@ -86,8 +86,11 @@ route add default gw $router
 ";
 const FLOOR_MODULES: &[&str] = &["net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"];
 
-/// The built image first, then its peers, built where they are absent.
-pub fn all(own: &Path, lean: bool) -> Result<Vec<Image>> {
+/// MiB. With less the whole image is unpacked into a ramfs (docs/boot.md), which is told by a word.
+const MUCH: u32 = 384;
+
+/// The built image first, then its peers, built where they are absent. `memory` in MiB.
+pub fn all(own: &Path, lean: bool, memory: u32) -> Result<Vec<Image>> {
     ensure!(own.join("initramfs").exists(), "find an image in {}: `make image` builds it", own.display());
     // Links lead to it from elsewhere.
     let own = &fs::canonicalize(own).with_context(|| format!("find {}", own.display()))?;
@@ -133,12 +136,16 @@ pub fn all(own: &Path, lean: bool) -> Result<Vec<Image>> {
         put(&ram, &bytes)?;
     }
     let (name, archive) = if lean { ("lean Lifeboat", "nucleus") } else { ("Lifeboat", "initramfs") };
+    let mut words = format!("ssh_key={}", public.replace(' ', ","));
+    if memory < MUCH && !lean {
+        words += " rootfstype=ramfs";
+    }
     let own = Image {
         kernel: own.join("vmlinuz"),
         layers: lean.then(|| own.join("layers")),
         // One of each layer.
         whole: "test -e /usr/sbin/mkfs.ext4 && ls /usr/lib/modules/*/kernel/drivers/md/raid456.ko*".into(),
-        ..image(name, own.join(archive), format!("ssh_key={}", public.replace(' ', ",")))
+        ..image(name, own.join(archive), words)
     };
     Ok(vec![
         own,
