@@ -117,6 +117,12 @@ pub fn places(
     there: &BTreeMap<String, Place>,
 ) -> Result<BTreeMap<String, Place>> {
     let places = placed(kernel, debian, there, &lacks(LACKS)?)?;
+    let early = early(kernel, debian, there.keys());
+    ensure!(
+        early.is_empty(),
+        "the custom kernel has built in what asks for firmware, which is not there so early: {}",
+        early.join(", ")
+    );
     let meant = fewer(FEWER)?;
     let (unmeant, idle) = lost(kernel, debian, there.keys(), &meant);
     ensure!(
@@ -135,6 +141,14 @@ struct Meant {
     module: String,
     /// Of what it says: an alias, or `firmware:NAME`.
     said: String,
+}
+
+/// Drivers that ask for firmware, by what Debian's say of them, and are no modules here: they ask before a layer is mounted.
+fn early<'a>(kernel: &Kernel, debian: &Kernel, names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let theirs =
+        names.filter_map(|name| debian.modules.get(name)).filter(|theirs| !theirs.firmware.is_empty());
+    let built_in = kernel.built_in();
+    theirs.filter(|theirs| built_in.contains(&theirs.name)).map(|theirs| theirs.path.clone()).collect()
 }
 
 /// Aliases (devices, by which a driver is loaded) and firmware of Debian's drivers that the same driver here does not name: an
@@ -530,6 +544,9 @@ mod tests {
         // Another order, and more than Debian's, are no loss.
         say(&mut ours, "nic_a", &["pci:v3", "pci:v2", "pci:v1"], &["a/1.bin"]);
         assert_eq!(lost(&ours, &debian, names.iter(), &[]), (vec![], vec![]));
+        assert_eq!(early(&ours, &debian, names.iter()), [""; 0]);
+        say(&mut debian, "virtio_net", &["virtio:d1"], &["v.bin"]);
+        assert_eq!(early(&ours, &debian, names.iter()), [built_in]);
         say(&mut ours, "nic_a", &["pci:v2"], &[]);
         let (unmeant, _) = lost(&ours, &debian, names.iter(), &[]);
         assert_eq!(unmeant, [format!("{nic} pci:v1"), format!("{nic} firmware:a/1.bin")]);
