@@ -57,13 +57,19 @@ pub fn run(arguments: &[String]) -> Result<()> {
 /// Says that it is on its way, by us. One that already is goes on; of one whose server gives nothing the work is taken over.
 fn enter(coming: state::Coming) -> Result<()> {
     let mut shelf = Shelf::take()?;
-    ensure!(!shelf.is_mounted(&coming.name), "{} is there already", coming.name);
-    let others = shelf.state.coming.iter().find(|known| known.name == coming.name);
-    if let Some(other) = others.filter(|other| other.got > 0 && other.trouble.is_empty()) {
-        bail!("{} is on its way already, from {}: see rescue status", other.name, other.from);
-    }
+    may_be_brought(&shelf.state, &coming.name)?;
     shelf.coming(coming);
     Ok(shelf.publish()?)
+}
+
+/// Of a state without what those who died were about to bring ([`Shelf::take`]).
+fn may_be_brought(state: &state::Layers, name: &str) -> Result<()> {
+    ensure!(state.mounted().all(|layer| layer.name != name), "{name} is there already");
+    let other = state.coming.iter().find(|known| known.name == name);
+    if let Some(other) = other.filter(|other| other.got > 0 && other.trouble.is_empty()) {
+        bail!("{name} is on its way already, from {}: see rescue status", other.from);
+    }
+    Ok(())
 }
 
 /// It does not come, by us.
@@ -146,4 +152,40 @@ fn mount(root: &Root, name: &str, download: &Download) -> Result<()> {
 fn println(text: &str) {
     let clear = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
     let _ = writeln!(std::io::stderr(), "{clear}{}", contract::text::Untrusted(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_others_bring_is_left_to_them_while_something_comes() {
+        let layer = |error: Option<&str>| state::Layer {
+            name: "10-userland".into(),
+            bytes: 8,
+            error: error.map(str::to_string),
+        };
+        let coming = |got: u64, trouble: &str| state::Coming {
+            name: "10-userland".into(),
+            bytes: 8,
+            got,
+            trouble: trouble.into(),
+            ..Default::default()
+        };
+        for (label, layers, coming, refused) in [
+            ("nobody brings it", vec![], vec![], None),
+            ("it failed", vec![layer(Some("cut off"))], vec![], None),
+            ("it is there", vec![layer(None)], vec![], Some("there already")),
+            ("it comes", vec![], vec![coming(4, "")], Some("on its way already")),
+            ("a dead server's", vec![], vec![coming(0, "")], None),
+            ("a server's that died half way", vec![], vec![coming(4, "no answer")], None),
+        ] {
+            let state = state::Layers { layers, coming, ..Default::default() };
+            let found = may_be_brought(&state, "10-userland").err().map(|error| error.to_string());
+            match (&found, refused) {
+                (Some(found), Some(refused)) => assert!(found.contains(refused), "{label}: {found}"),
+                _ => assert_eq!(found.as_deref(), refused, "{label}"),
+            }
+        }
+    }
 }
