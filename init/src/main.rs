@@ -309,6 +309,14 @@ impl Init {
                             host::log!("terminate {pid}: {error}");
                         }
                     }
+                    supervise::Action::Tell { slot } => {
+                        let name = &self.services[slot].name;
+                        let last = self.last_exits[slot].as_deref().unwrap_or("no reason known");
+                        let log = paths::log(name);
+                        self.warn(format!(
+                            "{name} failed again and again ({last}) and is given up: less {log}"
+                        ));
+                    }
                 }
             }
         }

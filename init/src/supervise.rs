@@ -10,7 +10,7 @@ pub const FIRST_DELAY: Duration = Duration::from_millis(100);
 pub const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// A life of this length makes the next death a first one again.
 pub const GOOD_LIFE: Duration = Duration::from_secs(10);
-/// Starts that a one-shot gets before it is given up.
+/// Starts that a one-shot gets before it is given up, however long each of them lasted: it does not fail of being old.
 pub const ONE_SHOT_TRIES: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Slot {
     pub phase: Phase,
     /// Starts after the first.
     pub restarts: u32,
-    /// Deaths in a row without a good life between them.
+    /// Deaths in a row without a good life between them; of a one-shot, all.
     pub deaths: u32,
 }
 
@@ -85,8 +85,16 @@ pub enum Event {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    Start { slot: usize },
-    Terminate { pid: i32 },
+    Start {
+        slot: usize,
+    },
+    Terminate {
+        pid: i32,
+    },
+    /// A one-shot was given up: somebody should know.
+    Tell {
+        slot: usize,
+    },
 }
 
 impl Slot {
@@ -139,8 +147,9 @@ pub fn step(state: &State, event: Event, now: Duration) -> (State, Vec<Action>) 
         }
         Event::NotStarted { slot } => {
             let stopping = state.stopping;
-            if let Some(slot) = state.slots.get_mut(slot) {
-                died(slot, Duration::ZERO, stopping, now);
+            if let Some(dead) = state.slots.get_mut(slot) {
+                died(dead, Duration::ZERO, stopping, now);
+                actions.extend(told(dead, slot));
             }
         }
         Event::Exited { pid, well } => {
@@ -150,7 +159,8 @@ pub fn step(state: &State, event: Event, now: Duration) -> (State, Vec<Action>) 
                 match (slot.kind, well, slot.phase) {
                     (Kind::OneShot, true, _) => slot.phase = Phase::Done,
                     (_, _, Phase::Running { since, .. }) => {
-                        died(slot, now.saturating_sub(since), stopping, now)
+                        died(slot, now.saturating_sub(since), stopping, now);
+                        actions.extend(told(slot, index));
                     }
                     _ => {}
                 }
@@ -175,7 +185,10 @@ pub fn step(state: &State, event: Event, now: Duration) -> (State, Vec<Action>) 
 }
 
 fn died(slot: &mut Slot, life: Duration, stopping: bool, now: Duration) {
-    slot.deaths = if life >= GOOD_LIFE { 1 } else { slot.deaths.saturating_add(1) };
+    slot.deaths = match slot.kind {
+        Kind::Always if life >= GOOD_LIFE => 1,
+        Kind::Always | Kind::OneShot => slot.deaths.saturating_add(1),
+    };
     slot.phase = if stopping {
         Phase::Stopped
     } else if slot.kind == Kind::OneShot && slot.deaths >= ONE_SHOT_TRIES {
@@ -185,6 +198,10 @@ fn died(slot: &mut Slot, life: Duration, stopping: bool, now: Duration) {
         let delay = FIRST_DELAY.saturating_mul(1 << (slot.deaths - 1).min(16)).min(LONGEST_DELAY);
         Phase::Waiting { until: now.saturating_add(delay) }
     };
+}
+
+fn told(dead: &Slot, slot: usize) -> Option<Action> {
+    (dead.phase == Phase::Failed).then_some(Action::Tell { slot })
 }
 
 #[cfg(test)]
@@ -233,6 +250,22 @@ mod tests {
             state = step(&state, Event::NotStarted { slot: 0 }, s(second)).0;
         }
         assert_eq!(state.slots[0].phase, Phase::Failed);
+    }
+
+    #[test]
+    fn a_one_shot_that_fails_late_each_time_is_given_up_too_and_that_is_told_once() {
+        let (mut state, mut now, mut told) = (running(Kind::OneShot), s(1), Vec::new());
+        for _ in 0..ONE_SHOT_TRIES {
+            now += GOOD_LIFE * 2;
+            let (failed, actions) = step(&state, Event::Exited { pid: 7, well: false }, now);
+            told.extend(actions);
+            let (ticked, _) = step(&failed, Event::Tick, now + LONGEST_DELAY);
+            state = match failed.slots[0].phase {
+                Phase::Failed => ticked,
+                _ => step(&ticked, Event::Started { slot: 0, pid: 7 }, now).0,
+            };
+        }
+        assert_eq!((state.slots[0].phase, told), (Phase::Failed, vec![Action::Tell { slot: 0 }]));
     }
 
     #[test]

@@ -66,10 +66,14 @@ fn run() -> anyhow::Result<()> {
     let fetched: Vec<Known> =
         known.iter().filter(|layer| fetch::is_fetched(layer, firmware)).cloned().collect();
     let mut shelf = Shelf::take()?;
-    // Otherwise it died since, or was started again by hand.
-    if shelf.state == state::Layers::default() {
+    if awaits_own(&shelf.state) {
         let fetched = if base.is_some() { fetched.as_slice() } else { &[] };
-        mount_own(&root, &known, &mut shelf, fetched, problem.as_deref())?;
+        let mounted = mount_own(&root, &known, &mut shelf, fetched, problem.as_deref());
+        if mounted.is_err() {
+            // What is wrong with each is what the consoles show.
+            shelf.publish()?;
+        }
+        mounted?;
     }
     let missing = !fetch::wanted(&fetched, &shelf).is_empty();
     match base.filter(|_| missing) {
@@ -81,6 +85,11 @@ fn run() -> anyhow::Result<()> {
             fetch::run(&root, &fetched, &base, |shelf| done(&root, shelf))
         }
     }
+}
+
+/// Whether the image's own layers are still to be mounted. Otherwise it died since, or was started again by hand.
+fn awaits_own(state: &state::Layers) -> bool {
+    !state.done && state.mounted().next().is_none()
 }
 
 /// What the kernel unpacked. What is no good is named, unless it is to be fetched, and gives its memory back.
@@ -221,6 +230,26 @@ fn digest(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layers_of_which_none_could_be_mounted_are_tried_again_at_the_next_start() {
+        let state = |done: bool, errors: &[Option<&str>]| {
+            let layer = |error: &Option<&str>| state::Layer {
+                name: "10-userland".into(),
+                bytes: 1,
+                error: error.map(str::to_string),
+            };
+            state::Layers { done, layers: errors.iter().map(layer).collect(), ..Default::default() }
+        };
+        for (label, state, want) in [
+            ("the first start", state(false, &[]), true),
+            ("all failed", state(false, &[Some("no such device")]), true),
+            ("some failed", state(false, &[Some("cut off"), None]), false),
+            ("it was done", state(true, &[Some("cut off")]), false),
+        ] {
+            assert_eq!(awaits_own(&state), want, "{label}");
+        }
+    }
 
     #[test]
     fn the_digest_is_that_of_sha256sum() {

@@ -1,11 +1,12 @@
 //! Mounting layers and laying one overlay of all of them on /usr, by whoever holds the lock.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use contract::event::Event;
 use contract::facts::Mount;
 use contract::layers::is_name;
 use contract::{paths, state};
 use host::Root;
+use host::modules::{Index, Probes};
 use host::sys::{loopdev, mount};
 use rustix::fs::{FlockOperation, Mode, OFlags, XattrFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -79,20 +80,17 @@ impl Shelf {
 
     /// Those with an error in their place are not shown.
     fn show(&self, root: &Root, good: &[Good], errors: &mut [Option<String>]) -> anyhow::Result<()> {
-        host::modules::load_all(root, MODULES).context("load the modules that mount a layer")?;
+        let missing = missing(root);
+        let missing = missing.as_deref();
         std::fs::create_dir_all(paths::STACK)?;
-        let mut names: Vec<&str> = self.state.mounted().map(|layer| layer.name.as_str()).collect();
-        for (Good { name, file, .. }, error) in good.iter().zip(errors) {
-            match attach(name, file) {
-                Ok(()) => names.push(name),
-                Err(why) => *error = Some(why.to_string()),
-            }
-        }
-        if names.len() > self.state.mounted().count() {
+        let new = attach_all(good, errors, missing, attach)?;
+        if !new.is_empty() {
+            let before = self.state.mounted().map(|layer| layer.name.as_str());
             let mut mounted: Vec<PathBuf> =
-                names.iter().map(|name| Path::new(paths::STACK).join(name)).collect();
+                before.chain(new).map(|name| Path::new(paths::STACK).join(name)).collect();
             mounted.sort();
-            stack(root, &mounted).context("lay the layers on /usr")?;
+            stack(root, &mounted)
+                .map_err(|why| anyhow!(because(missing, format!("lay the layers on /usr: {why:#}"))))?;
             copy_factory(Path::new(FACTORY), Path::new("/etc"));
         }
         Ok(())
@@ -136,6 +134,49 @@ fn others(state: &state::Layers) -> impl Iterator<Item = &state::Coming> {
 fn promised(state: &state::Layers) -> u64 {
     let begun = others(state).filter(|coming| coming.got > 0);
     begun.map(|coming| coming.bytes.saturating_sub(coming.got)).sum()
+}
+
+/// What is wrong with the modules that mount a layer. A kernel that has them built in, and that the image has no modules
+/// of, mounts one all the same.
+fn missing(root: &Root) -> Option<String> {
+    let index = Index::read(root);
+    let failed = MODULES.iter().filter_map(|name| index.load(root, name, Probes::Left).err());
+    let failed: Vec<String> = failed.map(|error| error.to_string()).collect();
+    if failed.is_empty() {
+        return None;
+    }
+    host::log!("modules that mount a layer: {}", failed.join(", "));
+    Some(host::modules::mismatch(root).unwrap_or_else(|| failed.join(", ")))
+}
+
+/// What is `missing` is why a mount failed; without it the mount's own error is all that is known.
+fn because(missing: Option<&str>, failed: String) -> String {
+    match missing {
+        Some(missing) => format!("{missing} ({failed})"),
+        None => failed,
+    }
+}
+
+/// The names of those that are mounted now; each other one has its error in its place.
+///
+/// Errors: what is `missing`, where none could be mounted.
+fn attach_all<'a>(
+    good: &'a [Good],
+    errors: &mut [Option<String>],
+    missing: Option<&str>,
+    attach: impl Fn(&str, &File) -> io::Result<()>,
+) -> anyhow::Result<Vec<&'a str>> {
+    let mut mounted = Vec::new();
+    for (Good { name, file, .. }, error) in good.iter().zip(errors) {
+        match attach(name, file) {
+            Ok(()) => mounted.push(name.as_str()),
+            Err(why) => *error = Some(because(missing, why.to_string())),
+        }
+    }
+    match missing {
+        Some(missing) if mounted.is_empty() => Err(anyhow!("{missing}")),
+        _ => Ok(mounted),
+    }
 }
 
 /// Mounts one layer in its place of the stack.
@@ -324,6 +365,35 @@ fn copy_one(source: &Path, target: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_without_modules_in_the_image_mounts_what_it_can_or_both_releases_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::create_dir_all(path("proc/sys/kernel")).unwrap();
+        std::fs::write(path("proc/sys/kernel/osrelease"), "6.12.9-x\n").unwrap();
+        std::fs::create_dir_all(path("usr/lib/modules/6.12.8-x")).unwrap();
+        let missing = missing(&Root::at(directory.path()).unwrap()).unwrap();
+        assert!(missing.contains("6.12.9-x") && missing.contains("6.12.8-x"), "{missing}");
+
+        let good = |name: &str| Good { name: name.into(), length: 1, file: tempfile::tempfile().unwrap() };
+        let good = [good("10-userland"), good("20-modules")];
+        let fails = |_: &str, _: &File| Err(io::Error::other("no such device"));
+        let one = |name: &str, _: &File| match name {
+            "10-userland" => Ok(()),
+            _ => Err(io::Error::other("cut off")),
+        };
+        let mut errors = vec![None, None];
+        let built_in = attach_all(&good, &mut errors, Some(&missing), |_, _| Ok(())).unwrap();
+        assert_eq!((built_in, &errors), (vec!["10-userland", "20-modules"], &vec![None, None]));
+        let none = attach_all(&good, &mut errors, Some(&missing), fails).unwrap_err();
+        assert_eq!(none.to_string(), missing);
+        let each = Some(format!("{missing} (no such device)"));
+        assert_eq!(errors, [each.clone(), each]);
+        let mut errors = vec![None, None];
+        let first = attach_all(&good, &mut errors, None, one).unwrap();
+        assert_eq!((first, errors), (vec!["10-userland"], vec![None, Some("cut off".to_string())]));
+    }
 
     #[test]
     fn a_layer_that_has_nothing_below_usr_is_told_apart() {

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 
+/// Below it, a directory for each release that there are modules of.
+const DIRECTORY: &str = "/usr/lib/modules";
 /// Deepest chain of dependencies followed; the kernel's own have fewer than ten links.
 const DEEPEST: usize = 32;
 
@@ -43,7 +45,7 @@ impl Index {
     /// Reads the running kernel's indices; absent ones are empty.
     pub fn read(root: &Root) -> Index {
         let release = root.line("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let directory = format!("/usr/lib/modules/{release}");
+        let directory = format!("{DIRECTORY}/{release}");
         let index = |name: &str| {
             kmod::Index::new(root.read(format!("{directory}/modules.{name}.bin")).unwrap_or_default())
         };
@@ -143,6 +145,21 @@ pub fn load_all(root: &Root, names: &[&str]) -> io::Result<()> {
     names.iter().try_for_each(|name| index.load(root, name, Probes::Left))
 }
 
+/// What is wrong where the image has modules, and none of the running kernel; for a person.
+pub fn mismatch(root: &Root) -> Option<String> {
+    let release = root.line("/proc/sys/kernel/osrelease")?;
+    let names = root.list(DIRECTORY).ok()?;
+    let mut others: Vec<String> = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    others.sort();
+    if others.is_empty() || others.contains(&release) {
+        return None;
+    }
+    let others = others.join(" and ");
+    Some(format!(
+        "the kernel is {release}, and the image has modules of {others}: vmlinuz and initramfs are of two releases; serve both files of one build"
+    ))
+}
+
 /// Loaded and past its init, or built in with parameters.
 pub fn is_loaded(root: &Root, name: &str) -> bool {
     match root.line(format!("/sys/module/{}/initstate", normal(name))) {
@@ -209,6 +226,24 @@ mod tests {
         ] {
             assert_eq!(parameters(name, probes, after), want, "{name}, {probes:?}");
         }
+    }
+
+    #[test]
+    fn a_kernel_that_the_image_has_no_modules_of_is_named_with_that_which_it_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::at(directory.path()).unwrap();
+        let put =
+            |release: &str| std::fs::create_dir_all(directory.path().join("usr/lib/modules").join(release));
+        std::fs::create_dir_all(directory.path().join("proc/sys/kernel")).unwrap();
+        std::fs::write(directory.path().join("proc/sys/kernel/osrelease"), "6.12.9-x\n").unwrap();
+        assert_eq!(mismatch(&root), None, "no modules at all: all may be built in");
+        put("6.12.8-x").unwrap();
+        let text = mismatch(&root).unwrap();
+        for part in ["the kernel is 6.12.9-x", "modules of 6.12.8-x:", "serve both files of one build"] {
+            assert!(text.contains(part), "{text}");
+        }
+        put("6.12.9-x").unwrap();
+        assert_eq!(mismatch(&root), None);
     }
 
     fn index() -> Index {
