@@ -15,6 +15,9 @@ use std::os::fd::{AsFd, OwnedFd};
 /// The sector size of a drive that does not say.
 const SECTOR: u32 = 512;
 
+/// How often in a row one that hung is read anew: each time the kernel may reset a dying disk, which holds up whoever copies it.
+const AGAIN: u32 = 3;
+
 /// Which device a report is about: another one under the same name is another one.
 type Key = (Option<u64>, u32, u32, u64, u64);
 
@@ -27,6 +30,8 @@ pub struct Contents {
     pub reports: Reports,
     /// Devices that were read or tried: which they were, and whether that still holds.
     read: BTreeMap<String, (Key, bool)>,
+    /// How often each came back after it hung, since it was last read well.
+    returned: BTreeMap<String, u32>,
     /// Devices of the batch that is under way.
     reading: BTreeSet<String>,
     /// Closed after writing: told by the kernel for each node that is watched.
@@ -40,6 +45,7 @@ impl Contents {
         Ok(Contents {
             reports: Reports::new(),
             read: BTreeMap::new(),
+            returned: BTreeMap::new(),
             reading: BTreeSet::new(),
             writes: inotify::init(flags)?,
             watched: BTreeMap::new(),
@@ -63,11 +69,29 @@ impl Contents {
         self.read.values_mut().for_each(|(_, holds)| *holds = false);
     }
 
+    /// These hung, and answer again: what was tried of them, and of what stands on them, is to be read anew.
+    pub fn came_back(&mut self, facts: &Facts, names: &BTreeSet<String>) {
+        let mut again = BTreeSet::new();
+        for name in names {
+            let times = self.returned.entry(name.clone()).or_default();
+            *times += 1;
+            if *times <= AGAIN {
+                again.insert(name.clone());
+            } else {
+                host::log!("{name}: hung {times} times: not read for its names until it changes");
+            }
+        }
+        for name in above(facts, &again) {
+            self.forget(&name);
+        }
+    }
+
     /// Drops what is known of devices that are not there any more, or are other ones now.
     pub fn retain(&mut self, facts: &Facts) {
         let now: BTreeMap<&str, Key> =
             facts.blocks.iter().map(|block| (block.name.as_str(), key(block))).collect();
         self.read.retain(|name, (key, _)| now.get(name.as_str()) == Some(key));
+        self.returned.retain(|name, _| self.read.contains_key(name));
         self.reports.retain(|name, _| self.read.contains_key(name));
         self.reading.retain(|name| self.read.contains_key(name));
         self.watched.retain(|_, name| now.contains_key(name.as_str()));
@@ -103,7 +127,10 @@ impl Contents {
     pub fn learn(&mut self, name: &str, outcome: Outcome<DiskReport>) {
         self.reading.remove(name);
         match outcome {
-            Outcome::Done(report) => drop(self.reports.insert(name.to_string(), report)),
+            Outcome::Done(report) => {
+                self.returned.remove(name);
+                self.reports.insert(name.to_string(), report);
+            }
             Outcome::Failed(why) | Outcome::Hung(why) => {
                 host::log!("{name}: not read for its names: {why}");
                 self.reports.remove(name);
@@ -159,9 +186,9 @@ fn job(block: &Block) -> Job {
     Job { diskseq: block.diskseq, path: block.path(), request }
 }
 
-/// The hung devices, their partitions, and all that stands on them.
-fn above(facts: &Facts, hung: &BTreeSet<String>) -> BTreeSet<String> {
-    let mut names = hung.clone();
+/// These devices, their partitions, and all that stands on them.
+fn above(facts: &Facts, these: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut names = these.clone();
     loop {
         let before = names.len();
         if before == 0 {
@@ -226,6 +253,28 @@ mod tests {
         let other = facts(&[disk("sda", 2)]);
         contents.retain(&other);
         assert_eq!(wanted(&contents, &other, &[]), ["sda"]);
+    }
+
+    #[test]
+    fn one_that_hangs_each_time_is_left_alone_until_it_changes_or_was_read_well() {
+        let mut contents = Contents::new().unwrap();
+        let machine = facts(&[disk("sda", 1)]);
+        let all = BTreeSet::from(["sda".to_string()]);
+        let hang = |contents: &mut Contents| {
+            contents.begun(&machine, &all);
+            contents.learn("sda", Outcome::Hung("no answer".to_string()));
+            contents.came_back(&machine, &all);
+        };
+        for _ in 0..AGAIN {
+            hang(&mut contents);
+            assert_eq!(wanted(&contents, &machine, &[]), ["sda"]);
+        }
+        hang(&mut contents);
+        assert_eq!(wanted(&contents, &machine, &[]), [""; 0]);
+        contents.forget("sda");
+        read(&mut contents, &machine);
+        hang(&mut contents);
+        assert_eq!(wanted(&contents, &machine, &[]), ["sda"]);
     }
 
     #[test]

@@ -77,6 +77,8 @@ enum Told {
     Read(Vec<(String, Outcome<DiskReport>)>),
 }
 
+type Failed = BTreeMap<String, (String, bool)>;
+
 /// A question that is answered later.
 struct Pending {
     connection: OwnedFd,
@@ -104,7 +106,7 @@ struct Devd {
     asked: BTreeSet<String>,
     own: guard::Own,
     /// Devices whose flag could not be set, or that did not answer a reader: why, and whether they hang.
-    failed: BTreeMap<String, (String, bool)>,
+    failed: Failed,
     disks: BTreeMap<String, u64>,
     /// The disk of each partition.
     parents: BTreeMap<String, String>,
@@ -416,13 +418,8 @@ impl Devd {
         self.consents = host::consents::read(&self.root);
         self.note_disks(&facts.blocks);
         // A disk that came back after all is looked at anew.
-        let seqs: BTreeMap<&str, Option<u64>> =
-            facts.blocks.iter().map(|block| (block.name.as_str(), block.diskseq)).collect();
-        let still = |name: &String| {
-            let seq = seqs.get(name.as_str()).copied().flatten();
-            seq.is_none_or(|seq| facts.hung.iter().any(|(hung, _)| *hung == seq))
-        };
-        self.failed.retain(|name, (_, hung)| !*hung || still(name));
+        let back = come_back(&mut self.failed, &facts);
+        self.contents.came_back(&facts, &back);
         self.contents.retain(&facts);
         let unguarded = self.guard(&facts);
         self.read(&facts, &unguarded);
@@ -728,6 +725,17 @@ impl Devd {
     }
 }
 
+/// Takes out those that hang no more.
+fn come_back(failed: &mut Failed, facts: &Facts) -> BTreeSet<String> {
+    let hangs = |seq: u64| facts.hung.iter().any(|(hung, _)| *hung == seq);
+    let answers = |block: &&Block| block.diskseq.is_some_and(|seq| !hangs(seq));
+    let answering = facts.blocks.iter().filter(answers).map(|block| &block.name);
+    let back: BTreeSet<String> =
+        answering.filter(|name| failed.get(*name).is_some_and(|(_, hung)| *hung)).cloned().collect();
+    failed.retain(|name, _| !back.contains(name));
+    back
+}
+
 fn reply(connection: &OwnedFd, answer: &Reply) {
     if let Err(error) = host::ask::reply(connection, answer) {
         host::log!("answer a question: {error}");
@@ -743,4 +751,45 @@ fn watch() -> Result<(OwnedFd, i32)> {
     let consents = inotify::add_watch(&watch, paths::CONSENT, changes)
         .with_context(|| format!("watch {}", paths::CONSENT))?;
     Ok((watch, consents))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::facts::Partition;
+
+    #[test]
+    fn a_disk_that_hung_is_read_with_its_partitions_once_it_answers() {
+        let disk = |name: &str, seq: u64| Block {
+            name: name.to_string(),
+            major: 8,
+            diskseq: Some(seq),
+            size: 1 << 30,
+            ..Block::default()
+        };
+        let partition = Partition { disk: "sda".to_string(), number: 1, start: 0 };
+        let sda1 = Block { name: "sda1".to_string(), partition: Some(partition), ..disk("sda", 1) };
+        let mut facts = Facts { blocks: vec![disk("sda", 1), sda1, disk("sdb", 2)], ..Facts::default() };
+        let mut contents = Contents::new().unwrap();
+        contents.begun(&facts, &["sda", "sda1", "sdb"].map(String::from).into());
+        contents.learn("sda", Outcome::Hung("read did not return".to_string()));
+        contents.learn("sda1", Outcome::Failed("its disk hangs".to_string()));
+        contents.learn("sdb", Outcome::Done(DiskReport::default()));
+        let mut failed: Failed = [("sda".to_string(), ("read did not return".to_string(), true))].into();
+        let wanted = |contents: &Contents, facts: &Facts| -> Vec<String> {
+            let jobs = contents.wanting(facts, &BTreeSet::new(), |_| true);
+            jobs.into_iter().map(|(name, _)| name).collect()
+        };
+
+        facts.hung = vec![(1, "read did not return".to_string())];
+        let back = come_back(&mut failed, &facts);
+        contents.came_back(&facts, &back);
+        assert_eq!((failed.len(), wanted(&contents, &facts)), (1, Vec::new()), "it still hangs");
+
+        facts.hung.clear();
+        let back = come_back(&mut failed, &facts);
+        contents.came_back(&facts, &back);
+        let both = vec!["sda".to_string(), "sda1".to_string()];
+        assert_eq!((failed.len(), wanted(&contents, &facts)), (0, both));
+    }
 }
