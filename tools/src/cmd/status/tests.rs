@@ -293,3 +293,19 @@ fn the_schema_refuses_what_is_not_printed() {
         assert_eq!(faults(&value).len(), 1, "{label}: {:?}", faults(&value));
     }
 }
+
+#[test]
+fn the_login_begins_with_the_version_and_the_first_digits_of_the_images_hash() {
+    let first = |version: Option<&str>, image: Option<&str>| {
+        let picture =
+            Picture { version: version.map(str::to_string), image: image.map(str::to_string), ..picture() };
+        login(&picture, Colour(false)).lines().next().unwrap_or_default().to_string()
+    };
+    let hash = "0123456789abcdef0123456789abcdef";
+    assert_eq!(first(Some("0.1+abc"), Some(hash)), "Lifeboat 0.1+abc, image 0123456789abcdef");
+    let version_alone = "Lifeboat 0.1+abc";
+    for image in [None, Some(""), Some("0123")] {
+        assert_eq!(first(Some("0.1+abc"), image), version_alone, "{image:?}");
+    }
+    assert!(!first(None, Some(hash)).starts_with("Lifeboat"), "nothing says which version");
+}
