@@ -54,6 +54,11 @@ const FILE: &str = "lifeboat.spdx.json";
 pub fn make(source: &Path, wanted: Option<Flavour>) -> Result<()> {
     let cache = Cache::open(source)?;
     let (locked, unlocked) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
+    let version = build::version(source, unlocked);
+    let out = Flavour::out(wanted);
+    let nucleus = fs::read(source.join(out).join("nucleus"))
+        .with_context(|| format!("read the image in {out}/: make image builds it"))?;
+    is_of(out, &nucleus, &version)?;
     packages::fetch(&cache, &locked)?;
     let guest = packages::tree(&cache, &locked, Set::Guest)?;
     let (packed, flavour) = build::wanted_kernel(&cache, &guest, &locked, wanted)?;
@@ -61,20 +66,23 @@ pub fn make(source: &Path, wanted: Option<Flavour>) -> Result<()> {
     parts.extend(crates(source)?);
     parts.extend(linked_besides()?);
     parts.extend(loaders(&cache, &locked, flavour)?);
-    let version = build::version(source, unlocked);
-    let out = source.join(Flavour::out(wanted));
-    let nucleus = fs::read(out.join("nucleus")).context("read the image: make image builds it")?;
-    let of_image = provenance::version_of(&nucleus).unwrap_or_default();
-    ensure!(
-        of_image == version,
-        "the image is of version {of_image}, and this tree of {version}: make image first"
-    );
     let made: Vec<Form> = forms::ALL.into_iter().filter(|form| form.is_for(flavour)).collect();
     let text = document(&parts, &made, &version, &build::made(source))?;
-    let path = out.join(FILE);
+    let path = source.join(out).join(FILE);
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-    sums::add(&out, &[FILE.to_string()])?;
-    say!("{}/{FILE}: {} packages, crates and libraries", Flavour::out(wanted), parts.len());
+    sums::add(&source.join(out), &[FILE.to_string()])?;
+    say!("{out}/{FILE}: {} packages, crates and libraries", parts.len());
+    Ok(())
+}
+
+/// What is listed and signed with an image tells of that one, and the tree may have moved on since.
+fn is_of(out: &str, nucleus: &[u8], version: &str) -> Result<()> {
+    let of_image = provenance::version_of(nucleus)
+        .with_context(|| format!("{out}/nucleus names no version: make image first"))?;
+    ensure!(
+        of_image == version,
+        "{out}/ is of version {of_image}, and this tree of {version}: make image first"
+    );
     Ok(())
 }
 
@@ -438,6 +446,27 @@ mod tests {
     fn package(id: &str, kind: &str) -> Value {
         let source = if id == "tools" { Value::Null } else { json!("registry") };
         json!({ "id": id, "name": id, "source": source, "targets": [{ "kind": [kind] }] })
+    }
+
+    #[test]
+    fn an_image_of_another_version_is_not_described() {
+        let nucleus = provenance::archive("ab", "version 0.1+abc\nrustc 1\n").unwrap();
+        is_of("out", &nucleus, "0.1+abc").unwrap();
+        for (nucleus, version, says) in [
+            (
+                &nucleus[..],
+                "0.1+def",
+                "out/ is of version 0.1+abc, and this tree of 0.1+def: make image first",
+            ),
+            (
+                &nucleus[..],
+                "0.1+abc.changed",
+                "out/ is of version 0.1+abc, and this tree of 0.1+abc.changed: make image first",
+            ),
+            (&b""[..], "0.1+abc", "out/nucleus names no version: make image first"),
+        ] {
+            assert_eq!(is_of("out", nucleus, version).unwrap_err().to_string(), says);
+        }
     }
 
     #[test]
