@@ -136,16 +136,12 @@ pub fn all(own: &Path, lean: bool, memory: u32) -> Result<Vec<Image>> {
         put(&ram, &bytes)?;
     }
     let (name, archive) = if lean { ("lean Lifeboat", "nucleus") } else { ("Lifeboat", "initramfs") };
-    let mut words = format!("ssh_key={}", public.replace(' ', ","));
-    if memory < MUCH && !lean {
-        words += " rootfstype=ramfs";
-    }
     let own = Image {
         kernel: own.join("vmlinuz"),
         layers: lean.then(|| own.join("layers")),
         // One of each layer.
         whole: "test -e /usr/sbin/mkfs.ext4 && ls /usr/lib/modules/*/kernel/drivers/md/raid456.ko*".into(),
-        ..image(name, own.join(archive), words)
+        ..image(name, own.join(archive), words(&public, lean, memory))
     };
     Ok(vec![
         own,
@@ -153,6 +149,12 @@ pub fn all(own: &Path, lean: bool, memory: u32) -> Result<Vec<Image>> {
         image("bare floor", floor, String::new()),
         image("Debian in RAM", ram, ram::WORDS.into()),
     ])
+}
+
+/// What the built image is told. A lean boot is told of the ramfs with its layers ([`super::boot`]).
+fn words(public: &str, lean: bool, memory: u32) -> String {
+    let little = if memory < MUCH && !lean { " rootfstype=ramfs" } else { "" };
+    format!("ssh_key={}{little}", public.replace(' ', ","))
 }
 
 fn ssh_keygen(key: &Path) -> Result<()> {
@@ -269,4 +271,20 @@ fn put(target: &Path, bytes: &[u8]) -> Result<()> {
     let beside = target.with_extension("part");
     fs::write(&beside, bytes).with_context(|| format!("write {}", beside.display()))?;
     fs::rename(&beside, target).with_context(|| format!("name {}", target.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_little_memory_the_whole_image_is_unpacked_into_a_ramfs() {
+        for (lean, memory, said) in [
+            (false, 240, "ssh_key=ssh-ed25519,AAAA,me rootfstype=ramfs"),
+            (false, 384, "ssh_key=ssh-ed25519,AAAA,me"),
+            (true, 240, "ssh_key=ssh-ed25519,AAAA,me"),
+        ] {
+            assert_eq!(words("ssh-ed25519 AAAA me", lean, memory), said, "lean {lean}, {memory} MiB");
+        }
+    }
 }
