@@ -143,12 +143,15 @@ struct Meant {
     said: String,
 }
 
-/// Drivers that ask for firmware, by what Debian's say of them, and are no modules here: they ask before a layer is mounted.
+/// Drivers that ask for firmware, by what Debian's say of them or the kernel's own list, and are no modules here: they ask before
+/// a layer is mounted.
 fn early<'a>(kernel: &Kernel, debian: &Kernel, names: impl Iterator<Item = &'a String>) -> Vec<String> {
     let theirs =
         names.filter_map(|name| debian.modules.get(name)).filter(|theirs| !theirs.firmware.is_empty());
     let built_in = kernel.built_in();
-    theirs.filter(|theirs| built_in.contains(&theirs.name)).map(|theirs| theirs.path.clone()).collect()
+    let theirs = theirs.map(|theirs| theirs.name.clone()).filter(|name| built_in.contains(name));
+    let all: BTreeSet<String> = theirs.chain(kernel.built_in_with_firmware()).collect();
+    all.into_iter().collect()
 }
 
 /// Aliases (devices, by which a driver is loaded) and firmware of Debian's drivers that the same driver here does not name: an
@@ -527,6 +530,21 @@ mod tests {
         assert!(idle.contains("kernel/x/*"), "{idle}");
     }
 
+    /// Also one that Debian's kernel has built in itself, or that asks for firmware here alone.
+    #[test]
+    fn a_driver_that_asks_for_firmware_and_is_built_in_stops_the_build() {
+        let (root, debians) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let nic = "kernel/drivers/net/nic-a.ko";
+        let debian = kernel(debians.path(), &[nic], &[]);
+        let there = BTreeMap::from([("nic_a".to_string(), Place::NucleusPacked)]);
+        let ours = kernel(root.path(), &[], &[nic]);
+        let modinfo = root.path().join("modules.builtin.modinfo");
+        fs::write(&modinfo, "nic-a.license=GPL\0nic-a.alias=pci:v1.firmware=x\0").unwrap();
+        assert_eq!(early(&ours, &debian, there.keys()), [""; 0]);
+        fs::write(&modinfo, "nic-a.license=GPL\0nic-a.firmware=a/1.bin\0nic-a.firmware=a/2.bin\0").unwrap();
+        assert_eq!(early(&ours, &debian, there.keys()), ["nic_a"]);
+    }
+
     #[test]
     fn a_device_that_only_debians_driver_knows_stops_the_build() {
         let (ours, debians) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -546,7 +564,7 @@ mod tests {
         assert_eq!(lost(&ours, &debian, names.iter(), &[]), (vec![], vec![]));
         assert_eq!(early(&ours, &debian, names.iter()), [""; 0]);
         say(&mut debian, "virtio_net", &["virtio:d1"], &["v.bin"]);
-        assert_eq!(early(&ours, &debian, names.iter()), [built_in]);
+        assert_eq!(early(&ours, &debian, names.iter()), ["virtio_net"]);
         say(&mut ours, "nic_a", &["pci:v2"], &[]);
         let (unmeant, _) = lost(&ours, &debian, names.iter(), &[]);
         assert_eq!(unmeant, [format!("{nic} pci:v1"), format!("{nic} firmware:a/1.bin")]);

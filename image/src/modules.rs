@@ -166,6 +166,12 @@ impl Kernel {
         list.lines().map(stem).collect()
     }
 
+    /// Names of what is built in and asks for firmware, by modules.builtin.modinfo; none where the tree has no such file.
+    pub fn built_in_with_firmware(&self) -> BTreeSet<String> {
+        let modinfo = fs::read(self.root.join("modules.builtin.modinfo")).unwrap_or_default();
+        builtin_fields(&modinfo, "firmware").map(|(module, _)| module).collect()
+    }
+
     /// The places of all wanted modules, with everything that they depend on no later than they are.
     pub fn places(&self) -> Result<BTreeMap<String, Place>> {
         let list = parse_list(LIST)?;
@@ -291,18 +297,23 @@ pub(crate) fn stem(path: &str) -> String {
     path.rsplit('/').next().unwrap_or(path).trim_end_matches(".ko").replace('-', "_")
 }
 
-/// Of `module.alias=pattern` in modules.builtin.modinfo, each ended by a NUL.
+/// Modules and patterns, by modules.builtin.modinfo.
 fn builtin_aliases(modinfo: &[u8]) -> Entries {
     let mut entries = Entries::new();
-    for field in modinfo.split(|byte| *byte == 0) {
-        let text = String::from_utf8_lossy(field);
-        if let Some((module, ("alias", pattern))) =
-            text.split_once('.').and_then(|(module, rest)| Some((module, rest.split_once('=')?)))
-        {
-            entries.entry(underscored(pattern)).or_default().push(module.replace('-', "_"));
-        }
+    for (module, pattern) in builtin_fields(modinfo, "alias") {
+        entries.entry(underscored(&pattern)).or_default().push(module);
     }
     entries
+}
+
+/// Of `module.FIELD=value` in modules.builtin.modinfo, each ended by a NUL: modules and values.
+fn builtin_fields(modinfo: &[u8], field: &str) -> impl Iterator<Item = (String, String)> {
+    modinfo.split(|byte| *byte == 0).filter_map(move |line| {
+        let text = String::from_utf8_lossy(line);
+        let (module, rest) = text.split_once('.')?;
+        let (name, value) = rest.split_once('=')?;
+        (name == field).then(|| (module.replace('-', "_"), value.to_string()))
+    })
 }
 
 /// Dependencies in modules.dep's order: the last is to be loaded first.
