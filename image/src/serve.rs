@@ -448,6 +448,18 @@ mod tests {
         assert_eq!((mode("all"), mode("all/layers"), mode("all/layers/a")), (0o755, 0o755, 0o644));
     }
 
+    #[test]
+    fn the_recipes_name_the_directory_of_the_layers() {
+        let page = include_str!("../../docs/serve.md");
+        let named: Vec<&str> = (page.split("rescue.layers=").skip(1))
+            .filter_map(|rest| rest.split(|c: char| c.is_whitespace() || c == '`').next())
+            .filter(|url| !url.is_empty())
+            .collect();
+        // `NAME.squashfs` is asked for right below it.
+        let wrong: Vec<&&str> = named.iter().filter(|url| !url.ends_with("/layers")).collect();
+        assert!(!named.is_empty() && wrong.is_empty(), "{wrong:?} of {named:?}");
+    }
+
     /// What `make image` and `make netboot EXTRA=` leave.
     fn parts(directory: &Path) -> Parts {
         for name in ["out/layers", "out/netboot/grub", "ipxe"] {
