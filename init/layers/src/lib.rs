@@ -74,6 +74,10 @@ fn run() -> anyhow::Result<()> {
             shelf.publish()?;
         }
         mounted?;
+        // With all that mounts a layer built in, these are there, and no driver is.
+        if let Some(text) = host::modules::mismatch(&root) {
+            host::events::tell(&Event::warning(text));
+        }
     }
     let missing = !fetch::wanted(&fetched, &shelf).is_empty();
     match base.filter(|_| missing) {
