@@ -122,8 +122,9 @@ pub fn written(bench: &Bench) -> Result<()> {
     cut_off(bench, &mut vm, &ssh, gone)
 }
 
-/// Writes in a second, of half a MiB at most: what is cached takes longer than an unmount has where nothing happens.
+/// Writes in a second, and KiB of one at most: what is cached takes longer than an unmount has where nothing happens.
 const CRAWLING: u64 = 2;
+const CRUMB: u64 = 512;
 
 /// A disk that is slow and well takes what was copied to it last, however long that lasts.
 pub fn slow(bench: &Bench) -> Result<()> {
@@ -133,12 +134,15 @@ pub fn slow(bench: &Bench) -> Result<()> {
     vm.settled_after(0)?;
     // Little enough for the kernel to take it all at once, and to write nothing of it by itself for half a minute.
     let make = format!(
-        "set -e; mount -o rw,{QUIET} /dev/vda /mnt; head -c 50000000 /dev/urandom > /tmp/new; sha256sum < /tmp/new"
+        "set -e; echo {CRUMB} > /sys/block/vda/queue/max_sectors_kb; mount -o rw,{QUIET} /dev/vda /mnt; head -c 50000000 /dev/urandom > /tmp/new; sha256sum < /tmp/new"
     );
     let sum = ssh.ok(&make)?;
     let (events, console) = (vm.events.mark(), vm.console.mark());
     vm.throttle(&disk, Some(CRAWLING))?;
     ssh.run("cp /tmp/new /mnt/new; reboot")?;
+    bench.check("the console says that the machine goes down, where nobody else is left to say it", || {
+        vm.console.wait_for("going down: reboot", console, qemu::BOOT).map(drop)
+    });
     bench.check("the console says how much is still to be written", || {
         vm.console.wait_for("unmount: ", console, qemu::BOOT)?;
         vm.console.wait_for("MiB are still to be written", console, qemu::BOOT).map(drop)

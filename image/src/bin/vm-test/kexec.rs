@@ -137,7 +137,8 @@ pub fn takes_over(bench: &Bench) -> Result<()> {
                 &format!("{ADDRESS}/24 on eth0"),
                 "192.0.2.5/28 on storage",
                 "1 key(s) of /root/.ssh/authorized_keys",
-                "/etc/ssh/ssh_host_ed25519_key, /etc/ssh/ssh_host_rsa_key",
+                "/etc/ssh/ssh_host_ed25519_key",
+                "/etc/ssh/ssh_host_rsa_key",
                 "nothing was done",
             ],
         )?;
