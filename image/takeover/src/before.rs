@@ -1,6 +1,7 @@
 //! What the running system is, read from its files: nothing is written. Plain paths and no `Root`, which asks for
 //! openat2(2): the running kernel may be older than Linux 5.6.
 
+use crate::load;
 use crate::login::{self, Kind, Told};
 use crate::service;
 use crate::settings::Beside;
@@ -10,8 +11,6 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 /// More name servers than a resolver asks.
@@ -199,7 +198,7 @@ impl System {
         let Some(program) = program(&["sshd"]) else { return };
         let end =
             |at| connection.and_then(|words| end(words, at)).map(|ip| ip.to_string()).unwrap_or_default();
-        for user in people.iter().map(String::as_str).chain(["root"]) {
+        for user in users(people) {
             let arguments = told.asking(user, &end(0), &end(2));
             told.effective.extend(answer(&program, &arguments).map(|answer| (user.to_string(), answer)));
         }
@@ -224,8 +223,7 @@ impl System {
         let mut found = Login::default();
         let passwd = self.text("/etc/passwd").unwrap_or_default();
         let mut files = Vec::new();
-        let others = people.iter().map(String::as_str).filter(|user| *user != "root");
-        for user in ["root"].into_iter().chain(others) {
+        for user in users(people) {
             let home = login::home(&passwd, user).or((user == "root").then(|| "/root".into()));
             let Some(home) = home else { continue };
             let config = self.ssh_config(told, user);
@@ -286,8 +284,7 @@ impl System {
 
     /// As sshd says itself, else each file by itself: a Match ends with it.
     fn has_other_ways(&self, told: &Told, people: &[String]) -> bool {
-        let users = people.iter().map(String::as_str).chain(["root"]);
-        let said: Option<Vec<&String>> = users.map(|user| told.effective.get(user)).collect();
+        let said: Option<Vec<&String>> = users(people).map(|user| told.effective.get(user)).collect();
         if let Some(said) = said {
             return said.into_iter().any(|config| login::has_other_ways(config));
         }
@@ -406,6 +403,11 @@ fn end(connection: &str, at: usize) -> Option<IpAddr> {
     word.split('%').next()?.parse().ok()
 }
 
+/// root, and these people.
+fn users(people: &[String]) -> impl Iterator<Item = &str> {
+    ["root"].into_iter().chain(people.iter().map(String::as_str).filter(|user| *user != "root"))
+}
+
 /// How long a program is waited for that only says something.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -414,10 +416,8 @@ fn answer(program: &Path, arguments: &[String]) -> Option<String> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let child = command.spawn().ok()?;
-    let (done, ended) = mpsc::channel();
-    // The other end may have gone on.
-    thread::spawn(move || done.send(child.wait_with_output()).ok());
-    let said = ended.recv_timeout(PATIENCE).ok()?.ok().filter(|said| said.status.success())?;
+    let ended = load::bounded(PATIENCE, move || child.wait_with_output())?;
+    let said = ended.ok().filter(|said| said.status.success())?;
     Some(String::from_utf8_lossy(&said.stdout).into_owned())
 }
 

@@ -214,14 +214,14 @@ const MOMENT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Does it beside, and goes on without it when its time is up: sync(2) on a dead NFS mount never ends.
-fn bounded(patience: Duration, work: impl FnOnce() + Send + 'static) -> bool {
+pub fn bounded<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (done, ended) = mpsc::channel();
     // The other end may have gone on.
-    let thread = thread::Builder::new().spawn(move || {
-        work();
-        done.send(()).ok()
-    });
-    thread.is_ok() && ended.recv_timeout(patience).is_ok()
+    thread::Builder::new().spawn(move || done.send(work()).ok()).ok()?;
+    ended.recv_timeout(patience).ok()
 }
 
 /// Nobody reads what this process says, and the kernel's log goes to the console.
@@ -236,7 +236,7 @@ pub fn at_once() -> Result<()> {
     // A terminal that is closed takes its session with it. It fails for a leader, who has one of his own.
     rustix::process::setsid().ok();
     thread::sleep(MOMENT);
-    if !bounded(PATIENCE, rustix::fs::sync) {
+    if bounded(PATIENCE, rustix::fs::sync).is_none() {
         log("not all that is cached could be written out");
     }
     // Every file system read-only, however busy. Without the kernel's key the journals are what there is.
@@ -279,11 +279,12 @@ mod tests {
 
     #[test]
     fn what_never_ends_holds_up_nothing() {
-        assert!(bounded(PATIENCE, || {}));
+        assert!(bounded(PATIENCE, || {}).is_some());
         let (_held, wait) = mpsc::channel::<()>();
-        assert!(!bounded(Duration::from_millis(10), move || {
+        let never = bounded(Duration::from_millis(10), move || {
             let _ = wait.recv();
-        }));
+        });
+        assert!(never.is_none());
     }
 
     #[test]

@@ -121,7 +121,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         );
     }
     let own = std::process::id();
-    let people: Vec<String> = std::env::var("SUDO_USER").ok().into_iter().chain(system.person(own)).collect();
+    let people = std::env::var("SUDO_USER").ok().into_iter().chain(system.person(own)).collect();
+    let people = before::without_doubles(people);
     let mut told = system.sshd(own);
     system.ask(&mut told, &people, connection.as_deref());
     let mut login = system.login(&people, &told, &arguments.keys);
