@@ -343,11 +343,10 @@ impl Nic {
         let is_asked_for = |own: IpAddr| if own.is_ipv4() { dhcp4 } else { ipv6 >= Ipv6::Auto };
         let was_leased = |own: IpAddr| leased.contains(&own) && !is_asked_for(own);
         let was_ours = |own: IpAddr| was_leased(own) || given.iter().any(|one| one.address == own);
-        let yielded = self.entry(plan).filter(|_| self.yields);
-        let is_yielded = |link: &network::Link| yielded.is_some_and(|yielded| std::ptr::eq(yielded, link));
-        let stating = plan.links.iter().filter(|link| !is_yielded(link));
-        let stated: Vec<IpAddr> = stating.flat_map(|link| &link.addresses).map(|one| one.address).collect();
-        let is_stated = |own: IpAddr| stated.contains(&own);
+        let yielded = self.role.and_then(|role| role.entry).filter(|_| self.yields);
+        let stating = plan.links.iter().enumerate().filter(|(at, _)| Some(*at) != yielded);
+        let stated = stating.flat_map(|(_, link)| &link.addresses);
+        let is_stated = |own: IpAddr| stated.clone().any(|one| one.address == own);
         let is_gone = |(own, _): &&(IpAddr, u8)| was_ours(*own) && !is_stated(*own);
         self.addresses.iter().filter(is_gone).copied().collect()
     }
