@@ -65,8 +65,8 @@ pub fn make(source: &Path, wanted: Option<Flavour>) -> Result<()> {
     let mut parts = debian(&cache, &guest, &locked, &build::all_files(&guest, &packed)?, flavour)?;
     parts.extend(crates(source)?);
     parts.extend(linked_besides()?);
-    parts.extend(loaders(&cache, &locked, flavour)?);
     let made: Vec<Form> = forms::ALL.into_iter().filter(|form| form.is_for(flavour)).collect();
+    parts.extend(loaders(&cache, &locked, &made)?);
     let text = document(&parts, &made, &version, &build::made(source))?;
     let path = source.join(out).join(FILE);
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
@@ -153,21 +153,21 @@ fn of_debian(cache: &Cache, guest: &Tree, package: &Package) -> Result<Part> {
 }
 
 /// The loaders of the image's other forms.
-fn loaders(cache: &Cache, locked: &[Package], flavour: Flavour) -> Result<Vec<Part>> {
-    let host: Vec<Package> = locked.iter().filter(|package| package.is_in(Set::Host)).cloned().collect();
-    let of_form = |name: &str| -> Vec<Form> {
-        let made = forms::ALL.into_iter().filter(|form| form.is_for(flavour));
-        made.filter(|form| form.loaders().contains(&name)).collect()
-    };
-    let used: Vec<&Package> = host.iter().filter(|package| !of_form(&package.name).is_empty()).collect();
+fn loaders(cache: &Cache, locked: &[Package], made: &[Form]) -> Result<Vec<Part>> {
+    let host = || locked.iter().filter(|package| package.is_in(Set::Host));
     for name in forms::ALL.iter().flat_map(|form| form.loaders()) {
-        ensure!(host.iter().any(|package| package.name == *name), "{name} is not in the lock");
+        ensure!(host().any(|package| package.name == *name), "{name} is not in the lock");
     }
-    packages::fetch(cache, &host)?;
     let tree = packages::tree(cache, locked, Set::Host)?;
-    let part =
-        |package: &Package| Ok(Part { forms: of_form(&package.name), ..of_debian(cache, &tree, package)? });
-    used.into_iter().map(part).collect()
+    let mut parts = Vec::new();
+    for package in host() {
+        let has_it = |form: &&Form| form.loaders().contains(&package.name.as_str());
+        let forms: Vec<Form> = made.iter().filter(has_it).copied().collect();
+        if !forms.is_empty() {
+            parts.push(Part { forms, ..of_debian(cache, &tree, package)? });
+        }
+    }
+    Ok(parts)
 }
 
 /// What our binaries are linked with that is no crate: they are static.
@@ -181,22 +181,20 @@ fn linked_besides() -> Result<Vec<Part>> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let vendor =
         release.lines().find_map(|line| line.strip_prefix("ID=")).unwrap_or("debian").trim_matches('"');
-    let library = |name: &str, package: &str, version: &[&str], licence: &str| {
-        let said = provenance::package_version(package);
-        let mut part = match &said {
-            Some(version) => of_host(name, version, licence),
+    let library =
+        |name: &str, package: &str, version: &[&str], licence: &str| match provenance::package_version(
+            package,
+        ) {
+            Some(version) => Part {
+                source: format!("the host's package {package}, which our binaries were linked with"),
+                purl: format!("pkg:deb/{vendor}/{}@{}?arch=amd64", escaped(package), escaped(&version)),
+                ..of_host(name, &version, licence)
+            },
             None => {
                 let said = provenance::asked(version[0], &version[1..]).unwrap_or_default();
                 of_host(name, said.rsplit(' ').next().unwrap_or_default(), licence)
             }
         };
-        if said.is_some() {
-            part.source = format!("the host's package {package}, which our binaries were linked with");
-            part.purl =
-                format!("pkg:deb/{vendor}/{}@{}?arch=amd64", escaped(package), escaped(&part.version));
-        }
-        part
-    };
     let gcc = provenance::asked("cc", &["-dumpversion"]).unwrap_or_default();
     let gcc = gcc.split('.').next().unwrap_or_default().to_string();
     Ok(vec![
