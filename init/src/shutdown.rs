@@ -9,10 +9,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::Signal;
 use rustix::system::RebootCommand;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
@@ -200,7 +199,7 @@ fn unmount(root: &Root) {
 }
 
 fn unmount_one(mount: &Mount) -> io::Result<()> {
-    let (path, target) = (path(&mount.target), &mount.target);
+    let (path, target) = (proc::path(&mount.target), &mount.target);
     let Err(error) = host::sys::mount::umount(&path, UnmountFlags::NOFOLLOW) else { return Ok(()) };
     host::log!("unmount {target}: {error}");
     if is_of_storage(mount)
@@ -216,12 +215,6 @@ fn unmount_one(mount: &Mount) -> io::Result<()> {
 /// read-only, it would keep this from its end.
 fn is_of_storage(mount: &Mount) -> bool {
     mount.source.starts_with("/dev/") || mount.source.contains(':') || mount.fstype.starts_with("fuse")
-}
-
-/// What the kernel said, in its bytes: names of files need not be text.
-fn path(shown: &str) -> PathBuf {
-    let bytes: Vec<u8> = shown.chars().flat_map(contract::text::bytes_of).collect();
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// What to leave, last mounted first. What the system itself stands on stays, as it was
@@ -250,7 +243,7 @@ fn swapoff(root: &Root, files_alone: bool) {
     let swaps = host::proc::swaps(root).into_iter();
     let tasks = swaps.filter(|swap| !files_alone || !swap.path.starts_with("/dev/")).map(|swap| -> Task {
         let name = format!("swapoff {}", swap.path);
-        (name, Box::new(move || host::sys::swap::off(&path(&swap.path))))
+        (name, Box::new(move || host::sys::swap::off(&proc::path(&swap.path))))
     });
     in_turn(tasks.collect());
 }
@@ -446,8 +439,8 @@ mod tests {
         let mounts = host::proc::parse_mountinfo(mountinfo);
         let storage: Vec<bool> = mounts.iter().map(is_of_storage).collect();
         assert_eq!(storage, [true, false, false, true, true]);
-        assert_eq!(path(&mounts[4].target).as_os_str().as_encoded_bytes(), b"/mnt/\xff");
-        assert_eq!(path("/mnt/M\u{fc}ller"), Path::new("/mnt/M\u{fc}ller"));
+        assert_eq!(proc::path(&mounts[4].target).as_os_str().as_encoded_bytes(), b"/mnt/\xff");
+        assert_eq!(proc::path("/mnt/M\u{fc}ller"), Path::new("/mnt/M\u{fc}ller"));
     }
 
     #[test]

@@ -4,8 +4,10 @@ use crate::Root;
 use contract::facts::{Mount, Space, Swap};
 use contract::paths;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 
 pub fn mounts(root: &Root) -> Vec<Mount> {
     parse_mountinfo(&root.read_text("/proc/self/mountinfo").unwrap_or_default())
@@ -39,6 +41,12 @@ pub fn available_memory(root: &Root) -> u64 {
 /// Bytes that the kernel has for everything but itself (MemTotal); 0 where it does not say.
 pub fn total_memory(root: &Root) -> u64 {
     memory(root, "MemTotal:")
+}
+
+/// A path that the kernel said, in its bytes: names of files need not be text.
+pub fn path(shown: &str) -> PathBuf {
+    let bytes: Vec<u8> = shown.chars().flat_map(contract::text::bytes_of).collect();
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// Bytes that are cached and not yet with their disk or server.

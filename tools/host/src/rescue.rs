@@ -30,7 +30,7 @@ pub fn alone() -> io::Result<()> {
     // Else what a person unmounts meanwhile would stay mounted here, and neither be written out nor be free.
     let mounts = Root::live().map(|root| crate::proc::mounts(&root)).unwrap_or_default();
     for target in mounts.iter().rev().filter(|mount| is_of_a_disk(mount)).map(|mount| &mount.target) {
-        if let Err(error) = mount::umount(Path::new(target), UnmountFlags::DETACH) {
+        if let Err(error) = mount::umount(&crate::proc::path(target), UnmountFlags::DETACH) {
             crate::log!("leave {target} alone: {error}");
         }
     }
