@@ -120,7 +120,7 @@ bench-tools: image ## lsblk, blkid and fdisk beside util-linux's, on 4, 100 and 
 fuzz: patched ## hostile bytes at every parser for FUZZ_SECONDS
 	@cd fuzz && $(CARGO) run --locked --release -- --seconds $(FUZZ_SECONDS)
 
-repro: patched ## build image and every form twice, in different places: the same bytes; KERNEL=debian is quicker by the kernel
+repro: patched ## build image and every form twice, in different places: the same bytes; KERNEL=debian is quicker by the kernel; AGAINST=DIR builds once
 	@image/repro
 
 clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CACHE)
