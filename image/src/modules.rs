@@ -45,6 +45,7 @@ const BUSES: &[&str] = &[
     "ieee1394:",
     "of:",
     "pci:",
+    "pcmcia:",
     "platform:",
     "scsi:",
     "sdio:",
@@ -69,12 +70,14 @@ const KINDS: &[&str] = &[
     "md",
     "memstick",
     "message",
-    "misc/cardreader",
+    "misc",
     "mmc",
+    "mtd",
     "net",
     "nvdimm",
     "nvme",
     "pci",
+    "pcmcia",
     "scsi",
     "staging",
     "thunderbolt",
@@ -469,10 +472,13 @@ mod tests {
             module("kernel/drivers/ndds/disk.ko", "pci:v1d3"),
             module("kernel/drivers/net/of_tomorrow.ko", "pci:v1d4"),
             module("kernel/drivers/net/virtual.ko", "rtnl-link-virtual"),
+            module("kernel/drivers/misc/bridge_of_readers.ko", "pci:v1d6"),
+            module("kernel/drivers/net/pc_card.ko", "pcmcia:m1"),
             module("kernel/drivers/net/wireless/wifi.ko", "pci:v1d5"),
         ];
         let kernel = Kernel::of(String::new(), modules.into(), Path::new(""));
-        assert_eq!(kernel.overlooked().unwrap(), ["kernel/drivers/net/of_tomorrow.ko"]);
+        let names = ["misc/bridge_of_readers", "net/of_tomorrow", "net/pc_card"];
+        assert_eq!(kernel.overlooked().unwrap(), names.map(|name| format!("kernel/drivers/{name}.ko")));
     }
 
     #[test]
