@@ -299,7 +299,7 @@ fn wanted(places: &BTreeMap<String, Place>) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Setting<'a> {
     option: &'a str,
-    /// `y`, `m`, `n`, or a text in quotation marks.
+    /// `y`, `m`, `n`, a number, or a text in quotation marks.
     value: &'a str,
     reason: &'a str,
 }
@@ -328,7 +328,9 @@ fn parse(text: &str) -> Result<Vec<Setting<'_>>> {
         let (setting, reason) = line.split_once('#').with_context(|| format!("line {at}: no reason"))?;
         let (option, value) =
             setting.trim().split_once('=').with_context(|| format!("line {at}: no value"))?;
-        let is_value = matches!(value, "y" | "m" | "n") || (value.starts_with('"') && value.ends_with('"'));
+        let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+        let is_text = value.starts_with('"') && value.ends_with('"');
+        let is_value = matches!(value, "y" | "m" | "n") || is_number || is_text;
         ensure!(option.starts_with("CONFIG_") && is_value, "line {at}: not CONFIG_NAME=VALUE: {setting}");
         ensure!(!reason.trim().is_empty(), "line {at}: no reason");
         found.push(Setting { option, value, reason: reason.trim() });
@@ -482,7 +484,14 @@ mod tests {
     #[test]
     fn every_line_of_the_fragments_has_a_reason_and_stands_once() {
         assert!(settings().unwrap().len() > 50);
-        for wrong in ["CONFIG_A=y\n", "CONFIG_A=y #\n", "A=y # x\n", "CONFIG_A=z # x\n", "CONFIG_A # x\n"] {
+        for wrong in [
+            "CONFIG_A=y\n",
+            "CONFIG_A=y #\n",
+            "A=y # x\n",
+            "CONFIG_A=z # x\n",
+            "CONFIG_A=0y # x\n",
+            "CONFIG_A # x\n",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         assert!(lacks("drivers/a.ko\n").is_err());
@@ -490,11 +499,13 @@ mod tests {
 
     #[test]
     fn what_the_config_refuses_is_named_with_its_reason() {
-        let text = "CONFIG_A=y # a\nCONFIG_B=n # b\nCONFIG_C=\"-x\" # c\n";
+        let text = "CONFIG_A=y # a\nCONFIG_B=n # b\nCONFIG_C=\"-x\" # c\nCONFIG_D=0 # d\n";
         let settings = parse(text).unwrap();
-        assert_eq!(fragment(&settings), "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"-x\"\n");
-        taken("CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"-x\"\n", &settings).unwrap();
-        let error = taken("CONFIG_A=m\nCONFIG_B=y\nCONFIG_C=\"-x\"\n", &settings).unwrap_err().to_string();
+        assert_eq!(fragment(&settings), "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"-x\"\nCONFIG_D=0\n");
+        taken("CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"-x\"\nCONFIG_D=0\n", &settings).unwrap();
+        let error = taken("CONFIG_A=m\nCONFIG_B=y\nCONFIG_C=\"-x\"\nCONFIG_D=0\n", &settings)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("CONFIG_A is m, not y: a") && error.contains("CONFIG_B is y, not n: b"),
             "{error}"
