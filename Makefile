@@ -102,7 +102,7 @@ test-all: peers check image signed ## every VM test, and as root interop and a f
 	@case '$(SHARD)' in 1/*) if [ "$$(id -u)" = 0 ]; then $(MAKE) interop && $(MAKE) attack ATTACK=part; else echo 'SKIPPED: make interop and make attack, which are for root'; fi;; esac
 	@$(VM_TEST) --all --jobs $(JOBS) --shard $(SHARD) --tally $(UNITS)
 
-lock: builder ## move image/packages.lock to what Debian's archive has now
+lock: builder ## move the locks in image/ to what Debian's archive has now
 	@$(IMAGE) lock
 
 sizes: image ## what the image weighs, part by part

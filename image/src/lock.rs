@@ -117,6 +117,7 @@ pub fn format(packages: &[Package]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest;
 
     #[test]
     fn what_is_written_is_read_back() {
@@ -136,6 +137,21 @@ mod tests {
         assert!(packages.windows(2).all(|pair| pair[0].name < pair[1].name), "sorted, each name once");
         for needed in ["linux-image-amd64", "bash", "mdadm", "qemu-system-x86"] {
             assert!(packages.iter().any(|p| p.name == needed), "{needed} is not locked");
+        }
+    }
+
+    #[test]
+    fn what_is_only_measured_is_locked_apart_from_what_images_are_made_of() {
+        let text = include_str!("../bench.lock");
+        let packages = parse(text).unwrap();
+        assert_eq!(packages.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), manifest::BENCH);
+        assert_eq!(format(&packages), text);
+        for (name, other) in [
+            ("packages.lock", include_str!("../packages.lock")),
+            ("kernel.lock", include_str!("../kernel.lock")),
+        ] {
+            let others = parse(other).unwrap();
+            assert!(others.iter().all(|p| !manifest::BENCH.contains(&p.name.as_str())), "{name}");
         }
     }
 

@@ -24,7 +24,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Move image/packages.lock to what the archive has now.
+    /// Move image/packages.lock, image/kernel.lock and image/bench.lock to what the archive has now.
     Lock,
     /// Fetch the locked packages and make the host's programs: prints their directory.
     Tools,
@@ -95,6 +95,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let kernel = packages::relock(&cache, &[], manifest::KERNEL, &[], &[])?;
             std::fs::write(source.join(custom::LOCK), lock::format(&kernel))?;
             println!("{}: {} packages", custom::LOCK, kernel.len());
+            let bench = packages::relock(&cache, &[], &[], manifest::BENCH, &[])?;
+            std::fs::write(source.join(manifest::BENCH_LOCK), lock::format(&bench))?;
+            println!("{}: {} packages", manifest::BENCH_LOCK, bench.len());
             custom::in_step(&locked, &kernel)?;
         }
         What::Tools => {

@@ -288,6 +288,11 @@ pub const HOST_ALONE: &[&str] = &[
     "openssh-tests",
 ];
 
+/// What `make bench` compares with as Debian built it: no image is made of it, and none changes with it.
+pub const BENCH: &[&str] = &["debian-installer-13-netboot-amd64"];
+/// Its lock, so that only `make bench` fetches it.
+pub const BENCH_LOCK: &str = "image/bench.lock";
+
 /// What builds the custom kernel, in a root of its own (image/kernel.lock): its source and Debian's toolchain.
 pub const KERNEL: &[&str] = &[
     "linux-source-6.12",
