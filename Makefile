@@ -111,7 +111,7 @@ sizes: image ## what the image weighs, part by part
 hardware: builder ## write docs/hardware.md: drivers and firmware of the image
 	@$(IMAGE) hardware
 
-bench: image ## sizes, seconds and memory beside peers built from Debian's packages; ROUNDS=N MEMORY=MiB, and as root PXE=1 LEAN=1
+bench: image ## sizes, seconds and memory beside peers of Debian's packages; ROUNDS=N MEMORY=MiB, and as root PXE=1 LEAN=1
 	@$(CARGO) run --locked --quiet -p image --bin bench -- --image $(OUT) --rounds $(ROUNDS) $(if $(MEMORY),--memory '$(MEMORY)') $(if $(PXE)$(LEAN),--pxe) $(if $(LEAN),--lean)
 
 bench-tools: image ## lsblk, blkid and fdisk beside util-linux's, on 4, 100 and 1000 devices; ROUNDS=N

@@ -1,7 +1,7 @@
 //! One boot, timed from outside: by the serial console, by the SSH port, by the stock client. Nothing in the
 //! guest has to help. Beside the wall clock QEMU's CPU time is taken, which a busy host disturbs less.
 
-use super::peers::Image;
+use super::peers::{Image, Login};
 use super::wire;
 use anyhow::{Context as _, Result, bail, ensure};
 use image::vm::machine::{Boot, Machine, Nic};
@@ -24,7 +24,7 @@ pub struct Way {
     pub lean: bool,
 }
 
-/// Every emulated boot ends in a login by then, or never.
+/// Every emulated boot ends in a login, or at its questions, by then, or never.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// A fresh connection to the port this often, until one is answered ...
 const PROBE: Duration = Duration::from_millis(250);
@@ -46,6 +46,12 @@ pub struct Moment {
 pub struct Figures {
     pub kernel: Moment,
     pub init: Moment,
+    /// None where questions on the console come first: the machine is stopped at its PID 1.
+    pub inside: Option<Inside>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Inside {
     pub banner: Moment,
     pub login: Moment,
     /// When what a machine brings is in place.
@@ -92,31 +98,32 @@ fn watch(vm: &Vm, door: SocketAddrV4, began: Instant, image: &Image) -> Result<F
     let moment = || -> Result<Moment> {
         Ok(Moment { wall: began.elapsed().as_secs_f64(), cpu: vm.cpu()?.as_secs_f64() })
     };
-    let banner = probe(door, began + PATIENCE);
+    let way_in = image.login.as_ref().map(|login| (login, probe(door, began + PATIENCE)));
     vm.console.wait_for("Linux version", 0, PATIENCE)?;
     let kernel = moment()?;
     vm.console.wait_for("as init process", 0, PATIENCE)?;
     let init = moment()?;
+    let Some((login, banner)) = way_in else { return Ok(Figures { kernel, init, inside: None }) };
     while banner.recv_timeout(Duration::from_millis(50)).is_err() {
         ensure!(!vm.console.ended(), "see an SSH banner: the machine ended");
         ensure!(began.elapsed() < PATIENCE, "see an SSH banner within {} s", PATIENCE.as_secs());
     }
     let banner = moment()?;
-    while !ssh(door, image, "true")?.1 {
+    while !ssh(door, login, "true")?.1 {
         ensure!(!vm.console.ended(), "log in: the machine ended");
         ensure!(began.elapsed() < PATIENCE, "log in within {} s", PATIENCE.as_secs());
     }
-    let login = moment()?;
+    let first = moment()?;
     // The machine looks by itself: one login after the other would take the processor from what is waited for.
     let whole =
-        format!("n=0; until {}; do n=$((n + 1)); [ $n -lt {LOOKS} ] || exit 1; sleep 0.5; done", image.whole);
-    ensure!(ssh(door, image, &whole)?.1, "be whole within {} s", LOOKS / 2);
+        format!("n=0; until {}; do n=$((n + 1)); [ $n -lt {LOOKS} ] || exit 1; sleep 0.5; done", login.whole);
+    ensure!(ssh(door, login, &whole)?.1, "be whole within {} s", LOOKS / 2);
     let whole = moment()?;
     // Time itself is the matter: what a machine does after the login is part of what it holds at the prompt.
     std::thread::sleep(SETTLE);
-    let (memory, _) = ssh(door, image, "cat /proc/meminfo")?;
+    let (memory, _) = ssh(door, login, "cat /proc/meminfo")?;
     let used = used(&memory).with_context(|| format!("read {memory:?}"))?;
-    Ok(Figures { kernel, init, banner, login, whole, used })
+    Ok(Figures { kernel, init, inside: Some(Inside { banner, login: first, whole, used }) })
 }
 
 /// Tells when a connection was greeted. Connections are opened before the machine has an address, so many
@@ -154,7 +161,7 @@ fn greets(door: SocketAddrV4) -> Result<()> {
 }
 
 /// The stock client, once; whether it was let in.
-fn ssh(door: SocketAddrV4, image: &Image, line: &str) -> Result<(String, bool)> {
+fn ssh(door: SocketAddrV4, login: &Login, line: &str) -> Result<(String, bool)> {
     let mut command = Command::new("ssh");
     for option in [
         "BatchMode=yes",
@@ -169,7 +176,7 @@ fn ssh(door: SocketAddrV4, image: &Image, line: &str) -> Result<(String, bool)> 
     }
     let output = command
         .args(["-F", "none", "-p", &door.port().to_string(), "-i"])
-        .arg(&image.key)
+        .arg(&login.key)
         .args([&format!("root@{}", door.ip()), line])
         .stdin(Stdio::null())
         .output()

@@ -1,11 +1,11 @@
 //! What the image is compared with, built of the locked packages, without root and with Debian's kernel:
 //! Debian's own initramfs with dropbear, as people unlock their disks with, made by Debian's mkinitramfs
 //! in the builder machine; a bare floor of busybox, dropbear and the three modules of virtio-net; and a Debian
-//! with systemd in memory ([`super::ram`]).
+//! with systemd in memory ([`super::ram`]). Debian's installer is compared with as Debian built it.
 
 use super::ram;
-use anyhow::{Context as _, Result, ensure};
-use image::lock::Set;
+use anyhow::{Context as _, Result, bail, ensure};
+use image::lock::{self, Package, Set};
 use image::packages::{self, Cache, Tree};
 use image::vm::builder::{Builder, Order};
 use image::vm::{Lab, disks, programs};
@@ -24,13 +24,21 @@ pub struct Image {
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
     pub append: String,
-    /// The private key that logs in.
-    pub key: PathBuf,
     /// What is fetched by HTTP once it started, if anything.
     pub layers: Option<PathBuf>,
+    /// None where questions on the console come before anybody can log in.
+    pub login: Option<Login>,
+}
+
+pub struct Login {
+    /// The private key that logs in.
+    pub key: PathBuf,
     /// A command that succeeds once all that it brings is in place.
     pub whole: String,
 }
+
+/// Of the built image: one file of each layer.
+const WHOLE: &str = "ls /usr/sbin/mkfs.ext4 /usr/lib/modules/*/kernel/drivers/md/raid456.ko* >/dev/null 2>&1";
 
 const GIB: u64 = 1 << 30;
 /// Of the tree of all host packages, as a file system.
@@ -86,10 +94,17 @@ route add default gw $router
 ";
 const FLOOR_MODULES: &[&str] = &["net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"];
 
+/// The text images for a boot by network, in the package that `image/bench.lock` names.
+const INSTALLER: &str = "usr/lib/debian-installer/images/13/amd64/text/debian-installer/amd64";
+/// `$0` is the package, `$1` where its kernel and initramfs go, `$2` where they are in it.
+const UNPACK: &str =
+    r#"dpkg-deb --fsys-tarfile "$0" | tar x -C "$1" --transform='s,.*/,,' "./$2/linux" "./$2/initrd.gz""#;
+
 /// MiB. With less the whole image is unpacked into a ramfs (docs/boot.md), which is told by a word.
 const MUCH: u32 = 384;
 
-/// The built image first, then its peers, built where they are absent. `memory` in MiB.
+/// The built image first, then its peers, built where they are absent; the installer last, where it can be had.
+/// `memory` in MiB.
 pub fn all(own: &Path, lean: bool, memory: u32) -> Result<Vec<Image>> {
     ensure!(own.join("initramfs").exists(), "find an image in {}: `make image` builds it", own.display());
     // Links lead to it from elsewhere.
@@ -115,9 +130,8 @@ pub fn all(own: &Path, lean: bool, memory: u32) -> Result<Vec<Image>> {
         kernel: kernel.clone(),
         initramfs,
         append,
-        key: key.clone(),
         layers: None,
-        whole: "true".into(),
+        login: Some(Login { key: key.clone(), whole: "true".into() }),
     };
 
     let [dropbear, floor, ram] = ["dropbear", "floor", "ram"].map(|name| directory.join(name));
@@ -139,17 +153,46 @@ pub fn all(own: &Path, lean: bool, memory: u32) -> Result<Vec<Image>> {
     let own = Image {
         kernel: own.join("vmlinuz"),
         layers: lean.then(|| own.join("layers")),
-        // One of each layer.
-        whole: "ls /usr/sbin/mkfs.ext4 /usr/lib/modules/*/kernel/drivers/md/raid456.ko* >/dev/null 2>&1"
-            .into(),
+        login: Some(Login { key: key.clone(), whole: WHOLE.into() }),
         ..image(name, own.join(archive), words(&public, lean, memory))
     };
-    Ok(vec![
+    let mut all = vec![
         own,
         image("dropbear initramfs", dropbear, "ip=dhcp break=mount".into()),
         image("bare floor", floor, String::new()),
         image("Debian in RAM", ram, ram::WORDS.into()),
-    ])
+    ];
+    all.extend(installer(&cache, packages::fetch)?);
+    Ok(all)
+}
+
+/// Debian's installer; none, and a line that says why, where no mirror has the locked one.
+fn installer(cache: &Cache, fetch: impl FnOnce(&Cache, &[Package]) -> Result<()>) -> Result<Option<Image>> {
+    let locked = lock::read(&cache.source.join(manifest::BENCH_LOCK))?;
+    let [package] = &locked[..] else { bail!("{}: not one package", manifest::BENCH_LOCK) };
+    if let Err(error) = fetch(cache, &locked) {
+        say!("going without Debian's installer: {}", format!("{error:#}").replace('\n', ". "));
+        return Ok(None);
+    }
+    // A directory of its own: the other peers, which take minutes, are not built again where it changes.
+    let key = packages::hex(&Sha256::digest(format!("{}{UNPACK}{INSTALLER}", lock::format(&locked))));
+    let directory = cache.root.join(format!("vm/installer-{}", &key[..16]));
+    if !directory.exists() {
+        let beside = directory.with_extension("part");
+        fs::create_dir_all(&beside).with_context(|| format!("create {}", beside.display()))?;
+        let mut unpack = Command::new("sh");
+        unpack.args(["-c", UNPACK]).arg(cache.file(package)).arg(&beside).arg(INSTALLER);
+        packages::run(&mut unpack).context("unpack Debian's installer")?;
+        fs::rename(&beside, &directory).with_context(|| format!("name {}", directory.display()))?;
+    }
+    Ok(Some(Image {
+        name: "Debian's installer",
+        kernel: directory.join("linux"),
+        initramfs: directory.join("initrd.gz"),
+        append: String::new(),
+        layers: None,
+        login: None,
+    }))
 }
 
 /// What the built image is told. A lean boot is told of the ramfs with its layers ([`super::boot`]).
@@ -287,5 +330,66 @@ mod tests {
         ] {
             assert_eq!(words("ssh-ed25519 AAAA me", lean, memory), said, "lean {lean}, {memory} MiB");
         }
+    }
+
+    /// A cache and a lock of one package, in one directory.
+    fn cache(directory: &Path, version: &str) -> Cache {
+        for made in ["image", "debs", "vm"] {
+            fs::create_dir_all(directory.join(made)).unwrap();
+        }
+        let hash = format!("{:064}", version.len());
+        let line = format!("host x {version} all 5 {hash} pool/x.deb\n");
+        fs::write(directory.join(manifest::BENCH_LOCK), line).unwrap();
+        Cache { root: directory.to_path_buf(), source: directory.to_path_buf() }
+    }
+
+    /// Puts a package with the installer's files where it is looked for.
+    fn pack(cache: &Cache, packages: &[Package]) -> Result<()> {
+        let stage = tempfile::tempdir()?;
+        let (files, control) = (stage.path().join(INSTALLER), stage.path().join("DEBIAN"));
+        fs::create_dir_all(files.join("grub"))?;
+        fs::create_dir(&control)?;
+        for (name, content) in [("linux", &*packages[0].version), ("initrd.gz", "two"), ("grub/linux", "no")]
+        {
+            fs::write(files.join(name), content)?;
+        }
+        fs::write(
+            control.join("control"),
+            "Package: x\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n",
+        )?;
+        let mut build = Command::new("dpkg-deb");
+        packages::run(build.arg("--build").arg(stage.path()).arg(cache.file(&packages[0])))
+    }
+
+    #[test]
+    fn the_installer_is_kernel_and_initramfs_of_the_locked_package_and_unpacked_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut kernels = BTreeSet::new();
+        for version in ["1", "1.1"] {
+            let image = installer(&cache(directory.path(), version), pack).unwrap().unwrap();
+            assert_eq!(fs::read_to_string(&image.kernel).unwrap(), version);
+            assert_eq!(fs::read_to_string(&image.initramfs).unwrap(), "two");
+            assert!(image.login.is_none());
+            kernels.insert(image.kernel);
+        }
+        assert_eq!(kernels.len(), 2, "a directory for each line of the lock: {kernels:?}");
+        for kernel in &kernels {
+            let files = fs::read_dir(kernel.parent().unwrap()).unwrap();
+            assert_eq!(files.count(), 2, "nothing else is unpacked beside {}", kernel.display());
+        }
+        let last = cache(directory.path(), "1.1");
+        let package = &lock::read(&directory.path().join(manifest::BENCH_LOCK)).unwrap()[0];
+        fs::write(last.file(package), "not a package").unwrap();
+        assert!(installer(&last, |_, _| Ok(())).unwrap().is_some(), "it was there");
+    }
+
+    #[test]
+    fn where_the_mirror_has_moved_on_the_others_are_compared_without_the_installer() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = cache(directory.path(), "1");
+        assert!(installer(&cache, |_, _| bail!("fetch x 1: 404\nThe mirror may")).unwrap().is_none());
+        // What is broken here is told.
+        let broken = |cache: &Cache, packages: &[Package]| Ok(fs::write(cache.file(&packages[0]), "no")?);
+        assert!(installer(&cache, broken).is_err());
     }
 }
