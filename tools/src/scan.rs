@@ -509,7 +509,9 @@ fn is_quick_alone(devices: usize) -> bool {
 fn seen<T>(outcome: Outcome<T>, done: impl FnOnce(T) -> Observed) -> Observed {
     match outcome {
         Outcome::Done(value) => done(value),
-        Outcome::Failed(reason) => Observed::Failed { reason: without_errno(&reason) },
+        Outcome::Failed(reason) | Outcome::NotStarted(reason) => {
+            Observed::Failed { reason: without_errno(&reason) }
+        }
         Outcome::Hung(reason) => Observed::Hung { reason },
     }
 }

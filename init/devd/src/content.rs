@@ -2,6 +2,7 @@
 //! that nobody has read, those that the kernel said have changed, and those that were written to
 //! and closed. Never one before its guard is set, never one that hangs, nothing above one that does.
 
+use crate::again::Again;
 use crate::links::{Reports, is_readable};
 use contract::facts::{Block, Facts};
 use contract::wire::WorkerRequest;
@@ -11,6 +12,7 @@ use rustix::fs::inotify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 /// The sector size of a drive that does not say.
 const SECTOR: u32 = 512;
@@ -32,6 +34,8 @@ pub struct Contents {
     read: BTreeMap<String, (Key, bool)>,
     /// How often each came back after it hung, since it was last read well.
     returned: BTreeMap<String, u32>,
+    /// Those that no worker could be started for.
+    again: BTreeMap<String, Again>,
     /// Devices of the batch that is under way.
     reading: BTreeSet<String>,
     /// Closed after writing: told by the kernel for each node that is watched.
@@ -46,6 +50,7 @@ impl Contents {
             reports: Reports::new(),
             read: BTreeMap::new(),
             returned: BTreeMap::new(),
+            again: BTreeMap::new(),
             reading: BTreeSet::new(),
             writes: inotify::init(flags)?,
             watched: BTreeMap::new(),
@@ -92,6 +97,7 @@ impl Contents {
             facts.blocks.iter().map(|block| (block.name.as_str(), key(block))).collect();
         self.read.retain(|name, (key, _)| now.get(name.as_str()) == Some(key));
         self.returned.retain(|name, _| self.read.contains_key(name));
+        self.again.retain(|name, _| self.read.contains_key(name));
         self.reports.retain(|name, _| self.read.contains_key(name));
         self.reading.retain(|name| self.read.contains_key(name));
         self.watched.retain(|_, name| now.contains_key(name.as_str()));
@@ -123,19 +129,46 @@ impl Contents {
         }
     }
 
-    /// One answer. `None`: nothing is known of it, and that is so until it changes.
-    pub fn learn(&mut self, name: &str, outcome: Outcome<DiskReport>) {
+    /// One answer. Of one that could not be read nothing is known until it changes; one that nobody could be found to
+    /// read, for want of memory perhaps, is tried again.
+    pub fn learn(&mut self, name: &str, outcome: Outcome<DiskReport>, now: Instant) {
         self.reading.remove(name);
+        let before = self.again.remove(name);
+        let is_told = before.is_some() && matches!(outcome, Outcome::NotStarted(_));
+        if let Outcome::NotStarted(_) = &outcome {
+            self.again.insert(name.to_string(), Again::after(before.as_ref(), now));
+        }
         match outcome {
             Outcome::Done(report) => {
                 self.returned.remove(name);
                 self.reports.insert(name.to_string(), report);
             }
-            Outcome::Failed(why) | Outcome::Hung(why) => {
-                host::log!("{name}: not read for its names: {why}");
+            Outcome::Failed(why) | Outcome::Hung(why) | Outcome::NotStarted(why) => {
+                if !is_told {
+                    host::log!("{name}: not read for its names: {why}");
+                }
                 self.reports.remove(name);
             }
         }
+    }
+
+    /// Those that are to be tried again, and are not being tried, nor wanted for another reason.
+    fn waiting(&self) -> impl Iterator<Item = (&String, &Again)> {
+        let is_tried = |name: &String| self.read.get(name).is_some_and(|(_, holds)| *holds);
+        self.again.iter().filter(move |(name, _)| is_tried(name) && !self.reading.contains(*name))
+    }
+
+    /// When the next one is tried again that no worker could be started for.
+    pub fn next_try(&self) -> Option<Instant> {
+        self.waiting().map(|(_, again)| again.at).min()
+    }
+
+    /// Whether any of them is to be read now.
+    pub fn take_due(&mut self, now: Instant) -> bool {
+        let due = self.waiting().filter(|(_, again)| again.is_due(now)).map(|(name, _)| name.clone());
+        let due: Vec<String> = due.collect();
+        due.iter().for_each(|name| self.forget(name));
+        !due.is_empty()
     }
 
     /// Those whose names by content are not known yet.
@@ -233,7 +266,7 @@ mod tests {
         let all = facts.blocks.iter().map(|block| block.name.clone()).collect();
         contents.begun(facts, &all);
         for name in all {
-            contents.learn(&name, Outcome::Done(DiskReport::default()));
+            contents.learn(&name, Outcome::Done(DiskReport::default()), Instant::now());
         }
     }
 
@@ -262,7 +295,7 @@ mod tests {
         let all = BTreeSet::from(["sda".to_string()]);
         let hang = |contents: &mut Contents| {
             contents.begun(&machine, &all);
-            contents.learn("sda", Outcome::Hung("no answer".to_string()));
+            contents.learn("sda", Outcome::Hung("no answer".to_string()), Instant::now());
             contents.came_back(&machine, &all);
         };
         for _ in 0..AGAIN {
@@ -275,6 +308,33 @@ mod tests {
         read(&mut contents, &machine);
         hang(&mut contents);
         assert_eq!(wanted(&contents, &machine, &[]), ["sda"]);
+    }
+
+    #[test]
+    fn one_that_no_worker_could_be_started_for_is_read_later() {
+        let mut contents = Contents::new().unwrap();
+        let machine = facts(&[disk("sda", 1), disk("sdb", 2)]);
+        let all = BTreeSet::from(["sda".to_string(), "sdb".to_string()]);
+        let began = Instant::now();
+        contents.begun(&machine, &all);
+        contents.learn("sda", Outcome::NotStarted("no memory".to_string()), began);
+        contents.learn("sdb", Outcome::Failed("unreadable".to_string()), began);
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            let (before, at) = (began, contents.next_try().unwrap());
+            pauses.push(at.duration_since(before).as_secs());
+            assert!(!contents.take_due(at - std::time::Duration::from_millis(1)), "not yet");
+            assert_eq!(wanted(&contents, &machine, &[]), [""; 0]);
+            assert!(contents.take_due(at));
+            assert_eq!(wanted(&contents, &machine, &[]), ["sda"], "and not one that cannot be read");
+            assert_eq!(contents.next_try(), None, "nothing wakes for one that is wanted already");
+            contents.begun(&machine, &["sda".to_string()].into());
+            assert_eq!(contents.next_try(), None, "nor for one that is being read");
+            contents.learn("sda", Outcome::NotStarted("no memory".to_string()), at);
+        }
+        assert_eq!(pauses, [5, 15, 35], "each after twice as long");
+        read(&mut contents, &machine);
+        assert_eq!(contents.next_try(), None);
     }
 
     #[test]

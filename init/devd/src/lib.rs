@@ -3,6 +3,7 @@
 //! and decides; module loading and all that touches a disk are elsewhere, since either may never
 //! return.
 
+mod again;
 mod content;
 mod firmware;
 mod guard;
@@ -10,6 +11,7 @@ mod links;
 mod loader;
 mod ports;
 
+use again::Again;
 use anyhow::{Context as _, Result};
 use content::Contents;
 use contract::event::{DESCRIPTOR, Event};
@@ -56,7 +58,7 @@ const PAUSE: u32 = 3;
 /// Looked at again while something is pending.
 const TICK: Duration = Duration::from_millis(100);
 /// How often a disk that hangs is looked at: whether the worker that waits for it has ended.
-const COMES_BACK: Duration = Duration::from_secs(5);
+const COMES_BACK: Duration = again::FIRST;
 
 /// The service.
 pub fn main() -> ExitCode {
@@ -77,7 +79,24 @@ enum Told {
     Read(Vec<(String, Outcome<DiskReport>)>),
 }
 
-type Failed = BTreeMap<String, (String, bool)>;
+/// What one device is left alone for.
+struct Trouble {
+    why: String,
+    /// When its flag is tried again; not for one that hangs.
+    again: Option<Again>,
+}
+
+impl Trouble {
+    fn hangs(&self) -> bool {
+        self.again.is_none()
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.again.is_some_and(|again| again.is_due(now))
+    }
+}
+
+type Failed = BTreeMap<String, Trouble>;
 
 /// A question that is answered later.
 struct Pending {
@@ -105,7 +124,7 @@ struct Devd {
     /// Devices whose flag a worker sets now.
     asked: BTreeSet<String>,
     own: guard::Own,
-    /// Devices whose flag could not be set, or that did not answer a reader: why, and whether they hang.
+    /// Devices whose flag could not be set, or that did not answer a reader.
     failed: Failed,
     disks: BTreeMap<String, u64>,
     /// The disk of each partition.
@@ -207,13 +226,15 @@ impl Devd {
                 self.plug_in();
             }
             let busy = !self.settled || !self.pending.is_empty() || !self.is_idle();
-            let hangs = self.failed.values().any(|(_, hung)| *hung);
+            let hangs = self.failed.values().any(Trouble::hangs);
             let timeout = match busy {
                 true => Some(TICK),
                 false => hangs.then_some(COMES_BACK),
             };
             let rest = self.to_look.then(|| self.rested.saturating_duration_since(Instant::now()));
-            let timeout = rest.into_iter().chain(timeout).min();
+            let next = next_flag(&self.failed, &self.asked).into_iter().chain(self.contents.next_try()).min();
+            let retry = next.map(|at| at.saturating_duration_since(Instant::now()));
+            let timeout = rest.into_iter().chain(timeout).chain(retry).min();
             let timeout = timeout.and_then(|time| Timespec::try_from(time).ok());
             let mut fds = [
                 PollFd::new(&self.uevents, PollFlags::IN),
@@ -240,7 +261,7 @@ impl Devd {
             }
             let mut now = events && self.hear()?;
             if files && self.consents_changed() {
-                self.failed.retain(|_, (_, hung)| *hung);
+                self.failed.retain(|_, trouble| trouble.hangs());
                 now = true;
             }
             if woken {
@@ -250,6 +271,8 @@ impl Devd {
             self.to_look |= self.collect();
             self.to_look |= writes && self.contents.take_writes();
             self.to_look |= nothing && hangs && !busy;
+            self.to_look |= self.contents.take_due(Instant::now());
+            self.to_look |= next_flag(&self.failed, &self.asked).is_some_and(|at| at <= Instant::now());
             if question {
                 now |= self.accept();
             }
@@ -373,7 +396,7 @@ impl Devd {
         // `cciss/c0d0` here, `cciss!c0d0` in sysfs.
         let name = event.fields.get("DEVNAME").map(|name| name.replace('/', "!")).unwrap_or_default();
         self.contents.forget(&name);
-        if self.failed.get(&name).is_some_and(|(_, hung)| !hung) {
+        if self.failed.get(&name).is_some_and(|trouble| !trouble.hangs()) {
             self.failed.remove(&name); // tried again
         }
         if matches!(event.action.as_str(), "add" | "remove") {
@@ -433,11 +456,15 @@ impl Devd {
             return BTreeSet::new();
         }
         let wrong = guard::corrections(facts, &self.own, &self.consents);
+        let wanted: BTreeSet<&str> = wrong.iter().map(|(name, _)| name.as_str()).collect();
+        self.failed.retain(|name, trouble| trouble.hangs() || wanted.contains(name.as_str()));
+        let now = Instant::now();
+        let may_try = |name: &str| may_be_set(&self.failed, name, now);
         let by_name: BTreeMap<&str, &Block> =
             facts.blocks.iter().map(|block| (block.name.as_str(), block)).collect();
         let jobs: Vec<(String, bool, Job)> = wrong
             .iter()
-            .filter(|(name, _)| !self.asked.contains(name) && !self.failed.contains_key(name))
+            .filter(|(name, _)| !self.asked.contains(name) && may_try(name))
             .filter_map(|(name, read_only)| {
                 let block = by_name.get(name.as_str())?;
                 let (path, read_only) = (block.path(), *read_only);
@@ -450,24 +477,25 @@ impl Devd {
             return unguarded;
         }
         self.asked.extend(jobs.iter().map(|(name, _, _)| name.clone()));
-        let (root, results, wake) = (self.root.clone(), self.results.0.clone(), self.wake.try_clone());
-        std::thread::spawn(move || {
-            let all: Vec<Job> = jobs.iter().map(|(_, _, job)| job.clone()).collect();
-            let outcomes = Pool::new(root).run::<()>(&all, DEADLINE);
-            for ((name, read_only, _), outcome) in jobs.into_iter().zip(outcomes) {
-                // The receiver lives as long as the process.
-                let _ = results.send(Told::Guarded { name, read_only, outcome });
-            }
-            // A full pipe has woken it already.
-            let _ = wake.map(|mut wake| wake.write_all(b"g"));
+        let (names, jobs): (Vec<(String, bool)>, Vec<Job>) =
+            jobs.into_iter().map(|(name, read_only, job)| ((name, read_only), job)).unzip();
+        let (root, tell, asked) = (self.root.clone(), self.tell(), names.clone());
+        let told = |(name, read_only), outcome| Told::Guarded { name, read_only, outcome };
+        let started = std::thread::Builder::new().spawn(move || {
+            let outcomes = Pool::new(root).run::<()>(&jobs, DEADLINE);
+            names.into_iter().zip(outcomes).for_each(|(name, outcome)| tell.tell(told(name, outcome)));
         });
+        if let Err(error) = started {
+            let (tell, why) = (self.tell(), format!("start a thread for its flag: {error}"));
+            asked.into_iter().for_each(|name| tell.tell(told(name, Outcome::NotStarted(why.clone()))));
+        }
         unguarded
     }
 
     /// Has devices read by workers, one batch at a time.
     fn read(&mut self, facts: &Facts, unguarded: &BTreeSet<String>) {
         let hung = facts.blocks.iter().filter(|block| {
-            self.failed.get(&block.name).is_some_and(|(_, hung)| *hung)
+            self.failed.get(&block.name).is_some_and(Trouble::hangs)
                 || facts.hung.iter().any(|(seq, _)| Some(*seq) == block.diskseq)
         });
         let hung: BTreeSet<String> = hung.map(|block| block.name.clone()).collect();
@@ -479,17 +507,23 @@ impl Devd {
         }
         self.contents.begun(facts, &jobs.iter().map(|(name, _)| name.clone()).collect());
         (self.reading, self.unread) = (true, false);
-        let (root, results, wake) = (self.root.clone(), self.results.0.clone(), self.wake.try_clone());
-        std::thread::spawn(move || {
+        let (names, jobs): (Vec<String>, Vec<Job>) = jobs.into_iter().unzip();
+        let (root, tell, asked) = (self.root.clone(), self.tell(), names.clone());
+        let started = std::thread::Builder::new().spawn(move || {
             // Of this thread, and so of the workers that it starts; failing costs the others a little.
             let _ = rustix::process::setpriority_process(None, READERS_NICE);
-            let (names, jobs): (Vec<String>, Vec<Job>) = jobs.into_iter().unzip();
             let outcomes = Pool::new(root).run::<DiskReport>(&jobs, DEADLINE);
-            // The receiver lives as long as the process.
-            let _ = results.send(Told::Read(names.into_iter().zip(outcomes).collect()));
-            // A full pipe has woken it already.
-            let _ = wake.map(|mut wake| wake.write_all(b"r"));
+            tell.tell(Told::Read(names.into_iter().zip(outcomes).collect()));
         });
+        if let Err(error) = started {
+            let why = format!("start a thread that has it read: {error}");
+            let all = asked.into_iter().map(|name| (name, Outcome::NotStarted(why.clone())));
+            self.tell().tell(Told::Read(all.collect()));
+        }
+    }
+
+    fn tell(&self) -> Tell {
+        Tell { results: self.results.0.clone(), wake: self.wake.try_clone().ok() }
     }
 
     fn link(&mut self, facts: &Facts) {
@@ -518,17 +552,19 @@ impl Devd {
                             self.failed.remove(&name);
                             self.own.insert(name, read_only);
                         }
-                        Outcome::Failed(why) => drop(self.failed.insert(name, (why, false))),
-                        Outcome::Hung(why) => drop(self.failed.insert(name, (why, true))),
+                        Outcome::Failed(why) | Outcome::NotStarted(why) => {
+                            not_set(&mut self.failed, name, why, Instant::now());
+                        }
+                        Outcome::Hung(why) => hangs(&mut self.failed, name, why),
                     }
                 }
                 Told::Read(outcomes) => {
                     self.reading = false;
                     for (name, outcome) in outcomes {
                         if let Outcome::Hung(why) = &outcome {
-                            self.failed.insert(name.clone(), (why.clone(), true));
+                            hangs(&mut self.failed, name.clone(), why.clone());
                         }
-                        self.contents.learn(&name, outcome);
+                        self.contents.learn(&name, outcome, Instant::now());
                     }
                 }
             }
@@ -612,11 +648,11 @@ impl Devd {
     fn guard_of(&self, disk: &str, diskseq: u64) -> (&'static str, Option<String>) {
         let own = |name: &String| name == disk || self.parents.get(name).is_some_and(|of| of == disk);
         let failed = || self.failed.iter().filter(|(name, _)| own(name));
-        if let Some((_, (why, _))) = failed().find(|(_, (_, hung))| *hung) {
-            return ("hung", Some(why.clone()));
+        if let Some((_, trouble)) = failed().find(|(_, trouble)| trouble.hangs()) {
+            return ("hung", Some(trouble.why.clone()));
         }
-        if let Some((_, (why, _))) = failed().next() {
-            return ("writable", Some(why.clone()));
+        if let Some((_, trouble)) = failed().next() {
+            return ("writable", Some(trouble.why.clone()));
         }
         match self.consents.iter().find(|consent| consent.diskseq == diskseq) {
             _ if self.off => ("writable", None),
@@ -633,12 +669,14 @@ impl Devd {
         // Once for a disk that hangs, not for each of its partitions.
         let is_told = |name: &String, hung: bool| {
             let disk = self.parents.get(name).and_then(|disk| self.failed.get(disk));
-            hung && disk.is_some_and(|(_, hung)| *hung)
+            hung && disk.is_some_and(Trouble::hangs)
         };
-        let troubled = self.failed.iter().filter(|(name, (_, hung))| !is_told(name, *hung));
-        let troubled = troubled.map(|(name, (why, hung))| match hung {
-            true => format!("{why}: {name} is left alone; the other disks are not affected"),
-            false => format!("{name} is not guarded: {why}"),
+        let troubled = self.failed.iter().filter(|(name, trouble)| !is_told(name, trouble.hangs()));
+        let troubled = troubled.map(|(name, trouble)| match trouble {
+            Trouble { why, again: None } => {
+                format!("{why}: {name} is left alone; the other disks are not affected")
+            }
+            Trouble { why, again: Some(_) } => format!("{name} is not guarded: {why}"),
         });
         let state = state::Devd {
             settled: self.settled,
@@ -693,7 +731,7 @@ impl Devd {
             DevdRequest::Guard => {
                 // A flag that was cleared once may have been set by hand since.
                 self.own.retain(|_, read_only| *read_only);
-                self.failed.retain(|_, (_, hung)| *hung);
+                self.failed.retain(|_, trouble| trouble.hangs());
                 (DEADLINE, true)
             }
         };
@@ -725,13 +763,49 @@ impl Devd {
     }
 }
 
+/// How a thread tells what it found out.
+struct Tell {
+    results: Sender<Told>,
+    wake: Option<PipeWriter>,
+}
+
+impl Tell {
+    fn tell(&self, told: Told) {
+        // The receiver lives as long as the process.
+        let _ = self.results.send(told);
+        // A full pipe has woken it already.
+        let _ = self.wake.as_ref().map(|mut wake| wake.write_all(b"t"));
+    }
+}
+
+fn hangs(failed: &mut Failed, name: String, why: String) {
+    failed.insert(name, Trouble { why, again: None });
+}
+
+/// Its flag could not be set, once more perhaps: it is tried again.
+fn not_set(failed: &mut Failed, name: String, why: String, now: Instant) {
+    let before = failed.get(&name).and_then(|trouble| trouble.again);
+    failed.insert(name, Trouble { why, again: Some(Again::after(before.as_ref(), now)) });
+}
+
+/// Whether nothing is known against setting its flag, or the time has come to try again.
+fn may_be_set(failed: &Failed, name: &str, now: Instant) -> bool {
+    failed.get(name).is_none_or(|trouble| trouble.is_due(now))
+}
+
+/// When the next of those flags that nobody sets now is tried again.
+fn next_flag(failed: &Failed, asked: &BTreeSet<String>) -> Option<Instant> {
+    let waiting = failed.iter().filter(|(name, _)| !asked.contains(*name));
+    waiting.filter_map(|(_, trouble)| Some(trouble.again?.at)).min()
+}
+
 /// Takes out those that hang no more.
 fn come_back(failed: &mut Failed, facts: &Facts) -> BTreeSet<String> {
     let hangs = |seq: u64| facts.hung.iter().any(|(hung, _)| *hung == seq);
     let answers = |block: &&Block| block.diskseq.is_some_and(|seq| !hangs(seq));
     let answering = facts.blocks.iter().filter(answers).map(|block| &block.name);
     let back: BTreeSet<String> =
-        answering.filter(|name| failed.get(*name).is_some_and(|(_, hung)| *hung)).cloned().collect();
+        answering.filter(|name| failed.get(*name).is_some_and(Trouble::hangs)).cloned().collect();
     failed.retain(|name, _| !back.contains(name));
     back
 }
@@ -759,6 +833,27 @@ mod tests {
     use contract::facts::Partition;
 
     #[test]
+    fn a_flag_that_could_not_be_set_is_tried_again_and_one_of_a_disk_that_hangs_is_not() {
+        let (mut failed, nobody, began) = (Failed::new(), BTreeSet::new(), Instant::now());
+        hangs(&mut failed, "sdb".to_string(), "did not answer".to_string());
+        assert!(!may_be_set(&failed, "sdb", began + DEADLINE * 1000));
+        assert_eq!(next_flag(&failed, &nobody), None);
+        let mut now = began;
+        for pause in [5, 10, 20] {
+            not_set(&mut failed, "sda".to_string(), "out of memory".to_string(), now);
+            let next = next_flag(&failed, &nobody).unwrap();
+            assert_eq!(next.duration_since(now).as_secs(), pause);
+            assert!(!may_be_set(&failed, "sda", now), "after {pause} s only");
+            assert!(may_be_set(&failed, "sda", next));
+            let asked = BTreeSet::from(["sda".to_string()]);
+            assert_eq!(next_flag(&failed, &asked), None, "nothing wakes for one that is being set");
+            now = next;
+        }
+        failed.remove("sda");
+        assert!(may_be_set(&failed, "sda", began));
+    }
+
+    #[test]
     fn a_disk_that_hung_is_read_with_its_partitions_once_it_answers() {
         let disk = |name: &str, seq: u64| Block {
             name: name.to_string(),
@@ -772,10 +867,12 @@ mod tests {
         let mut facts = Facts { blocks: vec![disk("sda", 1), sda1, disk("sdb", 2)], ..Facts::default() };
         let mut contents = Contents::new().unwrap();
         contents.begun(&facts, &["sda", "sda1", "sdb"].map(String::from).into());
-        contents.learn("sda", Outcome::Hung("read did not return".to_string()));
-        contents.learn("sda1", Outcome::Failed("its disk hangs".to_string()));
-        contents.learn("sdb", Outcome::Done(DiskReport::default()));
-        let mut failed: Failed = [("sda".to_string(), ("read did not return".to_string(), true))].into();
+        let now = Instant::now();
+        contents.learn("sda", Outcome::Hung("read did not return".to_string()), now);
+        contents.learn("sda1", Outcome::Failed("its disk hangs".to_string()), now);
+        contents.learn("sdb", Outcome::Done(DiskReport::default()), now);
+        let mut failed = Failed::new();
+        hangs(&mut failed, "sda".to_string(), "read did not return".to_string());
         let wanted = |contents: &Contents, facts: &Facts| -> Vec<String> {
             let jobs = contents.wanting(facts, &BTreeSet::new(), |_| true);
             jobs.into_iter().map(|(name, _)| name).collect()

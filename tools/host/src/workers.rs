@@ -47,6 +47,8 @@ pub enum Outcome<T> {
     Done(T),
     /// The worker answered, and said why not.
     Failed(String),
+    /// No worker could be started to ask it: nothing is known of it, and a later try may do.
+    NotStarted(String),
     /// It did not answer in time, now or before.
     Hung(String),
 }
@@ -126,12 +128,13 @@ impl Pool {
                     waiting.push_back(job);
                     break;
                 } else {
-                    match self.begin(&jobs[job], job, time) {
-                        Ok(started) => busy.push(started),
-                        Err(error) => {
-                            let why = format!("start a worker for {}: {error}", jobs[job].path);
-                            outcomes[job] = Some(Outcome::Failed(why));
-                        }
+                    let why = |error| format!("start a worker for {}: {error}", jobs[job].path);
+                    match self.idle.pop().map_or_else(|| self.spawn(), Ok) {
+                        Ok(worker) => match begin(worker, &jobs[job], job, time) {
+                            Ok(started) => busy.push(started),
+                            Err(error) => outcomes[job] = Some(Outcome::Failed(why(error))),
+                        },
+                        Err(error) => outcomes[job] = Some(Outcome::NotStarted(why(error))),
                     }
                 }
             }
@@ -165,16 +168,6 @@ impl Pool {
             .into_iter()
             .map(|outcome| outcome.unwrap_or_else(|| Outcome::Failed("not asked".to_string())))
             .collect()
-    }
-
-    fn begin(&mut self, job: &Job, index: usize, time: Duration) -> io::Result<Busy> {
-        let mut worker = match self.idle.pop() {
-            Some(worker) => worker,
-            None => self.spawn()?,
-        };
-        let request = serde_json::to_vec(&job.request)?;
-        send(&mut worker.socket, &request)?;
-        Ok(Busy { worker, job: index, deadline: Instant::now() + time, received: Vec::new() })
     }
 
     fn spawn(&self) -> io::Result<Worker> {
@@ -233,6 +226,12 @@ impl Drop for Pool {
             let _ = process::wait_for(pid);
         }
     }
+}
+
+fn begin(mut worker: Worker, job: &Job, index: usize, time: Duration) -> io::Result<Busy> {
+    let request = serde_json::to_vec(&job.request)?;
+    send(&mut worker.socket, &request)?;
+    Ok(Busy { worker, job: index, deadline: Instant::now() + time, received: Vec::new() })
 }
 
 /// Disks of which somebody noted that they hang.
@@ -460,6 +459,17 @@ mod tests {
         for pid in &pool.abandoned {
             process::signal(*pid, rustix::process::Signal::KILL).unwrap();
         }
+    }
+
+    #[test]
+    fn a_worker_that_could_not_be_started_is_told_from_one_that_failed() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut pool = Pool::of(Root::at(directory.path()).unwrap(), &["/nonexistent/worker"]);
+        let outcomes = pool.run::<u32>(&[job("/dev/sda")], Duration::from_secs(30));
+        assert!(
+            matches!(&outcomes[..], [Outcome::NotStarted(why)] if why.contains("/dev/sda")),
+            "{outcomes:?}"
+        );
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn set(root: &Root, paths: &[&str], diskseq: Option<u64>, read_only: bool) -> an
     for (path, outcome) in paths.iter().zip(outcomes) {
         match outcome {
             Outcome::Done(()) => {}
-            Outcome::Failed(why) => bail!("{}", without_errno(&why)),
+            Outcome::Failed(why) | Outcome::NotStarted(why) => bail!("{}", without_errno(&why)),
             Outcome::Hung(why) => bail!("{path}: {why}"),
         }
     }

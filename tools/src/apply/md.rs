@@ -224,7 +224,9 @@ impl<'a> Array<'a> {
         let job = Job { diskseq: member.and_then(|member| member.diskseq), path, request };
         match ask::<()>(self.root, job, DEADLINE) {
             Outcome::Done(()) => Ok(()),
-            Outcome::Failed(why) => Err(explained(&without_errno(&why), self.device)),
+            Outcome::Failed(why) | Outcome::NotStarted(why) => {
+                Err(explained(&without_errno(&why), self.device))
+            }
             Outcome::Hung(why) => bail!("{why}"),
         }
     }
@@ -287,7 +289,9 @@ fn as_they_were(root: &Root, start: &MdStart) -> anyhow::Result<()> {
     for (member, outcome) in start.members.iter().zip(outcomes) {
         let report = match outcome {
             Outcome::Done(report) => report,
-            Outcome::Failed(why) => bail!("read {}: {}", member.path, without_errno(&why)),
+            Outcome::Failed(why) | Outcome::NotStarted(why) => {
+                bail!("read {}: {}", member.path, without_errno(&why))
+            }
             Outcome::Hung(why) => bail!("{why}"),
         };
         let same = report.signatures.first().is_some_and(|signature| match &signature.volume {

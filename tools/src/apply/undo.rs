@@ -129,7 +129,7 @@ fn read(
                     Saved::of(identity(facts, block), geometry(block), &into.join(&block.name), kept, &asked);
                 of.map_err(|error| error.to_string())
             }
-            Outcome::Failed(why) | Outcome::Hung(why) => Err(why),
+            Outcome::Failed(why) | Outcome::NotStarted(why) | Outcome::Hung(why) => Err(why),
         };
         let is_whole =
             |one: &Saved| asked.iter().all(|(asked, _)| one.windows.iter().any(|w| w.extent() == *asked));
@@ -179,7 +179,7 @@ pub fn put_back(
     let job = Job { diskseq: on.diskseq, path: path.to_string(), request };
     match ask::<()>(root, job, DEADLINE) {
         Outcome::Done(()) => Ok(Made::Done),
-        Outcome::Failed(why) => bail!("{}", without_errno(&why)),
+        Outcome::Failed(why) | Outcome::NotStarted(why) => bail!("{}", without_errno(&why)),
         Outcome::Hung(why) => bail!("{why}"),
     }
 }

@@ -288,7 +288,7 @@ fn compare(
             Outcome::Done(kept) => File::open(into.join(&block.name))
                 .map(|file| compared_to(block, saved, place, &file, &kept, file_systems))
                 .map_err(|error| without_errno(&format!("{path}: {error}"))),
-            Outcome::Failed(why) => Err(without_errno(&format!("{path}: {why}"))),
+            Outcome::Failed(why) | Outcome::NotStarted(why) => Err(without_errno(&format!("{path}: {why}"))),
             Outcome::Hung(why) => Err(why),
         });
     }
