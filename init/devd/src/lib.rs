@@ -382,6 +382,9 @@ impl Devd {
         {
             let bus = event.fields.get("SUBSYSTEM").map_or("", String::as_str);
             let name = event.path.rsplit('/').next().unwrap_or_default();
+            if event.action == "add" {
+                self.loader.came(alias, Instant::now());
+            }
             self.want(bus, name, alias, host::devices::is_network(alias));
         }
         // By hand, perhaps: a driver that nobody asked devd for may still find devices.

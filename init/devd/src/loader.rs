@@ -65,13 +65,13 @@ struct State {
     turns: BTreeMap<String, Receiver<()>>,
     /// Asked for by name: not held back for its firmware.
     at_once: BTreeSet<String>,
-    /// Aliases and names that were handled with this index; devices share them.
-    seen: BTreeSet<String>,
+    /// Aliases and names that were handled with this index, and since when; devices share them.
+    seen: BTreeMap<String, Instant>,
     running: BTreeMap<String, Running>,
     threads: usize,
     idle: usize,
-    /// Modules that this process loaded.
-    pub loaded: BTreeSet<String>,
+    /// Modules that were there after they were asked for here.
+    loaded: BTreeSet<String>,
     /// By name or alias.
     failed: BTreeMap<String, String>,
 }
@@ -145,9 +145,10 @@ impl Loader {
     /// Queues a name or alias, unless it was handled already; urgent ones go first.
     pub fn want(&self, wanted: &str, urgent: bool) {
         let mut state = self.state();
-        if !state.seen.insert(wanted.to_string()) {
+        if state.seen.contains_key(wanted) {
             return;
         }
+        state.seen.insert(wanted.to_string(), Instant::now());
         match urgent {
             true => state.queue.push_front(wanted.to_string()),
             false => state.queue.push_back(wanted.to_string()),
@@ -157,6 +158,24 @@ impl Loader {
         }
         drop(state);
         self.0.work.notify_one();
+    }
+
+    /// A device came at `now`: its alias is to be handled again where a module of it was removed since, or could not be
+    /// loaded. That is not tried again at once: an init that fails may have shown a device of the same alias on its way.
+    pub fn came(&self, alias: &str, now: Instant) {
+        let mut state = self.state();
+        let under_way = state.running.contains_key(alias) || state.queue.iter().any(|queued| queued == alias);
+        let Some(seen) = state.seen.get(alias).filter(|_| !under_way).copied() else { return };
+        let mut absent = state.index.resolve(alias);
+        absent.retain(|module| {
+            !host::modules::is_loaded(&self.0.root, module) && !state.index.is_builtin(module)
+        });
+        let was_removed = absent.iter().any(|module| state.loaded.contains(module));
+        let failed = !absent.is_empty() || state.failed.contains_key(alias);
+        if was_removed || (failed && now.saturating_duration_since(seen) > PATIENCE) {
+            state.seen.remove(alias);
+            state.loaded.retain(|module| !absent.contains(module));
+        }
     }
 
     /// Binds a device to its driver once the modules for its alias were loaded.
@@ -277,7 +296,7 @@ impl Loader {
         if pending || state.queue.iter().any(|queued| queued == wanted) {
             return None;
         }
-        state.seen.contains(wanted).then(|| state.failed.get(wanted).cloned().map_or(Ok(()), Err))
+        state.seen.contains_key(wanted).then(|| state.failed.get(wanted).cloned().map_or(Ok(()), Err))
     }
 
     /// What went wrong or takes long, one line each.
@@ -340,6 +359,10 @@ impl Loader {
                 .collect();
             state = self.state();
             state.running.remove(&wanted);
+            state.failed.remove(&wanted);
+            if let Some(seen) = state.seen.get_mut(&wanted) {
+                *seen = Instant::now();
+            }
             for (module, result) in results {
                 match result {
                     Ok(()) => drop(state.loaded.insert(module)),
@@ -464,6 +487,60 @@ mod tests {
         let mut bytes = vec![0; wanted.concat().len()];
         io::Read::read_exact(&mut read, &mut bytes).unwrap();
         assert_eq!(String::from_utf8(bytes).unwrap(), wanted.concat());
+    }
+
+    #[test]
+    fn a_device_that_comes_has_its_module_loaded_again_where_that_was_removed_or_failed() {
+        let (directory, loader) = machine();
+        let module = directory.path().join("sys/module/plain");
+        let (soon, later) = (Instant::now(), Instant::now() + PATIENCE * 2);
+        // What became of the module when it was asked for, whether it is there, whether it is asked for again.
+        let cases = [
+            ("it is there", true, None, true, later, false),
+            ("it was removed", true, None, false, soon, true),
+            ("it finds no device", false, None, false, soon, false),
+            ("it found no device", false, None, false, later, true),
+            ("it fails", false, Some("out of memory"), false, soon, false),
+            ("it failed", false, Some("out of memory"), false, later, true),
+        ];
+        for (label, loaded, failed, is_there, now, again) in cases {
+            let mut state = loader.state();
+            state.seen = [("pci:2".to_string(), soon)].into();
+            state.loaded = loaded.then(|| "plain".to_string()).into_iter().collect();
+            state.failed = failed.map(|why| ("pci:2".to_string(), why.to_string())).into_iter().collect();
+            drop(state);
+            match is_there {
+                true => {
+                    fs::create_dir_all(&module).unwrap();
+                    fs::write(module.join("initstate"), "live\n").unwrap();
+                }
+                false if module.exists() => fs::remove_dir_all(&module).unwrap(),
+                false => {}
+            }
+            loader.came("pci:2", now);
+            assert_eq!(!loader.state().seen.contains_key("pci:2"), again, "{label}");
+        }
+        loader.state().seen.insert("pci:2".to_string(), soon);
+        loader.state().queue.push_back("pci:2".to_string());
+        loader.came("pci:2", later);
+        assert!(loader.state().seen.contains_key("pci:2"), "it is about to be loaded");
+        loader.state().seen.insert("pci:3".to_string(), soon);
+        loader.came("pci:3", later);
+        assert!(loader.state().seen.contains_key("pci:3"), "no module bears this alias");
+    }
+
+    #[test]
+    fn a_module_that_loads_at_last_has_not_failed() {
+        let (directory, loader) = machine();
+        let module = directory.path().join("sys/module/plain");
+        fs::create_dir_all(&module).unwrap();
+        fs::write(module.join("initstate"), "live\n").unwrap();
+        loader.state().failed.insert("plain".to_string(), "out of memory".to_string());
+        loader.want_again("plain");
+        while loader.outcome("plain").is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(loader.outcome("plain"), Some(Ok(())));
     }
 
     #[test]
