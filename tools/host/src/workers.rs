@@ -106,9 +106,25 @@ impl Pool {
     /// Runs all jobs, at most [`MAX_WORKERS`] at once, each with the same time from when it begins.
     /// The outcomes are in the jobs' order.
     pub fn run<T: DeserializeOwned>(&mut self, jobs: &[Job], time: Duration) -> Vec<Outcome<T>> {
+        let mut outcomes: Vec<Option<Outcome<T>>> = jobs.iter().map(|_| None).collect();
+        self.run_each(jobs, time, |job, outcome| outcomes[job] = Some(outcome));
+        // Every index was filled above.
+        outcomes
+            .into_iter()
+            .map(|outcome| outcome.unwrap_or_else(|| Outcome::Failed("not asked".to_string())))
+            .collect()
+    }
+
+    /// The same, for who waits for none longer than for that one: `tell` gets each outcome as it comes, one at a time, with
+    /// its job's index, each index once.
+    pub fn run_each<T: DeserializeOwned>(
+        &mut self,
+        jobs: &[Job],
+        time: Duration,
+        mut tell: impl FnMut(usize, Outcome<T>),
+    ) {
         self.abandoned.retain(|pid| !process::has_ended(*pid));
         self.noted = noted(&self.root);
-        let mut outcomes: Vec<Option<Outcome<T>>> = jobs.iter().map(|_| None).collect();
         let mut waiting: VecDeque<usize> = (0..jobs.len()).collect();
         let mut busy: Vec<Busy> = Vec::new();
         let mut wanted = (jobs.len() / EACH).clamp(1, MAX_WORKERS);
@@ -122,7 +138,7 @@ impl Pool {
                 let diskseq = jobs[job].diskseq;
                 let hangs = busy.iter().any(|other| diskseq.is_some() && jobs[other.job].diskseq == diskseq);
                 if let Some(why) = self.remembered(diskseq) {
-                    outcomes[job] = Some(Outcome::Hung(why));
+                    tell(job, Outcome::Hung(why));
                 } else if hangs && waiting.iter().any(|other| jobs[*other].diskseq != diskseq) {
                     // One request to one disk at a time, while others wait: a hung disk costs one worker.
                     waiting.push_back(job);
@@ -132,9 +148,9 @@ impl Pool {
                     match self.idle.pop().map_or_else(|| self.spawn(), Ok) {
                         Ok(worker) => match begin(worker, &jobs[job], job, time) {
                             Ok(started) => busy.push(started),
-                            Err(error) => outcomes[job] = Some(Outcome::Failed(why(error))),
+                            Err(error) => tell(job, Outcome::Failed(why(error))),
                         },
-                        Err(error) => outcomes[job] = Some(Outcome::NotStarted(why(error))),
+                        Err(error) => tell(job, Outcome::NotStarted(why(error))),
                     }
                 }
             }
@@ -145,7 +161,7 @@ impl Pool {
             }
             for (done, result) in done {
                 let job = &jobs[done.job];
-                outcomes[done.job] = Some(match result {
+                let outcome = match result {
                     Ok(reply) => {
                         self.idle.push(done.worker);
                         outcome(&reply)
@@ -160,14 +176,10 @@ impl Pool {
                         self.abandoned.push(done.worker.pid);
                         Outcome::Failed(format!("the worker for {} ended: {error}", job.path))
                     }
-                });
+                };
+                tell(done.job, outcome);
             }
         }
-        // Every index was filled above.
-        outcomes
-            .into_iter()
-            .map(|outcome| outcome.unwrap_or_else(|| Outcome::Failed("not asked".to_string())))
-            .collect()
     }
 
     fn spawn(&self) -> io::Result<Worker> {
@@ -459,6 +471,30 @@ mod tests {
         for pid in &pool.abandoned {
             process::signal(*pid, rustix::process::Signal::KILL).unwrap();
         }
+    }
+
+    #[test]
+    fn an_answer_is_told_while_another_device_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = directory.path().join("sdb-answers");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &lock, mode).unwrap();
+        // The worker for sdb waits until somebody opens the pipe for writing.
+        let script = format!(
+            r#"n=$(head -c 4 | od -An -tu1 | {{ read -r a b; echo $a; }})
+            case $(head -c $n) in *sdb*) read -r word < {}; esac
+            printf '\034\000\000\000{{"answer":"value","value":5}}' >&0; cat > /dev/null"#,
+            lock.display()
+        );
+        let mut pool = Pool::of(Root::at(directory.path()).unwrap(), &["/bin/sh", "-c", &script]);
+        let mut told = Vec::new();
+        pool.run_each::<u32>(&[job("/dev/sdb"), job("/dev/sda")], Duration::from_secs(60), |job, outcome| {
+            if job == 1 {
+                std::fs::write(&lock, "go\n").unwrap();
+            }
+            told.push((job, outcome));
+        });
+        assert_eq!(told, [(1, Outcome::Done(5)), (0, Outcome::Done(5))]);
     }
 
     #[test]
