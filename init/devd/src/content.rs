@@ -12,13 +12,17 @@ use rustix::fs::inotify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The sector size of a drive that does not say.
 const SECTOR: u32 = 512;
 
 /// How often in a row one that hung is read anew: each time the kernel may reset a dying disk, which holds up whoever copies it.
 const AGAIN: u32 = 3;
+
+/// How long those that come later wait for the readers that are out, so that many are read at once: one that hangs keeps
+/// them for no longer.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// Which device a report is about: another one under the same name is another one.
 type Key = (Option<u64>, u32, u32, u64, u64);
@@ -36,8 +40,10 @@ pub struct Contents {
     returned: BTreeMap<String, u32>,
     /// Those that no worker could be started for.
     again: BTreeMap<String, Again>,
-    /// Devices of the batch that is under way.
+    /// Devices that are being read. Another one under the same name waits for the answer about the first.
     reading: BTreeSet<String>,
+    /// When the last batch began.
+    began: Option<Instant>,
     /// Closed after writing: told by the kernel for each node that is watched.
     writes: OwnedFd,
     watched: BTreeMap<i32, String>,
@@ -52,6 +58,7 @@ impl Contents {
             returned: BTreeMap::new(),
             again: BTreeMap::new(),
             reading: BTreeSet::new(),
+            began: None,
             writes: inotify::init(flags)?,
             watched: BTreeMap::new(),
         })
@@ -99,18 +106,18 @@ impl Contents {
         self.returned.retain(|name, _| self.read.contains_key(name));
         self.again.retain(|name, _| self.read.contains_key(name));
         self.reports.retain(|name, _| self.read.contains_key(name));
-        self.reading.retain(|name| self.read.contains_key(name));
         self.watched.retain(|_, name| now.contains_key(name.as_str()));
     }
 
-    /// The devices to read now. `may_be_read` says whether the guard has done its part.
+    /// The devices to read now: none that is being read, nor what stands on one. `may_be_read` says whether the guard has
+    /// done its part.
     pub fn wanting(
         &self,
         facts: &Facts,
         hung: &BTreeSet<String>,
         may_be_read: impl Fn(&Block) -> bool,
     ) -> Vec<(String, Job)> {
-        let above = above(facts, hung);
+        let above = above(facts, &hung.union(&self.reading).cloned().collect());
         facts
             .blocks
             .iter()
@@ -120,8 +127,20 @@ impl Contents {
             .collect()
     }
 
+    /// Some are being read.
+    pub fn are_read(&self) -> bool {
+        !self.reading.is_empty()
+    }
+
+    /// A batch is so young that others wait for it.
+    pub fn gathers(&self, now: Instant) -> bool {
+        let young = |began: Instant| now.saturating_duration_since(began) < GATHER;
+        self.are_read() && self.began.is_some_and(young)
+    }
+
     /// A batch is under way: from here on, a change is one that the batch may have missed.
-    pub fn begun(&mut self, facts: &Facts, names: &BTreeSet<String>) {
+    pub fn begun(&mut self, facts: &Facts, names: &BTreeSet<String>, now: Instant) {
+        self.began = Some(now);
         for block in facts.blocks.iter().filter(|block| names.contains(&block.name)) {
             self.read.insert(block.name.clone(), (key(block), true));
             self.reading.insert(block.name.clone());
@@ -264,7 +283,7 @@ mod tests {
 
     fn read(contents: &mut Contents, facts: &Facts) {
         let all = facts.blocks.iter().map(|block| block.name.clone()).collect();
-        contents.begun(facts, &all);
+        contents.begun(facts, &all, Instant::now());
         for name in all {
             contents.learn(&name, Outcome::Done(DiskReport::default()), Instant::now());
         }
@@ -280,7 +299,7 @@ mod tests {
         contents.forget("sda");
         assert_eq!(wanted(&contents, &machine, &[]), ["sda"]);
         assert!(contents.unread(&machine).is_empty(), "its old names hold until then");
-        contents.begun(&machine, &["sda".to_string()].into());
+        contents.begun(&machine, &["sda".to_string()].into(), Instant::now());
         assert_eq!(contents.unread(&machine).len(), 1, "while it is read, those of a devd before us hold");
         read(&mut contents, &machine);
         let other = facts(&[disk("sda", 2)]);
@@ -294,7 +313,7 @@ mod tests {
         let machine = facts(&[disk("sda", 1)]);
         let all = BTreeSet::from(["sda".to_string()]);
         let hang = |contents: &mut Contents| {
-            contents.begun(&machine, &all);
+            contents.begun(&machine, &all, Instant::now());
             contents.learn("sda", Outcome::Hung("no answer".to_string()), Instant::now());
             contents.came_back(&machine, &all);
         };
@@ -316,19 +335,19 @@ mod tests {
         let machine = facts(&[disk("sda", 1), disk("sdb", 2)]);
         let all = BTreeSet::from(["sda".to_string(), "sdb".to_string()]);
         let began = Instant::now();
-        contents.begun(&machine, &all);
+        contents.begun(&machine, &all, began);
         contents.learn("sda", Outcome::NotStarted("no memory".to_string()), began);
         contents.learn("sdb", Outcome::Failed("unreadable".to_string()), began);
         let mut pauses = Vec::new();
         for _ in 0..3 {
             let (before, at) = (began, contents.next_try().unwrap());
             pauses.push(at.duration_since(before).as_secs());
-            assert!(!contents.take_due(at - std::time::Duration::from_millis(1)), "not yet");
+            assert!(!contents.take_due(at - Duration::from_millis(1)), "not yet");
             assert_eq!(wanted(&contents, &machine, &[]), [""; 0]);
             assert!(contents.take_due(at));
             assert_eq!(wanted(&contents, &machine, &[]), ["sda"], "and not one that cannot be read");
             assert_eq!(contents.next_try(), None, "nothing wakes for one that is wanted already");
-            contents.begun(&machine, &["sda".to_string()].into());
+            contents.begun(&machine, &["sda".to_string()].into(), at);
             assert_eq!(contents.next_try(), None, "nor for one that is being read");
             contents.learn("sda", Outcome::NotStarted("no memory".to_string()), at);
         }
@@ -348,6 +367,30 @@ mod tests {
         assert_eq!(wanted(&contents, &machine, &["sda"]), ["sdb"]);
         let jobs = contents.wanting(&machine, &BTreeSet::new(), |block| block.name == "sdb");
         assert_eq!(names(&jobs), ["sdb"]);
+    }
+
+    #[test]
+    fn one_that_does_not_answer_keeps_others_for_a_moment_only_and_what_stands_on_it_until_it_does() {
+        let mut contents = Contents::new().unwrap();
+        let partition = |disk: &str| Partition { disk: disk.to_string(), number: 1, start: 0 };
+        let sda1 = Block { name: "sda1".to_string(), partition: Some(partition("sda")), ..disk("sda", 1) };
+        let both = facts(&[disk("sda", 1), disk("sdb", 2)]);
+        let began = Instant::now();
+        assert!(!contents.gathers(began));
+        contents.begun(&both, &["sda".to_string(), "sdb".to_string()].into(), began);
+        contents.learn("sdb", Outcome::Done(DiskReport::default()), began);
+        let machine = facts(&[disk("sda", 1), sda1.clone(), disk("sdb", 2), disk("sdc", 3)]);
+        assert_eq!(wanted(&contents, &machine, &[]), ["sdc"]);
+        assert!(contents.gathers(began + GATHER / 2) && !contents.gathers(began + GATHER));
+        // Another sda: the answer about the first one is not taken for its own.
+        let machine = facts(&[disk("sda", 4), Block { diskseq: Some(4), ..sda1 }]);
+        contents.retain(&machine);
+        assert_eq!(wanted(&contents, &machine, &[]), [""; 0]);
+        contents.learn("sda", Outcome::Done(DiskReport::default()), began);
+        assert!(!contents.gathers(began), "nobody is waited for");
+        contents.retain(&machine);
+        assert!(contents.reports.is_empty());
+        assert_eq!(wanted(&contents, &machine, &[]), ["sda", "sda1"]);
     }
 
     #[test]

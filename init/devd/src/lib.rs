@@ -75,8 +75,8 @@ pub fn main() -> ExitCode {
 enum Told {
     /// A flag was set on one device, or not.
     Guarded { name: String, read_only: bool, outcome: Outcome<()> },
-    /// What is on each device of a batch.
-    Read(Vec<(String, Outcome<DiskReport>)>),
+    /// What is on a device.
+    Read { name: String, outcome: Box<Outcome<DiskReport>> },
 }
 
 /// What one device is left alone for.
@@ -131,8 +131,8 @@ struct Devd {
     parents: BTreeMap<String, String>,
     consents: Vec<Consent>,
     contents: Contents,
-    /// A batch of readers is out.
-    reading: bool,
+    /// Since when there are answers of workers that no look has taken into account.
+    answered: Option<Instant>,
     /// Devices are still to be read.
     unread: bool,
     /// Nobody waits for the first login any more.
@@ -189,7 +189,7 @@ impl Devd {
             parents: BTreeMap::new(),
             consents: Vec::new(),
             contents: Contents::new().context("watch for writes")?,
-            reading: false,
+            answered: None,
             unread: true,
             may_read: false,
             to_look: false,
@@ -233,7 +233,8 @@ impl Devd {
             };
             let rest = self.to_look.then(|| self.rested.saturating_duration_since(Instant::now()));
             let next = next_flag(&self.failed, &self.asked).into_iter().chain(self.contents.next_try()).min();
-            let retry = next.map(|at| at.saturating_duration_since(Instant::now()));
+            // One that is due waits for the look as all else does.
+            let retry = next.filter(|_| !self.to_look).map(|at| at.saturating_duration_since(Instant::now()));
             let timeout = rest.into_iter().chain(timeout).chain(retry).min();
             let timeout = timeout.and_then(|time| Timespec::try_from(time).ok());
             let mut fds = [
@@ -268,7 +269,13 @@ impl Devd {
                 // Its bytes mean nothing; all that is asked for is this turn.
                 let _ = self.woken.read(&mut [0; 256]);
             }
-            self.to_look |= self.collect();
+            if self.collect() {
+                self.answered.get_or_insert_with(Instant::now);
+            }
+            // The last of them at once; where others are waited for, those of a moment together.
+            let all = self.asked.is_empty() && !self.contents.are_read();
+            self.to_look |= self.answered.is_some_and(|since| all || since.elapsed() >= TICK);
+            self.to_look |= self.unread && self.may_read && !self.contents.gathers(Instant::now());
             self.to_look |= writes && self.contents.take_writes();
             self.to_look |= nothing && hangs && !busy;
             self.to_look |= self.contents.take_due(Instant::now());
@@ -318,7 +325,7 @@ impl Devd {
 
     /// Nothing is under way.
     fn is_idle(&self) -> bool {
-        let reads = self.reading || (self.unread && self.may_read);
+        let reads = self.contents.are_read() || (self.unread && self.may_read);
         self.loader.is_quiet() && self.asked.is_empty() && !reads && !self.to_look
     }
 
@@ -435,7 +442,7 @@ impl Devd {
         let began = Instant::now();
         self.look_at_all();
         let took = began.elapsed();
-        self.to_look = false;
+        (self.to_look, self.answered) = (false, None);
         self.rested = Instant::now() + if took > LONG { took * PAUSE } else { Duration::ZERO };
     }
 
@@ -485,8 +492,8 @@ impl Devd {
         let (root, tell, asked) = (self.root.clone(), self.tell(), names.clone());
         let told = |(name, read_only), outcome| Told::Guarded { name, read_only, outcome };
         let started = std::thread::Builder::new().spawn(move || {
-            let outcomes = Pool::new(root).run::<()>(&jobs, DEADLINE);
-            names.into_iter().zip(outcomes).for_each(|(name, outcome)| tell.tell(told(name, outcome)));
+            let told = |job: usize, outcome| tell.tell(told(names[job].clone(), outcome));
+            Pool::new(root).run_each::<()>(&jobs, DEADLINE, told);
         });
         if let Err(error) = started {
             let (tell, why) = (self.tell(), format!("start a thread for its flag: {error}"));
@@ -495,7 +502,7 @@ impl Devd {
         unguarded
     }
 
-    /// Has devices read by workers, one batch at a time.
+    /// Has devices read by workers, as many at once as there are.
     fn read(&mut self, facts: &Facts, unguarded: &BTreeSet<String>) {
         let hung = facts.blocks.iter().filter(|block| {
             self.failed.get(&block.name).is_some_and(Trouble::hangs)
@@ -505,23 +512,27 @@ impl Devd {
         let is_guarded = |block: &Block| !unguarded.contains(&block.name);
         let jobs = self.contents.wanting(facts, &hung, is_guarded);
         self.unread = !jobs.is_empty();
-        if jobs.is_empty() || self.reading || !self.may_read {
+        let now = Instant::now();
+        if jobs.is_empty() || !self.may_read || self.contents.gathers(now) {
             return;
         }
-        self.contents.begun(facts, &jobs.iter().map(|(name, _)| name.clone()).collect());
-        (self.reading, self.unread) = (true, false);
+        self.contents.begun(facts, &jobs.iter().map(|(name, _)| name.clone()).collect(), now);
+        self.unread = false;
         let (names, jobs): (Vec<String>, Vec<Job>) = jobs.into_iter().unzip();
         let (root, tell, asked) = (self.root.clone(), self.tell(), names.clone());
         let started = std::thread::Builder::new().spawn(move || {
             // Of this thread, and so of the workers that it starts; failing costs the others a little.
             let _ = rustix::process::setpriority_process(None, READERS_NICE);
-            let outcomes = Pool::new(root).run::<DiskReport>(&jobs, DEADLINE);
-            tell.tell(Told::Read(names.into_iter().zip(outcomes).collect()));
+            let told = |job: usize, outcome| {
+                tell.tell(Told::Read { name: names[job].clone(), outcome: Box::new(outcome) })
+            };
+            Pool::new(root).run_each::<DiskReport>(&jobs, DEADLINE, told);
         });
         if let Err(error) = started {
             let why = format!("start a thread that has it read: {error}");
-            let all = asked.into_iter().map(|name| (name, Outcome::NotStarted(why.clone())));
-            self.tell().tell(Told::Read(all.collect()));
+            let tell = self.tell();
+            let told = |name| Told::Read { name, outcome: Box::new(Outcome::NotStarted(why.clone())) };
+            asked.into_iter().for_each(|name| tell.tell(told(name)));
         }
     }
 
@@ -561,14 +572,11 @@ impl Devd {
                         Outcome::Hung(why) => hangs(&mut self.failed, name, why),
                     }
                 }
-                Told::Read(outcomes) => {
-                    self.reading = false;
-                    for (name, outcome) in outcomes {
-                        if let Outcome::Hung(why) = &outcome {
-                            hangs(&mut self.failed, name.clone(), why.clone());
-                        }
-                        self.contents.learn(&name, outcome, Instant::now());
+                Told::Read { name, outcome } => {
+                    if let Outcome::Hung(why) = &*outcome {
+                        hangs(&mut self.failed, name.clone(), why.clone());
                     }
+                    self.contents.learn(&name, *outcome, Instant::now());
                 }
             }
         }
@@ -869,8 +877,8 @@ mod tests {
         let sda1 = Block { name: "sda1".to_string(), partition: Some(partition), ..disk("sda", 1) };
         let mut facts = Facts { blocks: vec![disk("sda", 1), sda1, disk("sdb", 2)], ..Facts::default() };
         let mut contents = Contents::new().unwrap();
-        contents.begun(&facts, &["sda", "sda1", "sdb"].map(String::from).into());
         let now = Instant::now();
+        contents.begun(&facts, &["sda", "sda1", "sdb"].map(String::from).into(), now);
         contents.learn("sda", Outcome::Hung("read did not return".to_string()), now);
         contents.learn("sda1", Outcome::Failed("its disk hangs".to_string()), now);
         contents.learn("sdb", Outcome::Done(DiskReport::default()), now);
