@@ -149,8 +149,10 @@ struct Devd {
     last_news: Instant,
     /// Drivers were looked for, for all devices and not for the network's alone.
     plugged_in: bool,
-    /// A module was loaded since the devices without a driver were looked at.
+    /// A module was loaded since the devices without a driver were looked at, or there is another reason to.
     drivers_came: bool,
+    /// When they are looked at once more, since some could not be bound.
+    bind_again: Option<Instant>,
     settled: bool,
     pending: Vec<Pending>,
     published: Option<state::Devd>,
@@ -201,6 +203,7 @@ impl Devd {
             last_news: Instant::now(),
             plugged_in: false,
             drivers_came: false,
+            bind_again: None,
             settled: false,
             pending: Vec::new(),
             published: None,
@@ -222,6 +225,10 @@ impl Devd {
             self.look_whether_settled();
             self.loader.relieve();
             self.publish();
+            if self.loader.take_left() {
+                self.bind_again = Some(Instant::now() + again::FIRST);
+            }
+            self.drivers_came |= self.bind_again.take_if(|at| *at <= Instant::now()).is_some();
             if self.settled && self.drivers_came && self.loader.is_quiet() {
                 self.plug_in();
             }
@@ -232,9 +239,10 @@ impl Devd {
                 false => hangs.then_some(COMES_BACK),
             };
             let rest = self.to_look.then(|| self.rested.saturating_duration_since(Instant::now()));
-            let next = next_flag(&self.failed, &self.asked).into_iter().chain(self.contents.next_try()).min();
+            let next = next_flag(&self.failed, &self.asked).into_iter().chain(self.contents.next_try());
             // One that is due waits for the look as all else does.
-            let retry = next.filter(|_| !self.to_look).map(|at| at.saturating_duration_since(Instant::now()));
+            let next = next.filter(|_| !self.to_look).chain(self.bind_again).min();
+            let retry = next.map(|at| at.saturating_duration_since(Instant::now()));
             let timeout = rest.into_iter().chain(timeout).chain(retry).min();
             let timeout = timeout.and_then(|time| Timespec::try_from(time).ok());
             let mut fds = [

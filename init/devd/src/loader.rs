@@ -51,6 +51,8 @@ struct Shared {
     work: Condvar,
     /// Told whenever something ended.
     wake: Mutex<PipeWriter>,
+    /// Bytes of a thread that binds a device.
+    binder_stack: usize,
 }
 
 #[derive(Default)]
@@ -61,6 +63,8 @@ struct State {
     queue: VecDeque<String>,
     /// Devices that wait for a module, and those that are being bound.
     binds: BTreeMap<Device, Bind>,
+    /// A device was left without its driver, since no thread could be started for it.
+    left: bool,
     /// By bus: tells, by its end, that the last device of it was looked at.
     turns: BTreeMap<String, Receiver<()>>,
     /// Asked for by name: not held back for its firmware.
@@ -70,6 +74,8 @@ struct State {
     running: BTreeMap<String, Running>,
     threads: usize,
     idle: usize,
+    /// No more threads can be started, which was said.
+    alone: bool,
     /// Modules that were there after they were asked for here.
     loaded: BTreeSet<String>,
     /// By name or alias.
@@ -124,6 +130,7 @@ impl Loader {
             state: Mutex::new(state),
             work: Condvar::new(),
             wake: Mutex::new(wake),
+            binder_stack: BINDER_STACK,
         }))
     }
 
@@ -212,7 +219,7 @@ impl Loader {
         let turns: Vec<_> = ready.iter().map(turn).collect();
         drop(state);
         for (device, (looked_at, before)) in ready.into_iter().zip(turns) {
-            let own = self.clone();
+            let (own, left) = (self.clone(), device.clone());
             let work = move || {
                 // Nothing is ever sent: it ends, or the time does.
                 let _ = before.map(|before| before.recv_timeout(TURN));
@@ -240,10 +247,20 @@ impl Loader {
                 }
                 own.wake();
             };
-            if let Err(error) = std::thread::Builder::new().stack_size(BINDER_STACK).spawn(work) {
-                host::log!("start a thread that binds a device: {error}");
+            if let Err(error) = std::thread::Builder::new().stack_size(self.0.binder_stack).spawn(work) {
+                host::log!("start a thread that binds the {} device {}: {error}", left.bus, left.name);
+                let mut state = self.state();
+                state.binds.remove(&left);
+                state.left = true;
+                drop(state);
+                self.wake();
             }
         }
+    }
+
+    /// Whether devices were left since it was asked last: they are to be looked for and bound anew.
+    pub fn take_left(&self) -> bool {
+        std::mem::take(&mut self.state().left)
     }
 
     fn wake(&self) {
@@ -252,9 +269,16 @@ impl Loader {
     }
 
     fn hire(&self, state: &mut State) {
-        state.threads += 1;
         let own = self.clone();
-        std::thread::spawn(move || own.work());
+        match std::thread::Builder::new().spawn(move || own.work()) {
+            Ok(_) => (state.threads, state.alone) = (state.threads + 1, false),
+            // Those that there are do the work, or `relieve` finds another.
+            Err(error) if !state.alone => {
+                host::log!("start a thread that loads modules: {error}");
+                state.alone = true;
+            }
+            Err(_) => {}
+        }
     }
 
     /// Brings in threads for those that only wait. Called on every turn, as waiting is no event.
@@ -466,6 +490,29 @@ mod tests {
                 std::thread::yield_now();
             }
         }
+    }
+
+    #[test]
+    fn a_device_that_no_thread_could_be_started_for_is_bound_when_it_is_wanted_again() {
+        let (directory, mut loader) = machine();
+        let path = directory.path().join("sys/bus/virtio/drivers_probe");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "").unwrap();
+        loader.state().seen.insert("virtio:d2".to_string(), Instant::now());
+        let device = Device { bus: "virtio".to_string(), name: "virtio1".to_string() };
+        // More than there are addresses.
+        Arc::get_mut(&mut loader.0).unwrap().binder_stack = 1 << 50;
+        assert!(!loader.take_left());
+        loader.bind(device.clone(), "virtio:d2", false);
+        assert!(loader.is_quiet(), "it keeps nobody waiting");
+        assert!(loader.take_left() && !loader.take_left());
+        Arc::get_mut(&mut loader.0).unwrap().binder_stack = BINDER_STACK;
+        loader.bind(device, "virtio:d2", false);
+        while !loader.state().binds.is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "virtio1");
+        assert!(!loader.take_left());
     }
 
     #[test]
