@@ -224,6 +224,9 @@ impl Init {
             self.logs = now() + logs::LOOK;
         }
         self.outlet.flush();
+        for text in self.outlet.take_refused() {
+            self.warn(text);
+        }
     }
 
     fn read_streams(&mut self, ready: &[usize]) {

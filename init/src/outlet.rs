@@ -1,10 +1,11 @@
 //! Where events go: the log of events, every device of `rescue.events=`, and the port of the hypervisor's that bears our name.
 //! A device may appear late (a virtio port) and may have nobody at its other end: it is opened and written without blocking,
-//! and what does not fit is dropped and counted, for each by itself.
+//! and what does not fit is dropped and counted, for each by itself. A disk is never written to, whatever a word names: `sda` is a
+//! slip of the hand for `ttyS0`, and nothing guards the disk yet when the first event is there.
 
 use crate::logs::LIMIT;
 use contract::cmdline::{self, Word};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -23,6 +24,7 @@ pub struct Outlet {
     log: Option<File>,
     written: u64,
     sinks: Vec<Sink>,
+    refused: Vec<String>,
 }
 
 /// One device.
@@ -33,6 +35,8 @@ struct Sink {
     device: Option<OwnedFd>,
     pending: Vec<u8>,
     dropped: u32,
+    /// It is no place for events, and given up.
+    is_disk: bool,
 }
 
 /// The devices of every `rescue.events=`, below /dev, each once.
@@ -61,8 +65,9 @@ impl Outlet {
             device: None,
             pending: Vec::new(),
             dropped: 0,
+            is_disk: false,
         });
-        Outlet { log, written: 0, sinks: sinks.collect() }
+        Outlet { log, written: 0, sinks: sinks.collect(), refused: Vec::new() }
     }
 
     /// One line without its newline.
@@ -78,11 +83,25 @@ impl Outlet {
         for sink in &mut self.sinks {
             sink.line(line);
         }
+        self.refuse();
     }
 
     /// Writes what the devices take now.
     pub fn flush(&mut self) {
         self.sinks.iter_mut().for_each(Sink::flush);
+        self.refuse();
+    }
+
+    fn refuse(&mut self) {
+        for sink in self.sinks.extract_if(.., |sink| sink.is_disk) {
+            let path = sink.path.display();
+            self.refused.push(format!("no events go to {path}: it is a disk, which is not written to"));
+        }
+    }
+
+    /// What is given up since it was asked last: a line for a person each.
+    pub fn take_refused(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Whether something waits that no signal will announce. `now` is the time since the boot.
@@ -106,8 +125,7 @@ impl Sink {
 
     fn flush(&mut self) {
         if self.device.is_none() && !self.pending.is_empty() {
-            let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-            self.device = rustix::fs::open(&self.path, flags, Mode::empty()).ok();
+            self.open();
         }
         let Some(device) = &self.device else { return };
         while !self.pending.is_empty() {
@@ -123,6 +141,22 @@ impl Sink {
             self.dropped = 0;
         }
     }
+
+    /// Looks before it opens, since a driver hears of that too, and once more after it: the name may be another's by then.
+    fn open(&mut self) {
+        self.is_disk = rustix::fs::stat(&self.path).is_ok_and(|stat| is_disk(&stat));
+        if self.is_disk {
+            return;
+        }
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let Ok(device) = rustix::fs::open(&self.path, flags, Mode::empty()) else { return };
+        self.is_disk = !rustix::fs::fstat(&device).is_ok_and(|stat| !is_disk(&stat));
+        self.device = (!self.is_disk).then_some(device);
+    }
+}
+
+fn is_disk(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice
 }
 
 #[cfg(test)]
@@ -170,6 +204,28 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(dir.path().join("log")).unwrap(), "one\ntwo\n");
         assert!(!outlet.wants_housekeeping(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_disk_that_a_word_names_is_not_written_to_and_a_person_is_told_once() {
+        let (dir, mut outlet) = machine("rescue.events=sda,ttyS1");
+        outlet.line("one");
+        assert!(outlet.take_refused().is_empty(), "it may still become something else");
+        let disk = dir.path().join("sda");
+        let mode = Mode::RUSR | Mode::WUSR;
+        // Of a range that no driver has (LOCAL/EXPERIMENTAL USE, admin-guide/devices.txt).
+        let number = rustix::fs::makedev(240, 77);
+        match rustix::fs::mknodat(rustix::fs::CWD, &disk, FileType::BlockDevice, mode, number) {
+            Err(rustix::io::Errno::PERM) => return eprintln!("skipped: only root makes nodes"),
+            made => made.unwrap(),
+        }
+        fs::write(dir.path().join("ttyS1"), "").unwrap();
+        outlet.line("two");
+        let refused = outlet.take_refused();
+        assert!(matches!(&refused[..], [line] if line.contains("/sda: it is a disk")), "{refused:?}");
+        outlet.line("three");
+        assert!(outlet.take_refused().is_empty() && !outlet.wants_housekeeping(PORT_COMES));
+        assert_eq!(fs::read_to_string(dir.path().join("ttyS1")).unwrap(), "one\ntwo\nthree\n");
     }
 
     #[test]
