@@ -60,6 +60,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often a disk that hangs is looked at: whether the worker that waits for it has ended.
 const COMES_BACK: Duration = again::FIRST;
 
+/// What is said of a disk that nothing can write to.
+const GUARDED: &str = "guarded";
+
 /// The service.
 pub fn main() -> ExitCode {
     match Devd::start().and_then(|mut devd| devd.run()) {
@@ -127,6 +130,8 @@ struct Devd {
     /// Devices whose flag could not be set, or that did not answer a reader.
     failed: Failed,
     disks: BTreeMap<String, u64>,
+    /// Those that an event told of.
+    announced: BTreeMap<String, u64>,
     /// The disk of each partition.
     parents: BTreeMap<String, String>,
     consents: Vec<Consent>,
@@ -188,6 +193,7 @@ impl Devd {
             own: guard::Own::new(),
             failed: BTreeMap::new(),
             disks: BTreeMap::new(),
+            announced: BTreeMap::new(),
             parents: BTreeMap::new(),
             consents: Vec::new(),
             contents: Contents::new().context("watch for writes")?,
@@ -463,6 +469,7 @@ impl Devd {
         self.contents.came_back(&facts, &back);
         self.contents.retain(&facts);
         let unguarded = self.guard(&facts);
+        self.announce(&unguarded);
         self.read(&facts, &unguarded);
         self.link(&facts);
     }
@@ -603,21 +610,30 @@ impl Devd {
         for (name, diskseq) in &now {
             if self.disks.get(name) != Some(diskseq) {
                 self.failed.remove(name); // another disk under the same name
-                host::events::tell(&Event::Disk {
-                    name: name.clone(),
-                    diskseq: *diskseq,
-                    guarded: !self.off,
-                });
             }
         }
-        for name in self.disks.keys().filter(|name| !now.contains_key(*name)) {
+        for name in self.announced.keys().filter(|name| !now.contains_key(*name)) {
             host::events::tell(&Event::DiskGone { name: name.clone() });
         }
+        self.announced.retain(|name, _| now.contains_key(name));
         let names: BTreeSet<&String> = blocks.iter().map(|block| &block.name).collect();
         self.failed.retain(|name, _| names.contains(name));
         let parent = |block: &Block| Some((block.name.clone(), block.partition.as_ref()?.disk.clone()));
         self.parents = blocks.iter().filter_map(parent).collect();
         self.disks = now;
+    }
+
+    /// Tells of each disk once its flag is set, or is known not to be.
+    fn announce(&mut self, unguarded: &BTreeSet<String>) {
+        let is_told = |name: &String, diskseq: &u64| self.announced.get(name) == Some(diskseq);
+        let new = self.disks.iter().filter(|(name, diskseq)| !is_told(name, diskseq));
+        let known = new.filter(|(name, _)| is_known(name, unguarded, &self.failed));
+        let known: Vec<(String, u64)> = known.map(|(name, diskseq)| (name.clone(), *diskseq)).collect();
+        for (name, diskseq) in known {
+            let guarded = self.guard_of(&name, diskseq).0 == GUARDED;
+            host::events::tell(&Event::Disk { name: name.clone(), diskseq, guarded });
+            self.announced.insert(name, diskseq);
+        }
     }
 
     /// Modules of the layers become visible all at once: look at what still has no driver. A layer may come later, too.
@@ -676,7 +692,7 @@ impl Devd {
         match self.consents.iter().find(|consent| consent.diskseq == diskseq) {
             _ if self.off => ("writable", None),
             Some(consent) => ("writable", Some(consent.by.clone())),
-            None => ("guarded", None),
+            None => (GUARDED, None),
         }
     }
 
@@ -812,6 +828,11 @@ fn may_be_set(failed: &Failed, name: &str, now: Instant) -> bool {
     failed.get(name).is_none_or(|trouble| trouble.is_due(now))
 }
 
+/// Whether it is known what became of its flag.
+fn is_known(name: &str, unguarded: &BTreeSet<String>, failed: &Failed) -> bool {
+    !unguarded.contains(name) || failed.contains_key(name)
+}
+
 /// When the next of those flags that nobody sets now is tried again.
 fn next_flag(failed: &Failed, asked: &BTreeSet<String>) -> Option<Instant> {
     let waiting = failed.iter().filter(|(name, _)| !asked.contains(*name));
@@ -870,6 +891,16 @@ mod tests {
         }
         failed.remove("sda");
         assert!(may_be_set(&failed, "sda", began));
+    }
+
+    #[test]
+    fn what_became_of_a_flag_is_known_once_it_is_set_or_could_not_be() {
+        let (mut failed, unguarded) = (Failed::new(), ["sda", "sdb", "sdc"].map(String::from).into());
+        hangs(&mut failed, "sdb".to_string(), "did not answer".to_string());
+        not_set(&mut failed, "sdc".to_string(), "out of memory".to_string(), Instant::now());
+        for (name, known) in [("sda", false), ("sdb", true), ("sdc", true), ("sdd", true)] {
+            assert_eq!(is_known(name, &unguarded, &failed), known, "{name}");
+        }
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub enum Event {
     Settled {
         disks: u32,
     },
+    /// A disk came, and its guard is set, or known not to be: with `guarded` nothing can write to it.
     Disk {
         name: String,
         diskseq: u64,
