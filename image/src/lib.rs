@@ -9,6 +9,7 @@ pub mod fixtures;
 pub mod flavour;
 pub mod forms;
 pub mod hardware;
+pub mod home;
 pub mod identity;
 pub mod kernel_config;
 pub mod libraries;

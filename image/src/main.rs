@@ -6,8 +6,8 @@ use image::flavour::Flavour;
 use image::forms::Form;
 use image::vm::person;
 use image::{
-    build, custom, forms, hardware, identity, lock, manifest, packages, params, raise, sbom, serve, sign,
-    sizes, sums,
+    build, custom, forms, hardware, home, identity, lock, manifest, packages, params, raise, sbom, serve,
+    sign, sizes, sums,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -70,7 +70,8 @@ enum What {
 }
 
 fn main() -> ExitCode {
-    run(Arguments::parse()).unwrap_or_else(|error| {
+    let arguments = std::env::args_os().take(1).chain(home::arguments());
+    run(Arguments::parse_from(arguments)).unwrap_or_else(|error| {
         eprintln!("image: {error:#}");
         ExitCode::FAILURE
     })
@@ -148,7 +149,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         What::Sizes => print!("{}", sizes::table(&out)?),
         What::Hardware => hardware::write(&source)?,
         What::Forms { forms: wanted, certificate, certificate_key } => {
-            let extra = std::env::var_os("EXTRA").filter(|name| !name.is_empty()).map(PathBuf::from);
+            let extra = std::env::var_os("EXTRA").filter(|name| !name.is_empty());
+            let extra =
+                extra.map(|name| PathBuf::from(home::expanded(name, std::env::var_os("HOME").as_deref())));
             let has_extra = extra.is_some();
             let mut parts = forms::Parts::of(&source, &out, extra)?;
             if std::env::var_os("FULL").is_some_and(|value| !value.is_empty()) {

@@ -1,6 +1,7 @@
 //! `make serve` as whoever typed it: packages, image and cache stay that person's, and what listens alone is root's. The same
 //! program starts itself again by sudo, or by su where there is no sudo; the cache is named, since root's HOME is another.
 
+use crate::home;
 use anyhow::{Context as _, Result};
 use model::plan::word;
 use std::ffi::OsString;
@@ -16,7 +17,7 @@ const VARIABLES: &[&str] = &["KERNEL"];
 pub fn again(cache: &Path) -> Result<()> {
     let program = std::env::current_exe().context("find this program")?;
     let variables = VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-    let words = words(cache, variables, &program, std::env::args_os().skip(1));
+    let words = words(cache, variables, &program, home::arguments());
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let has_sudo = std::env::split_paths(&paths).any(|directory| directory.join("sudo").is_file());
     let error = if has_sudo { sudo(words) } else { su(&words) }.exec();

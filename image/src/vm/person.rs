@@ -9,6 +9,7 @@ use super::machine::{Boot, EMULATED, Machine, Nic, quote};
 use super::programs;
 use super::transcript::Transcript;
 use crate::fixtures;
+use crate::home;
 use anyhow::{Context as _, Result, bail, ensure};
 use contract::event::Event;
 use rustix::fs::{FlockOperation, flock};
@@ -167,10 +168,7 @@ impl Key {
         match wishes.key.as_deref() {
             Some("none") => Ok(Key { line: None, private: None }),
             Some(path) => {
-                let path = match (path.strip_prefix("~/"), std::env::var("HOME")) {
-                    (Some(rest), Ok(home)) => Path::new(&home).join(rest),
-                    _ => PathBuf::from(path),
-                };
+                let path = PathBuf::from(home::expanded(path.into(), std::env::var_os("HOME").as_deref()));
                 let line = public(&path)?;
                 // The private half is usually beside it; an agent may have it as well.
                 let private = path.with_extension("");
