@@ -7,7 +7,8 @@
 //! and is good for as many boots as it is served to.
 
 use crate::cpio::Archive;
-use anyhow::{Context, Result, bail, ensure};
+use crate::keys;
+use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -41,13 +42,21 @@ pub struct Wanted {
 /// Writes the archive; gives the line for known_hosts.
 pub fn make(wanted: &Wanted) -> Result<String> {
     let names = names(&wanted.names)?;
+    // Before anything is made: a private key here would be packed for every machine that fetches the archive.
+    let authorized = match &wanted.keys {
+        Some(path) => {
+            keys::read(path)?;
+            // As it is: what is logged later names its lines.
+            Some(fs::read(path).with_context(|| format!("read {}", path.display()))?)
+        }
+        None => None,
+    };
     let directory = tempfile::tempdir().context("make a directory")?;
     let key = directory.path().join("key");
     keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "lifeboat"], &[Path::new("-f"), &key])?;
-    let public = fs::read_to_string(key.with_extension("pub")).context("read the public key")?;
     let mut certificate = None;
     let line = match &wanted.authority {
-        None => format!("{names} {}", two_fields(&public)?),
+        None => format!("{names} {}", keys::plain(&key.with_extension("pub"))?.two_fields()),
         Some(authority) => {
             let options = ["-q", "-h", "-I", "lifeboat", "-n", &names, "-V", &wanted.validity, "-s"];
             keygen(&options, &[authority, &key.with_extension("pub")])?;
@@ -55,15 +64,11 @@ pub fn make(wanted: &Wanted) -> Result<String> {
                 Some(fs::read(directory.path().join("key-cert.pub")).context("read the certificate")?);
             let mut path = authority.clone().into_os_string();
             path.push(".pub");
-            let authority = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            format!("@cert-authority {names} {}", two_fields(&authority)?)
+            format!("@cert-authority {names} {}", keys::plain(Path::new(&path))?.two_fields())
         }
     };
-    let keys = match &wanted.keys {
-        Some(path) => Some(fs::read(path).with_context(|| format!("read {}", path.display()))?),
-        None => None,
-    };
-    let bytes = archive(&fs::read(&key).context("read the key")?, certificate.as_deref(), keys.as_deref())?;
+    let bytes =
+        archive(&fs::read(&key).context("read the key")?, certificate.as_deref(), authorized.as_deref())?;
     if let Some(parent) = wanted.output.parent() {
         fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
     }
@@ -110,14 +115,6 @@ fn names(text: &str) -> Result<String> {
     Ok(names.join(","))
 }
 
-/// A public key as a program is given it: type and base64, without the comment.
-pub(crate) fn two_fields(line: &str) -> Result<String> {
-    match line.split_whitespace().collect::<Vec<_>>().as_slice() {
-        [kind, key, ..] => Ok(format!("{kind} {key}")),
-        _ => bail!("a public key that ssh-keygen did not write"),
-    }
-}
-
 fn keygen(options: &[&str], paths: &[&Path]) -> Result<()> {
     let status = Command::new("ssh-keygen").args(options).args(paths).status();
     let status = status.context("start ssh-keygen: is the OpenSSH client installed?")?;
@@ -137,6 +134,27 @@ mod tests {
         );
         for bad in ["", "a,,b", "*.example.com", "a b", "a\nb"] {
             assert!(names(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_public_key_is_not_packed() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = directory.path().join("id");
+        let wanted = Wanted {
+            names: "db1.example.com".to_string(),
+            authority: None,
+            validity: "-1h:+1w".to_string(),
+            keys: Some(keys.clone()),
+            output: directory.path().join("identity.cpio"),
+        };
+        for (text, reason) in
+            [("-----BEGIN OPENSSH PRIVATE KEY-----\n", "id.pub"), ("two words\n", "line 1: not a public key")]
+        {
+            fs::write(&keys, text).unwrap();
+            let error = format!("{:#}", make(&wanted).unwrap_err());
+            assert!(error.contains(reason), "{error}");
+            assert!(!wanted.output.exists());
         }
     }
 

@@ -12,6 +12,7 @@ pub mod hardware;
 pub mod home;
 pub mod identity;
 pub mod kernel_config;
+pub mod keys;
 pub mod libraries;
 pub mod licences;
 pub mod lock;

@@ -2,10 +2,10 @@
 //! of words that a person wrote, by the code that reads them at the boot. Nothing is guessed: what is wrong is an error
 //! here, and not a line on a console far away.
 
+use crate::keys;
 use anyhow::{Context as _, Result, bail, ensure};
 use contract::cmdline::{self, Word};
 use contract::params;
-use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -44,10 +44,7 @@ pub struct Wanted {
 
 /// What a boot loader, or the file, is given.
 pub fn make(wanted: &Wanted) -> Result<String> {
-    let keys = match &wanted.keys {
-        Some(path) => fs::read_to_string(path).with_context(|| format!("read KEYS={}", path.display()))?,
-        None => String::new(),
-    };
+    let keys = wanted.keys.as_deref().map(keys::read).transpose()?.unwrap_or_default();
     let words = words(wanted, &keys)?;
     check(&words)?;
     let text: Vec<String> = words.iter().map(|word| shown(word, wanted.lines)).collect();
@@ -68,7 +65,7 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|word| !word.is_empty())
 }
 
-fn words(wanted: &Wanted, keys: &str) -> Result<Vec<Word>> {
+fn words(wanted: &Wanted, keys: &[keys::Key]) -> Result<Vec<Word>> {
     let mut words = Vec::new();
     let mut say = |name: &str, value: String| words.push(Word { name: name.into(), value: Some(value) });
     for console in wanted.console.split_ascii_whitespace() {
@@ -126,12 +123,16 @@ fn words(wanted: &Wanted, keys: &str) -> Result<Vec<Word>> {
     if !wanted.hostname.is_empty() {
         say("rescue.hostname", wanted.hostname.clone());
     }
-    for line in keys.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        ensure!(
-            !line.contains('"'),
-            "a key with options has no place on a command line: KEYS of `make identity` takes it"
-        );
-        say("ssh_key", line.into());
+    for key in keys {
+        // A file's line needs no quotes, whatever the key's options have.
+        let value = match wanted.lines {
+            true => Some(key.line()),
+            false => key.value(),
+        };
+        let value = value.context(
+            "a key with options has no place on a command line: LINES=1 takes it, and KEYS of `make identity`",
+        )?;
+        say("ssh_key", value);
     }
     words.extend(cmdline::words(&wanted.words));
     Ok(words)
@@ -163,6 +164,8 @@ fn shown(word: &Word, is_line: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::tests::ED25519;
+    use std::fs;
 
     fn made(wanted: &Wanted) -> String {
         make(wanted).unwrap_or_else(|error| panic!("{wanted:?}: {error:#}"))
@@ -172,7 +175,7 @@ mod tests {
     fn what_a_person_knows_becomes_words_that_a_boot_reads() {
         let directory = tempfile::tempdir().unwrap();
         let keys = directory.path().join("keys");
-        fs::write(&keys, "# mine\nssh-ed25519 AAAA me\n").unwrap();
+        fs::write(&keys, format!("# mine\n{ED25519} me at home\n")).unwrap();
         let wanted = Wanted {
             ip: "192.0.2.5/24,2001:db8::5/64".into(),
             gateway: "192.0.2.1,fe80::1".into(),
@@ -186,13 +189,30 @@ mod tests {
         };
         assert_eq!(
             made(&wanted),
-            "console=tty0 console=ttyS1,115200n8 ip=192.0.2.5::192.0.2.1:24::52-54-00-12-34-56:off \
+            format!(
+                "console=tty0 console=ttyS1,115200n8 ip=192.0.2.5::192.0.2.1:24::52-54-00-12-34-56:off \
              ip=[2001:db8::5]::[fe80::1]:64::52-54-00-12-34-56:off nameserver=192.0.2.53 rescue.hostname=rescue7 \
-             ssh_key=\"ssh-ed25519 AAAA me\" rescue.net=borrow"
+             ssh_key={},me,at,home rescue.net=borrow",
+                ED25519.replace(' ', ",")
+            )
         );
+        let lines = made(&Wanted { lines: true, console: String::new(), ..wanted });
+        let key = format!("{ED25519} me at home");
+        assert!(lines.lines().any(|line| line == format!("ssh_key={key}")), "{lines}");
+        let read = cmdline::file_words(&lines);
+        assert_eq!((read.len(), cmdline::last(&read, "ssh_key")), (6, Some(key.as_str())));
+    }
+
+    #[test]
+    fn a_key_with_options_goes_into_the_file_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = directory.path().join("keys");
+        let key = format!("from=\"192.0.2.0/24\",no-pty {ED25519} me");
+        fs::write(&keys, &key).unwrap();
+        let wanted = Wanted { keys: Some(keys), ..Wanted::default() };
+        assert!(make(&wanted).unwrap_err().to_string().contains("LINES=1"));
         let lines = made(&Wanted { lines: true, ..wanted });
-        assert!(lines.lines().any(|line| line == "ssh_key=ssh-ed25519 AAAA me"), "{lines}");
-        assert_eq!(cmdline::file_words(&lines).len(), 8);
+        assert_eq!(cmdline::last(&cmdline::file_words(&lines), "ssh_key"), Some(key.as_str()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use crate::flavour::Flavour;
 use crate::forms;
-use crate::identity::two_fields;
+use crate::keys;
 use crate::lock::{self, Set};
 use crate::microcode;
 use crate::packages::{self, Cache};
@@ -257,20 +257,14 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 /// Words for the kernel's command line. Neither iPXE's shell nor GRUB's is given anything to take apart.
 fn words(wanted: &Wanted) -> Result<String> {
     let mut words = wanted.append.trim().to_string();
-    ensure!(
-        words.chars().all(|c| c == ' ' || (c.is_ascii_graphic() && !"$\"'\\`;|&".contains(c))),
-        "APPEND may hold no quotes and nothing that a boot loader's shell reads: {words}"
-    );
     if let Some(path) = &wanted.key {
-        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        ensure!(
-            !text.contains("PRIVATE KEY"),
-            "{} is a private key: name the .pub beside it",
-            path.display()
-        );
-        let key = two_fields(&text).with_context(|| format!("{} holds no public key", path.display()))?;
+        let key = keys::plain(path)?.two_fields();
         words = format!("{words} ssh_key={}", key.replace(' ', ",")).trim_start().to_string();
     }
+    ensure!(
+        words.chars().all(|c| c == ' ' || (c.is_ascii_graphic() && !"$\"'\\`;|&".contains(c))),
+        "APPEND and KEY may hold no quotes and nothing that a boot loader's shell reads: {words}"
+    );
     Ok(words)
 }
 
@@ -358,6 +352,7 @@ fn dnsmasq(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::tests::ED25519;
 
     fn wanted() -> Wanted {
         Wanted {
@@ -521,7 +516,16 @@ mod tests {
         let key = directory.path().join("key");
         fs::write(&key, "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
         assert!(words(&Wanted { key: Some(key.clone()), ..wanted() }).is_err());
-        fs::write(&key, "ssh-ed25519 AAAA me@here\n").unwrap();
-        assert_eq!(words(&Wanted { key: Some(key), ..wanted() }).unwrap(), "ssh_key=ssh-ed25519,AAAA");
+        let of = |text: &str| {
+            fs::write(&key, text).unwrap();
+            words(&Wanted { key: Some(key.clone()), append: "quiet".into(), ..wanted() })
+        };
+        let plain = format!("quiet ssh_key={}", ED25519.replace(' ', ","));
+        assert_eq!(of(&format!("{ED25519} me@here\n")).unwrap(), plain);
+        // The first line is no key, the second has options.
+        assert_eq!(of(&format!("# mine, since May\nno-pty {ED25519}\n{ED25519} ${{me}}\n")).unwrap(), plain);
+        for bad in ["two words\n", "", &format!("command=\"a; b\" {ED25519}\n")] {
+            assert!(of(bad).is_err(), "{bad:?}");
+        }
     }
 }

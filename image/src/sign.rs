@@ -7,7 +7,7 @@
 
 use crate::build;
 use crate::flavour::Flavour;
-use crate::identity::two_fields;
+use crate::keys;
 use crate::sums::{self, SUMS};
 use anyhow::{Context as _, Result, ensure};
 use std::collections::BTreeSet;
@@ -173,7 +173,8 @@ fn public(key: &Path) -> Result<String> {
             String::from_utf8_lossy(&made.stdout).into_owned()
         }
     };
-    two_fields(&text).with_context(|| format!("{} has no public key", key.display()))
+    let keys = keys::parse(&text).with_context(|| format!("read the public key of {}", key.display()))?;
+    keys.first().map(keys::Key::two_fields).with_context(|| format!("{} has no public key", key.display()))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -8,8 +8,7 @@ use super::http;
 use super::machine::{Boot, EMULATED, Machine, Nic, quote};
 use super::programs;
 use super::transcript::Transcript;
-use crate::fixtures;
-use crate::home;
+use crate::{fixtures, home, keys};
 use anyhow::{Context as _, Result, bail, ensure};
 use contract::event::Event;
 use rustix::fs::{FlockOperation, flock};
@@ -101,7 +100,7 @@ pub fn run(image: &Path, wishes: &Wishes) -> Result<ExitCode> {
     }
     let (disks, how) = put_in(wishes, &directory)?;
     let name = "RUN0001"; // its serial number
-    let words = words(wishes, key.line.as_deref());
+    let words = words(wishes, key.public.as_ref());
     let mut server = None;
     let boot = if wishes.by_kernel {
         Boot::Kernel { kernel: image.join("vmlinuz"), initrd: image.join("initramfs"), append: words }
@@ -157,8 +156,8 @@ fn directory(image: &Path) -> Result<(PathBuf, File)> {
 
 /// Who may log in.
 struct Key {
-    /// As `authorized_keys` has it.
-    line: Option<String>,
+    /// Without options.
+    public: Option<keys::Key>,
     /// Where it is ours.
     private: Option<PathBuf>,
 }
@@ -166,13 +165,13 @@ struct Key {
 impl Key {
     fn of(wishes: &Wishes, directory: &Path) -> Result<Key> {
         match wishes.key.as_deref() {
-            Some("none") => Ok(Key { line: None, private: None }),
+            Some("none") => Ok(Key { public: None, private: None }),
             Some(path) => {
                 let path = PathBuf::from(home::expanded(path.into(), std::env::var_os("HOME").as_deref()));
-                let line = public(&path)?;
+                let public = keys::plain(&path)?;
                 // The private half is usually beside it; an agent may have it as well.
                 let private = path.with_extension("");
-                Ok(Key { line: Some(line), private: private.exists().then_some(private) })
+                Ok(Key { public: Some(public), private: private.exists().then_some(private) })
             }
             None => {
                 // One key for a checkout, whichever of its runs this is.
@@ -186,23 +185,10 @@ impl Key {
                         .context("run ssh-keygen of openssh-client")?;
                     ensure!(made.success(), "ssh-keygen made no key: {made}");
                 }
-                Ok(Key { line: Some(public(&private.with_extension("pub"))?), private: Some(private) })
+                Ok(Key { public: Some(keys::plain(&private.with_extension("pub"))?), private: Some(private) })
             }
         }
     }
-}
-
-/// The one line of a public key's file.
-fn public(path: &Path) -> Result<String> {
-    let text = fs::read_to_string(path).with_context(|| format!("read SSH_KEY={}", path.display()))?;
-    ensure!(
-        !text.contains("PRIVATE KEY"),
-        "{} is a private key: SSH_KEY is the path of the public one, {}.pub",
-        path.display(),
-        path.display()
-    );
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-    line.map(str::to_string).with_context(|| format!("find a key in {}", path.display()))
 }
 
 /// The wanted port of loopback, or the next that is free.
@@ -255,8 +241,8 @@ fn put_in(wishes: &Wishes, directory: &Path) -> Result<(Vec<Disk>, String)> {
 }
 
 /// The kernel's command line. Commas for blanks, since iPXE's shell knows no quotes.
-fn words(wishes: &Wishes, key: Option<&str>) -> String {
-    let key = key.map(|key| format!(" ssh_key={}", key.split_whitespace().collect::<Vec<_>>().join(",")));
+fn words(wishes: &Wishes, key: Option<&keys::Key>) -> String {
+    let key = key.and_then(keys::Key::value).map(|value| format!(" ssh_key={value}"));
     let append = if wishes.append.is_empty() { String::new() } else { format!(" {}", wishes.append) };
     format!("console=ttyS0 rescue.events=ttyS1{}{append}", key.unwrap_or_default())
 }
@@ -298,7 +284,7 @@ fn greeting(wishes: &Wishes, key: &Key, port: u16, config: &Path, how: &str) -> 
     } else {
         &wishes.accelerator
     };
-    let key = match (&key.line, &key.private) {
+    let key = match (&key.public, &key.private) {
         (None, _) => "the password that this console shows".to_string(),
         (Some(_), Some(path)) => format!("the key {}", path.strip_prefix(&here).unwrap_or(path).display()),
         (Some(_), None) => "your key, by your agent".to_string(),
@@ -338,6 +324,7 @@ fn follow(events: &Transcript, known: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::tests::ED25519;
 
     fn read(variables: &[(&str, &str)]) -> Result<Wishes> {
         Wishes::read(|name| {
@@ -363,9 +350,13 @@ mod tests {
         .unwrap();
         assert_eq!(wishes.disks, [PathBuf::from("a.img"), PathBuf::from("b.qcow2")]);
         assert_eq!((wishes.memory, wishes.by_kernel), (2048, true));
+        let key = keys::parse(&format!("{ED25519} me")).unwrap().remove(0);
         assert_eq!(
-            words(&wishes, Some("ssh-ed25519 AAAA me")),
-            "console=ttyS0 rescue.events=ttyS1 ssh_key=ssh-ed25519,AAAA,me rescue.console=login"
+            words(&wishes, Some(&key)),
+            format!(
+                "console=ttyS0 rescue.events=ttyS1 ssh_key={},me rescue.console=login",
+                ED25519.replace(' ', ",")
+            )
         );
         for wrong in [("SSH_PORT", "ssh"), ("SSH_PORT", "70000"), ("MEM", "lots"), ("BOOT", "disk")] {
             assert!(read(&[wrong]).is_err(), "{wrong:?}");
@@ -382,10 +373,14 @@ mod tests {
     #[test]
     fn a_private_key_is_refused_before_it_is_sent_anywhere() {
         let file = tempfile::NamedTempFile::new().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let wishes = read(&[("SSH_KEY", file.path().to_str().unwrap())]).unwrap();
         fs::write(file.path(), "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
-        assert!(public(file.path()).unwrap_err().to_string().contains("private key"));
-        fs::write(file.path(), "# mine\nssh-ed25519 AAAA me\n").unwrap();
-        assert_eq!(public(file.path()).unwrap(), "ssh-ed25519 AAAA me");
+        let refused = Key::of(&wishes, directory.path()).map(|_| ()).unwrap_err();
+        assert!(refused.to_string().contains("private key"), "{refused}");
+        fs::write(file.path(), format!("# mine\n{ED25519} me\n")).unwrap();
+        let key = Key::of(&wishes, directory.path()).unwrap().public.unwrap();
+        assert_eq!(key.line(), format!("{ED25519} me"));
     }
 
     #[test]
