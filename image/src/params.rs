@@ -47,6 +47,11 @@ pub fn make(wanted: &Wanted) -> Result<String> {
     let keys = wanted.keys.as_deref().map(keys::read).transpose()?.unwrap_or_default();
     let words = words(wanted, &keys)?;
     check(&words)?;
+    // The kernel has its consoles before anybody could read the file, and init looks where the kernel does.
+    ensure!(
+        !wanted.lines || cmdline::last(&words, "console").is_none(),
+        "console= counts on the kernel's command line alone, not in the file that LINES=1 writes: leave it out here"
+    );
     let text: Vec<String> = words.iter().map(|word| shown(word, wanted.lines)).collect();
     if wanted.lines {
         return Ok(text.join("\n"));
@@ -243,6 +248,11 @@ mod tests {
             (ip("192.0.2.5/33", ""), "0 to 32"),
             (Wanted { vlan: "5".into(), ..Wanted::default() }, "needs NIC="),
             (Wanted { hostname: "a b".into(), ..Wanted::default() }, "not a host name"),
+            (
+                Wanted { console: "ttyS1".into(), lines: true, ..Wanted::default() },
+                "on the kernel's command line alone",
+            ),
+            (Wanted { lines: true, ..words("console=ttyS1") }, "on the kernel's command line alone"),
             (words(&format!("pad={}", "x".repeat(2100))), "LINES=1"),
         ];
         for (wanted, reason) in cases {
