@@ -138,9 +138,12 @@ sbom: peers image ## write out/lifeboat.spdx.json: what the image is made of, wi
 sign: peers ## sign out/ and out-debian/: KEY=~/.ssh/id_ed25519 (SHA256SUMS), CERT=cert.pem CERT_KEY=key.pem [CHAIN=] (for iPXE)
 	@$(IMAGE) sign $(if $(KEY),--key '$(KEY)') $(if $(CERT),--certificate '$(CERT)' --certificate-key '$(CERT_KEY)') $(if $(CHAIN),--chain '$(CHAIN)')
 
+# What was typed behind `make`, and nothing of the environment: a container has a HOSTNAME of its own, and DNS or IP mean anything there.
+typed = $(if $(findstring command line,$(origin $(1))),$($(1)))
 params: builder ## words for a boot: IP=192.0.2.5/24 GATEWAY=192.0.2.1 [NIC=MAC VLAN=5 DNS= HOSTNAME= CONSOLE= KEYS=file WORDS= LINES=1]
-	@$(IMAGE) params --ip '$(IP)' --gateway '$(GATEWAY)' --nic '$(NIC)' --vlan '$(VLAN)' --dns '$(DNS)' --hostname '$(HOSTNAME)' \
-		--console '$(CONSOLE)' --words '$(WORDS)' $(if $(KEYS),--keys '$(KEYS)') $(if $(LINES),--lines)
+	@$(IMAGE) params --ip '$(call typed,IP)' --gateway '$(call typed,GATEWAY)' --nic '$(call typed,NIC)' --vlan '$(call typed,VLAN)' \
+		--dns '$(call typed,DNS)' --hostname '$(call typed,HOSTNAME)' --console '$(call typed,CONSOLE)' --words '$(call typed,WORDS)' \
+		$(if $(call typed,KEYS),--keys '$(call typed,KEYS)') $(if $(call typed,LINES),--lines)
 
 bench-ssh: image peers .bench/peers/packages ## our sshd beside OpenSSH's, on loopback (as root) and in a VM
 	PEERS=$$($(IMAGE) tools) PATH=$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu $(CARGO) bench --locked --profile image --package sshd --bench openssh

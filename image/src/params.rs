@@ -220,6 +220,32 @@ mod tests {
         assert_eq!(cmdline::last(&cmdline::file_words(&lines), "ssh_key"), Some(key.as_str()));
     }
 
+    /// What `make params` would run.
+    fn make_params(environment: &[(&str, &str)], typed: &[&str]) -> String {
+        let mut make = std::process::Command::new("make");
+        make.args(["-n", "params"]).args(typed).current_dir(crate::vm::programs::source());
+        // Of the make that runs the tests.
+        for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"] {
+            make.env_remove(name);
+        }
+        let output = make.envs(environment.iter().copied()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    #[test]
+    fn what_the_environment_says_is_no_word_of_a_boot() {
+        let names = ["IP", "GATEWAY", "NIC", "VLAN", "DNS", "HOSTNAME", "CONSOLE", "KEYS", "WORDS", "LINES"];
+        let ran = make_params(&names.map(|name| (name, "strange")), &["VLAN=5"]);
+        assert!(!ran.contains("strange") && !ran.contains("--lines") && ran.contains("--vlan '5'"), "{ran}");
+        let ran =
+            make_params(&[], &names.map(|name| format!("{name}=t,{name}")).each_ref().map(String::as_str));
+        for name in names.into_iter().filter(|name| *name != "LINES") {
+            assert!(ran.contains(&format!("'t,{name}'")), "{name}: {ran}");
+        }
+        assert!(ran.contains("--lines"), "{ran}");
+    }
+
     #[test]
     fn a_vlan_stands_on_a_nic_that_has_a_name() {
         let wanted = Wanted {
