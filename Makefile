@@ -43,7 +43,7 @@ help: ## what there is
 	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
 	@echo 'make run takes DISKS="a.img b.qcow2" SSH_PORT=2222 SSH_KEY=~/.ssh/id_ed25519.pub APPEND="WORDS" MEM=2G'
-	@echo '         QEMU_ACCEL=kvm BOOT=kernel; test and test-all take JOBS=N and SHARD=I/N; bench ROUNDS=N;'
+	@echo '         QEMU_ACCEL=kvm QEMU=PROGRAM BOOT=kernel; test and test-all take JOBS=N and SHARD=I/N; bench ROUNDS=N;'
 	@echo '         fuzz FUZZ_SECONDS=N; all that has to do with an image KERNEL=debian; all take CACHE=DIR MIRROR=URL SNAPSHOT=URL'
 
 # What cargo needs on the host. Silent and quick where all is there.

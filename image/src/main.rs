@@ -60,7 +60,7 @@ enum What {
         certificate_key: Option<PathBuf>,
     },
     /// Boot the built image in QEMU with the console on this terminal. Variables: DISKS, SSH_PORT, SSH_KEY,
-    /// APPEND, MEM, QEMU_ACCEL, BOOT.
+    /// APPEND, MEM, QEMU_ACCEL, QEMU, BOOT.
     Run,
     /// Make a host key for a rescue that is to boot: prints its known_hosts line, writes the archive to
     /// append to out/initramfs.
