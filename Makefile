@@ -123,8 +123,9 @@ fuzz: patched ## hostile bytes at every parser for FUZZ_SECONDS
 repro: patched ## build image and every form twice, in different places: the same bytes; KERNEL=debian is quicker by the kernel; AGAINST=DIR builds once
 	@image/repro
 
-clean: ## remove what was built here; the cache stays (~/.cache/lifeboat, or CACHE)
-	rm -rf out out-debian target .patched fuzz/target init/sshd/patches/fetch/target
+# What a person could not make again stays: inputs that broke a parser (fuzz/crashes), and those that reached something new.
+clean: ## remove what was built here, all of out/ too (identity.cpio, key); the cache stays (~/.cache/lifeboat, or CACHE)
+	rm -rf out out-debian target .patched .bench .rust fuzz/target init/sshd/patches/fetch/target
 
 identity: builder ## a host key for the next boot: NAMES=db1.example.com,192.0.2.1 [CA=key] [KEYS=file]
 	@$(IMAGE) identity --names '$(NAMES)' $(if $(CA),--authority '$(CA)') $(if $(KEYS),--keys '$(KEYS)')
