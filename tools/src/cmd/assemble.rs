@@ -52,9 +52,9 @@ use std::path::{Path, PathBuf};
 /// disk that does not answer within 10 seconds is left alone.
 ///
 ///     # rescue assemble
-///     Array      Level  Members  State      Name
-///     /dev/md0   raid1  2/2      read-only  rescue:0
-///     /dev/md2   raid1  1/2      read-only  rescue:2
+///     Array    Level Members State     Name
+///     /dev/md0 raid1 2/2     read-only rescue:0
+///     /dev/md2 raid1 1/2     read-only rescue:2
 ///     Next: mount -o ro /dev/md2 /mnt
 #[derive(clap::Parser)]
 #[command(name = "rescue assemble", disable_version_flag = true, verbatim_doc_comment)]

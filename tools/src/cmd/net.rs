@@ -39,8 +39,8 @@ const BLINK: u32 = 15;
 /// by then (--try SECONDS; --for-good tries nothing).
 ///
 ///     # rescue net
-///     Link  Also    State  Carrier  Driver      Addresses
-///     eth0  enp0s1  bound  1000     virtio_net  10.0.2.15/24
+///     Link Also   State Mbit/s Driver     MAC               Addresses
+///     eth0 enp0s1 bound      - virtio_net 52:54:00:12:34:56 10.0.2.15/24
 ///     Gateway 10.0.2.2 by eth0 answers
 ///     DNS 10.0.2.3 answers
 ///     # rescue net set vlan=eth0.5:eth0 ip=192.0.2.7::192.0.2.1:24::eth0.5:off
