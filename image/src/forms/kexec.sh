@@ -32,7 +32,7 @@ for place in /dev/shm /run /tmp /var/tmp /root .; do
     fi
     rm -rf "$directory"
 done
-[ -n "$program" ] || die "found no place where a program may be run: /dev/shm, /run, /tmp, /var/tmp and /root were tried"
+[ -n "$program" ] || die "found no place where a program may be run: /dev/shm, /run, /tmp, /var/tmp, /root and the current directory were tried"
 
 status=0
 "$program" --bundle "$self" --kernel @KERNEL@ --initramfs @INITRAMFS@ "$@" || status=$?
