@@ -48,7 +48,7 @@ impl Access {
         let mut found = match root.read_text(AUTHORIZED_KEYS) {
             Ok(text) => keys::file(AUTHORIZED_KEYS, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Found::default(),
-            Err(error) => Found { keys: Vec::new(), problems: vec![format!("{AUTHORIZED_KEYS}: {error}")] },
+            Err(error) => Found { problems: vec![format!("{AUTHORIZED_KEYS}: {error}")], ..Found::default() },
         };
         // Not the file above, which an appended archive may hold as well: the kernel keeps the last one alone.
         match root.read_text(paths::HANDED_KEYS) {
@@ -390,5 +390,8 @@ mod tests {
         let grants: Vec<_> =
             access.keys.iter().map(|k| (k.options.grant.pty, k.options.grant.agent)).collect();
         assert_eq!(grants, [(false, true), (true, false)], "the parameter gives nothing more");
+        let refused = format!("from=\"10.0.0.1\",frobnicate {KEY}");
+        let access = self::access(&format!("ssh_key={commas}"), Some(&refused));
+        assert_eq!((access.keys, access.password), (vec![], Password::OneTime), "it was refused there");
     }
 }

@@ -43,26 +43,33 @@ impl std::fmt::Display for Authorized {
 #[derive(Debug, Default, PartialEq)]
 pub struct Found {
     pub keys: Vec<Authorized>,
+    /// What stands in lines that were refused: a later place must not give it what its options here were to take away.
+    pub refused: Vec<KeyData>,
     pub problems: Vec<String>,
 }
 
 impl Found {
-    fn add(&mut self, result: Result<(PublicKey, Options), String>, source: String) {
+    /// What came of the line or value `text`.
+    fn add(&mut self, text: &str, result: Result<(PublicKey, Options), String>, source: String) {
         match result {
             Ok((key, options)) => self.keys.push(Authorized { key, source, options }),
-            Err(reason) if self.problems.len() < MAX_PROBLEMS => {
-                self.problems.push(format!("{source}: {reason}"));
+            Err(reason) => {
+                self.refused.extend(named(text));
+                // The first ones say enough.
+                if self.problems.len() < MAX_PROBLEMS {
+                    self.problems.push(format!("{source}: {reason}"));
+                }
             }
-            // The first ones say enough.
-            Err(_) => {}
         }
     }
 
-    /// Of a key that is there already, the earlier place's lines count alone: places come in the order
-    /// of their precedence. Lines of one place count together, as in OpenSSH.
+    /// Of a key that is there already, the earlier place's lines count alone, refused ones too: places come in the
+    /// order of their precedence. Lines of one place count together, as in OpenSSH, which tries each on its own.
     pub fn append(&mut self, other: Found) {
-        let known: Vec<KeyData> = self.keys.iter().map(|known| known.key.key_data().clone()).collect();
+        let accepted = self.keys.iter().map(|known| known.key.key_data());
+        let known: Vec<KeyData> = accepted.chain(&self.refused).cloned().collect();
         self.keys.extend(other.keys.into_iter().filter(|new| !known.contains(new.key.key_data())));
+        self.refused.extend(other.refused);
         self.problems.extend(other.problems);
     }
 }
@@ -74,7 +81,7 @@ pub fn file(name: &str, text: &str) -> Found {
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if !line.is_empty() && !line.starts_with('#') {
-            found.add(self::line(line), format!("{name} line {}", index + 1));
+            found.add(line, self::line(line), format!("{name} line {}", index + 1));
         }
     }
     found
@@ -85,7 +92,7 @@ pub fn list(name: &str, lines: &[String]) -> Found {
     let mut found = Found::default();
     for (index, line) in lines.iter().enumerate() {
         let source = if lines.len() == 1 { name.to_string() } else { format!("{name}, key {}", index + 1) };
-        found.add(self::line(line.trim()), source);
+        found.add(line, self::line(line.trim()), source);
     }
     found
 }
@@ -94,7 +101,7 @@ pub fn list(name: &str, lines: &[String]) -> Found {
 pub fn parameters<'a>(values: impl Iterator<Item = &'a str>) -> Found {
     let mut found = Found::default();
     for value in values {
-        found.add(parameter(value), "boot parameter ssh_key".to_string());
+        found.add(value, parameter(value), "boot parameter ssh_key".to_string());
     }
     found
 }
@@ -123,6 +130,16 @@ fn line(line: &str) -> Result<(PublicKey, Options), String> {
         }
         _ => Err("is not a public key".to_string()),
     }
+}
+
+/// The keys in a line that was refused, wherever they stand: a blank between two options, or a quote that does not end,
+/// hides where the options do.
+fn named(line: &str) -> Vec<KeyData> {
+    let is_between = |c: char| c.is_whitespace() || matches!(c, ',' | '"');
+    let words: Vec<&str> = line.split(is_between).filter(|word| !word.is_empty()).collect();
+    let pairs = words.windows(2).filter(|pair| is_key_type(pair[0]));
+    let keys = pairs.filter_map(|pair| PublicKey::from_openssh(&pair.join(" ")).ok());
+    keys.map(|key| key.key_data().clone()).collect()
 }
 
 fn first_word(line: &str) -> &str {
@@ -253,6 +270,37 @@ mod tests {
     fn one_bad_line_hides_no_good_one() {
         let found = file("keys", &format!("garbage\n{ED25519}\nfrobnicate {ED25519}\n"));
         assert_eq!((found.keys.len(), found.problems.len()), (1, 2));
+    }
+
+    #[test]
+    fn a_key_whose_line_is_refused_does_not_enter_by_a_later_place() {
+        let with_commas = format!("from=\"10.0.0.1\",restrict,{}", ED25519.replace(' ', ","));
+        let parameter = parameters([with_commas.as_str()].into_iter());
+        let listed = list("a list", &[format!("frobnicate {ED25519}")]);
+        let mut cases = vec![("a parameter", parameter), ("a list", listed)];
+        let options = [
+            "frobnicate",
+            "from=\"10.0.0.1\",frobnicate",
+            "from=\"10.0.0.1\", restrict",
+            "command=\"unfinished",
+        ];
+        for line in options {
+            cases.push((line, file("first", &format!("{line} {ED25519} me\n{ECDSA}\n"))));
+        }
+        let long = format!("command=\"{}\"", "x".repeat(MAX_LINE));
+        cases.push(("too long", file("first", &format!("{long} {ED25519}\n"))));
+        for (label, mut found) in cases {
+            assert_eq!(found.problems.len(), 1, "{label}: {:?}", found.problems);
+            found.append(file("second", &format!("{RSA_2048}\n{ED25519} me\n")));
+            let sources: Vec<&str> = found.keys.iter().map(|key| key.source.as_str()).collect();
+            assert!(!sources.contains(&"second line 2"), "{label}: {sources:?}");
+            assert!(sources.contains(&"second line 1"), "{label}: others do: {sources:?}");
+        }
+        // Lines of one place are tried each on its own, as in OpenSSH.
+        let mut found = file("first", &format!("frobnicate {ED25519}\nno-pty {ED25519}\n"));
+        found.append(file("second", ED25519));
+        let sources: Vec<&str> = found.keys.iter().map(|key| key.source.as_str()).collect();
+        assert_eq!(sources, ["first line 2"]);
     }
 
     #[test]
