@@ -3,11 +3,15 @@
 mod harness;
 
 use harness::{DEADLINE, Server, noise, run, until, wait};
+use russh::Channel;
+use russh::client::{self, ChannelOpenHandle, Msg, Session};
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Answers every connection with all that it was sent, once it was all sent.
@@ -269,6 +273,68 @@ fn many_streams_at_once_and_one_after_the_other() {
         for (number, stream) in streams.into_iter().enumerate() {
             let text = format!("{round} {number}");
             assert_eq!(ask(stream, text.as_bytes()), text.as_bytes());
+        }
+    }
+}
+
+/// A client that takes a channel, says a word, and closes it, all in one write for the most part.
+struct Hasty {
+    word: &'static [u8],
+    says_eof: bool,
+}
+
+impl client::Handler for Hasty {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, _key: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        Ok(true)
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        _address: &str,
+        _port: u32,
+        _originator: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.accept().await;
+        if !self.word.is_empty() {
+            channel.data_bytes(self.word).await?;
+        }
+        if self.says_eof {
+            channel.eof().await?;
+        }
+        channel.close().await
+    }
+}
+
+#[test]
+fn a_channel_that_the_client_takes_and_closes_at_once_ends_for_who_connected() {
+    need_client!();
+    let server = Server::with_key();
+    let key = PrivateKey::from_openssh(std::fs::read_to_string(server.path("key")).unwrap()).unwrap();
+    let key = Arc::new(key);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    for (word, says_eof) in [(&b""[..], false), (b"", true), (b"word", false), (b"word", true)] {
+        let (_session, port) = runtime.block_on(async {
+            let client = Hasty { word, says_eof };
+            let config = Arc::new(client::Config::default());
+            let mut session = client::connect(config, ("127.0.0.1", server.port), client).await.unwrap();
+            let key = PrivateKeyWithHashAlg::new(key.clone(), None);
+            assert!(session.authenticate_publickey("root", key).await.unwrap().success());
+            let port = session.tcpip_forward("127.0.0.1", 0).await.unwrap();
+            (session, u16::try_from(port).unwrap())
+        });
+        // Whether both come in one read is up to the scheduler: of so many some do.
+        for round in 0..20 {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            let mut got = Vec::new();
+            let ended = stream.read_to_end(&mut got);
+            assert!(ended.is_ok() && got == word, "{says_eof} round {round}: {ended:?} {got:?}");
         }
     }
 }

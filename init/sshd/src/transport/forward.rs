@@ -222,13 +222,17 @@ async fn accept(listener: &Descriptor) -> Option<(OwnedFd, Option<SocketAddr>)> 
     }
 }
 
-/// Moves bytes both ways until both ends have said all, or the client closed the channel.
+/// Moves bytes both ways until both ends have said all, or the client closed the channel: also before that was listened
+/// for (`closed`), when all that it said comes at once.
 async fn join(channel: Channel<Msg>, socket: Descriptor, closed: oneshot::Receiver<()>, open: &Open) {
     let (reader, writer) = channel.split();
-    let inward = inward(reader, &socket);
+    let (says, said_all) = oneshot::channel();
+    let inward = inward(reader, &socket, says);
     tokio::pin!(inward);
     tokio::select! {
-        ((), ()) = async { tokio::join!(&mut inward, outward(&socket, &writer)) } => {}
+        // Dropped, it tells.
+        (_, ()) = async { tokio::join!(said_all, outward(&socket, &writer)) } => {}
+        () = &mut inward => {}
         // What the client sent before is still the socket's, if it takes it.
         _ = closed => drop(timeout(DRAIN, inward).await),
     }
@@ -237,20 +241,21 @@ async fn join(channel: Channel<Msg>, socket: Descriptor, closed: oneshot::Receiv
     open.forget(writer.id());
 }
 
-/// From the client to the socket. What a socket does not take any more is thrown away with `reader`.
-async fn inward(mut reader: ChannelReadHalf, socket: &Descriptor) {
+/// From the client to the socket, until the client closes the channel. `says` is dropped once it has said all, or the
+/// socket takes no more: what comes then is thrown away, as OpenSSH does.
+async fn inward(mut reader: ChannelReadHalf, socket: &Descriptor, says: oneshot::Sender<()>) {
+    let mut says = Some(says);
     while let Some(message) = reader.wait().await {
         match message {
-            ChannelMsg::Data { data } => {
-                let refused = stream::write_all(socket, &data).await.is_err();
-                if refused {
-                    return;
-                }
+            ChannelMsg::Data { data }
+                if says.is_some() && stream::write_all(socket, &data).await.is_err() =>
+            {
+                says = None;
             }
             ChannelMsg::Eof => {
                 // It may be gone altogether.
                 let _ = rustix::net::shutdown(socket, Shutdown::Write);
-                return;
+                says = None;
             }
             ChannelMsg::Close => return,
             _ => {}
