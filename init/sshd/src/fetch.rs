@@ -41,6 +41,11 @@ const CLOCK: Duration = Duration::from_millis(200);
 const CLOCK_END: Duration = Duration::from_secs(120);
 /// Attempts that may fail without a word.
 const QUIET: u32 = 5;
+/// Attempts at [`SOON`].
+const HURRIED: u32 = 20;
+/// Of volumes, each of which looks for half a minute: so many at [`SOON`], and so many at all.
+const HURRIED_VOLUMES: u32 = 3;
+const MOST_VOLUMES: u32 = 6;
 /// A login comes before volumes are looked for.
 const VOLUMES_AFTER: Duration = Duration::from_secs(3);
 /// Seconds that one attempt may take.
@@ -51,6 +56,8 @@ const AUTHORITY: &str = "rescue.ca";
 const MAX_AUTHORITY: usize = 1 << 20;
 /// Exit status of curl(1) where it cannot read them.
 const NO_AUTHORITY: i32 = 77;
+/// Exit status of the role where it failed itself, as env(1) has it; curl(1) ends with none above 110.
+const FAILED: i32 = 125;
 
 /// Named by the URL, so that a changed list of them mixes nothing up.
 pub fn file(url: &str) -> String {
@@ -203,17 +210,18 @@ impl Fetches {
         match result {
             Ok(()) => fetch.problem = None,
             Err(reason) => {
-                let again = match &fetch.place {
-                    Place::Volumes => {
-                        fetch.problem = Some(format!("{} {reason}", fetch.place.shown()));
-                        return true;
-                    }
-                    Place::Url(_) | Place::Service(_) if fetch.attempts < 20 => SOON,
-                    Place::Url(_) | Place::Service(_) => LATER,
+                let problem = format!("{} {reason}", fetch.place.shown());
+                let again = again(&fetch.place, fetch.attempts);
+                if let Some(pause) = again {
+                    fetch.state = State::Waiting(now + pause);
+                }
+                let is_quiet = match &fetch.place {
+                    Place::Url(_) | Place::Service(_) => fetch.attempts < QUIET,
+                    Place::Volumes => false,
                 };
-                fetch.state = State::Waiting(now + again);
-                if fetch.attempts >= QUIET {
-                    fetch.problem = Some(format!("{} {reason}: trying again", fetch.place.shown()));
+                if !is_quiet {
+                    fetch.problem =
+                        Some(if again.is_some() { format!("{problem}: trying again") } else { problem });
                 }
             }
         }
@@ -222,6 +230,17 @@ impl Fetches {
 
     pub fn problems(&self) -> impl Iterator<Item = &String> {
         self.0.iter().filter_map(|fetch| fetch.problem.as_ref())
+    }
+}
+
+/// How long until the next attempt; `None` after the last one. A network may come late, a volume does not come without end.
+fn again(place: &Place, attempts: u32) -> Option<Duration> {
+    match place {
+        Place::Url(_) | Place::Service(_) if attempts < HURRIED => Some(SOON),
+        Place::Url(_) | Place::Service(_) => Some(LATER),
+        Place::Volumes if attempts < HURRIED_VOLUMES => Some(SOON),
+        Place::Volumes if attempts < MOST_VOLUMES => Some(LATER),
+        Place::Volumes => None,
     }
 }
 
@@ -243,7 +262,7 @@ fn keep(settings: &Settings, place: &Place, text: &[u8]) -> Result<(), String> {
         .map_err(|error| format!("could not be kept: {error}"))
 }
 
-/// What curl(1) says by its exit status. Its own words are in the log.
+/// What curl(1) says by its exit status, or the role. Their own words are in the log.
 fn reason(status: i32) -> String {
     match status {
         1 => "could not be fetched: it leads to what is no page on the web, or from https: to http:".to_string(),
@@ -260,6 +279,7 @@ fn reason(status: i32) -> String {
         }
         47 => "could not be fetched: it leads on and on to another page".to_string(),
         63 => "is longer than 64 KiB".to_string(),
+        FAILED => "could not be fetched: see the log of sshd".to_string(),
         127 => "could not be fetched: there is no curl, is its layer mounted?".to_string(),
         other => format!("could not be fetched (curl ended with status {other})"),
     }
@@ -300,8 +320,17 @@ fn spawn(settings: &Settings, place: &str) -> Result<(i32, File)> {
     Ok((pid, pipe))
 }
 
-/// The role: becomes curl; asks a metadata service; or looks for volumes.
+/// The role. That it failed itself is no word of curl's.
 pub fn run(settings: &Settings) -> Result<()> {
+    if let Err(error) = fetch(settings) {
+        host::log!("fetch: {error:#}");
+        std::process::exit(FAILED);
+    }
+    Ok(())
+}
+
+/// Becomes curl; asks a metadata service; or looks for volumes.
+fn fetch(settings: &Settings) -> Result<()> {
     let mut place = String::new();
     File::from(inherited(0).try_clone_to_owned().context("stdin")?)
         .read_to_string(&mut place)
@@ -428,6 +457,34 @@ mod tests {
         assert_eq!(text(&root, url).as_deref(), Some(key));
         // A byte of Latin-1 in a comment.
         keep(&settings, place, &[key.trim_end().as_bytes(), b" J\xfcrgen\n"].concat()).unwrap();
+    }
+
+    #[test]
+    fn volumes_that_could_not_be_looked_for_are_looked_for_again_a_few_times() {
+        let settings = Settings::default();
+        let now = Instant::now();
+        let mut fetches = Fetches(vec![Fetch {
+            place: Place::Volumes,
+            since: now,
+            attempts: 0,
+            state: State::Done,
+            problem: None,
+        }]);
+        let mut pauses = Vec::new();
+        for _ in 0..100 {
+            let pipe = File::open("/dev/null").unwrap();
+            fetches.0[0].state = State::Running { pid: 7, pipe, text: Vec::new() };
+            assert!(fetches.ended(&settings, 7, Ended::Status(FAILED), now));
+            let Some(next) = fetches.next() else { break };
+            let told: Vec<&String> = fetches.problems().collect();
+            let want =
+                "volumes labelled cidata or config-2 could not be fetched: see the log of sshd: trying again";
+            assert_eq!(told, [want]);
+            pauses.push(next - now);
+        }
+        assert_eq!(pauses, [SOON, SOON, LATER, LATER, LATER]);
+        let told: Vec<&String> = fetches.problems().collect();
+        assert_eq!(told, ["volumes labelled cidata or config-2 could not be fetched: see the log of sshd"]);
     }
 
     #[test]

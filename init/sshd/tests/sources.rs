@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{DEADLINE, Server, make_key, until, write};
+use harness::{DEADLINE, Server, make_key, run, until, write};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -287,4 +287,13 @@ fn no_metadata_service_is_asked_unless_a_person_wants_it() {
     let (problem, server) =
         ("no service azure", Server::start(|dir| write(dir, "proc/cmdline", "rescue.metadata=azure"), &[]));
     assert!(server.state()["problems"].to_string().contains(problem), "{}", server.state());
+}
+
+#[test]
+fn a_fetcher_that_fails_itself_is_not_taken_for_curl() {
+    let mut fetcher = Command::new(env!("CARGO_BIN_EXE_sshd"));
+    // What to fetch is told in UTF-8: this is not.
+    let done = run(fetcher.arg("fetch"), b"\xff");
+    assert_eq!(done.status.code(), Some(125), "{}", done.stderr);
+    assert!(done.stderr.contains("fetch: hear what to fetch"), "{}", done.stderr);
 }
