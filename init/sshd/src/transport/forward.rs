@@ -15,7 +15,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::io::unix::AsyncFdReadyGuard;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -126,26 +127,20 @@ impl Forwarding {
     fn accept(&self, socket: OwnedFd, kind: Kind, handle: &Handle) -> Result<JoinHandle<()>> {
         let socket = stream::watch(socket).context("watch a listener")?;
         let (open, slots, handle) = (self.open.clone(), self.slots.clone(), handle.clone());
-        Ok(tokio::spawn(async move {
-            // Nobody closes the semaphore.
-            while let Ok(slot) = slots.clone().acquire_owned().await {
-                let Some((stream, peer)) = accept(&socket).await else {
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                };
-                let (open, kind, handle) = (open.clone(), kind.clone(), handle.clone());
-                // On its own, since russh ends the connection when nobody waits for a refusal.
-                tokio::spawn(async move {
-                    let _slot = slot;
-                    if let (Ok(stream), Ok(channel)) =
-                        (stream::watch(stream), ask_client(&handle, kind, peer).await)
-                    {
-                        let closed = open.register(channel.id());
-                        join(channel, stream, closed, &open).await;
-                    }
-                });
-            }
-        }))
+        let serve = move |slot: OwnedSemaphorePermit, stream: OwnedFd, peer| {
+            let (open, kind, handle) = (open.clone(), kind.clone(), handle.clone());
+            // On its own, since russh ends the connection when nobody waits for a refusal.
+            tokio::spawn(async move {
+                let _slot = slot;
+                if let (Ok(stream), Ok(channel)) =
+                    (stream::watch(stream), ask_client(&handle, kind, peer).await)
+                {
+                    let closed = open.register(channel.id());
+                    join(channel, stream, closed, &open).await;
+                }
+            });
+        };
+        Ok(tokio::spawn(accept_all(socket, slots, serve)))
     }
 }
 
@@ -202,23 +197,44 @@ async fn ask_client(
     }
 }
 
-async fn accept(listener: &Descriptor) -> Option<(OwnedFd, Option<SocketAddr>)> {
-    loop {
-        let mut ready = listener.readable().await.ok()?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        match ready.try_io(|listener| Ok(rustix::net::acceptfrom_with(listener, flags)?)) {
-            Ok(Ok((stream, peer))) => {
-                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                if peer.is_some() {
-                    // As OpenSSH does for whatever it forwards; without it it is only slower.
-                    let _ = rustix::net::sockopt::set_tcp_nodelay(&stream, true);
-                }
-                return Some((stream, peer));
+/// Gives whoever connects to `serve`, with a slot. It is taken once somebody is there: a listener that nobody connects to
+/// keeps none from the streams.
+async fn accept_all(
+    listener: Descriptor,
+    slots: Arc<Semaphore>,
+    mut serve: impl FnMut(OwnedSemaphorePermit, OwnedFd, Option<SocketAddr>),
+) {
+    while let Ok(mut ready) = listener.readable().await {
+        // Nobody closes the semaphore.
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        match accept(&mut ready) {
+            Ok(Some((stream, peer))) => serve(slot, stream, peer),
+            Ok(None) => {}
+            Err(_) => {
+                drop(slot);
+                tokio::time::sleep(RETRY).await;
             }
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
-            Ok(Err(_)) => return None,
-            Err(_) => {}
         }
+    }
+}
+
+/// `None` where nobody is there any more.
+fn accept(
+    ready: &mut AsyncFdReadyGuard<'_, OwnedFd>,
+) -> std::io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    match ready.try_io(|listener| Ok(rustix::net::acceptfrom_with(listener, flags)?)) {
+        Ok(Ok((stream, peer))) => {
+            let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+            if peer.is_some() {
+                // As OpenSSH does for whatever it forwards; without it it is only slower.
+                let _ = rustix::net::sockopt::set_tcp_nodelay(&stream, true);
+            }
+            Ok(Some((stream, peer)))
+        }
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionAborted => Ok(None),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 
@@ -270,4 +286,36 @@ async fn outward(socket: &Descriptor, writer: &ChannelWriteHalf<Msg>) {
         }
     }
     writer.eof().await.ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_listener_that_nobody_connects_to_holds_no_slot() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let slots = Arc::new(Semaphore::new(1));
+            let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();
+            let (mut ports, mut tasks) = (Vec::new(), Vec::new());
+            for _ in 0..2 {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                listener.set_nonblocking(true).unwrap();
+                ports.push(listener.local_addr().unwrap().port());
+                let sender = sender.clone();
+                let serve = move |slot, stream, _| sender.send((slot, stream)).unwrap();
+                let listener = stream::watch(listener.into()).unwrap();
+                tasks.push(tokio::spawn(accept_all(listener, slots.clone(), serve)));
+            }
+            // Each is served in its turn, with the only slot there is.
+            for port in ports.iter().rev().chain(&ports) {
+                let _stream = TcpStream::connect(("127.0.0.1", *port)).unwrap();
+                let next = timeout(DRAIN, served.recv()).await;
+                assert!(next.is_ok(), "port {port} of {ports:?}");
+                assert_eq!(slots.available_permits(), 0);
+            }
+        });
+    }
 }
