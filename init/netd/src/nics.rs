@@ -511,9 +511,10 @@ impl Nic {
             );
             servers.extend(six.iter().flat_map(|lease| &lease.nameservers).map(|server| IpAddr::V6(*server)));
             search.extend(six.iter().flat_map(|lease| lease.search.iter().cloned()));
+            search.extend(
+                self.said.search.iter().filter(|(_, end)| *end > now).map(|(domain, _)| domain.clone()),
+            );
         }
-        search
-            .extend(self.said.search.iter().filter(|(_, end)| *end > now).map(|(domain, _)| domain.clone()));
         (servers, search)
     }
 
@@ -696,6 +697,30 @@ mod tests {
         assert_eq!(renewable([&asking].into_iter(), "none0"), Ok(2));
         assert!(renewable([&asking].into_iter(), "eth0").is_err(), "no such link");
         assert!(renewable([&none].into_iter(), "none0").is_err(), "DHCPv6 alone, or nothing");
+    }
+
+    #[test]
+    fn name_servers_and_domains_that_others_say_are_used_unless_own_ones_alone_are_wanted() {
+        let (server, end) = ("2001:db8::53".parse().unwrap(), Duration::from_secs(9));
+        let mut nic = nic();
+        nic.said = Names { servers: vec![(server, end)], search: vec![("of.router".to_string(), end)] };
+        let lease = dhcp6::message::Lease {
+            nameservers: vec!["2001:db8::54".parse().unwrap()],
+            search: vec!["of.lease".to_string()],
+            ..Default::default()
+        };
+        let mut six = dhcp6::machine::Client::new(false, vec![1], 1, None, 1, Duration::ZERO);
+        six.held = Some(dhcp6::machine::Held { lease, since: Duration::ZERO });
+        nic.six = Some(six);
+        for (line, now, want) in [
+            ("", 8, (2, vec!["of.lease", "of.router"])),
+            ("", 9, (1, vec!["of.lease"])),
+            ("rd.peerdns=0", 8, (0, vec![])),
+        ] {
+            let plan = network::dracut::read(&contract::cmdline::words(line));
+            let (servers, search) = nic.resolvers(&plan, Duration::from_secs(now));
+            assert_eq!((servers.len(), search.iter().map(String::as_str).collect()), want, "{line} {now}");
+        }
     }
 
     #[test]
