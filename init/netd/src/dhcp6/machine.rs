@@ -244,14 +244,14 @@ impl Client {
         self.phase = Phase::Bound;
         self.due = match (&self.held, self.addresses) {
             (Some(_), false) => now + REFRESH,
-            // Whatever T1 says: the kernel takes the address away at its end, and nobody else asks for it.
-            (Some(held), true) => match held.first_end() {
-                Some(end) => {
-                    let t1 = held.since + Duration::from_secs(held.lease.t1.into());
-                    t1.min(end).max(now + SHORTEST)
-                }
-                None => Duration::MAX,
-            },
+            // Whatever T1 says: the kernel takes the address away at its end, and nobody else asks for it. One that is valid
+            // for ever may be preferred for an hour.
+            (Some(held), true) => {
+                let t1 = held.lease.t1;
+                let renewal = (t1 != u32::MAX).then(|| held.since + Duration::from_secs(t1.into()));
+                let due = renewal.into_iter().chain(held.first_end()).min();
+                due.map_or(Duration::MAX, |due| due.max(now + SHORTEST))
+            }
             (None, _) => Duration::MAX,
         };
     }
@@ -749,6 +749,26 @@ mod tests {
             let lease = Lease { addresses, t1, t2, ..lease(1000) };
             let (client, _) = step(&client, Event::Received(Incoming::Reply { lease, rapid: true }), s(1), 3);
             assert_eq!(client.due, s(due), "{label}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_does_not_end_is_renewed_where_the_server_says_so() {
+        let preferred = [(OWN, 3600)].into();
+        for (label, t1, t2, preferred, due) in [
+            ("preferred for an hour", 1800, 2880, preferred, s(1801)),
+            ("for ever in all", u32::MAX, u32::MAX, [].into(), Duration::MAX),
+        ] {
+            let (client, _) = step(&fresh(true), Event::Timer, s(0), 2);
+            let lease = Lease { t1, t2, preferred, ..lease(u32::MAX) };
+            let (client, _) = step(&client, Event::Received(Incoming::Reply { lease, rapid: true }), s(1), 3);
+            assert_eq!(client.due, due, "{label}");
+            if due < Duration::MAX {
+                let (client, actions) = step(&client, Event::Timer, due, 4);
+                assert_eq!(sent(&actions), [Kind::Renew], "{label}");
+                let (client, actions) = step(&client, reply(u32::MAX), due + s(1), 5);
+                assert_eq!((actions, client.phase), (vec![Action::Configure], Phase::Bound), "{label}");
+            }
         }
     }
 
