@@ -50,7 +50,7 @@ use ours::Ours;
 use plans::{Plans, Taken};
 use problems::Problems;
 use routing::{Routing, Uplink};
-use rtnl::{Change, Given, RouterOption, Said};
+use rtnl::{Change, Given, Said};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -578,7 +578,11 @@ impl Netd {
                     nic.advertised = advertised;
                 }
             }
-            Said::RouterOption(index, option) => self.router_option(index, option),
+            Said::RouterOption(index, option) => {
+                if let Some(nic) = self.nics.get_mut(&index) {
+                    nic.said.hear(option, now());
+                }
+            }
             Said::Router(index, router, preference) => {
                 if let Some(nic) = self.nics.get_mut(&index) {
                     nic.hear_router(router, preference);
@@ -650,11 +654,12 @@ impl Netd {
             }
             None => {
                 let Some(mut nic) = Nic::new(link, &self.root) else { return };
-                nic.said = self.leases.routers.get(&nic.key()).cloned().unwrap_or_default();
                 nic.held_size = self.leases.four.get(&nic.key()).and_then(|held| held.lease.mtu);
                 nic.left = true;
                 if !self.is_counted {
                     nic.presence = Presence::Same;
+                    // The routers of one that came are asked by the kernel.
+                    nic.said = self.leases.routers.get(&nic.key()).cloned().unwrap_or_default();
                 }
                 let driver = if nic.driver.is_empty() { &nic.link.kind } else { &nic.driver };
                 host::log!("{} ({}, {driver})", nic.link.name, nic.mac());
@@ -772,31 +777,6 @@ impl Netd {
             ));
         }
         self.step_six(index, dhcp6::machine::Event::Duplicate(address));
-    }
-
-    /// Name servers and domains, until their time is over; a lifetime of 0 ends them (RFC 8106 section 5).
-    fn router_option(&mut self, index: u32, option: RouterOption) {
-        let Some(nic) = self.nics.get_mut(&index) else { return };
-        let end = |seconds: u32| match seconds {
-            u32::MAX => Duration::MAX,
-            seconds => now() + Duration::from_secs(seconds.into()),
-        };
-        match option {
-            RouterOption::Servers(servers, seconds) => {
-                nic.said.servers.retain(|(known, _)| !servers.contains(known));
-                if seconds > 0 {
-                    nic.said.servers.extend(servers.into_iter().map(|server| (server, end(seconds))));
-                    nic.said.servers.truncate(MOST_ADVERTISED);
-                }
-            }
-            RouterOption::Search(search, seconds) => {
-                nic.said.search.retain(|(known, _)| !search.contains(known));
-                if seconds > 0 {
-                    nic.said.search.extend(search.into_iter().map(|domain| (domain, end(seconds))));
-                    nic.said.search.truncate(MOST_ADVERTISED);
-                }
-            }
-        }
     }
 
     /// Interfaces as the plan has them: what is to be made is made, and each gets its role.
@@ -1193,11 +1173,13 @@ impl Netd {
         let mut servers: Vec<String> =
             plan.nameservers.iter().map(|server| nics::name_server(*server, first)).collect();
         let mut search = plan.search.clone();
-        for uplink in ranked {
-            let Some(nic) = self.nics.get(&uplink.link) else { continue };
-            let (more, domains) = nic.resolvers(plan, now());
-            servers.extend(more.into_iter().map(|server| nics::name_server(server, &nic.link.name)));
-            search.extend(domains);
+        for resolvers in [Nic::resolvers, Nic::old_resolvers] {
+            for uplink in ranked {
+                let Some(nic) = self.nics.get(&uplink.link) else { continue };
+                let (more, domains) = resolvers(nic, plan, now());
+                servers.extend(more.into_iter().map(|server| nics::name_server(server, &nic.link.name)));
+                search.extend(domains);
+            }
         }
         let (servers, search) = (unique(servers), unique(search));
         let mut text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();

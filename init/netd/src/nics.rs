@@ -7,7 +7,7 @@ use crate::dhcp6;
 use crate::links::{self, Role, Seen};
 use crate::look::Item;
 use crate::routing::{self, Uplink};
-use crate::rtnl::{Advertised, Beside, Link};
+use crate::rtnl::{Advertised, Beside, Link, RouterOption};
 use crate::{SIX_PREFIX, arp};
 use contract::state;
 use host::Root;
@@ -120,13 +120,56 @@ pub struct Router {
 pub struct Names {
     pub servers: Vec<(Ipv6Addr, Duration)>,
     pub search: Vec<(String, Duration)>,
+    /// All of them were heard before the cable was out, which may lead to another network now.
+    #[serde(default)]
+    pub is_old: bool,
 }
 
 impl Names {
     pub fn is_empty(&self) -> bool {
         self.servers.is_empty() && self.search.is_empty()
     }
+
+    /// Until their time is over; a lifetime of 0 ends them (RFC 8106 section 5). What is old goes with the first word since.
+    pub fn hear(&mut self, option: RouterOption, now: Duration) {
+        if self.is_old {
+            *self = Names::default();
+        }
+        let end = |seconds: u32| match seconds {
+            u32::MAX => Duration::MAX,
+            seconds => now + Duration::from_secs(seconds.into()),
+        };
+        match option {
+            RouterOption::Servers(servers, seconds) => {
+                self.servers.retain(|(known, _)| !servers.contains(known));
+                if seconds > 0 {
+                    self.servers.extend(servers.into_iter().map(|server| (server, end(seconds))));
+                    self.servers.truncate(MOST_ADVERTISED);
+                }
+            }
+            RouterOption::Search(search, seconds) => {
+                self.search.retain(|(known, _)| !search.contains(known));
+                if seconds > 0 {
+                    self.search.extend(search.into_iter().map(|domain| (domain, end(seconds))));
+                    self.search.truncate(MOST_ADVERTISED);
+                }
+            }
+        }
+    }
+
+    /// Those whose time is not over.
+    fn left(&self, now: Duration) -> Resolvers {
+        let servers = self.servers.iter().filter(|(_, end)| *end > now);
+        let search = self.search.iter().filter(|(_, end)| *end > now);
+        (
+            servers.map(|(server, _)| IpAddr::V6(*server)).collect(),
+            search.map(|(domain, _)| domain.clone()).collect(),
+        )
+    }
 }
+
+/// Name servers and domains to look in, best first.
+pub type Resolvers = (Vec<IpAddr>, Vec<String>);
 
 impl Nic {
     /// `None` for what is not Ethernet, and for wireless cards.
@@ -425,6 +468,7 @@ impl Nic {
         if !self.link.carrier {
             self.seeks.clear();
             self.routers.iter_mut().for_each(|router| router.is_old = true);
+            self.said.is_old = !self.said.is_empty();
             if self.presence == Presence::Same {
                 self.presence = Presence::Replugged;
             }
@@ -492,8 +536,8 @@ impl Nic {
         })
     }
 
-    /// Name servers and domains of this link, best first.
-    pub fn resolvers(&self, plan: &Plan, now: Duration) -> (Vec<IpAddr>, Vec<String>) {
+    /// Of this link, but for [`Nic::old_resolvers`].
+    pub fn resolvers(&self, plan: &Plan, now: Duration) -> Resolvers {
         let (mut servers, mut search) = (Vec::new(), Vec::new());
         let six = self.six.as_ref().and_then(|six| six.held.as_ref()).map(|held| &held.lease);
         if let Some(entry) = self.entry(plan) {
@@ -506,16 +550,19 @@ impl Nic {
                 servers.extend(lease.nameservers.iter().map(|server| IpAddr::V4(*server)));
                 search.extend(lease.search.iter().cloned());
             }
-            servers.extend(
-                self.said.servers.iter().filter(|(_, end)| *end > now).map(|(server, _)| IpAddr::V6(*server)),
-            );
+            let said = if self.said.is_old { Resolvers::default() } else { self.said.left(now) };
+            servers.extend(said.0);
             servers.extend(six.iter().flat_map(|lease| &lease.nameservers).map(|server| IpAddr::V6(*server)));
             search.extend(six.iter().flat_map(|lease| lease.search.iter().cloned()));
-            search.extend(
-                self.said.search.iter().filter(|(_, end)| *end > now).map(|(domain, _)| domain.clone()),
-            );
+            search.extend(said.1);
         }
         (servers, search)
+    }
+
+    /// Those of the network where the cable led before it was out, which may be the same one: they come after all others.
+    pub fn old_resolvers(&self, plan: &Plan, now: Duration) -> Resolvers {
+        let counts = self.said.is_old && !plan.own_nameservers_only;
+        if counts { self.said.left(now) } else { Resolvers::default() }
     }
 
     pub fn state(&self, plan: &Plan, preferred: bool) -> state::Link {
@@ -703,7 +750,11 @@ mod tests {
     fn name_servers_and_domains_that_others_say_are_used_unless_own_ones_alone_are_wanted() {
         let (server, end) = ("2001:db8::53".parse().unwrap(), Duration::from_secs(9));
         let mut nic = nic();
-        nic.said = Names { servers: vec![(server, end)], search: vec![("of.router".to_string(), end)] };
+        nic.said = Names {
+            servers: vec![(server, end)],
+            search: vec![("of.router".to_string(), end)],
+            is_old: false,
+        };
         let lease = dhcp6::message::Lease {
             nameservers: vec!["2001:db8::54".parse().unwrap()],
             search: vec!["of.lease".to_string()],
@@ -720,6 +771,43 @@ mod tests {
             let plan = network::dracut::read(&contract::cmdline::words(line));
             let (servers, search) = nic.resolvers(&plan, Duration::from_secs(now));
             assert_eq!((servers.len(), search.iter().map(String::as_str).collect()), want, "{line} {now}");
+        }
+    }
+
+    #[test]
+    fn what_routers_said_before_the_cable_was_out_comes_last_and_goes_with_the_first_word_after_it() {
+        let server = |last: u16| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last);
+        let (now, plan) = (Duration::from_secs(10), Plan::default());
+        let servers = |last| RouterOption::Servers(vec![server(last)], 600);
+        let search = |domain: &str| RouterOption::Search(vec![domain.to_string()], 600);
+        let shown = |(servers, search): Resolvers| {
+            servers.iter().map(IpAddr::to_string).chain(search).collect::<Vec<_>>().join(" ")
+        };
+        for (label, word, want) in [
+            ("a name server", servers(2), "2001:db8::2"),
+            ("a domain", search("new"), "new"),
+            ("the end of one", RouterOption::Servers(vec![server(1)], 0), ""),
+        ] {
+            let mut nic = nic();
+            nic.link.carrier = true;
+            nic.said.hear(servers(1), now);
+            nic.said.hear(search("old"), now);
+            assert_eq!(shown(nic.resolvers(&plan, now)), "2001:db8::1 old", "{label}");
+            assert_eq!(shown(nic.old_resolvers(&plan, now)), "", "{label}");
+            for carrier in [false, true] {
+                let had = std::mem::replace(&mut nic.link.carrier, carrier);
+                nic.heed_carrier(had, now);
+                assert_eq!(shown(nic.resolvers(&plan, now)), "", "{label} {carrier}");
+                assert_eq!(shown(nic.old_resolvers(&plan, now)), "2001:db8::1 old", "{label} {carrier}");
+                let own_alone = Plan { own_nameservers_only: true, ..Plan::default() };
+                assert_eq!(shown(nic.old_resolvers(&own_alone, now)), "", "{label} {carrier}");
+                // The next life knows it too.
+                let text = serde_json::to_string(&nic.said).unwrap();
+                assert_eq!(serde_json::from_str::<Names>(&text).unwrap(), nic.said, "{label}");
+            }
+            nic.said.hear(word, now);
+            assert_eq!(shown(nic.resolvers(&plan, now)), want, "{label}");
+            assert_eq!(shown(nic.old_resolvers(&plan, now)), "", "{label}");
         }
     }
 
