@@ -44,8 +44,10 @@ pub enum Phase {
     Rebinding {
         tries: u32,
     },
+    /// `plugged`: the cable was, and what we had may be another network's.
     Informing {
         tries: u32,
+        plugged: bool,
     },
 }
 
@@ -152,7 +154,7 @@ impl Client {
     ) -> Client {
         let held = held.filter(|held| addresses && !held.lease.addresses.is_empty());
         let phase = match (addresses, &held) {
-            (false, _) => Phase::Informing { tries: 0 },
+            (false, _) => Phase::Informing { tries: 0, plugged: false },
             (true, None) => Phase::Soliciting { tries: 0 },
             (true, Some(_)) => Phase::Confirming { tries: 0, plugged: false },
         };
@@ -189,7 +191,7 @@ impl Client {
 
     pub fn state(&self) -> &'static str {
         match (&self.phase, self.held.is_some()) {
-            (Phase::Soliciting { tries } | Phase::Informing { tries }, _) if *tries > 4 => "no answer",
+            (Phase::Soliciting { tries } | Phase::Informing { tries, .. }, _) if *tries > 4 => "no answer",
             (_, false) => "asking",
             (Phase::Renewing { .. }, true) => "renewing",
             (Phase::Rebinding { .. }, true) => "rebinding",
@@ -269,7 +271,7 @@ pub fn step(client: &Client, event: Event, now: Duration, random: u32) -> (Clien
         },
         Event::Replugged => {
             let phase = match (next.addresses, next.held.is_some()) {
-                (false, _) => Phase::Informing { tries: 0 },
+                (false, _) => Phase::Informing { tries: 0, plugged: true },
                 (true, true) => Phase::Confirming { tries: 0, plugged: true },
                 (true, false) => Phase::Soliciting { tries: 0 },
             };
@@ -308,8 +310,14 @@ fn timer(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
             client.phase = Phase::Soliciting { tries: tries.saturating_add(1) };
             (tries, client.message(Kind::Solicit, None, vec![], now))
         }
-        Phase::Informing { tries } => {
-            client.phase = Phase::Informing { tries: tries.saturating_add(1) };
+        Phase::Informing { tries, plugged } => {
+            if plugged && tries >= TRIES && client.held.take().is_some() {
+                actions.push(Action::Say(
+                    "no DHCPv6 server answers since the cable was plugged: what one said before is not used any more"
+                        .to_string(),
+                ));
+            }
+            client.phase = Phase::Informing { tries: tries.saturating_add(1), plugged };
             (tries, client.message(Kind::Information, None, vec![], now))
         }
         Phase::Requesting { tries, offer } if tries >= TRIES => {
@@ -333,7 +341,7 @@ fn timer(client: &mut Client, now: Duration, random: u32, actions: &mut Vec<Acti
             (tries, client.message(Kind::Confirm, None, client.owned(), now))
         }
         Phase::Bound if !client.addresses => {
-            client.begin(Phase::Informing { tries: 0 }, random, now);
+            client.begin(Phase::Informing { tries: 0, plugged: false }, random, now);
             return timer(client, now, random, actions);
         }
         Phase::Bound => {
@@ -839,6 +847,26 @@ mod tests {
         let (client, actions) = step(&client, reply(1000), s(1), 3);
         assert_eq!((actions, client.due), (vec![Action::Configure], s(86_401)));
         assert_eq!(sent(&step(&client, Event::Timer, s(86_401), 4).1), [Kind::Information]);
+    }
+
+    #[test]
+    fn what_a_server_said_is_not_used_on_another_network_where_nobody_says_anything() {
+        let (asking, _) = step(&fresh(false), Event::Timer, s(0), 2);
+        let (told, _) = step(&asking, reply(1000), s(1), 3);
+        let (plugged, actions) = step(&told, Event::Replugged, s(100), 4);
+        assert_eq!((sent(&actions), plugged.held.is_some()), (vec![Kind::Information], true));
+        assert!(timers_until(plugged.clone(), s(105)).0.held.is_some(), "it may be the same one");
+        let (silent, actions) = timers_until(plugged.clone(), s(160));
+        assert_eq!(silent.held, None);
+        let said = actions.iter().filter(|action| matches!(action, Action::Say(_)));
+        assert_eq!(said.count(), 1, "{actions:?}");
+        let (answered, _) = step(&silent, reply(1000), s(170), 5);
+        assert!(answered.held.is_some(), "late");
+        let (answered, _) = step(&plugged, reply(1000), s(101), 5);
+        assert!(answered.held.is_some());
+        // A day later nobody plugged anything.
+        let (stays, actions) = timers_until(answered, s(90_000));
+        assert!(sent(&actions).len() > 8 && stays.held.is_some(), "{actions:?}");
     }
 
     proptest! {
