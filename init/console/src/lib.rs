@@ -3,10 +3,13 @@
 //! reads holds up nothing but this process: it writes without blocking.
 
 mod banner;
+mod checker;
 mod line;
 mod screen;
 
 use banner::Facts;
+use checker::Checker;
+use contract::password::Opens;
 use contract::{cmdline, paths, state};
 use host::Root;
 use host::shell::{self, Shell};
@@ -16,6 +19,7 @@ use rustix::fs::{Mode, OFlags, inotify};
 use screen::Screen;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -38,6 +42,15 @@ const UTF8: &str = "\x1b%G";
 const CALL: &[u8] = b"lifeboat";
 /// A password typed wrong costs this.
 const PENALTY: Duration = Duration::from_secs(2);
+
+/// What somebody who was asked for a password gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Right,
+    Wrong,
+    /// None opens this console, or none can be looked at: the reason was said.
+    NotAsked,
+}
 
 /// The service; its arguments are the console's device, the speed of a line that the kernel has set none of, and whether
 /// nobody named that line.
@@ -63,6 +76,8 @@ struct Console {
     root: Root,
     name: String,
     path: String,
+    /// Looks at a password that only its hash is known of.
+    sshd: PathBuf,
     policy: Policy,
     /// All that is known of this line is that something is connected to it: a person, or a device that takes every byte for
     /// a command and answers. Nothing is said, not even an echo, before somebody calls.
@@ -114,6 +129,7 @@ impl Console {
             root,
             name: name.to_string(),
             path,
+            sshd: std::env::current_exe()?.with_file_name("sshd"),
             policy,
             found_by_peer,
             call: found_by_peer.then(|| line::Call::of(CALL)),
@@ -318,15 +334,19 @@ impl Console {
         if self.policy == Policy::Off {
             return Ok(());
         }
-        if self.policy == Policy::Login && !self.ask_password()? {
-            std::thread::sleep(PENALTY);
-            if self.found_by_peer {
-                // Two machines that answer each other end here.
-                self.write("\nThat was not it.\n");
-                return self.hush();
+        if self.policy == Policy::Login {
+            let answer = self.ask_password()?;
+            if answer != Answer::Right {
+                std::thread::sleep(PENALTY);
+                let what = if answer == Answer::Wrong { "That was not it. " } else { "" };
+                if self.found_by_peer {
+                    // Two machines that answer each other end here.
+                    self.write(&format!("\n{what}\n"));
+                    return self.hush();
+                }
+                self.write(&format!("\n{what}Press Enter to try again.\n"));
+                return Ok(());
             }
-            self.write("\nThat was not it. Press Enter to try again.\n");
-            return Ok(());
         }
         if let Err(error) = self.shell() {
             self.write(&format!("\nNo shell can be started: {error:#}\n"));
@@ -347,22 +367,56 @@ impl Console {
         Ok(())
     }
 
-    /// Asks without echo. Without a one-time password, since a key was given, nobody gets in here.
-    fn ask_password(&mut self) -> anyhow::Result<bool> {
+    /// Asks without echo, for the one-time password; where that is not what opens, sshd says what does.
+    fn ask_password(&mut self) -> anyhow::Result<Answer> {
         let Some(password) = self.root.line(paths::PASSWORD) else {
-            self.write(
-                "Consoles ask for the one-time password, and there is none since a key was given: use ssh.\n",
-            );
-            return Ok(false);
+            return self.ask_password_of_hash();
         };
+        let typed = self.typed()?;
+        // The length of the one-time password is no secret; its bytes are compared all.
+        let same = typed.len() == password.len()
+            && typed.bytes().zip(password.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0;
+        Ok(if same { Answer::Right } else { Answer::Wrong })
+    }
+
+    fn ask_password_of_hash(&mut self) -> anyhow::Result<Answer> {
+        let start = || -> std::io::Result<(Checker, Opens)> {
+            let mut checker = Checker::start(&self.sshd)?;
+            let opens = checker.opens()?;
+            Ok((checker, opens))
+        };
+        let not_checked = |error| format!("No password can be checked: {error}");
+        let reason = match start() {
+            Ok((checker, Opens::Hash)) => {
+                let typed = self.typed()?;
+                match checker.compare(&typed) {
+                    Ok(true) => return Ok(Answer::Right),
+                    Ok(false) => return Ok(Answer::Wrong),
+                    Err(error) => not_checked(error),
+                }
+            }
+            Ok((_, Opens::Nothing)) => {
+                "Consoles ask for the one-time password, and there is none since a key was given: use ssh."
+                    .to_string()
+            }
+            Ok((_, Opens::OneTime)) => {
+                "The one-time password is not made yet: sshd does so when it starts, and after the last key has gone \
+                 when a password is tried by ssh."
+                    .to_string()
+            }
+            Err(error) => not_checked(error),
+        };
+        self.write(&format!("{reason}\n"));
+        Ok(Answer::NotAsked)
+    }
+
+    /// What is typed without echo, within a minute.
+    fn typed(&mut self) -> std::io::Result<String> {
         let before = line::silence(&self.device)?;
         self.write("Password: ");
         let typed = line::read_secret(&self.device, Duration::from_secs(60), &before)?;
         self.write("\n");
-        // The length of the one-time password is no secret; its bytes are compared all.
-        let same = typed.len() == password.len()
-            && typed.bytes().zip(password.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0;
-        Ok(same)
+        Ok(typed)
     }
 
     /// Runs a root login shell on the line until it ends.
@@ -434,4 +488,112 @@ fn timespec(duration: Duration) -> Timespec {
 fn now() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::time::Instant;
+
+    /// A console that asks for a password, on a terminal of its own, beside an sshd that is this script, if it is any.
+    fn console(dir: &Path, script: Option<&str>) -> (Console, std::fs::File) {
+        let sshd = dir.join("sshd");
+        if let Some(script) = script {
+            std::fs::write(&sshd, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&sshd, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let pty = host::sys::tty::open().unwrap();
+        line::sane(&pty.terminal, true).unwrap();
+        rustix::io::ioctl_fionbio(&pty.terminal, true).unwrap();
+        let console = Console {
+            root: Root::at(dir).unwrap(),
+            name: "ttyS0".to_string(),
+            path: pty.name,
+            sshd,
+            policy: Policy::Login,
+            found_by_peer: false,
+            call: None,
+            keymap: None,
+            device: pty.terminal,
+            pending: Vec::new(),
+            shown: None,
+            warned: Vec::new(),
+            rows: 0,
+            code: String::new(),
+            began: Duration::ZERO,
+        };
+        (console, std::fs::File::from(pty.master))
+    }
+
+    /// What comes of a person who types this as soon as he is asked, and what he saw.
+    fn asked(mut console: Console, mut person: std::fs::File, types: &'static str) -> (Answer, String) {
+        let (ended, has_ended) = std::sync::mpsc::channel::<()>();
+        let sits = std::thread::spawn(move || {
+            let (mut seen, mut is_asked) = (Vec::new(), false);
+            let deadline = Instant::now() + Duration::from_secs(60);
+            loop {
+                let mut bytes = [0; 512];
+                let over = has_ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected);
+                match person.read(&mut bytes) {
+                    Ok(length) => seen.extend_from_slice(&bytes[..length]),
+                    Err(_) if over => return String::from_utf8(seen).unwrap(),
+                    Err(_) => {
+                        assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&seen));
+                        let timeout = timespec(Duration::from_millis(20));
+                        let _ = poll(&mut [PollFd::new(&person, PollFlags::IN)], Some(&timeout));
+                    }
+                }
+                if !is_asked && seen.ends_with(b"Password: ") {
+                    is_asked = true;
+                    person.write_all(format!("{types}\r").as_bytes()).unwrap();
+                }
+            }
+        });
+        let answer = console.ask_password().unwrap();
+        drop(ended);
+        (answer, sits.join().unwrap())
+    }
+
+    #[test]
+    fn with_a_hash_instead_of_a_one_time_password_who_types_what_it_is_of_gets_in() {
+        const HASHES: &str = "[ \"$*\" = password ] || exit 0; echo hash; \
+                              [ \"$(cat)\" = 'Hello world!' ] && echo right || echo wrong";
+        for (label, script, types, want, says) in [
+            ("right", HASHES, "Hello world!", Answer::Right, "Password: "),
+            ("wrong", HASHES, "hello world!", Answer::Wrong, "Password: "),
+            ("none", HASHES, "", Answer::Wrong, "Password: "),
+            ("a key", "echo nothing", "x", Answer::NotAsked, "none since a key was given: use ssh"),
+            ("not yet", "echo one-time", "x", Answer::NotAsked, "is not made yet"),
+            ("says nothing", "exit 0", "x", Answer::NotAsked, "No password can be checked: sshd has ended"),
+            ("dies", "echo hash; kill -9 $$", "x", Answer::NotAsked, "No password can be checked: "),
+            ("gibberish", "echo right", "x", Answer::NotAsked, "what it should not"),
+            ("more gibberish", "echo hash; cat; echo yes", "x", Answer::NotAsked, "what it should not"),
+            ("no end", "cat /dev/zero", "x", Answer::NotAsked, "what it should not"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (console, person) = console(dir.path(), Some(script));
+            let (answer, seen) = asked(console, person, types);
+            assert_eq!(answer, want, "{label}: {seen}");
+            assert!(seen.contains(says), "{label}: {seen:?}");
+            assert!(!seen.contains("Hello") && !seen.contains("hello"), "{label}: {seen:?}");
+            assert_eq!(seen.contains("a key was given"), label == "a key", "{label}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn the_one_time_password_is_compared_by_the_console_itself() {
+        for (types, want) in
+            [("lusab-babad", Answer::Right), ("lusab-babaf", Answer::Wrong), ("", Answer::Wrong)]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let place = dir.path().join(paths::PASSWORD.trim_start_matches('/'));
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::fs::write(place, "lusab-babad\n").unwrap();
+            let (console, person) = console(dir.path(), None);
+            assert_eq!(asked(console, person, types).0, want, "{types}");
+        }
+    }
 }

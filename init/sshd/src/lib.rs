@@ -14,6 +14,7 @@
 //!   asked for; and one, root until it has them, that takes three files from a volume made for this machine.
 //! - `ironic`, where Ironic booted this machine, and nobody, speaks with its API until that has set a password.
 //! - `installed`, once and when asked for, looks for the host keys of the system on the disks.
+//! - `password`, one per password that is typed at a console and can be compared with a hash alone, compares it.
 //! - `rsa-key`, once, makes the RSA host key while the others work.
 //!
 //! What this split protects: a flaw in parsing or cryptography of the protocol yields a process
@@ -25,6 +26,7 @@
 
 mod access;
 mod cloud;
+mod console;
 mod credentials;
 mod dial;
 mod entrance;
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         "fetch" => fetch::run(&settings),
         "installed" => installed::run(&settings),
         "ironic" => ironic::run(&settings),
+        contract::password::ROLE => console::run(&settings),
         other => anyhow::bail!("unknown role {other:?}: the first is listen"),
     });
     match result {

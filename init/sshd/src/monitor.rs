@@ -23,7 +23,6 @@ use host::shell::{self, Shell};
 use host::sys::process::{self, Instead, Spawn};
 use host::sys::{inherited, pass, tty};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::FlockOperation;
 use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, Signal};
 use std::collections::{HashMap, HashSet};
@@ -370,12 +369,9 @@ impl Monitor<'_> {
         self.report(&Report::Hash);
         // It may have ended.
         let _ = wire::receive::<Wait>(inherited(1));
-        // A file that is always there.
-        let lock = File::open(self.settings.path(contract::paths::HOST_KEY)).and_then(|file| {
-            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-            Ok(file)
-        });
-        lock.map_err(|error| host::log!("{}: lock of hashes: {error}", self.peer)).ok()
+        password::alone(self.settings)
+            .map_err(|error| host::log!("{}: lock of hashes: {error}", self.peer))
+            .ok()
     }
 
     fn may_try(&self, access: &Access) -> bool {

@@ -1,6 +1,10 @@
 //! Passwords: the one-time password of a boot, and crypt(3) hashes.
 
+use crate::settings::Settings;
+use rustix::fs::FlockOperation;
 use sha_crypt::PasswordVerifier;
+use std::fs::File;
+use std::io;
 
 /// Random bytes of a one-time password.
 pub const ENTROPY: usize = 10;
@@ -104,6 +108,15 @@ impl Hash {
             }
         }
     }
+}
+
+/// Waits until no other password is compared with a hash, and keeps it so for as long as the file is open: each takes up to
+/// [`MOST_MEMORY`] and a processor.
+pub fn alone(settings: &Settings) -> io::Result<File> {
+    // A file that is always there.
+    let file = File::open(settings.path(contract::paths::HOST_KEY))?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
 }
 
 /// In bytes: V and B of scrypt (RFC 7914, section 6), and the S-boxes of yescrypt, which have 12 KiB for each lane.

@@ -13,6 +13,7 @@ pub mod layers;
 pub mod ledger;
 pub mod near;
 pub mod params;
+pub mod password;
 pub mod paths;
 pub mod redact;
 pub mod state;
