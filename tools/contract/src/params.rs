@@ -127,7 +127,6 @@ pub const PARAMS: &[Param] = &[
         false,
         "http: or https: URL of the directory that layers of this image which did not come with it are fetched from",
     ),
-    p("rescue.log", Owner::Init, false, false, "debug: services log every decision"),
     p(
         "rescue.metadata",
         Owner::Sshd,
