@@ -368,7 +368,7 @@ impl Init {
         }
         match down.stage {
             Stage::Terminating => {
-                shutdown::signal_others(&self.root, Signal::KILL);
+                shutdown::kill_others(&self.root);
                 (down.stage, down.until) =
                     (Stage::Killing, now() + Duration::from_millis(if alone { 0 } else { 200 }));
             }

@@ -4,16 +4,18 @@
 
 use contract::facts::Mount;
 use contract::paths;
+use host::sys::process;
 use host::{Root, proc};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::Signal;
 use rustix::system::RebootCommand;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
@@ -94,17 +96,61 @@ fn nbd_servers(root: &Root) -> Vec<u32> {
     threads.filter_map(process).collect()
 }
 
-/// At once, by the kernel, where none is to be kept.
+/// At once, by the kernel, where none is to be kept. For a signal that may be missed: who is born meanwhile is killed later.
 pub fn signal_others(root: &Root, signal: Signal) {
     let found = processes(root);
     if found.kept.is_empty() {
-        return host::sys::process::signal_all(signal);
+        return process::signal_all(signal);
     }
     // The second time those that were started meanwhile.
     for pid in found.others.into_iter().chain(processes(root).others) {
         // It may have ended by itself.
-        let _ = host::sys::process::signal(pid, signal);
+        let _ = process::signal(pid, signal);
     }
+}
+
+/// Kills them all, where some are to be kept too: those that are born faster than they are listed, as a fork bomb's. So all are
+/// stopped first: a stopped process bears none, nor does one that was about to (kernel/fork.c: copy_process() gives up where
+/// a signal is pending, under the lock that kill(-1) walks the list by).
+pub fn kill_others(root: &Root) {
+    let kept = processes(root).kept;
+    if kept.is_empty() {
+        return process::signal_all(Signal::KILL);
+    }
+    let go_on = |pid: &i32| {
+        // It may have ended before.
+        let _ = process::signal(*pid, Signal::CONT);
+    };
+    process::signal_all(Signal::STOP);
+    // At once: this process's own memory may lie in swap that is one of theirs.
+    kept.iter().for_each(go_on);
+    let kept = kill_stopped(|| processes(root), |pid| process::signal(pid, Signal::KILL));
+    // One that was overlooked.
+    kept.iter().for_each(go_on);
+}
+
+/// Lists of processes that are gone through; one that the kernel itself starts meanwhile is in a later one.
+const SWEEPS: usize = 16;
+
+/// Kills each of the others once, until none is new: one that waits for its disk does not end. Those that are kept.
+fn kill_stopped(
+    mut look: impl FnMut() -> Processes,
+    mut kill: impl FnMut(i32) -> io::Result<()>,
+) -> BTreeSet<i32> {
+    let (mut killed, mut kept) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..SWEEPS {
+        let found = look();
+        kept.extend(found.kept);
+        let new: Vec<i32> = found.others.into_iter().filter(|pid| killed.insert(*pid)).collect();
+        if new.is_empty() {
+            break;
+        }
+        for pid in new {
+            // It may have ended by itself.
+            let _ = kill(pid);
+        }
+    }
+    kept
 }
 
 /// What one child does, and the time it gets. One that is still writing out what is cached gets more ([`Progress`]).
@@ -253,12 +299,12 @@ fn swapoff(root: &Root, files_alone: bool) {
 fn take_apart(root: &Root) {
     stop_stacked(root);
     // Whoever serves FUSE and was not told to end by an unmount does not end by itself.
-    let until = std::time::Instant::now() + EACH;
+    let until = Instant::now() + EACH;
     loop {
         let kept = processes(root).kept;
         // mdmon writes to each drive that its array is clean, and ends once that is stopped: for as long as init waits.
         let writes = |pid: &i32| proc::stat(root, pid.unsigned_abs()).is_some_and(|stat| stat.name == MDMON);
-        if kept.is_empty() || std::time::Instant::now() >= until && !kept.iter().any(writes) {
+        if kept.is_empty() || Instant::now() >= until && !kept.iter().any(writes) {
             return;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -372,7 +418,7 @@ pub fn argv(role: &str) -> [&OsStr; 2] {
 
 /// reboot(2), for a child: some driver may keep it for ever.
 fn end(how: How) {
-    let error = host::sys::process::reboot(how.command());
+    let error = process::reboot(how.command());
     host::log!("{}: {error}", how.name());
 }
 
@@ -498,6 +544,85 @@ mod tests {
         }
         let root = Root::at(directory.path()).unwrap();
         assert_eq!(processes(&root), Processes { others: vec![7, 8, 9], kept: vec![11, 12, 15] });
+    }
+
+    #[test]
+    fn each_is_killed_once_and_those_that_were_overlooked_and_no_sweep_goes_on_for_ever() {
+        let list = |others: &[i32], kept: &[i32]| Processes { others: others.into(), kept: kept.into() };
+        // 9 waits for its disk, and does not end.
+        let lists = [list(&[7, 8, 9], &[20]), list(&[9, 10], &[20, 21]), list(&[9], &[20, 21])];
+        let (mut lists, mut killed) = (lists.into_iter(), Vec::new());
+        let kept = kill_stopped(
+            || lists.next().unwrap(),
+            |pid| {
+                killed.push(pid);
+                Ok(())
+            },
+        );
+        assert_eq!((killed, kept), (vec![7, 8, 9, 10], BTreeSet::from([20, 21])));
+
+        let mut next = 100;
+        let kept = kill_stopped(
+            || {
+                next += 1;
+                list(&[next], &[20])
+            },
+            |_| Ok(()),
+        );
+        assert_eq!((next, kept), (100 + SWEEPS as i32, BTreeSet::from([20])));
+    }
+
+    #[test]
+    fn a_fork_bomb_is_killed_whole_and_a_process_that_a_file_system_stands_on_goes_on() {
+        // kill(-1) is for the init of a namespace of its own, and nobody else.
+        if !rustix::process::getpid().is_init() {
+            if !rustix::process::geteuid().is_root() {
+                return eprintln!("not tested: only root makes a namespace of processes");
+            }
+            let name = "shutdown::tests::a_fork_bomb_is_killed_whole_and_a_process_that_a_file_system_stands_on_goes_on";
+            let mut inside = std::process::Command::new("unshare");
+            inside.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+            inside.arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
+            let done = inside.output().unwrap();
+            let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let root = Root::live().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let server = directory.path().join(MDMON);
+        fs::copy("/bin/sleep", &server).unwrap();
+        let server = std::process::Command::new(server).arg("600").spawn().unwrap().id();
+        // Each bears one and ends: whoever was listed is another one by the time that he is killed.
+        const BOMB: &str = "for (1 .. 24) { fork or last } while (1) { exit if fork }";
+        let bomb = std::process::Command::new("perl").args(["-e", BOMB]).spawn().unwrap();
+        // They are this process's to reap, as PID 1.
+        std::thread::spawn(|| {
+            loop {
+                while process::reap().is_some() {}
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        drop(bomb);
+        let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
+            let until = Instant::now() + Duration::from_secs(20);
+            while !is_so() {
+                assert!(Instant::now() < until, "{what}: {:?}", processes(&root));
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        // A list shows few of them, or none. The number that was given away last (proc_loadavg(5)) shows each.
+        let born = || root.line("/proc/loadavg").unwrap().rsplit_once(' ').unwrap().1.parse::<u32>().unwrap();
+        let before = born();
+        wait_for("it runs", &|| born() > before + 200);
+        wait_for("the server runs", &|| processes(&root).kept == [server.cast_signed()]);
+        kill_others(&root);
+        wait_for("they have ended", &|| processes(&root).others.is_empty());
+        let last = born();
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(born(), last, "none is born any more");
+        assert_eq!(processes(&root), Processes { others: Vec::new(), kept: vec![server.cast_signed()] });
+        wait_for("the server goes on", &|| proc::stat(&root, server).is_some_and(|stat| stat.state == 'S'));
     }
 
     #[test]
