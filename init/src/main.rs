@@ -30,6 +30,9 @@ use std::time::Duration;
 
 /// Time that services and sessions get between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long it is tried to start the first child that goes down where none can be, and how often.
+const SHORT: Duration = Duration::from_secs(10);
+const SHORT_AGAIN: Duration = Duration::from_millis(100);
 /// Where init looks whether the event device appeared and consoles changed.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
@@ -99,6 +102,9 @@ enum Stage {
     Terminating,
     /// SIGKILL was sent; reaping.
     Killing,
+    /// Since the first moment the kernel starts no child, which would be that for ROLES[index] or, behind them, the last one:
+    /// those that were killed give back their numbers and their memory as they end.
+    Short { index: usize, since: Duration },
     /// The child for ROLES[index] runs, since the first moment, and has got more time for as long as that brings something.
     Role { index: usize, pid: i32, since: Duration, progress: Progress },
     /// The child that ends it all runs.
@@ -373,6 +379,7 @@ impl Init {
                     (Stage::Killing, now() + Duration::from_millis(if alone { 0 } else { 200 }));
             }
             Stage::Killing => self.start_role(0),
+            Stage::Short { index, .. } => self.start_role(index),
             Stage::Role { index, pid, since, ref mut progress } => {
                 let (role, ..) = shutdown::ROLES[index]; // an index of ROLES since its start
                 if process::is_there(pid)
@@ -403,36 +410,52 @@ impl Init {
     }
 
     fn start_role(&mut self, first: usize) {
-        let Some(how) = self.going_down.as_ref().map(|down| down.how) else { return };
+        let Some(GoingDown { how, stage, .. }) = self.going_down else { return };
+        let since = if let Stage::Short { since, .. } = stage { since } else { now() };
         for (index, (role, _, deadline)) in shutdown::ROLES.iter().enumerate().skip(first) {
-            let argv = shutdown::argv(role);
-            let mut child = Spawn::new(&argv, &self.environment);
-            child.stderr = logs::open("shutdown");
-            match process::spawn(child) {
+            match self.start_child(role) {
                 Ok(pid) => {
                     let progress = Progress::begin(&self.root);
                     let stage = Stage::Role { index, pid, since: now(), progress };
                     self.going_down = Some(GoingDown { how, stage, until: now() + *deadline });
                     return;
                 }
+                Err(error) if self.is_short(index, since, &error) => return,
                 Err(error) => host::log!("start {role}: {error}"),
             }
         }
         self.outlet.flush();
-        let argv = shutdown::argv(how.name());
-        let mut child = Spawn::new(&argv, &self.environment);
-        child.stderr = logs::open("shutdown");
-        match process::spawn(child) {
+        match self.start_child(how.name()) {
             Ok(pid) => {
                 let stage = Stage::End { pid };
                 self.going_down = Some(GoingDown { how, stage, until: now() + shutdown::END });
             }
+            Err(error) if self.is_short(shutdown::ROLES.len(), since, &error) => {}
             Err(error) => {
-                host::log!("start {}: {error}", how.name());
+                kernel_log(ERROR, &format!("start {}: {error}: by SysRq, then", how.name()));
                 shutdown::force(how, &self.root);
                 self.going_down = None;
             }
         }
+    }
+
+    fn start_child(&self, role: &str) -> std::io::Result<i32> {
+        let argv = shutdown::argv(role);
+        let mut child = Spawn::new(&argv, &self.environment);
+        child.stderr = logs::open("shutdown");
+        process::spawn(child)
+    }
+
+    /// Whether it is tried again.
+    fn is_short(&mut self, index: usize, since: Duration, error: &std::io::Error) -> bool {
+        let again = now() < since + SHORT;
+        if again && let Some(down) = &mut self.going_down {
+            if !matches!(down.stage, Stage::Short { .. }) {
+                host::log!("start a child: {error}: trying again");
+            }
+            (down.stage, down.until) = (Stage::Short { index, since }, now() + SHORT_AGAIN);
+        }
+        again
     }
 
     fn publish(&mut self) {

@@ -4,6 +4,7 @@
 
 use contract::facts::Mount;
 use contract::paths;
+use host::kmsg::Kmsg;
 use host::sys::process;
 use host::{Root, proc};
 use rustix::fs::{Mode, OFlags};
@@ -432,15 +433,41 @@ pub fn last_words(how: How) -> &'static str {
     }
 }
 
-/// The last resort of PID 1. A reset asks no driver; to switch off, the kernel asks them all once more,
-/// and a halt has no last resort. Resetting a machine that was to go off might start what is on its
+/// For each of what the kernel does of its own before the end: a hung disk delays that so long, and no longer.
+const EMERGENCY: Duration = Duration::from_secs(5);
+
+/// SysRq's key, and what the kernel says when it is done (fs/sync.c and fs/super.c: do_sync_work(), do_emergency_remount()).
+const EMERGENCIES: [(&str, &str); 2] =
+    [("s", "Emergency Sync complete"), ("u", "Emergency Remount complete")];
+
+/// The last resort of PID 1. What is cached is written and file systems become read-only first: by the kernel's own workers,
+/// which takes no process, since none may have been to be had for [`ROLES`]. A reset asks no driver; to switch off, the kernel
+/// asks them all once more, and a halt has no last resort. Resetting a machine that was to go off might start what is on its
 /// disks, so that is not done.
 pub fn force(how: How, root: &Root) {
+    let mut log = Kmsg::now().ok();
+    write_out(root, EMERGENCY, || log.as_mut().map(Kmsg::lines).unwrap_or_default());
     let key = match how {
         How::Reboot => "b",
         How::PowerOff => "o",
         How::Halt => return,
     };
+    sysrq(root, key);
+}
+
+/// One after the other, each until the kernel says that it is done, or for so long. Where its log cannot be read, for so long.
+fn write_out(root: &Root, patience: Duration, mut said: impl FnMut() -> Vec<String>) {
+    for (key, done) in EMERGENCIES {
+        sysrq(root, key);
+        let until = Instant::now() + patience;
+        while Instant::now() < until && !said().iter().any(|line| line.contains(done)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Returns at once: the kernel puts the work off to its workers, or does not return at all.
+fn sysrq(root: &Root, key: &str) {
     if let Err(error) = root.write("/proc/sysrq-trigger", key) {
         host::log!("sysrq-{key}: {error}");
     }
@@ -623,6 +650,31 @@ mod tests {
         assert_eq!(born(), last, "none is born any more");
         assert_eq!(processes(&root), Processes { others: Vec::new(), kept: vec![server.cast_signed()] });
         wait_for("the server goes on", &|| proc::stat(&root, server).is_some_and(|stat| stat.state == 'S'));
+    }
+
+    #[test]
+    fn what_is_cached_is_written_by_the_kernel_before_a_reset_and_a_hung_disk_does_not_prevent_that() {
+        let directory = tempfile::tempdir().unwrap();
+        let trigger = directory.path().join("proc/sysrq-trigger");
+        fs::create_dir(directory.path().join("proc")).unwrap();
+        fs::write(&trigger, "-").unwrap();
+        let root = Root::at(directory.path()).unwrap();
+        let key = || fs::read_to_string(&trigger).unwrap();
+        let (mut looks, mut keys) = (0, Vec::new());
+        write_out(&root, Duration::from_secs(60), || {
+            looks += 1;
+            keys.push(key());
+            let done = if key() == "s" { "Emergency Sync complete" } else { "Emergency Remount complete" };
+            // Not at once, and not what is waited for.
+            let line = if looks % 3 == 0 { done } else { "sd 0:0:0:0: [sda] Synchronizing SCSI cache" };
+            vec!["other".to_string(), line.to_string()]
+        });
+        assert_eq!(keys, ["s", "s", "s", "u", "u", "u"]);
+
+        let began = Instant::now();
+        write_out(&root, Duration::from_millis(50), Vec::new);
+        assert_eq!(key(), "u");
+        assert!(began.elapsed() < Duration::from_secs(10));
     }
 
     #[test]
