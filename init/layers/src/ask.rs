@@ -58,9 +58,13 @@ impl Head {
     }
 }
 
-/// `layers fetch URL FROM`
+/// `layers fetch FROM`, with the URL as its standard input.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let [url, from] = arguments else { bail!("usage: layers fetch URL FROM") };
+    let [from] = arguments else { bail!("usage: layers fetch FROM <<< URL") };
+    let mut url = String::new();
+    File::from(inherited(0).try_clone_to_owned().context("stdin")?)
+        .read_to_string(&mut url)
+        .context("read the URL")?;
     let from = from.parse().with_context(|| format!("read {from:?}"))?;
     let root = Root::live()?;
     let text = |path: &str| root.read_text(path).unwrap_or_default();
@@ -91,7 +95,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     stdout.write_all(head.line().as_bytes()).context("answer")?;
     let mut buffer = vec![0; PIECE];
     loop {
-        match answer.body.read(&mut buffer).with_context(|| format!("read {}", contract::url::shown(url)))? {
+        match answer.body.read(&mut buffer).with_context(|| format!("read {}", contract::url::shown(&url)))? {
             0 => return Ok(()),
             length => stdout.write_all(&buffer[..length]).context("answer")?,
         }

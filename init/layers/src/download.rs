@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 /// the machine does nothing but page in and out (as tried).
 const LEFT: u64 = 16 << 20;
 const PIECE: usize = 64 << 10;
+/// Longest URL, bytes: what the smallest pipe holds while nobody reads it.
+const MAX_URL: usize = 4096;
 /// The other process gives up a silent server by itself.
 const SILENCE: Duration = Duration::from_secs(web::SILENCE.as_secs() * 2);
 /// A line that brings less than so much in such a time is none.
@@ -295,14 +297,25 @@ fn spawn(url: &str, from: u64) -> io::Result<(i32, File)> {
     // By its name, which tells the image's programs apart.
     let program = std::env::current_exe()?.with_file_name("layers");
     let from = from.to_string();
-    let argv = [program.as_os_str(), OsStr::new("fetch"), OsStr::new(url), OsStr::new(&from)];
+    let argv = [program.as_os_str(), OsStr::new("fetch"), OsStr::new(&from)];
     let mut child = Spawn::new(&argv, &[]);
+    child.stdin = Some(told(url)?);
     child.stdout = Some(File::from(OwnedFd::from(writer)));
     child.stderr = Some(File::from(inherited(2).try_clone_to_owned()?));
     child.oom_score = OOM_SCORE;
     child.nice = 10;
     let pid = process::spawn(child)?;
     Ok((pid, File::from(OwnedFd::from(reader))))
+}
+
+/// A standard input with this URL, which may have a password in it: everybody reads command lines.
+fn told(url: &str) -> io::Result<File> {
+    if url.len() > MAX_URL {
+        return Err(io::Error::other("its URL is too long"));
+    }
+    let (reader, mut writer) = io::pipe()?;
+    writer.write_all(url.as_bytes())?;
+    Ok(File::from(OwnedFd::from(reader)))
 }
 
 /// A pipe whose other end may fall silent, or nearly.
@@ -388,6 +401,14 @@ mod tests {
     fn take(download: &mut Download, mut from: &[u8], skip: u64) -> Result<(), Failure> {
         download.pour(&mut from, skip, &mut |_, _| {})?;
         download.check()
+    }
+
+    #[test]
+    fn a_url_reaches_the_other_process_as_its_input_and_not_on_its_command_line() {
+        let url = format!("https://me:p%40ss@a/{}", "x".repeat(MAX_URL - 20));
+        assert_eq!(url.len(), MAX_URL);
+        assert_eq!(io::read_to_string(told(&url).unwrap()).unwrap(), url);
+        assert!(told(&format!("{url}x")).is_err(), "nobody waits for a pipe that is full");
     }
 
     #[test]
