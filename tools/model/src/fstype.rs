@@ -6,8 +6,12 @@
 //! even of a clean log it clears the blocks behind the head when the device itself is not flagged
 //! read-only (fs/xfs/xfs_log_recover.c, xlog_find_tail), as one that device-mapper made is not;
 //! btrfs replays its tree log (fs/btrfs/disk-io.c, open_ctree); f2fs rolls forward
-//! (fs/f2fs/super.c). ntfs3 leaves its log alone by itself (fs/ntfs3/fslog.c, log_replay). The others
-//! write nothing.
+//! (fs/f2fs/super.c); bcachefs opens for writing what is not flagged, writes its superblock as it starts, and
+//! replays its journal (fs/bcachefs/super-io.c, recovery.c), and `nochanges` keeps all of that in memory;
+//! reiserfs replays its journal, writes the header of a clean one too, and has no option against either: of a
+//! device that is flagged it leaves a clean one alone and does not mount one that waits, and `nolog` is read
+//! nowhere (fs/reiserfs/journal.c, journal_read). ntfs3 leaves its log alone by itself (fs/ntfs3/fslog.c,
+//! log_replay), and so does jfs, whose fsck replays it (fs/jfs/jfs_mount.c). The others write nothing.
 
 /// What a file system of this type is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,29 @@ pub enum Driver {
     Helper,
 }
 
+/// What a driver does with the journal of what it mounts `ro`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// There is none.
+    Nothing,
+    /// It leaves it alone.
+    Never,
+    /// It replays it unless it has this option.
+    Unless(&'static str),
+    /// It replays it whatever it is told, and writes to a clean one as well unless the device's own flag is set.
+    Always,
+}
+
+impl Replay {
+    /// What keeps the driver from it.
+    pub fn option(self) -> Option<&'static str> {
+        match self {
+            Replay::Unless(option) => Some(option),
+            Replay::Nothing | Replay::Never | Replay::Always => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct FsType {
     /// libblkid's TYPE, or the word after `-t`.
@@ -36,8 +63,7 @@ pub struct FsType {
     pub origin: Origin,
     /// The kernel can write to it at all.
     pub writes: bool,
-    /// It has a journal, and this option leaves it alone; empty: `ro` alone does.
-    pub unreplayed: Option<&'static str>,
+    pub replay: Replay,
     /// Its superblock may ask for a panic upon an error (`tune2fs -e panic`), of a reader too (fs/ext4/super.c,
     /// ext4_handle_error); this option makes it read-only instead.
     pub calm: Option<&'static str>,
@@ -51,7 +77,7 @@ const fn disk(name: &'static str) -> FsType {
         driver: Driver::Kernel(name),
         origin: Origin::Device,
         writes: true,
-        unreplayed: None,
+        replay: Replay::Nothing,
         calm: None,
         checker: None,
     }
@@ -79,7 +105,11 @@ impl FsType {
     }
 
     const fn unreplayed(self, option: &'static str) -> FsType {
-        FsType { unreplayed: Some(option), ..self }
+        FsType { replay: Replay::Unless(option), ..self }
+    }
+
+    const fn replay(self, replay: Replay) -> FsType {
+        FsType { replay, ..self }
     }
 
     const fn calm(self, option: &'static str) -> FsType {
@@ -99,6 +129,7 @@ impl FsType {
 pub const FSTYPES: &[FsType] = &[
     virtual_("9p"),
     virtual_("autofs"),
+    disk("bcachefs").unreplayed("nochanges"),
     virtual_("binfmt_misc"),
     virtual_("bpf"),
     disk("btrfs").unreplayed("rescue=nologreplay").checker("btrfs"),
@@ -127,13 +158,14 @@ pub const FSTYPES: &[FsType] = &[
     network("nfs"),
     network("nfs4"),
     disk("nilfs2").unreplayed("norecovery"),
-    disk("ntfs").driver("ntfs3").unreplayed("").checker("ntfsfix"),
+    disk("ntfs").driver("ntfs3").replay(Replay::Never).checker("ntfsfix"),
     disk("ntfs-3g").helper().checker("ntfsfix"),
-    disk("ntfs3").unreplayed("").checker("ntfsfix"),
+    disk("ntfs3").replay(Replay::Never).checker("ntfsfix"),
     virtual_("overlay"),
     virtual_("proc"),
     virtual_("pstore"),
     virtual_("ramfs"),
+    disk("reiserfs").replay(Replay::Always),
     virtual_("securityfs"),
     network("smb3"),
     read_only("squashfs"),
@@ -181,9 +213,11 @@ mod tests {
 
     #[test]
     fn what_has_a_journal_can_be_read_without_it() {
-        for name in ["ext3", "ext4", "xfs", "btrfs", "f2fs"] {
-            assert!(row(name).unwrap().unreplayed.is_some(), "{name}");
+        for name in ["ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs"] {
+            assert!(row(name).unwrap().replay.option().is_some(), "{name}");
         }
-        assert_eq!(row("vfat").unwrap().unreplayed, None);
+        assert_eq!(row("vfat").unwrap().replay, Replay::Nothing);
+        // Through an overlay alone.
+        assert_eq!(row("reiserfs").unwrap().replay, Replay::Always);
     }
 }

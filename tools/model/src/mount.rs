@@ -6,7 +6,7 @@
 
 use crate::build::ambiguous;
 use crate::consent;
-use crate::fstype::{self, Driver, FsType, Origin};
+use crate::fstype::{self, Driver, FsType, Origin, Replay};
 use crate::overlay::{self, Use};
 use crate::plan::{MADE, Step};
 use crate::storage::{Device, Id, Observed, Storage};
@@ -491,6 +491,12 @@ pub enum Refusal {
         of: String,
         target: String,
     },
+    /// Its driver would write to its journal, and there is no overlay to take that.
+    Replays {
+        path: String,
+        fstype: String,
+        why: String,
+    },
     Consent(consent::Refusal),
 }
 
@@ -580,6 +586,11 @@ impl std::fmt::Display for Refusal {
                 f,
                 "what is mounted is a copy in memory ({overlay}), with which all that is written would be gone: umount {0} && mount {of} {0} writes to the disk",
                 Untrusted(target)
+            ),
+            Refusal::Replays { path, fstype, why } => write!(
+                f,
+                "{path} is {}, which writes to its journal with ro as well, so that it is read through an overlay alone: {why}",
+                Untrusted(fstype)
             ),
             Refusal::Consent(refusal) => refusal.fmt(f),
         }
@@ -698,7 +709,8 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
     }
     let mut flags: Vec<String> = options.flags.iter().map(|flag| (*flag).to_string()).collect();
     let mut data = options.data.clone();
-    let through = if read_only { Through::of(storage, able, request, row) } else { Through::Nothing };
+    let replay = row.map_or(Replay::Nothing, |row| row.replay);
+    let through = if read_only { Through::of(storage, able, request, replay) } else { Through::Nothing };
     if !writes && !options.read_only() {
         flags.insert(0, "ro".to_string());
         plan.notices.push("WARNING: source write-protected, mounted read-only.".to_string());
@@ -730,6 +742,11 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
         plan.notices
             .push(format!("{name}: some of it is on a PV that is missing: files there cannot be read"));
     }
+    let journal = Journal::of(storage, request);
+    let is_written = replay == Replay::Always && journal.closed && journal.is_written(replay);
+    if let Some(why) = through.none().filter(|_| read_only && is_written) {
+        return Err(Refusal::Replays { path: name, fstype: plan.fstype, why });
+    }
     let mut overlay = None;
     match through {
         Through::Overlay { steps, path, notice } => {
@@ -738,11 +755,11 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
             overlay = Some(path);
         }
         Through::Refused(why) => {
-            Journal::of(storage, request).leave_alone(row, &mut data, &mut plan.notices, &name);
+            journal.leave_alone(replay, &mut data, &mut plan.notices, &name);
             plan.notices.push(format!("no overlay shows them: {why}"));
         }
         Through::Nothing if read_only => {
-            Journal::of(storage, request).leave_alone(row, &mut data, &mut plan.notices, &name);
+            journal.leave_alone(replay, &mut data, &mut plan.notices, &name);
         }
         Through::Nothing => {}
     }
@@ -889,16 +906,16 @@ enum Through {
 }
 
 impl Through {
-    fn of(storage: &Storage, able: &Able<'_>, request: &Request<'_>, row: Option<&FsType>) -> Through {
+    fn of(storage: &Storage, able: &Able<'_>, request: &Request<'_>, replay: Replay) -> Through {
         let (Some(memory), Source::Device(device)) = (able.memory, &request.source) else {
             return Through::Nothing;
         };
-        // Of an empty option, `ro` alone leaves the log alone, through an overlay as well.
-        let option = row.and_then(|row| row.unreplayed).filter(|option| !option.is_empty());
-        let asked_not_to = request.options.data.iter().any(|word| UNREPLAYED.contains(&word.as_str()));
+        // What has no option takes none.
+        let asked_not_to = replay != Replay::Always
+            && request.options.data.iter().any(|word| UNREPLAYED.contains(&word.as_str()));
         let is_there = overlay::over(storage, &device.id).is_some();
         let journal = Journal::of(storage, request);
-        let is_hidden = journal.dirty && journal.closed && option.is_some();
+        let is_hidden = journal.closed && journal.is_written(replay);
         if request.window.is_some() || asked_not_to || !(is_there || is_hidden) {
             return Through::Nothing;
         }
@@ -908,14 +925,29 @@ impl Through {
                 Through::Overlay { steps: Vec::new(), path, notice }
             }
             Ok((plan, path)) => {
-                let notice = format!(
-                    "{}: its journal is replayed in memory ({path}), so the last changes are shown, and the disk stays as it is; -o {} shows that",
-                    shown(device),
-                    option.unwrap_or_default()
-                );
+                let shows =
+                    replay.option().map(|option| format!("; -o {option} shows that")).unwrap_or_default();
+                let what = match journal.dirty {
+                    true => {
+                        format!("its journal is replayed in memory ({path}), so the last changes are shown")
+                    }
+                    false => format!("what its driver writes to its journal goes to memory ({path})"),
+                };
+                let notice = format!("{}: {what}, and the disk stays as it is{shows}", shown(device));
                 Through::Overlay { steps: plan.steps, path, notice }
             }
             Err(refusal) => Through::Refused(refusal),
+        }
+    }
+
+    /// Why there is no overlay.
+    fn none(&self) -> Option<String> {
+        match self {
+            Through::Overlay { .. } => None,
+            Through::Refused(why) => Some(why.to_string()),
+            Through::Nothing => {
+                Some("losetup -r -f --show makes a device of it that can have one".to_string())
+            }
         }
     }
 }
@@ -950,20 +982,25 @@ impl Journal {
         }
     }
 
+    /// Whether an overlay has to take what the driver would write to it.
+    fn is_written(&self, replay: Replay) -> bool {
+        match replay {
+            Replay::Nothing | Replay::Never => false,
+            // One that is clean is left alone by the option.
+            Replay::Unless(_) => self.dirty,
+            Replay::Always => self.dirty || !self.flagged,
+        }
+    }
+
     /// Under the guard it is not replayed; a dirty one hides the last changes, and that is said.
-    fn leave_alone(
-        &self,
-        row: Option<&FsType>,
-        data: &mut Vec<String>,
-        notices: &mut Vec<String>,
-        name: &str,
-    ) {
-        let Some(option) = row.and_then(|row| row.unreplayed).filter(|_| self.closed) else { return };
+    fn leave_alone(&self, replay: Replay, data: &mut Vec<String>, notices: &mut Vec<String>, name: &str) {
+        if replay == Replay::Nothing || !self.closed {
+            return;
+        }
         // Of a device whose own flag is set, the kernel leaves a clean journal alone by itself.
         let asks = self.dirty || !self.flagged;
-        if asks && !option.is_empty() && !data.iter().any(|word| word == option) {
-            data.push(option.to_string());
-        }
+        let is_new = |option: &&str| asks && !data.iter().any(|word| word == option);
+        data.extend(replay.option().filter(is_new).map(str::to_string));
         if self.dirty {
             let text = format!("{name}: its journal was not replayed, so the last changes are not shown");
             notices.push(text);
@@ -1125,7 +1162,7 @@ const KEPT: &[&str] =
     &["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "nosymfollow"];
 /// What mountinfo shows of a journal that was left alone.
 const UNREPLAYED: &[&str] =
-    &["noload", "norecovery", "nologreplay", "rescue=nologreplay", "disable_roll_forward"];
+    &["noload", "norecovery", "nologreplay", "rescue=nologreplay", "disable_roll_forward", "nochanges"];
 
 /// The steps that change a mount that is there. With `dir_alone` the flags that it has stay, unless the
 /// command says otherwise (mount(8), on remount).

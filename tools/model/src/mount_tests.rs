@@ -833,3 +833,83 @@ fn a_hibernated_windows_is_read_and_never_written() {
         assert_eq!(remount(&storage, &mount, &options, true, "mount").is_err(), is_refused);
     }
 }
+
+/// The last step of a mount where overlays can be made, and the notices.
+fn last(storage: &Storage, path: &str, options: &str, memory: u64) -> Result<(String, String), String> {
+    let options = Options::parse([options]).unwrap();
+    let device = storage.devices.iter().find(|device| shown(device) == path).unwrap();
+    let request = Request {
+        source: Source::Device(device),
+        target: "/mnt",
+        types: None,
+        options: &options,
+        window: None,
+        mkdir: false,
+        by: "mount",
+    };
+    let able = Able { known: &[], helper: &|_| false, memory: Some(memory) };
+    let plan = plan(storage, &able, &request).map_err(|refusal| refusal.to_string())?;
+    Ok((plan.mounts.last().unwrap().text(), plan.notices.join("\n")))
+}
+
+/// On a volume that device-mapper made, and so without a flag of its own.
+fn one_volume(signature: Signature) -> Storage {
+    let dm = Dm { name: "vg-root".to_string(), uuid: "LVM-1".to_string(), suspended: false };
+    let dm0 = Block { dm: Some(dm), read_only: false, ..made("dm-0", 10, &["sda"]) };
+    storage(vec![block("sda", 1), dm0], vec![("dm-0", report(vec![signature]))])
+}
+
+#[test]
+fn a_driver_that_writes_to_its_journal_whatever_it_is_told_gets_an_overlay_or_nothing() {
+    let clean = || fs("reiserfs");
+    let dirty = || Signature { dirty: true, ..clean() };
+    let (disk, volume) = ("/dev/sda1", "/dev/mapper/vg-root");
+    let cases = [
+        ("dirty disk", one_disk(dirty()), disk, "/dev/mapper/over-sda1", "is replayed in memory"),
+        ("clean disk", one_disk(clean()), disk, disk, ""),
+        ("dirty volume", one_volume(dirty()), volume, "/dev/mapper/over-vg-root", "is replayed in memory"),
+        ("clean volume", one_volume(clean()), volume, "/dev/mapper/over-vg-root", "goes to memory"),
+    ];
+    for (label, storage, path, source, notice) in &cases {
+        let (step, notices) = last(storage, path, "ro", 1 << 30).unwrap();
+        assert_eq!(step, format!("mount -t reiserfs -o ro {source} /mnt"), "{label}");
+        assert!(notices.contains(notice) && notice.is_empty() == notices.is_empty(), "{label}: {notices}");
+        assert!(!notices.contains("shows that"), "{label}: no option does: {notices}");
+        let without = last(storage, path, "ro", 1 << 20);
+        match notice.is_empty() {
+            true => assert_eq!(without.unwrap().0, step, "{label}"),
+            false => assert!(
+                without.as_ref().is_err_and(|told| told.contains("through an overlay alone: 1M of memory")),
+                "{label}: {without:?}"
+            ),
+        }
+    }
+    let mut open = one_disk(dirty());
+    for device in &mut open.devices {
+        (device.guard, device.block.read_only) = (Some(Wanted::Writable), false);
+    }
+    assert_eq!(last(&open, disk, "ro", 1 << 30).unwrap().0, "mount -t reiserfs -o ro /dev/sda1 /mnt");
+    let report = report(vec![dirty()]);
+    let options = Options::parse(["ro"]).unwrap();
+    let request = Request {
+        source: Source::File { path: "/root/a.img", report: &report, size: MIB },
+        target: "/mnt",
+        types: None,
+        options: &options,
+        window: None,
+        mkdir: false,
+        by: "mount",
+    };
+    let able = Able { known: &[], helper: &|_| false, memory: Some(1 << 30) };
+    let told = plan(&Storage::default(), &able, &request).unwrap_err().to_string();
+    assert!(told.contains("losetup -r -f --show makes a device of it"), "{told}");
+}
+
+#[test]
+fn bcachefs_writes_nothing_to_what_has_no_flag_of_its_own() {
+    let (step, notices) = last(&one_volume(fs("bcachefs")), "/dev/mapper/vg-root", "ro", 1 << 30).unwrap();
+    assert_eq!((&*step, &*notices), ("mount -t bcachefs -o ro,nochanges /dev/mapper/vg-root /mnt", ""));
+    // Flagged, its driver takes that option by itself.
+    let (step, _) = last(&one_disk(fs("bcachefs")), "/dev/sda1", "ro", 1 << 30).unwrap();
+    assert_eq!(step, "mount -t bcachefs -o ro /dev/sda1 /mnt");
+}
