@@ -5,7 +5,7 @@ use crate::build::ambiguous;
 use crate::consent;
 use crate::foreign::{self, Checker, Wish, exit};
 use crate::fstype;
-use crate::mount::{Refusal as MountRefusal, opens, part, shown, siblings};
+use crate::mount::{Refusal as MountRefusal, beside_to_write, opens, part, shown, siblings};
 use crate::plan::Step;
 use crate::storage::{Device, Observed, Storage};
 use crate::text::Untrusted;
@@ -238,17 +238,31 @@ pub fn plan(storage: &Storage, subject: Subject<'_>, command: &Command, by: &str
         return Err(Refusal::Hibernated { path });
     }
     let opens = match subject {
-        Subject::Device(device) if writes => opens_all(storage, device, by).map_err(Refusal::Other)?,
+        Subject::Device(device) if writes => {
+            // e2fsck finds the journal by its UUID, and writes to it.
+            let beside = match checker.program {
+                "e2fsck" => beside_to_write(storage, device, "ext4", &[]).map_err(Refusal::Other)?,
+                _ => Vec::new(),
+            };
+            opens_all(storage, device, &beside, by).map_err(Refusal::Other)?
+        }
         Subject::Device(_) | Subject::File { .. } => Vec::new(),
     };
     let argv = std::iter::once(checker.program.to_string()).chain((checker.arguments)(&wish));
     Ok(Plan { checker, writes, opens, run: Step::Run { argv: argv.chain([path]).collect() } })
 }
 
-/// Of a btrfs on several devices all are mended, and the command names one: the others are saved by a step of their own.
-fn opens_all(storage: &Storage, device: &Device, by: &str) -> Result<Vec<Step>, MountRefusal> {
+/// Of a btrfs on several devices all are mended, of an ext its journal as well, and the command names one: the others are
+/// saved by a step of their own.
+fn opens_all(
+    storage: &Storage,
+    device: &Device,
+    beside: &[(&str, &Device)],
+    by: &str,
+) -> Result<Vec<Step>, MountRefusal> {
     let mut steps = opens(storage, &device.id, by)?;
-    let others = siblings(storage, device)?;
+    let mut others = siblings(storage, device)?;
+    others.extend(beside.iter().map(|(_, other)| *other));
     for other in &others {
         let more = opens(storage, &other.id, by)?;
         steps.extend(more.into_iter().filter(|step| !steps.contains(step)).collect::<Vec<_>>());
@@ -532,6 +546,37 @@ mod tests {
         }
         let given = steps(&one("xfs", Usage::Filesystem), "-t ext2 -n /dev/sda").unwrap();
         assert_eq!(given, "e2fsck -n /dev/sda");
+    }
+
+    #[test]
+    fn mending_opens_and_saves_the_journal_that_is_on_another_disk() {
+        let block = |name: &str, diskseq: u64| Block {
+            name: name.to_string(),
+            major: 8,
+            minor: 16 * u32::try_from(diskseq).unwrap(),
+            diskseq: Some(diskseq),
+            size: 1 << 30,
+            read_only: true,
+            ..Block::default()
+        };
+        let seen = |signature: Signature| {
+            let report = DiskReport { signatures: vec![signature], ..DiskReport::default() };
+            Observed::Examined { report: Box::new(report) }
+        };
+        let ext4 =
+            Signature { journal_on: Some("aa".to_string()), ..Signature::new("ext4", Usage::Filesystem, 0) };
+        let mut journal = Signature::new("jbd", Usage::Other, 0);
+        journal.tag("LOGUUID", "aa");
+        let facts = Facts { blocks: vec![block("sda", 1), block("sdb", 2)], ..Facts::default() };
+        let mut all = BTreeMap::from([("sda".to_string(), seen(ext4)), ("sdb".to_string(), seen(journal))]);
+        let storage = build(facts.clone(), &all, &[]);
+        let want = "rescue writable /dev/sda\nrescue writable /dev/sdb\nrescue undo --save /dev/sdb\n\
+                    e2fsck -y /dev/sda";
+        assert_eq!(steps(&storage, "-y /dev/sda").unwrap(), want);
+        assert_eq!(steps(&storage, "-n /dev/sda").unwrap(), "e2fsck -n /dev/sda");
+        all.remove("sdb");
+        let told = steps(&build(facts, &all, &[]), "-y /dev/sda").unwrap_err();
+        assert!(told.contains("with UUID aa, which was not found"), "{told}");
     }
 
     #[test]

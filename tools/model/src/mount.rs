@@ -416,6 +416,81 @@ pub fn siblings<'a>(storage: &'a Storage, device: &Device) -> Result<Vec<&'a Dev
     }
 }
 
+/// The devices that a file system has beside its own, each with the option that names it to the driver: as `data` names
+/// it, else by the UUID that it carries. A copy in memory has the journal of a copy in memory alone.
+pub fn beside<'a>(
+    storage: &'a Storage,
+    device: &Device,
+    fstype: &str,
+    data: &[String],
+) -> Result<Vec<(&'static str, &'a Device)>, Refusal> {
+    let path = shown(device);
+    let journal = device.signature().and_then(|found| found.journal_on.as_deref());
+    let (option, next) = match fstype {
+        "ext3" | "ext4" => ("journal_path", format!("mount -o ro {path} shows it without that")),
+        "reiserfs" => ("jdev", "-o jdev=DEVICE names it".to_string()),
+        "xfs" => ("logdev", "-o logdev=DEVICE names it".to_string()),
+        _ => return Ok(Vec::new()),
+    };
+    let named = |option: &str| data.iter().find_map(|word| word.strip_prefix(option)?.strip_prefix('='));
+    let absent = || Refusal::NoJournal {
+        path: path.clone(),
+        uuid: journal.unwrap_or_default().to_string(),
+        next: next.clone(),
+    };
+    let mut found = Vec::new();
+    if let Some(other) = named(option) {
+        found.push((option, at(storage, other).ok_or_else(absent)?));
+    } else if let Some(uuid) = journal {
+        let in_memory = overlay::is_throw_away(storage, device);
+        let is = |other: &&Device| {
+            other.node
+                && overlay::is_throw_away(storage, other) == in_memory
+                && other.upper.iter().filter_map(|id| storage.get(id)).all(overlay::is_overlay)
+                && other.signature().is_some_and(|signature| signature.is_journal(uuid))
+        };
+        let mut all: Vec<&Device> = storage.devices.iter().filter(is).collect();
+        // Told apart from one that is nowhere: it is on the disk.
+        if all.is_empty() && in_memory {
+            let real =
+                |other: &&Device| other.signature().is_some_and(|signature| signature.is_journal(uuid));
+            let journal = storage.devices.iter().find(real).map_or("the one on the disk".to_string(), shown);
+            return Err(Refusal::HalfInMemory { path, journal });
+        }
+        match all.len() {
+            0 => return Err(absent()),
+            1 => found.push((option, all.remove(0))),
+            _ => {
+                let devices = all.iter().map(|device| shown(device)).collect();
+                return Err(Refusal::Duplicate { tag: format!("the journal {uuid}"), devices });
+            }
+        }
+    }
+    if let Some(path) = named("rtdev").filter(|_| fstype == "xfs") {
+        found.push(("rtdev", at(storage, path).ok_or_else(absent)?));
+    }
+    Ok(found)
+}
+
+fn at<'a>(storage: &'a Storage, path: &str) -> Option<&'a Device> {
+    storage.devices.iter().find(|device| device.node && (device.path == path || shown(device) == path))
+}
+
+/// The same, to be written: what is a copy in memory has none on a disk.
+pub fn beside_to_write<'a>(
+    storage: &'a Storage,
+    device: &Device,
+    fstype: &str,
+    data: &[String],
+) -> Result<Vec<(&'static str, &'a Device)>, Refusal> {
+    let found = beside(storage, device, fstype, data)?;
+    let is_real = |(_, other): &&(&str, &Device)| !overlay::is_throw_away(storage, other);
+    match found.iter().find(is_real).filter(|_| overlay::is_throw_away(storage, device)) {
+        Some((_, other)) => Err(Refusal::HalfInMemory { path: shown(device), journal: shown(other) }),
+        None => Ok(found),
+    }
+}
+
 /// `/dev/mapper/vg-root` rather than `/dev/dm-0`.
 pub fn shown(device: &Device) -> String {
     device.block.dm.as_ref().map_or_else(|| device.path.clone(), |dm| format!("/dev/mapper/{}", dm.name))
@@ -496,6 +571,17 @@ pub enum Refusal {
         path: String,
         fstype: String,
         why: String,
+    },
+    /// Its journal or log is on a device that is not known.
+    NoJournal {
+        path: String,
+        uuid: String,
+        next: String,
+    },
+    /// Its journal is on a disk, and it is itself a copy in memory.
+    HalfInMemory {
+        path: String,
+        journal: String,
     },
     Consent(consent::Refusal),
 }
@@ -591,6 +677,15 @@ impl std::fmt::Display for Refusal {
                 f,
                 "{path} is {}, which writes to its journal with ro as well, so that it is read through an overlay alone: {why}",
                 Untrusted(fstype)
+            ),
+            Refusal::NoJournal { path, uuid, next } => {
+                let known =
+                    if uuid.is_empty() { String::new() } else { format!(" with UUID {}", Untrusted(uuid)) };
+                write!(f, "{path} has its journal on another device{known}, which was not found: {next}")
+            }
+            Refusal::HalfInMemory { path, journal } => write!(
+                f,
+                "{path} is a copy in memory, and its journal is not: {journal} would be written, and emptied, as if the disk had what is in memory alone"
             ),
             Refusal::Consent(refusal) => refusal.fmt(f),
         }
@@ -727,7 +822,17 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
             data.extend(others.iter().map(|other| format!("device={}", other.path)));
         }
         if !read_only {
-            plan.opens = opens_all(storage, device, &others, request.by)?;
+            let mut all = others;
+            if request.window.is_none() {
+                for (option, other) in beside_to_write(storage, device, &plan.fstype, &data)? {
+                    // By its path: the number in the superblock is of another start of the machine.
+                    if !data.iter().any(|word| word.starts_with(&format!("{option}="))) {
+                        data.push(format!("{option}={}", shown(other)));
+                    }
+                    all.push(other);
+                }
+            }
+            plan.opens = opens_all(storage, device, &all, request.by)?;
         }
     }
     let name = request.source.name();
@@ -752,6 +857,9 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
         Through::Overlay { steps, path, notice } => {
             plan.mounts.extend(steps);
             plan.notices.push(notice);
+            if journal.elsewhere {
+                journal.leave_alone(replay, &mut data, &mut plan.notices, &name);
+            }
             overlay = Some(path);
         }
         Through::Refused(why) => {
@@ -919,6 +1027,9 @@ impl Through {
         if request.window.is_some() || asked_not_to || !(is_there || is_hidden) {
             return Through::Nothing;
         }
+        if journal.elsewhere && replay == Replay::Always {
+            return Through::Refused(overlay::Refusal::JournalElsewhere(shown(device)));
+        }
         match overlay::for_reading(storage, &device.id, memory) {
             Ok((_, path)) if is_there => {
                 let notice = format!("{} is shown through its overlay {path}", shown(device));
@@ -959,26 +1070,35 @@ struct Journal {
     closed: bool,
     /// The device's own flag says so, and keeps the kernel from it.
     flagged: bool,
+    /// It is on another device, which an overlay of this one does not cover: replayed through one, it would be empty
+    /// afterwards (fs/jbd2/journal.c), and what was in it gone with the memory.
+    elsewhere: bool,
 }
 
 impl Journal {
     fn of(storage: &Storage, request: &Request<'_>) -> Journal {
         let is_dirty = |report: &DiskReport| report.signatures.first().is_some_and(|sign| sign.dirty);
+        let is_elsewhere =
+            |report: &DiskReport| report.signatures.first().is_some_and(|sign| sign.journal_on.is_some());
         match &request.source {
             Source::Device(device) if request.window.is_none() => Journal {
                 dirty: device.report().is_some_and(is_dirty),
                 closed: is_closed(storage, device),
                 flagged: device.block.read_only,
+                elsewhere: device.report().is_some_and(is_elsewhere),
             },
             // The loop device is a read-only one.
             Source::Device(device) => {
                 let report = request.window.or(device.report());
-                Journal { dirty: report.is_some_and(is_dirty), closed: true, flagged: true }
+                let elsewhere = report.is_some_and(is_elsewhere);
+                Journal { dirty: report.is_some_and(is_dirty), closed: true, flagged: true, elsewhere }
             }
             Source::File { report, .. } => {
-                Journal { dirty: is_dirty(request.window.unwrap_or(report)), closed: true, flagged: true }
+                let report = request.window.unwrap_or(report);
+                let elsewhere = is_elsewhere(report);
+                Journal { dirty: is_dirty(report), closed: true, flagged: true, elsewhere }
             }
-            Source::Word(_) => Journal { dirty: false, closed: false, flagged: false },
+            Source::Word(_) => Journal { dirty: false, closed: false, flagged: false, elsewhere: false },
         }
     }
 
@@ -987,23 +1107,26 @@ impl Journal {
         match replay {
             Replay::Nothing | Replay::Never => false,
             // One that is clean is left alone by the option.
-            Replay::Unless(_) => self.dirty,
+            Replay::Unless(_) => self.dirty && !self.elsewhere,
             Replay::Always => self.dirty || !self.flagged,
         }
     }
 
     /// Under the guard it is not replayed; a dirty one hides the last changes, and that is said.
     fn leave_alone(&self, replay: Replay, data: &mut Vec<String>, notices: &mut Vec<String>, name: &str) {
-        if replay == Replay::Nothing || !self.closed {
+        // What is said of the device says nothing of the one that the journal is on.
+        if replay == Replay::Nothing || !(self.closed || self.elsewhere) {
             return;
         }
         // Of a device whose own flag is set, the kernel leaves a clean journal alone by itself.
-        let asks = self.dirty || !self.flagged;
+        let asks = self.dirty || !self.flagged || self.elsewhere;
         let is_new = |option: &&str| asks && !data.iter().any(|word| word == option);
         data.extend(replay.option().filter(is_new).map(str::to_string));
         if self.dirty {
-            let text = format!("{name}: its journal was not replayed, so the last changes are not shown");
-            notices.push(text);
+            let place = if self.elsewhere { " (on another device)" } else { "" };
+            notices.push(format!(
+                "{name}: its journal{place} was not replayed, so the last changes are not shown"
+            ));
         }
     }
 }
@@ -1207,7 +1330,10 @@ pub fn remount(
         {
             return Err(Refusal::Hibernated { path: shown(device) });
         }
-        let others = siblings(storage, device)?;
+        let mut others = siblings(storage, device)?;
+        let words: Vec<String> = mount.super_options.split(',').map(str::to_string).collect();
+        let beside = beside_to_write(storage, device, &mount.fstype, &words)?;
+        others.extend(beside.into_iter().map(|(_, other)| other));
         plan.opens = opens_all(storage, device, &others, by)?;
         // The mount names one of them, and the guard may be off already.
         if !others.is_empty() {

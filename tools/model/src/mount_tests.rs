@@ -913,3 +913,95 @@ fn bcachefs_writes_nothing_to_what_has_no_flag_of_its_own() {
     let (step, _) = last(&one_disk(fs("bcachefs")), "/dev/sda1", "ro", 1 << 30).unwrap();
     assert_eq!(step, "mount -t bcachefs -o ro /dev/sda1 /mnt");
 }
+
+fn journal(uuid: &str) -> Signature {
+    let mut found = sign("jbd", Usage::Other);
+    found.tag("LOGUUID", uuid);
+    found
+}
+
+/// ext4 on sda1 with its journal on sdb, and the same journal once more on these disks.
+fn with_journal(dirty: bool, copies: &[&str]) -> Storage {
+    let sda = block("sda", 1);
+    let sda1 = part(&sda, 1);
+    let numbers = [("sdb", 2), ("sdc", 3)];
+    let blocks = numbers.iter().map(|(name, number)| block(name, *number));
+    let ext4 = Signature { dirty, journal_on: Some("aa".to_string()), ..fs("ext4") };
+    let mut seen = vec![("sda1", report(vec![ext4]))];
+    seen.extend(copies.iter().map(|name| (*name, report(vec![journal("AA")]))));
+    storage([sda, sda1].into_iter().chain(blocks).collect(), seen)
+}
+
+fn open_up(storage: &mut Storage, paths: &[&str]) {
+    for device in storage.devices.iter_mut().filter(|device| paths.contains(&&*device.path)) {
+        (device.guard, device.block.read_only) = (Some(Wanted::Writable), false);
+    }
+}
+
+/// jbd2 empties the journal where it is; with what was replayed in memory dropped, its transactions would be nowhere.
+#[test]
+fn a_journal_on_another_device_is_never_replayed_by_reading() {
+    let cases: [&[&str]; 4] =
+        [&[], &["/dev/sdb"], &["/dev/sda", "/dev/sda1"], &["/dev/sda", "/dev/sda1", "/dev/sdb"]];
+    for dirty in [true, false] {
+        for open in cases {
+            let mut storage = with_journal(dirty, &["sdb"]);
+            open_up(&mut storage, open);
+            let (step, notices) = last(&storage, "/dev/sda1", "ro", 1 << 30).unwrap();
+            let want = "mount -t ext4 -o ro,noload,errors=remount-ro /dev/sda1 /mnt";
+            assert_eq!(step, want, "{dirty} {open:?}");
+            let told = notices
+                == "/dev/sda1: its journal (on another device) was not replayed, so the last changes are not shown";
+            assert!(if dirty { told } else { notices.is_empty() }, "{dirty} {open:?}: {notices}");
+        }
+    }
+}
+
+#[test]
+fn writing_opens_the_journal_that_is_on_another_device_and_names_it_to_the_driver() {
+    let text = |storage: &Storage, options: &str| steps(storage, "/dev/sda1", None, options);
+    let open = "rescue writable /dev/sda1\nrescue writable";
+    assert_eq!(
+        text(&with_journal(true, &["sdb"]), "").unwrap(),
+        format!("{open} /dev/sdb\nmount -t ext4 -o journal_path=/dev/sdb,errors=remount-ro /dev/sda1 /mnt")
+    );
+    assert_eq!(
+        text(&with_journal(true, &[]), "").unwrap_err(),
+        "/dev/sda1 has its journal on another device with UUID aa, which was not found: \
+         mount -o ro /dev/sda1 shows it without that"
+    );
+    let two = with_journal(true, &["sdb", "sdc"]);
+    let told = text(&two, "").unwrap_err();
+    assert_eq!(told, "the journal aa is on /dev/sdb and /dev/sdc: name the one that is meant");
+    assert_eq!(
+        text(&two, "journal_path=/dev/sdc").unwrap(),
+        format!("{open} /dev/sdc\nmount -t ext4 -o journal_path=/dev/sdc,errors=remount-ro /dev/sda1 /mnt")
+    );
+    let mount = Mount { minor: 17, ..mounted("ro", "ro") };
+    let options = Options::parse(["remount,rw"]).unwrap();
+    let plan = remount(&with_journal(false, &["sdb"]), &mount, &options, true, "mount").unwrap();
+    let texts: Vec<String> = plan.opens.iter().map(Step::text).collect();
+    assert_eq!(texts.join("\n"), format!("{open} /dev/sdb\nrescue undo --save /dev/sdb"));
+}
+
+#[test]
+fn a_copy_in_memory_whose_journal_is_on_a_disk_is_not_written() {
+    let uuid = format!("{}seq:1", contract::facts::OVERLAY_UUID);
+    let dm = Dm { name: "over-sda".to_string(), uuid, suspended: false };
+    let over = Block { dm: Some(dm), read_only: false, ..made("dm-0", 3, &["sda"]) };
+    let ext4 = || report(vec![Signature { journal_on: Some("aa".to_string()), ..fs("ext4") }]);
+    let seen = vec![("sda", ext4()), ("dm-0", ext4()), ("sdb", report(vec![journal("aa")]))];
+    let storage = storage(vec![block("sda", 1), block("sdb", 2), over], seen);
+    for options in ["", "journal_path=/dev/sdb"] {
+        let told = steps(&storage, "/dev/mapper/over-sda", None, options).unwrap_err();
+        assert!(
+            told.starts_with("/dev/mapper/over-sda is a copy in memory, and its journal is not: /dev/sdb"),
+            "{told}"
+        );
+    }
+    // Read, it is not replayed.
+    assert_eq!(
+        steps(&storage, "/dev/mapper/over-sda", None, "ro").unwrap().lines().next().unwrap(),
+        "mount -t ext4 -o ro,noload,errors=remount-ro /dev/mapper/over-sda /mnt"
+    );
+}

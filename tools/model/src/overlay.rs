@@ -154,6 +154,10 @@ pub enum Refusal {
     Memory(u64),
     #[error("the store in memory is full: rescue overlay shows by what, and --drop makes room")]
     StoreFull,
+    #[error(
+        "{0} has its journal on another device, which an overlay of it does not cover: mount -o ro {0} shows it without that"
+    )]
+    JournalElsewhere(String),
     #[error("{0} has no overlay")]
     None(String),
     #[error(transparent)]
@@ -467,6 +471,13 @@ pub fn make(storage: &Storage, ids: &[Id], wish: &Wish) -> Result<Plan, Refusal>
     }
     for original in &originals {
         free(storage, original, &stops)?;
+    }
+    // What replays it in memory empties it on the disk. The driver of xfs takes a log that is named, an overlay as well.
+    let is_half = |device: &&&Device| {
+        device.signature().is_some_and(|found| found.journal_on.is_some() && found.format != "xfs")
+    };
+    if let Some(half) = originals.iter().chain(&stops).find(is_half) {
+        return Err(Refusal::JournalElsewhere(shown(half)));
     }
     let mut plan = Plan::default();
     if originals.is_empty() {

@@ -572,6 +572,24 @@ fn a_btrfs_of_several_devices_is_overlaid_and_dropped_as_one() {
     assert!(mixed(&storage, &names(&["dm-2", "sdb"])).is_some());
 }
 
+/// Replayed in memory, it would be emptied on the disk.
+#[test]
+fn what_has_its_journal_on_another_device_gets_no_overlay_to_write_to() {
+    let half = || Signature { journal_on: Some("j".to_string()), ..ext4() };
+    let machine = server().disk("sdc", 0).disk("sdd", 0).holds("sdc", half());
+    let storage = machine.build();
+    let refused = Refusal::JournalElsewhere("/dev/sdc".to_string());
+    assert_eq!(made(&storage, &["sdc"]), Err(refused.clone()));
+    assert_eq!(refused.to_string().lines().count(), 1);
+    let (ids, refusals) = all(&storage);
+    assert!(!ids.contains(&id(&storage, "sdc")) && refusals == [refused], "{refusals:?}");
+    let array = server().array("md0", &["sda2", "sdb2"], "readonly").holds("md0", half()).build();
+    assert_eq!(made(&array, &["md0"]), Err(Refusal::JournalElsewhere("/dev/md0".to_string())));
+    // The driver of xfs takes the log that it is given, and that can be an overlay as well.
+    let log = Signature { format: "xfs".to_string(), ..half() };
+    assert_eq!(made(&machine.holds("sdc", log).build(), &["sdc"]), Ok(vec!["sdc".to_string()]));
+}
+
 #[test]
 fn all_is_every_device_with_something_on_it_that_is_free() {
     let machine = server().disk("sdc", 0).holds("sdb1", ext4()).mount("/dev/sdb1", "/mnt", "ro");

@@ -192,9 +192,12 @@ pub fn concerned(
             Step::Loop { file, .. } => vec![file],
             Step::MdSetReadOnly { device, .. } => vec![device],
             Step::MdStart(start) => start.members.iter().map(|member| member.path.as_str()).collect(),
-            // Of a btrfs on several devices, the others.
+            // Of a btrfs on several devices, the others; a journal or log that has a device of its own.
             Step::Mount { source, data, .. } => {
-                let others = data.split(',').filter_map(|word| word.strip_prefix("device="));
+                let names = ["device=", "jdev=", "journal_path=", "logdev=", "rtdev="];
+                let others = data
+                    .split(',')
+                    .filter_map(|word| names.into_iter().find_map(|name| word.strip_prefix(name)));
                 std::iter::once(source.as_str()).chain(others).collect()
             }
             Step::Run { argv } | Step::Call { argv, .. } => {

@@ -175,6 +175,13 @@ fn what_a_step_writes_to_is_saved_and_nothing_else() {
             with_data("/dev/sda1", "degraded,device=/dev/sdb1"),
             "sda sda1 sdb sdb1",
         ),
+        (
+            "an ext4 with its journal on another disk",
+            with_data("/dev/sda1", "journal_path=/dev/sdb1,noatime"),
+            "sda sda1 sdb sdb1",
+        ),
+        ("an xfs with its log there", with_data("/dev/sda1", "logdev=/dev/sdb1"), "sda sda1 sdb sdb1"),
+        ("and what is realtime", with_data("/dev/sda1", "rtdev=/dev/sdb1"), "sda sda1 sdb sdb1"),
         ("a window of a disk", looped("/dev/sda", false), "sda"),
         ("one that is only read", looped("/dev/sda", true), ""),
         ("a window of a file", looped("/root/image", false), ""),

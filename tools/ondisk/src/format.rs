@@ -123,6 +123,9 @@ pub struct Signature {
     pub health: Health,
     /// The journal or log has to be replayed before what is on the disk is the last state.
     pub dirty: bool,
+    /// Its journal or log is on another device: the UUID that one carries, empty where the format does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal_on: Option<String>,
     /// Its own flags ask for a check: why, in words.
     #[serde(default)]
     pub due: Option<String>,
@@ -158,6 +161,7 @@ impl Signature {
             block_size: None,
             health: Health::Unchecked,
             dirty: false,
+            journal_on: None,
             due: None,
             hibernated: false,
             own: Vec::new(),
@@ -248,6 +252,12 @@ impl Signature {
 
     pub fn set_last_block(&mut self, blocks: u64) {
         self.tag("FSLASTBLOCK", blocks.to_string());
+    }
+
+    /// Whether it is the journal of that UUID, which `journal_on` of another names.
+    pub fn is_journal(&self, uuid: &str) -> bool {
+        let is_log = matches!(self.format.as_str(), "jbd" | "xfs_external_log");
+        is_log && self.tags.iter().any(|(name, value)| name == "LOGUUID" && value.eq_ignore_ascii_case(uuid))
     }
 
     /// Why it wants to be checked or replayed, as far as it says so itself.

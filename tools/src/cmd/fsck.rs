@@ -147,8 +147,9 @@ fn look(context: &Context, word: &str) -> anyhow::Result<(Storage, String)> {
     let name = scan.resolve(&path)?;
     let storage = scan.examine(|block| block.name == name);
     let found = storage.devices.iter().find(|device| device.block.name == name).and_then(Device::signature);
-    // It may be on several devices.
-    if found.is_some_and(|found| found.format == "btrfs") && !path.is_file() {
+    // It may be on several devices, or its journal on another.
+    let is_spread = |found: &ondisk::Signature| found.format == "btrfs" || found.journal_on.is_some();
+    if found.is_some_and(is_spread) && !path.is_file() {
         return Ok((Scan::begin(context).examine(|_| true), name));
     }
     Ok((storage, name))

@@ -29,7 +29,9 @@ use std::path::{Path, PathBuf};
 /// devices below, makes their arrays writable, and says so in one line. With -r (-o ro)
 /// nothing is written to them, not even a journal: one that needs a replay gets it in
 /// memory, in an overlay that umount drops, and a line says so. What lies on the
-/// disk itself is shown with -o ro,noload (xfs, f2fs: norecovery; btrfs: rescue=nologreplay).
+/// disk itself is shown with -o ro,noload (xfs, f2fs: norecovery; btrfs: rescue=nologreplay). A
+/// journal on a device of its own is never replayed by reading; for writing, that device is made
+/// writable too.
 ///
 /// ext2, ext3 and ext4 get errors=remount-ro unless errors= is given: a superblock may ask
 /// for a kernel panic upon an error, and that would end the rescue.
@@ -429,8 +431,11 @@ impl Call<'_> {
         let mount = mount.ok_or_else(|| failed(&target, "mount point not mounted or bad option."))?;
         let numbers = (mount.major, mount.minor);
         let btrfs = mount.fstype == "btrfs";
-        let storage =
+        let mut storage =
             Scan::begin(self.context).examine(|block| btrfs || (block.major, block.minor) == numbers);
+        if !btrfs && storage.devices.iter().filter_map(Device::signature).any(is_spread) {
+            storage = Scan::begin(self.context).examine(|_| true);
+        }
         let plan = mount::remount(&storage, &mount, options, source.is_none(), self.typed)
             .map_err(|refusal| refused(&mount.target, &refusal))?;
         if options.unknown.is_some() {
@@ -511,8 +516,7 @@ impl Call<'_> {
             return Ok((storage, Found::File(name)));
         }
         let id = device.id.clone();
-        // A btrfs may be on several devices.
-        if device.signature().is_some_and(|signature| signature.format == "btrfs") {
+        if device.signature().is_some_and(is_spread) {
             return Ok((Scan::begin(self.context).examine(|_| true), Found::Device(id)));
         }
         Ok((storage, Found::Device(id)))
@@ -579,6 +583,11 @@ impl Call<'_> {
         }
         self::failed(target, mount::failure(failed, mounts, is_same))
     }
+}
+
+/// A btrfs may be on several devices, and the journal of others on one of its own.
+fn is_spread(found: &ondisk::Signature) -> bool {
+    found.format == "btrfs" || found.journal_on.is_some()
 }
 
 fn failure_of(other: &Failure) -> anyhow::Error {

@@ -110,6 +110,8 @@ struct Superblock {
     label: Vec<u8>,
     last_mounted: String,
     journal: Uuid,
+    journal_inode: u32,
+    journal_device: u32,
     flags: u32,
     errors: u32,
     checksum: u32,
@@ -137,6 +139,8 @@ impl Superblock {
         let label = sb.get(0x78..0x88)?.to_vec();
         let last_mounted = crate::bytes::text(sb, 0x88, 64).unwrap_or_default();
         let journal = uuid(sb, 0xd0)?;
+        let journal_inode = le32(sb, 0xe0)?;
+        let journal_device = le32(sb, 0xe4)?;
         let blocks_hi = le32(sb, 0x150)?;
         let flags = le32(sb, 0x160)?;
         let errors = le32(sb, 0x194)?;
@@ -166,6 +170,8 @@ impl Superblock {
             label,
             last_mounted,
             journal,
+            journal_inode,
+            journal_device,
             flags,
             errors,
             checksum,
@@ -215,6 +221,13 @@ impl Superblock {
         }
     }
 
+    /// ext4_load_journal: an inode of its own is its journal before any device.
+    fn journal_elsewhere(&self) -> Option<Uuid> {
+        let is_named = self.journal.0 != [0; 16] || self.journal_device != 0;
+        let is_elsewhere = self.compat & HAS_JOURNAL != 0 && self.journal_inode == 0 && is_named;
+        (is_elsewhere && self.incompat & JOURNAL_DEV == 0).then_some(self.journal)
+    }
+
     fn signature(&self, device: &dyn ReadAt, offset: u64) -> Signature {
         let kind = self.kind();
         let usage = if kind == "jbd" { Usage::Other } else { Usage::Filesystem };
@@ -226,9 +239,12 @@ impl Superblock {
         found.set_uuid(self.uuid);
         if self.compat & HAS_JOURNAL != 0 {
             found.set_other_uuid("EXT_JOURNAL", self.journal);
-            if self.journal.0 != [0; 16] {
-                found.note(format!("its journal is on another device, with UUID {}", self.journal));
-            }
+        }
+        if let Some(journal) = self.journal_elsewhere() {
+            let is_named = journal.0 != [0; 16];
+            let uuid = if is_named { format!(", with UUID {journal}") } else { String::new() };
+            found.note(format!("its journal is on another device{uuid}"));
+            found.journal_on = Some(if is_named { journal.to_string() } else { String::new() });
         }
         // blkid says what can be mounted as ext2 too.
         if !matches!(kind, "ext2" | "jbd") && self.incompat & !(FILETYPE | META_BG) == 0 {
@@ -367,6 +383,36 @@ mod tests {
             assert_eq!((found.format.as_str(), found.health), (want, Health::Unchecked));
             assert_eq!(found.dirty, incompat & RECOVER != 0, "{want}");
         }
+    }
+
+    #[test]
+    fn a_journal_on_another_device_is_told_by_the_uuid_that_one_carries() {
+        let uuid = "cdcdcdcd-cdcd-cdcd-cdcd-cdcdcdcdcdcd";
+        // (compat, journal's UUID, its inode, its device, what is told)
+        let cases = [
+            (HAS_JOURNAL, 0xcd, 0_u32, 0x811_u32, Some(uuid)),
+            (HAS_JOURNAL, 0xcd, 8, 0, None),
+            (HAS_JOURNAL, 0, 0, 0x811, Some("")),
+            (HAS_JOURNAL, 0, 8, 0, None),
+            (0, 0xcd, 0, 0x811, None),
+        ];
+        for (compat, byte, inode, number, want) in cases {
+            let mut device = sample();
+            put(&mut device, 1024 + 0x5c, &u32::to_le_bytes(compat));
+            put(&mut device, 1024 + 0xd0, &[byte; 16]);
+            put(&mut device, 1024 + 0xe0, &inode.to_le_bytes());
+            put(&mut device, 1024 + 0xe4, &number.to_le_bytes());
+            seal(&mut device, 1024);
+            assert_eq!(only(&device).journal_on.as_deref(), want, "{compat} {byte} {inode} {number}");
+        }
+        let mut journal = sample();
+        put(&mut journal, 1024 + 0x60, &JOURNAL_DEV.to_le_bytes());
+        put(&mut journal, 1024 + 0x68, &[0xcd; 16]);
+        put(&mut journal, 1024 + 0xd0, &[0xcd; 16]);
+        seal(&mut journal, 1024);
+        let found = only(&journal);
+        assert!(found.is_journal(uuid) && found.journal_on.is_none(), "{found:?}");
+        assert!(!only(&sample()).is_journal("abababab-abab-abab-abab-abababababab"), "no journal");
     }
 
     #[test]

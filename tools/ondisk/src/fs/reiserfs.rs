@@ -38,6 +38,7 @@ fn probe(device: &dyn ReadAt, magic: Option<&Magic>) -> Option<Signature> {
     let sb = device.bytes(at, 116).ok()?;
     let blocks = le32(&sb, 0)?;
     let journal = le32(&sb, 12)?;
+    let journal_device = le32(&sb, 16)?;
     let block_size = u32::from(le16(&sb, 44)?);
     let state = le16(&sb, 50)?;
     // A superblock in the journal is a copy of long ago.
@@ -59,6 +60,8 @@ fn probe(device: &dyn ReadAt, magic: Option<&Magic>) -> Option<Signature> {
     found.set_block_size(block_size);
     found.set_length(u64::from(blocks) * u64::from(block_size), device);
     found.dirty = state == NOT_UNMOUNTED;
+    // By a number that the kernel gives anew at each start.
+    found.journal_on = (journal_device != 0).then(String::new);
     Some(found)
 }
 
@@ -93,6 +96,9 @@ mod tests {
             (found.version.as_deref(), found.label.as_deref(), found.dirty),
             (Some("3.6"), Some("mail"), true)
         );
+        assert_eq!(probe(&device, Some(&FORMAT.magics[1])).unwrap().journal_on, None);
+        device[at + 16] = 8;
+        assert!(probe(&device, Some(&FORMAT.magics[1])).unwrap().journal_on.is_some());
         device[at + 12] = 15;
         assert!(probe(&device, Some(&FORMAT.magics[1])).is_none());
     }

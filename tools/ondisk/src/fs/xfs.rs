@@ -214,7 +214,9 @@ impl Superblock {
             Log::Clean => {}
             Log::Dirty => found.dirty = true,
             Log::Elsewhere => {
-                found.note("its log is on another device, so whether it has to be replayed is not known")
+                found.note("its log is on another device, so whether it has to be replayed is not known");
+                // xlog_header_check_mount: each record of the log carries it.
+                found.journal_on = Some(self.uuid.to_string());
             }
             Log::Unreadable(reason) => {
                 found.dirty = true;

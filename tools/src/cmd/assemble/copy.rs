@@ -82,6 +82,7 @@ pub fn advice(refusal: &Refusal, group: Option<&str>, writable: &str) -> Option<
         | Refusal::Empty(_)
         | Refusal::IsOverlay(_)
         | Refusal::RunsForWriting { .. }
+        | Refusal::JournalElsewhere(_)
         | Refusal::None(_)
         | Refusal::Consent(_) => None,
     }
