@@ -16,8 +16,9 @@ pub enum Refusal {
     NoSequence(String),
     #[error("{0} has no node: the kernel refused this partition; blockdev --rereadpt reads the table again")]
     NoNode(String),
-    #[error("{path} is open for reading only: {close} first")]
-    ReadOnlyMap { path: String, close: String },
+    /// With the commands that open it for writing, where those that opened it are ours.
+    #[error("{path} is open for reading only{}", .way.as_ref().map(|way| format!(": {way}")).unwrap_or_default())]
+    ReadOnlyMap { path: String, way: Option<String> },
     #[error("{of} is used through its overlay {overlay}; rescue overlay --drop {of} ends that")]
     Overlaid { of: String, overlay: String },
     #[error("{0} is a copy in memory, to be read: rescue assemble --stop, then rescue assemble --rw")]
@@ -59,6 +60,9 @@ pub fn writable(storage: &Storage, id: &Id, by: &str) -> Result<Vec<Step>, Refus
 /// their members. A mapped device that is read-only has to be made anew, which is refused with how.
 pub fn all_writable(storage: &Storage, id: &Id, by: &str) -> Result<Vec<Step>, Refusal> {
     let mut steps = writable(storage, id, by)?;
+    if let Some(refusal) = read_only_map(storage, id) {
+        return Err(refusal);
+    }
     let mut arrays = Vec::new();
     let mut seen = BTreeSet::new();
     let mut open = vec![id.clone()];
@@ -66,15 +70,6 @@ pub fn all_writable(storage: &Storage, id: &Id, by: &str) -> Result<Vec<Step>, R
         let Some(device) = storage.get(&id).filter(|_| seen.insert(id.clone())) else { continue };
         if device.guard.is_some() || overlay::is_overlay(device) {
             continue;
-        }
-        if let Some(dm) = &device.block.dm
-            && device.block.read_only
-        {
-            let close = match crate::lvm::is_volume(device) {
-                true => format!("rescue assemble --stop /dev/mapper/{}", dm.name),
-                false => format!("rescue close {}", dm.name),
-            };
-            return Err(Refusal::ReadOnlyMap { path: format!("/dev/mapper/{}", dm.name), close });
         }
         if let Some(md) = &device.block.md
             && matches!(md.array_state.as_str(), "readonly" | "read-auto")
@@ -86,6 +81,52 @@ pub fn all_writable(storage: &Storage, id: &Id, by: &str) -> Result<Vec<Step>, R
     // The lowest first.
     steps.extend(arrays.into_iter().rev());
     Ok(steps)
+}
+
+/// The map that keeps what is below it from being written through a device, if there is one: it cannot be made writable, but
+/// only anew.
+pub fn read_only_map(storage: &Storage, id: &Id) -> Option<Refusal> {
+    let (mut seen, mut open, mut maps) = (BTreeSet::new(), vec![id.clone()], Vec::new());
+    while let Some(id) = open.pop() {
+        let Some(device) = storage.get(&id).filter(|_| seen.insert(id)) else { continue };
+        if device.guard.is_some() || overlay::is_overlay(device) {
+            continue;
+        }
+        if device.block.dm.is_some() && device.block.read_only {
+            maps.push(device);
+        }
+        open.extend(device.lower.iter().chain(&device.parent).cloned());
+    }
+    let path = crate::lvm::path(maps.first()?);
+    Some(Refusal::ReadOnlyMap { path, way: anew(storage, &maps) })
+}
+
+/// The commands that take maps away, the uppermost first, and then make them anew for writing. `None`: one of them is
+/// not made by ours.
+fn anew(storage: &Storage, maps: &[&Device]) -> Option<String> {
+    let (mut down, mut up) = (Vec::new(), Vec::new());
+    for map in maps {
+        let name = &map.block.dm.as_ref()?.name;
+        let (stop, start) = if crate::lvm::is_volume(map) {
+            let (group, _) = crate::lvm::names_of(name)?;
+            (format!("rescue assemble --stop {group}"), format!("rescue assemble --rw {group}"))
+        } else {
+            let locked = crate::luks::locked(storage, map).filter(|_| crate::luks::is_unlocked(map))?;
+            let named = match crate::luks::default_name(locked) == *name {
+                true => String::new(),
+                false => format!("--name {name} "),
+            };
+            let path = crate::lvm::path(locked);
+            (format!("rescue close {name}"), format!("rescue open --rw {named}{path}"))
+        };
+        // All volumes of a group go and come with it.
+        if !down.contains(&stop) {
+            down.push(stop);
+            up.push(start);
+        }
+    }
+    up.reverse();
+    Some([down, up].concat().join(" && "))
 }
 
 fn open(storage: &Storage, device: &Device, by: &str) -> Result<Step, Refusal> {
@@ -132,7 +173,7 @@ fn consent(device: &Device, diskseq: u64, by: &str) -> Consent {
 mod tests {
     use super::*;
     use crate::build::build;
-    use contract::facts::{Block, Facts, Md, Partition};
+    use contract::facts::{Block, Dm, Facts, Md, Partition};
     use std::collections::BTreeMap;
 
     fn disk(name: &str, diskseq: u64) -> Block {
@@ -217,6 +258,76 @@ mod tests {
         let id = storage.by_path("/dev/md0").unwrap().id.clone();
         assert_eq!(paths(&writable(&storage, &id, "test").unwrap()), ["/dev/sdb1"]);
         assert_eq!(paths(&guarded(&storage, &id, "test")), ["/dev/sda1"]);
+    }
+
+    /// From the lowest on: name and UUID.
+    type Maps<'a> = &'a [(&'a str, &'a str)];
+
+    /// Each for reading.
+    fn maps(all: Maps<'_>) -> Storage {
+        let mut blocks = vec![disk("sda", 1)];
+        for (number, (name, uuid)) in (10..).zip(all) {
+            let below = blocks.last_mut().unwrap();
+            let own = format!("dm-{number}");
+            below.holders.push(own.clone());
+            let dm = Dm { name: name.to_string(), uuid: uuid.to_string(), ..Dm::default() };
+            let slaves = vec![below.name.clone()];
+            let hardware = contract::facts::Hardware {
+                path: Some(format!("virtual/block/{own}")),
+                ..Default::default()
+            };
+            blocks.push(Block { dm: Some(dm), slaves, hardware, ..disk(&own, number) });
+        }
+        build(Facts { blocks, ..Facts::default() }, &BTreeMap::new(), &[])
+    }
+
+    #[test]
+    fn what_is_mapped_for_reading_is_refused_with_the_commands_that_map_it_for_writing() {
+        let (root, home) = (("my--vg-root", "LVM-1"), ("my--vg-root_rimage_0", "LVM-2"));
+        let crypt = ("sda_crypt", "CRYPT-LUKS2-1");
+        let close = "rescue close sda_crypt";
+        // (maps from the lowest on, which is named, how to go on)
+        let cases: [(Maps<'_>, &str, String); 6] = [
+            (
+                &[root],
+                "my--vg-root",
+                ": rescue assemble --stop my-vg && rescue assemble --rw my-vg".to_string(),
+            ),
+            (
+                &[home, root],
+                "my--vg-root",
+                ": rescue assemble --stop my-vg && rescue assemble --rw my-vg".to_string(),
+            ),
+            (&[crypt], "sda_crypt", format!(": {close} && rescue open --rw /dev/sda")),
+            (
+                &[crypt, root],
+                "my--vg-root",
+                format!(
+                    ": rescue assemble --stop my-vg && {close} && rescue open --rw /dev/sda && rescue assemble --rw my-vg"
+                ),
+            ),
+            (
+                &[root, ("secret", "CRYPT-LUKS2-1")],
+                "secret",
+                ": rescue close secret && rescue assemble --stop my-vg && rescue assemble --rw my-vg && \
+                 rescue open --rw --name secret /dev/mapper/my--vg-root"
+                    .to_string(),
+            ),
+            (&[("hashed", "CRYPT-VERITY-1")], "hashed", String::new()),
+        ];
+        for (all, name, way) in cases {
+            let storage = maps(all);
+            let top = storage.devices.iter().find(|device| device.upper.is_empty()).unwrap();
+            let refusal = read_only_map(&storage, &top.id).unwrap();
+            assert_eq!(refusal.to_string(), format!("/dev/mapper/{name} is open for reading only{way}"));
+            assert_eq!(all_writable(&storage, &top.id, "test"), Err(refusal));
+        }
+        let mut storage = maps(&[root]);
+        for device in &mut storage.devices {
+            device.block.read_only = device.block.dm.is_none();
+        }
+        let top = storage.devices.iter().find(|device| device.upper.is_empty()).unwrap();
+        assert_eq!(read_only_map(&storage, &top.id), None);
     }
 
     #[test]

@@ -580,6 +580,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_mapped_for_reading_is_looked_at_and_mended_only_once_it_is_not() {
+        let mut storage = one("ext4", Usage::Filesystem);
+        let dm =
+            contract::facts::Dm { name: "vg-root".to_string(), uuid: "LVM-1".to_string(), suspended: false };
+        (storage.devices[0].block.dm, storage.devices[0].guard) = (Some(dm), None);
+        assert_eq!(steps(&storage, "-n /dev/sda").unwrap(), "e2fsck -n /dev/mapper/vg-root");
+        assert_eq!(
+            steps(&storage, "-y /dev/sda").unwrap_err(),
+            "/dev/mapper/vg-root is open for reading only: rescue assemble --stop vg && rescue assemble --rw vg"
+        );
+    }
+
+    #[test]
     fn what_is_no_file_system_is_refused_with_what_to_do_instead() {
         let cases = [
             (

@@ -151,6 +151,12 @@ pub fn is_opened(device: &Device) -> bool {
     device.block.dm.as_ref().is_some_and(|dm| dm.uuid.starts_with(CRYPT_UUID))
 }
 
+/// The same, of what a key opened: maps that check what is read are made by cryptsetup's sisters.
+pub fn is_unlocked(device: &Device) -> bool {
+    let uuid = device.block.dm.as_ref().and_then(|dm| dm.uuid.strip_prefix(CRYPT_UUID));
+    uuid.is_some_and(|uuid| !uuid.starts_with("VERITY") && !uuid.starts_with("INTEGRITY"))
+}
+
 /// The locked device that an opened one stands on.
 pub fn locked<'a>(storage: &'a Storage, opened: &Device) -> Option<&'a Device> {
     opened.lower.iter().find_map(|id| storage.get(id))

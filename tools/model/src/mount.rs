@@ -832,7 +832,13 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
                     all.push(other);
                 }
             }
-            plan.opens = opens_all(storage, device, &all, request.by)?;
+            plan.opens = match opens_all(storage, device, &all, request.by) {
+                // As mount(8) has it: what cannot be written is mounted all the same, unless -w forbids it.
+                Err(Refusal::Consent(refusal @ consent::Refusal::ReadOnlyMap { .. })) if !options.rw => {
+                    return read_instead(storage, able, request, &refusal);
+                }
+                other => other?,
+            };
         }
     }
     let name = request.source.name();
@@ -900,6 +906,20 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
         });
     }
     plan.mounts.extend(spread(options, request.target));
+    Ok(plan)
+}
+
+fn read_instead(
+    storage: &Storage,
+    able: &Able<'_>,
+    request: &Request<'_>,
+    why: &consent::Refusal,
+) -> Result<Plan, Refusal> {
+    let mut options = request.options.clone();
+    // Cannot fail: a word of the table.
+    drop(options.add("ro"));
+    let mut plan = plan(storage, able, &Request { options: &options, ..request.clone() })?;
+    plan.notices.push(format!("WARNING: source write-protected, mounted read-only: {why}"));
     Ok(plan)
 }
 
@@ -975,6 +995,9 @@ fn opens_all(storage: &Storage, device: &Device, others: &[&Device], by: &str) -
 /// The consents, then the arrays from the lowest up: an array cannot be written before what it stands on.
 pub fn opens(storage: &Storage, id: &Id, by: &str) -> Result<Vec<Step>, Refusal> {
     let mut steps = consent::writable(storage, id, by)?;
+    if let Some(refusal) = consent::read_only_map(storage, id) {
+        return Err(refusal.into());
+    }
     let mut seen = Vec::new();
     arrays(storage, id, &mut seen, &mut steps);
     Ok(steps)

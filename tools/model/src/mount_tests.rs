@@ -1005,3 +1005,24 @@ fn a_copy_in_memory_whose_journal_is_on_a_disk_is_not_written() {
         "mount -t ext4 -o ro,noload,errors=remount-ro /dev/mapper/over-sda /mnt"
     );
 }
+
+/// mount(2) would end in EACCES, and the disks would be writable for nothing.
+#[test]
+fn what_is_mapped_for_reading_is_mounted_so_with_its_reason_and_opens_no_disk() {
+    let dm = Dm { name: "vg-root".to_string(), uuid: "LVM-1".to_string(), suspended: false };
+    let dm0 = Block { dm: Some(dm), ..made("dm-0", 10, &["sda"]) };
+    let storage = storage(vec![block("sda", 1), dm0], vec![("dm-0", report(vec![fs("ext4")]))]);
+    let why =
+        "/dev/mapper/vg-root is open for reading only: rescue assemble --stop vg && rescue assemble --rw vg";
+    let read = "mount -t ext4 -o ro,errors=remount-ro /dev/mapper/vg-root /mnt";
+    let text = |options: &str| steps(&storage, "/dev/mapper/vg-root", None, options);
+    assert_eq!(
+        text("").unwrap(),
+        format!("{read}\nWARNING: source write-protected, mounted read-only: {why}")
+    );
+    assert_eq!(text("ro").unwrap(), read);
+    assert_eq!(text("rw").unwrap_err(), why);
+    let mount = Mount { major: 9, minor: 160, ..mounted("ro", "ro") };
+    let options = Options::parse(["remount,rw"]).unwrap();
+    assert_eq!(remount(&storage, &mount, &options, true, "mount").unwrap_err().to_string(), why);
+}
