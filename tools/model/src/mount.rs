@@ -472,6 +472,13 @@ pub fn beside<'a>(
     Ok(found)
 }
 
+/// The log and the realtime part of what is mounted, as its options name them (fs/xfs/xfs_super.c, xfs_fs_show_options).
+pub fn beside_of(mount: &Mount) -> impl Iterator<Item = &str> {
+    let of = |word: &'_ str| word.starts_with("logdev=") || word.starts_with("rtdev=");
+    let words = mount.super_options.split(',').filter(move |word| of(word));
+    words.filter_map(|word| Some(word.split_once('=')?.1))
+}
+
 fn at<'a>(storage: &'a Storage, path: &str) -> Option<&'a Device> {
     storage.devices.iter().find(|device| device.node && (device.path == path || shown(device) == path))
 }
@@ -583,6 +590,12 @@ pub enum Refusal {
         path: String,
         journal: String,
     },
+    /// The kernel opens its log for writing also to read, and there are no overlays to take that.
+    OpensLog {
+        path: String,
+        beside: Vec<String>,
+        why: String,
+    },
     Consent(consent::Refusal),
 }
 
@@ -686,6 +699,11 @@ impl std::fmt::Display for Refusal {
             Refusal::HalfInMemory { path, journal } => write!(
                 f,
                 "{path} is a copy in memory, and its journal is not: {journal} would be written, and emptied, as if the disk had what is in memory alone"
+            ),
+            Refusal::OpensLog { path, beside, why } => write!(
+                f,
+                "{path} is on {} as well, which the kernel opens for writing with ro too, so that they are read through overlays of all alone: {why}",
+                and(beside)
             ),
             Refusal::Consent(refusal) => refusal.fmt(f),
         }
@@ -805,7 +823,15 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
     let mut flags: Vec<String> = options.flags.iter().map(|flag| (*flag).to_string()).collect();
     let mut data = options.data.clone();
     let replay = row.map_or(Replay::Nothing, |row| row.replay);
-    let through = if read_only { Through::of(storage, able, request, replay) } else { Through::Nothing };
+    let (through, together) = match read_only {
+        true => Through::together(storage, able, request, &plan.fstype)?
+            .unwrap_or_else(|| (Through::of(storage, able, request, replay), Vec::new())),
+        false => (Through::Nothing, Vec::new()),
+    };
+    for (option, path) in &together {
+        data.retain(|word| !word.starts_with(&format!("{option}=")));
+        data.push(format!("{option}={path}"));
+    }
     if !writes && !options.read_only() {
         flags.insert(0, "ro".to_string());
         plan.notices.push("WARNING: source write-protected, mounted read-only.".to_string());
@@ -863,7 +889,7 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
         Through::Overlay { steps, path, notice } => {
             plan.mounts.extend(steps);
             plan.notices.push(notice);
-            if journal.elsewhere {
+            if journal.elsewhere && together.is_empty() {
                 journal.leave_alone(replay, &mut data, &mut plan.notices, &name);
             }
             overlay = Some(path);
@@ -1036,6 +1062,9 @@ enum Through {
     Refused(overlay::Refusal),
 }
 
+/// Options, each with the path of the device that it names.
+type Named = Vec<(&'static str, String)>;
+
 impl Through {
     fn of(storage: &Storage, able: &Able<'_>, request: &Request<'_>, replay: Replay) -> Through {
         let (Some(memory), Source::Device(device)) = (able.memory, &request.source) else {
@@ -1071,6 +1100,46 @@ impl Through {
                 Through::Overlay { steps: plan.steps, path, notice }
             }
             Err(refusal) => Through::Refused(refusal),
+        }
+    }
+
+    /// An xfs whose log or realtime part has a device of its own: the kernel opens that for writing with ro as well, and a
+    /// device that is flagged not at all (fs/xfs/xfs_super.c, xfs_blkdev_get). So where one of them is closed, all are read
+    /// through overlays. With the options that name them; `None`: it is on one device.
+    fn together(
+        storage: &Storage,
+        able: &Able<'_>,
+        request: &Request<'_>,
+        fstype: &str,
+    ) -> Result<Option<(Through, Named)>, Refusal> {
+        let Source::Device(device) = &request.source else { return Ok(None) };
+        if fstype != "xfs" || request.window.is_some() {
+            return Ok(None);
+        }
+        let beside = beside(storage, device, fstype, &request.options.data)?;
+        if beside.is_empty() {
+            return Ok(None);
+        }
+        let all: Vec<&Device> =
+            std::iter::once(*device).chain(beside.iter().map(|(_, other)| *other)).collect();
+        let names = |paths: Vec<String>| beside.iter().map(|(option, _)| *option).zip(paths).collect();
+        let own: Vec<String> = beside.iter().map(|(_, other)| shown(other)).collect();
+        if !all.iter().any(|one| is_closed(storage, one)) {
+            return Ok(Some((Through::Nothing, names(own))));
+        }
+        let ids: Vec<&Id> = all.iter().map(|one| &one.id).collect();
+        match overlay::for_reading_together(storage, &ids, able.memory.unwrap_or(0)) {
+            Ok((plan, mut paths)) => {
+                let notice = format!(
+                    "{} is shown through overlays of it and of {} ({}), with its log replayed in memory, and the disks stay as they are",
+                    shown(device),
+                    and(&own),
+                    paths.join(", ")
+                );
+                let path = paths.remove(0); // of the device itself
+                Ok(Some((Through::Overlay { steps: plan.steps, path, notice }, names(paths))))
+            }
+            Err(why) => Err(Refusal::OpensLog { path: shown(device), beside: own, why: why.to_string() }),
         }
     }
 

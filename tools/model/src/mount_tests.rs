@@ -1026,3 +1026,52 @@ fn what_is_mapped_for_reading_is_mounted_so_with_its_reason_and_opens_no_disk() 
     let options = Options::parse(["remount,rw"]).unwrap();
     assert_eq!(remount(&storage, &mount, &options, true, "mount").unwrap_err().to_string(), why);
 }
+
+/// The kernel opens the log for writing with ro as well, and gives EACCES where it is guarded.
+#[test]
+fn an_xfs_is_read_together_with_the_log_and_the_realtime_part_that_have_disks_of_their_own() {
+    let log = |uuid: &str| {
+        let mut found = sign("xfs_external_log", Usage::Other);
+        found.tag("LOGUUID", uuid);
+        report(vec![found])
+    };
+    let xfs = || report(vec![Signature { journal_on: Some("aa".to_string()), ..fs("xfs") }]);
+    let machine = |found: &str| {
+        let blocks = [("sda", 1), ("sdb", 2), ("sdc", 3)].map(|(name, number)| block(name, number));
+        storage(blocks.to_vec(), vec![("sda", xfs()), ("sdb", log(found))])
+    };
+    let over = "/dev/mapper/over";
+    let cases = [
+        ("aa", "ro", format!("ro,logdev={over}-sdb {over}-sda")),
+        ("aa", "ro,rtdev=/dev/sdc", format!("ro,logdev={over}-sdb,rtdev={over}-sdc {over}-sda")),
+        ("bb", "ro,norecovery,logdev=/dev/sdc", format!("ro,norecovery,logdev={over}-sdc {over}-sda")),
+    ];
+    for open in [&[][..], &["/dev/sdb"], &["/dev/sda"]] {
+        for (uuid, options, want) in &cases {
+            let mut storage = machine(uuid);
+            open_up(&mut storage, open);
+            let (step, notices) = last(&storage, "/dev/sda", options, 1 << 30).unwrap();
+            assert_eq!(step, format!("mount -t xfs -o {want} /mnt"), "{options} {open:?}");
+            assert!(notices.contains("the disks stay as they are"), "{options} {open:?}: {notices}");
+        }
+    }
+    let told = last(&machine("aa"), "/dev/sda", "ro", 1 << 20).unwrap_err();
+    assert!(
+        told.starts_with("/dev/sda is on /dev/sdb as well, which the kernel opens for writing"),
+        "{told}"
+    );
+    let told = last(&machine("bb"), "/dev/sda", "ro", 1 << 30).unwrap_err();
+    assert!(told.ends_with("which was not found: -o logdev=DEVICE names it"), "{told}");
+    let mut open = machine("aa");
+    open_up(&mut open, &["/dev/sda", "/dev/sdb"]);
+    let (step, _) = last(&open, "/dev/sda", "ro", 1 << 30).unwrap();
+    assert_eq!(step, "mount -t xfs -o ro,logdev=/dev/sdb,norecovery /dev/sda /mnt");
+    // For writing, each is asked for.
+    assert_eq!(
+        steps(&machine("aa"), "/dev/sda", None, "rtdev=/dev/sdc").unwrap(),
+        "rescue writable /dev/sda\nrescue writable /dev/sdb\nrescue writable /dev/sdc\nmodprobe fs-xfs\n\
+         mount -t xfs -o rtdev=/dev/sdc,logdev=/dev/sdb /dev/sda /mnt"
+    );
+    let mount = mounted("rw", "rw,attr2,logdev=/dev/sdb,rtdev=/dev/sdc,noquota");
+    assert_eq!(beside_of(&mount).collect::<Vec<_>>(), ["/dev/sdb", "/dev/sdc"]);
+}

@@ -260,7 +260,10 @@ fn users(storage: &Storage, device: &Device) -> Vec<String> {
     let numbers = (device.block.major, device.block.minor);
     let mounts = storage.mounts.iter().filter(|mount| {
         // btrfs has a device number of its own.
-        device.node && ((mount.major, mount.minor) == numbers || named(&mount.source))
+        let beside = crate::mount::beside_of(mount);
+        device.node
+            && ((mount.major, mount.minor) == numbers
+                || std::iter::once(&*mount.source).chain(beside).any(named))
     });
     let mounts = mounts.map(|mount| format!("mounted at {}", Untrusted(&mount.target)));
     let swaps = storage.swaps.iter().filter(|swap| named(&swap.path)).map(|_| "swap".to_string());
@@ -766,6 +769,24 @@ pub fn for_reading(storage: &Storage, id: &Id, memory: u64) -> Result<(Plan, Str
     let plan = read_through(storage, &originals, Purpose::Mount, memory)?;
     let path = plan.overlays.first().map(|(path, _)| path.clone()).unwrap_or_default();
     Ok((plan, path))
+}
+
+/// The same for devices that are read together, with a path for each of them. What is in memory already is read as it is.
+pub fn for_reading_together(
+    storage: &Storage,
+    ids: &[&Id],
+    memory: u64,
+) -> Result<(Plan, Vec<String>), Refusal> {
+    let devices: Vec<&Device> = ids.iter().filter_map(|id| storage.get(id)).collect();
+    let there = |device: &Device| match is_throw_away(storage, device) {
+        true => Some(shown(device)),
+        false => over(storage, &device.id).map(|overlay| overlay.path),
+    };
+    let originals: Vec<&Device> = devices.iter().copied().filter(|device| there(device).is_none()).collect();
+    let plan = read_through(storage, &originals, Purpose::Mount, memory)?;
+    let mut made = plan.overlays.iter().map(|(path, _)| path.clone());
+    let paths = devices.iter().filter_map(|device| there(device).or_else(|| made.next())).collect();
+    Ok((plan, paths))
 }
 
 /// The steps that end overlays, named by themselves, their originals, a disk of those, or an array on them;

@@ -552,6 +552,20 @@ fn a_log_is_read_through_an_overlay_that_umount_takes_away() {
 }
 
 #[test]
+fn the_log_of_what_is_mounted_is_in_use_and_its_overlay_goes_with_the_mount() {
+    let mounted = server().mount("/dev/sda1", "/mnt", "rw,logdev=/dev/sdb1,noquota");
+    assert!(matches!(made(&mounted.build(), &["sdb1"]), Err(Refusal::InUse { .. })));
+    let machine = || server().overlay("sda1", "16/1024 16", true).overlay("sdb1", "16/1024 16", true);
+    let (data, log) = ("/dev/mapper/over-sda1", "/dev/mapper/over-sdb1");
+    let used = machine().mount(data, "/mnt", &format!("ro,logdev={log}")).build();
+    let storage = machine().build();
+    for path in [data, log] {
+        assert!(left_by_mount(&used, path).is_empty(), "{path}");
+        assert_eq!(left_by_mount(&storage, path).len(), 1, "{path}");
+    }
+}
+
+#[test]
 fn a_btrfs_of_several_devices_is_overlaid_and_dropped_as_one() {
     let dirty = |member: &str| Signature { dirty: true, ..btrfs(member) };
     let machine =

@@ -271,6 +271,9 @@ impl Call<'_> {
             let steps = mount::rebind(&source, &target, options, mkdir);
             return self.carry_out(&Storage::default(), &steps, &target);
         }
+        let mut options = options.clone();
+        options.data.iter_mut().for_each(resolve_beside);
+        let options = &options;
         let (storage, found) = match self.look(source, &target, types, options) {
             // fstab(5): a device that is not there is passed over.
             Err(error) if options.nofail && is_absent(&error) => return Ok(Answer::exit(0)),
@@ -582,6 +585,16 @@ impl Call<'_> {
             notice("kernel", line);
         }
         self::failed(target, mount::failure(failed, mounts, is_same))
+    }
+}
+
+/// A log's device, as the kernel calls it: it is looked for by that among all.
+fn resolve_beside(word: &mut String) {
+    let names = ["jdev", "journal_path", "logdev", "rtdev"];
+    if let Some((name, path)) = word.split_once('=').filter(|(name, _)| names.contains(name))
+        && let Ok(path) = absolute(path)
+    {
+        *word = format!("{name}={path}");
     }
 }
 

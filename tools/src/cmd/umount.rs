@@ -6,7 +6,7 @@ use crate::scan::Scan;
 use crate::tool::{Context, classic};
 use contract::facts::{Facts, Mount};
 use host::holders::How;
-use model::mount::{Holder, busy, errno, exit};
+use model::mount::{Holder, beside_of, busy, errno, exit};
 use model::overlay;
 use model::plan::Step;
 use std::ffi::OsString;
@@ -151,9 +151,13 @@ fn unmount(
     }
     // btrfs may name the node instead of the link.
     let is_mapped = |source: &str| source.starts_with("/dev/mapper/over-") || source.starts_with("/dev/dm-");
-    for mount in targets.iter().filter(|mount| is_mapped(&mount.source)) {
-        if let Err(error) = drop_overlay(context, typed, &mount.source) {
-            notice(context.name, &format!("{} stays: {error:#}", mount.source));
+    // Of an xfs its log's as well.
+    let sources = |mount: &'_ &Mount| {
+        std::iter::once(mount.source.clone()).chain(beside_of(mount).map(str::to_string)).collect::<Vec<_>>()
+    };
+    for source in targets.iter().flat_map(sources).filter(|source| is_mapped(source)) {
+        if let Err(error) = drop_overlay(context, typed, &source) {
+            notice(context.name, &format!("{source} stays: {error:#}"));
         }
     }
     Ok(said_of(args, &targets))
