@@ -438,9 +438,10 @@ pub fn beside<'a>(
         uuid: journal.unwrap_or_default().to_string(),
         next: next.clone(),
     };
+    let unknown = |option: &str, other: &str| Refusal::NoBeside(format!("{option}={other}"));
     let mut found = Vec::new();
     if let Some(other) = named(option) {
-        found.push((option, at(storage, other).ok_or_else(absent)?));
+        found.push((option, at(storage, other).ok_or_else(|| unknown(option, other))?));
     } else if let Some(uuid) = journal {
         let in_memory = overlay::is_throw_away(storage, device);
         let is = |other: &&Device| {
@@ -467,7 +468,7 @@ pub fn beside<'a>(
         }
     }
     if let Some(path) = named("rtdev").filter(|_| fstype == "xfs") {
-        found.push(("rtdev", at(storage, path).ok_or_else(absent)?));
+        found.push(("rtdev", at(storage, path).ok_or_else(|| unknown("rtdev", path))?));
     }
     Ok(found)
 }
@@ -585,6 +586,8 @@ pub enum Refusal {
         uuid: String,
         next: String,
     },
+    /// An option that names no device.
+    NoBeside(String),
     /// Its journal is on a disk, and it is itself a copy in memory.
     HalfInMemory {
         path: String,
@@ -695,6 +698,9 @@ impl std::fmt::Display for Refusal {
                 let known =
                     if uuid.is_empty() { String::new() } else { format!(" with UUID {}", Untrusted(uuid)) };
                 write!(f, "{path} has its journal on another device{known}, which was not found: {next}")
+            }
+            Refusal::NoBeside(word) => {
+                write!(f, "{} names no device that is there: blkid lists what is", Untrusted(word))
             }
             Refusal::HalfInMemory { path, journal } => write!(
                 f,

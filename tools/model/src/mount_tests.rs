@@ -977,6 +977,10 @@ fn writing_opens_the_journal_that_is_on_another_device_and_names_it_to_the_drive
         text(&two, "journal_path=/dev/sdc").unwrap(),
         format!("{open} /dev/sdc\nmount -t ext4 -o journal_path=/dev/sdc,errors=remount-ro /dev/sda1 /mnt")
     );
+    assert_eq!(
+        text(&two, "journal_path=/dev/sdx").unwrap_err(),
+        "journal_path=/dev/sdx names no device that is there: blkid lists what is"
+    );
     let mount = Mount { minor: 17, ..mounted("ro", "ro") };
     let options = Options::parse(["remount,rw"]).unwrap();
     let plan = remount(&with_journal(false, &["sdb"]), &mount, &options, true, "mount").unwrap();
