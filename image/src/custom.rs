@@ -97,9 +97,9 @@ pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<(Tree, bo
         stage.write("custom.config", &fragment(&ours))?;
         stage.write("build", BUILD)?;
         stage.build(cache)?;
-        let beside = cache.root.join(format!("kernel-{key}.part{}", std::process::id()));
-        packages::run(Command::new("cp").arg("-a").arg(stage.root.join("build/out")).arg(&beside))?;
-        fs::rename(&beside, &root).with_context(|| format!("keep {}", root.display()))?;
+        let beside = packages::beside(&root)?;
+        packages::run(Command::new("cp").arg("-a").arg(stage.root.join("build/out/.")).arg(beside.path()))?;
+        packages::keep(beside, &root, "boot")?;
     }
     let tree = Tree { root, files: BTreeMap::new(), key };
     let kernel = Kernel::read(&tree)?;

@@ -5,15 +5,17 @@ use crate::lock::{self, Package, SOURCE, Set};
 use crate::manifest::LEFT_BEHIND;
 use crate::say;
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tempfile::TempDir;
 
 const SUITE: &str = "trixie";
 /// Packages fetched at once: a mirror's latency, not its line, is what is waited for.
@@ -188,15 +190,44 @@ pub fn tree(cache: &Cache, packages: &[Package], set: Set) -> Result<Tree> {
     let list = root.join(".files.json");
     if !list.exists() {
         say!("unpacking {} packages ({name})", own.len());
-        let beside = cache.root.join(format!("{name}-{key}.part{}", std::process::id()));
-        unpack(cache, &own, &beside)?;
-        // Another build may have been quicker; both are the same.
-        let _ = fs::remove_dir_all(&root);
-        fs::rename(&beside, &root)?;
+        let beside = beside(&root)?;
+        unpack(cache, &own, beside.path())?;
+        keep(beside, &root, ".files.json")?;
     }
     let files =
         serde_json::from_slice(&fs::read(&list)?).with_context(|| format!("read {}", list.display()))?;
     Ok(Tree { root, files, key })
+}
+
+/// A directory beside a place of the cache, for what is to be there at once and whole. No other build has it, nor one that was
+/// interrupted.
+pub(crate) fn beside(place: &Path) -> Result<TempDir> {
+    let (parent, name) = (place.parent().context("the cache has a root")?, place.file_name());
+    let name = format!("{}.part", name.unwrap_or_default().to_string_lossy());
+    tempfile::Builder::new()
+        .prefix(&name)
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir_in(parent)
+        .with_context(|| format!("make a directory in {}", parent.display()))
+}
+
+/// Puts what was made beside it into its place. Another build may have been quicker: what has the file `last` is whole, the same,
+/// and in use, so it stays. What has it not is the rest of a directory that somebody began to remove.
+pub(crate) fn keep(made: TempDir, place: &Path, last: &str) -> Result<()> {
+    match fs::rename(made.path(), place) {
+        Ok(()) => {
+            // It is under its name now.
+            let _ = made.keep();
+            return Ok(());
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {}
+        Err(error) => return Err(error).with_context(|| format!("keep {}", place.display())),
+    }
+    if !place.join(last).exists() {
+        renameat_with(CWD, made.path(), CWD, place, RenameFlags::EXCHANGE)
+            .with_context(|| format!("replace what is left of {}", place.display()))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn unpack(cache: &Cache, packages: &[&Package], root: &Path) -> Result<()> {
@@ -239,9 +270,8 @@ pub fn merged(path: &str) -> String {
 pub fn wrappers(cache: &Cache, tree: &Tree) -> Result<PathBuf> {
     let link = cache.root.join("host");
     let bin = tree.root.join("wrappers");
-    if !bin.exists() {
-        let beside = tree.root.join(format!("wrappers.part{}", std::process::id()));
-        fs::create_dir_all(&beside)?;
+    if !bin.join("mksquashfs").exists() {
+        let made = beside(&bin)?;
         for directory in ["usr/sbin", "usr/bin", "usr/lib/openssh"] {
             for entry in fs::read_dir(tree.root.join(directory))? {
                 let entry = entry?;
@@ -250,12 +280,12 @@ pub fn wrappers(cache: &Cache, tree: &Tree) -> Result<PathBuf> {
                 if !is_elf(&program) {
                     continue;
                 }
-                fs::write(beside.join(&name), wrapper(&tree.root, &entry.path(), &name))?;
-                fs::set_permissions(beside.join(&name), fs::Permissions::from_mode(0o755))?;
+                fs::write(made.path().join(&name), wrapper(&tree.root, &entry.path(), &name))?;
+                fs::set_permissions(made.path().join(&name), fs::Permissions::from_mode(0o755))?;
             }
         }
-        let _ = fs::remove_dir_all(&bin);
-        fs::rename(&beside, &bin)?;
+        // Of the tools that every build calls.
+        keep(made, &bin, "mksquashfs")?;
     }
     fs::create_dir_all(&link)?;
     let target = link.join("bin");
@@ -277,6 +307,8 @@ pub fn sources(cache: &Cache, packages: &[Package]) -> Result<()> {
 fn point(link: &Path, target: &Path) -> Result<()> {
     if fs::read_link(link).ok().as_deref() != Some(target) {
         let beside = link.with_extension(format!("part{}", std::process::id()));
+        // Of a build that was interrupted, and was this process by its number.
+        let _ = fs::remove_file(&beside);
         symlink(target, &beside)?;
         fs::rename(&beside, link)?;
     }
@@ -516,12 +548,36 @@ pub fn locked_or_current(cache: &Cache, guest: &[&str], host: &[&str]) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt as _;
 
     #[test]
     fn a_stanza_of_the_security_archive_keeps_its_place() {
         let text = "Package: x\nVersion: 1\nArchitecture: amd64\nFilename: pool/updates/main/x/x_1.deb\nSize: 5\nSHA256: ab\n";
         assert_eq!(stanza(text).unwrap().path, "debian-security/pool/updates/main/x/x_1.deb");
         assert!(stanza("Package: x\n").is_err());
+    }
+
+    /// As `make -j2 test` does, which builds two images.
+    #[test]
+    fn of_two_builds_at_once_neither_takes_the_tree_from_the_other() {
+        let cache = tempfile::tempdir().unwrap();
+        let place = cache.path().join("guest-1");
+        let made = |text: &str| {
+            let made = beside(&place).unwrap();
+            fs::write(made.path().join("program"), text).unwrap();
+            fs::write(made.path().join(".files.json"), "{}").unwrap();
+            made
+        };
+        let (first, second) = (made("first"), made("second"));
+        keep(first, &place, ".files.json").unwrap();
+        let in_use = fs::metadata(place.join("program")).unwrap().ino();
+        keep(second, &place, ".files.json").unwrap();
+        assert_eq!(fs::metadata(place.join("program")).unwrap().ino(), in_use);
+        // Of a removal that was interrupted.
+        fs::remove_file(place.join(".files.json")).unwrap();
+        keep(made("third"), &place, ".files.json").unwrap();
+        assert_eq!(fs::read_to_string(place.join("program")).unwrap(), "third");
+        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 1, "nothing else is left");
     }
 
     #[test]
