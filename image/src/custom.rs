@@ -73,22 +73,17 @@ pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<(Tree, bo
         (cache.root.join(format!("kernel-{key}")), key)
     };
     let there = |own: &[Package]| -> Result<()> {
-        in_step(locked, own)?;
+        // An image of the archive's current packages has a newer kernel than the lock has a source.
+        in_step(locked, own).map_err(|error| packages::Gone(format!("{error:#}")))?;
         if kept(own).0.exists() { Ok(()) } else { packages::fetch(cache, own) }
     };
-    let (own, follows_lock) = match there(&own) {
-        Ok(()) => (own, true),
-        // As with the image's own lock: an archive that moved on stops nobody.
-        Err(error) => {
-            eprintln!(
-                "{error:#}\n\n*** UNLOCKED: the kernel is built from the archive's current source ***\n"
-            );
-            let unable = |error: anyhow::Error| Unable(format!("{error:#}"));
-            let current = packages::relock(cache, &[], manifest::KERNEL, &[], &[]).map_err(unable)?;
-            there(&current).map_err(unable)?;
-            (current, false)
-        }
-    };
+    // As with the image's own lock: an archive that moved on stops nobody.
+    let current = || packages::relock(cache, &[], manifest::KERNEL, &[], &[]);
+    let told = "the kernel is built from the archive's current source";
+    let (own, follows_lock) = packages::follow(own, there, current, told).map_err(|error| {
+        // Source and linux-image come into the archive one after the other.
+        if error.is::<packages::Gone>() { Unable(format!("{error:#}")).into() } else { error }
+    })?;
     let (root, key) = kept(&own);
     if !root.exists() {
         let stage = Stage::open(cache, &own)?;

@@ -83,35 +83,71 @@ fn security(mirror: &str) -> String {
     format!("{}-security", mirror)
 }
 
-/// Sees that every package of the set is in the cache, by hash.
+/// A lock names what nobody has any more: each mirror was asked, and said so.
+#[derive(Debug)]
+pub struct Gone(pub String);
+
+impl std::fmt::Display for Gone {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Gone {}
+
+/// Why a file did not come.
+#[derive(Debug)]
+enum Refusal {
+    /// The mirror answers, and has it not.
+    Gone(String),
+    /// All else: no network, another file of that name, a full disk.
+    Failed(String),
+}
+
+/// Sees that every package of the set is in the cache, by hash. The error is [`Gone`] where the only reason is that no mirror has
+/// a version any more.
 pub fn fetch(cache: &Cache, packages: &[Package]) -> Result<()> {
-    let missing: Vec<&Package> = packages.iter().filter(|package| !cache.file(package).exists()).collect();
-    if missing.is_empty() {
+    if packages.iter().all(|package| cache.file(package).exists()) {
         return Ok(());
     }
+    fetch_from(cache, packages, &bases()?)
+}
+
+fn fetch_from(cache: &Cache, packages: &[Package], bases: &[String]) -> Result<()> {
+    let missing: Vec<&Package> = packages.iter().filter(|package| !cache.file(package).exists()).collect();
     let bytes: u64 = missing.iter().map(|package| package.size).sum();
     say!("fetching {} packages, {} MB", missing.len(), bytes / 1_000_000);
-    let bases = bases()?;
     let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
+    let (gone, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..PARALLEL {
             scope.spawn(|| {
                 while let Some(package) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = fetch_one(cache, package, &bases) {
-                        failures.lock().expect("no thread panics holding it").push(format!("{error:#}"));
-                    }
+                    let (list, why) = match fetch_one(cache, package, bases) {
+                        Ok(()) => continue,
+                        Err(Refusal::Gone(why)) => (&gone, why),
+                        Err(Refusal::Failed(why)) => {
+                            // The others would wait for the same network, or fill the same disk.
+                            next.store(missing.len(), Ordering::Relaxed);
+                            (&failed, why)
+                        }
+                    };
+                    let line = format!("fetch {} {}: {why}", package.name, package.version);
+                    list.lock().expect("no thread panics holding it").push(line);
                 }
             });
         }
     });
-    let failures = failures.into_inner().expect("all threads have ended");
-    ensure!(
-        failures.is_empty(),
-        "{}\nThe mirror may have moved on to newer versions: `make lock` takes the current ones, SNAPSHOT=URL names a mirror that keeps old ones",
-        failures.join("\n")
-    );
-    Ok(())
+    let (gone, failed) = [gone, failed].map(|list| list.into_inner().expect("all threads have ended")).into();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    if gone.is_empty() {
+        return Ok(());
+    }
+    Err(Gone(format!(
+        "{}\nThe mirror has moved on to newer versions: `make lock` takes the current ones, SNAPSHOT=URL names a mirror that keeps old ones",
+        gone.join("\n")
+    ))
+    .into())
 }
 
 fn bases() -> Result<Vec<String>> {
@@ -120,33 +156,68 @@ fn bases() -> Result<Vec<String>> {
     Ok([mirror].into_iter().chain(snapshot).collect())
 }
 
-fn fetch_one(cache: &Cache, package: &Package, bases: &[String]) -> Result<()> {
+/// From the first of the mirrors that has it.
+fn fetch_one(cache: &Cache, package: &Package, bases: &[String]) -> Result<(), Refusal> {
     let target = cache.file(package);
     let beside = target.with_extension(format!("part{}", std::process::id()));
-    let mut last = String::new();
+    // Of a build that was interrupted, and was this process by its number: apt would go on with it.
+    let _ = fs::remove_file(&beside);
+    let (mut gone, mut failed) = (Vec::new(), Vec::new());
     for base in bases {
         let uri = match package.path.strip_prefix("debian-security/") {
             Some(path) => format!("{}/{path}", security(base)),
             None => format!("{base}/{}", package.path),
         };
-        // apt's own fetcher: it knows the host's proxies, and compares the hash.
-        let fetched = Command::new("/usr/lib/apt/apt-helper")
-            .args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "download-file", &uri])
-            .arg(&beside)
-            .arg(format!("SHA256:{}", package.sha256))
-            .stdin(Stdio::null())
-            .output()
-            .context("run apt-helper (of Debian's package apt)")?;
-        if fetched.status.success() && digest(&beside)? == package.sha256 {
-            fs::rename(&beside, &target)?;
-            return Ok(());
+        match fetch_uri(&uri, &package.sha256, &beside) {
+            Ok(()) => {
+                return fs::rename(&beside, &target)
+                    .map_err(|error| Refusal::Failed(format!("keep {}: {error}", target.display())));
+            }
+            Err(Refusal::Gone(why)) => gone.push(why),
+            Err(Refusal::Failed(why)) => failed.push(why),
         }
-        last =
-            String::from_utf8_lossy(&fetched.stderr).lines().next().unwrap_or("the hash differs").to_string();
     }
-    // Left by a failed fetch, or not there.
+    // Left by a failed fetch, or not there; the second has what came with another hash.
     let _ = fs::remove_file(&beside);
-    bail!("fetch {} {}: {last}", package.name, package.version)
+    let _ = fs::remove_file(beside.with_extension(format!("part{}.FAILED", std::process::id())));
+    match failed.is_empty() {
+        true => Err(Refusal::Gone(gone.join("; "))),
+        false => Err(Refusal::Failed(failed.join("; "))),
+    }
+}
+
+fn fetch_uri(uri: &str, sha256: &str, to: &Path) -> Result<(), Refusal> {
+    // apt's own fetcher: it knows the host's proxies, and compares the hash.
+    let fetched = Command::new("/usr/lib/apt/apt-helper")
+        .args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "download-file", uri])
+        .arg(to)
+        .arg(format!("SHA256:{sha256}"))
+        // What it says is read.
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Refusal::Failed(format!("run apt-helper (of Debian's package apt): {error}")))?;
+    if !fetched.status.success() {
+        return Err(refusal(&String::from_utf8_lossy(&fetched.stderr)));
+    }
+    match digest(to) {
+        Ok(sum) if sum == sha256 => Ok(()),
+        Ok(sum) => Err(Refusal::Failed(format!("{uri} has the hash {sum}"))),
+        Err(error) => Err(Refusal::Failed(format!("{error:#}"))),
+    }
+}
+
+/// What apt says of a file that did not come: `E: Failed to fetch URI  REASON`. The reason is the status of HTTP, or begins so for a
+/// mirror that is a directory (methods/http.cc and methods/file.cc of apt).
+fn refusal(said: &str) -> Refusal {
+    let failed = said.lines().find_map(|line| line.strip_prefix("E: Failed to fetch "));
+    let why = failed.or_else(|| said.lines().find_map(|line| line.strip_prefix("E: ")));
+    let why = why.unwrap_or("apt-helper failed").trim().to_string();
+    let reason = failed.and_then(|line| line.split_once(' ')).map_or("", |(_, reason)| reason.trim_start());
+    match ["404 ", "410 ", "File not found"].iter().any(|start| reason.starts_with(start)) {
+        true => Refusal::Gone(why),
+        false => Refusal::Failed(why),
+    }
 }
 
 /// Lower-case hex of a file's SHA-256.
@@ -527,27 +598,44 @@ pub fn output(command: &mut Command) -> Result<String> {
 }
 
 /// As the lock says, or, where a version is gone everywhere and there is no other way, as the
-/// archive has it now: then loudly, and `true`.
+/// archive has it now: then loudly, and `true`. What fails otherwise (no network, another hash, a full disk) is an error.
 pub fn locked_or_current(cache: &Cache, guest: &[&str], host: &[&str]) -> Result<(Vec<Package>, bool)> {
     let mut locked = lock::read(&cache.source.join("image/packages.lock"))?;
     // No image is made of them.
     locked.retain(|package| package.source().is_none());
-    match fetch(cache, &locked) {
+    let current = || relock(cache, guest, host, &[], &[]);
+    follow(
+        locked,
+        |packages| fetch(cache, packages),
+        current,
+        "building from the archive's current packages instead",
+    )
+}
+
+/// A lock's packages, or, where what sees that they are `there` has them for [`Gone`], what is `current`, and `true`.
+pub(crate) fn follow(
+    locked: Vec<Package>,
+    there: impl Fn(&[Package]) -> Result<()>,
+    current: impl FnOnce() -> Result<Vec<Package>>,
+    told: &str,
+) -> Result<(Vec<Package>, bool)> {
+    match there(&locked) {
         Ok(()) => Ok((locked, false)),
-        Err(error) => {
-            eprintln!(
-                "{error:#}\n\n*** UNLOCKED: building from the archive's current packages instead ***\n"
-            );
-            let current = relock(cache, guest, host, &[], &[])?;
-            fetch(cache, &current)?;
+        Err(error) if error.is::<Gone>() => {
+            eprintln!("{error:#}\n\n*** UNLOCKED: {told} ***\n");
+            let current = current()?;
+            there(&current)?;
             Ok((current, true))
         }
+        Err(error) => Err(error),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
     use std::os::unix::fs::MetadataExt as _;
 
     #[test]
@@ -555,6 +643,124 @@ mod tests {
         let text = "Package: x\nVersion: 1\nArchitecture: amd64\nFilename: pool/updates/main/x/x_1.deb\nSize: 5\nSHA256: ab\n";
         assert_eq!(stanza(text).unwrap().path, "debian-security/pool/updates/main/x/x_1.deb");
         assert!(stanza("Package: x\n").is_err());
+    }
+
+    fn package(name: &str, text: &str) -> Package {
+        Package {
+            name: name.to_string(),
+            version: "1".to_string(),
+            architecture: "amd64".to_string(),
+            guest: true,
+            host: true,
+            size: text.len() as u64,
+            sha256: hex(&Sha256::digest(text)),
+            path: format!("pool/{name}.deb"),
+        }
+    }
+
+    /// A mirror that has these files, and answers for the rest that it has not.
+    fn served(files: &[(&str, &str)]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let files: BTreeMap<String, String> =
+            files.iter().map(|(name, text)| (format!("/pool/{name}.deb"), text.to_string())).collect();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = String::new();
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                while let Some(Ok(line)) =
+                    lines.next().filter(|line| line.as_ref().is_ok_and(|l| !l.is_empty()))
+                {
+                    request += &line;
+                    request += " ";
+                }
+                let found = files.get(request.split(' ').nth(1).unwrap_or_default());
+                let (status, text) = found.map_or(("404 Not Found", ""), |text| ("200 OK", text));
+                // Whoever asked may have left.
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+                    text.len()
+                );
+            }
+        });
+        base
+    }
+
+    /// Also what only one of two mirrors has for gone is none: the other one may be back in an hour.
+    #[test]
+    fn gone_is_what_every_mirror_says_it_has_not_and_nothing_else() {
+        if !Path::new("/usr/lib/apt/apt-helper").exists() {
+            assert!(std::env::var_os("CI").is_none(), "in CI a skip is a failure");
+            eprintln!("SKIPPED: no apt-helper");
+            return;
+        }
+        let (kept, moved, other) = (served(&[("x", "right")]), served(&[]), served(&[("x", "wrong")]));
+        // Nobody listens there.
+        let dead = "http://127.0.0.1:1".to_string();
+        let empty = tempfile::tempdir().unwrap();
+        let directory = format!("file:{}", empty.path().display());
+        let cases = [
+            ("there", vec![&kept], true, false),
+            ("the mirror moved on, the snapshot keeps it", vec![&moved, &kept], true, false),
+            ("gone", vec![&moved], false, true),
+            ("gone from both", vec![&moved, &directory], false, true),
+            ("another file of that name", vec![&other], false, false),
+            ("another file, and gone from the snapshot", vec![&other, &moved], false, false),
+            ("no network", vec![&dead], false, false),
+            ("gone, and the snapshot does not answer", vec![&moved, &dead], false, false),
+        ];
+        let tried = |(label, bases, comes, is_gone): (&str, Vec<&String>, bool, bool)| {
+            let root = tempfile::tempdir().unwrap();
+            let cache = Cache { root: root.path().into(), source: root.path().into() };
+            fs::create_dir(root.path().join("debs")).unwrap();
+            let bases: Vec<String> = bases.into_iter().cloned().collect();
+            let fetched = fetch_from(&cache, &[package("x", "right")], &bases);
+            assert_eq!(fetched.is_ok(), comes, "{label}: {fetched:?}");
+            let error = fetched.err();
+            assert_eq!(error.as_ref().is_some_and(|error| error.is::<Gone>()), is_gone, "{label}: {error:?}");
+            assert!(is_gone || error.is_none_or(|error| !error.to_string().contains("make lock")), "{label}");
+            let left = fs::read_dir(root.path().join("debs")).unwrap().count();
+            assert_eq!(left, usize::from(comes), "{label}: what did not come is not left");
+        };
+        // At once, since apt tries a dead one for seconds.
+        std::thread::scope(|scope| {
+            for case in cases {
+                let tried = &tried;
+                scope.spawn(move || tried(case));
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_not_gone_is_not_taken_in_another_version() {
+        let (locked, newer) = (vec![package("x", "1")], vec![package("x", "2")]);
+        let follow = |why: fn() -> anyhow::Error| {
+            let there = |packages: &[Package]| if packages == newer { Ok(()) } else { Err(why()) };
+            super::follow(locked.clone(), there, || Ok(newer.clone()), "")
+        };
+        assert_eq!(follow(|| Gone("404".into()).into()).unwrap(), (newer.clone(), true));
+        assert_eq!(
+            follow(|| anyhow::anyhow!("no space left on device")).unwrap_err().to_string(),
+            "no space left on device"
+        );
+    }
+
+    #[test]
+    fn what_apt_says_of_a_full_disk_is_not_taken_for_gone() {
+        for said in [
+            "E: Failed to fetch http://m/404/x.deb  Write error - write (28: No space left on device)\nE: Download Failed\n",
+            "E: Failed to fetch http://m/x.deb  Could not resolve 'm'\n",
+            "E: Failed to fetch http://m/x.deb  403  Forbidden [IP: 192.0.2.1 80]\n",
+            "E: Failed to fetch http://m/x.deb  503  Service Unavailable\n",
+            "W: 404 \nE: Unable to write to /x\n",
+            "",
+        ] {
+            assert!(matches!(refusal(said), Refusal::Failed(_)), "{said}");
+        }
+        let said = "W: x\nE: Failed to fetch http://m/x.deb  404  Not Found [IP: 192.0.2.1 80]\nE: Download Failed\n";
+        assert!(matches!(refusal(said), Refusal::Gone(_)));
     }
 
     /// As `make -j2 test` does, which builds two images.
