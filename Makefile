@@ -136,7 +136,7 @@ serve: image ## a netboot server on a wire: IFACE=eth0 [RANGE=FIRST,LAST] [KEY=i
 sbom: peers image ## write out/lifeboat.spdx.json: what the image is made of, with licences and sources
 	@$(IMAGE) sbom
 
-sign: peers ## sign out/ and out-debian/: KEY=~/.ssh/id_ed25519 (SHA256SUMS), CERT=cert.pem CERT_KEY=key.pem [CHAIN=] (for iPXE)
+sign: builder ## sign out/ and out-debian/: KEY=~/.ssh/id_ed25519 (SHA256SUMS), CERT=cert.pem CERT_KEY=key.pem [CHAIN=] (for iPXE)
 	@$(IMAGE) sign $(if $(KEY),--key '$(KEY)') $(if $(CERT),--certificate '$(CERT)' --certificate-key '$(CERT_KEY)') $(if $(CHAIN),--chain '$(CHAIN)')
 
 # What was typed behind `make`, and nothing of the environment: a container has a HOSTNAME of its own, and DNS or IP mean anything there.

@@ -6,7 +6,7 @@ use crate::kernel_config;
 use crate::lock::{self, Package};
 use crate::manifest;
 use crate::modules::{Kernel, Module, Place, glob};
-use crate::packages::{self, Cache, Tree, digest, hex};
+use crate::packages::{self, Cache, Refusal, Tree, Why, digest, hex};
 use crate::say;
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
@@ -74,15 +74,22 @@ pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<(Tree, bo
     };
     let there = |own: &[Package]| -> Result<()> {
         // An image of the archive's current packages has a newer kernel than the lock has a source.
-        in_step(locked, own).map_err(|error| packages::Gone(format!("{error:#}")))?;
+        in_step(locked, own).map_err(|error| Refusal { why: Why::Gone, said: format!("{error:#}") })?;
         if kept(own).0.exists() { Ok(()) } else { packages::fetch(cache, own) }
     };
     // As with the image's own lock: an archive that moved on stops nobody.
-    let current = || packages::relock(cache, &[], manifest::KERNEL, &[], &[]);
-    let told = "the kernel is built from the archive's current source";
-    let (own, follows_lock) = packages::follow(own, there, current, told).map_err(|error| {
+    let (own, follows_lock) = packages::follow(
+        &packages::noted(cache, LOCK)?,
+        own,
+        there,
+        |own| in_step(locked, own).is_ok() && (kept(own).0.exists() || packages::has(cache, own)),
+        || packages::relock(cache, &[], manifest::KERNEL, &[], &[]),
+        "the kernel is built from the archive's current source",
+    )
+    .map_err(|error| match Refusal::why(&error) {
         // Source and linux-image come into the archive one after the other.
-        if error.is::<packages::Gone>() { Unable(format!("{error:#}")).into() } else { error }
+        Some(Why::Gone) => Unable(format!("{error:#}")).into(),
+        _ => error,
     })?;
     let (root, key) = kept(&own);
     if !root.exists() {

@@ -140,8 +140,8 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         What::Sign(wanted) => {
             let cache = packages::Cache::open(&source)?;
-            let locked = lock::read(&source.join("image/packages.lock"))?;
-            let tools = packages::wrappers(&cache, &packages::tree(&cache, &locked, lock::Set::Host)?)?;
+            let host = packages::host(&cache, &build::guest_packages(), manifest::HOST)?;
+            let tools = packages::wrappers(&cache, &packages::tree(&cache, &host, lock::Set::Host)?)?;
             for out in sign::directories(&source, wanted_kernel)? {
                 print!("{}", sign::make(&out, &tools, &wanted)?);
             }

@@ -2,7 +2,7 @@
 //! the keys below image/keys; the host's own sources and package state are left alone.
 
 use crate::lock::{self, Package, SOURCE, Set};
-use crate::manifest::LEFT_BEHIND;
+use crate::manifest::{HOST_ALONE, LEFT_BEHIND};
 use crate::say;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -83,31 +83,53 @@ fn security(mirror: &str) -> String {
     format!("{}-security", mirror)
 }
 
-/// A lock names what nobody has any more: each mirror was asked, and said so.
-#[derive(Debug)]
-pub struct Gone(pub String);
+/// Why a file did not come, the gravest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// Each mirror answers that it has it not.
+    Gone,
+    /// One cannot be asked: there is no network.
+    Away,
+    /// All else: another file of that name, a full disk.
+    Failed,
+}
 
-impl std::fmt::Display for Gone {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(&self.0)
+/// What a lock names cannot be had.
+#[derive(Debug)]
+pub struct Refusal {
+    pub why: Why,
+    pub said: String,
+}
+
+impl Refusal {
+    fn failed(said: String) -> Refusal {
+        Refusal { why: Why::Failed, said }
+    }
+
+    /// The gravest of some reasons, with all that was said for it.
+    fn of(all: Vec<Refusal>, between: &str) -> Option<Refusal> {
+        let why = all.iter().map(|refusal| refusal.why).max()?;
+        let said: Vec<String> = all.into_iter().filter(|one| one.why == why).map(|one| one.said).collect();
+        Some(Refusal { why, said: said.join(between) })
+    }
+
+    /// The reason of an error, if it is one of these.
+    pub fn why(error: &anyhow::Error) -> Option<Why> {
+        error.downcast_ref().map(|refusal: &Refusal| refusal.why)
     }
 }
 
-impl std::error::Error for Gone {}
-
-/// Why a file did not come.
-#[derive(Debug)]
-enum Refusal {
-    /// The mirror answers, and has it not.
-    Gone(String),
-    /// All else: no network, another file of that name, a full disk.
-    Failed(String),
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.said)
+    }
 }
 
-/// Sees that every package of the set is in the cache, by hash. The error is [`Gone`] where the only reason is that no mirror has
-/// a version any more.
+impl std::error::Error for Refusal {}
+
+/// Sees that every package of the set is in the cache, by hash. The error is a [`Refusal`].
 pub fn fetch(cache: &Cache, packages: &[Package]) -> Result<()> {
-    if packages.iter().all(|package| cache.file(package).exists()) {
+    if has(cache, packages) {
         return Ok(());
     }
     fetch_from(cache, packages, &bases()?)
@@ -118,36 +140,29 @@ fn fetch_from(cache: &Cache, packages: &[Package], bases: &[String]) -> Result<(
     let bytes: u64 = missing.iter().map(|package| package.size).sum();
     say!("fetching {} packages, {} MB", missing.len(), bytes / 1_000_000);
     let next = AtomicUsize::new(0);
-    let (gone, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let refusals = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..PARALLEL {
             scope.spawn(|| {
                 while let Some(package) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (list, why) = match fetch_one(cache, package, bases) {
-                        Ok(()) => continue,
-                        Err(Refusal::Gone(why)) => (&gone, why),
-                        Err(Refusal::Failed(why)) => {
-                            // The others would wait for the same network, or fill the same disk.
-                            next.store(missing.len(), Ordering::Relaxed);
-                            (&failed, why)
-                        }
-                    };
-                    let line = format!("fetch {} {}: {why}", package.name, package.version);
-                    list.lock().expect("no thread panics holding it").push(line);
+                    let Err(Refusal { why, said }) = fetch_one(cache, package, bases) else { continue };
+                    if why != Why::Gone {
+                        // The others would wait for the same network, or fill the same disk.
+                        next.store(missing.len(), Ordering::Relaxed);
+                    }
+                    let said = format!("fetch {} {}: {said}", package.name, package.version);
+                    refusals.lock().expect("no thread panics holding it").push(Refusal { why, said });
                 }
             });
         }
     });
-    let (gone, failed) = [gone, failed].map(|list| list.into_inner().expect("all threads have ended")).into();
-    ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    if gone.is_empty() {
+    let Some(mut refusal) = Refusal::of(refusals.into_inner().expect("all threads have ended"), "\n") else {
         return Ok(());
+    };
+    if refusal.why == Why::Gone {
+        refusal.said += "\nThe mirror has moved on to newer versions: `make lock` takes the current ones, SNAPSHOT=URL names a mirror that keeps old ones";
     }
-    Err(Gone(format!(
-        "{}\nThe mirror has moved on to newer versions: `make lock` takes the current ones, SNAPSHOT=URL names a mirror that keeps old ones",
-        gone.join("\n")
-    ))
-    .into())
+    Err(refusal.into())
 }
 
 fn bases() -> Result<Vec<String>> {
@@ -162,7 +177,7 @@ fn fetch_one(cache: &Cache, package: &Package, bases: &[String]) -> Result<(), R
     let beside = target.with_extension(format!("part{}", std::process::id()));
     // Of a build that was interrupted, and was this process by its number: apt would go on with it.
     let _ = fs::remove_file(&beside);
-    let (mut gone, mut failed) = (Vec::new(), Vec::new());
+    let mut refusals = Vec::new();
     for base in bases {
         let uri = match package.path.strip_prefix("debian-security/") {
             Some(path) => format!("{}/{path}", security(base)),
@@ -171,19 +186,15 @@ fn fetch_one(cache: &Cache, package: &Package, bases: &[String]) -> Result<(), R
         match fetch_uri(&uri, &package.sha256, &beside) {
             Ok(()) => {
                 return fs::rename(&beside, &target)
-                    .map_err(|error| Refusal::Failed(format!("keep {}: {error}", target.display())));
+                    .map_err(|error| Refusal::failed(format!("keep {}: {error}", target.display())));
             }
-            Err(Refusal::Gone(why)) => gone.push(why),
-            Err(Refusal::Failed(why)) => failed.push(why),
+            Err(refusal) => refusals.push(refusal),
         }
     }
     // Left by a failed fetch, or not there; the second has what came with another hash.
     let _ = fs::remove_file(&beside);
     let _ = fs::remove_file(beside.with_extension(format!("part{}.FAILED", std::process::id())));
-    match failed.is_empty() {
-        true => Err(Refusal::Gone(gone.join("; "))),
-        false => Err(Refusal::Failed(failed.join("; "))),
-    }
+    Refusal::of(refusals, "; ").map_or(Ok(()), Err)
 }
 
 fn fetch_uri(uri: &str, sha256: &str, to: &Path) -> Result<(), Refusal> {
@@ -196,14 +207,14 @@ fn fetch_uri(uri: &str, sha256: &str, to: &Path) -> Result<(), Refusal> {
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| Refusal::Failed(format!("run apt-helper (of Debian's package apt): {error}")))?;
+        .map_err(|error| Refusal::failed(format!("run apt-helper (of Debian's package apt): {error}")))?;
     if !fetched.status.success() {
         return Err(refusal(&String::from_utf8_lossy(&fetched.stderr)));
     }
     match digest(to) {
         Ok(sum) if sum == sha256 => Ok(()),
-        Ok(sum) => Err(Refusal::Failed(format!("{uri} has the hash {sum}"))),
-        Err(error) => Err(Refusal::Failed(format!("{error:#}"))),
+        Ok(sum) => Err(Refusal::failed(format!("{uri} has the hash {sum}"))),
+        Err(error) => Err(Refusal::failed(format!("{error:#}"))),
     }
 }
 
@@ -211,14 +222,29 @@ fn fetch_uri(uri: &str, sha256: &str, to: &Path) -> Result<(), Refusal> {
 /// mirror that is a directory (methods/http.cc and methods/file.cc of apt).
 fn refusal(said: &str) -> Refusal {
     let failed = said.lines().find_map(|line| line.strip_prefix("E: Failed to fetch "));
-    let why = failed.or_else(|| said.lines().find_map(|line| line.strip_prefix("E: ")));
-    let why = why.unwrap_or("apt-helper failed").trim().to_string();
+    let line = failed.or_else(|| said.lines().find_map(|line| line.strip_prefix("E: ")));
     let reason = failed.and_then(|line| line.split_once(' ')).map_or("", |(_, reason)| reason.trim_start());
-    match ["404 ", "410 ", "File not found"].iter().any(|start| reason.starts_with(start)) {
-        true => Refusal::Gone(why),
-        false => Refusal::Failed(why),
-    }
+    let begins = |starts: &[&str]| starts.iter().any(|start| reason.starts_with(start));
+    let why = match () {
+        () if begins(&["404 ", "410 ", "File not found"]) => Why::Gone,
+        () if begins(AWAY) => Why::Away,
+        () => Why::Failed,
+    };
+    Refusal { why, said: line.unwrap_or("apt-helper failed").trim().to_string() }
 }
+
+/// How apt says that a server cannot be reached (methods/connect.cc).
+const AWAY: &[&str] = &[
+    "Cannot initiate the connection",
+    "Connection failed",
+    "Connection timed out",
+    "Could not connect",
+    "Could not resolve",
+    "Something wicked happened resolving",
+    "System error resolving",
+    "Temporary failure resolving",
+    "Unable to connect",
+];
 
 /// Lower-case hex of a file's SHA-256.
 pub fn digest(path: &Path) -> Result<String> {
@@ -598,36 +624,87 @@ pub fn output(command: &mut Command) -> Result<String> {
 }
 
 /// As the lock says, or, where a version is gone everywhere and there is no other way, as the
-/// archive has it now: then loudly, and `true`. What fails otherwise (no network, another hash, a full disk) is an error.
+/// archive has it now: then loudly, and `true`. What fails otherwise (no network, another hash, a full disk) is an error; but where
+/// such a set was taken before, it is taken again without a network.
 pub fn locked_or_current(cache: &Cache, guest: &[&str], host: &[&str]) -> Result<(Vec<Package>, bool)> {
-    let mut locked = lock::read(&cache.source.join("image/packages.lock"))?;
+    let mut locked = lock::read(&cache.source.join(LOCK))?;
     // No image is made of them.
     locked.retain(|package| package.source().is_none());
-    let current = || relock(cache, guest, host, &[], &[]);
     follow(
+        &noted(cache, LOCK)?,
         locked,
         |packages| fetch(cache, packages),
-        current,
+        |packages| has(cache, packages),
+        || relock(cache, guest, host, HOST_ALONE, &[]),
         "building from the archive's current packages instead",
     )
 }
 
-/// A lock's packages, or, where what sees that they are `there` has them for [`Gone`], what is `current`, and `true`.
+/// The host's set for a program that needs no image of the same one: what is in the cache, of the lock or of the last unlocked build.
+/// Only where neither is, something is fetched.
+pub fn host(cache: &Cache, guest: &[&str], host: &[&str]) -> Result<Vec<Package>> {
+    let locked = lock::read(&cache.source.join(LOCK))?;
+    for mut packages in [Some(locked), lock::read(&noted(cache, LOCK)?).ok()].into_iter().flatten() {
+        packages.retain(|package| package.is_in(Set::Host));
+        if has(cache, &packages) {
+            return Ok(packages);
+        }
+    }
+    Ok(locked_or_current(cache, guest, host)?.0)
+}
+
+const LOCK: &str = "image/packages.lock";
+
+/// Where it is noted what was taken instead of what a lock says; for another lock, it is elsewhere.
+pub(crate) fn noted(cache: &Cache, lock: &str) -> Result<PathBuf> {
+    let path = cache.source.join(lock);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(cache.root.join(format!("unlocked-{}-{name}", &digest(&path)?[..16])))
+}
+
+/// Whether the cache has them all.
+pub(crate) fn has(cache: &Cache, packages: &[Package]) -> bool {
+    packages.iter().all(|package| cache.file(package).exists())
+}
+
+/// A lock's packages, or, where what sees that they are `there` has them for gone, what is `current`, and `true`. That is noted, and
+/// taken again where the archive cannot be asked and it is `at_hand`.
 pub(crate) fn follow(
+    noted: &Path,
     locked: Vec<Package>,
     there: impl Fn(&[Package]) -> Result<()>,
+    at_hand: impl Fn(&[Package]) -> bool,
     current: impl FnOnce() -> Result<Vec<Package>>,
     told: &str,
 ) -> Result<(Vec<Package>, bool)> {
-    match there(&locked) {
-        Ok(()) => Ok((locked, false)),
-        Err(error) if error.is::<Gone>() => {
+    let Err(error) = there(&locked) else { return Ok((locked, false)) };
+    let why = Refusal::why(&error);
+    if !matches!(why, Some(Why::Gone | Why::Away)) {
+        return Err(error);
+    }
+    let asked = match why {
+        Some(Why::Gone) => {
             eprintln!("{error:#}\n\n*** UNLOCKED: {told} ***\n");
-            let current = current()?;
+            current()
+        }
+        _ => Err(error),
+    };
+    match asked {
+        Ok(current) => {
             there(&current)?;
+            let beside = noted.with_extension(format!("part{}", std::process::id()));
+            fs::write(&beside, lock::format(&current))
+                .with_context(|| format!("write {}", beside.display()))?;
+            fs::rename(&beside, noted).with_context(|| format!("write {}", noted.display()))?;
             Ok((current, true))
         }
-        Err(error) => Err(error),
+        Err(error) => match lock::read(noted).ok().filter(|earlier| at_hand(earlier)) {
+            Some(earlier) => {
+                eprintln!("{error:#}\n\n*** UNLOCKED: {told}, of the last time that it could be asked ***\n");
+                Ok((earlier, true))
+            }
+            None => Err(error),
+        },
     }
 }
 
@@ -702,16 +779,17 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         let directory = format!("file:{}", empty.path().display());
         let cases = [
-            ("there", vec![&kept], true, false),
-            ("the mirror moved on, the snapshot keeps it", vec![&moved, &kept], true, false),
-            ("gone", vec![&moved], false, true),
-            ("gone from both", vec![&moved, &directory], false, true),
-            ("another file of that name", vec![&other], false, false),
-            ("another file, and gone from the snapshot", vec![&other, &moved], false, false),
-            ("no network", vec![&dead], false, false),
-            ("gone, and the snapshot does not answer", vec![&moved, &dead], false, false),
+            ("there", vec![&kept], None),
+            ("the mirror moved on, the snapshot keeps it", vec![&moved, &kept], None),
+            ("gone", vec![&moved], Some(Why::Gone)),
+            ("gone from both", vec![&moved, &directory], Some(Why::Gone)),
+            ("another file of that name", vec![&other], Some(Why::Failed)),
+            ("another file, and gone from the snapshot", vec![&other, &moved], Some(Why::Failed)),
+            ("no network", vec![&dead], Some(Why::Away)),
+            ("gone, and the snapshot does not answer", vec![&moved, &dead], Some(Why::Away)),
         ];
-        let tried = |(label, bases, comes, is_gone): (&str, Vec<&String>, bool, bool)| {
+        let tried = |(label, bases, why): (&str, Vec<&String>, Option<Why>)| {
+            let comes = why.is_none();
             let root = tempfile::tempdir().unwrap();
             let cache = Cache { root: root.path().into(), source: root.path().into() };
             fs::create_dir(root.path().join("debs")).unwrap();
@@ -719,7 +797,8 @@ mod tests {
             let fetched = fetch_from(&cache, &[package("x", "right")], &bases);
             assert_eq!(fetched.is_ok(), comes, "{label}: {fetched:?}");
             let error = fetched.err();
-            assert_eq!(error.as_ref().is_some_and(|error| error.is::<Gone>()), is_gone, "{label}: {error:?}");
+            assert_eq!(error.as_ref().and_then(Refusal::why), why, "{label}: {error:?}");
+            let is_gone = why == Some(Why::Gone);
             assert!(is_gone || error.is_none_or(|error| !error.to_string().contains("make lock")), "{label}");
             let left = fs::read_dir(root.path().join("debs")).unwrap().count();
             assert_eq!(left, usize::from(comes), "{label}: what did not come is not left");
@@ -735,32 +814,74 @@ mod tests {
 
     #[test]
     fn what_is_not_gone_is_not_taken_in_another_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let noted = directory.path().join("unlocked");
         let (locked, newer) = (vec![package("x", "1")], vec![package("x", "2")]);
-        let follow = |why: fn() -> anyhow::Error| {
-            let there = |packages: &[Package]| if packages == newer { Ok(()) } else { Err(why()) };
-            super::follow(locked.clone(), there, || Ok(newer.clone()), "")
+        // Of the lock, and of the archive's index.
+        let follow = |why: Option<Why>, index: bool| {
+            let refuse = |why| Refusal { why, said: format!("{why:?}") };
+            let there = |packages: &[Package]| match why.filter(|_| *packages != newer) {
+                Some(why) => Err(refuse(why).into()),
+                None => Ok(()),
+            };
+            let current = || if index { Ok(newer.clone()) } else { Err(refuse(Why::Away).into()) };
+            let followed =
+                super::follow(&noted, locked.clone(), there, |earlier| *earlier == newer, current, "");
+            followed.map_err(|error| error.to_string())
         };
-        assert_eq!(follow(|| Gone("404".into()).into()).unwrap(), (newer.clone(), true));
-        assert_eq!(
-            follow(|| anyhow::anyhow!("no space left on device")).unwrap_err().to_string(),
-            "no space left on device"
-        );
+        let (current, kept) = (Ok((newer.clone(), true)), Ok((locked.clone(), false)));
+        let refused = |why: &str| Err(why.to_string());
+        for (label, why, index, want) in [
+            ("all is there", None, false, &kept),
+            ("another hash", Some(Why::Failed), true, &refused("Failed")),
+            ("no network", Some(Why::Away), true, &refused("Away")),
+            ("gone, and then no network", Some(Why::Gone), false, &refused("Away")),
+            ("gone", Some(Why::Gone), true, &current),
+            ("no network, and once it was gone", Some(Why::Away), false, &current),
+            ("gone, then no network, and once it was gone", Some(Why::Gone), false, &current),
+            ("another hash, and once it was gone", Some(Why::Failed), true, &refused("Failed")),
+            ("it is back", None, true, &kept),
+        ] {
+            assert_eq!(&follow(why, index), want, "{label}");
+        }
+    }
+
+    /// Nor the sources, which no image is made of.
+    #[test]
+    fn to_serve_what_was_built_nothing_is_fetched() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache { root: root.path().into(), source: root.path().into() };
+        for directory in ["debs", "image"] {
+            fs::create_dir(root.path().join(directory)).unwrap();
+        }
+        let guest = Package { host: false, ..package("guest", "") };
+        let source =
+            Package { guest: false, host: false, path: "pool/x.orig.tar.xz".into(), ..package("src:x", "") };
+        let (locked, current) = (package("tools", "1"), package("tools", "2"));
+        fs::write(root.path().join(LOCK), lock::format(&[guest, source, locked.clone()])).unwrap();
+        let host = || super::host(&cache, &[], &[]).unwrap();
+        fs::write(cache.file(&current), "").unwrap();
+        fs::write(noted(&cache, LOCK).unwrap(), lock::format(std::slice::from_ref(&current))).unwrap();
+        assert_eq!(host(), [current], "of a build without the lock");
+        fs::write(cache.file(&locked), "").unwrap();
+        assert_eq!(host(), [locked]);
     }
 
     #[test]
     fn what_apt_says_of_a_full_disk_is_not_taken_for_gone() {
         for said in [
             "E: Failed to fetch http://m/404/x.deb  Write error - write (28: No space left on device)\nE: Download Failed\n",
-            "E: Failed to fetch http://m/x.deb  Could not resolve 'm'\n",
             "E: Failed to fetch http://m/x.deb  403  Forbidden [IP: 192.0.2.1 80]\n",
             "E: Failed to fetch http://m/x.deb  503  Service Unavailable\n",
             "W: 404 \nE: Unable to write to /x\n",
             "",
         ] {
-            assert!(matches!(refusal(said), Refusal::Failed(_)), "{said}");
+            assert_eq!(refusal(said).why, Why::Failed, "{said}");
         }
         let said = "W: x\nE: Failed to fetch http://m/x.deb  404  Not Found [IP: 192.0.2.1 80]\nE: Download Failed\n";
-        assert!(matches!(refusal(said), Refusal::Gone(_)));
+        assert_eq!(refusal(said).why, Why::Gone);
+        let said = "E: Failed to fetch http://m/x.deb  Temporary failure resolving 'm'\n";
+        assert_eq!(refusal(said).why, Why::Away);
     }
 
     /// As `make -j2 test` does, which builds two images.

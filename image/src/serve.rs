@@ -2,10 +2,12 @@
 //! beside the network's own DHCP server, and for TFTP; busybox's httpd for what is large. Real programs, of the build's
 //! own tools; here are their settings, and the scripts that iPXE is given.
 
+use crate::build;
 use crate::flavour::Flavour;
 use crate::forms;
 use crate::keys;
-use crate::lock::{self, Set};
+use crate::lock::Set;
+use crate::manifest;
 use crate::microcode;
 use crate::packages::{self, Cache};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -77,9 +79,9 @@ impl Parts {
     /// Those of the cache.
     pub fn of(source: &Path, wanted: Option<Flavour>) -> Result<Parts> {
         let cache = Cache::open(source)?;
-        let locked = lock::read(&source.join("image/packages.lock"))?;
-        packages::fetch(&cache, &locked)?;
-        let host = packages::tree(&cache, &locked, Set::Host)?;
+        // Beside the broken machine there may be no network, and the image is built.
+        let host = packages::host(&cache, &build::guest_packages(), manifest::HOST)?;
+        let host = packages::tree(&cache, &host, Set::Host)?;
         let tools = packages::wrappers(&cache, &host)?;
         Ok(Parts { image: source.join(Flavour::out(wanted)), tools, loaders: host.root.join("usr/lib/ipxe") })
     }
