@@ -97,7 +97,10 @@ impl Parts {
 pub fn run(parts: &Parts, wanted: &Wanted) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "DHCP and TFTP have ports of root's: sudo make serve ...");
     let (address, prefix) = address(&wanted.interface, wanted.ends()?)?;
-    let stage = tempfile::Builder::new().prefix("lifeboat-serve-").tempdir().context("make a directory")?;
+    let own = std::env::temp_dir();
+    let place = place(&[&own, Path::new("/var/tmp")])?;
+    let stage = tempfile::Builder::new().prefix("lifeboat-serve-").tempdir_in(place);
+    let stage = stage.with_context(|| format!("make a directory in {}", place.display()))?;
     let leases = tempfile::tempdir().context("make a directory")?;
     let arguments = dnsmasq(wanted, stage.path(), &leases.path().join("leases"), address, prefix)?;
     // dnsmasq and httpd read as nobody.
@@ -125,6 +128,17 @@ pub fn run(parts: &Parts, wanted: &Wanted) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+/// The first that everybody may enter, as TMPDIR may be one of a user's own, also of root's (libpam-tmpdir).
+fn place<'a>(places: &[&'a Path]) -> Result<&'a Path> {
+    let is_open =
+        |directory: &Path| fs::metadata(directory).is_ok_and(|is| is.permissions().mode() & 0o001 != 0);
+    let all_open = |place: &Path| fs::canonicalize(place).is_ok_and(|place| place.ancestors().all(is_open));
+    places.iter().copied().find(|place| all_open(place)).with_context(|| {
+        let names: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+        format!("the servers are nobody, who may enter none of {}: name another by TMPDIR", names.join(", "))
+    })
 }
 
 /// Between two looks at the servers.
@@ -443,6 +457,22 @@ mod tests {
         copy(from.path(), &to.path().join("all")).unwrap();
         let mode = |name: &str| fs::metadata(to.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("all"), mode("all/layers"), mode("all/layers/a")), (0o755, 0o755, 0o644));
+    }
+
+    #[test]
+    fn what_is_served_lies_where_everybody_may_enter() {
+        let top = tempfile::tempdir_in("/var/tmp").unwrap();
+        let (own, open) = (top.path().join("own/tmp"), top.path().join("open"));
+        for (directory, mode) in
+            [(top.path(), 0o755), (&top.path().join("own"), 0o700), (&own, 0o777), (&open, 0o755)]
+        {
+            fs::create_dir_all(directory).unwrap();
+            fs::set_permissions(directory, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        assert_eq!(place(&[&own, &open]).unwrap(), open);
+        assert_eq!(place(&[&open, Path::new("/")]).unwrap(), open);
+        let error = place(&[&own, &top.path().join("none")]).unwrap_err().to_string();
+        assert!(error.contains("TMPDIR") && error.contains("own/tmp"), "{error}");
     }
 
     #[test]
