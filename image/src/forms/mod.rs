@@ -3,6 +3,7 @@
 //! (docs/boot.md). What is built twice is equal.
 
 mod disk;
+mod extra;
 mod grub;
 mod iso;
 mod kexec;
@@ -133,7 +134,10 @@ impl Parts {
         }
         if let Some(extra) = &self.extra {
             initramfs.resize(initramfs.len().next_multiple_of(4), 0);
-            initramfs.extend(fs::read(extra).with_context(|| format!("read EXTRA={}", extra.display()))?);
+            let bytes = fs::read(extra).with_context(|| format!("read EXTRA={}", extra.display()))?;
+            extra::check(&bytes, &self.tools.join("gzip"))
+                .with_context(|| format!("EXTRA={}", extra.display()))?;
+            initramfs.extend(bytes);
         }
         Ok(initramfs)
     }
@@ -285,6 +289,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "bytes").unwrap();
         }
+        fs::write(root.join("extra.cpio"), Archive::new(Vec::new()).finish().unwrap()).unwrap();
         Parts {
             source: root.into(),
             tree: root.join("tree"),
@@ -326,7 +331,9 @@ mod tests {
             packages::Tree { root: guest.path().into(), files: Default::default(), key: String::new() };
         let early = microcode::archive(&tree).unwrap();
         let extra = image.path().join("x.cpio");
-        for (name, bytes) in [(microcode::FILE, &early[..]), ("initramfs", b"NUCLEUS"), ("x.cpio", b"EXTRA")]
+        let appended = Archive::new(Vec::new()).finish().unwrap();
+        for (name, bytes) in
+            [(microcode::FILE, &early[..]), ("initramfs", b"NUCLEUS"), ("x.cpio", &appended[..])]
         {
             fs::write(image.path().join(name), bytes).unwrap();
         }
@@ -353,8 +360,8 @@ mod tests {
         ] {
             let parts = said.map_or(parts.clone(), |said| parts.clone().microcode(said));
             let bytes = parts.of_form(form).initramfs().unwrap();
-            let wanted =
-                if is_in { [&early[..], b"NUCLEUS\0EXTRA"].concat() } else { b"NUCLEUS\0EXTRA".to_vec() };
+            let early = if is_in { &early[..] } else { &[] };
+            let wanted = [early, b"NUCLEUS\0", &appended[..]].concat();
             assert!(bytes == wanted, "{form:?} {said:?}");
         }
         // What is packed, or another archive, would keep it from being found.
