@@ -4,6 +4,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
 MAKEFLAGS += --no-print-directory
 
+# Names of targets cannot hold one.
+ifneq ($(words $(CURDIR)),1)
+$(error $(CURDIR): a blank in the path, which make cannot work with: move the checkout to one without)
+endif
+
 # Where a Rust may lie beside the PATH: rustup's, and Ubuntu's packages of one version, to which image/setup leads.
 export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/.rust
 # What a person may say, also to the programs below; docs/build.md and docs/boot.md explain each.

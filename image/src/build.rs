@@ -339,13 +339,12 @@ fn compile(source: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
 /// One static binary, stripped; the same bytes wherever it is compiled.
 pub fn program(source: &Path, package: &str, name: &str, link: &[&str]) -> Result<Vec<u8>> {
     let scratch = tempfile::tempdir()?;
-    let remap = format!("--remap-path-prefix={}=/lifeboat", source.display());
+    let remap = |from: &str, to: &str| format!("--remap-path-prefix={from}={to}");
+    let mut flags =
+        vec!["-Ctarget-feature=+crt-static".into(), remap(&source.display().to_string(), "/lifeboat")];
     let home =
         std::env::var("CARGO_HOME").ok().or_else(|| Some(format!("{}/.cargo", std::env::var("HOME").ok()?)));
-    let remap = match home {
-        Some(home) => format!("{remap} --remap-path-prefix={home}=/cargo"),
-        None => remap,
-    };
+    flags.extend(home.map(|home| remap(&home, "/cargo")));
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // A person sees cargo's own bar; a log is spared it.
     let how = if std::io::IsTerminal::is_terminal(&std::io::stderr()) { "--color=auto" } else { "--quiet" };
@@ -364,10 +363,7 @@ pub fn program(source: &Path, package: &str, name: &str, link: &[&str]) -> Resul
     ]);
     command.args(link);
     // Cargo's own variable for flags beside those of .cargo/config.toml, which it would replace.
-    command.env(
-        "CARGO_ENCODED_RUSTFLAGS",
-        format!("-Ctarget-feature=+crt-static {remap}").replace(' ', "\u{1f}"),
-    );
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     let output = command.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
     ensure!(output.status.success(), "compile {name}: cargo said no");
     let path = executable(&String::from_utf8_lossy(&output.stdout), name)

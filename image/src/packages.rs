@@ -40,12 +40,25 @@ impl Cache {
                 _ => bail!("set CACHE to a directory: there is no HOME"),
             };
         fs::create_dir_all(root.join("debs")).with_context(|| format!("make {}", root.display()))?;
-        Ok(Cache { root: fs::canonicalize(root)?, source: fs::canonicalize(source)? })
+        let cache = Cache { root: fs::canonicalize(root)?, source: fs::canonicalize(source)? };
+        plain(&cache.root).context("the cache: CACHE=DIR names another")?;
+        plain(&cache.source).context("the checkout: it has to lie elsewhere")?;
+        Ok(cache)
     }
 
     pub fn file(&self, package: &Package) -> PathBuf {
         let ending = if package.source().is_some() { "tar" } else { "deb" };
         self.root.join("debs").join(format!("{}.{ending}", package.sha256))
+    }
+}
+
+/// Refuses a path that make, apt's lists of sources, an option of QEMU or a script of ours would take apart.
+fn plain(path: &Path) -> Result<()> {
+    let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+    let odd = |c: &char| c.is_whitespace() || c.is_control() || "\"'\\$`,:;&|<>()*?[]{}#!".contains(*c);
+    match text.chars().find(odd) {
+        Some(odd) => bail!("{odd:?} in {text}: programs that are called take a path with it apart"),
+        None => Ok(()),
     }
 }
 
@@ -905,6 +918,30 @@ mod tests {
         keep(made("third"), &place, ".files.json").unwrap();
         assert_eq!(fs::read_to_string(place.join("program")).unwrap(), "third");
         assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_path_that_would_be_taken_apart_is_refused_by_name() {
+        for good in ["/home/me/.cache/lifeboat", "/srv/b_1/a+b@c%d=e~", "/home/jürgen/code"] {
+            plain(Path::new(good)).unwrap();
+        }
+        for bad in ["/home/me/my code", "/home/o'neil/x", "/a,b", "/a:b", "/$HOME", "/a\nb"] {
+            assert!(plain(Path::new(bad)).is_err(), "{bad}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let checkout = directory.path().join("my code");
+        fs::create_dir(&checkout).unwrap();
+        fs::write(checkout.join("Makefile"), include_str!("../../Makefile")).unwrap();
+        let mut make = Command::new("make");
+        make.args(["-n", "image"]).current_dir(&checkout);
+        // Of the make that runs the tests.
+        for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
+            make.env_remove(name);
+        }
+        let output = make.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("my code: a blank in the path"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
 
     #[test]
