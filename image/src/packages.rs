@@ -65,14 +65,13 @@ fn plain(path: &Path) -> Result<()> {
 /// The mirror without a slash at its end: MIRROR, else what the host's own apt uses for Debian, else
 /// the default of a tool that installs Debian.
 pub fn mirror() -> Result<String> {
-    if let Some(mirror) = std::env::var("MIRROR").ok().filter(|mirror| !mirror.is_empty()) {
-        return Ok(mirror.trim_end_matches('/').to_string());
+    if let Some(mirror) = said("MIRROR") {
+        return Ok(mirror);
     }
     let targets =
         output(Command::new("apt-get").args(["indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)"]));
-    let own = targets.unwrap_or_default();
-    if let Some(uri) = own.lines().find_map(|line| line.strip_prefix("Debian Debian ")) {
-        return Ok(uri.trim_end_matches('/').to_string());
+    if let Some(uri) = of_apt(&targets.unwrap_or_default()) {
+        return Ok(uri);
     }
     for script in [
         "/usr/share/debootstrap/scripts/debian-common",
@@ -91,9 +90,42 @@ pub fn mirror() -> Result<String> {
     bail!("no Debian mirror is known here: run make with MIRROR=http://HOST/debian")
 }
 
-/// Security updates stand beside the main archive on full mirrors, and in a suite of their own.
+/// A variable that names a mirror.
+fn said(name: &str) -> Option<String> {
+    let mirror = std::env::var(name).ok()?;
+    Some(mirror.trim_end_matches('/').to_string()).filter(|mirror| !mirror.is_empty())
+}
+
+/// The first that names a server: a CD has no newer package, and cloud images have a file of mirrors (apt-transport-mirror(1)).
+fn of_apt(targets: &str) -> Option<String> {
+    let uris = targets.lines().filter_map(|line| line.strip_prefix("Debian Debian "));
+    let mut mirrors = uris.filter_map(|uri| {
+        let uri = uri.trim_end_matches('/');
+        if let Some(list) = uri.strip_prefix("mirror+file:") {
+            let list = fs::read_to_string(list).ok()?;
+            let first = list.lines().find(|line| line.starts_with("http"))?;
+            return Some(first.split_whitespace().next()?.trim_end_matches('/').to_string());
+        }
+        (!uri.starts_with("cdrom:")).then(|| uri.to_string())
+    });
+    mirrors.next()
+}
+
+/// Security updates stand beside the main archive on full mirrors, and in a suite of their own; at snapshot.debian.org the time
+/// comes behind.
 fn security(mirror: &str) -> String {
-    format!("{}-security", mirror)
+    match mirror.split_once("/archive/debian/") {
+        Some((host, time)) => format!("{host}/archive/debian-security/{time}"),
+        None => format!("{mirror}-security"),
+    }
+}
+
+/// Where a mirror has what the lock has below a path.
+fn uri(base: &str, path: &str) -> String {
+    match path.strip_prefix("debian-security/") {
+        Some(path) => format!("{}/{path}", security(base)),
+        None => format!("{base}/{path}"),
+    }
 }
 
 /// Why a file did not come, the gravest last.
@@ -180,8 +212,7 @@ fn fetch_from(cache: &Cache, packages: &[Package], bases: &[String]) -> Result<(
 
 fn bases() -> Result<Vec<String>> {
     let mirror = mirror()?;
-    let snapshot = std::env::var("SNAPSHOT").ok().filter(|snapshot| !snapshot.is_empty());
-    Ok([mirror].into_iter().chain(snapshot).collect())
+    Ok([mirror].into_iter().chain(said("SNAPSHOT")).collect())
 }
 
 /// From the first of the mirrors that has it.
@@ -192,11 +223,7 @@ fn fetch_one(cache: &Cache, package: &Package, bases: &[String]) -> Result<(), R
     let _ = fs::remove_file(&beside);
     let mut refusals = Vec::new();
     for base in bases {
-        let uri = match package.path.strip_prefix("debian-security/") {
-            Some(path) => format!("{}/{path}", security(base)),
-            None => format!("{base}/{}", package.path),
-        };
-        match fetch_uri(&uri, &package.sha256, &beside) {
+        match fetch_uri(&uri(base, &package.path), &package.sha256, &beside) {
             Ok(()) => {
                 return fs::rename(&beside, &target)
                     .map_err(|error| Refusal::failed(format!("keep {}: {error}", target.display())));
@@ -942,6 +969,42 @@ mod tests {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains("my code: a blank in the path"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
+    }
+
+    #[test]
+    fn security_updates_are_looked_for_where_each_kind_of_mirror_has_them() {
+        let (plain, security) = ("pool/main/x.deb", "debian-security/pool/updates/main/x.deb");
+        for (base, path, want) in [
+            ("http://m/debian", plain, "http://m/debian/pool/main/x.deb"),
+            ("https://m/debian", security, "https://m/debian-security/pool/updates/main/x.deb"),
+            (
+                "https://snapshot.debian.org/archive/debian/20260101T000000Z",
+                security,
+                "https://snapshot.debian.org/archive/debian-security/20260101T000000Z/pool/updates/main/x.deb",
+            ),
+        ] {
+            assert_eq!(uri(base, path), want);
+        }
+    }
+
+    #[test]
+    fn the_mirror_of_the_host_is_a_server() {
+        let directory = tempfile::tempdir().unwrap();
+        let list = directory.path().join("debian.list");
+        fs::write(&list, "# first is best\nhttps://deb.debian.org/debian/ priority:1\nhttp://other/debian\n")
+            .unwrap();
+        let list = format!("mirror+file:{}", list.display());
+        for (uris, want) in [
+            (vec!["http://m/debian/"], Some("http://m/debian")),
+            (vec!["cdrom:[Debian 13]/", "https://m/debian/"], Some("https://m/debian")),
+            (vec![list.as_str()], Some("https://deb.debian.org/debian")),
+            (vec!["mirror+file:/none", "http://m/debian"], Some("http://m/debian")),
+            (vec!["cdrom:[Debian 13]/"], None),
+        ] {
+            let lines: Vec<String> = uris.iter().map(|uri| format!("Debian Debian {uri}")).collect();
+            let targets = format!("Ubuntu Ubuntu http://u/ubuntu\n{}\n", lines.join("\n"));
+            assert_eq!(of_apt(&targets).as_deref(), want, "{uris:?}");
+        }
     }
 
     #[test]
