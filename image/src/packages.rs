@@ -505,6 +505,8 @@ pub fn relock(
 struct Apt {
     conf: PathBuf,
     security: bool,
+    /// Held as long as it is used: the lists are one build's at a time.
+    _alone: fs::File,
 }
 
 impl Apt {
@@ -514,6 +516,7 @@ impl Apt {
         for directory in ["lists/partial", "archives/partial", "etc/preferences.d"] {
             fs::create_dir_all(root.join(directory))?;
         }
+        let alone = alone(&root)?;
         let mirror = mirror()?;
         let keys = cache.source.join("image/keys/debian-13.asc");
         let line = |uri: &str, suite: &str| {
@@ -534,12 +537,15 @@ impl Apt {
                  APT::Install-Recommends \"false\";\nAcquire::Languages \"none\";\nAPT::Update::Error-Mode \"any\";\n"
             ),
         )?;
-        let mut apt = Apt { conf, security: true };
+        let mut apt = Apt { conf, security: true, _alone: alone };
         say!("reading the archive's index");
         fs::write(root.join("etc/sources.list"), with_security)?;
-        if apt.command("apt-get").args(["-q", "update"]).output()?.status.success() {
+        let updated = apt.command("apt-get").args(["-q", "update"]).output()?;
+        if updated.status.success() {
             return Ok(apt);
         }
+        let said = String::from_utf8_lossy(&updated.stderr);
+        ensure!(has_no_security(&said, &security(&mirror)), "read the archive's index: {}", said.trim());
         say!("no security archive beside the mirror: going on without");
         apt.security = false;
         fs::write(root.join("etc/sources.list"), main)?;
@@ -618,6 +624,24 @@ fn source_record(record: &str, uri: &str) -> Option<Package> {
         sha256: sha256.to_string(),
         path: placed(&format!("{directory}/{file}")),
     })
+}
+
+/// Whether apt says that the archive is not there: one that does not answer is asked again later, since without it the lock would
+/// take versions that have been mended since.
+fn has_no_security(said: &str, security: &str) -> bool {
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("E: ")).collect();
+    let is_absent = |line: &&str| {
+        line.contains(&format!("'{security} ")) && line.contains("does not have a Release file")
+    };
+    !errors.is_empty() && errors.iter().all(is_absent)
+}
+
+/// Waits until no other process has the directory, and has it until the file is dropped.
+pub(crate) fn alone(directory: &Path) -> Result<fs::File> {
+    let file = fs::File::open(directory).with_context(|| format!("open {}", directory.display()))?;
+    // A file system of a network may lock no directories: two builds at once are not waited for there.
+    let _ = rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive);
+    Ok(file)
 }
 
 fn stanza(text: &str) -> Result<Package> {
@@ -1004,6 +1028,26 @@ mod tests {
             let lines: Vec<String> = uris.iter().map(|uri| format!("Debian Debian {uri}")).collect();
             let targets = format!("Ubuntu Ubuntu http://u/ubuntu\n{}\n", lines.join("\n"));
             assert_eq!(of_apt(&targets).as_deref(), want, "{uris:?}");
+        }
+    }
+
+    #[test]
+    fn security_updates_are_left_out_only_where_the_mirror_has_none() {
+        let absent = "E: The repository 'http://m/debian-security trixie-security Release' does not have a Release file.";
+        let main = "E: The repository 'http://m/debian trixie Release' does not have a Release file.";
+        let away = "E: Failed to fetch http://m/debian-security/dists/trixie-security/InRelease  Could not connect to m:80\n\
+                    E: Some index files failed to download. They have been ignored, or old ones used instead.";
+        let locked = "E: Could not get lock /c/apt/lists/lock. It is held by process 1 (apt-get)";
+        for (said, want) in [
+            (absent.to_string(), true),
+            (format!("W: x\n{absent}\n"), true),
+            (away.to_string(), false),
+            (main.to_string(), false),
+            (format!("{absent}\n{main}"), false),
+            (locked.to_string(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(has_no_security(&said, "http://m/debian-security"), want, "{said}");
         }
     }
 
