@@ -113,6 +113,7 @@ pub fn wanted_kernel(
 /// Builds everything into `out/`, or where [`Flavour::out`] says.
 pub fn build(source: &Path, wanted: Option<Flavour>) -> Result<Built> {
     let cache = Cache::open(source)?;
+    packages::sweep(&cache, std::time::SystemTime::now());
     let guest_names = guest_packages();
     let (locked, unlocked) = packages::locked_or_current(&cache, &guest_names, manifest::HOST)?;
     packages::fetch(&cache, &locked)?;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 const SUITE: &str = "trixie";
@@ -51,6 +52,31 @@ impl Cache {
         self.root.join("debs").join(format!("{}.{ending}", package.sha256))
     }
 }
+
+/// Removes what builds left in the cache that were interrupted: gigabytes, for the kernel.
+pub fn sweep(cache: &Cache, now: SystemTime) {
+    for (directory, part) in [("", "kernel-root"), ("debs", ""), ("layers", "")] {
+        for entry in fs::read_dir(cache.root.join(directory)).into_iter().flatten().flatten() {
+            let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+            let Ok(is) = entry.metadata() else { continue };
+            // What is packed lies in the layers' directory as a tree.
+            let is_stage =
+                (directory == "layers" && is.is_dir()) || (!part.is_empty() && name.starts_with(part));
+            let is_old = is.modified().is_ok_and(|then| now.duration_since(then).is_ok_and(|age| age > LEFT));
+            if !is_old || !(is_stage || name.contains(".part")) {
+                continue;
+            }
+            let removed = if is.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match removed {
+                Ok(()) => say!("removed {}, of a build that was interrupted", path.display()),
+                Err(error) => say!("remove {}: {error}", path.display()),
+            }
+        }
+    }
+}
+
+/// No build takes so long.
+const LEFT: Duration = Duration::from_secs(24 * 3600);
 
 /// Refuses a path that make, apt's lists of sources, an option of QEMU or a script of ours would take apart.
 fn plain(path: &Path) -> Result<()> {
@@ -1048,6 +1074,31 @@ mod tests {
             (String::new(), false),
         ] {
             assert_eq!(has_no_security(&said, "http://m/debian-security"), want, "{said}");
+        }
+    }
+
+    #[test]
+    fn what_interrupted_builds_left_is_removed_after_a_day() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache { root: root.path().into(), source: root.path().into() };
+        let parts = ["guest-1.partAbC", "kernel-rootXyZ", "kernel-1.part7", "layers/10-userlandAbC"];
+        let kept = ["guest-1", "kernel-1", "host", "vm"];
+        for directory in parts.iter().chain(&kept) {
+            fs::create_dir_all(root.path().join(directory).join("below")).unwrap();
+        }
+        let (part_files, kept_files) = (
+            ["debs/ab.part7", "debs/ab.part7.FAILED", "layers/a.part7"],
+            ["debs/ab.deb", "layers/a.squashfs"],
+        );
+        fs::create_dir(root.path().join("debs")).unwrap();
+        for file in part_files.iter().chain(&kept_files) {
+            fs::write(root.path().join(file), "").unwrap();
+        }
+        let there = |names: &[&str]| names.iter().filter(|name| root.path().join(name).exists()).count();
+        for (hours, left) in [(23, parts.len() + part_files.len()), (25, 0)] {
+            sweep(&cache, SystemTime::now() + Duration::from_secs(hours * 3600));
+            assert_eq!(there(&parts) + there(&part_files), left, "after {hours} hours");
+            assert_eq!(there(&kept) + there(&kept_files), kept.len() + kept_files.len());
         }
     }
 
