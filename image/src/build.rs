@@ -206,6 +206,8 @@ pub fn build(source: &Path, wanted: Option<Flavour>) -> Result<Built> {
     let initramfs = archive.finish()?;
 
     let out = source.join(Flavour::out(wanted));
+    // Of two terminals, one after the other: the list is of one build.
+    let _alone = packages::alone(source)?;
     // A layer of an earlier build, which this one's list does not know, would only be refused.
     let _ = fs::remove_dir_all(out.join("layers"));
     fs::create_dir_all(out.join("layers"))?;

@@ -1,7 +1,7 @@
 //! SHA256SUMS: what this build made, and nothing else that lies beside it. `make image` begins it, each form that is made of that
 //! image adds itself. A form of an earlier image is not in it any more.
 
-use crate::packages::digest;
+use crate::packages::{alone, digest};
 use anyhow::{Context as _, Result, ensure};
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +14,7 @@ type Sums = BTreeMap<String, String>;
 
 /// Notes the files of an image, by their names. What was made of the very same files stays noted.
 pub fn begin(out: &Path, names: &[String]) -> Result<()> {
+    let _alone = alone(out)?;
     let image = digests(out, names)?;
     let before = if out.join(SUMS).exists() { read(out)? } else { Sums::new() };
     let is_same = image.iter().all(|(name, sum)| before.get(name) == Some(sum));
@@ -26,6 +27,7 @@ pub fn add(out: &Path, names: &[String]) -> Result<()> {
     if !out.join(SUMS).exists() {
         return Ok(());
     }
+    let _alone = alone(out)?;
     let mut sums = read(out)?;
     sums.extend(digests(out, names)?);
     write(out, &sums)
@@ -36,6 +38,7 @@ pub fn forget(out: &Path, names: &[String]) -> Result<()> {
     if !out.join(SUMS).exists() {
         return Ok(());
     }
+    let _alone = alone(out)?;
     let mut sums = read(out)?;
     sums.retain(|name, _| !names.contains(name));
     write(out, &sums)
@@ -118,6 +121,21 @@ mod tests {
         begin(out, &image).unwrap();
         assert_eq!(names(out), ["initramfs", "vmlinuz"]);
         check(out).unwrap();
+    }
+
+    /// As `make -j2 efi kexec` makes them.
+    #[test]
+    fn forms_that_are_made_at_once_are_all_noted() {
+        let place = tempfile::tempdir().unwrap();
+        let out = place.path();
+        begin(out, &[put(out, "vmlinuz", "1")]).unwrap();
+        let forms: Vec<String> = (0..16).map(|number| put(out, &format!("form{number:02}"), "1")).collect();
+        std::thread::scope(|scope| {
+            for form in &forms {
+                scope.spawn(move || add(out, std::slice::from_ref(form)).unwrap());
+            }
+        });
+        assert_eq!(names(out).len(), 1 + forms.len());
     }
 
     #[test]
