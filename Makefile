@@ -91,7 +91,7 @@ signed: builder # the image with Debian's kernel, out-debian/
 # EXTRA=x.cpio: one more archive, behind the initramfs. FULL=1: with every layer. MICROCODE=1: the CPU's in front.
 # CERT= and CERT_KEY=: an EFI program that Secure Boot starts where that certificate is enrolled.
 efi kexec full: image ## other forms: lifeboat.efi, lifeboat-kexec.sh, initramfs-full (every layer); EXTRA=x.cpio FULL=1 MICROCODE=1, and CERT=cert.pem CERT_KEY=key.pem sign the first
-	@$(IMAGE) forms $@ $(if $(CERT),--certificate '$(CERT)' --certificate-key '$(CERT_KEY)')
+	@$(IMAGE) forms $@ $(if $(CERT)$(CERT_KEY),--certificate '$(CERT)' --certificate-key '$(CERT_KEY)')
 
 # These start under Secure Boot, with Debian's kernel: into out-debian/.
 iso disk netboot: $(if $(KERNEL),image,signed) ## forms for Secure Boot: out-debian/lifeboat.iso, .img, netboot/; EXTRA=x.cpio FULL=1 MICROCODE=0
@@ -142,7 +142,7 @@ sbom: peers image ## write out/lifeboat.spdx.json: what the image is made of, wi
 	@$(IMAGE) sbom
 
 sign: builder ## sign out/ and out-debian/: KEY=~/.ssh/id_ed25519 (SHA256SUMS), CERT=cert.pem CERT_KEY=key.pem [CHAIN=] (for iPXE)
-	@$(IMAGE) sign $(if $(KEY),--key '$(KEY)') $(if $(CERT),--certificate '$(CERT)' --certificate-key '$(CERT_KEY)') $(if $(CHAIN),--chain '$(CHAIN)')
+	@$(IMAGE) sign $(if $(KEY),--key '$(KEY)') $(if $(CERT)$(CERT_KEY),--certificate '$(CERT)' --certificate-key '$(CERT_KEY)') $(if $(CHAIN),--chain '$(CHAIN)')
 
 # What was typed behind `make`, and nothing of the environment: a container has a HOSTNAME of its own, and DNS or IP mean anything there.
 typed = $(if $(findstring command line,$(origin $(1))),$($(1)))
