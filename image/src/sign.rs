@@ -44,16 +44,27 @@ pub fn make(out: &Path, tools: &Path, wanted: &Wanted) -> Result<String> {
         wanted.key.is_some() || wanted.certificate.is_some(),
         "name a key: KEY=~/.ssh/id_ed25519 (SHA256SUMS), or CERT= and CERT_KEY= (for iPXE)"
     );
-    sums::check(out)?;
+    let again = if wanted.certificate.is_some() { signatures(out)? } else { Vec::new() };
+    sums::check(out, &again)?;
     let mut told = format!("# {}:\n", out.display());
     if let (Some(certificate), Some(key)) = (&wanted.certificate, &wanted.certificate_key) {
-        write(&out.join(VERIFIED), &verified()?)?;
-        let mut made = vec![VERIFIED.to_string()];
-        for name in loaded(out)? {
-            cms(out, tools, &name, certificate, key, wanted.chain.as_deref())?;
-            made.push(format!("{name}.sig"));
+        // All of them or none: a key that is not the certificate's takes no signature away.
+        let stage = tempfile::tempdir_in(out).context("make a directory")?;
+        write(&stage.path().join(VERIFIED), &verified()?)?;
+        for (number, name) in loaded(out)?.iter().enumerate() {
+            let from = if name == VERIFIED { stage.path() } else { out };
+            let to = stage.path().join(format!("{number}.sig"));
+            cms(&from.join(name), &to, tools, certificate, key, wanted.chain.as_deref())?;
         }
-        sums::add(out, &made)?;
+        sums::forget(out, &again)?;
+        let place = |from: &str, name: &str| {
+            fs::rename(stage.path().join(from), out.join(name)).with_context(|| format!("write {name}"))
+        };
+        place(VERIFIED, VERIFIED)?;
+        for (number, name) in loaded(out)?.iter().enumerate() {
+            place(&format!("{number}.sig"), &format!("{name}.sig"))?;
+        }
+        sums::add(out, &again)?;
         told += &format!(
             "# in the ROM's own script, with a ROM that trusts the certificate (docs/boot.md):\n\
              imgfetch {VERIFIED} && imgverify {VERIFIED} {VERIFIED}.sig && imgexec {VERIFIED}\n"
@@ -96,6 +107,12 @@ fn loaded(out: &Path) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
+/// What is made with a certificate.
+fn signatures(out: &Path) -> Result<Vec<String>> {
+    let signed = loaded(out)?.into_iter().map(|name| format!("{name}.sig"));
+    Ok(std::iter::once(VERIFIED.to_string()).chain(signed).collect())
+}
+
 /// boot.ipxe, where each file is verified before it is run: a ROM that cannot, or a file that is not right, ends it.
 /// `imgtrust` keeps iPXE from starting anything else, but says nothing of what it hands over, so that each is verified by name.
 fn verified() -> Result<String> {
@@ -117,23 +134,23 @@ fn verified() -> Result<String> {
 }
 
 fn cms(
-    out: &Path,
+    file: &Path,
+    signature: &Path,
     tools: &Path,
-    name: &str,
     certificate: &Path,
     key: &Path,
     chain: Option<&Path>,
 ) -> Result<()> {
     let mut command = Command::new(tools.join("openssl"));
-    command.args(["cms", "-sign", "-binary", "-noattr", "-outform", "DER", "-in"]).arg(out.join(name));
+    command.args(["cms", "-sign", "-binary", "-noattr", "-outform", "DER", "-in"]).arg(file);
     command.arg("-signer").arg(certificate).arg("-inkey").arg(key);
     if let Some(chain) = chain {
         command.arg("-certfile").arg(chain);
     }
-    command.arg("-out").arg(out.join(format!("{name}.sig")));
+    command.arg("-out").arg(signature);
     // The passphrase is typed on the terminal.
     let status = command.status().context("start openssl")?;
-    ensure!(status.success(), "openssl signed no {name}: {status}");
+    ensure!(status.success(), "openssl did not sign {}: {status}", file.display());
     Ok(())
 }
 
@@ -286,6 +303,17 @@ mod tests {
         let wanted =
             Wanted { certificate: Some(certificate.clone()), certificate_key: Some(key), ..wanted() };
         make(out.path(), Path::new("/usr/bin"), &wanted).unwrap();
+        let before = fs::read(out.path().join("SHA256SUMS")).unwrap();
+        let another = keys.path().join("another.pem");
+        assert!(succeeds(Command::new("openssl").args(["genrsa", "-out"]).arg(&another)));
+        let mistaken = Wanted { certificate_key: Some(another), ..Wanted { chain: None, ..wanted } };
+        assert!(make(out.path(), Path::new("/usr/bin"), &mistaken).is_err());
+        sums::check(out.path(), &[]).unwrap();
+        assert_eq!(fs::read(out.path().join("SHA256SUMS")).unwrap(), before);
+        // Interrupted, or by openssl itself.
+        fs::write(out.path().join("initramfs.sig"), "").unwrap();
+        let key = Some(keys.path().join("key.pem"));
+        make(out.path(), Path::new("/usr/bin"), &Wanted { certificate_key: key, ..mistaken }).unwrap();
         let verified = |name: &str| {
             succeeds(
                 Command::new("openssl")
