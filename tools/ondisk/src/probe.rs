@@ -90,11 +90,9 @@ fn signatures(device: &dyn ReadAt, table: Option<&Table>) -> Vec<Signature> {
                 .find_map(|magic| (format.probe)(device, Some(magic))),
         };
         // What lies at the end of the last partition lies at the disk's end too, and is the partition's.
-        found.extend(
-            signature.filter(|signature| {
-                !is_in_a_partition(signature, table) && !is_overwritten(signature, table)
-            }),
-        );
+        found.extend(signature.filter(|signature| {
+            !is_in_a_partition(signature, table, device.size()) && !is_overwritten(signature, table)
+        }));
         if tiny && !found.is_empty() {
             break;
         }
@@ -153,7 +151,8 @@ pub fn examine_recorded(
     (report, Record { windows: windows.into_inner(), failed: device.failed.into_inner() })
 }
 
-fn is_in_a_partition(signature: &Signature, table: Option<&Table>) -> bool {
+/// `size`: of the device, bytes.
+fn is_in_a_partition(signature: &Signature, table: Option<&Table>, size: u64) -> bool {
     // The labels of a ZFS pool's device lie at both ends.
     let has_end = signature.usage == Usage::Raid || signature.format == "zfs_member";
     let at_the_end = has_end && signature.magic_offset > CHUNK;
@@ -162,7 +161,18 @@ fn is_in_a_partition(signature: &Signature, table: Option<&Table>) -> bool {
         !entry.extended
             && (start..start.saturating_add(entry.extent.length)).contains(&signature.magic_offset)
     };
-    at_the_end && table.is_some_and(|table| table.partitions.iter().any(covers))
+    at_the_end && table.is_some_and(|table| fits(table, size) && table.partitions.iter().any(covers))
+}
+
+/// Whether a table can be the device's own. That of an array shows at the start of a member, and divides more than
+/// the member has (libblkid: blkid_probe_is_covered_by_pt); a GPT says how much by its usable sectors, too, and an
+/// entry that protects one divides nothing.
+fn fits(table: &Table, size: u64) -> bool {
+    let usable = table.gpt.as_ref().map_or(0, |gpt| gpt.last_usable.saturating_add(1));
+    let is_within = |entry: &table::Entry| entry.extent.end() <= size;
+    usable.saturating_mul(table.sector.into()) <= size
+        && !table.partitions.iter().any(table::mbr::protects)
+        && table.partitions.iter().all(is_within)
 }
 
 /// A table that was made over a physical volume or a cache, whose maker clears the device's start: the table came later.
@@ -488,6 +498,54 @@ mod tests {
         device[536..568].copy_from_slice(b"LVM2 001abcdefghijklmnopqrstuvwx");
         let report = examine(&device, Geometry::default());
         assert!(report.table.is_none() && report.signatures[0].format == "LVM2_member", "{report:?}");
+    }
+
+    /// DDF's anchor in the last sector. As a partition's, it ends where the disk does; as the disk's, the table is that of
+    /// the array, which has more sectors than one member.
+    #[test]
+    fn a_member_is_the_disk_s_unless_a_table_that_fits_the_disk_has_a_partition_there() {
+        const SECTORS: u32 = 16 << 11;
+        let mbr = |slots: &[(u8, u32, u32)]| {
+            let mut disk = vec![0; 512 * SECTORS as usize];
+            disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+            for (slot, (kind, start, count)) in slots.iter().enumerate() {
+                let at = 446 + 16 * slot;
+                disk[at + 4] = *kind;
+                disk[at + 8..at + 12].copy_from_slice(&start.to_le_bytes());
+                disk[at + 12..at + 16].copy_from_slice(&count.to_le_bytes());
+            }
+            disk
+        };
+        // Its entries lie behind the first strip, on another member.
+        let torn = mbr(&[(0xee, 1, SECTORS - 1)]);
+        // Its partition ends where this member does, and its usable sectors behind that.
+        let mut longer = table::gpt::tests::disk(512, 128);
+        longer.truncate(longer.len() - (40 << 10));
+        let last = longer.len() as u64 / 512 - 1;
+        longer[1024 + 40..1024 + 48].copy_from_slice(&last.to_le_bytes());
+        let sum = crc32fast::hash(&longer[1024..1024 + 128 * 128]);
+        longer[512 + 88..512 + 92].copy_from_slice(&sum.to_le_bytes());
+        longer[512 + 16..512 + 20].fill(0);
+        let sum = crc32fast::hash(&longer[512..512 + 92]);
+        longer[512 + 16..512 + 20].copy_from_slice(&sum.to_le_bytes());
+        let at_the_end = mbr(&[(0x83, 2048, SECTORS - 2048)]);
+        let beyond = mbr(&[(0x83, 2048, SECTORS)]);
+        let two = mbr(&[(0x83, 2048, SECTORS - 2048), (0x83, SECTORS, 2048)]);
+        for (label, mut disk, is_the_disk_s) in [
+            ("a partition at the end", at_the_end, false),
+            ("a partition that is longer than the disk", beyond, true),
+            ("one at the end, and one behind it", two, true),
+            ("a GPT for more sectors", longer, true),
+            ("an entry that protects a GPT", torn, true),
+        ] {
+            let anchor = disk.len() - 512;
+            disk[anchor..anchor + 4].copy_from_slice(&[0xde, 0x11, 0xde, 0x11]);
+            disk[anchor + 8..anchor + 32].copy_from_slice(b"LSI     1234567890abcdef");
+            let report = examine(&disk, Geometry::default());
+            assert!(report.table.is_some(), "{label}");
+            let formats: Vec<&str> = report.signatures.iter().map(|found| found.format.as_str()).collect();
+            assert_eq!(formats.contains(&"ddf_raid_member"), is_the_disk_s, "{label}: {formats:?}");
+        }
     }
 
     /// Bytes that pass the first look of every probe.

@@ -42,6 +42,11 @@ pub fn is_protective(device: &dyn ReadAt) -> bool {
     record(device, 0).is_some_and(|(slots, _)| slots.iter().any(|slot| slot.kind == PROTECTIVE))
 }
 
+/// Whether an entry is there for a GPT alone. A GPT's own entries have GUIDs for kinds.
+pub fn protects(entry: &Entry) -> bool {
+    entry.kind == format!("{PROTECTIVE:x}")
+}
+
 /// One without partitions too: that is how a disk looks whose partitions were all deleted.
 pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding>) -> Option<Table> {
     let (slots, bytes) = record(device, 0)?;
@@ -96,7 +101,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
     for partition in &partitions {
         let end = partition.extent.start.saturating_add(partition.extent.length);
         // A disk larger than 32 bits of sectors has a protective entry of the largest size.
-        if end > device.size() && partition.kind != "ee" {
+        if end > device.size() && !protects(partition) {
             findings.push(finding(
                 Severity::Error,
                 format!("partition {} runs past the disk's end", partition.number),
