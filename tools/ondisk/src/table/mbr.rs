@@ -35,6 +35,16 @@ impl Slot {
     fn is_used(self) -> bool {
         self.kind != 0 && self.count != 0
     }
+
+    /// In an extended record: where the next one is.
+    fn is_link(self) -> bool {
+        self.count != 0 && self.is_extended()
+    }
+
+    /// And a partition, which has a number whatever its kind.
+    fn is_logical(self) -> bool {
+        self.count != 0 && !self.is_extended()
+    }
 }
 
 /// Whether the MBR is there to protect a GPT.
@@ -120,12 +130,14 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
 }
 
 /// Follows the chain of extended boot records: each logical partition with its start in sectors from
-/// the disk's, and why the chain could not be followed to its end.
+/// the disk's, and why the chain could not be followed to its end. Of each record all partitions come first, wherever
+/// its link stands, since DR-DOS puts that first (block/partitions/msdos.c: parse_extended).
 fn chain(device: &dyn ReadAt, sector: u64, extended: Slot) -> (Vec<(Slot, u64)>, Option<String>) {
     let base = u64::from(extended.start);
+    let end = base.saturating_add(extended.count.into());
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut at = base;
+    let (mut at, mut room) = (base, u64::from(extended.count));
     loop {
         if !seen.insert(at) {
             return (found, Some(format!("the chain of boot records loops back to sector {at}")));
@@ -136,16 +148,16 @@ fn chain(device: &dyn ReadAt, sector: u64, extended: Slot) -> (Vec<(Slot, u64)>,
         let Some((slots, _)) = at.checked_mul(sector).and_then(|offset| record(device, offset)) else {
             return (found, Some(format!("no boot record at sector {at}")));
         };
-        let mut next = None;
-        for slot in slots.iter().filter(|slot| slot.is_used()) {
-            if slot.is_extended() {
-                next = next.or(Some(base + u64::from(slot.start)));
-            } else if next.is_none() {
-                found.push((*slot, at + u64::from(slot.start)));
+        for (index, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.is_logical()) {
+            let (offset, count) = (u64::from(slot.start), u64::from(slot.count));
+            let start = at + offset;
+            // The last two slots may hold garbage.
+            if index < 2 || (offset + count <= room && start + count <= end) {
+                found.push((*slot, start));
             }
         }
-        match next {
-            Some(next) => at = next,
+        match slots.iter().find(|slot| slot.is_link()) {
+            Some(link) => (at, room) = (base + u64::from(link.start), link.count.into()),
             None => return (found, None),
         }
     }
@@ -237,6 +249,47 @@ mod tests {
         let (table, findings) = look(&disk);
         assert_eq!(table.unwrap().partitions.len(), 4);
         assert!(findings[0].contains("loops back to sector 200"), "{findings:?}");
+    }
+
+    /// As the kernel makes them: number and first sector of what is logical.
+    #[test]
+    fn every_partition_of_a_record_has_its_number_wherever_the_link_stands() {
+        let logical = |slots: &[(usize, u8, u32, u32)]| {
+            let mut disk = disk();
+            disk[200 * 512 + 446..200 * 512 + 510].fill(0);
+            for (slot, kind, start, count) in slots {
+                put(&mut disk, 200, *slot, 0, *kind, *start, *count);
+            }
+            let partitions = look(&disk).0.unwrap().partitions.into_iter();
+            let logical = partitions.filter(|found| found.number > 4);
+            logical.map(|found| (found.number, found.extent.start / 512)).collect::<Vec<_>>()
+        };
+        let link = |slot: usize| (slot, 0x05, 100, 200);
+        for (label, slots, want) in [
+            ("the link first", &[link(0), (1, 0x83, 10, 90)][..], &[(5, 210), (6, 310)][..]),
+            ("the link alone", &[link(0)], &[(5, 310)]),
+            ("two links, of which the first is followed", &[link(0), (1, 0x0f, 400, 9)], &[(5, 310)]),
+            (
+                "all four, as OS/2 does",
+                &[(0, 0x83, 10, 20), link(1), (2, 7, 40, 20), (3, 7, 60, 740)],
+                &[(5, 210), (6, 240), (7, 260), (8, 310)],
+            ),
+            (
+                "garbage in the last two",
+                &[link(0), (1, 0x83, 10, 5000), (2, 7, 40, 761), (3, 7, u32::MAX, 1)],
+                &[(5, 210), (6, 310)],
+            ),
+            ("a kind of zero", &[(0, 0, 10, 20), link(1)], &[(5, 210), (6, 310)]),
+            ("a link without sectors", &[(0, 0x83, 10, 20), (1, 0x05, 100, 0)], &[(5, 210)]),
+        ] {
+            assert_eq!(logical(slots), want, "{label}");
+        }
+        // Of a later record only as much as its own link gives it.
+        let mut disk = disk();
+        put(&mut disk, 300, 2, 0, 7, 100, 101);
+        assert_eq!(look(&disk).0.unwrap().partitions.len(), 4);
+        put(&mut disk, 300, 2, 0, 7, 100, 100);
+        assert_eq!(look(&disk).0.unwrap().partitions.len(), 5);
     }
 
     #[test]
