@@ -162,6 +162,15 @@ impl Scan {
         self.with(None, wanted)
     }
 
+    /// Examines the devices that are wanted, and the disks whose partitions they are: a disk that is a member of an
+    /// array shows the array's partitions as its own.
+    pub fn examine_with_disks(self, wanted: impl Fn(&Block) -> bool) -> Storage {
+        let partitions = self.facts.blocks.iter().filter(|block| wanted(block));
+        let disks: BTreeSet<String> =
+            partitions.filter_map(|block| Some(block.partition.as_ref()?.disk.clone())).collect();
+        self.examine(|block| wanted(block) || disks.contains(&block.name))
+    }
+
     /// Examines all devices, and keeps what was read for it.
     pub fn capture(self, capture: &mut Capture) -> Storage {
         self.with(Some(capture), |_| true)

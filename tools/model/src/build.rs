@@ -10,6 +10,7 @@ use crate::text::Untrusted;
 use contract::facts::{Block, Facts, Partition};
 use contract::guard::{self, Consent, Wanted};
 use ondisk::table::{Entry, Table, TableKind};
+use ondisk::volume::mdraid::Level;
 use ondisk::volume::{Volume, firmware};
 use ondisk::{DiskReport, Health, Severity, Signature, Usage};
 use std::collections::{BTreeMap, BTreeSet};
@@ -383,6 +384,36 @@ fn shows_its_array(member: &Signature) -> bool {
     }
 }
 
+/// Bytes of the array whose start shows on a member, at most; `u64::MAX` where that is not said.
+fn shown_size(member: &Signature) -> Option<u64> {
+    let (superblock, size) = match &member.volume {
+        Some(Volume::Md(superblock)) => (superblock, None),
+        Some(Volume::Firmware(firmware)) => {
+            let is_first =
+                |volume: &&firmware::FirmwareVolume| volume.superblock.data_offset == 0 && volume.is_here();
+            let volume = firmware.volumes.iter().find(is_first)?;
+            (&volume.superblock, volume.size.or(volume.of_arrays.then_some(u64::MAX)))
+        }
+        Some(Volume::Lvm(_) | Volume::Luks(_) | Volume::Bcache(_)) | None => return None,
+    };
+    let parts = if superblock.level == Level::Raid1 { 1 } else { superblock.raid_disks };
+    let made = match superblock.component_size.saturating_mul(parts.into()) {
+        0 => u64::MAX,
+        made => made,
+    };
+    (superblock.data_offset == 0).then_some(size.unwrap_or(made))
+}
+
+/// The disk of a partition that is not the disk's own: the disk is a member, and what the kernel took for its table is
+/// that of the array. A table that divides more than the array has came after it.
+pub fn array_member<'a>(storage: &'a Storage, partition: &Device) -> Option<&'a Device> {
+    let disk = storage.get(partition.parent.as_ref()?)?;
+    let report = disk.report()?;
+    let size = shown_size(report.signatures.first()?)?;
+    let end = report.table.as_ref()?.partitions.iter().map(|entry| entry.extent.end()).max()?;
+    (end <= size).then_some(disk)
+}
+
 /// What is wrong with a table by itself. The first lines are those of fdisk(8).
 pub fn table_problems(table: &Table) -> Vec<(Severity, String)> {
     let damaged = |health: &Health| match health {
@@ -461,7 +492,7 @@ fn disagreements(disk: &Device, table: &Table, parts: &[&Device]) -> Vec<String>
 mod tests {
     use super::*;
     use ondisk::format::{Extent, Uuid};
-    use ondisk::volume::mdraid::{Level, Metadata, Role, Superblock};
+    use ondisk::volume::mdraid::{Metadata, Role, Superblock};
 
     const MIB: u64 = 1 << 20;
 

@@ -1,6 +1,7 @@
 //! Consent: which real devices a command that writes needs to be writable, exactly those and no
 //! others, as the steps that open them.
 
+use crate::build::array_member;
 use crate::overlay::{self, Use};
 use crate::plan::Step;
 use crate::storage::{Device, Id, Observed, Storage};
@@ -23,6 +24,28 @@ pub enum Refusal {
     Overlaid { of: String, overlay: String },
     #[error("{0} is a copy in memory, to be read: rescue assemble --stop, then rescue assemble --rw")]
     Copy(String),
+    #[error(
+        "{path} is in the table of the RAID array that {member} is a member of: rescue assemble starts it; where that array is no more, wipefs {member} lists what is left of it"
+    )]
+    OfArray { path: String, member: String },
+    #[error("{path} is in the table of the RAID array that {member} is a member of: did you mean {meant}?")]
+    OfRunning { path: String, member: String, meant: String },
+}
+
+/// A partition that the kernel made on a member of an array, of the table that stands in the array: the array's own is
+/// meant, and writing to this one would make the members differ.
+pub fn of_array(storage: &Storage, device: &Device) -> Option<Refusal> {
+    let member = array_member(storage, device)?;
+    let path = device.path.clone();
+    // A container has no bytes.
+    let is_array = |upper: &&Device| upper.block.md.is_some() && upper.block.size != 0;
+    let Some(array) = member.upper.iter().filter_map(|id| storage.get(id)).find(is_array) else {
+        return Some(Refusal::OfArray { path, member: member.path.clone() });
+    };
+    let number = |device: &Device| device.block.partition.as_ref().map(|partition| partition.number);
+    let is_it = |other: &&Device| other.parent.as_ref() == Some(&array.id) && number(other) == number(device);
+    let meant = storage.devices.iter().find(is_it).unwrap_or(array).path.clone();
+    Some(Refusal::OfRunning { path, member: member.path.clone(), meant })
 }
 
 /// The disks and partitions that a device stands on, itself when it is one; in the graph's order.
@@ -52,8 +75,12 @@ pub fn writable(storage: &Storage, id: &Id, by: &str) -> Result<Vec<Step>, Refus
     if let Some(copy) = storage.get(id).filter(|device| overlay::is_for_reading(storage, device)) {
         return Err(Refusal::Copy(crate::lvm::path(copy)));
     }
+    let below = below(storage, id);
+    if let Some(refusal) = below.iter().find_map(|device| of_array(storage, device)) {
+        return Err(refusal);
+    }
     let closed = |device: &&Device| device.guard != Some(Wanted::Writable) || device.block.read_only;
-    below(storage, id).into_iter().filter(closed).map(|device| open(storage, device, by)).collect()
+    below.into_iter().filter(closed).map(|device| open(storage, device, by)).collect()
 }
 
 /// The same, with what stands between the disks and a device: arrays that run read-only are made writable after

@@ -288,6 +288,9 @@ fn refuse_used(storage: &Storage, device: &Device, wish: &Wish) -> Result<(), Re
     if storage.swaps.iter().any(|swap| is_swap(&swap)) {
         return Err(Refusal::Swap { path });
     }
+    if let Some(refusal) = consent::of_array(storage, device) {
+        return Err(Refusal::Other(refusal.into()));
+    }
     let upper: Vec<String> = device.upper.iter().filter_map(|id| storage.get(id)).map(shown).collect();
     match device.signature() {
         Some(signature) if matches!(signature.usage, Usage::Raid | Usage::Crypto) => {
@@ -605,6 +608,45 @@ mod tests {
         ];
         for (format, usage, want) in cases {
             assert_eq!(steps(&one(format, usage), "-n /dev/sda").unwrap_err(), want, "{format}");
+        }
+    }
+
+    #[test]
+    fn half_of_a_mirror_is_not_checked() {
+        use contract::facts::Partition;
+        use ondisk::Extent;
+        use ondisk::table::{Entry, Table, TableKind};
+        use ondisk::volume::Volume;
+        use ondisk::volume::mdraid::{Level, Metadata, Superblock};
+        let sda = one("ext4", Usage::Filesystem).devices.remove(0).block;
+        let partition = Partition { disk: "sda".to_string(), number: 1, start: 1 << 20 };
+        let sda1 =
+            Block { name: "sda1".to_string(), size: 1 << 20, partition: Some(partition), ..sda.clone() };
+        let superblock = Superblock { raid_disks: 2, ..Superblock::blank(Metadata::V0_90, Level::Raid1) };
+        let member = Signature {
+            volume: Some(Volume::Md(superblock)),
+            ..Signature::new("linux_raid_member", Usage::Raid, 0)
+        };
+        let table = Table {
+            kind: TableKind::Mbr,
+            id: None,
+            sector: 512,
+            partitions: vec![Entry::new(1, Extent { start: 1 << 20, length: 1 << 20 }, "83".to_string())],
+            health: Health::Unchecked,
+            gpt: None,
+            label: None,
+        };
+        let disk = DiskReport { table: Some(table), signatures: vec![member], ..DiskReport::default() };
+        let ext4 = Signature { health: Health::Sound, ..Signature::new("ext4", Usage::Filesystem, 0) };
+        let inside = DiskReport { signatures: vec![ext4], ..DiskReport::default() };
+        let seen = [("sda", disk), ("sda1", inside)]
+            .map(|(name, report)| (name.to_string(), Observed::Examined { report: Box::new(report) }));
+        let facts = Facts { blocks: vec![sda, sda1], ..Facts::default() };
+        let mut storage = build(facts, &BTreeMap::from(seen), &[]);
+        storage.devices.swap(0, 1);
+        for line in ["-y /dev/sda1", "-n /dev/sda1", "-t ext4 /dev/sda1"] {
+            let refusal = steps(&storage, line).unwrap_err();
+            assert!(refusal.contains("/dev/sda is a member of: rescue assemble"), "{line}: {refusal}");
         }
     }
 

@@ -332,7 +332,7 @@ impl Tag {
 }
 
 /// The one device that a tag means. What another device is built on (members, the legs of multipath) carries
-/// the same labels and is not meant.
+/// the same labels and is not meant, nor is a partition that an array shows on its member.
 pub fn by_tag<'a>(storage: &'a Storage, tag: Tag, value: &str) -> Result<&'a Device, Refusal> {
     let is = |text: Option<&str>| text == Some(value);
     let is_id = |text: Option<&str>| text.is_some_and(|text| text.eq_ignore_ascii_case(value));
@@ -347,10 +347,14 @@ pub fn by_tag<'a>(storage: &'a Storage, tag: Tag, value: &str) -> Result<&'a Dev
         Tag::PartUuid => entry(storage, device).is_some_and(|entry| is_id(entry.uuid.as_deref())),
         Tag::Id => false,
     };
-    let found: Vec<&Device> =
-        storage.devices.iter().filter(|device| device.upper.is_empty()).filter(has).collect();
+    let found = storage.devices.iter().filter(|device| device.upper.is_empty()).filter(has);
+    let (found, of_arrays): (Vec<&Device>, Vec<&Device>) =
+        found.partition(|device| consent::of_array(storage, device).is_none());
     match found[..] {
-        [] => Err(Refusal::NoSource { tag: tag.with(value), hung: hung(storage) }),
+        [] => Err(match of_arrays.first().and_then(|device| consent::of_array(storage, device)) {
+            Some(refusal) => refusal.into(),
+            None => Refusal::NoSource { tag: tag.with(value), hung: hung(storage) },
+        }),
         [device] => Ok(device),
         [first, ..] if is_one_btrfs(&found) => Ok(first),
         _ => Err(Refusal::Duplicate {
@@ -400,6 +404,7 @@ pub fn siblings<'a>(storage: &'a Storage, device: &Device) -> Result<Vec<&'a Dev
     let same = |other: &&Device| {
         other.upper.is_empty()
             && other.node
+            && consent::of_array(storage, other).is_none()
             && other.signature().is_some_and(|sign| sign.format == "btrfs" && sign.uuid == own.uuid)
     };
     let all: Vec<&Device> = storage.devices.iter().filter(same).collect();
@@ -1276,13 +1281,17 @@ fn fits(found: &str, list: &str) -> bool {
     }
 }
 
-/// Members, and what something else already stands on. A member can be looked at by whoever names the type.
+/// Members, what they show of their array, and what something else already stands on. A member can be looked at by
+/// whoever names the type.
 fn refuse_used(
     storage: &Storage,
     device: &Device,
     given: Option<&str>,
     read_only: bool,
 ) -> Result<(), Refusal> {
+    if let Some(refusal) = consent::of_array(storage, device).filter(|_| given.is_none() || !read_only) {
+        return Err(refusal.into());
+    }
     let path = shown(device);
     // Through its overlay a device is still read.
     let is_other = |upper: &&Device| !(read_only && overlay::is_overlay(upper));

@@ -2,6 +2,8 @@ use super::*;
 use crate::build::build;
 use contract::facts::{Block, Dm, Facts, Hardware, Md, Partition};
 use ondisk::table::{Entry, Table, TableKind};
+use ondisk::volume::Volume;
+use ondisk::volume::mdraid::{Level, Metadata, Superblock};
 use ondisk::{Extent, Health, Signature};
 
 const MIB: u64 = 1 << 20;
@@ -412,6 +414,92 @@ fn members_and_multipath_legs_do_not_carry_the_tag() {
         steps(&storage, "/dev/sda", None, "ro").unwrap_err(),
         "/dev/sda is used by /dev/mapper/mpatha: did you mean /dev/mapper/mpatha?"
     );
+}
+
+/// A mirror of two whole disks with its superblocks at their ends: of the table in it, the kernel made sda1 and sdb1, and
+/// md0p1 once it runs. `array`: bytes of it. `beside`: what is on sdc.
+fn mirror(runs: bool, array: u64, inside: &Signature, beside: Option<Signature>) -> Storage {
+    let (sda, sdb) = (block("sda", 1), block("sdb", 2));
+    let superblock = Superblock {
+        raid_disks: 2,
+        component_size: array,
+        ..Superblock::blank(Metadata::V1_0, Level::Raid1)
+    };
+    let member = Signature { volume: Some(Volume::Md(superblock)), ..sign("linux_raid_member", Usage::Raid) };
+    let entry = Entry::new(1, Extent { start: 10 * MIB, length: 10 * MIB }, "83".to_string());
+    let table = Table {
+        kind: TableKind::Mbr,
+        id: None,
+        sector: 512,
+        partitions: vec![entry],
+        health: Health::Sound,
+        gpt: None,
+        label: None,
+    };
+    let of_disk = |signatures| DiskReport { table: Some(table.clone()), ..report(signatures) };
+    let whole = || of_disk(vec![member.clone()]);
+    let part_of =
+        |disk: &Block, name: &str| Block { name: name.to_string(), slaves: vec![], ..part(disk, 1) };
+    let mut blocks = vec![sda.clone(), part(&sda, 1), sdb.clone(), part(&sdb, 1), block("sdc", 3)];
+    let mut seen = vec![("sda", whole()), ("sdb", whole()), ("sdc", report(beside.into_iter().collect()))];
+    seen.extend(["sda1", "sdb1"].map(|name| (name, report(vec![inside.clone()]))));
+    if runs {
+        let md0 = made("md0", 9, &["sda", "sdb"]);
+        let md0p1 = part_of(&md0, "md0p1");
+        let md = Some(Md { array_state: "clean".to_string(), ..Md::default() });
+        blocks.extend([Block { md, ..md0 }, md0p1]);
+        seen.extend([("md0", of_disk(vec![])), ("md0p1", report(vec![inside.clone()]))]);
+    }
+    storage(blocks, seen)
+}
+
+#[test]
+fn a_partition_that_a_mirror_shows_on_its_members_is_the_mirrors() {
+    let ext4 = with_uuid(fs("ext4"), "aa");
+    let (stopped, running) = (mirror(false, 90 * MIB, &ext4, None), mirror(true, 90 * MIB, &ext4, None));
+    let is_told = |refusal: String, next: &str| {
+        assert!(
+            refusal.starts_with("/dev/sda1 is in the table of the RAID array that /dev/sda is"),
+            "{refusal}"
+        );
+        assert!(refusal.contains(next) && !refusal.contains('\n'), "{refusal}");
+    };
+    for (storage, next) in [(&stopped, ": rescue assemble starts it"), (&running, "did you mean /dev/md0p1?")]
+    {
+        for (types, options) in [(None, ""), (None, "ro"), (Some("ext4"), "")] {
+            is_told(steps(storage, "/dev/sda1", types, options).unwrap_err(), next);
+        }
+        // As a member can be.
+        assert!(steps(storage, "/dev/sda1", Some("ext4"), "ro").is_ok());
+        for name in ["/dev/sda1", "/dev/sdb1"] {
+            let id = &storage.by_path(name).unwrap().id;
+            let refusal = consent::writable(storage, id, "rescue writable").unwrap_err().to_string();
+            assert!(refusal.starts_with(name), "{refusal}");
+        }
+        assert_eq!(
+            consent::writable(storage, &storage.by_path("/dev/sda").unwrap().id, "dd").unwrap().len(),
+            1
+        );
+    }
+    is_told(by_tag(&stopped, Tag::Uuid, "aa").unwrap_err().to_string(), ": rescue assemble starts it");
+    assert_eq!(by_tag(&running, Tag::Uuid, "aa").unwrap().path, "/dev/md0p1");
+    let opened = steps(&running, "/dev/md0p1", None, "").unwrap();
+    assert!(opened.starts_with("rescue writable /dev/sda\nrescue writable /dev/sdb\n"), "{opened}");
+}
+
+#[test]
+fn a_btrfs_on_a_mirror_and_a_disk_is_not_also_on_the_members() {
+    let btrfs = |own: &str| Signature { member_uuid: Some(own.to_string()), ..with_uuid(fs("btrfs"), "aa") };
+    let running = mirror(true, 90 * MIB, &btrfs("first"), Some(btrfs("second")));
+    let others = siblings(&running, running.by_path("/dev/md0p1").unwrap()).unwrap();
+    assert_eq!(others.iter().map(|other| &other.path).collect::<Vec<_>>(), ["/dev/sdc"]);
+}
+
+/// The disks were members once, and divided anew since.
+#[test]
+fn a_table_that_divides_more_than_the_array_has_is_the_disks_own() {
+    let storage = mirror(false, 15 * MIB, &with_uuid(fs("ext4"), "aa"), None);
+    assert!(steps(&storage, "/dev/sda1", None, "").unwrap().starts_with("rescue writable /dev/sda1\n"));
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn look(context: &Context, word: &str) -> anyhow::Result<(Storage, String)> {
     };
     let path = if path.is_file() { std::fs::canonicalize(&path).unwrap_or(path) } else { path };
     let name = scan.resolve(&path)?;
-    let storage = scan.examine(|block| block.name == name);
+    let storage = scan.examine_with_disks(|block| block.name == name);
     let found = storage.devices.iter().find(|device| device.block.name == name).and_then(Device::signature);
     // It may be on several devices, or its journal on another.
     let is_spread = |found: &ondisk::Signature| found.format == "btrfs" || found.journal_on.is_some();

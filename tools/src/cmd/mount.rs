@@ -434,8 +434,8 @@ impl Call<'_> {
         let mount = mount.ok_or_else(|| failed(&target, "mount point not mounted or bad option."))?;
         let numbers = (mount.major, mount.minor);
         let btrfs = mount.fstype == "btrfs";
-        let mut storage =
-            Scan::begin(self.context).examine(|block| btrfs || (block.major, block.minor) == numbers);
+        let mut storage = Scan::begin(self.context)
+            .examine_with_disks(|block| btrfs || (block.major, block.minor) == numbers);
         if !btrfs && storage.devices.iter().filter_map(Device::signature).any(is_spread) {
             storage = Scan::begin(self.context).examine(|_| true);
         }
@@ -512,7 +512,7 @@ impl Call<'_> {
             let length = wanted.size.map_or(rest, |size| size.min(rest));
             scan = scan.with_window(&name, Extent { start: wanted.offset, length });
         }
-        let storage = scan.examine(|block| block.name == name);
+        let storage = scan.examine_with_disks(|block| block.name == name);
         let device = storage.devices.iter().find(|device| device.block.name == name);
         let device = device.with_context(|| format!("{source} is gone"))?;
         if device.block.major == 0 && device.block.partition.is_none() {

@@ -88,9 +88,9 @@ fn each(
 ) -> anyhow::Result<Answer> {
     let mut scan = Scan::begin(context);
     let names = devices.iter().map(|path| scan.resolve(path)).collect::<anyhow::Result<Vec<String>>>()?;
-    // The kernel's facts and what is known to hang are enough to decide; what is on the named devices is looked at for
-    // the hint alone, and not waited for.
-    let storage = scan.within(GLANCE).examine(|block: &Block| names.contains(&block.name));
+    // The kernel's facts and what is known to hang are enough to decide, but for a partition that is an array's; what is
+    // on the named devices is looked at for that and for the hint, and not waited for.
+    let storage = scan.within(GLANCE).examine_with_disks(|block: &Block| names.contains(&block.name));
     let (mut text, mut failures) = (String::new(), 0);
     for name in &names {
         let outcome = storage
