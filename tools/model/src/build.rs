@@ -9,7 +9,7 @@ use crate::storage::{Array, Device, Id, Observed, Problem, Storage};
 use crate::text::Untrusted;
 use contract::facts::{Block, Facts, Partition};
 use contract::guard::{self, Consent, Wanted};
-use ondisk::table::{Entry, Table, TableKind};
+use ondisk::table::{Entry, Reader, Table, TableKind};
 use ondisk::volume::mdraid::Level;
 use ondisk::volume::{Volume, firmware};
 use ondisk::{DiskReport, Health, Severity, Signature, Usage};
@@ -447,7 +447,7 @@ pub fn table_problems(table: &Table) -> Vec<(Severity, String)> {
     }
 }
 
-/// Where the kernel's partitions are not those of the table.
+/// Where the kernel's partitions are not those of the table, and would be if it read it again.
 fn disagreements(disk: &Device, table: &Table, parts: &[&Device]) -> Vec<String> {
     let mut texts = Vec::new();
     // The kernel reads such a label within an MBR's partition only.
@@ -456,7 +456,10 @@ fn disagreements(disk: &Device, table: &Table, parts: &[&Device]) -> Vec<String>
     }
     let kernels: Vec<&Device> = parts.iter().copied().filter(|device| device.node).collect();
     let start = |device: &Device| device.block.partition.as_ref().map(|partition| partition.start);
-    for entry in &table.partitions {
+    let is_refused = table.gpt.as_ref().is_some_and(|gpt| gpt.refused_by.contains(&Reader::Kernel));
+    // What runs past the disk's end it cuts or leaves out each time. The table's own lines tell of both.
+    let is_taken = |entry: &&Entry| !is_refused && entry.extent.end() <= disk.block.size;
+    for entry in table.partitions.iter().filter(is_taken) {
         // What lies within a partition may start where it does.
         let starts_there = |device: &&&Device| start(device) == Some(entry.extent.start);
         let has_number = |device: &&&Device| {
@@ -590,6 +593,45 @@ mod tests {
                 "/dev/sda: partition 2 is in the table and the kernel has no node for it: blockdev --rereadpt /dev/sda"
             ]
         );
+    }
+
+    #[test]
+    fn to_read_the_table_again_is_said_only_where_that_helps() {
+        let gpt = |refused_by: Vec<Reader>| ondisk::table::Gpt {
+            first_usable: 34,
+            last_usable: 1 << 18,
+            entries: 128,
+            entry_size: 128,
+            entries_start: 2,
+            alternative: 1 << 18,
+            primary: Health::Sound,
+            backup: Health::Sound,
+            refused_by,
+            beneath: None,
+        };
+        let one = || vec![entry(1, MIB, 10 * MIB)];
+        let of_gpt = |refused_by, entries| Table {
+            kind: TableKind::Gpt,
+            gpt: Some(gpt(refused_by)),
+            ..table(entries)
+        };
+        let beyond = || vec![entry(1, 95 * MIB, 10 * MIB)];
+        for (label, table, size, want) in [
+            ("one that the kernel takes", of_gpt(vec![Reader::Libblkid], one()), None, true),
+            ("one that it does not", of_gpt(vec![Reader::Kernel], one()), None, false),
+            ("a partition past the disk's end", of_gpt(vec![], beyond()), None, false),
+            ("one that is cut there", table(beyond()), Some(5 * MIB), false),
+            ("one of another size", table(one()), Some(5 * MIB), true),
+        ] {
+            let sda = disk("sda", 1);
+            let start = table.partitions[0].extent.start;
+            let sda1 = size.map(|size| part(&sda, 1, start, size));
+            let report = DiskReport { table: Some(table), ..DiskReport::default() };
+            let facts = Facts { blocks: std::iter::once(sda).chain(sda1).collect(), ..Facts::default() };
+            let storage = build(facts, &BTreeMap::from([("sda".to_string(), seen(report))]), &[]);
+            let all = texts(&storage).join("\n");
+            assert_eq!(all.contains("blockdev --rereadpt"), want, "{label}: {all}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use model::build::ambiguous;
 use model::storage::{Device, Observed, Problem, Storage, by_device};
 use model::text::{Untrusted, without_raw_bytes};
 use ondisk::bytes::raw_byte;
-use ondisk::table::{Table, TableKind};
+use ondisk::table::{Reader, Table, TableKind};
 use ondisk::{Health, Usage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -273,7 +273,8 @@ fn tags(device: &Device, storage: &Storage, args: &Args) -> Vec<(String, String)
     // The table that shows on a RAID member is the array's.
     let own =
         signature.is_none_or(|signature| signature.usage != Usage::Raid || signature.format == "LVM2_member");
-    if let Some(table) = report.table.as_ref().filter(|_| own) {
+    let table = report.table.as_ref().filter(|_| own);
+    if let Some(table) = table.and_then(|table| table.read_by(Reader::Libblkid)) {
         let scheme = scheme(table);
         let id =
             table.id.as_deref().map(str::to_lowercase).filter(|id| scheme != "PMBR" && id != "0x00000000");
@@ -290,7 +291,7 @@ fn tags(device: &Device, storage: &Storage, args: &Args) -> Vec<(String, String)
         return tags;
     }
     let Some(disk) = device.parent.as_ref().and_then(|id| storage.get(id)) else { return tags };
-    let table = disk.report().and_then(|report| report.table.as_ref());
+    let table = disk.report().and_then(|report| report.table.as_ref()?.read_by(Reader::Libblkid));
     let start = device.block.partition.as_ref().map(|partition| partition.start);
     let entry = table.and_then(|table| {
         Some((table, table.partitions.iter().find(|entry| Some(entry.extent.start) == start)?))

@@ -12,7 +12,7 @@ use model::disklabel;
 use model::parttype;
 use model::storage::{Device, Observed, Problem, Storage, by_device};
 use model::text::{Column, Untrusted, size, size_long, table};
-use ondisk::table::{Chs, Entry, Items, Slice, Table, TableKind};
+use ondisk::table::{Chs, Entry, Items, Reader, Slice, Table, TableKind};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -224,11 +224,16 @@ fn path(device: &Device) -> String {
     }
 }
 
+/// The table as fdisk reads it. What else there is, is in the warnings and in our JSON.
+fn read(disk: &Device) -> Option<&Table> {
+    disk.report()?.table.as_ref()?.read_by(Reader::Libfdisk)
+}
+
 /// What fdisk, and we, have to say about a disk beside the listing.
 fn warnings(disk: &Device, problems: &[&Problem]) -> Vec<String> {
     let mut texts: Vec<String> = problems.iter().map(|problem| problem.text.clone()).collect();
     let sizes = Sizes::of(&disk.block);
-    let Some(table) = disk.report().and_then(|report| report.table.as_ref()) else { return texts };
+    let Some(table) = read(disk) else { return texts };
     if matches!(table.kind, TableKind::Mac | TableKind::Atari) {
         let count = table.partitions.len();
         texts.push(format!(
@@ -262,8 +267,7 @@ struct Look {
 
 fn text(disk: &Device, columns: &[Field], look: &Look) -> String {
     let sizes = Sizes::of(&disk.block);
-    let found = disk.report().and_then(|report| report.table.as_ref());
-    let found = found.filter(|table| !matches!(table.kind, TableKind::Mac | TableKind::Atari));
+    let found = read(disk).filter(|table| !matches!(table.kind, TableKind::Mac | TableKind::Atari));
     let mut out = format!(
         "Disk {}: {}, {} bytes, {} sectors\n",
         Untrusted(&path(disk)),
@@ -523,7 +527,7 @@ fn shown(kind: TableKind, details: bool) -> Vec<Field> {
 /// The fields of `-o`; `None` where one is not ours or a table has no such field, which is the original's to
 /// say.
 fn columns(names: &[String], disks: &[&Device]) -> Option<Vec<Field>> {
-    let kinds = || disks.iter().filter_map(|disk| Some(disk.report()?.table.as_ref()?.kind));
+    let kinds = || disks.iter().filter_map(|disk| Some(read(disk)?.kind));
     let is = |kind: TableKind, field: Field, name: &str| field.column(kind).title.eq_ignore_ascii_case(name);
     let find = |kind: TableKind, name: &str| {
         fields_of(kind).iter().find(|(field, _)| is(kind, *field, name)).map(|(field, _)| *field)
@@ -726,6 +730,8 @@ mod tests {
             alternative: 204_799,
             primary: Health::Sound,
             backup: Health::Sound,
+            refused_by: Vec::new(),
+            beneath: None,
         });
         Table {
             kind,

@@ -186,13 +186,13 @@ pub fn crafted(text: &dyn Fn(&[u8]) -> Vec<u8>) -> Vec<Crafted> {
 }
 
 /// A reflected CRC with neither end inverted.
-fn crc(polynomial: u32, seed: u32, bytes: &[u8]) -> u32 {
+pub fn crc(polynomial: u32, seed: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(seed, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ if sum & 1 == 1 { polynomial } else { 0 })
     })
 }
 
-const CRC32: u32 = 0xedb8_8320;
+pub const CRC32: u32 = 0xedb8_8320;
 const CRC32C: u32 = 0x82f6_3b78;
 
 /// Over what stands behind it in the label's sector.

@@ -169,6 +169,78 @@ fn a_gpt_behind_an_mbr_that_the_kernel_uses_is_not_the_table() {
     assert_eq!(probed(&image).table.unwrap().kind.name(), "gpt");
 }
 
+/// The same table with entries of 256 bytes, at both ends.
+fn widened(image: &Path) {
+    let mut disk = fs::read(image).unwrap();
+    let crc = |bytes: &[u8]| (!crate::crafted::crc(crate::crafted::CRC32, !0, bytes)).to_le_bytes();
+    let entries: Vec<u8> =
+        disk[1024..1024 + 128 * 128].chunks(128).flat_map(|entry| [entry, &[0; 128]].concat()).collect();
+    let last = disk.len() / 512 - 1;
+    let behind = last - 64;
+    for (lba, at) in [(1, 2), (last, behind)] {
+        disk[at * 512..(at + 64) * 512].copy_from_slice(&entries);
+        let header = &mut disk[lba * 512..lba * 512 + 92];
+        header[40..48].copy_from_slice(&66_u64.to_le_bytes());
+        header[48..56].copy_from_slice(&(behind as u64 - 1).to_le_bytes());
+        header[72..80].copy_from_slice(&(at as u64).to_le_bytes());
+        header[84..88].copy_from_slice(&256_u32.to_le_bytes());
+        header[88..92].copy_from_slice(&crc(&entries));
+        header[16..20].fill(0);
+        let sum = crc(header);
+        header[16..20].copy_from_slice(&sum);
+    }
+    fs::write(image, disk).unwrap();
+}
+
+/// What util-linux says of them, and whether what the finding names mends them.
+#[test]
+fn a_gpt_that_the_kernel_refuses_is_to_fdisk_and_blkid_what_it_is_to_util_linux() {
+    let directory = tempfile::tempdir().unwrap();
+    let make: &[&[&str]] = &[&["sgdisk", "--clear", "-n", "1:2048:40000", "IMG"]];
+    let shorten = |image: &Path| {
+        fs::OpenOptions::new().write(true).open(image).unwrap().set_len(60 << 20).unwrap();
+    };
+    let protect = Some(("gdisk", "", "x\nn\nw\ny\n"));
+    let choose = Some(("gdisk", "", "2\nx\nn\nw\ny\n"));
+    /// What it is called, what makes it, and what mends it: program, flag, input.
+    type Case<'a> = (&'a str, &'a dyn Fn(&Path), Option<(&'a str, &'a str, &'a str)>);
+    let cases: [Case<'_>; 6] = [
+        ("sound", &|_| (), None),
+        ("a copy on a smaller disk", &shorten, Some(("sgdisk", "-e", ""))),
+        ("larger entries", &widened, None),
+        ("sector 0 is zeroed", &|image| write(image, 0, &[0; 512]), protect),
+        ("its entry in sector 0 is gone", &|image| write(image, 446, &[0; 16]), choose),
+        ("its entry starts elsewhere", &|image| write(image, 454, &[2]), protect),
+    ];
+    for (label, change, mend) in cases {
+        let Some(image) = made(directory.path(), "refused", 64, make) else { return };
+        change(&image);
+        for arguments in [&["fdisk", "-l"][..], &["blkid", "-p"]] {
+            let theirs =
+                peers::peer(arguments[0]).unwrap().args(&arguments[1..]).arg(&image).output().unwrap();
+            let ours = rescue(&[arguments, &[image.to_str().unwrap()]].concat(), "C");
+            // libfdisk lists the entry as it would write it, ours as it stands there.
+            let listed = text(&theirs).replace("122879  122879  60M ee", "131071  131071  64M ee");
+            assert_eq!((text(&ours), ours.status), (listed, theirs.status), "{label}: {arguments:?}");
+        }
+        let refused = |image: &Path| {
+            let report = probed(image);
+            assert_eq!(report.table.unwrap().partitions.len(), 1, "{label}");
+            report.findings.iter().any(|finding| finding.text.contains("the kernel shows no partition"))
+        };
+        assert_eq!(refused(&image), label != "sound", "{label}");
+        if let Some((program, flag, typed)) = mend {
+            let input = directory.path().join("typed");
+            fs::write(&input, typed).unwrap();
+            let mut program = peer(program).unwrap();
+            program.args([flag].iter().filter(|flag| !flag.is_empty())).arg(&image);
+            done(program.stdin(fs::File::open(&input).unwrap()));
+            assert!(!refused(&image), "{label}: it is not mended");
+        }
+        fs::remove_file(&image).unwrap();
+    }
+}
+
 #[test]
 fn a_hibernated_windows_is_known_where_ntfs3_says_nothing() {
     let directory = tempfile::tempdir().unwrap();

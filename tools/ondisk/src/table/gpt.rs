@@ -1,7 +1,7 @@
 //! GPT (UEFI specification 2.10, section 5.3): primary and backup, either torn; entries of any legal
 //! size; tables written for another sector size, and those whose disk has grown since.
 
-use super::{Entry, Gpt, Table, TableKind, finding};
+use super::{Entry, Gpt, Reader, Table, TableKind, finding, mbr};
 use crate::bytes::{guid, le32, le64};
 use crate::format::{Extent, Finding, Geometry, Health, Severity};
 use crate::read::ReadAt;
@@ -14,6 +14,8 @@ const PRIMARY: u64 = 1;
 const ENTRY_MAX: u32 = 4096;
 /// Linux and util-linux stop here; 128 is what everybody writes.
 const ENTRIES_MAX: u32 = 1024;
+/// Of entries that the kernel and libblkid read.
+const ENTRY: u32 = 128;
 /// Sector sizes that a table may have been written for.
 const SECTORS: [u32; 2] = [512, 4096];
 
@@ -56,8 +58,8 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
     let mut sectors = vec![geometry.logical];
     sectors.extend(SECTORS.iter().filter(|sector| **sector != geometry.logical));
     let (own, others) = sectors.split_first()?;
-    let found = at(device, *own, findings)
-        .or_else(|| others.iter().find_map(|sector| at(device, *sector, findings)))?;
+    let found = at(device, geometry, *own, findings)
+        .or_else(|| others.iter().find_map(|sector| at(device, geometry, *sector, findings)))?;
     if found.sector != geometry.logical {
         findings.push(finding(
             Severity::Warning,
@@ -70,7 +72,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
     Some(found)
 }
 
-fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<Table> {
+fn at(device: &dyn ReadAt, geometry: Geometry, sector: u32, findings: &mut Vec<Finding>) -> Option<Table> {
     let sectors = device.size() / u64::from(sector);
     if sectors < 3 {
         return None;
@@ -90,6 +92,7 @@ fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<T
         Err(torn) => Health::Damaged(torn.clone().reason()),
     };
     let (primary_state, backup_state) = (state(&primary), state(&backup));
+    let (refused_by, reason) = refused_by(device, sector == geometry.logical, &primary, &backup, last);
     let (header, partitions, health) = match (primary, backup) {
         (Ok((header, entries)), Ok((other, other_entries))) => {
             let mut health = Health::Sound;
@@ -123,7 +126,7 @@ fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<T
             let reason = torn.reason();
             findings.push(finding(
                 Severity::Warning,
-                format!("the primary GPT is torn ({reason}): the backup at the disk's end is used; sgdisk -e or gdisk (r, b, w) mends it"),
+                format!("the primary GPT is torn ({reason}): the backup at the disk's end is used; sgdisk -e or gdisk (r, b, w) mends it, and the kernel shows no partition before that"),
             ));
             (header, entries, Health::Damaged(format!("primary GPT: {reason}; backup used")))
         }
@@ -143,7 +146,15 @@ fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<T
             return None;
         }
     };
+    if let Some(reason) = reason {
+        let text = format!("the kernel shows no partition of this GPT, since {reason}");
+        findings.push(finding(Severity::Warning, text));
+    }
     judge(&header, &partitions, device.size(), findings);
+    let beneath = match refused_by[..] {
+        [] => None,
+        _ => mbr::probe(device, geometry, &mut Vec::new()).map(Box::new),
+    };
     // A backup says where the primary is, and its entries lie behind that.
     let (entries_start, alternative) = match header.this_lba {
         PRIMARY => (header.entries_lba, header.other_lba),
@@ -164,12 +175,95 @@ fn at(device: &dyn ReadAt, sector: u32, findings: &mut Vec<Finding>) -> Option<T
             alternative,
             primary: primary_state,
             backup: backup_state,
+            refused_by,
+            beneath,
         }),
         label: None,
     })
 }
 
-fn read(device: &dyn ReadAt, sector: u32, lba: u64) -> Result<(Header, Vec<Entry>), Torn> {
+type Copy = Result<(Header, Vec<Entry>), Torn>;
+
+/// Who takes no table from these copies, and why the kernel does not where nothing else says so. `own_sector`: they
+/// are written for the device's. `last`: its last sector.
+fn refused_by(
+    device: &dyn ReadAt,
+    own_sector: bool,
+    primary: &Copy,
+    backup: &Copy,
+    last: u64,
+) -> (Vec<Reader>, Option<String>) {
+    // That the others know no table for other sectors, and ours does, is said and stays.
+    if !own_sector {
+        return (vec![Reader::Kernel], None);
+    }
+    let mut readers = Vec::new();
+    let reason = match to_the_kernel(device, primary, last) {
+        Ok(()) => None,
+        Err(reason) => {
+            readers.push(Reader::Kernel);
+            reason
+        }
+    };
+    // A backup counts in the last sector, and to libfdisk only without a primary, which then is as good.
+    let takes = |accepts: fn(&Header) -> bool| {
+        let is_good = |(header, _): &(Header, Vec<Entry>)| {
+            let is_there = header.this_lba == PRIMARY || header.this_lba == last;
+            let is_in_range = header.first_usable <= header.last_usable && header.last_usable <= last;
+            is_there && is_in_range && accepts(header)
+        };
+        mbr::is_protective(device) && [primary, backup].into_iter().flatten().any(is_good)
+    };
+    if !takes(libblkid_accepts) {
+        readers.push(Reader::Libblkid);
+    }
+    if !takes(libfdisk_accepts) {
+        readers.push(Reader::Libfdisk);
+    }
+    (readers, reason)
+}
+
+/// The kernel goes by sector 0 and the primary (block/partitions/efi.c: is_pmbr_valid, is_gpt_valid; find_valid_gpt
+/// looks at the backup alone only if its command line says gpt). The reason why it takes none, unless that was told.
+fn to_the_kernel(device: &dyn ReadAt, primary: &Copy, last: u64) -> Result<(), Option<String>> {
+    if !mbr::protects_to_the_kernel(device) {
+        return Err(Some(
+            "sector 0 has no entry of type ee that starts at sector 1: gdisk (x, n, w) writes one"
+                .to_string(),
+        ));
+    }
+    let (header, _) = primary.as_ref().map_err(|_| None)?;
+    let Header { first_usable, last_usable, entry_size, .. } = header;
+    if *last_usable > last {
+        return Err(Some(format!(
+            "its usable sectors go on to {last_usable}, and the disk ends with {last}: if this is a copy of a larger disk, what lay behind is not on it; sgdisk -e fits the table to the disk where no partition runs past its end"
+        )));
+    }
+    if first_usable > last_usable {
+        return Err(Some("it has no usable sectors".to_string()));
+    }
+    if *entry_size != ENTRY {
+        return Err(Some(format!(
+            "its entries have {entry_size} bytes, and the kernel reads those of {ENTRY}"
+        )));
+    }
+    Ok(())
+}
+
+/// libblkid: partitions/gpt.c, get_gpt_header.
+fn libblkid_accepts(header: &Header) -> bool {
+    let is_usable = header.first_usable < header.this_lba && header.this_lba < header.last_usable;
+    !is_usable && header.entry_size == ENTRY
+}
+
+/// libfdisk: gpt.c, gpt_check_lba_sanity and gpt_read_entries.
+fn libfdisk_accepts(header: &Header) -> bool {
+    let is_usable = header.first_usable < PRIMARY && PRIMARY < header.last_usable;
+    let area = u64::from(header.entries) * u64::from(header.entry_size);
+    !is_usable && area / u64::from(header.sector) < header.first_usable
+}
+
+fn read(device: &dyn ReadAt, sector: u32, lba: u64) -> Copy {
     let header = header(device, sector, lba)?;
     let entries = entries(device, &header).map_err(Torn::Damaged)?;
     Ok((header, entries))
@@ -322,9 +416,10 @@ pub mod tests {
     /// A disk of 2 MiB with one partition, entries of `entry_size`.
     pub fn disk(sector: usize, entry_size: usize) -> Vec<u8> {
         let mut disk = vec![0; 2 << 20];
-        disk[450] = 0xee;
-        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
         let last = disk.len() / sector - 1;
+        (disk[450], disk[454]) = (0xee, 1);
+        disk[458..462].copy_from_slice(&(last as u32).to_le_bytes());
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
         let area = 128 * entry_size;
         let mut entries = vec![0; area];
         entries[..16].copy_from_slice(&[
@@ -378,7 +473,72 @@ pub mod tests {
             assert_eq!(table.partitions[0].extent, Extent { start: 1 << 20, length: 8 * sector as u64 });
             assert_eq!(table.partitions[0].kind, "0FC63DAF-8483-4772-8E79-3D69D8477DE4");
             assert_eq!(table.partitions[0].name.as_deref(), Some("boot"));
-            assert!(findings.is_empty(), "{findings:?}");
+            let is_odd = entry_size != 128;
+            assert_eq!(findings.len(), usize::from(is_odd), "{findings:?}");
+            assert!(!is_odd || findings[0].contains("the kernel reads those of 128"), "{findings:?}");
+        }
+    }
+
+    /// What the kernel, libblkid and libfdisk take, and what those have instead that do not.
+    #[test]
+    fn a_gpt_that_others_refuse_is_shown_with_why_the_kernel_shows_none() {
+        use Reader::{Kernel, Libblkid, Libfdisk};
+        let changed = |change: fn(&mut Vec<u8>)| {
+            let mut disk = disk(512, 128);
+            change(&mut disk);
+            disk
+        };
+        for (label, disk, readers, beneath, said) in [
+            ("sound", disk(512, 128), &[][..], None, ""),
+            ("grown", changed(|disk| disk.resize(4 << 20, 0)), &[], None, ""),
+            (
+                "copied to a smaller disk",
+                changed(|disk| disk.truncate(disk.len() - (40 << 10))),
+                &[Kernel, Libblkid, Libfdisk],
+                Some(1),
+                "usable sectors go on to 4062, and the disk ends with 4015",
+            ),
+            ("larger entries", disk(512, 256), &[Kernel, Libblkid], Some(1), "its entries have 256 bytes"),
+            (
+                "sector 0 is zeroed",
+                changed(|disk| disk[..512].fill(0)),
+                &[Kernel, Libblkid, Libfdisk],
+                None,
+                "no entry of type ee",
+            ),
+            (
+                "a boot sector without entries",
+                changed(|disk| disk[450] = 0),
+                &[Kernel, Libblkid, Libfdisk],
+                Some(0),
+                "no entry of type ee",
+            ),
+            ("its entry starts elsewhere", changed(|disk| disk[454] = 0), &[Kernel], Some(1), "no entry of"),
+            (
+                "the primary is torn",
+                changed(|disk| disk[512 + 60] ^= 1),
+                &[Kernel],
+                Some(1),
+                "the kernel shows no partition before that",
+            ),
+        ] {
+            let (table, findings) = look(&disk, 512);
+            let table = table.unwrap();
+            assert_eq!((table.kind, table.partitions.len()), (TableKind::Gpt, 1), "{label}");
+            let gpt = table.gpt.as_ref().unwrap();
+            assert_eq!(gpt.refused_by, readers, "{label}");
+            let entries = gpt.beneath.as_ref().map(|table| table.partitions.len());
+            assert_eq!(entries, beneath, "{label}");
+            let all = findings.join("\n");
+            assert!(all.contains(said), "{label}: {all}");
+            let told = usize::from(readers.contains(&Kernel));
+            assert_eq!(all.matches("kernel shows no partition").count(), told, "{label}: {all}");
+            for reader in [Kernel, Libblkid, Libfdisk] {
+                let kind = table.read_by(reader).map(|table| table.kind);
+                let instead = beneath.map(|_| TableKind::Mbr);
+                let want = if readers.contains(&reader) { instead } else { Some(TableKind::Gpt) };
+                assert_eq!(kind, want, "{label}: {reader:?}");
+            }
         }
     }
 

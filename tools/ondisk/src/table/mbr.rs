@@ -52,6 +52,12 @@ pub fn is_protective(device: &dyn ReadAt) -> bool {
     record(device, 0).is_some_and(|(slots, _)| slots.iter().any(|slot| slot.kind == PROTECTIVE))
 }
 
+/// The same as the kernel wants it, from the primary GPT on (block/partitions/efi.c: pmbr_part_valid).
+pub fn protects_to_the_kernel(device: &dyn ReadAt) -> bool {
+    let protects = |slot: &Slot| slot.kind == PROTECTIVE && slot.start == 1;
+    record(device, 0).is_some_and(|(slots, _)| slots.iter().any(protects))
+}
+
 /// Whether an entry is there for a GPT alone. A GPT's own entries have GUIDs for kinds.
 pub fn protects(entry: &Entry) -> bool {
     entry.kind == format!("{PROTECTIVE:x}")

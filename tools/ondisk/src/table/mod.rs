@@ -84,6 +84,25 @@ impl Table {
     }
 }
 
+impl Table {
+    /// What another reader takes for the device's table: this one, or else what is in sector 0.
+    pub fn read_by(&self, reader: Reader) -> Option<&Table> {
+        match &self.gpt {
+            Some(gpt) if gpt.refused_by.contains(&reader) => gpt.beneath.as_deref(),
+            Some(_) | None => Some(self),
+        }
+    }
+}
+
+/// Who reads tables besides us, and wants more of a GPT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reader {
+    Kernel,
+    Libblkid,
+    Libfdisk,
+}
+
 impl TableKind {
     /// libblkid's PTTYPE and fdisk's label type.
     pub fn name(self) -> &'static str {
@@ -99,7 +118,7 @@ impl TableKind {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gpt {
     pub first_usable: u64,
     pub last_usable: u64,
@@ -114,6 +133,12 @@ pub struct Gpt {
     pub alternative: u64,
     pub primary: Health,
     pub backup: Health,
+    /// Who does not take it for a table.
+    #[serde(default)]
+    pub refused_by: Vec<Reader>,
+    /// And what those have in its place.
+    #[serde(default)]
+    pub beneath: Option<Box<Table>>,
 }
 
 /// One partition.
