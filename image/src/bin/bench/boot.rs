@@ -30,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const PROBE: Duration = Duration::from_millis(250);
 /// ... each given up after this: those that reached a machine without an address come to nothing.
 const PROBE_LIFE: Duration = Duration::from_secs(2);
-/// How often, each half a second, it is looked whether a machine has all that it brings.
-const LOOKS: u32 = 600;
+/// How often one login looks, each half a second, whether a machine has all that it brings.
+const LOOKS: u32 = 40;
 /// What is started after a login has settled by then, and memory is read.
 const SETTLE: Duration = Duration::from_secs(15);
 
@@ -115,9 +115,11 @@ fn watch(vm: &Vm, door: SocketAddrV4, began: Instant, image: &Image) -> Result<F
     }
     let first = moment()?;
     // The machine looks by itself: one login after the other would take the processor from what is waited for.
-    let whole =
+    let look =
         format!("n=0; until {}; do n=$((n + 1)); [ $n -lt {LOOKS} ] || exit 1; sleep 0.5; done", login.whole);
-    ensure!(ssh(door, login, &whole)?.1, "be whole within {} s", LOOKS / 2);
+    while !ssh(door, login, &look)?.1 {
+        ensure!(began.elapsed() < PATIENCE, "be whole within {} s", PATIENCE.as_secs());
+    }
     let whole = moment()?;
     // Time itself is the matter: what a machine does after the login is part of what it holds at the prompt.
     std::thread::sleep(SETTLE);
