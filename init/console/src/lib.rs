@@ -9,7 +9,7 @@ mod screen;
 
 use banner::Facts;
 use checker::Checker;
-use contract::password::Opens;
+use contract::password::{Opens, matches_one_time};
 use contract::{cmdline, paths, state};
 use host::Root;
 use host::shell::{self, Shell};
@@ -372,10 +372,7 @@ impl Console {
         let Some(password) = self.root.line(paths::PASSWORD) else {
             return self.ask_password_of_hash();
         };
-        let typed = self.typed()?;
-        // The length of the one-time password is no secret; its bytes are compared all.
-        let same = typed.len() == password.len()
-            && typed.bytes().zip(password.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0;
+        let same = matches_one_time(&self.typed()?, &password);
         Ok(if same { Answer::Right } else { Answer::Wrong })
     }
 
@@ -555,6 +552,23 @@ mod tests {
         let answer = console.ask_password().unwrap();
         drop(ended);
         (answer, sits.join().unwrap())
+    }
+
+    #[test]
+    fn a_one_time_password_is_taken_as_people_type_it() {
+        for (kept, types, want) in [
+            ("lusab-babad\n", "lusab-babad", Answer::Right),
+            ("lusab-babad\n", "LUSAB babad", Answer::Right),
+            ("lusab-babad\n", "lusab-babaf", Answer::Wrong),
+            ("-\n", "", Answer::Wrong),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(paths::PASSWORD.trim_start_matches('/'));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, kept).unwrap();
+            let (console, person) = console(dir.path(), None);
+            assert_eq!(asked(console, person, types).0, want, "{kept:?} {types:?}");
+        }
     }
 
     #[test]

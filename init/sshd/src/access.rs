@@ -8,7 +8,7 @@ use crate::ironic;
 use crate::keys::{self, Authorized, Found};
 use crate::metadata;
 use crate::options::{Grant, Options};
-use crate::password::{self, Hash};
+use crate::password::Hash;
 use crate::proof::Offer;
 use crate::settings::Settings;
 use contract::{cmdline, paths};
@@ -150,7 +150,7 @@ impl Access {
             Password::Off => false,
             Password::Hash(hash, _) => hash.matches(typed),
             Password::OneTime => std::fs::read_to_string(settings.path(paths::PASSWORD))
-                .is_ok_and(|expected| password::matches_one_time(typed, &expected)),
+                .is_ok_and(|expected| contract::password::matches_one_time(typed, &expected)),
         };
         right && user == "root"
     }

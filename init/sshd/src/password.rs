@@ -31,24 +31,6 @@ pub fn one_time(random: [u8; ENTROPY]) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-/// Compares in a time that depends on the lengths only. The hyphens, capitals and blanks that
-/// people leave out, type or paste make no difference.
-pub fn matches_one_time(typed: &str, expected: &str) -> bool {
-    let letters = |text: &str| -> Vec<u8> {
-        text.bytes()
-            .filter(|b| *b != b'-' && !b.is_ascii_whitespace())
-            .map(|b| b.to_ascii_lowercase())
-            .collect()
-    };
-    let (typed, expected) = (letters(typed), letters(expected));
-    // An empty file would let everybody in.
-    if expected.is_empty() || typed.len() != expected.len() {
-        return false;
-    }
-    let difference = typed.iter().zip(&expected).fold(0, |sum, (a, b)| sum | (a ^ b));
-    std::hint::black_box(difference) == 0
-}
-
 /// Most memory that comparing with a hash may take. One of `mkpasswd` takes 16 MiB, and with a cost of 8 instead of 5
 /// takes 128.
 pub const MOST_MEMORY: u64 = 160 << 20;
@@ -147,19 +129,6 @@ mod tests {
             random[bit / 8] = 1 << (bit % 8);
             assert!(seen.insert(one_time(random)), "bit {bit}");
         }
-    }
-
-    #[test]
-    fn a_one_time_password_matches_however_it_is_typed() {
-        let expected = "lusab-babad-gutih-tugad\n";
-        for typed in ["lusab-babad-gutih-tugad", "lusab babad gutih tugad", "LUSABBABADGUTIHTUGAD"] {
-            assert!(matches_one_time(typed, expected), "{typed}");
-        }
-        for typed in ["", "lusab", "lusab-babad-gutih-tugaf", "lusab-babad-gutih-tugad-x"] {
-            assert!(!matches_one_time(typed, expected), "{typed}");
-        }
-        assert!(!matches_one_time("", ""), "an empty file opens nothing");
-        assert!(!matches_one_time("-", "\n"));
     }
 
     /// Test vectors of Drepper's SHA-crypt.txt, and of yescrypt's TESTS-OK.
