@@ -137,8 +137,8 @@ fn of_apt(targets: &str) -> Option<String> {
     mirrors.next()
 }
 
-/// Security updates stand beside the main archive on full mirrors, and in a suite of their own; at snapshot.debian.org the time
-/// comes behind.
+/// Security updates stand beside the main archive on full mirrors, and in a suite of their own; where an archive keeps what was there
+/// at a time, the time comes behind.
 fn security(mirror: &str) -> String {
     match mirror.split_once("/archive/debian/") {
         Some((host, time)) => format!("{host}/archive/debian-security/{time}"),
@@ -1028,9 +1028,9 @@ mod tests {
             ("http://m/debian", plain, "http://m/debian/pool/main/x.deb"),
             ("https://m/debian", security, "https://m/debian-security/pool/updates/main/x.deb"),
             (
-                "https://snapshot.debian.org/archive/debian/20260101T000000Z",
+                "https://kept.example/archive/debian/20260101T000000Z",
                 security,
-                "https://snapshot.debian.org/archive/debian-security/20260101T000000Z/pool/updates/main/x.deb",
+                "https://kept.example/archive/debian-security/20260101T000000Z/pool/updates/main/x.deb",
             ),
         ] {
             assert_eq!(uri(base, path), want);
@@ -1041,13 +1041,12 @@ mod tests {
     fn the_mirror_of_the_host_is_a_server() {
         let directory = tempfile::tempdir().unwrap();
         let list = directory.path().join("debian.list");
-        fs::write(&list, "# first is best\nhttps://deb.debian.org/debian/ priority:1\nhttp://other/debian\n")
-            .unwrap();
+        fs::write(&list, "# first is best\nhttps://best/debian/ priority:1\nhttp://other/debian\n").unwrap();
         let list = format!("mirror+file:{}", list.display());
         for (uris, want) in [
             (vec!["http://m/debian/"], Some("http://m/debian")),
             (vec!["cdrom:[Debian 13]/", "https://m/debian/"], Some("https://m/debian")),
-            (vec![list.as_str()], Some("https://deb.debian.org/debian")),
+            (vec![list.as_str()], Some("https://best/debian")),
             (vec!["mirror+file:/none", "http://m/debian"], Some("http://m/debian")),
             (vec!["cdrom:[Debian 13]/"], None),
         ] {
