@@ -543,15 +543,7 @@ mod tests {
     }
 
     fn table(entries: Vec<Entry>) -> Table {
-        Table {
-            kind: TableKind::Mbr,
-            id: None,
-            sector: 512,
-            partitions: entries,
-            health: Health::Sound,
-            gpt: None,
-            label: None,
-        }
+        Table::new(TableKind::Mbr, 512, entries)
     }
 
     fn seen(report: DiskReport) -> Observed {

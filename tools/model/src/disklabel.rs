@@ -178,15 +178,8 @@ mod tests {
             interleave: 0,
             alternate_cylinders: 0,
         };
-        let table = Table {
-            kind: TableKind::Sun,
-            id: None,
-            sector: 512,
-            partitions: Vec::new(),
-            health: ondisk::Health::Sound,
-            gpt: None,
-            label: Some(Label::of(None, items, Vec::new())),
-        };
+        let label = Some(Label::of(None, items, Vec::new()));
+        let table = Table { label, ..Table::new(TableKind::Sun, 512, Vec::new()) };
         let said = warnings(&table);
         assert_eq!(said[1], "Detected sun disklabel with wrong vtoc.sanity [0x00000000].");
         assert_eq!(said.len(), 3);

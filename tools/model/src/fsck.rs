@@ -627,15 +627,8 @@ mod tests {
             volume: Some(Volume::Md(superblock)),
             ..Signature::new("linux_raid_member", Usage::Raid, 0)
         };
-        let table = Table {
-            kind: TableKind::Mbr,
-            id: None,
-            sector: 512,
-            partitions: vec![Entry::new(1, Extent { start: 1 << 20, length: 1 << 20 }, "83".to_string())],
-            health: Health::Unchecked,
-            gpt: None,
-            label: None,
-        };
+        let entry = Entry::new(1, Extent { start: 1 << 20, length: 1 << 20 }, "83".to_string());
+        let table = Table { health: Health::Unchecked, ..Table::new(TableKind::Mbr, 512, vec![entry]) };
         let disk = DiskReport { table: Some(table), signatures: vec![member], ..DiskReport::default() };
         let ext4 = Signature { health: Health::Sound, ..Signature::new("ext4", Usage::Filesystem, 0) };
         let inside = DiskReport { signatures: vec![ext4], ..DiskReport::default() };

@@ -355,15 +355,7 @@ fn a_disk_with_partitions_leads_to_them() {
         name: Some("first".to_string()),
         ..Entry::new(1, extent, "83".to_string())
     };
-    let table = Table {
-        kind: TableKind::Mbr,
-        id: None,
-        sector: 512,
-        partitions: vec![entry],
-        health: Health::Sound,
-        gpt: None,
-        label: None,
-    };
+    let table = Table::new(TableKind::Mbr, 512, vec![entry]);
     let seen = DiskReport { table: Some(table), ..DiskReport::default() };
     let storage = storage(vec![sda, sda1], vec![("sda", seen)]);
     assert_eq!(
@@ -427,15 +419,7 @@ fn mirror(runs: bool, array: u64, inside: &Signature, beside: Option<Signature>)
     };
     let member = Signature { volume: Some(Volume::Md(superblock)), ..sign("linux_raid_member", Usage::Raid) };
     let entry = Entry::new(1, Extent { start: 10 * MIB, length: 10 * MIB }, "83".to_string());
-    let table = Table {
-        kind: TableKind::Mbr,
-        id: None,
-        sector: 512,
-        partitions: vec![entry],
-        health: Health::Sound,
-        gpt: None,
-        label: None,
-    };
+    let table = Table::new(TableKind::Mbr, 512, vec![entry]);
     let of_disk = |signatures| DiskReport { table: Some(table.clone()), ..report(signatures) };
     let whole = || of_disk(vec![member.clone()]);
     let part_of =

@@ -365,22 +365,15 @@ fn entry(start: u64, length: u64, extended: bool) -> Entry {
 
 #[test]
 fn of_a_disk_the_table_is_put_back_and_no_byte_of_a_partition() {
-    let table = Table {
-        kind: TableKind::Mbr,
-        id: None,
-        sector: 512,
-        // The second begins in the middle of a sector; the last two overlap, and one is longer than the disk.
-        partitions: vec![
-            entry(4096, 4096, false),
-            entry(16_384, 16_384, true),
-            entry(20_480 + 100, 4096, false),
-            entry(40_960, 8192, false),
-            entry(45_056, u64::MAX, false),
-        ],
-        health: Health::Unchecked,
-        gpt: None,
-        label: None,
-    };
+    // The second begins in the middle of a sector; the last two overlap, and one is longer than the disk.
+    let partitions = vec![
+        entry(4096, 4096, false),
+        entry(16_384, 16_384, true),
+        entry(20_480 + 100, 4096, false),
+        entry(40_960, 8192, false),
+        entry(45_056, u64::MAX, false),
+    ];
+    let table = Table { health: Health::Unchecked, ..Table::new(TableKind::Mbr, 512, partitions) };
     let report = DiskReport { table: Some(table), ..DiskReport::default() };
     let layout = layout(&report, 1 << 20, 512);
     assert_eq!(layout.what, "dos table");
@@ -543,9 +536,7 @@ proptest::proptest! {
         windows in proptest::collection::vec((0u64..8, 1u64..4), 0..4),
     ) {
         let partitions = holes.iter().map(|(start, length)| entry(*start, *length, false)).collect::<Vec<_>>();
-        let table = Table {
-            kind: TableKind::Gpt, id: None, sector: 512, partitions, health: Health::Sound, gpt: None, label: None,
-        };
+        let table = Table::new(TableKind::Gpt, 512, partitions);
         let report = DiskReport { table: Some(table), ..DiskReport::default() };
         let windows: Vec<Extent> = windows.iter().map(|(at, count)| extent(at * 512, count * 512)).collect();
         let cut = layout(&report, 8192, 512).cut(&windows, 512);

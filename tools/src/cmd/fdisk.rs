@@ -733,15 +733,7 @@ mod tests {
             refused_by: Vec::new(),
             beneath: None,
         });
-        Table {
-            kind,
-            id: Some(id.to_string()),
-            sector: 512,
-            partitions,
-            health: Health::Sound,
-            gpt,
-            label: None,
-        }
+        Table { id: Some(id.to_string()), gpt, ..Table::new(kind, 512, partitions) }
     }
 
     const MIB: u64 = 1 << 20;

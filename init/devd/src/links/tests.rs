@@ -111,15 +111,7 @@ fn a_sata_disk_and_its_partition_have_the_names_that_udev_gives() {
         name: Some("my root/disk".to_string()),
         ..Entry::new(1, extent, "0FC63DAF-8483-4772-8E79-3D69D8477DE4".to_string())
     };
-    let table = Table {
-        kind: TableKind::Gpt,
-        id: None,
-        sector: 512,
-        partitions: vec![entry],
-        health: Health::Sound,
-        gpt: None,
-        label: None,
-    };
+    let table = Table::new(TableKind::Gpt, 512, vec![entry]);
     let ext4 = signature("ext4", Usage::Filesystem, "6666-77", "my root");
     let found = reports(vec![
         ("sda", DiskReport { table: Some(table), ..DiskReport::default() }),

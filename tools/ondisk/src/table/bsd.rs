@@ -25,15 +25,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
         let (health, partitions) = parse(&label)?;
         // Where fdisk looks; of other machines' labels it says nothing.
         let whole = (*place == PLACES[0]).then(|| read(&label)).flatten();
-        Some(Table {
-            kind: TableKind::Bsd,
-            id: None,
-            sector: geometry.logical,
-            partitions,
-            health,
-            gpt: None,
-            label: whole,
-        })
+        Some(Table { health, label: whole, ..Table::new(TableKind::Bsd, geometry.logical, partitions) })
     })
 }
 

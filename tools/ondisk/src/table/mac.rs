@@ -40,15 +40,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
         let name = Some(name).filter(|name| !name.is_empty());
         partitions.push(Entry { name, ..Entry::new(number, extent, kind) });
     }
-    Some(Table {
-        kind: TableKind::Mac,
-        id: None,
-        sector: geometry.logical,
-        partitions,
-        health,
-        gpt: None,
-        label: None,
-    })
+    Some(Table { health, ..Table::new(TableKind::Mac, geometry.logical, partitions) })
 }
 
 fn entry_bytes(device: &dyn ReadAt, block: u64, number: u32) -> Option<Vec<u8>> {

@@ -124,15 +124,8 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry, findings: &mut Vec<Finding
             ));
         }
     }
-    Some(Table {
-        kind: TableKind::Mbr,
-        id: Some(format!("0x{signature:08x}")),
-        sector: geometry.logical,
-        partitions,
-        health,
-        gpt: None,
-        label: None,
-    })
+    let id = Some(format!("0x{signature:08x}"));
+    Some(Table { id, health, ..Table::new(TableKind::Mbr, geometry.logical, partitions) })
 }
 
 /// Follows the chain of extended boot records: each logical partition with its start in sectors from

@@ -78,13 +78,16 @@ pub enum TableKind {
 }
 
 impl Table {
+    /// A sound one that says no more than this. `sector` in bytes.
+    pub fn new(kind: TableKind, sector: u32, partitions: Vec<Entry>) -> Table {
+        Table { kind, id: None, sector, partitions, health: Health::Sound, gpt: None, label: None }
+    }
+
     /// What a boot sector looks like too: an MBR without partitions.
     pub fn is_blank(&self) -> bool {
         self.kind == TableKind::Mbr && self.partitions.is_empty()
     }
-}
 
-impl Table {
     /// What another reader takes for the device's table: this one, or else what is in sector 0.
     pub fn read_by(&self, reader: Reader) -> Option<&Table> {
         match &self.gpt {

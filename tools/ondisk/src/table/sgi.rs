@@ -35,15 +35,8 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
         let extent = Extent { start: u64::from(start) * SECTOR, length: u64::from(sectors) * SECTOR };
         partitions.push(Entry::new(index as u32 + 1, extent, format!("{kind:x}")));
     }
-    Some(Table {
-        kind: TableKind::Sgi,
-        id: None,
-        sector: geometry.logical,
-        partitions,
-        health,
-        gpt: None,
-        label: Some(read(&header)?),
-    })
+    let label = Some(read(&header)?);
+    Some(Table { health, label, ..Table::new(TableKind::Sgi, geometry.logical, partitions) })
 }
 
 /// All of the header. It knows nothing of heads.

@@ -3,7 +3,7 @@
 
 use super::{Chs, Entry, Items, Label, Slice, Table, TableKind};
 use crate::bytes::{be16, be32, utf8};
-use crate::format::{Extent, Geometry, Health};
+use crate::format::{Extent, Geometry};
 use crate::read::ReadAt;
 
 const MAGIC: u16 = 0xdabe;
@@ -44,15 +44,7 @@ pub fn probe(device: &dyn ReadAt, geometry: Geometry) -> Option<Table> {
         let entry = Entry::new(index as u32 + 1, extent, format!("{tag:x}"));
         partitions.push(Entry { attributes: flags.into(), ..entry });
     }
-    Some(Table {
-        kind: TableKind::Sun,
-        id: None,
-        sector: geometry.logical,
-        partitions,
-        health: Health::Sound,
-        gpt: None,
-        label: Some(read(&label)?),
-    })
+    Some(Table { label: Some(read(&label)?), ..Table::new(TableKind::Sun, geometry.logical, partitions) })
 }
 
 /// All of the label, as fdisk takes it: its tags whether the VTOC is sound or not.
