@@ -95,7 +95,7 @@ pub fn parse(text: &str) -> Result<Vec<Key>> {
 fn key(line: &str) -> Result<Key> {
     let (options, rest) = match TYPES.contains(&first_word(line)) || first_word(line) == DSA {
         true => ("", line),
-        false => after_options(line).context("not a public key")?,
+        false => contract::authorized_keys::after_options(line).context("not a public key")?,
     };
     let mut fields = rest.split_ascii_whitespace();
     let kind = fields.next().unwrap_or_default();
@@ -114,22 +114,6 @@ fn key(line: &str) -> Result<Key> {
 
 fn first_word(line: &str) -> &str {
     line.split_ascii_whitespace().next().unwrap_or_default()
-}
-
-/// The options and what follows: they end at the first blank outside of double quotes. As in OpenSSH, a backslash is one of
-/// them unless a quote follows.
-fn after_options(line: &str) -> Option<(&str, &str)> {
-    let (mut quoted, mut escapes) = (false, false);
-    for (index, c) in line.char_indices() {
-        let escaped = std::mem::replace(&mut escapes, c == '\\');
-        match c {
-            '"' if escaped => {}
-            '"' => quoted = !quoted,
-            ' ' | '\t' if !quoted => return Some((&line[..index], line[index..].trim_start())),
-            _ => {}
-        }
-    }
-    None
 }
 
 #[cfg(test)]

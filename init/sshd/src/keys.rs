@@ -122,7 +122,7 @@ fn line(line: &str) -> Result<(PublicKey, Options), String> {
     if is_key_type(first_word(line)) {
         return Ok((plain(line)?, Options::default()));
     }
-    match after_options(line) {
+    match contract::authorized_keys::after_options(line) {
         Some((options, rest)) if is_key_type(first_word(rest)) => {
             // The key first: a line that is none is better named so.
             let key = plain(rest)?;
@@ -144,22 +144,6 @@ fn named(line: &str) -> Vec<KeyData> {
 
 fn first_word(line: &str) -> &str {
     line.split([' ', '\t']).next().unwrap_or("")
-}
-
-/// The options and what follows: they end at the first blank outside of double quotes.
-fn after_options(line: &str) -> Option<(&str, &str)> {
-    // As in OpenSSH, a backslash is one of them unless a quote follows.
-    let (mut quoted, mut escapes) = (false, false);
-    for (index, c) in line.char_indices() {
-        let escaped = std::mem::replace(&mut escapes, c == '\\');
-        match c {
-            '"' if escaped => {}
-            '"' => quoted = !quoted,
-            ' ' | '\t' if !quoted => return Some((&line[..index], line[index..].trim_start())),
-            _ => {}
-        }
-    }
-    None
 }
 
 fn is_key_type(word: &str) -> bool {

@@ -2,6 +2,7 @@
 //! parameters and tools, events, state files, requests, consents, ledger records, exit codes,
 //! the kernel's module indices and the paths below `/run/lifeboat`. No I/O and no judgement about disks: values and their text.
 
+pub mod authorized_keys;
 pub mod cmdline;
 pub mod date;
 pub mod event;
