@@ -197,13 +197,14 @@ fn consent(device: &Device, diskseq: u64, by: &str) -> Consent {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::build::build;
     use contract::facts::{Block, Dm, Facts, Md, Partition};
     use std::collections::BTreeMap;
 
-    fn disk(name: &str, diskseq: u64) -> Block {
+    /// A guarded one, of a GiB.
+    pub(crate) fn disk(name: &str, diskseq: u64) -> Block {
         let path = Some(format!("pci0000:00/{name}"));
         Block {
             name: name.to_string(),

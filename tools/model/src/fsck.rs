@@ -409,6 +409,7 @@ pub fn verdict(
 mod tests {
     use super::*;
     use crate::build::build;
+    use crate::consent::tests::disk;
     use contract::facts::{Block, Facts};
     use ondisk::{Health, Signature};
     use std::collections::BTreeMap;
@@ -511,19 +512,14 @@ mod tests {
     }
 
     fn one(format: &str, usage: Usage) -> Storage {
-        let block = Block {
-            name: "sda".to_string(),
-            major: 8,
-            diskseq: Some(1),
-            size: 1 << 30,
-            read_only: true,
-            ..Block::default()
-        };
         let signature = Signature { health: Health::Sound, ..Signature::new(format, usage, 0) };
+        let facts = Facts { blocks: vec![disk("sda", 1)], ..Facts::default() };
+        build(facts, &BTreeMap::from([("sda".to_string(), seen(signature))]), &[])
+    }
+
+    fn seen(signature: Signature) -> Observed {
         let report = DiskReport { signatures: vec![signature], ..DiskReport::default() };
-        let seen = Observed::Examined { report: Box::new(report) };
-        let facts = Facts { blocks: vec![block], ..Facts::default() };
-        build(facts, &BTreeMap::from([("sda".to_string(), seen)]), &[])
+        Observed::Examined { report: Box::new(report) }
     }
 
     fn steps(storage: &Storage, line: &str) -> Result<String, String> {
@@ -553,24 +549,11 @@ mod tests {
 
     #[test]
     fn mending_opens_and_saves_the_journal_that_is_on_another_disk() {
-        let block = |name: &str, diskseq: u64| Block {
-            name: name.to_string(),
-            major: 8,
-            minor: 16 * u32::try_from(diskseq).unwrap(),
-            diskseq: Some(diskseq),
-            size: 1 << 30,
-            read_only: true,
-            ..Block::default()
-        };
-        let seen = |signature: Signature| {
-            let report = DiskReport { signatures: vec![signature], ..DiskReport::default() };
-            Observed::Examined { report: Box::new(report) }
-        };
         let ext4 =
             Signature { journal_on: Some("aa".to_string()), ..Signature::new("ext4", Usage::Filesystem, 0) };
         let mut journal = Signature::new("jbd", Usage::Other, 0);
         journal.tag("LOGUUID", "aa");
-        let facts = Facts { blocks: vec![block("sda", 1), block("sdb", 2)], ..Facts::default() };
+        let facts = Facts { blocks: vec![disk("sda", 1), disk("sdb", 2)], ..Facts::default() };
         let mut all = BTreeMap::from([("sda".to_string(), seen(ext4)), ("sdb".to_string(), seen(journal))]);
         let storage = build(facts.clone(), &all, &[]);
         let want = "rescue writable /dev/sda\nrescue writable /dev/sdb\nrescue undo --save /dev/sdb\n\
@@ -629,10 +612,10 @@ mod tests {
         };
         let entry = Entry::new(1, Extent { start: 1 << 20, length: 1 << 20 }, "83".to_string());
         let table = Table { health: Health::Unchecked, ..Table::new(TableKind::Mbr, 512, vec![entry]) };
-        let disk = DiskReport { table: Some(table), signatures: vec![member], ..DiskReport::default() };
+        let whole = DiskReport { table: Some(table), signatures: vec![member], ..DiskReport::default() };
         let ext4 = Signature { health: Health::Sound, ..Signature::new("ext4", Usage::Filesystem, 0) };
         let inside = DiskReport { signatures: vec![ext4], ..DiskReport::default() };
-        let seen = [("sda", disk), ("sda1", inside)]
+        let seen = [("sda", whole), ("sda1", inside)]
             .map(|(name, report)| (name.to_string(), Observed::Examined { report: Box::new(report) }));
         let facts = Facts { blocks: vec![sda, sda1], ..Facts::default() };
         let mut storage = build(facts, &BTreeMap::from(seen), &[]);
@@ -661,8 +644,10 @@ mod tests {
     #[test]
     fn a_mounted_device_is_refused_unless_it_is_only_looked_at_and_cannot_change() {
         let mut storage = one("ext4", Usage::Filesystem);
+        let (major, minor) = (storage.devices[0].block.major, storage.devices[0].block.minor);
         let mount = |options: &str| Mount {
-            major: 8,
+            major,
+            minor,
             target: "/mnt".to_string(),
             super_options: options.to_string(),
             ..Mount::default()
