@@ -45,9 +45,10 @@ pub fn make(wanted: &Wanted) -> Result<String> {
     // Before anything is made: a private key here would be packed for every machine that fetches the archive.
     let authorized = match &wanted.keys {
         Some(path) => {
-            keys::read(path)?;
+            let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+            keys::of(path, &bytes)?;
             // As it is: what is logged later names its lines.
-            Some(fs::read(path).with_context(|| format!("read {}", path.display()))?)
+            Some(bytes)
         }
         None => None,
     };

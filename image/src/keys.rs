@@ -58,9 +58,13 @@ impl Key {
 
 /// The keys of a file, at least one.
 pub fn read(path: &Path) -> Result<Vec<Key>> {
-    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    of(path, &fs::read(path).with_context(|| format!("read {}", path.display()))?)
+}
+
+/// Those of what was read from there.
+pub fn of(path: &Path, bytes: &[u8]) -> Result<Vec<Key>> {
     // A comment may be of any bytes.
-    let text = String::from_utf8_lossy(&bytes);
+    let text = String::from_utf8_lossy(bytes);
     ensure!(
         !text.contains("PRIVATE KEY") && !text.starts_with("PuTTY-User-Key-File"),
         "{0} is a private key: name the public one beside it, {0}.pub",
