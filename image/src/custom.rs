@@ -75,7 +75,12 @@ pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<(Tree, bo
     let there = |own: &[Package]| -> Result<()> {
         // An image of the archive's current packages has a newer kernel than the lock has a source.
         in_step(locked, own).map_err(|error| Refusal { why: Why::Gone, said: format!("{error:#}") })?;
-        if kept(own).0.exists() { Ok(()) } else { packages::fetch(cache, own) }
+        if kept(own).0.exists() {
+            return Ok(());
+        }
+        // Before hundreds of megabytes are fetched and unpacked for nothing.
+        can_enter(Path::new("/"))?;
+        packages::fetch(cache, own)
     };
     // As with the image's own lock: an archive that moved on stops nobody.
     let (own, follows_lock) = packages::follow(
@@ -430,31 +435,14 @@ impl Stage {
 
     fn build(&self, cache: &Cache) -> Result<()> {
         let log = cache.root.join("kernel.log");
-        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         let root = fs::canonicalize(&self.root)?;
-        let enter = |script: &str| {
-            let mut command = Command::new("unshare");
-            command
-                .args(["--user", "--map-root-user", "--mount", "--net", "sh", "-c", script])
-                .arg(&root)
-                .arg(jobs.to_string())
-                .stdin(Stdio::null());
-            command
-        };
-        let tried = enter(TRY).output().context("run unshare (of util-linux)")?;
-        if !tried.status.success() {
-            let said = String::from_utf8_lossy(&tried.stderr);
-            let why = said.trim().lines().next_back().unwrap_or("unshare failed");
-            return Err(
-                Unable(format!("{why} (it takes a user namespace, which this host has to allow)")).into()
-            );
-        }
+        can_enter(&root)?;
         say!(
             "building the kernel, about an hour of one CPU (KERNEL=debian does without); {} tells",
             log.display()
         );
         let output = fs::File::create(&log).with_context(|| format!("write {}", log.display()))?;
-        let status = enter(ENTER)
+        let status = enter(&root, ENTER)
             .stdout(output.try_clone()?)
             .stderr(output)
             .status()
@@ -476,12 +464,53 @@ impl Stage {
     }
 }
 
+/// A script in namespaces of its own, with the root as `$0` and how many jobs as `$1`.
+fn enter(root: &Path, script: &str) -> Command {
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "--net", "sh", "-c", script])
+        .arg(root)
+        .arg(jobs.to_string())
+        // That of a person who is not root has no chroot(8) in it.
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Whether this host lets a root be entered; [`Unable`] says why not.
+fn can_enter(root: &Path) -> Result<()> {
+    let tried = enter(root, TRY).output().context("run unshare (of util-linux)")?;
+    if tried.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&tried.stderr);
+    let why = said.trim().lines().next_back().unwrap_or("unshare failed");
+    // 127: the shell found no such program.
+    let hint = match tried.status.code() {
+        Some(127) => "",
+        _ => " (it takes a user namespace, which this host has to allow)",
+    };
+    Err(Unable(format!("{why}{hint}")).into())
+}
+
 /// Lines of the log that are shown.
 const LAST: usize = 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_is_entered_with_the_path_of_a_person_who_is_not_root() {
+        let names = |command: &Command| {
+            let path = command.get_envs().find(|(name, _)| *name == "PATH")?.1?.to_str()?.to_string();
+            path.split(':')
+                .map(|directory| format!("{directory}/chroot"))
+                .find(|name| Path::new(name).exists())
+        };
+        assert!(names(&enter(Path::new("/"), TRY)).is_some(), "no chroot(8) on the path");
+    }
 
     #[test]
     fn every_line_of_the_fragments_has_a_reason_and_stands_once() {
