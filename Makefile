@@ -9,10 +9,14 @@ ifneq ($(words $(CURDIR)),1)
 $(error $(CURDIR): a blank in the path, which make cannot work with: move the checkout to one without)
 endif
 
-# Where a Rust may lie beside the PATH: rustup's, and Ubuntu's packages of one version, to which image/setup leads.
-export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/.rust
+# Where a Rust may lie beside the PATH: rustup's, and Ubuntu's packages of one version, to which image/setup leads where the PATH's is too old.
+export PATH := $(CURDIR)/.rust:$(PATH):$(HOME)/.cargo/bin
 # What a person may say, also to the programs below; docs/build.md and docs/boot.md explain each.
 export DISKS SSH_PORT SSH_KEY APPEND MEM QEMU_ACCEL BOOT MIRROR SNAPSHOT CACHE EXTRA FULL MICROCODE KERNEL KERNEL_ROOT
+# Programs that are started elsewhere in the tree get it, too.
+ifneq ($(CACHE),)
+override CACHE := $(abspath $(CACHE))
+endif
 # Machines at a time.
 JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 SHARD ?= 1/1
@@ -26,11 +30,16 @@ OUT := $(CURDIR)/out$(if $(filter debian,$(KERNEL)),-debian)
 FUZZ_SECONDS ?= 60
 ATTACK ?= all
 
-# What serve builds is to be the person's: it becomes root by itself, for what listens.
-ifneq ($(filter serve,$(MAKECMDGOALS)),)
+# What is built is to be the person's: serve becomes root by itself, for what listens.
 ifneq ($(and $(filter 0,$(shell id -u)),$(filter-out 0,$(SUDO_UID))),)
+ifneq ($(filter serve,$(MAKECMDGOALS)),)
 $(error type it without sudo: make serve asks for root itself, once all is built)
 endif
+ifneq ($(shell stat -c %u '$(CURDIR)'),0)
+$(warning by sudo: out/ and target/ become root's, and a make without sudo can no longer write to them; what is for root alone goes best in a clone of root's)
+endif
+endif
+ifneq ($(filter serve,$(MAKECMDGOALS)),)
 ifeq ($(IFACE),)
 $(error make serve IFACE=eth0: which wire is the machine on? `ip -br address` lists them)
 endif
@@ -101,7 +110,7 @@ run: image ## boot it in QEMU: by PXE, with a broken server's disks, console her
 	@$(IMAGE) run
 
 test: peers check image signed ## what CI runs: check, and the VM tests that touch each promise
-	@$(VM_TEST) --jobs $(JOBS) --tally $(UNITS)
+	@$(VM_TEST) --jobs $(JOBS) --shard $(SHARD) --tally $(UNITS)
 
 test-all: peers check image signed ## every VM test, and as root interop and a fifth of attack; goes on where it was interrupted; SHARD=I/N for a part
 	@case '$(SHARD)' in 1/*) if [ "$$(id -u)" = 0 ]; then $(MAKE) interop && $(MAKE) attack ATTACK=part; else echo 'SKIPPED: make interop and make attack, which are for root'; fi;; esac
@@ -120,7 +129,7 @@ bench: image ## sizes, seconds and memory beside peers of Debian's packages; ROU
 	@$(CARGO) run --locked --quiet -p image --bin bench -- --image $(OUT) --rounds $(ROUNDS) $(if $(MEMORY),--memory '$(MEMORY)') $(if $(PXE)$(LEAN),--pxe) $(if $(LEAN),--lean)
 
 bench-tools: image ## lsblk, blkid and fdisk beside util-linux's, on 4, 100 and 1000 devices; ROUNDS=N
-	@$(CARGO) run --locked --quiet -p image --bin bench-tools -- --rounds $(ROUNDS)
+	@$(CARGO) run --locked --quiet -p image --bin bench-tools -- --image $(OUT) --rounds $(ROUNDS)
 
 fuzz: patched ## hostile bytes at every parser for FUZZ_SECONDS
 	@cd fuzz && $(CARGO) run --locked --release -- --seconds $(FUZZ_SECONDS)
@@ -153,7 +162,7 @@ params: builder ## words for a boot: IP=192.0.2.5/24 GATEWAY=192.0.2.1 [NIC=MAC 
 
 bench-ssh: image peers .bench/peers/packages ## our sshd beside OpenSSH's, on loopback (as root) and in a VM
 	PEERS=$$($(IMAGE) tools) PATH=$(CURDIR)/.bench/peers/usr/bin:$$PATH LD_LIBRARY_PATH=$(CURDIR)/.bench/peers/usr/lib/x86_64-linux-gnu $(CARGO) bench --locked --profile image --package sshd --bench openssh
-	@$(CARGO) run --locked --quiet -p image --bin bench-ssh
+	@$(CARGO) run --locked --quiet -p image --bin bench-ssh -- --image $(OUT)
 
 bench-net: peers ## from the cable to the address, beside systemd-networkd, dhcpcd and udhcpc, as root; ROUNDS=N
 	PEERS=$$($(IMAGE) tools) $(CARGO) bench --locked --profile image --package netd --bench clients

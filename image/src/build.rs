@@ -209,8 +209,15 @@ pub fn build(source: &Path, wanted: Option<Flavour>) -> Result<Built> {
     // Of two terminals, one after the other: the list is of one build.
     let _alone = packages::alone(source)?;
     // A layer of an earlier build, which this one's list does not know, would only be refused.
-    let _ = fs::remove_dir_all(out.join("layers"));
-    fs::create_dir_all(out.join("layers"))?;
+    let layers_beside = out.join("layers");
+    match fs::remove_dir_all(&layers_beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error)
+                .with_context(|| format!("remove {}, which may be another user's", layers_beside.display()));
+        }
+        _ => {}
+    }
+    fs::create_dir_all(&layers_beside)?;
     put(&out.join("vmlinuz"), &vmlinuz)?;
     put(&out.join("initramfs"), &initramfs)?;
     put(&out.join("nucleus"), &nucleus)?;

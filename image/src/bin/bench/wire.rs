@@ -22,7 +22,7 @@ pub const SCRIPT: &str = "start.ipxe";
 pub fn enter() -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
-        "a network of the run's own is made by root: sudo make bench PXE=1"
+        "a network of the run's own is made by root: in a clone of root's, make bench PXE=1"
     );
     // SAFETY: no descriptor is shared otherwise than before; of NEWNET alone nothing that Rust relies on changes.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
