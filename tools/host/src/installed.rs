@@ -1,7 +1,7 @@
 //! The installed systems, looked into without a person: for their host keys (`rescue.hostkey=installed`) and for their
 //! network (`rescue.net=borrow`, `rescue net borrow`). Whoever looks gets a mount namespace of its own and does nothing to
-//! the disks itself: `rescue` assembles what can be read, mounts each file system for reading without its journal, and
-//! takes all apart again. One looks at a time, since what one has assembled is not to be stopped by another.
+//! the disks itself: `rescue` assembles what can be read, mounts each file system for reading without its journal (in
+//! memory what is written with that as well), and takes all apart again. One looks at a time, since what one has assembled is not to be stopped by another.
 
 use crate::listed::{Device, devices};
 use crate::{Root, rescue};

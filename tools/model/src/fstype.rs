@@ -12,6 +12,11 @@
 //! device that is flagged it leaves a clean one alone and does not mount one that waits, and `nolog` is read
 //! nowhere (fs/reiserfs/journal.c, journal_read). ntfs3 leaves its log alone by itself (fs/ntfs3/fslog.c,
 //! log_replay), and so does jfs, whose fsck replays it (fs/jfs/jfs_mount.c). The others write nothing.
+//!
+//! Of ext2, ext3, ext4 and f2fs that is half of it: files that were deleted, or cut short, while in use are cleared away at
+//! the next mount, with `ro` and without the journal too. The driver takes its own read-only state off for that, and only
+//! the flag of the device itself keeps it from it (fs/ext4/orphan.c, ext4_orphan_cleanup; fs/f2fs/checkpoint.c,
+//! f2fs_recover_orphan_inodes, which comes before `norecovery` is asked for).
 
 /// What a file system of this type is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,8 @@ pub struct FsType {
     /// The kernel can write to it at all.
     pub writes: bool,
     pub replay: Replay,
+    /// It clears orphans away whatever it is told, unless the device's own flag is set.
+    pub orphans: bool,
     /// Its superblock may ask for a panic upon an error (`tune2fs -e panic`), of a reader too (fs/ext4/super.c,
     /// ext4_handle_error); this option makes it read-only instead.
     pub calm: Option<&'static str>,
@@ -78,6 +85,7 @@ const fn disk(name: &'static str) -> FsType {
         origin: Origin::Device,
         writes: true,
         replay: Replay::Nothing,
+        orphans: false,
         calm: None,
         checker: None,
     }
@@ -110,6 +118,10 @@ impl FsType {
 
     const fn replay(self, replay: Replay) -> FsType {
         FsType { replay, ..self }
+    }
+
+    const fn orphans(self) -> FsType {
+        FsType { orphans: true, ..self }
     }
 
     const fn calm(self, option: &'static str) -> FsType {
@@ -145,10 +157,10 @@ pub const FSTYPES: &[FsType] = &[
     virtual_("efivarfs"),
     read_only("erofs"),
     disk("exfat").checker("fsck.exfat"),
-    disk("ext2").calm(REMOUNT_RO).checker("e2fsck"),
-    disk("ext3").unreplayed("noload").calm(REMOUNT_RO).checker("e2fsck"),
-    disk("ext4").unreplayed("noload").calm(REMOUNT_RO).checker("e2fsck"),
-    disk("f2fs").unreplayed("norecovery").checker("fsck.f2fs"),
+    disk("ext2").orphans().calm(REMOUNT_RO).checker("e2fsck"),
+    disk("ext3").unreplayed("noload").orphans().calm(REMOUNT_RO).checker("e2fsck"),
+    disk("ext4").unreplayed("noload").orphans().calm(REMOUNT_RO).checker("e2fsck"),
+    disk("f2fs").unreplayed("norecovery").orphans().checker("fsck.f2fs"),
     virtual_("fuse"),
     virtual_("hugetlbfs"),
     read_only("iso9660"),

@@ -585,6 +585,12 @@ pub enum Refusal {
         fstype: String,
         why: String,
     },
+    /// Its driver would clear orphans away, and there is no overlay to take that.
+    Clears {
+        path: String,
+        fstype: String,
+        why: String,
+    },
     /// Its journal or log is on a device that is not known.
     NoJournal {
         path: String,
@@ -697,6 +703,11 @@ impl std::fmt::Display for Refusal {
             Refusal::Replays { path, fstype, why } => write!(
                 f,
                 "{path} is {}, which writes to its journal with ro as well, so that it is read through an overlay alone: {why}",
+                Untrusted(fstype)
+            ),
+            Refusal::Clears { path, fstype, why } => write!(
+                f,
+                "{path} has, or may have, files that were deleted while in use, which {} clears away with ro as well, so that it is read through an overlay, or through a device that is read-only itself (losetup -r -f --show {path} makes one): {why}",
                 Untrusted(fstype)
             ),
             Refusal::NoJournal { path, uuid, next } => {
@@ -836,7 +847,7 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
     let replay = row.map_or(Replay::Nothing, |row| row.replay);
     let (through, together) = match read_only {
         true => Through::together(storage, able, request, &plan.fstype)?
-            .unwrap_or_else(|| (Through::of(storage, able, request, replay), Vec::new())),
+            .unwrap_or_else(|| (Through::of(storage, able, request, row), Vec::new())),
         false => (Through::Nothing, Vec::new()),
     };
     for (option, path) in &together {
@@ -890,17 +901,20 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
         plan.notices
             .push(format!("{name}: some of it is on a PV that is missing: files there cannot be read"));
     }
-    let journal = Journal::of(storage, request);
+    let journal = Journal::of(storage, request, row);
     let is_written = replay == Replay::Always && journal.closed && journal.is_written(replay);
     if let Some(why) = through.none().filter(|_| read_only && is_written) {
         return Err(Refusal::Replays { path: name, fstype: plan.fstype, why });
+    }
+    if let Some(why) = through.none().filter(|_| read_only && journal.clears) {
+        return Err(Refusal::Clears { path: name, fstype: plan.fstype, why });
     }
     let mut overlay = None;
     match through {
         Through::Overlay { steps, path, notice } => {
             plan.mounts.extend(steps);
             plan.notices.push(notice);
-            if journal.elsewhere && together.is_empty() {
+            if (journal.elsewhere || is_unreplayed(&data)) && together.is_empty() {
                 journal.leave_alone(replay, &mut data, &mut plan.notices, &name);
             }
             overlay = Some(path);
@@ -1077,17 +1091,19 @@ enum Through {
 type Named = Vec<(&'static str, String)>;
 
 impl Through {
-    fn of(storage: &Storage, able: &Able<'_>, request: &Request<'_>, replay: Replay) -> Through {
+    fn of(storage: &Storage, able: &Able<'_>, request: &Request<'_>, row: Option<&FsType>) -> Through {
         let (Some(memory), Source::Device(device)) = (able.memory, &request.source) else {
             return Through::Nothing;
         };
+        let replay = row.map_or(Replay::Nothing, |row| row.replay);
         // What has no option takes none.
-        let asked_not_to = replay != Replay::Always
-            && request.options.data.iter().any(|word| UNREPLAYED.contains(&word.as_str()));
+        let asked_not_to = replay != Replay::Always && is_unreplayed(&request.options.data);
         let is_there = overlay::over(storage, &device.id).is_some();
-        let journal = Journal::of(storage, request);
+        let journal = Journal::of(storage, request, row);
         let is_hidden = journal.closed && journal.is_written(replay);
-        if request.window.is_some() || asked_not_to || !(is_there || is_hidden) {
+        // No option keeps a driver from orphans.
+        let is_wanted = journal.clears || !asked_not_to && (is_there || is_hidden);
+        if request.window.is_some() || !is_wanted {
             return Through::Nothing;
         }
         if journal.elsewhere && replay == Replay::Always {
@@ -1101,13 +1117,19 @@ impl Through {
             Ok((plan, path)) => {
                 let shows =
                     replay.option().map(|option| format!("; -o {option} shows that")).unwrap_or_default();
-                let what = match journal.dirty {
-                    true => {
-                        format!("its journal is replayed in memory ({path}), so the last changes are shown")
-                    }
-                    false => format!("what its driver writes to its journal goes to memory ({path})"),
+                let is_replayed = journal.is_written(replay) && journal.dirty && !asked_not_to;
+                let what = match (is_replayed, journal.clears) {
+                    (true, _) => format!(
+                        "its journal is replayed in memory ({path}), so the last changes are shown, and the disk stays as it is{shows}"
+                    ),
+                    (false, true) => format!(
+                        "files that were deleted while in use are cleared away in memory alone ({path}), and the disk stays as it is"
+                    ),
+                    (false, false) => format!(
+                        "what its driver writes to its journal goes to memory ({path}), and the disk stays as it is{shows}"
+                    ),
                 };
-                let notice = format!("{}: {what}, and the disk stays as it is{shows}", shown(device));
+                let notice = format!("{}: {what}", shown(device));
                 Through::Overlay { steps: plan.steps, path, notice }
             }
             Err(refusal) => Through::Refused(refusal),
@@ -1176,10 +1198,14 @@ struct Journal {
     /// It is on another device, which an overlay of this one does not cover: replayed through one, it would be empty
     /// afterwards (fs/jbd2/journal.c), and what was in it gone with the memory.
     elsewhere: bool,
+    /// Orphans wait, or it is not known that none do, and nothing keeps the driver from them.
+    clears: bool,
 }
 
 impl Journal {
-    fn of(storage: &Storage, request: &Request<'_>) -> Journal {
+    fn of(storage: &Storage, request: &Request<'_>, row: Option<&FsType>) -> Journal {
+        // -t may name what is not the first.
+        let has_orphans = |report: &DiskReport| report.signatures.iter().any(|sign| sign.orphans);
         let is_dirty = |report: &DiskReport| report.signatures.first().is_some_and(|sign| sign.dirty);
         let is_elsewhere =
             |report: &DiskReport| report.signatures.first().is_some_and(|sign| sign.journal_on.is_some());
@@ -1189,19 +1215,26 @@ impl Journal {
                 closed: is_closed(storage, device),
                 flagged: device.block.read_only,
                 elsewhere: device.report().is_some_and(is_elsewhere),
+                clears: row.is_some_and(|row| row.orphans)
+                    && device.report().is_none_or(has_orphans)
+                    && !device.block.read_only
+                    && !overlay::is_throw_away(storage, device),
             },
             // The loop device is a read-only one.
             Source::Device(device) => {
                 let report = request.window.or(device.report());
                 let elsewhere = report.is_some_and(is_elsewhere);
-                Journal { dirty: report.is_some_and(is_dirty), closed: true, flagged: true, elsewhere }
+                let dirty = report.is_some_and(is_dirty);
+                Journal { dirty, closed: true, flagged: true, elsewhere, clears: false }
             }
             Source::File { report, .. } => {
                 let report = request.window.unwrap_or(report);
                 let elsewhere = is_elsewhere(report);
-                Journal { dirty: is_dirty(report), closed: true, flagged: true, elsewhere }
+                Journal { dirty: is_dirty(report), closed: true, flagged: true, elsewhere, clears: false }
             }
-            Source::Word(_) => Journal { dirty: false, closed: false, flagged: false, elsewhere: false },
+            Source::Word(_) => {
+                Journal { dirty: false, closed: false, flagged: false, elsewhere: false, clears: false }
+            }
         }
     }
 
@@ -1393,6 +1426,10 @@ const KEPT: &[&str] =
 /// What mountinfo shows of a journal that was left alone.
 const UNREPLAYED: &[&str] =
     &["noload", "norecovery", "nologreplay", "rescue=nologreplay", "disable_roll_forward", "nochanges"];
+
+fn is_unreplayed(data: &[String]) -> bool {
+    data.iter().any(|word| UNREPLAYED.contains(&word.as_str()))
+}
 
 /// The steps that change a mount that is there. With `dir_alone` the flags that it has stay, unless the
 /// command says otherwise (mount(8), on remount).

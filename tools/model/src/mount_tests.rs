@@ -986,6 +986,89 @@ fn bcachefs_writes_nothing_to_what_has_no_flag_of_its_own() {
     assert_eq!(step, "mount -t bcachefs -o ro /dev/sda1 /mnt");
 }
 
+/// Only the flag of the device itself keeps the driver from orphans, and an overlay keeps them from the disk.
+#[test]
+fn what_clears_orphans_away_although_it_is_mounted_ro_does_so_in_memory_or_not_at_all() {
+    let orphans = |dirty: bool, format: &str| Signature { dirty, orphans: true, ..fs(format) };
+    let opened = |signature: Signature| {
+        let mut storage = one_disk(signature);
+        open_up(&mut storage, &["/dev/sda", "/dev/sda1"]);
+        storage
+    };
+    let (disk, volume) = ("/dev/sda1", "/dev/mapper/vg-root");
+    let (cleared, replayed) = ("cleared away in memory alone", "is replayed in memory");
+    // Where, of what state, with which options, and what is said: nothing where the device itself is mounted.
+    let cases = [
+        ("a disk without its guard", opened(orphans(false, "ext4")), disk, "ro", cleared),
+        ("a disk without its guard", opened(orphans(true, "ext4")), disk, "ro,noload", cleared),
+        ("a disk without its guard", opened(orphans(true, "ext4")), disk, "ro", replayed),
+        ("no journal", opened(orphans(false, "ext2")), disk, "ro", cleared),
+        ("f2fs", opened(orphans(true, "f2fs")), disk, "ro,norecovery", cleared),
+        ("a volume over a guarded disk", one_volume(orphans(false, "ext4")), volume, "ro", cleared),
+        ("a volume over a guarded disk", one_volume(orphans(true, "ext4")), volume, "ro,noload", cleared),
+        ("a volume over a guarded disk", one_volume(orphans(true, "ext3")), volume, "ro", replayed),
+        ("a guarded disk", one_disk(orphans(false, "ext4")), disk, "ro", ""),
+        ("a guarded disk", one_disk(orphans(false, "ext4")), disk, "ro,noload", ""),
+        // Its driver knows none.
+        ("another type", opened(orphans(false, "vfat")), disk, "ro", ""),
+        ("none", opened(Signature { dirty: true, ..fs("ext4") }), disk, "ro,noload", ""),
+    ];
+    for (label, storage, path, options, notice) in &cases {
+        let label = format!("{label}, {options}");
+        let (step, notices) = last(storage, path, options, 1 << 30).unwrap();
+        let over = format!("/dev/mapper/over-{}", path.rsplit('/').next().unwrap());
+        assert_eq!(step.contains(&format!(" {over} /mnt")), !notice.is_empty(), "{label}: {step}");
+        assert!(notices.contains(notice) && notice.is_empty() == notices.is_empty(), "{label}: {notices}");
+        assert_eq!(step.contains("noload"), options.contains("noload"), "{label}: {step}");
+        let without = last(storage, path, options, 1 << 20);
+        match notice.is_empty() {
+            true => assert_eq!(without.unwrap().0, step, "{label}"),
+            false => {
+                let told = without.unwrap_err();
+                assert!(told.contains("clears away with ro as well"), "{label}: {told}");
+                assert!(told.contains(": 1M of memory"), "{label}: {told}");
+            }
+        }
+    }
+}
+
+/// The journal would be emptied where it is.
+#[test]
+fn orphans_are_cleared_in_memory_without_a_journal_that_is_on_another_device() {
+    let mut storage = with_journal(true, &["sdb"]);
+    open_up(&mut storage, &["/dev/sda", "/dev/sda1", "/dev/sdb"]);
+    for device in &mut storage.devices {
+        if let Observed::Examined { report } = &mut device.report {
+            report.signatures.iter_mut().for_each(|found| found.orphans = found.format == "ext4");
+        }
+    }
+    let (step, notices) = last(&storage, "/dev/sda1", "ro", 1 << 30).unwrap();
+    assert_eq!(step, "mount -t ext4 -o ro,noload,errors=remount-ro /dev/mapper/over-sda1 /mnt");
+    assert!(
+        notices.contains("cleared away in memory alone") && notices.contains("not replayed"),
+        "{notices}"
+    );
+}
+
+/// An overlay takes what is written to it, and what cannot be read may hold any.
+#[test]
+fn orphans_are_no_matter_in_memory_and_are_feared_where_nothing_could_be_read() {
+    let uuid = format!("{}seq:1", contract::facts::OVERLAY_UUID);
+    let dm = Dm { name: "over-sda".to_string(), uuid, suspended: false };
+    let over = Block { dm: Some(dm), read_only: false, ..made("dm-0", 3, &["sda"]) };
+    let orphans = || report(vec![Signature { orphans: true, ..fs("ext4") }]);
+    let storage = storage(vec![block("sda", 1), over], vec![("sda", orphans()), ("dm-0", orphans())]);
+    let want = "mount -t ext4 -o ro,errors=remount-ro /dev/mapper/over-sda /mnt";
+    assert_eq!(steps(&storage, "/dev/mapper/over-sda", None, "ro").unwrap(), want);
+
+    let mut unread = one_volume(fs("ext4"));
+    for device in &mut unread.devices {
+        device.report = Observed::Failed { reason: "it is torn".to_string() };
+    }
+    let told = steps(&unread, "/dev/mapper/vg-root", Some("ext4"), "ro").unwrap_err();
+    assert!(told.contains("may have, files that were deleted while in use"), "{told}");
+}
+
 fn journal(uuid: &str) -> Signature {
     let mut found = sign("jbd", Usage::Other);
     found.tag("LOGUUID", uuid);

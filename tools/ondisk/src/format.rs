@@ -123,6 +123,10 @@ pub struct Signature {
     pub health: Health,
     /// The journal or log has to be replayed before what is on the disk is the last state.
     pub dirty: bool,
+    /// Files that were deleted, or cut short, while in use wait to be cleared away: the kernel does that at the next mount,
+    /// with `ro` too and whatever is asked of the journal, unless the device's own flag is set.
+    #[serde(default)]
+    pub orphans: bool,
     /// Its journal or log is on another device: the UUID that one carries, empty where the format does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal_on: Option<String>,
@@ -161,6 +165,7 @@ impl Signature {
             block_size: None,
             health: Health::Unchecked,
             dirty: false,
+            orphans: false,
             journal_on: None,
             due: None,
             hibernated: false,

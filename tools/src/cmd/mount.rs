@@ -27,11 +27,16 @@ use std::path::{Path, PathBuf};
 ///
 /// Mounting for writing, which is the default, takes the write guard off exactly the
 /// devices below, makes their arrays writable, and says so in one line. With -r (-o ro)
-/// nothing is written to them, not even a journal: one that needs a replay gets it in
-/// memory, in an overlay that umount drops, and a line says so. What lies on the
+/// nothing is written to what is under the guard, not even a journal: one that needs a replay
+/// gets it in memory, in an overlay that umount drops, and a line says so. What lies on the
 /// disk itself is shown with -o ro,noload (xfs, f2fs: norecovery; btrfs: rescue=nologreplay). A
 /// journal on a device of its own is never replayed by reading; for writing, that device is made
 /// writable too.
+///
+/// With the guard off, -o ro alone replays a journal on the disk, as everywhere; with those
+/// options it does not. Files that were deleted while in use (ext2, 3 and 4, f2fs) are cleared
+/// away with any option: what has some is mounted through such an overlay, or not at all, unless
+/// the device itself is read-only.
 ///
 /// ext2, ext3 and ext4 get errors=remount-ro unless errors= is given: a superblock may ask
 /// for a kernel panic upon an error, and that would end the rescue.

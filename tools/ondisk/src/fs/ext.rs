@@ -17,6 +17,7 @@ const GROUPS: [u32; 8] = [1, 3, 5, 7, 9, 25, 27, 49];
 
 // s_feature_compat
 const HAS_JOURNAL: u32 = 0x4;
+const ORPHAN_FILE: u32 = 0x1000;
 // s_feature_incompat
 const FILETYPE: u32 = 0x2;
 const RECOVER: u32 = 0x4;
@@ -26,6 +27,7 @@ const BIT64: u32 = 0x80;
 // s_feature_ro_compat
 const EXT2_RO: u32 = 0x1 | 0x2 | 0x4; // sparse_super, large_file, btree_dir
 const METADATA_CSUM: u32 = 0x400;
+const ORPHAN_PRESENT: u32 = 0x10000;
 // s_flags
 const TEST_FILESYS: u32 = 0x4;
 // s_state
@@ -112,6 +114,7 @@ struct Superblock {
     journal: Uuid,
     journal_inode: u32,
     journal_device: u32,
+    last_orphan: u32,
     flags: u32,
     errors: u32,
     checksum: u32,
@@ -141,6 +144,7 @@ impl Superblock {
         let journal = uuid(sb, 0xd0)?;
         let journal_inode = le32(sb, 0xe0)?;
         let journal_device = le32(sb, 0xe4)?;
+        let last_orphan = le32(sb, 0xe8)?;
         let blocks_hi = le32(sb, 0x150)?;
         let flags = le32(sb, 0x160)?;
         let errors = le32(sb, 0x194)?;
@@ -172,6 +176,7 @@ impl Superblock {
             journal,
             journal_inode,
             journal_device,
+            last_orphan,
             flags,
             errors,
             checksum,
@@ -228,6 +233,13 @@ impl Superblock {
         (is_elsewhere && self.incompat & JOURNAL_DEV == 0).then_some(self.journal)
     }
 
+    /// What ext4_orphan_cleanup would find (fs/ext4/orphan.c): a list that begins in the superblock, or a file of them. That
+    /// is not looked into, since it has a mark for as long as the file system is mounted for writing.
+    fn has_orphans(&self) -> bool {
+        let is_marked = self.ro_compat & ORPHAN_PRESENT != 0 || self.incompat & RECOVER != 0;
+        self.last_orphan != 0 || self.compat & ORPHAN_FILE != 0 && is_marked
+    }
+
     fn signature(&self, device: &dyn ReadAt, offset: u64) -> Signature {
         let kind = self.kind();
         let usage = if kind == "jbd" { Usage::Other } else { Usage::Filesystem };
@@ -262,6 +274,7 @@ impl Superblock {
             return found;
         }
         found.dirty = self.incompat & RECOVER != 0;
+        found.orphans = self.has_orphans();
         found.set_length(self.blocks.saturating_mul(self.block_size.into()), device);
         if !self.last_mounted.is_empty() {
             found.note(format!("last mounted on {}", self.last_mounted));
@@ -382,6 +395,31 @@ mod tests {
             let found = only(&device);
             assert_eq!((found.format.as_str(), found.health), (want, Health::Unchecked));
             assert_eq!(found.dirty, incompat & RECOVER != 0, "{want}");
+        }
+    }
+
+    #[test]
+    fn orphans_are_told_by_the_list_or_by_a_file_of_them_that_is_in_use() {
+        // (s_last_orphan, compat, incompat, ro_compat, whether there are any)
+        let cases = [
+            (0, HAS_JOURNAL, FILETYPE, 0, false),
+            (12, HAS_JOURNAL, FILETYPE, 0, true),
+            (12, 0, FILETYPE, 0, true),
+            (0, HAS_JOURNAL, FILETYPE | RECOVER, 0, false),
+            (0, HAS_JOURNAL | ORPHAN_FILE, FILETYPE, 0, false),
+            (0, HAS_JOURNAL | ORPHAN_FILE, FILETYPE, ORPHAN_PRESENT, true),
+            (0, HAS_JOURNAL | ORPHAN_FILE, FILETYPE | RECOVER, 0, true),
+            // The kernel looks at no file without the feature.
+            (0, HAS_JOURNAL, FILETYPE, ORPHAN_PRESENT, false),
+        ];
+        for (last, compat, incompat, ro_compat, want) in cases {
+            let mut device = sample();
+            let fields = [(0xe8, last), (0x5c, compat), (0x60, incompat), (0x64, METADATA_CSUM | ro_compat)];
+            for (at, value) in fields {
+                put(&mut device, 1024 + at, &u32::to_le_bytes(value));
+            }
+            seal(&mut device, 1024);
+            assert_eq!(only(&device).orphans, want, "{last} {compat:x} {incompat:x} {ro_compat:x}");
         }
     }
 

@@ -9,8 +9,9 @@ use crate::read::ReadAt;
 const MAGIC: u32 = 0xf2f5_2010;
 const COPIES: [u64; 2] = [1024, 4096 + 1024];
 const BLOCK: usize = 4096;
-/// CP_UMOUNT_FLAG, CP_ERROR_FLAG, CP_FSCK_FLAG
+/// CP_UMOUNT_FLAG, CP_ORPHAN_PRESENT_FLAG, CP_ERROR_FLAG, CP_FSCK_FLAG
 const UNMOUNTED: u32 = 0x1;
+const ORPHANS: u32 = 0x2;
 const ERROR: u32 = 0x8;
 const NEEDS_FSCK: u32 = 0x10;
 
@@ -109,6 +110,7 @@ impl Superblock {
         match self.checkpoint_flags(device) {
             Some(flags) => {
                 found.dirty = flags & UNMOUNTED == 0;
+                found.orphans = flags & ORPHANS != 0;
                 if flags & (ERROR | NEEDS_FSCK) != 0 {
                     found.check_is_due("the kernel found errors in it", ": fsck is due");
                 }
@@ -183,6 +185,17 @@ mod tests {
         assert!(probe(&device, None).unwrap().dirty);
         device[512 * BLOCK + 4000] = 1;
         assert_eq!(probe(&device, None).unwrap().health, Health::Damaged("no sound checkpoint".to_string()));
+    }
+
+    #[test]
+    fn orphans_are_those_of_the_newer_checkpoint() {
+        for (older, newer, want) in [(ORPHANS, UNMOUNTED, false), (UNMOUNTED, ORPHANS, true)] {
+            let mut device = sample();
+            put(&mut device, 512 * BLOCK + 132, &u32::to_le_bytes(older));
+            put(&mut device, 1024 * BLOCK + 132, &u32::to_le_bytes(newer));
+            seal(&mut device);
+            assert_eq!(probe(&device, None).unwrap().orphans, want, "{older} {newer}");
+        }
     }
 
     #[test]
