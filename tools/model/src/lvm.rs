@@ -3,7 +3,7 @@
 //! LVM is then given exactly these devices and volumes: it refuses duplicates, takes one of two groups of a
 //! name, and ends with status 0 where an exported or a foreign group stays off.
 //!
-//! A volume that the kernel writes to as it starts (RAID, mirror, cache, thin pool, ...) is activated for reading only where
+//! A volume that the kernel writes to as it starts (RAID, mirror, cache, thin pool, a new snapshot, ...) is activated for reading only where
 //! every PV is an overlay: then nothing that is written is ever on a disk.
 
 use crate::consent;
@@ -531,11 +531,9 @@ fn name<'a>(storage: &'a Storage, group: &VolumeGroup) -> Option<&'a str> {
 fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wishes<'_>) -> Vec<Lv> {
     // LVM hides a snapshot's store in its metadata, and shows it to people as the snapshot (lv_is_visible in metadata.c).
     let is_snapshot = |lv: &Logical| {
-        group.lvs.iter().flat_map(|link| &link.segments).any(|segment| {
-            matches!(segment.kind, Kind::Snapshot { merging: false })
-                && segment.on.last().is_some_and(|store| store.name() == lv.name)
-        })
+        group.lvs.iter().flat_map(|link| &link.segments).any(|segment| segment.store() == Some(&lv.name))
     };
+    let stores = stores(storage, judgement);
     let is_volume = |lv: &&Logical| {
         (lv.visible || is_snapshot(lv))
             && !lv.segments.iter().any(|segment| match &segment.kind {
@@ -559,7 +557,7 @@ fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wis
         let lost = parts.as_ref().map(|parts| lost(group, judgement, parts)).unwrap_or_default();
         let refusal = parts.is_none().then_some(LvRefusal::Contradiction);
         let as_it_is = wishes.writable || judgement.throwaway;
-        let writes = parts.as_ref().filter(|_| !as_it_is).and_then(|parts| writes(parts));
+        let writes = parts.as_ref().filter(|_| !as_it_is).and_then(|parts| writes(parts, &stores));
         let has_holes = !lost.is_empty();
         // A mirror with a leg missing is whole, and LVM knows.
         let redundant = parts.as_ref().is_some_and(|parts| parts.iter().any(|part| is_redundant(part)));
@@ -622,13 +620,28 @@ fn is_redundant(lv: &Logical) -> bool {
     })
 }
 
-/// Why activating writes, from what the kernel's targets do as they start.
-fn writes(parts: &[&Logical]) -> Option<&'static str> {
+/// Stores of snapshots that have their header already, as the PVs say that describe the group as it is.
+fn stores<'a>(storage: &'a Storage, judgement: &Judgement) -> BTreeSet<&'a str> {
+    let pvs = judgement.used.iter().filter_map(|used| physical_volume(storage.get(&used.id)?));
+    let newest = |pv: &&PhysicalVolume| {
+        pv.group.as_ref().is_some_and(|group| group.uuid == judgement.uuid && group.seqno == judgement.seqno)
+    };
+    pvs.map(|(pv, _)| pv).filter(newest).flat_map(|pv| &pv.stores).map(String::as_str).collect()
+}
+
+/// Why activating writes, from what the kernel's targets do as they start. A snapshot is written to unless its store has
+/// its header: `lvcreate -s` of an origin that is not active leaves that to the first start.
+fn writes(parts: &[&Logical], stores: &BTreeSet<&str>) -> Option<&'static str> {
     if parts.iter().any(|part| part.moving) {
         return Some("it is being moved to another PV (pvmove), and going on with that writes");
     }
     parts.iter().flat_map(|part| &part.segments).find_map(|segment| match &segment.kind {
-        Kind::Linear | Kind::Striped | Kind::Error | Kind::Zero | Kind::Snapshot { merging: false } => None,
+        Kind::Linear | Kind::Striped | Kind::Error | Kind::Zero => None,
+        Kind::Snapshot { merging: false } => {
+            (!segment.store().is_some_and(|store| stores.contains(store))).then_some(
+                "it has a snapshot that was not started yet, as far as can be read, and the kernel writes to its store as it starts",
+            )
+        }
         Kind::Snapshot { merging: true } => {
             Some("a snapshot is being merged into it, and going on with that writes")
         }

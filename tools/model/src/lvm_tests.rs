@@ -101,7 +101,9 @@ fn mapped(minor: u32, name: &str, uuid: &str, slaves: &[&str]) -> Block {
 fn carries(letter: char, group: Option<Group>) -> Observed {
     let state = group.as_ref().map_or(AreaState::Empty, |group| AreaState::Sound(group.seqno));
     let areas = vec![MetadataArea { extent: Extent { start: 4096, length: 1 << 20 }, state }];
-    let volume = PhysicalVolume { uuid: uuid(letter), size: GIB, used: true, areas, group };
+    // As if the snapshot that begins on its first PV had been active before.
+    let stores = if letter == 'A' { vec!["snap".to_string()] } else { Vec::new() };
+    let volume = PhysicalVolume { uuid: uuid(letter), size: GIB, used: true, areas, group, stores };
     let signature = Signature {
         health: Health::Sound,
         uuid: Some(uuid(letter)),
@@ -455,6 +457,38 @@ fn what_the_kernel_writes_to_as_it_starts_is_read_as_a_copy() {
             .iter()
             .any(|lv| ["pool", "snapshot0", "store", "vpool"].contains(&lv.name.as_str()))
     );
+}
+
+/// The kernel writes the header of a new store, and an area of zeros, through the flags of the PV.
+#[test]
+fn a_snapshot_that_was_never_active_is_read_as_a_copy_with_its_origin() {
+    let older = || Group { seqno: 6, ..kinds() };
+    let cases: [(&str, char, Group, Option<Group>, bool); 4] = [
+        ("its header was read", 'A', kinds(), Some(kinds()), false),
+        ("none was", 'C', kinds(), Some(kinds()), true),
+        ("by a description that is over", 'A', older(), Some(kinds()), true),
+        ("the PV describes nothing", 'A', kinds(), None, false),
+    ];
+    for (label, letter, first, second, is_written) in cases {
+        let mut groups = [Some(first), second];
+        // The first PV is the one of that letter.
+        for group in groups.iter_mut().flatten() {
+            group.pvs[0].uuid = uuid(letter);
+        }
+        let [first, second] = groups;
+        let storage = disks(&[("sda", letter, first), ("sdb", 'B', second)]);
+        let judgement = judged(&storage, &Wishes::default());
+        for lv in &judgement.volumes {
+            let is_snapshots = ["origin", "snap"].contains(&lv.name.as_str());
+            let is_new =
+                lv.writes.is_some_and(|why| why.starts_with("it has a snapshot that was not started"));
+            assert_eq!(is_new, is_snapshots && is_written, "{label}: {}: {:?}", lv.name, lv.writes);
+        }
+    }
+    let storage = disks(&[("sda", 'A', None), ("sdb", 'B', Some(kinds()))]);
+    let blind = judged(&storage, &Wishes::default());
+    let origin = blind.volumes.iter().find(|lv| lv.name == "origin").unwrap();
+    assert!(origin.writes.is_some(), "a PV without a description cannot be looked at");
 }
 
 #[test]

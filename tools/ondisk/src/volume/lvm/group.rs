@@ -174,6 +174,30 @@ impl Group {
     pub fn lv(&self, name: &str) -> Option<&Logical> {
         self.lvs.iter().find(|lv| lv.name == name)
     }
+
+    /// What snapshots keep in: dm-snapshot's stores, but of those that are being merged.
+    pub fn stores(&self) -> impl Iterator<Item = &Logical> {
+        let links = self.lvs.iter().flat_map(|lv| &lv.segments);
+        links.filter_map(Segment::store).filter_map(|name| self.lv(name))
+    }
+
+    /// The byte of the PV of this UUID that an LV begins at, where it lies on PVs itself.
+    pub fn begins(&self, lv: &Logical, pv: &str) -> Option<u64> {
+        let first = lv.segments.first().filter(|segment| segment.start == 0)?;
+        let (Kind::Linear | Kind::Striped, Area::Pv(name, extent)) = (&first.kind, first.on.first()?) else {
+            return None;
+        };
+        let pv = self.pvs.iter().find(|known| known.name == *name && known.uuid == pv)?;
+        pv.pe_start.checked_add(extent.checked_mul(self.extent)?)
+    }
+}
+
+impl Segment {
+    /// Of the link between a snapshot and its origin: the LV that it keeps in.
+    pub fn store(&self) -> Option<&str> {
+        let keeps = matches!(self.kind, Kind::Snapshot { merging: false });
+        self.on.last().filter(|_| keeps).map(Area::name)
+    }
 }
 
 /// Where a segment's section names LVs that it lies on, besides its lists.

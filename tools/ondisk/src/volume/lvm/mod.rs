@@ -33,6 +33,11 @@ const IGNORED: u32 = 1;
 /// Longest text. A ring of LVM's own making has one MiB; what is longer has tens of thousands of LVs.
 const TEXT_MAX: u64 = 8 << 20;
 
+/// SNAP_MAGIC (drivers/md/dm-snap-persistent.c).
+const STORE: &[u8] = b"SnAp";
+/// Stores that are looked at, which is a read each; the kernel is slow long before so many snapshots.
+const STORES: usize = 256;
+
 /// PV_EXT_USED
 const USED: u32 = 1;
 
@@ -60,7 +65,7 @@ pub const LVM1: Format = Format {
 pub const SNAPSHOT: Format = Format {
     name: "DM_snapshot_cow",
     usage: Usage::Other,
-    magics: &[Magic { offset: 0, bytes: b"SnAp" }],
+    magics: &[Magic { offset: 0, bytes: STORE }],
     min_size: SECTOR as u64,
     probe: |_, _| Some(Signature::new("DM_snapshot_cow", Usage::Other, 0)),
 };
@@ -77,6 +82,10 @@ pub struct PhysicalVolume {
     /// The newest description of its group that is sound. A PV without a metadata area has none, nor one that no
     /// group has.
     pub group: Option<Group>,
+    /// Of the stores of snapshots that begin on it, by that description: those that have their header. To one without the
+    /// kernel writes it as it starts, through read-only flags too (persistent_read_metadata).
+    #[serde(default)]
+    pub stores: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,7 +160,7 @@ fn physical_volume(device: &dyn ReadAt, label: &[u8], uuid: String, size: u64) -
     let (_data, metadata) = (extents(label, &mut at), extents(label, &mut at));
     let used = le32(label, at).is_some_and(|version| version >= 1)
         && le32(label, at + 4).is_some_and(|flags| flags & USED != 0);
-    let mut volume = PhysicalVolume { uuid, size, used, areas: Vec::new(), group: None };
+    let mut volume = PhysicalVolume { uuid, size, used, areas: Vec::new(), group: None, stores: Vec::new() };
     for extent in metadata {
         let state = match MetadataHeader::read(device, extent) {
             Ok(header) if header.ignored => AreaState::Ignored,
@@ -172,7 +181,18 @@ fn physical_volume(device: &dyn ReadAt, label: &[u8], uuid: String, size: u64) -
         };
         volume.areas.push(MetadataArea { extent, state });
     }
+    if let Some(group) = &volume.group {
+        volume.stores = stores(device, group, &volume.uuid);
+    }
     volume
+}
+
+/// What cannot be read, or is not simply on this PV, is none that has its header.
+fn stores(device: &dyn ReadAt, group: &Group, uuid: &str) -> Vec<String> {
+    let has_header = |at: &u64| device.bytes(*at, SECTOR).is_ok_and(|sector| sector.starts_with(STORE));
+    let stores = group.stores().take(STORES);
+    let own = stores.filter(|store| group.begins(store, uuid).as_ref().is_some_and(has_header));
+    own.map(|store| store.name.clone()).collect()
 }
 
 /// A list of `disk_locn`, up to the one that is zero.

@@ -192,6 +192,37 @@ fn every_kind_of_lv_of_a_real_group_is_named() {
     assert!(group.lv("linear").unwrap().visible && !group.lv("pool_tmeta").unwrap().visible);
 }
 
+/// `snap` begins in extent 65 of pv0: at 66 MiB.
+#[test]
+fn a_snapshots_store_is_known_by_the_header_that_its_first_activation_writes() {
+    let (pv0, pv1) = ("bLHjdZ-rEy5-n2rL-OCyL-iDEY-XgCT-yRDtOQ", "HhaIkp-iaag-8hdf-O3kz-RLFc-TIix-GVoSJd");
+    let text = include_str!("kinds.txt");
+    let sound = with_text(text, 512);
+    let stores = |pv: &str, length: usize, header: &[u8]| {
+        let mut device = sound.clone();
+        let plain: Vec<u8> = pv.bytes().filter(|byte| *byte != b'-').collect();
+        device[512 + 32..512 + 64].copy_from_slice(&plain);
+        seal(&mut device, 1);
+        device.resize(length, 0);
+        if length > 66 << 20 {
+            device[66 << 20..(66 << 20) + header.len()].copy_from_slice(header);
+        }
+        volume(&look(&device).unwrap()).stores.clone()
+    };
+    assert_eq!(stores(pv0, 67 << 20, b"SnAp\x01\0\0\0"), ["snap"]);
+    let none: &[(&str, usize, &[u8])] = &[
+        // LVM zeroes it; the kernel takes that for a new one.
+        (pv0, 67 << 20, &[0; 8]),
+        (pv0, 67 << 20, b"SnAq"),
+        // It cannot be read, and is another PV's.
+        (pv0, 66 << 20, b""),
+        (pv1, 67 << 20, b"SnAp"),
+    ];
+    for (pv, length, header) in none {
+        assert!(stores(pv, *length, header).is_empty(), "{pv} {length} {header:?}");
+    }
+}
+
 #[test]
 fn names_that_lvm_would_not_take_are_not_believed() {
     let text = include_str!("kinds.txt");
