@@ -20,5 +20,6 @@ pub mod redact;
 pub mod state;
 pub mod text;
 pub mod tools;
+pub mod udev;
 pub mod url;
 pub mod wire;

@@ -2,6 +2,12 @@
 
 use crate::Root;
 use crate::proc::unescape;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Most bytes of a file that is named.
+const LARGEST: u64 = 16 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -15,6 +21,19 @@ pub struct Entry {
 /// In the order of the file; a line that is not understood is left out.
 pub fn read(root: &Root) -> Vec<Entry> {
     parse(&root.read_text("/etc/fstab").unwrap_or_default())
+}
+
+/// Another one, that a person names. An error: it is not there, no file, larger than 16 MiB, or cannot be read.
+pub fn read_at(path: &Path) -> io::Result<Vec<Entry>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
+    }
+    Ok(parse(&crate::text::text(&bytes)))
 }
 
 pub fn parse(text: &str) -> Vec<Entry> {

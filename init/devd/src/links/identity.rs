@@ -5,9 +5,9 @@
 //!
 //! Pages by SPC-4 7.8 (0x80, 0x83) and SAT-3 12.4.2 (0x89), identify words by ACS-3 7.12.7.
 
-use super::encode::{joined, replaced};
 use super::parents::{Parent, chain, find};
 use contract::facts::Block;
+use contract::udev::{joined, replaced};
 use host::Root;
 
 /// Names below by-id of a whole disk, in the order in which udev's rules add them.

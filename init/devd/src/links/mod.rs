@@ -10,14 +10,13 @@
 //! Not made: names by content of CDs, since reading a drive that spins up looks like one that hangs;
 //! udev's links by the inode of a loop device's file.
 
-pub mod encode;
 mod identity;
 mod parents;
 mod path;
 
 use contract::facts::{Block, Facts};
 use contract::paths;
-use encode::encoded;
+use contract::udev::encoded;
 use host::Root;
 use ondisk::volume::Volume;
 use ondisk::{DiskReport, Health, Signature, Usage};
