@@ -4,6 +4,8 @@
 
 use crate::Root;
 use crate::proc::{self, Stat};
+use crate::text::text;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 /// Most that are looked for; the answer names a few.
@@ -69,7 +71,7 @@ fn above(root: &Root, pid: u32) -> Vec<u32> {
 
 fn holds(root: &Root, pid: u32, target: &str) -> Option<(How, String)> {
     let link = |name: &str| {
-        let path = root.link(format!("/proc/{pid}/{name}")).ok()?.to_string_lossy().into_owned();
+        let path = text(root.link(format!("/proc/{pid}/{name}")).ok()?.as_os_str().as_bytes());
         is_below(&path, target).then_some(path)
     };
     let named = [("cwd", How::WorksIn), ("root", How::RootIn), ("exe", How::RunsFrom)];
@@ -139,6 +141,16 @@ mod tests {
                 (13, "mysqld", How::HasMapped, "/mnt/lib/x.so"),
             ]
         );
+    }
+
+    #[test]
+    fn who_holds_a_place_whose_name_is_no_text_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let shell = process(dir.path(), 11, "bash");
+        std::fs::remove_file(shell.join("cwd")).unwrap();
+        symlink(std::ffi::OsStr::from_bytes(b"/mnt/a\xff/etc"), shell.join("cwd")).unwrap();
+        let found = of(&Root::at(dir.path()).unwrap(), &text(b"/mnt/a\xff"), Duration::from_secs(60));
+        assert_eq!(found.iter().map(|one| (one.pid, one.how)).collect::<Vec<_>>(), [(11, How::WorksIn)]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! mount(2) and umount2(2), and what the kernel said when it refused.
+//! mount(2) and umount2(2), and what the kernel said when it refused. A place comes as text, in which a byte that is no UTF-8
+//! is a character of its own (`contract::text`), and is given to the kernel as bytes.
 
 use super::Made;
 use anyhow::Context as _;
 use host::Root;
 use host::kmsg::Kmsg;
+use host::proc::path;
 use host::sys::mount as sys;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use std::io;
@@ -37,7 +39,7 @@ pub fn mount(
     data: &str,
 ) -> anyhow::Result<Made> {
     let kmsg = Kmsg::now().ok();
-    attach(source, Path::new(target), fstype, flags, data)
+    attach(source, &path(target), fstype, flags, data)
         .map_err(|error| {
             // The kernel calls a device by its own name.
             let real = std::fs::canonicalize(source).ok();
@@ -57,13 +59,13 @@ fn attach(source: &str, target: &Path, fstype: &str, flags: &[String], data: &st
         return sys::spread(target, how);
     }
     if has("move") {
-        return sys::shift(Path::new(source), target);
+        return sys::shift(&path(source), target);
     }
     let bits = bits(flags)?;
     match (has("remount"), has("bind"), has("rbind")) {
         (true, bind, _) => sys::remount(target, bits | if bind { MountFlags::BIND } else { bits }, data),
         (false, false, false) => sys::mount(source, target, fstype, bits, data),
-        (false, _, recursive) => sys::bind(Path::new(source), target, recursive),
+        (false, _, recursive) => sys::bind(&path(source), target, recursive),
     }
 }
 
@@ -119,13 +121,15 @@ pub fn umount(target: &str, lazy: bool, force: bool) -> anyhow::Result<Made> {
     let mut flags = UnmountFlags::empty();
     flags.set(UnmountFlags::DETACH, lazy);
     flags.set(UnmountFlags::FORCE, force);
-    sys::umount(Path::new(target), flags).with_context(|| format!("unmount {target}"))?;
+    sys::umount(&path(target), flags).with_context(|| format!("unmount {target}"))?;
     Ok(Made::Done)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
 
     #[test]
     fn flags_become_those_of_the_kernel() {
@@ -135,5 +139,46 @@ mod tests {
         assert!(bits(&words("noload")).is_err());
         assert_eq!(spread("rslave"), Some(MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC));
         assert_eq!((spread("ro"), spread("remount")), (None, None));
+    }
+
+    /// By a real kernel, in a mount namespace that ends with its thread.
+    #[test]
+    fn a_place_whose_name_is_no_text_is_mounted_moved_changed_and_unmounted() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let name = |byte: u8| directory.path().join(OsStr::from_bytes(&[b'a', byte]));
+        let shown = |path: &Path| host::text::text(path.as_os_str().as_bytes());
+        let (first, second, third) = (name(0xfd), name(0xfe), name(0xff));
+        for path in [&first, &second, &third] {
+            std::fs::create_dir(path).unwrap();
+        }
+        let is_there = |path: &Path| path.join("file").exists();
+        std::thread::scope(|scope| {
+            let all = scope.spawn(|| {
+                sys::own_namespace().unwrap();
+                sys::spread(Path::new("/"), MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+                    .unwrap();
+                let make = |source: &Path, target: &Path, fstype: &str, flags: &[&str]| {
+                    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_string()).collect();
+                    let root = Root::live().unwrap();
+                    mount(&root, &shown(source), &shown(target), fstype, &flags, "").unwrap();
+                };
+                make(Path::new("none"), &first, "tmpfs", &[]);
+                std::fs::write(first.join("file"), "").unwrap();
+                make(&first, &second, "", &["bind"]);
+                make(Path::new("none"), &second, "", &["remount", "bind", "ro"]);
+                assert!(is_there(&second) && std::fs::write(second.join("file"), "").is_err());
+                assert!(std::fs::write(first.join("file"), "").is_ok());
+                make(&second, &third, "", &["move"]);
+                assert!(!is_there(&second) && is_there(&third));
+                for path in [&third, &first] {
+                    umount(&shown(path), false, false).unwrap();
+                    assert!(!is_there(path));
+                }
+            });
+            all.join().unwrap();
+        });
     }
 }

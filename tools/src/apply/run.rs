@@ -4,12 +4,15 @@ use super::Made;
 use anyhow::Context as _;
 use host::sys::process::{Ended, foreground};
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 /// The first word is a path, or a name that is looked up in PATH. Ctrl-C is the program's: its
 /// status tells.
 pub fn run(argv: &[String]) -> anyhow::Result<Made> {
     let (program, arguments) = argv.split_first().context("a program has a name")?;
-    let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+    // A place may have a name that is no text.
+    let arguments: Vec<PathBuf> = arguments.iter().map(|word| host::proc::path(word)).collect();
+    let arguments: Vec<&OsStr> = arguments.iter().map(|word| word.as_os_str()).collect();
     let ended = foreground(OsStr::new(program), &arguments).with_context(|| format!("run {program}"))?;
     // As a shell shows a signal.
     Ok(Made::Status(match ended {

@@ -10,7 +10,8 @@ use model::mount::{Holder, beside_of, busy, errno, exit};
 use model::overlay;
 use model::plan::Step;
 use std::ffi::OsString;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long it is looked for who holds a busy mount.
@@ -54,7 +55,7 @@ struct Args {
     #[arg(long)]
     dry_run: bool,
     #[arg(required = true, value_name = "DIRECTORY|DEVICE")]
-    words: Vec<String>,
+    words: Vec<OsString>,
 }
 
 pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> {
@@ -65,7 +66,7 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let typed = apply::typed(context.name, arguments);
     let (mut text, mut failures) = (String::new(), 0);
     for word in &args.words {
-        match one(context, &args, &typed, word) {
+        match one(context, &args, &typed, &host::text::text(word.as_bytes())) {
             Ok(said) => text += &said,
             Err(error) => {
                 failures += 1;
@@ -181,20 +182,23 @@ fn said_of(args: &Args, targets: &[&Mount]) -> String {
     if args.verbose { targets.iter().map(said).collect() } else { String::new() }
 }
 
-/// By target, as it was typed and as it is; then by device, by the file of a loop device.
+/// By target, as it was typed and as it is; then by device, by the file of a loop device. The word, as mountinfo has it, may
+/// hold characters for bytes that are no text.
 fn find<'a>(facts: &'a Facts, word: &str) -> anyhow::Result<&'a Mount> {
     // The last one covers those before it.
     let last = |is: &dyn Fn(&Mount) -> bool| facts.mounts.iter().rev().find(|mount| is(mount));
-    let typed = std::path::absolute(word).unwrap_or_default().to_string_lossy().into_owned();
+    let (path, shown) =
+        (host::proc::path(word), |path: PathBuf| host::text::text(path.as_os_str().as_bytes()));
+    let typed = shown(std::path::absolute(&path).unwrap_or_default());
     let typed = if typed.len() > 1 { typed.trim_end_matches('/').to_string() } else { typed };
     // Nothing is asked of the place itself where its name is enough: its server may be gone.
     if let Some(mount) = last(&|mount| mount.target == typed) {
         return Ok(mount);
     }
-    let Ok(real) = std::fs::canonicalize(word) else {
+    let Ok(real) = std::fs::canonicalize(&path) else {
         return Err(Absent(format!("{word}: no mount point specified.")).into());
     };
-    let real = real.to_string_lossy().into_owned();
+    let real = shown(real);
     if let Some(mount) = last(&|mount| mount.target == real) {
         return Ok(mount);
     }
@@ -301,6 +305,7 @@ fn kernels_own(facts: &Facts, target: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
 
     fn mount(id: u32, parent: u32, target: &str, source: &str) -> Mount {
         Mount {
@@ -330,6 +335,25 @@ mod tests {
         let absent = |word: &str| find(&facts, word).unwrap_err().to_string();
         assert_eq!(absent("/usr"), "/usr: not mounted.");
         assert_eq!(absent("/nonexistent"), "/nonexistent: no mount point specified.");
+    }
+
+    #[test]
+    fn a_mount_is_found_where_its_name_is_no_text() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().join(OsStr::from_bytes(b"a\xff"));
+        std::fs::create_dir(&real).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let shown = |path: &Path| host::text::text(path.as_os_str().as_bytes());
+        let other = directory.path().join("a\u{fffd}");
+        let facts = Facts {
+            mounts: vec![mount(2, 1, &shown(&real), "/dev/sda1"), mount(3, 1, &shown(&other), "/dev/sda2")],
+            ..Facts::default()
+        };
+        for path in [&real, &link] {
+            assert_eq!(find(&facts, &shown(path)).unwrap().id, 2, "{}", path.display());
+        }
+        assert_eq!(find(&facts, &shown(&other)).unwrap().id, 3);
     }
 
     #[test]

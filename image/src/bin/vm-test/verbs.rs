@@ -57,6 +57,14 @@ fn busy(bench: &Bench, ssh: &Ssh) {
         holds(&said, &["/mnt/lost+found is mounted below it (umount -R /mnt)"])?;
         ssh.ok("umount -R /mnt && ! grep ' /mnt' /proc/mounts").map(drop)
     });
+    bench.check("a mount point whose name is no text goes with -R, and by its name", || {
+        ssh.ok(
+            "mkdir -p /run/above && mount -t tmpfs above /run/above && name=$(printf '/run/above/\\377') && \
+                mkdir \"$name\" && mount -t tmpfs below \"$name\" && umount \"$name\" && \
+                mount -t tmpfs below \"$name\" && umount -R /run/above && ! grep /run/above /proc/mounts",
+        )
+        .map(drop)
+    });
 }
 
 fn files(bench: &Bench, ssh: &Ssh) {
