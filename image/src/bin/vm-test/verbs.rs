@@ -180,6 +180,13 @@ fn no_file_system(bench: &Bench, ssh: &Ssh) {
         ("fsck -y /dev/vda6", 8, "rescue open /dev/vda6"),
         ("rescue open /dev/vda4", 2, "/dev/vda4 is not locked: ext4; rescue status"),
         ("umount /dev/vda4", 32, "/dev/vda4: not mounted"),
+        ("swapon -vU99999999-0055-4000-8000-000000000000", 2, "rescue writable /dev/vda5 first"),
+        (
+            "echo UUID=99999999-0055-4000-8000-000000000000 none swap sw > /tmp/fstab; swapon -a -T /tmp/fstab",
+            2,
+            "rescue writable /dev/vda5 first",
+        ),
+        ("swapon LABEL=none", 2, "LABEL=none is not below /dev/disk"),
     ];
     for (command, status, want) in cases {
         bench.check(&format!("{command} says what to do instead"), || {
