@@ -22,6 +22,26 @@ const DEEPEST: usize = 64;
 /// A running system, at `/` or, in tests, in a directory.
 pub struct System(pub PathBuf);
 
+/// Somebody whose keys are handed on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Person {
+    pub name: String,
+    /// `None` where nobody knows it.
+    pub home: Option<String>,
+    pub groups: Vec<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct People {
+    /// root first.
+    pub all: Vec<Person>,
+    /// Who logged in, where that is not root. The files of the others hold keys that may be anybody's.
+    pub owner: Option<String>,
+}
+
+/// What a program of this system says, as [`says`] has it.
+pub type Says<'a> = &'a dyn Fn(&str, &[&str]) -> Option<String>;
+
 /// What goes into the archive: a name in it, and the content.
 pub type Files = Vec<(String, Vec<u8>)>;
 
@@ -34,6 +54,9 @@ pub struct Login {
     pub from: Vec<String>,
     /// How many of them surely let their owner in.
     pub ways: usize,
+    /// The name of who logged in, where that is not root, and how many of them are his: of his own files, and of those that
+    /// were named. Nothing as well where his files are not known, which is a danger by itself.
+    pub own: Option<(String, usize)>,
     /// What the machine is known by: files.
     pub known_by: Vec<String>,
     pub notes: Vec<String>,
@@ -119,16 +142,43 @@ impl System {
         self.above(process).iter().find_map(|process| self.connection_of(*process))
     }
 
-    /// Who logged in: the owner of the outermost of them that sshd told its connection. That one is still he, whatever
-    /// `su -` has made of what it started.
-    pub fn person(&self, process: u32) -> Option<String> {
+    /// root, who logged in, and who typed sudo. The one that logged in is the owner of the outermost process that sshd told its
+    /// connection, which is still he, whatever `su -` has made of what it started; where there is none, who typed sudo. Of
+    /// users that /etc/passwd does not have (LDAP, SSSD) the system's own programs tell.
+    pub fn people(&self, process: u32, sudo: Option<String>, says: Says) -> People {
+        let passwd = self.text("/etc/passwd").unwrap_or_default();
+        let known = |user: &str| says("getent", &["passwd", user]);
         let mut outermost = self.above(process).into_iter().rev();
-        let session = outermost.find(|process| self.connection_of(*process).is_some())?;
-        let owner = self.status(session, "Uid:")?;
-        let owner = owner.split_ascii_whitespace().next()?;
-        let passwd = self.text("/etc/passwd")?;
-        let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(owner))?;
-        line.split(':').next().map(str::to_string)
+        let session = outermost.find(|process| self.connection_of(*process).is_some()).and_then(|session| {
+            let owner = self.status(session, "Uid:")?;
+            let number = owner.split_ascii_whitespace().next()?.to_string();
+            let here = login::name(&passwd, &number);
+            let name = here.or_else(|| login::name(&known(&number)?, &number));
+            // As sshd put it there.
+            let name = name.or_else(|| self.variable(session, "USER"));
+            Some((name.unwrap_or_else(|| number.clone()), number == "0", self.variable(session, "HOME")))
+        });
+        let person = |name: String, of_session: Option<String>| {
+            let home = login::home(&passwd, &name);
+            let home = home.or(of_session.filter(|home| home.starts_with('/')));
+            let home = home.or_else(|| login::home(&known(&name)?, &name));
+            let of_system = says("id", &["-Gn", &name]).unwrap_or_default();
+            let of_system = of_system.split_ascii_whitespace().map(str::to_string);
+            let groups = self.groups(&name, &passwd).into_iter().chain(of_system).collect();
+            Person { home, groups: without_doubles(groups), name }
+        };
+        let owner = match &session {
+            Some((name, is_root, _)) => Some(name.clone()).filter(|_| !is_root),
+            None => sudo.clone().filter(|user| user != "root"),
+        };
+        let mut all = vec![person("root".into(), Some("/root".into()))];
+        let logged_in = session.filter(|(_, is_root, _)| !is_root).map(|(name, _, home)| (name, home));
+        for (name, home) in logged_in.into_iter().chain(sudo.map(|user| (user, None))) {
+            if !all.iter().any(|known| known.name == name) {
+                all.push(person(name, home));
+            }
+        }
+        People { all, owner }
     }
 
     /// What the sshd that it stands below was told on its command line.
@@ -148,9 +198,15 @@ impl System {
     }
 
     fn connection_of(&self, process: u32) -> Option<String> {
+        self.variable(process, "SSH_CONNECTION")
+    }
+
+    /// What a process was started with.
+    fn variable(&self, process: u32, name: &str) -> Option<String> {
         let environment = fs::read(self.place(&format!("/proc/{process}/environ"))).ok()?;
         let mut variables = environment.split(|byte| *byte == 0);
-        let value = variables.find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION="))?;
+        let value =
+            variables.find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
@@ -194,13 +250,13 @@ impl System {
 
     /// Asks sshd itself what it makes of its configuration for each of these users, by the connection of the person. One that
     /// does not answer in time leaves it to what is read here.
-    pub fn ask(&self, told: &mut Told, people: &[String], connection: Option<&str>) {
+    pub fn ask(&self, told: &mut Told, people: &People, connection: Option<&str>) {
         let Some(program) = program(&["sshd"]) else { return };
         let end =
             |at| connection.and_then(|words| end(words, at)).map(|ip| ip.to_string()).unwrap_or_default();
-        for user in users(people) {
-            let arguments = told.asking(user, &end(0), &end(2));
-            told.effective.extend(answer(&program, &arguments).map(|answer| (user.to_string(), answer)));
+        for person in &people.all {
+            let arguments = told.asking(&person.name, &end(0), &end(2));
+            told.effective.extend(answer(&program, &arguments).map(|answer| (person.name.clone(), answer)));
         }
     }
 
@@ -219,24 +275,44 @@ impl System {
     }
 
     /// Keys of root, of these people, and of files that were named; and the host's own.
-    pub fn login(&self, people: &[String], told: &Told, more: &[PathBuf]) -> Login {
+    pub fn login(&self, people: &People, told: &Told, more: &[PathBuf]) -> Login {
         let mut found = Login::default();
-        let passwd = self.text("/etc/passwd").unwrap_or_default();
-        let mut files = Vec::new();
-        for user in users(people) {
-            let home = login::home(&passwd, user).or((user == "root").then(|| "/root".into()));
-            let Some(home) = home else { continue };
-            let config = self.ssh_config(told, user);
-            let of_user = login::key_files(&config, user, &home);
-            let is_there = |path: &String| !login::keys(&self.text(path).unwrap_or_default()).is_empty();
-            // Somebody may have left one there that opens nothing by now.
-            match login::refusal(&config, user, &self.groups(user, &passwd)) {
-                Some(keyword) if of_user.iter().any(is_there) => found.notes.push(format!(
-                    "{user}'s own keys are not handed on, as sshd takes none of them ({keyword}): --keys FILE"
-                )),
-                Some(_) => {}
-                None => files.extend(of_user),
+        let mut given = 0;
+        for path in more {
+            match fs::read_to_string(path) {
+                Ok(text) => given += ways(&login::keys(&text)),
+                Err(error) => found.dangers.push(format!("{} cannot be read: {error}", path.display())),
             }
+        }
+        let mut files = Vec::new();
+        for Person { name: user, home, groups } in &people.all {
+            let is_owner = people.owner.as_ref() == Some(user);
+            let Some(home) = home else {
+                let line = format!("the home of {user} is not known, and so not the keys there: --keys FILE");
+                if given == 0 {
+                    found.dangers.push(line)
+                } else {
+                    found.notes.push(line)
+                }
+                continue;
+            };
+            let config = self.ssh_config(told, user);
+            let mut of_user = login::key_files(&config, user, home);
+            let of_file = |path: &String| login::keys(&self.text(path).unwrap_or_default());
+            // Somebody may have left one there that opens nothing by now.
+            if let Some(keyword) = login::refusal(&config, user, groups) {
+                if of_user.iter().any(|path| !of_file(path).is_empty()) {
+                    found.notes.push(format!(
+                        "{user}'s own keys are not handed on, as sshd takes none of them ({keyword}): --keys FILE"
+                    ));
+                }
+                of_user.clear();
+            }
+            if is_owner {
+                let own: usize = of_user.iter().map(|path| ways(&of_file(path))).sum();
+                found.own = Some((user.clone(), own + given));
+            }
+            files.extend(of_user);
             if let Some(methods) = login::more_than_a_key(&config) {
                 found.notes.push(format!(
                     "sshd asks {user} for more than a key (AuthenticationMethods {methods}); in Lifeboat a key alone lets in"
@@ -246,8 +322,8 @@ impl System {
         let config = self.ssh_config(told, "root");
         // Lifeboat takes over from Lifeboat, too.
         files.push(contract::paths::HANDED_KEYS.into());
-        let given = more.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).ok()));
-        for (path, text) in files.into_iter().map(|path| (path.clone(), self.text(&path))).chain(given) {
+        let named = more.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).ok()));
+        for (path, text) in files.into_iter().map(|path| (path.clone(), self.text(&path))).chain(named) {
             let keys = login::keys(&text.unwrap_or_default());
             if !keys.is_empty() && !found.from.contains(&path) {
                 found.from.push(path);
@@ -256,15 +332,15 @@ impl System {
         }
         let mut seen = BTreeSet::new();
         found.keys.retain(|key| seen.insert(key.clone()));
-        found.ways = found.keys.iter().filter(|key| login::lets_in(key)).count();
-        let mut is_given = false;
-        for path in more {
-            match fs::read_to_string(path) {
-                Ok(text) => is_given |= login::keys(&text).iter().any(|key| login::lets_in(key)),
-                Err(error) => found.dangers.push(format!("{} cannot be read: {error}", path.display())),
-            }
+        found.ways = ways(&found.keys);
+        if people.owner.is_none() && found.ways > 0 {
+            let names: Vec<String> = found.keys.iter().filter_map(|key| login::shown(key)).collect();
+            found.notes.push(format!(
+                "how you logged in as root is not known; these keys will let in, and nothing else: {}",
+                names.join(", ")
+            ));
         }
-        if self.has_other_ways(told, people) && !is_given {
+        if self.has_other_ways(told, people) && given == 0 {
             found.dangers.push("the way you log in by may be one that is not handed on (sshd_config: TrustedUserCAKeys, AuthorizedKeysCommand, Match, Include): --keys FILE".into());
         }
         if !found.keys.is_empty() {
@@ -283,8 +359,9 @@ impl System {
     }
 
     /// As sshd says itself, else each file by itself: a Match ends with it.
-    fn has_other_ways(&self, told: &Told, people: &[String]) -> bool {
-        let said: Option<Vec<&String>> = users(people).map(|user| told.effective.get(user)).collect();
+    fn has_other_ways(&self, told: &Told, people: &People) -> bool {
+        let said: Option<Vec<&String>> =
+            people.all.iter().map(|person| told.effective.get(&person.name)).collect();
         if let Some(said) = said {
             return said.into_iter().any(|config| login::has_other_ways(config));
         }
@@ -403,13 +480,18 @@ fn end(connection: &str, at: usize) -> Option<IpAddr> {
     word.split('%').next()?.parse().ok()
 }
 
-/// root, and these people.
-fn users(people: &[String]) -> impl Iterator<Item = &str> {
-    ["root"].into_iter().chain(people.iter().map(String::as_str).filter(|user| *user != "root"))
+/// How many of these lines surely let in.
+fn ways(keys: &[String]) -> usize {
+    keys.iter().filter(|key| login::lets_in(key)).count()
 }
 
 /// How long a program is waited for that only says something.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a program says that lies where programs do.
+pub fn says(name: &str, arguments: &[&str]) -> Option<String> {
+    answer(&program(&[name])?, &arguments.iter().map(|word| word.to_string()).collect::<Vec<_>>())
+}
 
 /// What it says, where it ends well, in time.
 fn answer(program: &Path, arguments: &[String]) -> Option<String> {
@@ -467,6 +549,11 @@ mod tests {
         (directory, system)
     }
 
+    /// As they are where nobody is logged in over SSH.
+    fn people(system: &System, sudo: Option<&str>) -> People {
+        system.people(1, sudo.map(str::to_string), &|_, _| None)
+    }
+
     #[test]
     fn keys_of_root_and_of_who_typed_sudo_are_handed_on_with_the_host_s_own() {
         let (directory, system) = system(&[
@@ -479,7 +566,7 @@ mod tests {
             ("etc/ssh/ssh_host_ed25519_key-cert.pub", "ssh-ed25519-cert-v01@openssh.com AAAA"),
             ("etc/ssh/ssh_host_rsa_key", "RSA, without its public part"),
         ]);
-        let bob = ["bob".to_string()];
+        let bob = people(&system, Some("bob"));
         let login = system.login(&bob, &Told::default(), &[]);
         assert_eq!(login.keys, ["ssh-ed25519 AAAAroot r", "ssh-rsa AAAAbob b"]);
         let names: Vec<&str> = login.files.iter().map(|(name, _)| name.as_str()).collect();
@@ -494,7 +581,7 @@ mod tests {
         );
         assert!(login.notes[0].contains("2222"), "{:?}", login.notes);
         assert_eq!((login.ways, login.dangers.len()), (0, 0), "no whole key is among them");
-        assert_eq!(system.login(&[], &Told::default(), &[]).keys.len(), 1);
+        assert_eq!(system.login(&people(&system, None), &Told::default(), &[]).keys.len(), 1);
         for (config, kept) in [
             ("PermitRootLogin no\n", false),
             ("permitrootlogin forced-commands-only\nPermitRootLogin yes\n", false),
@@ -519,7 +606,7 @@ mod tests {
             ("etc/keys/bob", "ssh-ed25519 AAAAbob b\n"),
             ("root/.ssh/authorized_keys", "ssh-ed25519 AAAAroot r\n"),
         ]);
-        let bob = ["bob".to_string()];
+        let bob = people(&system, Some("bob"));
         let said = |user: &str, config: &str| (user.to_string(), config.to_string());
         let of_bob = "allowgroups wheel\nauthorizedkeysfile /etc/keys/%u\nauthenticationmethods publickey,password\n\
                       trustedusercakeys none\nauthorizedkeyscommand none\n";
@@ -564,7 +651,7 @@ mod tests {
                  [listener] 1 of 10-100 startups\0",
             ),
         ]);
-        let login = system.login(&[], &system.sshd(9), &[]);
+        let login = system.login(&people(&system, None), &system.sshd(9), &[]);
         assert_eq!(
             (login.from, login.known_by),
             (vec!["/etc/keys/root".into()], vec!["/srv/host_key".into()])
@@ -626,8 +713,91 @@ mod tests {
             ("proc/10/environ", ""),
             ("proc/10/status", "PPid:\t1\nUid:\t1000\t1000\t1000\t1000\n"),
         ]);
-        assert_eq!(system.person(40).as_deref(), Some("bob"));
-        assert_eq!(system.person(10), None);
+        let owner = |process| system.people(process, None, &|_, _| None).owner;
+        assert_eq!(owner(40).as_deref(), Some("bob"));
+        assert_eq!(owner(10), None);
+    }
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmDG8O1bWYxNZGdJOEEVLrFJbSCn3bQdQ1QwWh6MTpn";
+
+    #[test]
+    fn another_s_key_is_no_way_in_for_who_logged_in() {
+        let roots = format!("{KEY} backup\n");
+        let (directory, system) = system(&[
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\nbob:x:1000:7::/home/bob:/bin/sh\n"),
+            ("root/.ssh/authorized_keys", roots.as_str()),
+        ]);
+        let given = directory.path().join("given");
+        fs::write(&given, format!("{KEY} bob\n")).unwrap();
+        let own = |sudo, more: &[PathBuf]| {
+            let login = system.login(&people(&system, sudo), &Told::default(), more);
+            (login.ways, login.own, login.notes.iter().any(|note| note.contains("(backup)")))
+        };
+        let bob = |ways| Some(("bob".to_string(), ways));
+        assert_eq!(own(Some("bob"), &[]), (1, bob(0), false));
+        assert_eq!(own(Some("bob"), &[given]), (2, bob(1), false));
+        // Nobody knows whether root came by a key: which will do is said.
+        assert_eq!(own(Some("root"), &[]), (1, None, true));
+        assert_eq!(own(None, &[]), (1, None, true));
+        let files = [
+            ("home/bob/.ssh/authorized_keys", format!("from=\"192.0.2.1\" {KEY} bob\n"), 0),
+            ("home/bob/.ssh/authorized_keys", format!("{KEY} bob\n"), 1),
+            ("etc/ssh/sshd_config", "PubkeyAuthentication no\n".into(), 0),
+            // One file for all users.
+            ("etc/ssh/sshd_config", "AuthorizedKeysFile /root/.ssh/authorized_keys\n".into(), 1),
+        ];
+        for (name, text, wanted) in files {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, &text).unwrap();
+            assert_eq!(own(Some("bob"), &[]).1, bob(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_a_user_of_a_directory_are_found_by_his_session_or_asked_for() {
+        let of_bob = format!("{KEY} bob\n");
+        let (_directory, system) = system(&[
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
+            ("etc/ssh/sshd_config", "AllowGroups wheel\n"),
+            ("home/ad/bob/.ssh/authorized_keys", of_bob.as_str()),
+            ("proc/40/environ", "USER=root\0HOME=/root\0"),
+            ("proc/40/status", "PPid:\t20\nUid:\t0\t0\t0\t0\n"),
+            (
+                "proc/20/environ",
+                "USER=bob\0HOMEX=/no\0HOME=/home/ad/bob\0SSH_CONNECTION=203.0.113.9 5 192.0.2.5 22\0",
+            ),
+            ("proc/20/status", "PPid:\t1\nUid:\t70001\t70001\t70001\t70001\n"),
+        ]);
+        let asked = |program: &str, arguments: &[&str]| match (program, arguments) {
+            ("getent", ["passwd", "bob" | "70001"]) => {
+                Some("bob:*:70001:70001::/home/ad/bob:/bin/sh\n".to_string())
+            }
+            ("id", ["-Gn", "bob"]) => Some("users wheel\n".to_string()),
+            _ => None,
+        };
+        let wheel = |_: &str, arguments: &[&str]| (arguments[0] == "-Gn").then(|| "wheel\n".to_string());
+        let nobody = |_: &str, _: &[&str]| None;
+        let sudo = || Some("bob".to_string());
+        // By its session, asked, or both.
+        let cases: [(&str, u32, Option<String>, Says); 4] = [
+            ("session, and nobody answers for its home", 40, None, &wheel),
+            ("session, and all answer", 40, None, &asked),
+            ("sudo in a session", 40, sudo(), &asked),
+            ("sudo without a session", 1, sudo(), &asked),
+        ];
+        for (label, process, sudo, says) in cases {
+            let people = system.people(process, sudo, says);
+            assert_eq!(people.owner.as_deref(), Some("bob"), "{label}: {people:?}");
+            let login = system.login(&people, &Told::default(), &[]);
+            assert_eq!(login.keys, [of_bob.trim()], "{label}");
+            assert_eq!((login.own, login.dangers), (Some(("bob".into(), 1)), vec![]), "{label}");
+        }
+        // Not without a word.
+        let people = system.people(1, sudo(), &nobody);
+        let login = system.login(&people, &Told::default(), &[]);
+        assert_eq!((login.own, login.dangers.len()), (None, 1), "{:?}", login.dangers);
+        assert!(login.dangers[0].contains("the home of bob"), "{:?}", login.dangers);
     }
 
     #[test]

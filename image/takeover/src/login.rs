@@ -2,7 +2,9 @@
 //! (OpenSSH's own). Text in, text out; the caller reads the files.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use contract::text::Untrusted;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
 /// What a running sshd was told on its command line (sshd(8)).
@@ -228,6 +230,19 @@ pub fn lets_in(line: &str) -> bool {
     is_whole && !is_narrow
 }
 
+/// A line of a key that lets in, for a person: `SHA256:...` as `ssh-add -l` has it, and what stands behind it.
+pub fn shown(line: &str) -> Option<String> {
+    let words = words(line);
+    let at = words.iter().position(|word| TYPES.contains(word)).filter(|_| lets_in(line))?;
+    let sum = Sha256::digest(STANDARD.decode(words.get(at + 1)?).ok()?);
+    let comment = words[at + 2..].join(" ");
+    let name = match comment.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", Untrusted(&comment)),
+    };
+    Some(format!("SHA256:{}{name}", STANDARD_NO_PAD.encode(sum)))
+}
+
 /// Split where a blank stands outside of quotes.
 fn words(line: &str) -> Vec<&str> {
     split(line, |c| c.is_ascii_whitespace())
@@ -275,6 +290,12 @@ pub fn password(shadow: &str) -> Option<String> {
     let line = shadow.lines().find_map(|line| line.strip_prefix("root:"))?;
     let hash = line.split(':').next()?;
     hash.starts_with('$').then(|| hash.to_string())
+}
+
+/// A user by his number, in /etc/passwd or a line of it.
+pub fn name(passwd: &str, number: &str) -> Option<String> {
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(number))?;
+    line.split(':').next().map(str::to_string)
 }
 
 /// Home directory of a user in /etc/passwd.

@@ -121,8 +121,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         );
     }
     let own = std::process::id();
-    let people = std::env::var("SUDO_USER").ok().into_iter().chain(system.person(own)).collect();
-    let people = before::without_doubles(people);
+    let people = system.people(own, std::env::var("SUDO_USER").ok(), &before::says);
     let mut told = system.sshd(own);
     system.ask(&mut told, &people, connection.as_deref());
     let mut login = system.login(&people, &told, &arguments.keys);
@@ -132,12 +131,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     words.dangers.append(&mut login.dangers);
     // A password counts where there is no key at all.
-    if login.ways == 0 && (hash.is_none() || !login.keys.is_empty()) {
-        words.dangers.push(
-            "no key may log in (those with command=, from= or expiry-time= do not count): name a file of keys by --keys, or take root's password along by --password"
-                .into(),
-        );
-    }
+    let is_by_password = hash.is_some() && login.keys.is_empty();
+    words.dangers.extend(no_way(&login).filter(|_| !is_by_password));
     let mut parameters: Vec<String> = words.words.clone();
     let mut command_line = system.console_words();
     // A rescue that dies leaves the machine to its installed system.
@@ -187,6 +182,20 @@ fn run(arguments: &Arguments) -> Result<()> {
             "not started, and it is still loaded, so that a reboot may start it ({left:#})"
         )),
     })
+}
+
+/// Why no key lets the person in. Where one does, Lifeboat asks for no password, so that somebody else's shuts out who logs in by his.
+fn no_way(login: &Login) -> Option<String> {
+    const NARROW: &str = "(those with command=, from= or expiry-time= do not count)";
+    if login.ways == 0 {
+        return Some(format!(
+            "no key may log in {NARROW}: name a file of keys by --keys, or take root's password along by --password"
+        ));
+    }
+    let (owner, _) = login.own.as_ref().filter(|(_, ways)| *ways == 0)?;
+    Some(format!(
+        "none of the keys is {owner}'s, who you are logged in as {NARROW}, and where there is a key no password counts: name a file of yours by --keys"
+    ))
 }
 
 /// For the person, before anything happens.
@@ -287,6 +296,22 @@ fn memory(system: &System, arguments: &Arguments) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_a_danger_where_no_key_is_the_person_s() {
+        let bob = |ways| Some(("bob".to_string(), ways));
+        for (label, ways, own, wanted) in [
+            ("none at all", 0, None, Some("no key may log in")),
+            ("none at all, of another", 0, bob(0), Some("no key may log in")),
+            ("root's, and he is root", 1, None, None),
+            ("root's alone, and he is not", 1, bob(0), Some("none of the keys is bob's")),
+            ("his", 1, bob(1), None),
+        ] {
+            let said = no_way(&Login { ways, own, ..Login::default() });
+            assert_eq!(said.is_some(), wanted.is_some(), "{label}: {said:?}");
+            assert!(said.unwrap_or_default().contains(wanted.unwrap_or_default()), "{label}");
+        }
+    }
 
     #[test]
     fn appended_words_of_ours_stand_where_root_alone_reads_them() {

@@ -139,6 +139,7 @@ pub fn takes_over(bench: &Bench) -> Result<()> {
                 "1 key(s) of /root/.ssh/authorized_keys",
                 "/etc/ssh/ssh_host_ed25519_key",
                 "/etc/ssh/ssh_host_rsa_key",
+                "these keys will let in, and nothing else: SHA256:",
                 "nothing was done",
             ],
         )?;
