@@ -374,6 +374,46 @@ mod tests {
         assert!(first.fingerprint.starts_with("SHA256:"));
     }
 
+    /// The takeover hands on host keys by the contract's rule, before there is an sshd to ask.
+    #[test]
+    fn what_the_contract_says_is_served_is_what_is_served_here() {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::STANDARD;
+        use contract::host_keys::{Kind, served};
+        let cases: [(&str, &[&str], Option<Kind>); 12] = [
+            ("ed25519", &["-t", "ed25519"], Some(Kind::Ed25519)),
+            ("ed25519, with a passphrase", &["-t", "ed25519", "-N", "secret"], None),
+            ("ecdsa", &["-t", "ecdsa"], None),
+            ("ecdsa, PEM", &["-t", "ecdsa", "-m", "PEM"], None),
+            ("ecdsa, PKCS#8", &["-t", "ecdsa", "-m", "PKCS8"], None),
+            ("rsa", &["-t", "rsa", "-b", "2048"], Some(Kind::Rsa)),
+            ("rsa, PEM", &["-t", "rsa", "-b", "2048", "-m", "PEM"], Some(Kind::Rsa)),
+            ("rsa, PKCS#8", &["-t", "rsa", "-b", "2048", "-m", "PKCS8"], Some(Kind::Rsa)),
+            ("rsa of 1024", &["-t", "rsa", "-b", "1024"], None),
+            ("rsa of 1024, PEM", &["-t", "rsa", "-b", "1024", "-m", "PEM"], None),
+            ("rsa, with a passphrase", &["-t", "rsa", "-b", "2048", "-N", "secret"], None),
+            ("rsa, PEM with a passphrase", &["-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "secret"], None),
+        ];
+        for (label, arguments, wanted) in cases {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("key");
+            let mut keygen = std::process::Command::new("ssh-keygen");
+            if !arguments.contains(&"-N") {
+                keygen.args(["-N", ""]);
+            }
+            assert!(keygen.arg("-q").args(arguments).arg("-f").arg(&path).status().unwrap().success());
+            let text = std::fs::read_to_string(&path).unwrap();
+            let said = served(&text, &|text| STANDARD.decode(text).ok());
+            assert_eq!(said.as_ref().ok().map(|said| said.kind), wanted, "{label}: {said:?}");
+            let here = [(parse(&text).ok(), Kind::Ed25519), (installed::rsa(&text).ok(), Kind::Rsa)];
+            let here = here.into_iter().find_map(|(key, kind)| Some((key?, kind)));
+            assert_eq!(here.as_ref().map(|(_, kind)| *kind), wanted, "{label}");
+            if let (Ok(said), Some((key, _))) = (said, here) {
+                assert_eq!(said.public, key.public_key().to_bytes().unwrap(), "{label}");
+            }
+        }
+    }
+
     #[test]
     fn two_boots_have_two_keys() {
         let (_a, settings_a, root_a) = machine();

@@ -9,6 +9,7 @@ use crate::settings::Settings;
 use anyhow::{Context, Result, bail, ensure};
 use contract::cmdline::{self, Word};
 use contract::event::Event;
+use contract::host_keys::RSA_BITS;
 use contract::paths;
 use host::sys::inherited;
 use host::sys::process::{self, Spawn};
@@ -33,8 +34,6 @@ const MAX_PATIENCE: u64 = 600;
 const LOOK: Duration = Duration::from_millis(100);
 /// Most bytes of an answer: two keys, or a reason.
 const MAX_ANSWER: u64 = 64 << 10;
-/// As the rescue's own parameter: fewer are what ssh-audit fails; more takes seconds for each login.
-const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
 
 /// The host keys of one system. Not `Debug`: they are secret.
 #[derive(Clone, Serialize, Deserialize)]

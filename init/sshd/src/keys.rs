@@ -5,14 +5,11 @@
 //! something away from whoever holds the key.
 
 use crate::options::Options;
+use contract::authorized_keys::{LONGEST, RSA_BITS};
 use contract::text::Untrusted;
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
 
-/// Bits of an RSA key below which it is refused, as ssh-audit would have it.
-const MIN_RSA_BITS: u32 = 2048;
-/// Longest line looked at; an RSA key of 16,384 bits has 2,800 characters.
-const MAX_LINE: usize = 8192;
 /// Characters of a comment that are shown; an event has 1 KiB.
 const MAX_COMMENT: usize = 64;
 /// Problems named of one place, which may be a file of anything.
@@ -116,7 +113,7 @@ fn parameter(value: &str) -> Result<(PublicKey, Options), String> {
 }
 
 fn line(line: &str) -> Result<(PublicKey, Options), String> {
-    if line.len() > MAX_LINE {
+    if line.len() > LONGEST {
         return Err("is too long for a public key".to_string());
     }
     if is_key_type(first_word(line)) {
@@ -161,8 +158,11 @@ fn plain(line: &str) -> Result<PublicKey, String> {
         | Algorithm::SkEcdsaSha2NistP256 => Ok(key),
         Algorithm::Rsa { .. } => {
             let bits = key.key_data().rsa().map_or(0, |rsa| rsa.key_size());
-            if bits < MIN_RSA_BITS {
-                return Err(format!("is an RSA key of {bits} bits: it needs {MIN_RSA_BITS}"));
+            if bits < *RSA_BITS.start() {
+                return Err(format!("is an RSA key of {bits} bits: it needs {}", RSA_BITS.start()));
+            }
+            if bits > *RSA_BITS.end() {
+                return Err(format!("is an RSA key of {bits} bits: it may have {}", RSA_BITS.end()));
             }
             Ok(key)
         }
@@ -173,12 +173,16 @@ fn plain(line: &str) -> Result<PublicKey, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
 
     const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmDG8O1bWYxNZGdJOEEVLrFJbSCn3bQdQ1QwWh6MTpn";
     /// `ssh-keygen -t ecdsa`, OpenSSH 9.2
     const ECDSA: &str = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBMJsVWa8JvO8IwLAih/OSAOiIKkov3VSuH/08NpO9Rm0MVqxM3kHmz29+CFUwgNJEz+cTOYDXCVTILtF+rudRGQ=";
     /// `ssh-keygen -t rsa -b 2048` and `-b 1024`, OpenSSH 9.2
     const RSA_2048: &str = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQCuxxaYFd43qEE2ViKuCrogCql7vdzaCwYpMQh233EOJhn5MfiDwvkixVd1/JcCLnl5OT9RmYdwDAzojyfHZ4teAq1ZN1LaCs7wIE7yKv+p+USVtw6PJqEFdHK16NWC5j8xLUdjN6rYaDDO+oYPJ9CWpLrttECztutnPmhM3EtUN8B7Y8quxnFUISl/FtmJEn0cdZpqMsOKqY0aAuYxzx31oG8A+W3BDZX7mbtZm5AzhwEkp3WtKe6uU8qohzYB5mj0/+d95ZAlqGGFAMBjWSXd8APDrkDvKksFgJ6QO0T2qZvDWbKPMWxzUhVsZQHRHZMSc2Lsw02wAo+r6deTRyq3";
+    const ECDSA_384: &str = "ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzODQAAAAIbmlzdHAzODQAAABhBNQrV0cyQ/4vl3aW/hkowgN1HJ6xxjQDyj7o4rZZllABERvCKJHowydY7s491PeowJChE9qDZ3ILzSLOQCpVG/sAmoJDsZCKnQcAFo03kxhScAUDNqwtorDG/OUSvN9lfA==";
+    const ECDSA_521: &str = "ecdsa-sha2-nistp521 AAAAE2VjZHNhLXNoYTItbmlzdHA1MjEAAAAIbmlzdHA1MjEAAACFBAEKr3HLh1uHYZg4N8Z1eeiFSv65DylBODGZ7XzHumW59Fn+gsTI8dgJFKu9qTgzWzhKhRCVIS31G38L6/ah2UpBnwHZE9PjMFewgnrQ3jAvRnvLGxKl/nF8xfCxW7c32SZRnQQiF30CU52+2gqMuepuUN4JArw6d1hHHhfE2T9We04W3A==";
     const RSA_1024: &str = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC4b/rQ5Aknrwas5c/NgPIS1Mo0YyZzCx/yjErrspCOPSjVi0fDcZFC2wjrgvhpUomleTQvZFsosyRl480vcG4wNvd3VyBupfkFkvPJqmcaxJS0UXa9I83I6UzFckNFryW+oLJDrY2n2P6H7LAWR3thtWNTZmNCs/1sBmTi6RI5pw==";
 
     fn problem(line: &str) -> String {
@@ -228,8 +232,98 @@ mod tests {
         for (line, want) in cases {
             assert_eq!(problem(line), format!("keys line 1: {want}"), "{line}");
         }
-        let long = format!("{ED25519} {}", "x".repeat(MAX_LINE));
+        let long = format!("{ED25519} {}", "x".repeat(LONGEST));
         assert!(problem(&long).contains("too long"));
+    }
+
+    /// An RSA key of so many bits, which nobody has the other half of.
+    fn rsa(bits: usize) -> String {
+        let modulus = [vec![0], vec![0xff; bits / 8]].concat();
+        let fields: [&[u8]; 3] = [b"ssh-rsa", &[1, 0, 1], &modulus];
+        let blob = fields.map(|field| [&u32::to_be_bytes(field.len() as u32), field].concat()).concat();
+        format!("ssh-rsa {}", STANDARD.encode(blob))
+    }
+
+    #[test]
+    fn an_rsa_key_is_taken_where_its_signatures_can_be_verified() {
+        for (bits, taken) in [(2040, false), (2048, true), (8192, true), (8200, false), (16384, false)] {
+            assert_eq!(file("keys", &rsa(bits)).keys.len(), usize::from(taken), "{bits}");
+        }
+    }
+
+    /// The takeover counts the lines that will let somebody in by the contract's rule, before there is an sshd to ask.
+    #[test]
+    fn what_the_contract_says_lets_in_is_what_is_taken_here() {
+        // `ssh-keygen -t ecdsa -b 384` and `-b 521`, OpenSSH 9.2; those in hardware are ED25519's and ECDSA's with an application.
+        let sk = |kind: &str, line: &str| {
+            let blob = STANDARD.decode(line.split(' ').nth(1).unwrap()).unwrap();
+            let (length, rest) = blob.split_first_chunk().unwrap();
+            let rest = &rest[u32::from_be_bytes(*length) as usize..];
+            let name = [&u32::to_be_bytes(kind.len() as u32), kind.as_bytes()].concat();
+            format!("{kind} {}", STANDARD.encode([&name, rest, b"\0\0\0\x04ssh:"].concat()))
+        };
+        let keys = [
+            ED25519.to_string(),
+            ECDSA.to_string(),
+            ECDSA_384.to_string(),
+            ECDSA_521.to_string(),
+            RSA_2048.to_string(),
+            RSA_1024.to_string(),
+            rsa(8192),
+            rsa(8200),
+            sk("sk-ssh-ed25519@openssh.com", ED25519),
+            sk("sk-ecdsa-sha2-nistp256@openssh.com", ECDSA),
+            ED25519.replace("ssh-ed25519 ", "ssh-rsa "),
+            ED25519[..50].to_string(),
+            format!("{ED25519}="),
+            "ssh-ed25519".into(),
+            "ssh-ed25519 AAAA".into(),
+            "ssh-dss AAAAB3NzaC1kc3MAAAAA".into(),
+            String::new(),
+        ];
+        let mut lines: Vec<String> = keys.into_iter().collect();
+        let plain = contract::authorized_keys::PLAIN.iter().map(|name| name.to_string());
+        let more = [
+            "NO-PTY,restrict",
+            "frobnicate",
+            "pty=\"yes\"",
+            "restrict,",
+            "a b",
+            "environment=\"LANG=C\"",
+            "environment=\"LANG\"",
+            "permitopen=\"db:1\"",
+            "permitopen=\"[::1]:*\"",
+            "permitopen=\"db\"",
+            "permitlisten=\"8080\"",
+            "permitlisten=\"x:0\"",
+            "tunnel=\"0\"",
+            "tunnel",
+            "command=\"true\"",
+            "command=\"a \\\" b\"",
+            "command=\"unfinished",
+            "from=\"192.0.2.0/24\"",
+            "expiry-time=\"20990101\"",
+            "cert-authority",
+        ];
+        for options in plain.chain(more.map(str::to_string)) {
+            lines.push(format!("{options} {ED25519} me"));
+            lines.push(format!("{options}\t{ED25519}"));
+        }
+        lines.push(format!("{} {ED25519}", vec!["permitopen=\"a:1\""; 257].join(",")));
+        lines.push(format!("{ED25519} {}", "x".repeat(LONGEST)));
+        let mut seen = [0; 2];
+        for line in lines {
+            let found = file("keys", &line);
+            let is_open = |key: &Authorized| {
+                let Options { authority, from, expiry, grant, .. } = &key.options;
+                !authority && from.is_none() && expiry.is_none() && grant.command.is_none()
+            };
+            let taken = found.keys.iter().any(is_open);
+            let counted = contract::authorized_keys::lets_in(&line, &|text| STANDARD.decode(text).ok());
+            assert_eq!(counted, taken, "{line}: {:?}", found.problems);
+            seen[usize::from(taken)] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 10), "{seen:?}");
     }
 
     #[test]
@@ -271,7 +365,7 @@ mod tests {
         for line in options {
             cases.push((line, file("first", &format!("{line} {ED25519} me\n{ECDSA}\n"))));
         }
-        let long = format!("command=\"{}\"", "x".repeat(MAX_LINE));
+        let long = format!("command=\"{}\"", "x".repeat(LONGEST));
         cases.push(("too long", file("first", &format!("{long} {ED25519}\n"))));
         for (label, mut found) in cases {
             assert_eq!(found.problems.len(), 1, "{label}: {:?}", found.problems);

@@ -47,8 +47,8 @@ const MAX_LISTENERS: usize = 64;
 /// How long a place to listen at, which may be on a file system that does not answer, may take to be made. The transport
 /// does nothing else meanwhile.
 const BIND_PATIENCE: Duration = Duration::from_secs(5);
-/// Address space before login: [`password::MOST_MEMORY`] and this program.
-const MEMORY: u64 = password::MOST_MEMORY + (96 << 20);
+/// Address space before login: [`contract::password::MOST_MEMORY`] and this program.
+const MEMORY: u64 = contract::password::MOST_MEMORY + (96 << 20);
 /// How long a program waits for layers that get on.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
 /// How long a password waits when the listener, which knows of failures elsewhere, is away.

@@ -7,11 +7,9 @@
 //! sockets; X11 and tunnels are not forwarded for anybody, and no rc file is run.
 
 use crate::program;
+use contract::authorized_keys::{self, MAX_LIST};
 use russh::keys::Certificate;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// Most entries of one list.
-const MAX_LIST: usize = 256;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
@@ -227,7 +225,7 @@ impl Options {
         if text.chars().any(|c| contract::text::raw_byte(c).is_some()) {
             return Err("has bytes in its options that are not UTF-8".to_string());
         }
-        for (name, value) in split(text)? {
+        for (name, value) in authorized_keys::options(text)? {
             let name = name.to_ascii_lowercase();
             match (name.as_str(), value) {
                 ("cert-authority", None) => options.authority = true,
@@ -347,61 +345,8 @@ fn limited(list: &mut Vec<Permit>, permit: Permit) -> Result<(), String> {
     if list.len() > MAX_LIST { Err("permits too many places".to_string()) } else { Ok(()) }
 }
 
-/// `NAME` and `NAME="VALUE"`, separated by commas. In a value, `\"` is a double quote.
-fn split(text: &str) -> Result<Vec<(&str, Option<String>)>, String> {
-    let mut options = Vec::new();
-    let mut rest = text;
-    loop {
-        let end = rest.find([',', '=']).unwrap_or(rest.len());
-        let name = &rest[..end];
-        if name.is_empty() {
-            return Err("has options that cannot be read".to_string());
-        }
-        rest = &rest[end..];
-        let mut value = None;
-        if let Some(quoted) = rest.strip_prefix("=\"") {
-            let (text, length) = unquote(quoted).ok_or("has an option whose quotes do not end")?;
-            value = Some(text);
-            rest = &quoted[length..];
-        } else if rest.starts_with('=') {
-            return Err("has an option whose value is not in double quotes".to_string());
-        }
-        options.push((name, value));
-        match rest.strip_prefix(',') {
-            Some(more) => rest = more,
-            None if rest.is_empty() => return Ok(options),
-            None => return Err("has options that cannot be read".to_string()),
-        }
-    }
-}
-
-/// The text before the closing quote, and where what follows it begins.
-fn unquote(text: &str) -> Option<(String, usize)> {
-    let mut value = String::new();
-    let mut characters = text.char_indices().peekable();
-    while let Some((index, c)) = characters.next() {
-        match c {
-            '\\' if characters.peek().is_some_and(|(_, next)| *next == '"') => {
-                value.push('"');
-                characters.next();
-            }
-            '"' => return Some((value, index + 1)),
-            other => value.push(other),
-        }
-    }
-    None
-}
-
-/// `HOST:PORT`, `[ADDRESS]:PORT`; for listening, `PORT` alone as well, on any host.
 fn permit(text: &str, bare: bool) -> Option<Permit> {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port),
-        None if bare => ("*", text),
-        None => return None,
-    };
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let port = if port == "*" { None } else { Some(port.parse().ok().filter(|port| *port != 0)?) };
-    (!host.is_empty()).then(|| Permit { host: host.to_string(), port })
+    authorized_keys::place(text, bare).map(|(host, port)| Permit { host: host.to_string(), port })
 }
 
 /// YYYYMMDD[HHMM[SS]][Z] as Unix time. Without Z it is local time in OpenSSH; a rescue's is UTC.

@@ -1,6 +1,7 @@
 //! Passwords: the one-time password of a boot, and crypt(3) hashes.
 
 use crate::settings::Settings;
+use contract::password::{self, MOST_MEMORY, Method};
 use rustix::fs::FlockOperation;
 use sha_crypt::PasswordVerifier;
 use std::fs::File;
@@ -31,10 +32,6 @@ pub fn one_time(random: [u8; ENTROPY]) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-/// Most memory that comparing with a hash may take. One of `mkpasswd` takes 16 MiB, and with a cost of 8 instead of 5
-/// takes 128.
-pub const MOST_MEMORY: u64 = 160 << 20;
-
 /// A hash whose method we know and that can be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hash {
@@ -42,34 +39,13 @@ pub struct Hash {
     method: Method,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Method {
-    /// `$5$`, `$6$`
-    Sha,
-    /// `$y$`
-    Yescrypt,
-}
-
 impl Hash {
     /// The error says what is wrong without repeating the hash.
     pub fn parse(text: &str) -> Result<Hash, String> {
-        let method = match text.split('$').nth(1) {
-            Some("5" | "6") => Method::Sha,
-            Some("y") => Method::Yescrypt,
-            _ => return Err("is not a hash of a known kind: it begins with $6$ or $y$".to_string()),
-        };
-        // `$6$salt$hash`, `$6$rounds=N$salt$hash`, `$y$parameters$salt$hash`
-        let fields = text.split('$').skip(2).collect::<Vec<_>>();
-        let whole = match method {
-            Method::Sha => fields.len() == if fields[0].starts_with("rounds=") { 3 } else { 2 },
-            Method::Yescrypt => fields.len() == 3,
-        };
-        if !whole || fields.iter().any(|field| field.is_empty()) {
-            return Err("is cut or damaged: was a $ in it eaten by a shell?".to_string());
-        }
+        let (method, first) = password::method(text)?;
         if method == Method::Yescrypt {
             let parameters: yescrypt::Params =
-                fields[0].parse().map_err(|_| "has parameters of yescrypt that are not known".to_string())?;
+                first.parse().map_err(|_| "has parameters of yescrypt that are not known".to_string())?;
             if memory(&parameters) > MOST_MEMORY {
                 return Err(format!("takes more than {} MiB of memory to compare with", MOST_MEMORY >> 20));
             }
@@ -162,6 +138,47 @@ mod tests {
         {
             let error = Hash::parse(bad).unwrap_err();
             assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    /// The takeover hands on a hash by the contract's rule, before there is an sshd to ask.
+    #[test]
+    fn what_the_contract_says_opens_is_what_is_taken_here() {
+        const DIGITS: &[u8] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let agree = |text: &str| {
+            let (said, taken) = (password::opens(text), Hash::parse(text));
+            assert_eq!(said.is_ok(), taken.is_ok(), "{text}: {said:?} {taken:?}");
+            taken.is_ok()
+        };
+        for (_, hash) in &HASHES[..3] {
+            assert!(agree(hash), "{hash}");
+        }
+        for bad in [
+            "",
+            "secret",
+            "$1$s$h",
+            "$2b$05$x",
+            "$gy$j9T$s$h",
+            "$6$",
+            "$6$s",
+            "$6$s$",
+            "$5$rounds=5000$s",
+            "$y$j9T$s",
+            "$y$$s$h",
+            "$y$j$s$h",
+            "$y$!!!$s$h",
+        ] {
+            assert!(!agree(bad), "{bad}");
+        }
+        // What crypt_gensalt(3) writes, of every cost, and what is near it.
+        let mut taken = 0;
+        for (n, r) in DIGITS[..48].iter().flat_map(|n| DIGITS[..48].iter().map(move |r| (*n, *r))) {
+            taken += usize::from(agree(&format!("$y$j{}{}$salt$hash", char::from(n), char::from(r))));
+        }
+        assert!(taken > 100, "{taken}");
+        // Longer forms open there and are not counted before.
+        for more in [HASHES[3].1, "$y$j9T./$s$h"] {
+            assert_eq!((password::opens(more).is_ok(), Hash::parse(more).is_ok()), (false, true), "{more}");
         }
     }
 

@@ -9,6 +9,7 @@ pub mod event;
 pub mod exit;
 pub mod facts;
 pub mod guard;
+pub mod host_keys;
 pub mod kmod;
 pub mod layers;
 pub mod ledger;
