@@ -2,12 +2,14 @@
 //! openat2(2): the running kernel may be older than Linux 5.6.
 
 use crate::load;
-use crate::login::{self, Kind, Told};
+use crate::login::{self, Told};
 use crate::service;
 use crate::settings::Beside;
+use contract::host_keys::Kind;
 use network::Mac;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -407,41 +409,31 @@ impl System {
 
     fn host_keys(&self, config: &str, found: &mut Login) {
         for path in login::host_key_files(config) {
-            let public = self.text(&format!("{path}.pub"));
-            if public.is_none() && !self.place(&path).exists() {
-                continue;
-            }
-            // Without the public part the file's name has to do.
-            let public = public.unwrap_or_else(|| {
-                if path.contains("ed25519") {
-                    "ssh-ed25519"
-                } else if path.contains("rsa") {
-                    "ssh-rsa"
-                } else {
-                    "a key"
+            let private = match fs::read(self.place(&path)) {
+                Ok(private) => private,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => {
+                    found.notes.push(format!("{path} cannot be read: {error}"));
+                    continue;
                 }
-                .into()
-            });
-            let Some(kind) = login::kind(&public) else {
-                let name = public.split_ascii_whitespace().next().unwrap_or_default();
-                found
-                    .notes
-                    .push(format!("a client that knows this host by {name} alone will not know it: {path}"));
-                continue;
             };
-            let is_there = found.files.iter().any(|(name, _)| name == kind.place());
-            match fs::read(self.place(&path)) {
-                Ok(key) if !is_there => {
-                    found.files.push((kind.place().into(), key));
+            match login::host_key(&private) {
+                Ok(key) => {
+                    let place = login::place(key.kind);
+                    if found.files.iter().any(|(name, _)| name == place) {
+                        continue;
+                    }
+                    found.files.push((place.into(), private));
                     found.known_by.push(path.clone());
                     let certificate = format!("{path}-cert.pub");
-                    if let (Kind::Ed25519, Ok(bytes)) = (kind, fs::read(self.place(&certificate))) {
-                        found.files.push((format!("{}-cert.pub", kind.place()), bytes));
+                    if let (Kind::Ed25519, Ok(bytes)) = (key.kind, fs::read(self.place(&certificate))) {
+                        found.files.push((format!("{place}-cert.pub"), bytes));
                         found.known_by.push(certificate);
                     }
                 }
-                Ok(_) => {}
-                Err(error) => found.notes.push(format!("{path} cannot be read: {error}")),
+                Err(reason) => found.notes.push(format!(
+                    "{path} {reason}: it is not kept, and a client that knows this host by it alone will not know it"
+                )),
             }
         }
         if found.known_by.is_empty() {
@@ -449,8 +441,9 @@ impl System {
         }
     }
 
-    pub fn password(&self) -> Option<String> {
-        login::password(&self.text("/etc/shadow")?)
+    /// root's hash, or why there is none to hand on.
+    pub fn password(&self) -> Result<String, &'static str> {
+        login::password(&self.text("/etc/shadow").unwrap_or_default())
     }
 
     /// A number of /proc/meminfo, in bytes.
@@ -549,6 +542,46 @@ mod tests {
         (directory, system)
     }
 
+    /// Made by ssh-keygen, with the public part beside it.
+    fn host_key(path: &Path, arguments: &[&str]) {
+        let mut keygen = Command::new("ssh-keygen");
+        if !arguments.contains(&"-N") {
+            keygen.args(["-N", ""]);
+        }
+        assert!(keygen.arg("-q").args(arguments).arg("-f").arg(path).status().unwrap().success());
+    }
+
+    #[test]
+    fn a_host_key_that_lifeboat_does_not_serve_is_named_as_lost() {
+        for (label, arguments, kept) in [
+            ("ed25519", &["-t", "ed25519"][..], true),
+            ("rsa, PEM", &["-t", "rsa", "-b", "2048", "-m", "PEM"], true),
+            ("rsa, PKCS#8", &["-t", "rsa", "-b", "2048", "-m", "PKCS8"], true),
+            ("rsa of 1024", &["-t", "rsa", "-b", "1024"], false),
+            ("rsa of 1024, PEM", &["-t", "rsa", "-b", "1024", "-m", "PEM"], false),
+            ("rsa of 1024, PKCS#8", &["-t", "rsa", "-b", "1024", "-m", "PKCS8"], false),
+            ("with a passphrase", &["-t", "ed25519", "-N", "secret"], false),
+            ("with a passphrase, PEM", &["-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "secret"], false),
+            ("with a passphrase, PKCS#8", &["-t", "rsa", "-b", "2048", "-m", "PKCS8", "-N", "secret"], false),
+            ("ecdsa", &["-t", "ecdsa"], false),
+        ] {
+            let (directory, system) = system(&[("etc/ssh/sshd_config", "HostKey /etc/ssh/key\n")]);
+            host_key(&directory.path().join("etc/ssh/key"), arguments);
+            // Its public part beside it, and without.
+            for _ in 0..2 {
+                let login = system.login(&people(&system, None), &Told::default(), &[]);
+                let named = login.notes.iter().any(|note| note.contains("/etc/ssh/key"));
+                assert_eq!(
+                    (login.known_by.len(), login.files.len(), named),
+                    (usize::from(kept), usize::from(kept), !kept),
+                    "{label}: {:?}",
+                    login.notes
+                );
+                fs::remove_file(directory.path().join("etc/ssh/key.pub")).ok();
+            }
+        }
+    }
+
     /// As they are where nobody is logged in over SSH.
     fn people(system: &System, sudo: Option<&str>) -> People {
         system.people(1, sudo.map(str::to_string), &|_, _| None)
@@ -561,11 +594,12 @@ mod tests {
             ("root/.ssh/authorized_keys", "ssh-ed25519 AAAAroot r\n"),
             ("home/bob/.ssh/authorized_keys", "ssh-rsa AAAAbob b\n"),
             ("etc/ssh/sshd_config", "Port 2222\n"),
-            ("etc/ssh/ssh_host_ed25519_key", "PRIVATE"),
-            ("etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAA host"),
             ("etc/ssh/ssh_host_ed25519_key-cert.pub", "ssh-ed25519-cert-v01@openssh.com AAAA"),
-            ("etc/ssh/ssh_host_rsa_key", "RSA, without its public part"),
         ]);
+        for (name, arguments) in [("ed25519", &["-t", "ed25519"][..]), ("rsa", &["-t", "rsa", "-b", "2048"])]
+        {
+            host_key(&directory.path().join(format!("etc/ssh/ssh_host_{name}_key")), arguments);
+        }
         let bob = people(&system, Some("bob"));
         let login = system.login(&bob, &Told::default(), &[]);
         assert_eq!(login.keys, ["ssh-ed25519 AAAAroot r", "ssh-rsa AAAAbob b"]);
@@ -633,14 +667,12 @@ mod tests {
 
     #[test]
     fn what_sshd_was_told_on_its_command_line_counts_before_its_files() {
-        let (_directory, system) = system(&[
+        let (directory, system) = system(&[
             ("etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
             ("etc/ssh/sshd_config", "AuthorizedKeysFile /etc/no\n"),
             ("etc/ssh/sshd_config.d/x.conf", "AuthorizedKeysFile /etc/neither\n"),
             ("srv/sshd.conf", "AuthorizedKeysFile /etc/nor\n"),
             ("etc/keys/root", "ssh-ed25519 AAAAroot r\n"),
-            ("srv/host_key", "PRIVATE"),
-            ("srv/host_key.pub", "ssh-ed25519 AAAA host"),
             ("proc/9/cmdline", "sh\0"),
             ("proc/9/status", "PPid:\t8\n"),
             ("proc/8/cmdline", "sshd-session: root@pts/0"),
@@ -651,6 +683,7 @@ mod tests {
                  [listener] 1 of 10-100 startups\0",
             ),
         ]);
+        host_key(&directory.path().join("srv/host_key"), &["-t", "ed25519"]);
         let login = system.login(&people(&system, None), &system.sshd(9), &[]);
         assert_eq!(
             (login.from, login.known_by),

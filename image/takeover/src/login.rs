@@ -3,6 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use contract::authorized_keys::{self, TYPES};
+use contract::host_keys::{self, Kind, Served};
+use contract::password;
 use contract::text::Untrusted;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -199,68 +202,27 @@ fn without_referral(line: &str) -> &str {
     }
 }
 
-/// What Lifeboat's sshd takes. It refuses DSA.
-const TYPES: &[&str] = &[
-    "ssh-ed25519",
-    "ssh-rsa",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ssh-ed25519@openssh.com",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-];
-/// Options by which a line may let in nobody, or nobody from here, or not for long, or for one command alone.
-const NARROW: &[&str] = &["command=", "from=", "expiry-time="];
-
-/// Whether a line of authorized_keys surely lets its owner in, to a shell.
+/// Whether a line of authorized_keys surely lets its owner in, to a shell of Lifeboat's.
 pub fn lets_in(line: &str) -> bool {
-    let words = words(line);
-    let Some(at) = words.iter().position(|word| TYPES.contains(word)).filter(|at| *at < 2) else {
-        return false;
-    };
-    let options = words[..at].concat().to_ascii_lowercase();
-    let is_narrow =
-        options_of(&options).iter().any(|option| NARROW.iter().any(|name| option.starts_with(name)));
-    // The key begins with its type's name, behind that one's length (RFC 4253, 6.6).
-    let blob = words.get(at + 1).and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
-    let name = blob.get(4..4 + words[at].len());
-    let is_whole = blob.starts_with(&(words[at].len() as u32).to_be_bytes())
-        && name == Some(words[at].as_bytes())
-        && blob.len() > 4 + words[at].len() + 4;
-    is_whole && !is_narrow
+    authorized_keys::lets_in(line, &decode)
+}
+
+fn decode(base64: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(base64).ok()
 }
 
 /// A line of a key that lets in, for a person: `SHA256:...` as `ssh-add -l` has it, and what stands behind it.
 pub fn shown(line: &str) -> Option<String> {
-    let words = words(line);
-    let at = words.iter().position(|word| TYPES.contains(word)).filter(|_| lets_in(line))?;
-    let sum = Sha256::digest(STANDARD.decode(words.get(at + 1)?).ok()?);
-    let comment = words[at + 2..].join(" ");
+    let is_key = |text: &str| text.split([' ', '\t']).next().is_some_and(|kind| TYPES.contains(&kind));
+    let key = if is_key(line) { line } else { authorized_keys::after_options(line)?.1 };
+    let mut words = key.split_whitespace().skip(1);
+    let sum = Sha256::digest(words.next().and_then(decode).filter(|_| lets_in(line))?);
+    let comment = words.collect::<Vec<_>>().join(" ");
     let name = match comment.is_empty() {
         true => String::new(),
         false => format!(" ({})", Untrusted(&comment)),
     };
     Some(format!("SHA256:{}{name}", STANDARD_NO_PAD.encode(sum)))
-}
-
-/// Split where a blank stands outside of quotes.
-fn words(line: &str) -> Vec<&str> {
-    split(line, |c| c.is_ascii_whitespace())
-}
-
-fn options_of(text: &str) -> Vec<&str> {
-    split(text, |c| c == ',')
-}
-
-fn split(text: &str, is_end: impl Fn(char) -> bool) -> Vec<&str> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    let parts = text.split(|c: char| {
-        let is_quote = c == '"' && !is_escaped;
-        is_quoted ^= is_quote;
-        is_escaped = c == '\\' && !is_escaped;
-        !is_quoted && is_end(c)
-    });
-    parts.filter(|part| !part.is_empty()).collect()
 }
 
 /// Whether sshd may let in by more than the files of keys that are read here: a certificate's authority, a command that
@@ -285,11 +247,16 @@ pub fn has_other_ways(config: &str) -> bool {
     false
 }
 
-/// root's hash in /etc/shadow, where it is one.
-pub fn password(shadow: &str) -> Option<String> {
-    let line = shadow.lines().find_map(|line| line.strip_prefix("root:"))?;
-    let hash = line.split(':').next()?;
-    hash.starts_with('$').then(|| hash.to_string())
+/// root's hash in /etc/shadow; the error says why Lifeboat's sshd would not compare with it.
+pub fn password(shadow: &str) -> Result<String, &'static str> {
+    let line = shadow.lines().find_map(|line| line.strip_prefix("root:")).unwrap_or_default();
+    let hash = line.split(':').next().unwrap_or_default();
+    if !hash.starts_with('$') {
+        return Err("root has no password to go on with");
+    }
+    password::opens(hash).map(|()| hash.to_string()).map_err(|_| {
+        "root's password does not go on: Lifeboat compares with hashes of $5$, $6$ and $y$ that are whole and of a usual cost"
+    })
 }
 
 /// A user by his number, in /etc/passwd or a line of it.
@@ -304,28 +271,16 @@ pub fn home(passwd: &str, user: &str) -> Option<String> {
     line.split(':').nth(5).filter(|home| home.starts_with('/')).map(str::to_string)
 }
 
-/// What kind of key a host's private key is, by the public one beside it.
-pub fn kind(public: &str) -> Option<Kind> {
-    match public.split_ascii_whitespace().next()? {
-        "ssh-ed25519" => Some(Kind::Ed25519),
-        "ssh-rsa" => Some(Kind::Rsa),
-        _ => None,
-    }
+/// What Lifeboat serves of a host's private key. The error completes "PATH ".
+pub fn host_key(private: &[u8]) -> Result<Served, String> {
+    host_keys::served(&String::from_utf8_lossy(private), &decode)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Ed25519,
-    Rsa,
-}
-
-impl Kind {
-    /// Where Lifeboat looks for it.
-    pub fn place(self) -> &'static str {
-        match self {
-            Kind::Ed25519 => "etc/ssh/ssh_host_ed25519_key",
-            Kind::Rsa => "etc/ssh/ssh_host_rsa_key",
-        }
+/// Where Lifeboat looks for it.
+pub fn place(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ed25519 => "etc/ssh/ssh_host_ed25519_key",
+        Kind::Rsa => "etc/ssh/ssh_host_rsa_key",
     }
 }
 
@@ -420,6 +375,8 @@ mod tests {
 
     #[test]
     fn a_key_counts_where_its_owner_surely_gets_in() {
+        /// `ssh-keygen -t rsa -b 1024`, OpenSSH 9.2
+        const RSA_1024: &str = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC4b/rQ5Aknrwas5c/NgPIS1Mo0YyZzCx/yjErrspCOPSjVi0fDcZFC2wjrgvhpUomleTQvZFsosyRl480vcG4wNvd3VyBupfkFkvPJqmcaxJS0UXa9I83I6UzFckNFryW+oLJDrY2n2P6H7LAWR3thtWNTZmNCs/1sBmTi6RI5pw==";
         const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmDG8O1bWYxNZGdJOEEVLrFJbSCn3bQdQ1QwWh6MTpn";
         let with = |options: &str| format!("{options}{KEY} me");
         let cases = [
@@ -429,6 +386,11 @@ mod tests {
             (with("Command=\"rrsync \\\"/srv\\\" x\" "), false),
             (with("expiry-time=\"20200101\" "), false),
             (with("x y "), false),
+            (with("no-pty,frobnicate "), false),
+            (with("cert-authority "), false),
+            (with("permitopen=\"db:1\" "), true),
+            (with("permitopen=\"db\" "), false),
+            (RSA_1024.into(), false),
             (KEY[..50].into(), false),
             (KEY.replace("ssh-ed25519 ", "ssh-rsa "), false),
             ("ssh-ed25519 AAAAroot r".into(), false),
@@ -458,17 +420,29 @@ mod tests {
 
     #[test]
     fn a_password_is_a_hash_and_not_a_lock() {
-        assert_eq!(password("daemon:*:1\nroot:$y$j9T$x$y:19000:0\n").as_deref(), Some("$y$j9T$x$y"));
-        assert_eq!((password("root:!$y$x:1\n"), password("root:*:1\n"), password("")), (None, None, None));
+        assert_eq!(password("daemon:*:1\nroot:$y$j9T$x$y:19000:0\n").as_deref(), Ok("$y$j9T$x$y"));
+        for locked in ["root:!$y$j9T$x$y:1\n", "root:*:1\n", ""] {
+            assert_eq!(password(locked), Err("root has no password to go on with"), "{locked}");
+        }
+        // Those of other methods are in many a /etc/shadow.
+        for hash in [
+            "$1$salt$hash",
+            "$2a$05$x",
+            "$2b$05$x",
+            "$2y$05$x",
+            "$gy$j9T$x$y",
+            "$7$x$y",
+            "$6$cut",
+            "$y$jDT$x$y",
+        ] {
+            let said = password(&format!("root:{hash}:1\n")).unwrap_err();
+            assert!(said.contains("does not go on"), "{hash}: {said}");
+        }
     }
 
     #[test]
-    fn homes_and_kinds_are_found() {
+    fn homes_are_found() {
         assert_eq!(home("root:x:0:0:root:/root:/bin/sh\n", "root").as_deref(), Some("/root"));
         assert_eq!(home("bob:x:1::relative:", "bob"), None);
-        assert_eq!(
-            (kind("ssh-rsa AAAA x"), kind("ecdsa-sha2-nistp256 A"), kind("")),
-            (Some(Kind::Rsa), None, None)
-        );
     }
 }

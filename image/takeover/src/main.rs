@@ -125,10 +125,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut told = system.sshd(own);
     system.ask(&mut told, &people, connection.as_deref());
     let mut login = system.login(&people, &told, &arguments.keys);
-    let hash = if arguments.password { system.password() } else { None };
-    if arguments.password && hash.is_none() {
-        login.notes.push("root has no password to go on with".into());
-    }
+    let hash = match arguments.password.then(|| system.password()).transpose() {
+        Ok(hash) => hash,
+        Err(reason) => {
+            login.notes.push(reason.into());
+            None
+        }
+    };
     words.dangers.append(&mut login.dangers);
     // A password counts where there is no key at all.
     let is_by_password = hash.is_some() && login.keys.is_empty();
@@ -186,7 +189,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 
 /// Why no key lets the person in. Where one does, Lifeboat asks for no password, so that somebody else's shuts out who logs in by his.
 fn no_way(login: &Login) -> Option<String> {
-    const NARROW: &str = "(those with command=, from= or expiry-time= do not count)";
+    const NARROW: &str = "(those that Lifeboat's sshd refuses, such as an RSA key of fewer than 2048 bits or one with an option that it does not know, and those with command=, from=, expiry-time= or cert-authority do not count)";
     if login.ways == 0 {
         return Some(format!(
             "no key may log in {NARROW}: name a file of keys by --keys, or take root's password along by --password"
