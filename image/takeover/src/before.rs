@@ -5,7 +5,7 @@ use crate::load;
 use crate::login::{self, Told};
 use crate::service;
 use crate::settings::Beside;
-use contract::host_keys::Kind;
+use contract::host_keys::{Kind, Served};
 use network::Mac;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -408,7 +408,8 @@ impl System {
     }
 
     fn host_keys(&self, config: &str, found: &mut Login) {
-        for path in login::host_key_files(config) {
+        let mut ed25519 = None;
+        for path in without_doubles(login::host_key_files(config)) {
             let private = match fs::read(self.place(&path)) {
                 Ok(private) => private,
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -421,14 +422,13 @@ impl System {
                 Ok(key) => {
                     let place = login::place(key.kind);
                     if found.files.iter().any(|(name, _)| name == place) {
+                        found.notes.push(format!("{path} is not kept: there is room for one key of its type"));
                         continue;
                     }
                     found.files.push((place.into(), private));
                     found.known_by.push(path.clone());
-                    let certificate = format!("{path}-cert.pub");
-                    if let (Kind::Ed25519, Ok(bytes)) = (key.kind, fs::read(self.place(&certificate))) {
-                        found.files.push((format!("{place}-cert.pub"), bytes));
-                        found.known_by.push(certificate);
+                    if key.kind == Kind::Ed25519 {
+                        ed25519 = Some((path, key));
                     }
                 }
                 Err(reason) => found.notes.push(format!(
@@ -438,6 +438,52 @@ impl System {
         }
         if found.known_by.is_empty() {
             found.notes.push("no host key is handed on: clients will see a new one".into());
+        }
+        self.certificates(config, ed25519, found);
+    }
+
+    /// The certificate of the ed25519 key, wherever it lies, and all others by name. `ed25519` is that key, and where it is from.
+    fn certificates(&self, config: &str, ed25519: Option<(String, Served)>, found: &mut Login) {
+        let place = format!("{}-cert.pub", login::place(Kind::Ed25519));
+        let of_key = |path: &str| {
+            let text = fs::read(self.place(path)).map_err(|error| format!("cannot be read: {error}"))?;
+            match &ed25519 {
+                Some((_, key)) => login::certificate(&text, key),
+                None => Err("is not of the ed25519 key, which alone has one in Lifeboat".to_string()),
+            }
+        };
+        let said = without_doubles(login::certificate_files(config));
+        if said.is_empty() {
+            // Lifeboat's sshd, which has no configuration, offers the one beside its key.
+            let beside = ed25519.iter().map(|(path, _)| format!("{path}-cert.pub"));
+            if let Some((path, line)) =
+                beside.into_iter().find_map(|path| Some((path.clone(), of_key(&path).ok()?)))
+            {
+                found.files.push((place, line.into_bytes()));
+                found.known_by.push(path);
+            }
+            return;
+        }
+        let mut lost = Vec::new();
+        let mut is_kept = false;
+        for path in said {
+            match of_key(&path) {
+                Ok(line) if !is_kept => {
+                    found.files.push((place.clone(), line.into_bytes()));
+                    found.known_by.push(path);
+                    is_kept = true;
+                }
+                Ok(_) => lost.push(format!("{path} is one more of the same key")),
+                Err(reason) => lost.push(format!("{path} {reason}")),
+            }
+        }
+        let lost = lost.into_iter().map(|line| format!("a certificate of this host is not kept: {line}"));
+        if is_kept {
+            found.notes.extend(lost);
+        } else {
+            let unknown =
+                "a client that knows this host by its authority alone (@cert-authority) will not know it";
+            found.dangers.extend(lost.map(|line| format!("{line}; {unknown}")));
         }
     }
 
@@ -551,6 +597,76 @@ mod tests {
         assert!(keygen.arg("-q").args(arguments).arg("-f").arg(path).status().unwrap().success());
     }
 
+    /// KEY-cert.pub of an authority beside it.
+    fn certify(key: &Path, arguments: &[&str]) {
+        let authority = key.with_file_name("authority");
+        if !authority.exists() {
+            host_key(&authority, &["-t", "ed25519"]);
+        }
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-I", "db1", "-n", "db1.example.com"]).args(arguments).arg("-s").arg(authority);
+        assert!(keygen.arg(key.with_extension("pub")).status().unwrap().success());
+    }
+
+    #[test]
+    fn a_certificate_is_kept_wherever_it_lies_and_named_where_it_is_not() {
+        let (directory, system) = system(&[("etc/ssh/garbage", "ssh-ed25519-cert-v01@openssh.com AAAA\n")]);
+        let place = |name: &str| directory.path().join("etc/ssh").join(name);
+        for (name, arguments) in [
+            ("ssh_host_ed25519_key", &["-t", "ed25519"][..]),
+            ("ssh_host_rsa_key", &["-t", "rsa", "-b", "2048"]),
+            ("other", &["-t", "ed25519"]),
+        ] {
+            host_key(&place(name), arguments);
+        }
+        for name in ["ssh_host_ed25519_key", "ssh_host_rsa_key", "other"] {
+            certify(&place(name), &["-h"]);
+        }
+        fs::create_dir_all(directory.path().join("srv")).unwrap();
+        let own = fs::read(place("ssh_host_ed25519_key-cert.pub")).unwrap();
+        fs::copy(place("ssh_host_ed25519_key-cert.pub"), directory.path().join("srv/signed")).unwrap();
+        certify(&place("ssh_host_ed25519_key"), &["-V", "-1h:+1h"]);
+        fs::rename(place("ssh_host_ed25519_key-cert.pub"), place("of-a-user")).unwrap();
+        let keys = "HostKey /etc/ssh/ssh_host_ed25519_key\nHostKey /etc/ssh/ssh_host_rsa_key\n";
+        let check = |label: &str, config: &str, known: usize, notes: &[&str], dangers: &[&str]| {
+            fs::write(place("sshd_config"), format!("{config}{keys}")).unwrap();
+            let login = system.login(&people(&system, None), &Told::default(), &[]);
+            let handed = login.files.iter().find(|(name, _)| name.ends_with("-cert.pub"));
+            if let Some((name, text)) = handed {
+                assert_eq!((name.as_str(), text), ("etc/ssh/ssh_host_ed25519_key-cert.pub", &own), "{label}");
+            }
+            assert_eq!((usize::from(handed.is_some()) + 2, login.known_by.len()), (known, known), "{label}");
+            for (found, wanted) in [(&login.notes, notes), (&login.dangers, dangers)] {
+                assert_eq!(found.len(), wanted.len(), "{label}: {found:?}");
+                assert!(
+                    found.iter().zip(wanted).all(|(line, part)| line.contains(part)),
+                    "{label}: {found:?}"
+                );
+            }
+        };
+        let (signed, rsa) =
+            ("HostCertificate /srv/signed\n", "HostCertificate /etc/ssh/ssh_host_rsa_key-cert.pub\n");
+        check("none", "", 2, &[], &[]);
+        check("of a name of its own", signed, 3, &[], &[]);
+        check("RSA's alone", rsa, 2, &[], &["ssh-rsa-cert-v01@openssh.com"]);
+        check("both", &format!("{rsa}{signed}"), 3, &["ssh_host_rsa_key-cert.pub"], &[]);
+        check("twice", &format!("{signed}{signed}{keys}"), 3, &[], &[]);
+        for (name, why) in [
+            ("other-cert.pub", "of another key"),
+            ("of-a-user", "not the certificate of a host"),
+            ("garbage", "not a certificate"),
+            ("ssh_host_rsa_key.pub", "not a certificate"),
+            ("nowhere", "cannot be read"),
+        ] {
+            check(name, &format!("HostCertificate /etc/ssh/{name}\n"), 2, &[], &[why]);
+        }
+        // Lifeboat itself has it beside the key, and no word about it.
+        fs::rename(directory.path().join("srv/signed"), place("ssh_host_ed25519_key-cert.pub")).unwrap();
+        check("beside the key", "", 3, &[], &[]);
+        fs::rename(place("other-cert.pub"), place("ssh_host_ed25519_key-cert.pub")).unwrap();
+        check("of another key, beside it", "", 2, &[], &[]);
+    }
+
     #[test]
     fn a_host_key_that_lifeboat_does_not_serve_is_named_as_lost() {
         for (label, arguments, kept) in [
@@ -594,12 +710,12 @@ mod tests {
             ("root/.ssh/authorized_keys", "ssh-ed25519 AAAAroot r\n"),
             ("home/bob/.ssh/authorized_keys", "ssh-rsa AAAAbob b\n"),
             ("etc/ssh/sshd_config", "Port 2222\n"),
-            ("etc/ssh/ssh_host_ed25519_key-cert.pub", "ssh-ed25519-cert-v01@openssh.com AAAA"),
         ]);
         for (name, arguments) in [("ed25519", &["-t", "ed25519"][..]), ("rsa", &["-t", "rsa", "-b", "2048"])]
         {
             host_key(&directory.path().join(format!("etc/ssh/ssh_host_{name}_key")), arguments);
         }
+        certify(&directory.path().join("etc/ssh/ssh_host_ed25519_key"), &["-h"]);
         let bob = people(&system, Some("bob"));
         let login = system.login(&bob, &Told::default(), &[]);
         assert_eq!(login.keys, ["ssh-ed25519 AAAAroot r", "ssh-rsa AAAAbob b"]);
@@ -609,8 +725,8 @@ mod tests {
             [
                 "/etc/lifeboat/handed/authorized_keys",
                 "etc/ssh/ssh_host_ed25519_key",
-                "etc/ssh/ssh_host_ed25519_key-cert.pub",
-                "etc/ssh/ssh_host_rsa_key"
+                "etc/ssh/ssh_host_rsa_key",
+                "etc/ssh/ssh_host_ed25519_key-cert.pub"
             ]
         );
         assert!(login.notes[0].contains("2222"), "{:?}", login.notes);

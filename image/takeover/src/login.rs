@@ -67,6 +67,7 @@ pub fn command_line(line: &str) -> Option<Told> {
         let value = if attached.is_empty() { words.next().unwrap_or_default() } else { attached };
         match &letters[at..=at] {
             _ if value.is_empty() => {}
+            "c" => told.config += &format!("HostCertificate {value}\n"),
             "f" => told.file = Some(value.to_string()),
             "h" => told.config += &format!("HostKey {value}\n"),
             "p" => told.config += &format!("Port {value}\n"),
@@ -90,6 +91,11 @@ pub fn host_key_files(config: &str) -> Vec<String> {
     } else {
         said
     }
+}
+
+/// `HostCertificate` of the same. OpenSSH offers no other, whatever lies beside a key.
+pub fn certificate_files(config: &str) -> Vec<String> {
+    settings(config, "hostcertificate")
 }
 
 /// `Port` of the same; 22 where none is said.
@@ -276,6 +282,12 @@ pub fn host_key(private: &[u8]) -> Result<Served, String> {
     host_keys::served(&String::from_utf8_lossy(private), &decode)
 }
 
+/// The line of a host's certificate that Lifeboat offers with this key. The error completes "PATH ".
+pub fn certificate(text: &[u8], key: &Served) -> Result<String, String> {
+    let text = String::from_utf8_lossy(text);
+    host_keys::certificate(&text, &key.public, &decode).map(|line| format!("{line}\n"))
+}
+
 /// Where Lifeboat looks for it.
 pub fn place(kind: Kind) -> &'static str {
     match kind {
@@ -344,8 +356,8 @@ mod tests {
         let told = |line: &str| command_line(line).map(|told| (told.file(), told.config));
         let usual = "/etc/ssh/sshd_config".to_string();
         assert_eq!(
-            told("/usr/sbin/sshd\0-Dep\0\x32222\0-f\0/a\0-oHostKey=/b\0"),
-            Some(("/a".into(), "Port 2222\nHostKey /b\n".into()))
+            told("/usr/sbin/sshd\0-Dep\0\x32222\0-f\0/a\0-oHostKey=/b\0-c/c\0"),
+            Some(("/a".into(), "Port 2222\nHostKey /b\nHostCertificate /c\n".into()))
         );
         assert_eq!(
             told("sshd: /usr/sbin/sshd -D -h /c -o Port 23 -E /log -4 [listener] 0 of 10-100 startups"),

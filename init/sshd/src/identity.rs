@@ -415,6 +415,61 @@ mod tests {
     }
 
     #[test]
+    fn what_the_contract_says_is_offered_is_what_is_offered_here() {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::STANDARD;
+        let (dir, _, root) = machine();
+        let place = |name: &str| dir.path().join("etc/ssh").join(name);
+        let keygen = |arguments: &[&str], path: &std::path::Path| {
+            let status =
+                std::process::Command::new("ssh-keygen").arg("-q").args(arguments).arg(path).status();
+            assert!(status.unwrap().success(), "{arguments:?}");
+        };
+        let rsa = &["-t", "rsa", "-b", "2048", "-N", "", "-f"];
+        let ed25519 = &["-t", "ed25519", "-N", "", "-f"];
+        let kinds = [("own", &ed25519[..]), ("other", ed25519), ("rsa", rsa), ("authority", ed25519)];
+        for (name, arguments) in kinds {
+            keygen(arguments, &place(name));
+        }
+        let key = PrivateKey::from_openssh(std::fs::read_to_string(place("own")).unwrap()).unwrap();
+        let public = key.public_key().to_bytes().unwrap();
+        let authority = place("authority").display().to_string();
+        let sign = |more: &[&str], name: &str| {
+            keygen(
+                &[&["-s", &authority, "-I", "db1", "-n", "db1"], more].concat(),
+                &place(&format!("{name}.pub")),
+            );
+            std::fs::read_to_string(place(&format!("{name}-cert.pub"))).unwrap()
+        };
+        let good = sign(&["-h"], "own");
+        let mut blob = STANDARD.decode(good.split(' ').nth(1).unwrap()).unwrap();
+        blob.push(0);
+        let longer = format!("ssh-ed25519-cert-v01@openssh.com {}", STANDARD.encode(&blob));
+        let cut = format!("ssh-ed25519-cert-v01@openssh.com {}", STANDARD.encode(&blob[..blob.len() - 9]));
+        let cases = [
+            ("of the host", good.clone(), true),
+            ("expired", sign(&["-h", "-V", "20200101:20200102"], "own"), true),
+            ("of a user", sign(&[], "own"), false),
+            ("of another key", sign(&["-h"], "other"), false),
+            ("of an RSA key", sign(&["-h"], "rsa"), false),
+            ("a key", std::fs::read_to_string(place("own.pub")).unwrap(), false),
+            ("longer than it is", longer, false),
+            ("cut", cut, false),
+            ("garbage", "garbage".to_string(), false),
+        ];
+        for (label, text, wanted) in cases {
+            std::fs::write(dir.path().join(CERTIFICATE.trim_start_matches('/')), &text).unwrap();
+            let here = certificate(&root, &key);
+            let said = contract::host_keys::certificate(&text, &public, &|text| STANDARD.decode(text).ok());
+            assert_eq!(
+                (said.is_ok(), matches!(here, Ok(Some(_)))),
+                (wanted, wanted),
+                "{label}: {said:?} {here:?}"
+            );
+        }
+    }
+
+    #[test]
     fn two_boots_have_two_keys() {
         let (_a, settings_a, root_a) = machine();
         let (_b, settings_b, root_b) = machine();

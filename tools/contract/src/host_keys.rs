@@ -1,8 +1,9 @@
-//! A host's private key as it lies in a file, before it is handed to the rescue: whether the rescue's sshd serves it. That sshd
+//! A host's private key and its certificate as they lie in files, before they are handed to the rescue: whether the rescue's sshd serves them. That sshd
 //! decides by keys that it has parsed; a test there holds both verdicts together. PROTOCOL.key of OpenSSH; PEM is RSA's
 //! (RFC 8017, A.1.2; RFC 5208), as ssh-keygen wrote it before version 7.8.
 
 use crate::authorized_keys::{bits, field};
+use crate::text::Untrusted;
 use std::ops::RangeInclusive;
 
 /// Bits of an RSA key that is served: fewer are what ssh-audit fails; more takes seconds for each login.
@@ -52,6 +53,55 @@ pub fn served(text: &str, decode: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Se
         (Some(kind), _, _) => Err(format!("is of type {}", kind.escape_ascii())),
         (None, _, _) => Err(none()),
     }
+}
+
+/// The line of a certificate (PROTOCOL.certkeys) that sshd offers for the host key `public`, which has to be the ed25519 key. The
+/// error completes "PATH ".
+pub fn certificate<'a>(
+    text: &'a str,
+    public: &[u8],
+    decode: &dyn Fn(&str) -> Option<Vec<u8>>,
+) -> Result<&'a str, String> {
+    const ED25519: &str = "ssh-ed25519-cert-v01@openssh.com";
+    /// SSH_CERT_TYPE_HOST
+    const HOST: u32 = 2;
+    let none = || "is not a certificate of OpenSSH".to_string();
+    let lines = text.lines().map(str::trim);
+    let line = lines.into_iter().find(|line| !line.is_empty() && !line.starts_with('#')).ok_or_else(none)?;
+    let mut words = line.split_ascii_whitespace();
+    let kind = words.next().filter(|kind| kind.contains("-cert-v0")).ok_or_else(none)?;
+    if kind != ED25519 {
+        return Err(format!("is of type {}, and that of the ed25519 key alone is offered", Untrusted(kind)));
+    }
+    let blob = words.next().and_then(decode).ok_or_else(none)?;
+    let (key, of_whom) = of_ed25519(&blob)
+        .filter(|_| blob.get(4..).is_some_and(|rest| rest.starts_with(kind.as_bytes())))
+        .ok_or_else(none)?;
+    let mut rest = public;
+    if of_whom != HOST {
+        return Err("is not the certificate of a host".to_string());
+    }
+    if (field(&mut rest), field(&mut rest)) != (Some(b"ssh-ed25519"), Some(key)) {
+        return Err("is the certificate of another key than the one that is handed on".to_string());
+    }
+    Ok(line)
+}
+
+/// The key of a whole certificate, and its type.
+fn of_ed25519(blob: &[u8]) -> Option<(&[u8], u32)> {
+    let mut rest = blob;
+    let (_kind, _nonce, key) = (field(&mut rest)?, field(&mut rest)?, field(&mut rest)?);
+    let (_serial, more) = rest.split_first_chunk::<8>()?;
+    let (of_whom, more) = more.split_first_chunk()?;
+    rest = more;
+    let (_id, _principals) = (field(&mut rest)?, field(&mut rest)?);
+    let (_validity, more) = rest.split_first_chunk::<16>()?;
+    rest = more;
+    // Critical options, extensions, what is reserved, the authority's key, its signature.
+    for _ in 0..5 {
+        field(&mut rest)?;
+    }
+    rest.is_empty().then_some((key, u32::from_be_bytes(*of_whom)))
 }
 
 /// The label of the first key, and the lines of it.
