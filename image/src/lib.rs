@@ -11,6 +11,7 @@ pub mod forms;
 pub mod hardware;
 pub mod home;
 pub mod identity;
+pub mod initramfs;
 pub mod kernel_config;
 pub mod keys;
 pub mod libraries;

@@ -1,103 +1,46 @@
-//! An operator's archive, before it goes into an image: the kernel says one line about what it cannot unpack, and boots without
-//! the keys that were in it. The format is that of init/initramfs.c: newc, alone or packed, several behind each other.
+//! An operator's archive, before it goes into an image: what the kernel would boot without, with the keys that were in it, is
+//! refused (initramfs.rs), and of a packed archive the beginning is unpacked.
 
-use anyhow::{Context as _, Result, bail, ensure};
-use std::io::{Read as _, Write as _};
+use crate::initramfs::{self, MAGICS, Packed, WANTED};
+use anyhow::{Context as _, Result, ensure};
+use std::io::{Cursor, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// newc, and newc with sums.
-const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
-/// Bytes before an entry's name, and where its two lengths are, of eight digits each.
-const HEADER: usize = 110;
-const FILE_SIZE: usize = 54;
-const NAME_SIZE: usize = 94;
-
-const GZIP: &[u8] = &[0x1f, 0x8b];
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-const XZ: &[u8] = b"\xfd7zXZ\0";
-/// Of the flags behind it: no sum, or CRC32. Others the kernel's own decoder refuses (Documentation/staging/xz.rst).
-const XZ_CHECKS: [&[u8]; 2] = [&[0, 0], &[0, 1]];
-
-const WANTED: &str =
-    "the kernel unpacks what `cpio -o -H newc` makes, plain or packed by gzip, zstd or xz --check=crc32";
-
 /// Refuses what the kernel would not unpack. Of a packed archive only the beginning is looked at, by `gzip` and two decoders.
-pub fn check(mut bytes: &[u8], gzip: &Path) -> Result<()> {
-    ensure!(bytes.iter().any(|byte| *byte != 0), "it is empty");
-    let whole = bytes.len();
-    loop {
-        // Which pad archives.
-        let padding = bytes.iter().take_while(|byte| **byte == 0).count();
-        bytes = &bytes[padding..];
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let at = whole - bytes.len();
-        if !MAGICS.iter().any(|magic| bytes.starts_with(magic)) {
-            return packed(bytes, gzip).with_context(|| format!("at byte {at}"));
-        }
-        ensure!(at.is_multiple_of(4), "an archive begins at byte {at}, which is no multiple of 4");
-        bytes = plain(bytes).with_context(|| format!("it is cut or damaged behind byte {at}"))?;
-    }
+pub fn check(bytes: &[u8], gzip: &Path) -> Result<()> {
+    let Some((at, packed)) = initramfs::look(Cursor::new(bytes))? else { return Ok(()) };
+    unpack(&bytes[usize::try_from(at)?..], packed, gzip).with_context(|| format!("at byte {at}"))
 }
 
-/// What follows an archive that is not packed; none for one that is cut.
-fn plain(mut bytes: &[u8]) -> Option<&[u8]> {
-    loop {
-        if bytes.is_empty() {
-            // The kernel does without the last entry.
-            return Some(bytes);
-        }
-        if !MAGICS.iter().any(|magic| bytes.starts_with(magic)) {
-            return None;
-        }
-        let number = |at: usize| {
-            let digits = std::str::from_utf8(bytes.get(at..at + 8)?).ok()?;
-            usize::try_from(u32::from_str_radix(digits, 16).ok()?).ok()
-        };
-        let (name_size, size) = (number(NAME_SIZE)?, number(FILE_SIZE)?);
-        let name = bytes.get(HEADER..HEADER.checked_add(name_size)?)?;
-        let content = (HEADER + name_size).next_multiple_of(4);
-        let end = content.checked_add(size)?;
-        bytes.get(..if size == 0 { HEADER + name_size } else { end })?;
-        bytes = bytes.get(end.next_multiple_of(4)..).unwrap_or_default();
-        if name == b"TRAILER!!!\0" {
-            return Some(bytes);
-        }
-    }
-}
-
-fn packed(bytes: &[u8], gzip: &Path) -> Result<()> {
+fn unpack(bytes: &[u8], packed: Packed, gzip: &Path) -> Result<()> {
     let mut first = [0; 6];
-    if bytes.starts_with(XZ) {
-        let has_check = XZ_CHECKS.iter().any(|check| bytes[XZ.len()..].starts_with(check));
-        ensure!(has_check, "xz's own sum is none that the kernel knows: pack it by xz --check=crc32");
-        liblzma::read::XzDecoder::new(bytes).read_exact(&mut first).context("unpack it by xz")?;
-    } else if bytes.starts_with(ZSTD) {
-        zstd::Decoder::new(bytes)?.read_exact(&mut first).context("unpack it by zstd")?;
-    } else if bytes.starts_with(GZIP) {
-        let mut child = Command::new(gzip)
-            .args(["-dc"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("start gzip")?;
-        let (mut to, mut from) =
-            (child.stdin.take().context("a pipe")?, child.stdout.take().context("a pipe")?);
-        let read = std::thread::scope(|scope| {
-            // It ends early where nothing more is read.
-            scope.spawn(move || to.write_all(bytes));
-            let read = from.read_exact(&mut first);
-            drop(from);
-            read
-        });
-        // It ended by the closed pipe, or before.
-        let _ = child.wait();
-        read.context("unpack it by gzip")?;
-    } else {
-        bail!("no archive: {WANTED}");
+    match packed {
+        Packed::Xz => {
+            liblzma::read::XzDecoder::new(bytes).read_exact(&mut first).context("unpack it by xz")?;
+        }
+        Packed::Zstd => zstd::Decoder::new(bytes)?.read_exact(&mut first).context("unpack it by zstd")?,
+        Packed::Gzip => {
+            let mut child = Command::new(gzip)
+                .args(["-dc"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .context("start gzip")?;
+            let (mut to, mut from) =
+                (child.stdin.take().context("a pipe")?, child.stdout.take().context("a pipe")?);
+            let read = std::thread::scope(|scope| {
+                // It ends early where nothing more is read.
+                scope.spawn(move || to.write_all(bytes));
+                let read = from.read_exact(&mut first);
+                drop(from);
+                read
+            });
+            // It ended by the closed pipe, or before.
+            let _ = child.wait();
+            read.context("unpack it by gzip")?;
+        }
     }
     ensure!(MAGICS.contains(&&first[..]), "what is packed is no such archive: {WANTED}");
     Ok(())

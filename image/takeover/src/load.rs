@@ -2,6 +2,7 @@
 
 use crate::before::{System, program};
 use crate::flavour::Flavour;
+use crate::initramfs;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
@@ -9,7 +10,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::sync::mpsc;
@@ -42,17 +43,52 @@ impl FromStr for Part {
     }
 }
 
+/// An archive of `--extra`, which may be large: it is looked at in place, and copied once.
+#[derive(Debug)]
+pub struct Extra {
+    path: PathBuf,
+    file: File,
+    /// Bytes.
+    length: u64,
+}
+
+impl Extra {
+    /// Refuses what the kernel would boot without.
+    pub fn open(path: &Path) -> Result<Extra> {
+        let open = || -> Result<Extra> {
+            // A pipe's end would be waited for, and has no length.
+            ensure!(fs::metadata(path)?.is_file(), "it is no file");
+            let file = File::open(path)?;
+            let about = file.metadata()?;
+            initramfs::look(&file)?;
+            Ok(Extra { path: path.into(), file, length: about.len() })
+        };
+        open().with_context(|| format!("--extra {}", path.display()))
+    }
+}
+
+/// Bytes of all of them.
+pub fn length(extras: &[Extra]) -> u64 {
+    extras.iter().map(|extra| extra.length).sum()
+}
+
+/// What follows the initramfs of the bundle.
+pub struct Behind<'a> {
+    pub archive: &'a [u8],
+    pub extras: &'a [Extra],
+}
+
 pub fn load(
     system: &System,
     bundle: &Path,
     kernel: Part,
     initramfs: Part,
-    archives: &[u8],
+    behind: &Behind,
     command_line: &str,
 ) -> Result<()> {
     let mut file = File::open(bundle).with_context(|| format!("open {}", bundle.display()))?;
-    let kernel = part(&mut file, kernel, "vmlinuz", &[])?;
-    let initramfs = part(&mut file, initramfs, "initramfs", archives)?;
+    let kernel = part(&mut file, kernel, "vmlinuz", None)?;
+    let initramfs = part(&mut file, initramfs, "initramfs", Some(behind))?;
     let line = CString::new(command_line).context("a parameter with a NUL")?;
     let refusal = match host::sys::kexec::load(kernel.as_fd(), initramfs.as_fd(), &line) {
         Ok(()) => return Ok(()),
@@ -126,7 +162,7 @@ fn advice(refusal: &io::Error, is_disabled: bool, is_locked: bool, kernel: Flavo
 }
 
 /// A file in memory that nobody has open for writing, as execve(2)'s rules ask, with what is to follow behind it.
-fn part(bundle: &mut File, part: Part, name: &str, more: &[u8]) -> Result<OwnedFd> {
+fn part(bundle: &mut File, part: Part, name: &str, behind: Option<&Behind>) -> Result<OwnedFd> {
     let memory = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).context("make a file in memory")?;
     let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
     let mut file = File::from(memory);
@@ -142,16 +178,30 @@ fn part(bundle: &mut File, part: Part, name: &str, more: &[u8]) -> Result<OwnedF
         file.write_all(&buffer[..length]).context("keep the bundle in memory")?;
     }
     ensure!(sum.finalize()[..] == part.sum, "{name} in the bundle is damaged: copy the bundle again");
-    if !more.is_empty() {
-        // The kernel looks for the next archive at a multiple of four.
-        let gap = part.length.next_multiple_of(4) - part.length;
-        file.write_all(&[0; 4][..usize::try_from(gap)?]).context("keep the settings in memory")?;
-        file.write_all(more).context("keep the settings in memory")?;
+    if let Some(Behind { archive, extras }) = behind {
+        aligned(&mut file).and_then(|()| file.write_all(archive)).context("keep the settings in memory")?;
+        for Extra { path, file: from, length } in *extras {
+            let mut copy = || -> io::Result<u64> {
+                aligned(&mut file)?;
+                let mut from = from;
+                from.rewind()?;
+                io::copy(&mut from.take(*length), &mut file)
+            };
+            let copied = copy().with_context(|| format!("keep {} in memory", path.display()))?;
+            ensure!(copied == *length, "{} was cut while it was read", path.display());
+        }
     }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let read_only = rustix::fs::open(path, flags, Mode::empty()).context("open the file in memory")?;
     drop(file);
     Ok(read_only)
+}
+
+/// The kernel looks for the next archive at a multiple of four.
+fn aligned(file: &mut File) -> io::Result<()> {
+    let at = file.stream_position()?;
+    let gap = at.next_multiple_of(4) - at;
+    file.write_all(&[0; 4][..gap as usize])
 }
 
 /// What was loaded does not start by the next reboot.
@@ -268,13 +318,55 @@ mod tests {
         let sum: String = Sha256::digest(b"kernel").iter().map(|byte| format!("{byte:02x}")).collect();
         let whole: Part = format!("7:6:{sum}").parse().unwrap();
         let mut read = String::new();
-        let made = part(&mut File::open(&path).unwrap(), whole, "x", b"more").unwrap();
+        let extra = |text: &str| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            Extra { path: text.into(), file, length: 5 }
+        };
+        let extras = [extra("extra"), extra("other")];
+        let behind = Behind { archive: b"more.", extras: &extras };
+        let made = part(&mut File::open(&path).unwrap(), whole, "x", Some(&behind)).unwrap();
         File::from(made).read_to_string(&mut read).unwrap();
-        assert_eq!(read, "kernel\0\0more");
+        assert_eq!((read.as_str(), length(&extras)), ("kernel\0\0more.\0\0\0extra\0\0\0other", 10));
+        let behind = Behind { archive: b"more", extras: &[extra("cut")] };
+        let error = part(&mut File::open(&path).unwrap(), whole, "x", Some(&behind)).unwrap_err();
+        assert!(error.to_string().contains("cut while"), "{error}");
         let cut: Part = format!("7:60:{sum}").parse().unwrap();
-        let error = part(&mut File::open(&path).unwrap(), cut, "vmlinuz", &[]).unwrap_err();
+        let error = part(&mut File::open(&path).unwrap(), cut, "vmlinuz", None).unwrap_err();
         assert!(error.to_string().contains("copy the bundle again"));
         assert!("7:6:00".parse::<Part>().is_err() && "".parse::<Part>().is_err());
+    }
+
+    #[test]
+    fn an_archive_that_the_kernel_would_boot_without_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.cpio");
+        let mut archive = crate::cpio::Archive::new(Vec::new());
+        archive.file("key", 0o600, &[b'k'; 5]).unwrap();
+        let newc = archive.finish().unwrap();
+        for (label, bytes, taken) in [
+            ("plain", newc.clone(), true),
+            ("two", [newc.clone(), vec![0; 512], newc.clone()].concat(), true),
+            ("by gzip", b"\x1f\x8b\x08rest".to_vec(), true),
+            ("by zstd", b"\x28\xb5\x2f\xfdrest".to_vec(), true),
+            ("by xz with CRC32", b"\xfd7zXZ\0\0\x01".to_vec(), true),
+            ("by xz as it is", b"\xfd7zXZ\0\0\x04".to_vec(), false),
+            ("a tar", vec![b'r'; 512], false),
+            ("cpio -o", vec![0xc7, 0x71, 0, 0], false),
+            ("by bzip2", b"BZh91AY&SY".to_vec(), false),
+            ("empty", vec![], false),
+            ("cut", newc[..newc.len() - 130].to_vec(), false),
+        ] {
+            fs::write(&path, &bytes).unwrap();
+            let opened = Extra::open(&path);
+            assert_eq!(opened.is_ok(), taken, "{label}: {opened:?}");
+            match opened {
+                Ok(extra) => assert_eq!(extra.length, bytes.len() as u64, "{label}"),
+                Err(error) => assert!(error.to_string().contains("x.cpio"), "{label}: {error}"),
+            }
+        }
+        let of = |path: &Path| format!("{:#}", Extra::open(path).unwrap_err());
+        assert!(of(directory.path()).contains("no file") && of(&directory.path().join("no")).contains("no"));
     }
 
     #[test]

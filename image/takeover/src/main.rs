@@ -12,6 +12,9 @@ mod cpio;
 #[path = "../../src/flavour.rs"]
 #[allow(dead_code)] // what make is told
 mod flavour;
+#[path = "../../src/initramfs.rs"]
+#[allow(dead_code)] // what the build unpacks
+mod initramfs;
 mod load;
 mod login;
 mod netlink;
@@ -106,6 +109,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!("nothing is loaded any more");
         return Ok(());
     }
+    let extras = arguments.extra.iter().map(|path| load::Extra::open(path)).collect::<Result<Vec<_>>>()?;
     let system = System("/".into());
     let network = netlink::read().context("ask the kernel for links, addresses and routes")?;
     let connection = system.connection(std::process::id());
@@ -165,13 +169,12 @@ fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     ensure!(!is_by_hand, "nothing was done: {}", load::BY_HAND);
-    let mut archives = archive(&parameters, &login)?;
-    for path in &arguments.extra {
-        archives.resize(archives.len().next_multiple_of(4), 0);
-        archives.extend(std::fs::read(path).with_context(|| format!("read {}", path.display()))?);
+    if !arguments.force {
+        let (total, free) = (system.memory("MemTotal"), system.memory("MemAvailable"));
+        memory(total, free, arguments.kernel.length + arguments.initramfs.length, load::length(&extras))?;
     }
-    memory(&system, arguments)?;
-    load::load(&system, &arguments.bundle, arguments.kernel, arguments.initramfs, &archives, &command_line)?;
+    let behind = load::Behind { archive: &archive(&parameters, &login)?, extras: &extras };
+    load::load(&system, &arguments.bundle, arguments.kernel, arguments.initramfs, &behind, &command_line)?;
     if arguments.load_only {
         let how = if system.has_systemd() { "systemctl kexec" } else { "kexec -e" };
         println!(
@@ -273,24 +276,25 @@ fn inside(path: &str) -> &str {
     path.trim_start_matches('/')
 }
 
-/// Both systems are in memory for a moment: the files here, and the kernel's copy.
-fn memory(system: &System, arguments: &Arguments) -> Result<()> {
-    let size = arguments.kernel.length + arguments.initramfs.length;
+/// Both systems are in memory for a moment: the files here, and the kernel's copy. All in bytes: what the machine has and what of
+/// it is free, as far as that is known, kernel and initramfs, and the archives of `--extra`.
+fn memory(total: Option<u64>, free: Option<u64>, size: u64, extra: u64) -> Result<()> {
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    let (total, free) = (system.memory("MemTotal"), system.memory("MemAvailable"));
-    let needs = 3 * size + (32 << 20);
-    if let Some(free) = free.filter(|free| *free < needs && !arguments.force) {
+    let needs = 3 * (size + extra) + (32 << 20);
+    if let Some(free) = free.filter(|free| *free < needs) {
         bail!(
             "{} MiB of memory are free, and loading takes {}: stop something; --force tries it",
             mib(free),
             mib(needs)
         );
     }
-    if let Some(total) = total.filter(|total| *total < NEEDS - (NEEDS >> 3) && !arguments.force) {
+    // What is in an archive stays in memory.
+    let needs = NEEDS + extra;
+    if let Some(total) = total.filter(|total| *total < needs - (NEEDS >> 3)) {
         bail!(
             "the machine has {} MiB of memory, and Lifeboat needs {}; --force tries it",
             mib(total),
-            mib(NEEDS)
+            mib(needs)
         );
     }
     Ok(())
@@ -314,6 +318,26 @@ mod tests {
             assert_eq!(said.is_some(), wanted.is_some(), "{label}: {said:?}");
             assert!(said.unwrap_or_default().contains(wanted.unwrap_or_default()), "{label}");
         }
+    }
+
+    #[test]
+    fn memory_is_there_for_what_is_appended_too() {
+        const MIB: u64 = 1 << 20;
+        for (label, total, free, extra, wanted) in [
+            ("enough", 1024, 332, 0, None),
+            ("too little", 1024, 331, 0, Some("loading takes 332")),
+            ("enough, with an archive", 1024, 632, 100, None),
+            ("too little for an archive", 1024, 631, 100, Some("loading takes 632")),
+            ("a small machine", 336, 332, 0, None),
+            ("one that is too small", 335, 332, 0, Some("Lifeboat needs 384")),
+            ("one that is too small for an archive", 435, 632, 100, Some("Lifeboat needs 484")),
+        ] {
+            let said = memory(Some(total * MIB), Some(free * MIB), 100 * MIB, extra * MIB);
+            let said = said.err().map(|error| error.to_string());
+            assert_eq!(said.is_some(), wanted.is_some(), "{label}: {said:?}");
+            assert!(said.unwrap_or_default().contains(wanted.unwrap_or_default()), "{label}");
+        }
+        assert!(memory(None, None, 100 * MIB, 0).is_ok(), "nobody knows");
     }
 
     #[test]

@@ -160,6 +160,10 @@ pub fn takes_over(bench: &Bench) -> Result<()> {
             ssh.run(&format!("head -c 20000000 {FAR} > /tmp/cut.sh; sh /tmp/cut.sh; rm /tmp/cut.sh"))?;
         holds(&answer.stderr, &["copy it again"])
     });
+    bench.check("an archive that the kernel would boot without is refused before anything happens", || {
+        let answer = ssh.run(&format!("sh {FAR} --dry-run --extra /etc/passwd"))?;
+        holds(&answer.stderr, &["--extra /etc/passwd", "no archive"])
+    });
     bench.check("where nobody could log in it does not begin, and says why", || {
         let keys = "/root/.ssh/authorized_keys";
         let answer = ssh.run(&format!("mv {keys} /root/k; sh {FAR}; mv /root/k {keys}"))?;

@@ -1,0 +1,142 @@
+//! What the kernel unpacks as an initramfs (init/initramfs.c): newc, alone or packed, several behind each other. Of what it cannot
+//! unpack it says one line, and boots without it. A file is walked through and not held in memory; of a packed archive the
+//! beginning alone is looked at.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use std::io::{self, BufRead as _, BufReader, Read, Seek, SeekFrom};
+
+/// newc, and newc with sums.
+pub const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
+/// Bytes before an entry's name, and where its two lengths are, of eight digits each.
+const HEADER: usize = 110;
+const FILE_SIZE: usize = 54;
+const NAME_SIZE: usize = 94;
+/// The name of an archive's last entry, with its NUL.
+const TRAILER: &[u8] = b"TRAILER!!!\0";
+
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+const XZ: &[u8] = b"\xfd7zXZ\0";
+/// Of the flags behind it: no sum, or CRC32. Others the kernel's own decoder refuses (Documentation/staging/xz.rst).
+const XZ_CHECKS: [&[u8]; 2] = [&[0, 0], &[0, 1]];
+
+pub const WANTED: &str =
+    "the kernel unpacks what `cpio -o -H newc` makes, plain or packed by gzip, zstd or xz --check=crc32";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packed {
+    Gzip,
+    Xz,
+    Zstd,
+}
+
+/// Refuses what the kernel would not unpack. At which byte a packed archive begins and by what it is packed, where there is one:
+/// what is in it, and behind it, was not looked at.
+pub fn look(file: impl Read + Seek) -> Result<Option<(u64, Packed)>> {
+    let mut file = Walk::new(file).context("read it")?;
+    let mut is_empty = true;
+    loop {
+        file.padding().context("read it")?;
+        if file.at == file.length {
+            ensure!(!is_empty, "it is empty");
+            return Ok(None);
+        }
+        is_empty = false;
+        let at = file.at;
+        let head = file.peek(XZ.len() + XZ_CHECKS[0].len()).context("read it")?;
+        if !is_plain(&head) {
+            return packed(&head).map(|packed| Some((at, packed))).with_context(|| format!("at byte {at}"));
+        }
+        ensure!(at.is_multiple_of(4), "an archive begins at byte {at}, which is no multiple of 4");
+        file.archive().with_context(|| format!("it is cut or damaged behind byte {at}"))?;
+    }
+}
+
+fn is_plain(head: &[u8]) -> bool {
+    MAGICS.iter().any(|magic| head.starts_with(magic))
+}
+
+fn packed(head: &[u8]) -> Result<Packed> {
+    if let Some(flags) = head.strip_prefix(XZ) {
+        let has_check = XZ_CHECKS.iter().any(|check| flags.starts_with(check));
+        ensure!(has_check, "xz's own sum is none that the kernel knows: pack it by xz --check=crc32");
+        Ok(Packed::Xz)
+    } else if head.starts_with(ZSTD) {
+        Ok(Packed::Zstd)
+    } else if head.starts_with(GZIP) {
+        Ok(Packed::Gzip)
+    } else {
+        bail!("no archive: {WANTED}")
+    }
+}
+
+/// A file, and how far it was read. It may be cut anywhere.
+struct Walk<F> {
+    file: BufReader<F>,
+    at: u64,
+    length: u64,
+}
+
+impl<F: Read + Seek> Walk<F> {
+    fn new(mut file: F) -> io::Result<Walk<F>> {
+        let length = file.seek(SeekFrom::End(0))?;
+        file.rewind()?;
+        Ok(Walk { file: BufReader::new(file), at: 0, length })
+    }
+
+    /// Passes over the zeros that pad archives.
+    fn padding(&mut self) -> io::Result<()> {
+        loop {
+            let bytes = self.file.fill_buf()?;
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            let is_end = zeros == 0 || zeros < bytes.len();
+            self.file.consume(zeros);
+            self.at += zeros as u64;
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What comes next, of so many bytes at most.
+    fn peek(&mut self, most: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&mut self.file).take(most as u64).read_to_end(&mut bytes)?;
+        self.file.seek_relative(-(bytes.len() as i64))?;
+        Ok(bytes)
+    }
+
+    fn go_to(&mut self, at: u64) -> Option<()> {
+        self.file.seek_relative(i64::try_from(at).ok()? - i64::try_from(self.at).ok()?).ok()?;
+        self.at = at;
+        Some(())
+    }
+
+    /// Passes over an archive that is not packed; none for one that is cut.
+    fn archive(&mut self) -> Option<()> {
+        while self.at < self.length {
+            let head = self.peek(HEADER + TRAILER.len()).ok()?;
+            if !is_plain(&head) {
+                return None;
+            }
+            let number = |at: usize| {
+                let digits = std::str::from_utf8(head.get(at..at + 8)?).ok()?;
+                u32::from_str_radix(digits, 16).ok().map(u64::from)
+            };
+            let (name_size, size) = (number(NAME_SIZE)?, number(FILE_SIZE)?);
+            let whole = HEADER as u64 + name_size;
+            let end = if size == 0 { whole } else { whole.next_multiple_of(4) + size };
+            if end > self.length - self.at {
+                return None;
+            }
+            let next = (whole.next_multiple_of(4) + size).next_multiple_of(4);
+            // The padding of the last one may be missing.
+            self.go_to((self.at + next).min(self.length))?;
+            if name_size == TRAILER.len() as u64 && head.ends_with(TRAILER) {
+                return Some(());
+            }
+        }
+        // The kernel does without the last entry.
+        Some(())
+    }
+}
