@@ -33,11 +33,16 @@ const RTPROT_RA: u8 = 9;
 const RTPROT_DHCP: u8 = 16;
 const RTPROT_KEEPALIVED: u8 = 18;
 
+/// Of a VLAN's tag (linux/if_ether.h).
+const ETH_P_8021Q: [u8; 2] = [0x81, 0x00];
+/// The kind of a link whose tags are of another protocol, for which there is no word of the command line.
+pub const SERVICE_VLAN: &str = "802.1ad VLAN";
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     pub index: u32,
     pub name: String,
-    /// `vlan`, `bond`, `bridge`, ...; empty for a NIC.
+    /// `vlan`, `bond`, `bridge`, ...; empty for a NIC. [`SERVICE_VLAN`] is no `vlan`.
     pub kind: String,
     pub is_ethernet: bool,
     pub mac: Option<Mac>,
@@ -159,12 +164,16 @@ fn link(body: &[u8]) -> Option<Link> {
     let kind = info.iter().find(|(kind, _)| *kind == 1).map(|(_, value)| text(value)).unwrap_or_default();
     let data =
         info.iter().find(|(kind, _)| *kind == 2).map(|(_, value)| attributes(value)).unwrap_or_default();
-    let id =
-        data.iter().find(|(kind, value)| *kind == 1 && value.len() >= 2).map(|(_, value)| u16_at(value, 0));
+    let of_vlan = |wanted: u16| {
+        data.iter().find(|(kind, value)| *kind == wanted && value.len() >= 2).map(|(_, value)| *value)
+    };
+    // IFLA_VLAN_PROTOCOL, in the order of the wire. A kernel before Linux 3.10 knows one alone and does not say it.
+    let is_of_802_1q = of_vlan(5).is_none_or(|value| value[..2] == ETH_P_8021Q);
+    let kind = if kind == "vlan" && !is_of_802_1q { SERVICE_VLAN.to_string() } else { kind };
     Some(Link {
         index: u32_at(body, 4),
         name: text(value(3)?),
-        vlan: id.filter(|_| kind == "vlan"),
+        vlan: of_vlan(1).map(|value| u16_at(value, 0)).filter(|_| kind == "vlan"),
         kind,
         is_ethernet: u16_at(body, 2) == ETHERNET,
         mac: mac(1),
@@ -308,6 +317,16 @@ mod tests {
         );
         for cut in 0..body.len() {
             link(&body[..cut]);
+        }
+        for (protocol, vlan, kind) in [
+            ([0x81, 0x00], Some(7), "vlan"),
+            ([0x88, 0xa8], None, SERVICE_VLAN),
+            ([0x91, 0x00], None, SERVICE_VLAN),
+        ] {
+            let data = attribute(2, &[attribute(1, &7_u16.to_ne_bytes()), attribute(5, &protocol)].concat());
+            let info = attribute(18, &[attribute(1, b"vlan\0"), data].concat());
+            let found = link(&[&body[..16], &attribute(3, b"v7\0"), &info].concat()).unwrap();
+            assert_eq!((found.vlan, found.kind.as_str()), (vlan, kind), "{protocol:x?}");
         }
     }
 

@@ -5,7 +5,7 @@
 //! What an address cannot be kept of (a tunnel, a container's bridge) is said, and where it is the one that the person is
 //! logged in by, or that the default route goes by, it is a reason not to go on.
 
-use crate::netlink::{Address, Link, Network, Route};
+use crate::netlink::{self, Address, Link, Network, Route};
 use crate::service;
 use network::{Mac, is_within};
 use std::collections::{BTreeMap, BTreeSet};
@@ -279,7 +279,18 @@ impl Writer<'_> {
 
     /// Those ports that can be made; `None` where there is none.
     fn ports(&mut self, ports: &[Link], depth: usize) -> Option<String> {
-        let names: Vec<String> = ports.iter().filter_map(|port| self.named(port.index, depth + 1)).collect();
+        let mut names = Vec::new();
+        for port in ports {
+            match self.named(port.index, depth + 1) {
+                Some(name) => names.push(name),
+                // What virtual machines and containers are plugged into goes with them.
+                None if port.kind == netlink::SERVICE_VLAN => {
+                    let line = format!("{} ({}) is not kept as a port", port.name, port.kind);
+                    self.words.notes.push(line);
+                }
+                None => {}
+            }
+        }
         (!names.is_empty()).then(|| names.join(","))
     }
 

@@ -294,6 +294,47 @@ fn what_cannot_be_kept_is_said_and_is_a_danger_where_one_comes_in_by_it() {
 }
 
 #[test]
+fn a_vlan_of_another_tag_is_not_made_one_of_802_1q() {
+    let outer = || made(5, "eth0.100", netlink::SERVICE_VLAN);
+    let inner = || Link { below: Some(5), vlan: Some(7), ..made(6, "eth0.100.7", "vlan") };
+    let stack = |top: u32, routes: Vec<Route>| Network {
+        links: vec![nic(2, "eth0", NIC), Link { below: Some(2), ..outer() }, inner()],
+        addresses: vec![own(2, "10.0.0.5/24", false), own(top, "192.0.2.5/24", false)],
+        routes,
+        ..Network::default()
+    };
+    let by_it = || Beside { entrance: "192.0.2.5".parse().ok(), ..beside() };
+    // Itself, and what stands on it.
+    for (top, name) in [(5, "eth0.100 (802.1ad VLAN)"), (6, "eth0.100.7 (vlan)")] {
+        let default = || vec![by(top, "0.0.0.0/0", "192.0.2.1", 0)];
+        for (label, routes, beside, is_danger) in [
+            ("beside the way in", vec![], beside(), false),
+            ("the way in", vec![], by_it(), true),
+            ("the default route", default(), beside(), true),
+        ] {
+            let words = words(&stack(top, routes), &beside);
+            let (said, other) =
+                if is_danger { (&words.dangers, &words.notes) } else { (&words.notes, &words.dangers) };
+            assert_eq!((said.len(), other.len()), (1, 0), "{label}: {words:?}");
+            assert!(said[0].contains(name) && said[0].contains("192.0.2.5/24"), "{label}: {said:?}");
+            assert!(!words.words.iter().any(|word| word.starts_with("vlan=")), "{label}: {words:?}");
+        }
+    }
+    let bridge = Network {
+        links: vec![
+            port(nic(2, "eth0", NIC), 7),
+            port(Link { below: Some(2), ..outer() }, 7),
+            made(7, "br0", "bridge"),
+        ],
+        addresses: vec![own(7, "192.0.2.5/24", false)],
+        ..Network::default()
+    };
+    let words = words(&bridge, &beside());
+    plan(&words);
+    assert!(words.notes[0].contains("eth0.100 (802.1ad VLAN) is not kept as a port"), "{words:?}");
+}
+
+#[test]
 fn whoever_is_logged_in_has_to_have_a_way_back() {
     let dangers = |own_address: &str, routes: Vec<Route>, entrance: &str, peer: &str| {
         let network = Network {
