@@ -412,7 +412,13 @@ impl System {
         for path in without_doubles(login::host_key_files(config)) {
             let private = match fs::read(self.place(&path)) {
                 Ok(private) => private,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                // Where the public part lies alone, an agent has the other (HostKeyAgent).
+                Err(error)
+                    if error.kind() == ErrorKind::NotFound
+                        && !self.place(&format!("{path}.pub")).exists() =>
+                {
+                    continue;
+                }
                 Err(error) => {
                     found.notes.push(format!("{path} cannot be read: {error}"));
                     continue;
@@ -595,6 +601,16 @@ mod tests {
             keygen.args(["-N", ""]);
         }
         assert!(keygen.arg("-q").args(arguments).arg("-f").arg(path).status().unwrap().success());
+    }
+
+    #[test]
+    fn a_host_key_that_an_agent_has_is_named_as_lost_and_one_that_nobody_has_is_not() {
+        for (files, named) in [(&[][..], false), (&[("etc/ssh/key.pub", "ssh-ed25519 AAAA")], true)] {
+            let config = ("etc/ssh/sshd_config", "HostKey /etc/ssh/key\n");
+            let (_directory, system) = system(&[&[config], files].concat());
+            let notes = system.login(&people(&system, None), &Told::default(), &[]).notes;
+            assert_eq!(notes.iter().any(|note| note.contains("/etc/ssh/key")), named, "{notes:?}");
+        }
     }
 
     /// KEY-cert.pub of an authority beside it.
