@@ -3,7 +3,8 @@
 //!
 //! What lies in a partition, in an array or in a volume is content, which has moved on since: it is never put back,
 //! although the probes read a little of it. A file system's own superblock is, where nothing else is there now, or where a
-//! person says so: an older one does not fit the tree that a newer one left.
+//! person says so: an older one does not fit the tree that a newer one left. Nor is the nothing of a blank device put back
+//! over what was made there since: it brings nothing back, and would take that away.
 
 use crate::plan::Step;
 use contract::facts::{Block, Facts, OVERLAY_UUID};
@@ -35,6 +36,9 @@ pub struct Layout {
     own: Vec<Extent>,
 }
 
+/// What a device is where nothing is on it: [`Layout::what`].
+pub const NO_TABLE: &str = "no table";
+
 /// Where there is no telling how long a header is.
 const BLOCK: u64 = 4096;
 /// A GPT is the first 34 and the last 33 sectors, which is where a table comes where none is.
@@ -63,7 +67,7 @@ pub fn layout(report: &DiskReport, size: u64, sector: u64) -> Layout {
     }
     let length = TABLE_SECTORS.saturating_mul(sector).min(size);
     let own = vec![Extent { start: 0, length }, Extent { start: size - length, length }];
-    Layout { kind: Kind::Table, what: "no table".to_string(), own }
+    Layout { kind: Kind::Table, what: NO_TABLE.to_string(), own }
 }
 
 fn header(found: &Signature, size: u64) -> (String, Vec<Extent>) {

@@ -13,7 +13,8 @@ use host::workers::{Outcome, Pool, SELF};
 use model::consent;
 use model::plan::{DmLower, Step};
 use model::text::{Untrusted, size};
-use model::undo::{Kind, find, in_use};
+use model::undo::{Kind, NO_TABLE, find, in_use};
+use ondisk::{DiskReport, Signature, Usage};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::File;
@@ -32,7 +33,8 @@ use std::path::{Path, PathBuf};
 /// Without N: what is saved. N --dry-run: which windows differ now, and the steps. N: puts those back,
 /// after what is there now was saved too, so that an undo can be undone. A device that is in use, or is
 /// another one than was saved, is refused. What was in files is not undone: the superblock of a file
-/// system that is there now is left as it is, unless --file-systems says otherwise; fsck it then.
+/// system that is there now is left as it is, unless --file-systems says otherwise; fsck it then. So is
+/// what was made since on a device that was blank; of LUKS, LVM and RAID whatever the flags.
 ///
 ///     # rescue undo
 ///     N  SINCE BOOT  COMMAND                   DEVICES
@@ -158,20 +160,67 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 enum Now {
     Same,
     Differs,
-    /// Differs, and is not put back: a file system is there.
+    /// Differs, and is not put back: a file system is there, or what was made on a blank device.
     Left,
     Unreadable,
 }
 
 impl Now {
-    fn words(self, done: bool) -> &'static str {
+    fn words(self, done: bool, there: &There) -> String {
         match self {
-            Now::Same => "as it was",
-            Now::Differs if done => "put back",
-            Now::Differs => "differs",
-            Now::Left => "differs, and is left: a file system is there now (--file-systems)",
-            Now::Unreadable => "cannot be read now, and is left",
+            Now::Same => "as it was".to_string(),
+            Now::Differs if done => "put back".to_string(),
+            Now::Differs => "differs".to_string(),
+            Now::Left => format!("differs, and is left: {}", there.words()),
+            Now::Unreadable => "cannot be read now, and is left".to_string(),
         }
+    }
+}
+
+/// What is on a device now, and may be more to a person than what was saved of it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+struct There {
+    /// As the probes call them.
+    formats: Vec<String>,
+    /// One of them locks or holds the data of others: a superblock of LUKS, LVM or RAID.
+    #[serde(skip)]
+    holds: bool,
+    #[serde(skip)]
+    was_blank: bool,
+}
+
+impl There {
+    fn of(report: &DiskReport, saved: &Saved) -> There {
+        let holds =
+            |found: &Signature| matches!(found.usage, Usage::Raid | Usage::Crypto) || found.volume.is_some();
+        There {
+            formats: report.signatures.iter().map(|found| found.format.clone()).collect(),
+            holds: report.signatures.iter().any(holds),
+            was_blank: saved.what == NO_TABLE,
+        }
+    }
+
+    /// Whether a window that differs is put back over it.
+    fn yields(&self, kind: Kind, file_systems: bool) -> bool {
+        // Where nothing is left, nothing is lost.
+        if self.formats.is_empty() {
+            return true;
+        }
+        match kind {
+            Kind::FileSystem => file_systems,
+            // Zeros, which bring nothing back. The header of a lock is its keys: no flag about file systems speaks of it.
+            Kind::Table if self.was_blank => file_systems && !self.holds,
+            Kind::Table | Kind::Header | Kind::Content => true,
+        }
+    }
+
+    fn words(&self) -> String {
+        if !self.was_blank {
+            return "a file system is there now (--file-systems)".to_string();
+        }
+        let way = if self.holds { "" } else { " (--file-systems)" };
+        format!("nothing was there, and {} is now{way}", self.formats.join(" and "))
     }
 }
 
@@ -181,6 +230,8 @@ struct Compared {
     /// Where it is now.
     now: String,
     what: String,
+    /// What is recognised on it now.
+    there: There,
     windows: Vec<State>,
     #[serde(skip)]
     on: Option<DmLower>,
@@ -304,24 +355,25 @@ fn compared_to(
     kept: &Kept,
     file_systems: bool,
 ) -> Compared {
-    // Where nothing is left, nothing is lost.
-    let may = file_systems || kept.report.signatures.is_empty();
+    let there = There::of(&kept.report, saved);
     let state = |window: &Window| {
         let extent = window.extent();
         let is_read = kept.windows.iter().any(|one| one.covers(&extent));
         let now = match digest(file, extent) {
             Ok(sum) if is_read && sum == window.sha256 => Now::Same,
-            Ok(_) if is_read && (window.kind != Kind::FileSystem || may) => Now::Differs,
+            Ok(_) if is_read && there.yields(window.kind, file_systems) => Now::Differs,
             Ok(_) if is_read => Now::Left,
             Ok(_) | Err(_) => Now::Unreadable,
         };
         State { window: window.clone(), now }
     };
+    let windows = saved.windows.iter().filter(|window| window.kind != Kind::Content).map(state).collect();
     Compared {
         path: saved.identity.path.clone(),
         now: block.path(),
         what: saved.what.clone(),
-        windows: saved.windows.iter().filter(|window| window.kind != Kind::Content).map(state).collect(),
+        there,
+        windows,
         on: Some(DmLower::of(block.path(), block)),
         file: place.join(&saved.file).to_string_lossy().into_owned(),
     }
@@ -378,12 +430,12 @@ fn shown(compared: &[Compared], done: bool) -> String {
             if one.now == one.path { one.path.clone() } else { format!("{} (was {})", one.now, one.path) };
         if differing.is_empty() {
             let saved: u64 = one.windows.iter().map(|state| state.window.length).sum();
-            rows.push([path, one.what.clone(), size(saved), Now::Same.words(done).to_string()]);
+            rows.push([path, one.what.clone(), size(saved), Now::Same.words(done, &one.there)]);
             continue;
         }
         rows.extend(differing.into_iter().map(|state| {
             let place = format!("{}+{}", state.window.start, state.window.length);
-            [path.clone(), one.what.clone(), place, state.now.words(done).to_string()]
+            [path.clone(), one.what.clone(), place, state.now.words(done, &one.there)]
         }));
     }
     columns(&rows)
@@ -402,8 +454,10 @@ fn next(compared: &[Compared]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::report::{Output, fenced, spelt};
+    use crate::undo::{EACH, keep};
     use contract::text::steers;
     use model::undo::Identity;
+    use ondisk::Geometry;
 
     #[test]
     fn what_is_saved_is_listed_with_no_text_that_steers_a_terminal() {
@@ -430,5 +484,58 @@ mod tests {
         assert!(!fenced(&text).contains(steering) && text.lines().count() == 3, "{text:?}");
         let Output::Json(text) = list(&store, true).unwrap().output else { panic!() };
         assert!(!spelt(&text).contains(|c| steering(c) && contract::text::raw_byte(c).is_none()), "{text:?}");
+    }
+
+    #[test]
+    fn nothing_is_put_back_over_what_was_made_on_a_blank_device() {
+        const SIZE: usize = 4 << 20;
+        let identity = Identity { path: "/dev/sdb".to_string(), size: SIZE as u64, ..Identity::default() };
+        let block = Block { name: "sdb".to_string(), size: SIZE as u64, ..Block::default() };
+        let directory = tempfile::tempdir().unwrap();
+        let head = ondisk::Extent { start: 0, length: 4096 };
+        let look = |name: &str, bytes: &Vec<u8>| {
+            let path = directory.path().join(name);
+            let kept = keep(bytes, Geometry::default(), &[head], EACH, &path).unwrap();
+            (kept, path)
+        };
+        let saved_of = |asked: &[(ondisk::Extent, Kind)]| {
+            let (kept, path) = look("sdb", &vec![0; SIZE]);
+            Saved::of(identity.clone(), Geometry::default(), &path, kept, asked).unwrap()
+        };
+        let blank = saved_of(&[]);
+        // What an undo wrote over is its own, and is undone.
+        let undone = saved_of(&[(head, Kind::Header)]);
+        let found = |usage: Usage, format: &str| vec![Signature::new(format, usage, 0)];
+        let luks = || found(Usage::Crypto, "crypto_LUKS");
+        let cases = [
+            ("LUKS", luks(), &blank, false, Now::Left, "and crypto_LUKS is now\n"),
+            ("LUKS, with the flag", luks(), &blank, true, Now::Left, "and crypto_LUKS is now\n"),
+            ("a PV", found(Usage::Raid, "LVM2_member"), &blank, true, Now::Left, "and LVM2_member is now\n"),
+            (
+                "a member",
+                found(Usage::Raid, "linux_raid_member"),
+                &blank,
+                false,
+                Now::Left,
+                "linux_raid_member is",
+            ),
+            ("xfs", found(Usage::Filesystem, "xfs"), &blank, false, Now::Left, "xfs is now (--file-systems)"),
+            ("xfs, with the flag", found(Usage::Filesystem, "xfs"), &blank, true, Now::Differs, "put back"),
+            ("swap", found(Usage::Other, "swap"), &blank, false, Now::Left, "swap is now (--file-systems)"),
+            ("a table", Vec::new(), &blank, false, Now::Differs, "put back"),
+            ("what an undo wrote", luks(), &undone, false, Now::Differs, "put back"),
+        ];
+        for (label, signatures, saved, file_systems, want, words) in cases {
+            let mut now = vec![0; SIZE];
+            now[..SIZE / 2].fill(7);
+            let (mut kept, path) = look("now", &now);
+            kept.report = DiskReport { signatures, ..DiskReport::default() };
+            let file = File::open(&path).unwrap();
+            let one = compared_to(&block, saved, directory.path(), &file, &kept, file_systems);
+            let first = one.windows.iter().find(|state| state.window.start == 0).unwrap();
+            assert_eq!(first.now, want, "{label}");
+            let text = shown(&[one], true);
+            assert!(text.contains(words), "{label}: {text}");
+        }
     }
 }
