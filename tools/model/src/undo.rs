@@ -313,16 +313,31 @@ pub enum Refusal {
     Gone(String),
     #[error("{path} is another device now: {now}, and {then} was saved")]
     Another { path: String, now: String, then: String },
+    #[error(
+        "{path} was {what}, and so are {}: the kernel counted all of them anew since, and nothing tells which was saved; unplug the others",
+        .all.join(" and ")
+    )]
+    Alike { path: String, what: String, all: Vec<String> },
     #[error("{path} is in use: {by}")]
     InUse { path: String, by: String },
 }
 
 /// The device that was saved, where it is still there.
+///
+/// Bridges of one make may all have the same serial number, and two paths to one drive do. Of several that could be it, it is
+/// the one that the kernel has counted as it did then; where all came again since, none.
 pub fn find<'a>(facts: &'a Facts, saved: &Identity) -> Result<&'a Block, Refusal> {
     let all =
         || facts.blocks.iter().filter(|block| block.major != 0).map(|block| (block, identity(facts, block)));
-    if let Some((block, _)) = all().find(|(_, one)| is_same(one, saved)) {
-        return Ok(block);
+    let same: Vec<(&Block, Identity)> = all().filter(|(_, one)| is_same(one, saved)).collect();
+    let is_counted = |one: &Identity| one.diskseq.is_some() && one.diskseq == saved.diskseq;
+    match (same.iter().find(|(_, one)| is_counted(one)), &same[..]) {
+        (Some((block, _)), _) | (None, [(block, _)]) => return Ok(block),
+        (None, []) => {}
+        (None, several) => {
+            let all = several.iter().map(|(block, _)| block.path()).collect();
+            return Err(Refusal::Alike { path: saved.path.clone(), what: shown(saved), all });
+        }
     }
     match all().find(|(_, one)| one.path == saved.path) {
         None => Err(Refusal::Gone(saved.path.clone())),
@@ -349,7 +364,10 @@ fn is_same(one: &Identity, saved: &Identity) -> bool {
     }
     let numbers = |one: &Identity| (one.serial.clone(), one.wwid.clone());
     let has_number = saved.serial.is_some() || saved.wwid.is_some();
-    numbers(one) == numbers(saved) && (has_number || (one.diskseq.is_some() && one.diskseq == saved.diskseq))
+    // Whatever comes again is counted higher (block/genhd.c: inc_diskseq); a lower one was there beside it.
+    let was_beside = one.diskseq.is_some() && one.diskseq < saved.diskseq;
+    let is_counted = one.diskseq.is_some() && one.diskseq == saved.diskseq;
+    numbers(one) == numbers(saved) && (is_counted || (has_number && !was_beside))
 }
 
 fn shown(one: &Identity) -> String {

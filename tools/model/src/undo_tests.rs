@@ -498,6 +498,47 @@ fn a_device_is_known_again_by_what_it_is_and_not_by_its_name() {
 }
 
 #[test]
+fn of_drives_with_the_same_serial_number_only_the_one_that_was_saved_is_written_to() {
+    // Two of one make, whose bridges all say the same.
+    let twins = |of_sda: u64, of_sdb: u64| {
+        let mut facts = machine();
+        for block in facts.blocks.iter_mut().filter(|block| block.major == 8) {
+            let is_first = block.name.starts_with("sda");
+            block.hardware.serial = Some("0123456789ABCDEF".to_string());
+            block.diskseq = Some(if is_first { of_sda } else { of_sdb });
+        }
+        facts
+    };
+    let at = |name: &str| {
+        let facts = twins(1, 2);
+        identity(&facts, facts.blocks.iter().find(|block| block.name == name).unwrap())
+    };
+    let alike = |path: &str, all: &[&str]| {
+        let all = all.iter().map(|path| path.to_string()).collect();
+        let name = path.trim_start_matches("/dev/");
+        Err(Refusal::Alike { path: path.to_string(), what: shown(&at(name)), all })
+    };
+    for (label, facts, name, want) in [
+        ("the first", twins(1, 2), "sda", Ok("sda")),
+        ("the second", twins(1, 2), "sdb", Ok("sdb")),
+        ("a partition of the second", twins(1, 2), "sdb2", Ok("sdb2")),
+        ("they were found in the other order", twins(2, 1), "sda", Ok("sdb")),
+        ("and a partition", twins(2, 1), "sda1", Ok("sdb1")),
+        ("the other came again", twins(1, 3), "sda", Ok("sda")),
+        ("both came again", twins(3, 4), "sdb", alike("/dev/sdb", &["/dev/sda", "/dev/sdb"])),
+        ("and a partition", twins(3, 4), "sda1", alike("/dev/sda1", &["/dev/sda1", "/dev/sdb1"])),
+    ] {
+        assert_eq!(find(&facts, &at(name)).map(|block| block.name.as_str()), want, "{label}: {name}");
+    }
+    let refusal = find(&twins(3, 4), &at("sdb")).unwrap_err().to_string();
+    assert!(refusal.contains("so are /dev/sda and /dev/sdb: "), "{refusal}");
+    // It is gone, and the one that is left was there beside it.
+    let mut left = twins(1, 2);
+    left.blocks.retain(|block| !block.name.starts_with("sdb"));
+    assert_eq!(find(&left, &at("sdb")), Err(Refusal::Gone("/dev/sdb".to_string())));
+}
+
+#[test]
 fn what_is_in_use_is_refused_with_what_ends_that() {
     let block =
         |facts: &Facts, name: &str| facts.blocks.iter().find(|block| block.name == name).unwrap().clone();
