@@ -162,8 +162,12 @@ const WRITTEN: usize = 1 << 20;
 
 /// Writes whole sectors past the page cache, and waits until the device has them. What others have of them in the
 /// page cache is dropped by the kernel. Falls back to the page cache where O_DIRECT is refused.
+///
+/// Errors: EBUSY where the kernel uses the device, a partition of it, or the disk as a whole (mounted, a journal or log,
+/// swap, a member, a map): O_EXCL of a block device, open(2) and block/bdev.c, bd_may_claim. Of a disk with another partition
+/// in use, a partition that is not is written.
 pub fn write(path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::EXCL | OFlags::CLOEXEC;
     let fd = match rustix::fs::open(path, flags | OFlags::DIRECT, Mode::empty()) {
         Err(rustix::io::Errno::INVAL) => rustix::fs::open(path, flags, Mode::empty())?,
         other => other?,
@@ -201,6 +205,28 @@ mod tests {
         write(file.path(), 512, &fresh).unwrap();
         bytes[512..512 + fresh.len()].copy_from_slice(&fresh);
         assert!(std::fs::read(file.path()).unwrap() == bytes);
+    }
+
+    /// Needs a loop device, which is root's to make.
+    #[test]
+    fn what_the_kernel_uses_is_not_written() {
+        use crate::sys::loopdev::{AUTOCLEAR, attach};
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 20).unwrap();
+        let backing = std::fs::File::options().read(true).write(true).open(file.path()).unwrap();
+        let Ok((path, _open)) = attach(&backing, 0, 0, AUTOCLEAR, "in-use") else { return };
+        let path = Path::new(&path);
+        // As mount(2), swapon(2) and maps hold it.
+        let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+        let held = rustix::fs::open(path, flags, Mode::empty()).unwrap();
+        let error = write(path, 512, &[7; 512]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}");
+        assert!(std::fs::read(file.path()).unwrap().iter().all(|byte| *byte == 0));
+        drop(held);
+        // Whoever only looks, as our own probes do, holds nothing.
+        let _looks = Device::open(path, 1 << 20).unwrap();
+        write(path, 512, &[7; 512]).unwrap();
+        assert_eq!(std::fs::read(file.path()).unwrap()[511..1025], [&[0][..], &[7; 512], &[0]].concat());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::overlay::{self, Use};
 use crate::plan::{MADE, Step};
 use crate::storage::{Device, Id, Observed, Storage};
 use crate::text::{Untrusted, size};
-use contract::facts::Mount;
+use contract::facts::{Block, Mount};
 use contract::guard::Wanted;
 use ondisk::{DiskReport, Usage};
 use std::collections::BTreeMap;
@@ -483,6 +483,19 @@ pub fn beside_of(mount: &Mount) -> impl Iterator<Item = &str> {
     let of = |word: &'_ str| word.starts_with("logdev=") || word.starts_with("rtdev=");
     let words = mount.super_options.split(',').filter(move |word| of(word));
     words.filter_map(|word| Some(word.split_once('=')?.1))
+}
+
+/// Whether a path names this device: its node, or what device mapper calls it.
+pub fn is_called(block: &Block, path: &str) -> bool {
+    let mapped = |name: &str| block.dm.as_ref().is_some_and(|dm| dm.name == name);
+    path == block.path() || path.strip_prefix("/dev/mapper/").is_some_and(mapped)
+}
+
+/// Whether what is mounted is on this device, or its log or realtime part is. btrfs has a device number of its own, and
+/// names one of its devices.
+pub fn is_on(mount: &Mount, block: &Block) -> bool {
+    (mount.major, mount.minor) == (block.major, block.minor)
+        || std::iter::once(&*mount.source).chain(beside_of(mount)).any(|path| is_called(block, path))
 }
 
 fn at<'a>(storage: &'a Storage, path: &str) -> Option<&'a Device> {

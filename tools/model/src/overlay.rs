@@ -15,6 +15,7 @@ use crate::bcache;
 use crate::build::is_extended;
 use crate::consent;
 use crate::md::{self, Judgement, Name, Wishes};
+use crate::mount::{is_called, is_on};
 use crate::plan::{DmLower, DmTarget, MADE, Step};
 use crate::storage::{Array, Device, Id, Observed, Problem, Storage};
 use crate::text::{Untrusted, size};
@@ -255,18 +256,10 @@ pub fn store(storage: &Storage) -> Option<Store> {
 
 /// What is active on a device itself, in a person's words; its overlay does not count.
 fn users(storage: &Storage, device: &Device) -> Vec<String> {
-    let mapped = shown(device);
-    let named = |path: &str| path == device.path || path == mapped;
-    let numbers = (device.block.major, device.block.minor);
-    let mounts = storage.mounts.iter().filter(|mount| {
-        // btrfs has a device number of its own.
-        let beside = crate::mount::beside_of(mount);
-        device.node
-            && ((mount.major, mount.minor) == numbers
-                || std::iter::once(&*mount.source).chain(beside).any(named))
-    });
+    let mounts = storage.mounts.iter().filter(|mount| device.node && is_on(mount, &device.block));
     let mounts = mounts.map(|mount| format!("mounted at {}", Untrusted(&mount.target)));
-    let swaps = storage.swaps.iter().filter(|swap| named(&swap.path)).map(|_| "swap".to_string());
+    let swaps = storage.swaps.iter().filter(|swap| is_called(&device.block, &swap.path));
+    let swaps = swaps.map(|_| "swap".to_string());
     let above = device.upper.iter().filter_map(|id| storage.get(id)).filter(|upper| !is_overlay(upper));
     mounts.chain(swaps).chain(above.map(part_of)).collect()
 }

@@ -6,8 +6,9 @@
 //! person says so: an older one does not fit the tree that a newer one left. Nor is the nothing of a blank device put back
 //! over what was made there since: it brings nothing back, and would take that away.
 
+use crate::mount::{is_called, is_on};
 use crate::plan::Step;
-use contract::facts::{Block, Facts, OVERLAY_UUID};
+use contract::facts::{Block, Facts, Mount, OVERLAY_UUID};
 use contract::guard;
 use ondisk::volume::Volume;
 use ondisk::volume::bcache::{Bcache, Part};
@@ -379,23 +380,22 @@ fn shown(one: &Identity) -> String {
 }
 
 /// Who uses a device, or a partition of it. What is mounted for reading only is in use too: it would be changed behind the
-/// kernel's back.
-pub fn in_use(facts: &Facts, block: &Block) -> Result<(), Refusal> {
+/// kernel's back. `pool`: the kernel names of all devices of a mounted btrfs, which mountinfo does not have.
+///
+/// A journal of ext on a device of its own is shown nowhere: `host::device::write` is refused then.
+pub fn in_use(facts: &Facts, block: &Block, pool: &dyn Fn(&Mount) -> Vec<String>) -> Result<(), Refusal> {
     let is_part = |one: &&Block| {
         one.name == block.name || one.partition.as_ref().is_some_and(|partition| partition.disk == block.name)
     };
     for one in facts.blocks.iter().filter(is_part) {
         let path = one.path();
         let refuse = |by: String| Err(Refusal::InUse { path: path.clone(), by });
-        if let Some(mount) = facts
-            .mounts
-            .iter()
-            .find(|mount| (mount.major, mount.minor) == (one.major, one.minor) || mount.source == path)
-        {
+        let is_pooled = |mount: &Mount| mount.fstype == "btrfs" && pool(mount).contains(&one.name);
+        if let Some(mount) = facts.mounts.iter().find(|mount| is_on(mount, one) || is_pooled(mount)) {
             return refuse(format!("umount {}", mount.target));
         }
-        if facts.swaps.iter().any(|swap| swap.path == path) {
-            return refuse(format!("swapoff {path}"));
+        if let Some(swap) = facts.swaps.iter().find(|swap| is_called(one, &swap.path)) {
+            return refuse(format!("swapoff {}", swap.path));
         }
         let holder =
             one.holders.iter().find_map(|name| facts.blocks.iter().find(|block| block.name == *name));

@@ -542,8 +542,9 @@ fn of_drives_with_the_same_serial_number_only_the_one_that_was_saved_is_written_
 fn what_is_in_use_is_refused_with_what_ends_that() {
     let block =
         |facts: &Facts, name: &str| facts.blocks.iter().find(|block| block.name == name).unwrap().clone();
-    let refused =
-        |facts: &Facts, name: &str| in_use(facts, &block(facts, name)).map_err(|error| error.to_string());
+    let refused = |facts: &Facts, name: &str| {
+        in_use(facts, &block(facts, name), &alone).map_err(|error| error.to_string())
+    };
     let mut facts = machine();
     assert_eq!(refused(&facts, "sda"), Ok(()));
     let hold = |facts: &mut Facts, name: &str, holder: &str| {
@@ -566,6 +567,62 @@ fn what_is_in_use_is_refused_with_what_ends_that() {
     }
     facts.swaps = vec![Swap { path: "/dev/md0".to_string(), size: 0, used: 0, priority: 0 }];
     assert_eq!(refused(&facts, "md0"), Err("/dev/md0 is in use: swapoff /dev/md0".to_string()));
+}
+
+/// A btrfs on one device.
+fn alone(_: &Mount) -> Vec<String> {
+    Vec::new()
+}
+
+#[test]
+fn what_is_mounted_under_another_name_or_from_several_devices_is_in_use() {
+    // dm-0 is x: btrfs has a device number of its own, and is mounted by that name.
+    let mounted = |fstype: &str, source: &str, options: &str| {
+        let (fstype, source, super_options) = (fstype.to_string(), source.to_string(), options.to_string());
+        let target = "/mnt".to_string();
+        Mount { major: 0, minor: 40, target, fstype, source, super_options, ..Mount::default() }
+    };
+    let swap = |path: &str| Swap { path: path.to_string(), size: 0, used: 0, priority: 0 };
+    let umount = |path: &str| Err(format!("{path} is in use: umount /mnt"));
+    let cases = [
+        ("a mapped name", Some(mounted("btrfs", "/dev/mapper/x", "rw")), None, "dm-0", umount("/dev/dm-0")),
+        ("its node", Some(mounted("btrfs", "/dev/dm-0", "rw")), None, "dm-0", umount("/dev/dm-0")),
+        ("another name", Some(mounted("btrfs", "/dev/mapper/y", "rw")), None, "dm-0", Ok(())),
+        ("the other of a pool", Some(mounted("btrfs", "/dev/sda1", "rw")), None, "sdb1", umount("/dev/sdb1")),
+        ("and its disk", Some(mounted("btrfs", "/dev/sda1", "rw")), None, "sdb", umount("/dev/sdb1")),
+        ("what is no btrfs has no pool", Some(mounted("xfs", "/dev/sda1", "rw")), None, "sdb1", Ok(())),
+        (
+            "a log of xfs",
+            Some(mounted("xfs", "/dev/sda1", "rw,logdev=/dev/sdb1")),
+            None,
+            "sdb1",
+            umount("/dev/sdb1"),
+        ),
+        (
+            "a mapped one",
+            Some(mounted("xfs", "/dev/sda1", "rw,rtdev=/dev/mapper/x")),
+            None,
+            "dm-0",
+            umount("/dev/dm-0"),
+        ),
+        (
+            "mapped swap",
+            None,
+            Some(swap("/dev/mapper/x")),
+            "dm-0",
+            Err("/dev/dm-0 is in use: swapoff /dev/mapper/x".to_string()),
+        ),
+        ("swap elsewhere", None, Some(swap("/dev/mapper/y")), "dm-0", Ok(())),
+    ];
+    let pool = |_: &Mount| vec!["sda1".to_string(), "sdb1".to_string()];
+    for (label, mount, swap, name, want) in cases {
+        let mut facts = machine();
+        // What else stands on them is not asked here.
+        facts.blocks.retain(|block| block.name != "dm-1" && block.name != "md0");
+        (facts.mounts, facts.swaps) = (mount.into_iter().collect(), swap.into_iter().collect());
+        let block = facts.blocks.iter().find(|block| block.name == name).unwrap();
+        assert_eq!(in_use(&facts, block, &pool).map_err(|refusal| refusal.to_string()), want, "{label}");
+    }
 }
 
 proptest::proptest! {

@@ -7,7 +7,7 @@ use crate::scan::Scan;
 use crate::tool::{Context, verb};
 use crate::undo::{Entry, Kept, Saved, Store, Window, digest, remove};
 use anyhow::{Context as _, bail, ensure};
-use contract::facts::Block;
+use contract::facts::{Block, Mount};
 use contract::{exit, guard, paths};
 use host::workers::{Outcome, Pool, SELF};
 use model::consent;
@@ -267,9 +267,10 @@ fn undo(
     if let Some(unknown) = unknown {
         bail!("{unknown} is not saved as {}", entry.number);
     }
+    let pool = |mount: &Mount| host::sysfs::btrfs_devices(&context.root, &facts.blocks, &mount.source);
     let (mut refused, mut found) = (Vec::new(), Vec::new());
     for saved in asked {
-        match find(&facts, &saved.identity).and_then(|block| in_use(&facts, block).map(|()| block)) {
+        match find(&facts, &saved.identity).and_then(|block| in_use(&facts, block, &pool).map(|()| block)) {
             Ok(block) => found.push((block, saved)),
             Err(refusal) => refused.push(refusal.to_string()),
         }
