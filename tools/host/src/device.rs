@@ -192,6 +192,14 @@ pub fn write(path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::fdatasync(&fd)?)
 }
 
+/// Waits until a device has all that was written to it through the page cache, by whomever.
+///
+/// Errors: a write that failed, too, where nobody was told before (errseq_t, include/linux/errseq.h).
+pub fn sync(path: &Path) -> io::Result<()> {
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(rustix::fs::fsync(fd)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +235,30 @@ mod tests {
         let _looks = Device::open(path, 1 << 20).unwrap();
         write(path, 512, &[7; 512]).unwrap();
         assert_eq!(std::fs::read(file.path()).unwrap()[511..1025], [&[0][..], &[7; 512], &[0]].concat());
+    }
+
+    /// The same.
+    #[test]
+    fn a_write_that_fails_after_its_program_ended_is_told_to_whoever_waits_for_it() {
+        use crate::sys::loopdev::{AUTOCLEAR, attach};
+        use rustix::fs::{MemfdFlags, SealFlags};
+        use std::os::unix::fs::FileExt;
+        let backing =
+            rustix::fs::memfd_create("sync", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&backing, 4 << 20).unwrap();
+        let Ok((path, _open)) = attach(&backing, 0, 0, AUTOCLEAR, "sync") else { return };
+        let path = Path::new(&path);
+        let put = |offset: u64| {
+            let device = std::fs::File::options().write(true).open(path).unwrap();
+            device.write_all_at(&[7; 65_536], offset).unwrap();
+        };
+        put(0);
+        sync(path).unwrap();
+        // From here on there is no room for more.
+        rustix::fs::ftruncate(&backing, 1 << 20).unwrap();
+        rustix::fs::fcntl_add_seals(&backing, SealFlags::GROW).unwrap();
+        put(2 << 20);
+        assert!(sync(path).is_err());
     }
 
     #[test]

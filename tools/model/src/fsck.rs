@@ -6,6 +6,7 @@ use crate::consent;
 use crate::foreign::{self, Checker, Wish, exit};
 use crate::fstype;
 use crate::mount::{Refusal as MountRefusal, beside_to_write, opens, part, shown, siblings};
+use crate::overlay::{self, Overlay, Room};
 use crate::plan::Step;
 use crate::storage::{Device, Observed, Storage};
 use crate::text::Untrusted;
@@ -233,7 +234,7 @@ pub fn plan(storage: &Storage, subject: Subject<'_>, command: &Command, by: &str
     let wish = Wish { file: matches!(subject, Subject::File { .. }), ..command.wish.clone() };
     let writes = (checker.writes)(&wish);
     let first = report.and_then(|report| report.signatures.first());
-    let is_throwaway = matches!(subject, Subject::Device(device) if crate::overlay::is_overlay(device));
+    let is_throwaway = matches!(subject, Subject::Device(device) if overlay::is_overlay(device));
     if writes && !is_throwaway && first.is_some_and(|first| first.hibernated) {
         return Err(Refusal::Hibernated { path });
     }
@@ -403,6 +404,68 @@ pub fn verdict(
         _ => {}
     }
     Verdict { bits, lines }
+}
+
+impl Verdict {
+    /// With what did not arrive, which no checker's status tells.
+    pub fn but(mut self, lost: Vec<String>) -> Verdict {
+        if !lost.is_empty() {
+            self.bits |= exit::TROUBLE;
+            self.lines.extend(lost);
+        }
+        self
+    }
+}
+
+/// The copies in memory that a checker of this device writes to: its own, and those of the other devices of a btrfs.
+pub fn copies(storage: &Storage, device: &Device) -> Vec<Overlay> {
+    // Where they are not to be told apart, the plan was refused.
+    let others = siblings(storage, device).unwrap_or_default();
+    let mut found: Vec<Overlay> = Vec::new();
+    for one in std::iter::once(device).chain(others) {
+        for overlay in overlay::under(storage, one) {
+            if found.iter().all(|known| known.id != overlay.id) {
+                found.push(overlay);
+            }
+        }
+    }
+    found
+}
+
+/// What of a checker's work on copies in memory is not there. Whoever writes through the page cache ends before the writes
+/// have found their room (fsck.fat never waits for them), so its status is no evidence of what it would do to the disk.
+///
+/// `copies`: those that it wrote to; `now`: all that are there after what it wrote was waited for; `failed`: why that failed.
+pub fn lost(
+    copies: &[Overlay],
+    now: &[Overlay],
+    failed: Option<&str>,
+    path: &str,
+    program: &str,
+) -> Vec<String> {
+    let no_evidence = |of: &str| {
+        format!("how it ended says nothing of {of}; rescue overlay --drop {of}, free memory, and try again")
+    };
+    let line = |copy: &Overlay| {
+        let of = copy.of.as_ref().unwrap_or(&copy.path);
+        let what = match now.iter().find(|one| one.id == copy.id).map(|one| one.room) {
+            Some(Room::Free { .. }) => return None,
+            Some(Room::Full) => "is full, and not all that",
+            Some(Room::Lost) => "is lost, and nothing that",
+            Some(Room::Unknown) => "does not say whether it is full, and so whether all that",
+            None => "is gone, and nothing that",
+        };
+        let subject = if path == copy.path { String::new() } else { format!("{path}: ") };
+        Some(format!("{subject}{} {what} {program} wrote is there: {}", copy.path, no_evidence(of)))
+    };
+    let lines: Vec<String> = copies.iter().filter_map(line).collect();
+    match (failed, copies.first()) {
+        (Some(why), Some(copy)) if lines.is_empty() => {
+            let of = copy.of.as_ref().unwrap_or(&copy.path);
+            vec![format!("{path}: not all that {program} wrote is there, {why}: {}", no_evidence(of))]
+        }
+        _ => lines,
+    }
 }
 
 #[cfg(test)]

@@ -235,6 +235,19 @@ fn room(status: Option<&str>) -> Room {
     }
 }
 
+/// The overlays that a device stands on, directly or on arrays and maps; an overlay is its own.
+pub fn under(storage: &Storage, device: &Device) -> Vec<Overlay> {
+    let (mut seen, mut open, mut found) = (BTreeSet::new(), vec![&device.id], Vec::new());
+    while let Some(id) = open.pop() {
+        let Some(device) = storage.get(id).filter(|_| seen.insert(id)) else { continue };
+        match overlay(storage, device) {
+            Some(overlay) => found.push(overlay),
+            None => open.extend(device.lower.iter().chain(&device.parent)),
+        }
+    }
+    found
+}
+
 /// The overlay of exactly this device.
 pub fn over(storage: &Storage, id: &Id) -> Option<Overlay> {
     list(storage).into_iter().find(|overlay| overlay.origin.as_ref() == Some(id))

@@ -1,5 +1,6 @@
 use super::*;
 use crate::build::build;
+use crate::foreign::exit;
 use contract::facts::{Block, Dm, Facts, Hardware, Md, Mount, Partition, Swap};
 use ondisk::volume::Volume;
 use ondisk::volume::mdraid::{Level, Metadata, Role, Superblock};
@@ -500,6 +501,109 @@ fn a_full_and_a_lost_overlay_are_problems_with_what_to_do() {
     assert_eq!(server().overlay("sda1", "8/80 8", false).build().problems, []);
     let both = server().overlay("sda1", "8/80 8", false).mount("/dev/sda1", "/mnt", "ro").build();
     assert!(both.problems[0].text.contains("beside its overlay"), "{:?}", both.problems);
+}
+
+/// Each of these checkers ended with "errors mended".
+#[test]
+fn what_a_checker_wrote_to_a_full_copy_is_trouble_whatever_it_ended_with() {
+    let mended = || crate::fsck::Verdict { bits: exit::CORRECTED, lines: Vec::new() };
+    let room = "8/80 8";
+    let again = |of: &str| format!("says nothing of {of}; rescue overlay --drop {of}, free memory");
+    let on_array = |status: &str| {
+        let machine = server().overlay("sda2", room, false).overlay("sdb2", status, false);
+        machine.array("md0", &["dm-6", "dm-8"], "clean")
+    };
+    let on_sda1 = |status: &str| server().overlay("sda1", status, false);
+    let pool = |status: &str| {
+        let machine = Machine::default().disk("sda", 0).disk("sdb", 0);
+        let machine = machine.holds("sda", btrfs("1")).holds("sdb", btrfs("2"));
+        machine.overlay("sda", room, false).overlay("sdb", status, false)
+    };
+    let (none, eio) = (None, Some("/dev/dm-6: Input/output error"));
+    let cases = [
+        ("room is left", on_sda1(room), on_sda1(room), "over-sda1", none, None),
+        (
+            "full",
+            on_sda1(room),
+            on_sda1("Overflow"),
+            "over-sda1",
+            none,
+            Some(("over-sda1 is full, and not all that fsck.fat wrote", again("/dev/sda1"))),
+        ),
+        (
+            "lost",
+            on_sda1(room),
+            on_sda1("Invalid"),
+            "over-sda1",
+            eio,
+            Some(("over-sda1 is lost, and nothing that fsck.fat wrote", again("/dev/sda1"))),
+        ),
+        (
+            "it was full before",
+            on_sda1("Overflow"),
+            on_sda1("Overflow"),
+            "over-sda1",
+            none,
+            Some(("is full", again("/dev/sda1"))),
+        ),
+        (
+            "the kernel does not say",
+            on_sda1(room),
+            on_sda1("Unknown"),
+            "over-sda1",
+            none,
+            Some(("does not say", again("/dev/sda1"))),
+        ),
+        ("it is gone", on_sda1(room), server(), "over-sda1", none, Some(("is gone", again("/dev/sda1")))),
+        (
+            "a write failed for another reason",
+            on_sda1(room),
+            on_sda1(room),
+            "over-sda1",
+            eio,
+            Some(("not all that fsck.fat wrote is there, /dev/dm-6: Input/output error", again("/dev/sda1"))),
+        ),
+        ("an array with room", on_array(room), on_array(room), "md0", none, None),
+        (
+            "an array, of one member",
+            on_array(room),
+            on_array("Overflow"),
+            "md0",
+            none,
+            Some(("over-sdb2 is full", again("/dev/sdb2"))),
+        ),
+        (
+            "the other device of a pool",
+            pool(room),
+            pool("Overflow"),
+            "over-sda",
+            none,
+            Some(("over-sdb is full", again("/dev/sdb"))),
+        ),
+        (
+            "another's copy",
+            on_sda1(room).overlay("sdb1", room, false),
+            on_sda1(room).overlay("sdb1", "Overflow", false),
+            "over-sda1",
+            none,
+            None,
+        ),
+        ("a disk", on_sda1(room), on_sda1("Overflow"), "sdb1", none, None),
+    ];
+    for (label, before, after, name, failed, want) in cases {
+        let (before, after) = (before.build(), after.build());
+        let device = before.get(&id(&before, name)).unwrap();
+        let copies = crate::fsck::copies(&before, device);
+        let lost = crate::fsck::lost(&copies, &list(&after), failed, "/dev/x", "fsck.fat");
+        let verdict = mended().but(lost);
+        let bits = exit::CORRECTED | if want.is_some() { exit::TROUBLE } else { 0 };
+        assert_eq!(verdict.bits, bits, "{label}: {:?}", verdict.lines);
+        assert_eq!(verdict.lines.len(), usize::from(want.is_some()), "{label}: {:?}", verdict.lines);
+        if let Some((what, todo)) = want {
+            let line = &verdict.lines[0];
+            assert!(line.contains(what) && line.contains(&todo), "{label}: {line}");
+        }
+    }
 }
 
 #[test]

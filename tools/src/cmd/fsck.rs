@@ -3,14 +3,15 @@
 
 use crate::apply::{self, Door, Made};
 use crate::cmd::writable::told;
-use crate::report::{Answer, Failure, notice};
+use crate::report::{Answer, Failure, notice, without_errno};
 use crate::scan::Scan;
 use crate::tool::Context;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use model::foreign::{by_signal, exit};
-use model::fsck::{Command, Refusal, Subject, Verdict, mounted, parse, plan, verdict};
+use model::fsck::{Command, Refusal, Subject, Verdict, copies, lost, mounted, parse, plan, verdict};
 use model::mount::{Tag, by_tag};
+use model::overlay::{self, Overlay};
 use model::plan::Step;
 use model::storage::{Device, Storage};
 use std::ffi::OsString;
@@ -28,6 +29,9 @@ use std::path::{Path, PathBuf};
 ///
 /// xfs is checked by xfs_repair, which mends whatever it finds unless -n is given. btrfs
 /// is only looked at; its own --repair mends.
+///
+/// On a throw-away copy (rescue overlay) it is seen to that all that was written has found its room:
+/// where the copy is full, that is trouble, whatever the checker ended with.
 ///
 /// A mounted device, and a member of an array, LVM or LUKS, is refused. The exit status
 /// is the sum of: 1 errors mended, 2 reboot, 4 errors left, 8 trouble, 16 usage, 32
@@ -107,7 +111,9 @@ fn one(context: &Context, command: &Command, word: &str, typed: &str) -> anyhow:
     if command.verbose {
         notice(context.name, &plan.run.text());
     }
+    let copies = if plan.writes && !is_file { copies(&storage, device) } else { Vec::new() };
     let Made::Status(status) = door.make(&plan.run)? else { return Ok((String::new(), exit::TROUBLE)) };
+    let lost = arrived(context, device, &copies, word, plan.checker.program);
     let before = device.signature();
     // What it made of it; where it only looked, nothing changed.
     let again = if plan.writes { look(context, word).ok() } else { None };
@@ -116,13 +122,29 @@ fn one(context: &Context, command: &Command, word: &str, typed: &str) -> anyhow:
         .and_then(|(storage, name)| storage.devices.iter().find(|device| device.block.name == *name));
     let asked = (status, plan.writes, &command.wish);
     let Verdict { bits, lines } =
-        verdict(plan.checker, asked, before, again.and_then(Device::signature), word);
+        verdict(plan.checker, asked, before, again.and_then(Device::signature), word).but(lost);
     lines.iter().for_each(|line| notice(context.name, line));
     if by_signal(status) == Some(exit::TROUBLE) {
         let signal = status - 128;
         notice(context.name, &format!("{word}: {} was ended by signal {signal}", plan.checker.program));
     }
     Ok((String::new(), bits))
+}
+
+/// What did not find its room in the copies that were written to, once all of it had to.
+fn arrived(context: &Context, device: &Device, copies: &[Overlay], word: &str, program: &str) -> Vec<String> {
+    if copies.is_empty() {
+        return Vec::new();
+    }
+    // What stands on a copy has a page cache of its own.
+    let nodes = std::iter::once(&device.path).chain(copies.iter().map(|copy| &copy.node));
+    let failed = nodes.filter_map(|node| {
+        let error = host::device::sync(Path::new(node)).err()?;
+        Some(without_errno(&format!("{node}: {error}")))
+    });
+    let failed: Vec<String> = failed.collect();
+    let now = overlay::list(&Scan::begin(context).examine(|_| false));
+    lost(copies, &now, failed.first().map(String::as_str), word, program)
 }
 
 fn what(device: &Device) -> String {
