@@ -207,6 +207,16 @@ fn fills(bench: &Bench, ssh: &Ssh) {
         ssh.ok("rescue overlay --drop /dev/vda2 && rescue overlay /dev/vda2")?;
         ssh.ok("dd if=/dev/zero of=/dev/mapper/over-vda2 bs=1M count=8 oflag=direct").map(drop)
     });
+    bench.check("a rehearsal without room is trouble, whatever the checker ended with", || {
+        fill("over-vda2")?;
+        fill("over-nvme0n1")?;
+        let answer = ssh.run("fsck -f -y /dev/mapper/over-vdb1")?;
+        ensure!(answer.status & 8 != 0, "see 8 in the status: {answer:?}");
+        holds(
+            &answer.stderr,
+            &["/dev/mapper/over-vdb1 is ", "says nothing of /dev/vdb1", "rescue overlay --drop /dev/vdb1"],
+        )
+    });
     bench.check("several that fill the store together are lost, and said to be", || {
         fill("over-vda2")?;
         fill("over-vdb1")?;

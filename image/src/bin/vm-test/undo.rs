@@ -120,6 +120,18 @@ pub fn put_back(bench: &Bench) -> Result<()> {
         ensure!(answer.status == 2, "be refused: {answer:?}");
         holds(&answer.stderr, &["/dev/sda is another device now", "serial RAID0-0", "serial LVM-0"])
     });
+    bench.check("what was made on a blank disk since is left, and named", || {
+        ssh.ok(
+            "rescue writable /dev/sda && wipefs -qa /dev/sda && dd if=/dev/zero of=/dev/sda bs=1M count=8",
+        )?;
+        ssh.ok("rescue undo --save /dev/sda")?;
+        let number = last(&ssh)?["number"].as_u64().context("find its number")?;
+        ssh.ok("mkfs.ext4 -q -F -L fresh /dev/sda && rescue protect /dev/sda")?;
+        let answer = ssh.run(&format!("rescue undo {number}"))?;
+        ensure!(answer.status == 0, "be told: {answer:?}");
+        holds(&answer.stdout, &["no table", "nothing was there, and ext4 is now (--file-systems)"])?;
+        holds(&ssh.ok("blkid /dev/sda")?, &["fresh"])
+    });
     unplug(&mut vm, &ssh, &disks)?;
     Ok(())
 }
