@@ -83,6 +83,8 @@ pub enum WorkerRequest {
     /// As `Examine`, and the whole sectors that hold what was read for it, those of `windows` and the keys of LUKS, with
     /// their secrets, `limit` bytes of them at most, into a new sparse file as long as the device.
     Save { path: String, logical_block: u32, size: u64, windows: Vec<Extent>, limit: u64, into: String },
+    /// Fails where the kernel uses the device, as `PutBack` would; nothing is written.
+    Claim { path: String },
     /// Write a window of a file that `Save` made back to where it was, past the page cache, and wait until the
     /// device has it.
     PutBack { path: String, size: u64, from: String, window: Extent },

@@ -157,6 +157,14 @@ impl Device {
     }
 }
 
+/// Whether the kernel would let [`write`] open the device: it is claimed for a moment.
+///
+/// Errors: EBUSY as there. A disk and its partition, claimed at the same time, refuse each other.
+pub fn claim(path: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty()).map(drop)?)
+}
+
 /// Written at once.
 const WRITTEN: usize = 1 << 20;
 
@@ -229,10 +237,12 @@ mod tests {
         let held = rustix::fs::open(path, flags, Mode::empty()).unwrap();
         let error = write(path, 512, &[7; 512]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}");
+        assert_eq!(claim(path).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
         assert!(std::fs::read(file.path()).unwrap().iter().all(|byte| *byte == 0));
         drop(held);
         // Whoever only looks, as our own probes do, holds nothing.
         let _looks = Device::open(path, 1 << 20).unwrap();
+        claim(path).unwrap();
         write(path, 512, &[7; 512]).unwrap();
         assert_eq!(std::fs::read(file.path()).unwrap()[511..1025], [&[0][..], &[7; 512], &[0]].concat());
     }

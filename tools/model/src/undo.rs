@@ -382,7 +382,7 @@ fn shown(one: &Identity) -> String {
 /// Who uses a device, or a partition of it. What is mounted for reading only is in use too: it would be changed behind the
 /// kernel's back. `pool`: the kernel names of all devices of a mounted btrfs, which mountinfo does not have.
 ///
-/// A journal of ext on a device of its own is shown nowhere: `host::device::write` is refused then.
+/// A journal of ext on a device of its own is shown nowhere: the kernel is asked besides (`host::device::claim`).
 pub fn in_use(facts: &Facts, block: &Block, pool: &dyn Fn(&Mount) -> Vec<String>) -> Result<(), Refusal> {
     let is_part = |one: &&Block| {
         one.name == block.name || one.partition.as_ref().is_some_and(|partition| partition.disk == block.name)

@@ -160,6 +160,24 @@ fn told(saved: &[Saved], missed: &[Missed]) -> (String, Vec<String>) {
     (names, torn.chain(missed).collect())
 }
 
+/// Whether the kernel would let a window of a device be written. One device after the other: a disk and its partition refuse
+/// each other.
+///
+/// Errors: one line, which names the device.
+pub fn claim(root: &Root, block: &Block) -> Result<(), String> {
+    let path = block.path();
+    let job = Job {
+        diskseq: block.diskseq,
+        path: path.clone(),
+        request: WorkerRequest::Claim { path: path.clone() },
+    };
+    match ask::<()>(root, job, DEADLINE) {
+        Outcome::Done(()) => Ok(()),
+        Outcome::Failed(why) | Outcome::NotStarted(why) => Err(without_errno(&why)),
+        Outcome::Hung(why) => Err(why),
+    }
+}
+
 /// Writes a window of a saved device back, by a worker.
 pub fn put_back(
     _act: &Act,

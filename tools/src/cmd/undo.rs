@@ -1,6 +1,6 @@
 //! `rescue undo`: what commands that write saved before (`apply::undo`), and putting it back.
 
-use crate::apply::undo::{DEADLINE, job};
+use crate::apply::undo::{DEADLINE, claim, job};
 use crate::apply::{self, Door};
 use crate::report::{Answer, notice, without_errno};
 use crate::scan::Scan;
@@ -275,6 +275,8 @@ fn undo(
             Err(refusal) => refused.push(refusal.to_string()),
         }
     }
+    // Before the first window is written, so that nothing is put back in part.
+    found.retain(|(block, _)| claim(&context.root, block).map_err(|why| refused.push(why)).is_ok());
     let mut compared = Vec::new();
     for outcome in compare(context, place, &found, args.file_systems)? {
         match outcome {

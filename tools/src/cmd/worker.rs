@@ -81,14 +81,24 @@ fn answer(root: &Root, request: &WorkerRequest) -> anyhow::Result<Vec<u8>> {
             let mut bytes = vec![0; window.length as usize]; // EACH at most
             let file = File::open(from).with_context(|| format!("open {from}"))?;
             file.read_exact_at(&mut bytes, window.start).with_context(|| format!("read {from}"))?;
-            host::device::write(Path::new(path), window.start, &bytes).map_err(|error| match error.kind() {
-                std::io::ErrorKind::ResourceBusy => anyhow::anyhow!(
-                    "{path} is in use: the kernel has it, a partition of it or its disk as a journal, a member or a mount"
-                ),
-                _ => anyhow::Error::new(error).context(format!("write {path}")),
-            })?;
+            host::device::write(Path::new(path), window.start, &bytes)
+                .map_err(|error| used(path, error, "write"))?;
             Ok(serde_json::to_vec(&Reply::Done)?)
         }
+        WorkerRequest::Claim { path } => {
+            host::device::claim(Path::new(path)).map_err(|error| used(path, error, "open"))?;
+            Ok(serde_json::to_vec(&Reply::Done)?)
+        }
+    }
+}
+
+/// In words, where the kernel does not say by what.
+fn used(path: &str, error: std::io::Error, what: &str) -> anyhow::Error {
+    match error.kind() {
+        std::io::ErrorKind::ResourceBusy => anyhow::anyhow!(
+            "{path} is in use: the kernel has it, a partition of it or its disk as a journal, a member or a mount"
+        ),
+        _ => anyhow::Error::new(error).context(format!("{what} {path}")),
     }
 }
 

@@ -5,9 +5,11 @@ use crate::peers::{done, peer};
 use contract::guard;
 use contract::wire::WorkerRequest;
 use host::Root;
+use host::sys::loopdev::{AUTOCLEAR, attach};
 use host::workers::{Job, Outcome, Pool};
 use model::undo::{Kind, layout};
 use ondisk::{DiskReport, Extent};
+use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 use std::fs;
 use std::path::Path;
@@ -141,6 +143,30 @@ fn what_the_real_tools_destroy_is_put_back_byte_by_byte() {
         let output = tool(check, &image).unwrap().output().unwrap();
         assert!(output.status.success(), "{label}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// Needs a loop device, which is root's to make.
+#[test]
+fn what_the_kernel_uses_is_named_and_not_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let (image, kept) = (directory.path().join("image"), directory.path().join("kept"));
+    fs::write(&image, vec![7; SIZE as usize]).unwrap();
+    let backing = fs::File::options().read(true).write(true).open(&image).unwrap();
+    let Ok((path, _open)) = attach(&backing, 0, 0, AUTOCLEAR, "undo") else { return };
+    let path = Path::new(&path);
+    let Outcome::Done(_) = save(path, &kept, 8192) else { panic!("save it") };
+    let claim = || ask::<()>(path, WorkerRequest::Claim { path: path.display().to_string() });
+    let window = Extent { start: 0, length: 512 };
+    assert_eq!((claim(), put_back(path, &kept, window)), (Outcome::Done(()), Outcome::Done(())));
+    // As mount(2), swapon(2) and maps hold it.
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+    let held = rustix::fs::open(path, flags, Mode::empty()).unwrap();
+    for outcome in [claim(), put_back(path, &kept, window)] {
+        let Outcome::Failed(why) = outcome else { panic!("{outcome:?}") };
+        assert!(why.starts_with(&format!("{} is in use: ", path.display())), "{why}");
+    }
+    drop(held);
+    assert_eq!(claim(), Outcome::Done(()));
 }
 
 #[test]
