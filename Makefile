@@ -97,7 +97,7 @@ kernel: builder ## build the custom kernel, once: about an hour of one CPU; imag
 signed: builder # the image with Debian's kernel, out-debian/
 	@KERNEL=debian $(IMAGE) build
 
-# EXTRA=x.cpio: one more archive, behind the initramfs. FULL=1: with every layer. MICROCODE=1: the CPU's in front.
+# EXTRA=x.cpio: one more archive, between nucleus and layers. FULL=1: with every layer. MICROCODE=1: the CPU's in front.
 # CERT= and CERT_KEY=: an EFI program that Secure Boot starts where that certificate is enrolled.
 efi kexec full: image ## other forms: lifeboat.efi, lifeboat-kexec.sh, initramfs-full (every layer); EXTRA=x.cpio FULL=1 MICROCODE=1, and CERT=cert.pem CERT_KEY=key.pem sign the first
 	@$(IMAGE) forms $@ $(if $(CERT)$(CERT_KEY),--certificate '$(CERT)' --certificate-key '$(CERT_KEY)')

@@ -2,7 +2,7 @@
 //! that makes it known, so that the first login trusts nothing it was not told. Keys are made and
 //! signed by the operator's own ssh-keygen; nothing here holds a secret longer than it takes.
 //!
-//! What comes out is a cpio archive to append to the initramfs (the kernel unpacks one after the
+//! What comes out is a cpio archive to put into the initramfs (the kernel unpacks one after the
 //! other), with OpenSSH's own paths in it. It holds a private key: it is written for its owner alone,
 //! and is good for as many boots as it is served to.
 

@@ -48,7 +48,7 @@ enum What {
     Hardware,
     /// Print what the built image weighs, as rows of docs/benchmarks.md.
     Sizes,
-    /// Make other forms of the built image in out/. Variables: EXTRA, an archive of one's own to append; FULL, with every
+    /// Make other forms of the built image in out/. Variables: EXTRA, an archive of one's own inside; FULL, with every
     /// layer; MICROCODE, 1 or 0, with the CPU's or without.
     Forms {
         forms: Vec<Form>,
@@ -62,8 +62,8 @@ enum What {
     /// Boot the built image in QEMU with the console on this terminal. Variables: DISKS, SSH_PORT, SSH_KEY,
     /// APPEND, MEM, QEMU_ACCEL, QEMU, BOOT.
     Run,
-    /// Make a host key for a rescue that is to boot: prints its known_hosts line, writes the archive to
-    /// append to out/initramfs.
+    /// Make a host key for a rescue that is to boot: prints its known_hosts line, writes the archive that
+    /// goes between nucleus and layers.
     Identity(identity::Wanted),
     /// Print the words of a boot for what a person knows, checked by what reads them at the boot.
     Params(params::Wanted),
@@ -112,7 +112,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         What::Identity(wanted) => {
             let line = identity::make(&wanted)?;
             println!("{line}");
-            eprintln!("append to the initramfs: cat out/initramfs {} > initramfs", wanted.output.display());
+            eprintln!(
+                "put it between nucleus and layers: (cat out/nucleus {}; tail -c +$(($(wc -c < out/nucleus) + 1)) out/initramfs) > initramfs",
+                wanted.output.display()
+            );
         }
         What::Params(wanted) => println!("{}", params::make(&wanted)?),
         What::Build => {

@@ -230,12 +230,13 @@ fn lay(stage: &Path, parts: &Parts, wanted: &Wanted, address: Ipv4Addr) -> Resul
         for name in ["bootx64.efi", "grubx64.efi", "grub", "initramfs"] {
             lay(&netboot.join(name), name)?;
         }
-        let (made, plain) = (read(&netboot.join("initramfs"))?, read(&parts.image.join("initramfs"))?);
+        // The nucleus, which lists the layers by their sums, tells an image from others.
+        let (made, nucleus) = (read(&netboot.join("initramfs"))?, read(&parts.image.join("nucleus"))?);
         let microcode = fs::read(parts.image.join(microcode::FILE)).unwrap_or_default();
         // `make netboot MICROCODE=1` has it in front, on a boundary of four bytes.
         let behind = made.get(microcode.len().next_multiple_of(4)..).filter(|_| made.starts_with(&microcode));
         ensure!(
-            made.starts_with(&plain) || behind.is_some_and(|behind| behind.starts_with(&plain)),
+            made.starts_with(&nucleus) || behind.is_some_and(|behind| behind.starts_with(&nucleus)),
             "{} is of another image than {}: make netboot once more",
             netboot.display(),
             parts.image.display()
@@ -494,14 +495,15 @@ mod tests {
         }
         let files = [
             ("out/vmlinuz", "Debian's"),
-            ("out/initramfs", "image"),
+            ("out/initramfs", "image, layers"),
+            ("out/nucleus", "image"),
             ("out/boot.ipxe", "#!ipxe"),
             ("out/lifeboat.efi", "with a private key, of make efi EXTRA="),
             ("out/layers/30-firmware.squashfs", "firmware"),
             ("out/netboot/bootx64.efi", "shim"),
             ("out/netboot/grubx64.efi", "grub"),
             ("out/netboot/grub/grub.cfg", "config"),
-            ("out/netboot/initramfs", "image, firmware, extra"),
+            ("out/netboot/initramfs", "image, extra, layers, firmware"),
             ("ipxe/undionly.kpxe", "bios"),
             ("ipxe/ipxe.efi", "uefi"),
         ];
@@ -523,8 +525,8 @@ mod tests {
         let text =
             |stage: &tempfile::TempDir, name: &str| fs::read_to_string(stage.path().join(name)).unwrap();
         let (plain, secure) = (lay(false).unwrap(), lay(true).unwrap());
-        assert_eq!(text(&plain, "initramfs"), "image");
-        assert_eq!(text(&secure, "initramfs"), "image, firmware, extra");
+        assert_eq!(text(&plain, "initramfs"), "image, layers");
+        assert_eq!(text(&secure, "initramfs"), "image, extra, layers, firmware");
         assert_eq!(
             text(&secure, "lifeboat.cfg"),
             "set params=\"rescue.layers=http://192.0.2.1:8080/layers quiet\"\n"
@@ -533,11 +535,12 @@ mod tests {
         for stage in [&plain, &secure] {
             assert!(!stage.path().join("lifeboat.efi").exists(), "nothing here boots it");
         }
-        fs::write(parts.image.join("netboot/initramfs"), "early\0\0\0image, firmware, extra").unwrap();
+        fs::write(parts.image.join("netboot/initramfs"), "early\0\0\0image, extra, layers, firmware")
+            .unwrap();
         assert!(lay(true).is_err(), "of another microcode");
         fs::write(parts.image.join(microcode::FILE), "early").unwrap();
         assert!(text(&lay(true).unwrap(), "initramfs").starts_with("early"));
-        fs::write(parts.image.join("initramfs"), "a later image").unwrap();
+        fs::write(parts.image.join("nucleus"), "a later image").unwrap();
         assert!(lay(true).unwrap_err().to_string().contains("make netboot once more"));
         assert!(lay(false).is_ok());
     }

@@ -68,12 +68,14 @@ fn bios_core(mut core: Vec<u8>) -> Result<Vec<u8>> {
 
 /// The FAT from which UEFI starts, and GRUB for a BIOS reads; its length.
 pub fn medium(parts: &Parts, target: &Path, room: u64) -> Result<u64> {
+    let [nucleus, layers] = parts.halves()?;
     let files = [
         (grub::FIRST, parts.part(grub::SHIM)?),
         (grub::SECOND, parts.part(grub::OF_MEDIA)?),
         (grub::CONFIG, grub::config().into_bytes()),
         (grub::KERNEL, parts.kernel()?),
-        (grub::INITRAMFS, parts.initramfs()?),
+        (grub::NUCLEUS, nucleus),
+        (grub::LAYERS, layers),
     ];
     fat(parts, target, &files, room)
 }

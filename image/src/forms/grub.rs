@@ -7,7 +7,9 @@ use std::path::Path;
 
 /// The same places on every medium.
 pub const KERNEL: &str = "lifeboat/vmlinuz";
-pub const INITRAMFS: &str = "lifeboat/initramfs";
+/// The two halves of the initramfs: a person's archive comes between them.
+pub const NUCLEUS: &str = "lifeboat/nucleus";
+pub const LAYERS: &str = "lifeboat/layers.cpio";
 pub const CONFIG: &str = "boot/grub/grub.cfg";
 /// UEFI's name of what is started from a medium; shim then starts its neighbour of this name.
 pub const FIRST: &str = "EFI/BOOT/BOOTX64.EFI";
@@ -25,6 +27,9 @@ pub const OF_NETWORKS: &str = "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.sig
 /// that hangs holds up the machine before any of us.
 ///
 /// A BIOS names one CD at most, the one that it started.
+///
+/// GRUB hands the files over behind each other, each on a boundary of four bytes. The kernel unpacks nothing behind a layer
+/// that does not fit.
 pub fn config() -> String {
     format!(
         "\
@@ -46,7 +51,7 @@ for place in $root $medium,gpt1 $medium,gpt2 $medium,gpt3 $medium,gpt4 $medium,g
 done
 menuentry Lifeboat {{
   linux /{KERNEL} edd=off $params
-  initrd /{INITRAMFS} $files
+  initrd /{NUCLEUS} $files /{LAYERS}
 }}
 "
     )
@@ -104,3 +109,15 @@ const MODULES: &[&str] = &[
     "terminal",
     "test",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_s_archive_beside_a_medium_comes_before_the_layers() {
+        let config = config();
+        let line = config.lines().find_map(|line| line.trim().strip_prefix("initrd ")).unwrap();
+        assert_eq!(line, "/lifeboat/nucleus $files /lifeboat/layers.cpio");
+    }
+}

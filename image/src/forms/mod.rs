@@ -33,7 +33,7 @@ pub struct Parts {
     tools: PathBuf,
     /// Where kernel and initramfs lie.
     image: PathBuf,
-    /// One more archive behind the initramfs, of an operator.
+    /// One more archive, of an operator, between nucleus and layers.
     extra: Option<PathBuf>,
     /// With every layer that the image knows.
     full: bool,
@@ -91,8 +91,7 @@ impl Parts {
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let path = self.image.join(name);
-        fs::read(&path).with_context(|| format!("read {}: make image builds it", path.display()))
+        read(&self.image, name)
     }
 
     pub fn kernel(&self) -> Result<Vec<u8>> {
@@ -103,43 +102,53 @@ impl Parts {
         Ok(Flavour::of(&self.kernel()?))
     }
 
-    /// Behind the CPU's microcode, where it is in: with the layer of rare firmware, which a medium has room for, the big tools
-    /// where they are asked for, and an operator's archive. Each on a boundary of four bytes, as the kernel asks for.
+    /// What the kernel unpacks, whole: [`Parts::halves`] behind each other.
     pub fn initramfs(&self) -> Result<Vec<u8>> {
+        Ok(self.halves()?.concat())
+    }
+
+    /// The CPU's microcode, where it is in, the nucleus and an operator's archive; then the layers of the image, that of rare
+    /// firmware, which a medium has room for, and the big tools where they are asked for. Each archive begins on a boundary of
+    /// four bytes, as the kernel asks for.
+    ///
+    /// The kernel unpacks nothing behind a file that memory has no room for (init/initramfs.c, unpack_to_rootfs): the layers
+    /// are such files, so what an operator wants to be there at every boot lies before them.
+    pub fn halves(&self) -> Result<[Vec<u8>; 2]> {
         let tools = manifest::EXTRAS.iter().map(|extra| extra.name).filter(|_| self.full);
-        let layers: Vec<String> = (std::iter::once(build::FIRMWARE).chain(tools))
+        let more: Vec<String> = (std::iter::once(build::FIRMWARE).chain(tools))
             .map(|name| format!("layers/{name}.squashfs"))
             .filter(|layer| self.full || self.image.join(layer).exists())
             .collect();
-        let mut initramfs = match self.microcode {
+        let mut first = match self.microcode {
             Some(true) => self.read(microcode::FILE)?,
             Some(false) | None => Vec::new(),
         };
         // The kernel looks for it at the start of all archives, and nowhere else.
         ensure!(
-            initramfs.is_empty() || microcode::is_early(&initramfs),
+            first.is_empty() || microcode::is_early(&first),
             "{} is no archive of microcode",
             microcode::FILE
         );
-        initramfs.resize(initramfs.len().next_multiple_of(4), 0);
-        initramfs.extend(self.read("initramfs")?);
-        if !layers.is_empty() {
-            initramfs.resize(initramfs.len().next_multiple_of(4), 0);
-            let mut archive = Archive::new(initramfs);
-            archive.directory("layers", 0o755)?;
-            for layer in layers {
-                archive.file(&layer, 0o444, &self.read(&layer)?)?;
-            }
-            initramfs = archive.finish()?;
-        }
+        let [nucleus, mut layers] = split(&self.image)?;
+        append(&mut first, &nucleus);
+        // For a layer in the operator's archive, which need not name the directory.
+        append(&mut first, &shelf(Vec::new())?.finish()?);
         if let Some(extra) = &self.extra {
-            initramfs.resize(initramfs.len().next_multiple_of(4), 0);
             let bytes = fs::read(extra).with_context(|| format!("read EXTRA={}", extra.display()))?;
             extra::check(&bytes, &self.tools.join("gzip"))
                 .with_context(|| format!("EXTRA={}", extra.display()))?;
-            initramfs.extend(bytes);
+            append(&mut first, &bytes);
         }
-        Ok(initramfs)
+        append(&mut first, &[]);
+        if !more.is_empty() {
+            append(&mut layers, &[]);
+            let mut archive = shelf(layers)?;
+            for layer in more {
+                archive.file(&layer, 0o444, &self.read(&layer)?)?;
+            }
+            layers = archive.finish()?;
+        }
+        Ok([first, layers])
     }
 
     /// A file of one of the build's own packages.
@@ -158,6 +167,36 @@ impl Parts {
             .env("MTOOLS_SKIP_CHECK", "1");
         command
     }
+}
+
+/// The nucleus of the image in this directory, and what its initramfs has behind that: the layers.
+///
+/// Errors: one of the two files is not there, or they are of two builds.
+pub fn split(image: &Path) -> Result<[Vec<u8>; 2]> {
+    let (nucleus, whole) = (read(image, "nucleus")?, read(image, "initramfs")?);
+    let layers = whole.strip_prefix(&nucleus[..]).with_context(|| {
+        format!("{}: nucleus and initramfs are of two builds: make image builds both", image.display())
+    })?;
+    let layers = layers.to_vec();
+    Ok([nucleus, layers])
+}
+
+fn read(image: &Path, name: &str) -> Result<Vec<u8>> {
+    let path = image.join(name);
+    fs::read(&path).with_context(|| format!("read {}: make image builds it", path.display()))
+}
+
+/// One more archive behind others, on a boundary of four bytes.
+pub fn append(archives: &mut Vec<u8>, archive: &[u8]) {
+    archives.resize(archives.len().next_multiple_of(4), 0);
+    archives.extend(archive);
+}
+
+/// An archive of layers, with their directory.
+fn shelf(behind: Vec<u8>) -> Result<Archive<Vec<u8>>> {
+    let mut archive = Archive::new(behind);
+    archive.directory("layers", 0o755)?;
+    Ok(archive)
 }
 
 /// From where nobody else can look to where it is wanted.
@@ -280,7 +319,8 @@ mod tests {
 
     /// What a build leaves, and loaders, in a directory; none of it starts.
     fn parts(root: &Path, extra: bool) -> Parts {
-        let mut files: Vec<String> = ["vmlinuz", "initramfs", "extra.cpio"].map(str::to_string).to_vec();
+        let mut files: Vec<String> =
+            ["vmlinuz", "nucleus", "initramfs", "extra.cpio"].map(str::to_string).to_vec();
         files.extend([grub::SHIM, grub::OF_NETWORKS].map(|name| format!("tree/{name}")));
         let layers = manifest::EXTRAS.iter().map(|extra| extra.name).chain([build::FIRMWARE]);
         files.extend(layers.map(|name| format!("layers/{name}.squashfs")));
@@ -319,6 +359,63 @@ mod tests {
         }
     }
 
+    /// Names of a plain archive's entries, in their order, and of every archive behind it.
+    fn entries(mut bytes: &[u8]) -> Vec<String> {
+        let mut names = Vec::new();
+        loop {
+            let padding = bytes.iter().take_while(|byte| **byte == 0).count();
+            bytes = &bytes[padding..];
+            if bytes.is_empty() {
+                break;
+            }
+            assert_eq!(&bytes[..6], b"070701", "behind {names:?}");
+            let number = |at: usize| -> usize {
+                usize::from_str_radix(std::str::from_utf8(&bytes[at..at + 8]).unwrap(), 16).unwrap()
+            };
+            let (size, name) = (number(54), 110 + number(94));
+            names.push(String::from_utf8(bytes[110..name - 1].to_vec()).unwrap());
+            bytes = &bytes[(name.next_multiple_of(4) + size).next_multiple_of(4)..];
+        }
+        names.retain(|name| name != "TRAILER!!!");
+        names
+    }
+
+    /// The kernel stops at the first layer that does not fit, and unpacks nothing behind it.
+    #[test]
+    fn what_an_operator_hands_in_lies_behind_the_nucleus_and_before_every_layer() {
+        let root = tempfile::tempdir().unwrap();
+        let archive = |names: &[&str]| {
+            let mut archive = Archive::new(Vec::new());
+            for name in names {
+                archive.file(name, 0o644, name.as_bytes()).unwrap();
+            }
+            archive.finish().unwrap()
+        };
+        let nucleus = archive(&["init", "root/.profile"]);
+        let image = [nucleus.clone(), archive(&["layers/10-userland.squashfs"])].concat();
+        let parts = parts(root.path(), true);
+        for (name, bytes) in [
+            ("nucleus", nucleus.clone()),
+            ("initramfs", image),
+            // As a shell packs it that leaves directories out, and no multiple of four bytes.
+            ("extra.cpio", [archive(&["root/.profile", "layers/50-mine.squashfs"]), vec![0]].concat()),
+        ] {
+            fs::write(root.path().join(name), bytes).unwrap();
+        }
+        let front = ["init", "root/.profile", "layers", "root/.profile", "layers/50-mine.squashfs"];
+        let behind = ["layers/10-userland.squashfs", "layers", "layers/30-firmware.squashfs"];
+        for form in [Form::Efi, Form::Netboot, Form::Kexec] {
+            let bytes = parts.of_form(form).initramfs().unwrap();
+            assert_eq!(entries(&bytes), [&front[..], &behind].concat(), "{form:?}");
+        }
+        let [first, layers] = parts.halves().unwrap();
+        assert!(first.len().is_multiple_of(4), "as GRUB and the kernel begin a file");
+        assert_eq!(entries(&first), front);
+        assert_eq!(entries(&layers), behind);
+        fs::write(root.path().join("nucleus"), "of another build").unwrap();
+        assert!(parts.initramfs().unwrap_err().to_string().contains("two builds"));
+    }
+
     #[test]
     fn microcode_comes_before_all_else_that_the_kernel_unpacks() {
         let (image, guest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -332,9 +429,13 @@ mod tests {
         let early = microcode::archive(&tree).unwrap();
         let extra = image.path().join("x.cpio");
         let appended = Archive::new(Vec::new()).finish().unwrap();
-        for (name, bytes) in
-            [(microcode::FILE, &early[..]), ("initramfs", b"NUCLEUS"), ("x.cpio", &appended[..])]
-        {
+        let files: [(&str, &[u8]); 4] = [
+            (microcode::FILE, &early),
+            ("nucleus", b"NUCLEUS"),
+            ("initramfs", b"NUCLEUSLAYERS"),
+            ("x.cpio", &appended),
+        ];
+        for (name, bytes) in files {
             fs::write(image.path().join(name), bytes).unwrap();
         }
         let parts = Parts {
@@ -361,7 +462,8 @@ mod tests {
             let parts = said.map_or(parts.clone(), |said| parts.clone().microcode(said));
             let bytes = parts.of_form(form).initramfs().unwrap();
             let early = if is_in { &early[..] } else { &[] };
-            let wanted = [early, b"NUCLEUS\0", &appended[..]].concat();
+            let directory = shelf(Vec::new()).unwrap().finish().unwrap();
+            let wanted = [early, b"NUCLEUS\0", &directory, &appended, b"LAYERS"].concat();
             assert!(bytes == wanted, "{form:?} {said:?}");
         }
         // What is packed, or another archive, would keep it from being found.

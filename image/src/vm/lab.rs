@@ -3,6 +3,7 @@
 
 use super::machine::{Boot, Machine, Nic};
 use super::programs;
+use crate::forms;
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -92,14 +93,19 @@ impl Lab {
         Ok(archive)
     }
 
-    /// The image's initramfs with them appended: one more cpio behind it, on a boundary of four bytes.
+    /// The image's initramfs with them in it, as docs/boot.md says: one more cpio behind the nucleus, and then the layers.
     pub fn initramfs_with(&self, files: &[(&str, &str)]) -> Result<PathBuf> {
         let (archive, whole) = (self.archive_with(files)?, self.path("initramfs"));
-        let mut bytes = fs::read(self.image.join("initramfs")).context("read the initramfs")?;
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes.extend(fs::read(&archive).context("read the archive")?);
-        fs::write(&whole, bytes).with_context(|| format!("write {}", whole.display()))?;
+        self.insert(&archive, &whole)?;
         Ok(whole)
+    }
+
+    /// The same with an archive that is there.
+    pub fn insert(&self, archive: &Path, whole: &Path) -> Result<()> {
+        let [mut bytes, layers] = forms::split(&self.image)?;
+        forms::append(&mut bytes, &fs::read(archive).context("read the archive")?);
+        forms::append(&mut bytes, &layers);
+        fs::write(whole, bytes).with_context(|| format!("write {}", whole.display()))
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

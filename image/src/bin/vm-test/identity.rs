@@ -9,9 +9,7 @@ use image::identity::{self, Wanted};
 use image::vm::machine::Boot;
 use image::vm::transcript::Transcript;
 use image::vm::{Bus, Ssh, qemu};
-use std::fs;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 
 /// The first event of an entrance on a line of events.
 fn entrance(line: &Transcript) -> Result<Entrance> {
@@ -111,12 +109,6 @@ fn until(ssh: &Ssh, is: impl Fn(&str) -> bool) -> Result<String> {
     }
 }
 
-/// What docs/ssh.md says: `cat out/initramfs out/identity.cpio > initramfs`.
-fn behind(initramfs: &Path, archive: &Path, whole: &Path) -> Result<()> {
-    let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
-    fs::write(whole, [read(initramfs)?, read(archive)?].concat()).context("write the initramfs")
-}
-
 /// Names of the rescue, none of which is the alias that it gives itself.
 const NAMES: &str = "db1.example.com,192.0.2.1";
 
@@ -134,7 +126,7 @@ pub fn made(bench: &Bench) -> Result<()> {
         };
         let line = identity::make(&wanted)?;
         let whole = bench.path("initramfs");
-        behind(&bench.image.join("initramfs"), &wanted.output, &whole)?;
+        bench.insert(&wanted.output, &whole)?;
         let vm = bench.machine_without_key()?.initrd(&whole).start(bench)?;
         let told = entrance(&vm.events.line)?;
         // One name of the line, which the client knows the host by.
