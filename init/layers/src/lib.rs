@@ -107,7 +107,7 @@ fn mount_own(
     let needed = list::needed(known);
     let found = sizes(root);
     // First what yields to whoever logs in: the kernel checks and starts a module without a pause.
-    let mut good = Vec::new();
+    let (mut good, mut is_cut) = (Vec::new(), false);
     for layer in list::plan(known, found.as_deref()) {
         let open = || File::open(file(&layer.name));
         let verdict = match &layer.verdict {
@@ -131,10 +131,18 @@ fn mount_own(
         }
         if fetched.iter().any(|known| known.name == layer.name) {
             host::log!("layer {}: {why}", layer.name);
+            is_cut |= found.iter().flatten().any(|(name, _)| *name == layer.name);
         } else {
             let why = problem.map(|problem| format!("{why}; {problem}")).unwrap_or(why);
             shelf.note(&layer.name, layer.length, Some(why));
         }
+    }
+    if is_cut {
+        // The layer itself is fetched, and then nothing is wrong with it.
+        host::events::tell(&Event::warning(format!(
+            "the image did not fit (it needs about {needed} MiB of memory), or was damaged on the way: {}",
+            list::BEHIND
+        )));
     }
     shelf.add(root, good)
 }
@@ -213,7 +221,8 @@ fn check(path: &Path, expected: &str, needed: u64) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "its SHA-256 is not the one in the image's list: it did not fit (this image needs about {needed} MiB of memory) or was damaged on the way; check the image's SHA256SUMS"
+        "its SHA-256 is not the one in the image's list: it was damaged on the way (check the image's SHA256SUMS), or did not fit: this image needs about {needed} MiB of memory, and with less {}",
+        list::BEHIND
     )))
 }
 
@@ -262,5 +271,14 @@ mod tests {
         // FIPS 180-2, appendix B.1
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest(&dir.path().join("x")).unwrap(), expected);
+    }
+
+    #[test]
+    fn of_a_layer_that_came_with_its_length_alone_is_said_that_nothing_behind_it_came() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        std::fs::write(&path, [0; 3]).unwrap();
+        let error = check(&path, "aa", 263).unwrap_err().to_string();
+        assert!(error.contains("about 263 MiB of memory") && error.ends_with(list::BEHIND), "{error}");
     }
 }

@@ -21,6 +21,11 @@ pub struct Layer {
     pub verdict: Verdict,
 }
 
+/// Said of each layer that the kernel did not unpack whole: it stops at the first byte that it has no room for, and unpacks
+/// nothing behind it (init/initramfs.c, unpack_to_rootfs).
+pub const BEHIND: &str =
+    "what was appended behind the image's layers, such as keys and parameters, did not come either";
+
 /// MiB of memory with which the image is unpacked whole. As tried: the archive, what the kernel unpacks of
 /// it, which may take half of the memory, and the kernel itself are in memory at once.
 pub fn needed(known: &[Known]) -> u64 {
@@ -40,7 +45,7 @@ pub fn plan(known: &[Known], found: Option<&[(String, u64)]>) -> Vec<Layer> {
             let verdict = match actual {
                 Some(actual) if actual == layer.length => Verdict::Check { sha256: layer.sha256.clone() },
                 Some(actual) => Verdict::Bad(format!(
-                    "cut off at {actual} of {} bytes: this image needs about {needed} MiB of memory, or its download was not whole",
+                    "cut off at {actual} of {} bytes: this image needs about {needed} MiB of memory, or its download was not whole; {BEHIND}",
                     layer.length
                 )),
                 None if layer.kind != Kind::Image => return None,
@@ -48,7 +53,7 @@ pub fn plan(known: &[Known], found: Option<&[(String, u64)]>) -> Vec<Layer> {
                     "not loaded: the nucleus was booted alone; rescue.layers=URL or rescue add fetches it".to_string(),
                 ),
                 None => Verdict::Bad(format!(
-                    "missing: this image needs about {needed} MiB of memory, or its download was not whole"
+                    "missing: this image needs about {needed} MiB of memory, or its download was not whole; {BEHIND}"
                 )),
             };
             Some(Layer { name: layer.name.clone(), length: layer.length, verdict })
@@ -83,9 +88,11 @@ mod tests {
         assert_eq!(names, ["10-userland", "20-modules", "40-gone", "90-mine"]);
         assert_eq!(plan[0].verdict, Verdict::Check { sha256: "aa".into() });
         assert!(
-            matches!(&plan[1].verdict, Verdict::Bad(why) if why.starts_with("cut off at 499 of 500 bytes"))
+            matches!(&plan[1].verdict, Verdict::Bad(why) if why.starts_with("cut off at 499 of 500 bytes") && why.ends_with(BEHIND))
         );
-        assert!(matches!(&plan[2].verdict, Verdict::Bad(why) if why.starts_with("missing")));
+        assert!(
+            matches!(&plan[2].verdict, Verdict::Bad(why) if why.starts_with("missing") && why.ends_with(BEHIND))
+        );
         assert_eq!(plan[3].verdict, Verdict::Unlisted);
     }
 

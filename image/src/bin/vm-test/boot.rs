@@ -98,8 +98,30 @@ pub fn truncated(bench: &Bench) -> Result<()> {
             _ => None,
         })?;
         let name = error.split(':').next().unwrap_or_default();
-        vm.warning(&["layer", name])?;
+        vm.warning(&["layer", name, "did not come either"])?;
+        holds(&ssh.run("rescue status")?.stdout, &["did not come either"])?;
         ssh.ok("ls /lifeboat/bin").map(drop)
+    });
+    Ok(())
+}
+
+/// MiB of which half holds the nucleus, and not the layers.
+const SHORT: u32 = 192;
+
+pub fn short(bench: &Bench) -> Result<()> {
+    let key = format!("{}\n", bench.public_key()?);
+    let initramfs = bench.initramfs_with(&[
+        ("root/.ssh/authorized_keys", &key),
+        ("etc/lifeboat/params", "rescue.hostname=handed\n"),
+    ])?;
+    let vm = bench.machine_without_key()?.initrd(&initramfs).memory(SHORT).start(bench)?;
+    let ssh = vm.login()?;
+    bench.check("where the layers do not fit, a key that lies before them logs in", || {
+        ensure!(ssh.ok("hostname")?.trim() == "handed", "have the host name that came with it");
+        Ok(())
+    });
+    bench.check("what did not fit is named, and that nothing behind it came", || {
+        vm.warning(&["layer", "MiB of memory", "did not come either"])
     });
     Ok(())
 }

@@ -160,6 +160,7 @@ const TESTS: &[Test] = &[
     full("the_whole_image_boots_in_240_mib", layers::whole),
     sample("odd_command_lines_are_survived_and_named", boot::command_line),
     sample("a_truncated_layer_is_named", boot::truncated),
+    full("keys_come_where_the_layers_do_not_fit", boot::short),
     sample("two_networks_answer_each_by_its_own_gateway", network::two),
     sample("without_network_and_disk_the_console_still_works", network::none),
     sample("a_hung_disk_holds_up_nothing_but_itself", trouble::hung),
