@@ -1,17 +1,17 @@
 //! `layers add NAME FROM SHA256`, for `rescue add`, which decided what: one more layer, from a URL or a file, mounted while the machine
-//! runs. What it says goes to whoever typed it.
+//! runs. A URL, which may have a password in it, is its standard input, and its argument what people are shown of that. What it says goes to whoever typed it.
 
-use crate::download::Download;
+use crate::download::{Download, MAX_URL};
 use crate::stack::{Good, Shelf};
 use anyhow::{Context as _, Result, bail, ensure};
 use contract::layers::is_name;
 use contract::state;
 use host::Root;
-use host::sys::process;
+use host::sys::{inherited, process};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use std::fs::File;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Read, Write as _};
 use std::time::{Duration, Instant};
 
 /// Attempts in a row that bring nothing.
@@ -20,7 +20,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const TELL: Duration = Duration::from_millis(500);
 
 pub fn run(arguments: &[String]) -> Result<()> {
-    let [name, from, sha256] = arguments else { bail!("usage: layers add NAME URL|FILE SHA256") };
+    let [name, from, sha256] = arguments else { bail!("usage: layers add NAME URL|FILE SHA256 [<<< URL]") };
+    let from = &whole(from, &mut File::from(inherited(0).try_clone_to_owned().context("stdin")?))?;
     ensure!(is_name(name), "{}: no name of a layer", name.escape_debug());
     let root = Root::live()?;
     let known = contract::layers::parse(&root.read_text(contract::paths::LAYER_LIST).unwrap_or_default());
@@ -52,6 +53,21 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
     println(&format!("{name}: mounted; what is in it is in /usr now"));
     Ok(())
+}
+
+/// Where it comes from, by what is on the command line.
+fn whole(argument: &str, input: &mut impl Read) -> Result<String> {
+    if !contract::url::is_url(argument) {
+        return Ok(argument.to_string());
+    }
+    let mut url = String::new();
+    // One byte more is refused by whoever fetches.
+    input.take(MAX_URL as u64 + 1).read_to_string(&mut url).context("read the URL")?;
+    ensure!(
+        contract::url::is_url(&url) && contract::url::shown(&url) == argument,
+        "the URL is not the one of standard input"
+    );
+    Ok(url)
 }
 
 /// Says that it is on its way, by us. One that already is goes on; of one whose server gives nothing the work is taken over.
@@ -157,6 +173,16 @@ fn println(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_the_one_of_standard_input_and_a_file_the_one_named() {
+        let read = |argument: &str, input: &str| whole(argument, &mut input.as_bytes()).ok();
+        let url = "https://me:p%40ss@a/50-mc.squashfs?token=t";
+        assert_eq!(read("https://a/50-mc.squashfs", url).as_deref(), Some(url));
+        assert_eq!(read("/f/50-mc.squashfs", url).as_deref(), Some("/f/50-mc.squashfs"));
+        assert_eq!(read("https://a/50-mc.squashfs", ""), None);
+        assert_eq!(read("https://b/50-mc.squashfs", url), None);
+    }
 
     #[test]
     fn one_that_others_bring_is_left_to_them_while_something_comes() {

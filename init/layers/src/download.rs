@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 const LEFT: u64 = 16 << 20;
 const PIECE: usize = 64 << 10;
 /// Longest URL, bytes: what the smallest pipe holds while nobody reads it.
-const MAX_URL: usize = 4096;
+pub const MAX_URL: usize = 4096;
 /// The other process gives up a silent server by itself.
 const SILENCE: Duration = Duration::from_secs(web::SILENCE.as_secs() * 2);
 /// A line that brings less than so much in such a time is none.

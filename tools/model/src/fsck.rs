@@ -7,7 +7,7 @@ use crate::foreign::{self, Checker, Wish, exit};
 use crate::fstype;
 use crate::mount::{Refusal as MountRefusal, beside_to_write, opens, part, shown, siblings};
 use crate::overlay::{self, Overlay, Room};
-use crate::plan::Step;
+use crate::plan::{Input, Step};
 use crate::storage::{Device, Observed, Storage};
 use crate::text::Untrusted;
 use contract::facts::{Mount, Swap};
@@ -250,7 +250,12 @@ pub fn plan(storage: &Storage, subject: Subject<'_>, command: &Command, by: &str
         Subject::Device(_) | Subject::File { .. } => Vec::new(),
     };
     let argv = std::iter::once(checker.program.to_string()).chain((checker.arguments)(&wish));
-    Ok(Plan { checker, writes, opens, run: Step::Run { argv: argv.chain([path]).collect() } })
+    Ok(Plan {
+        checker,
+        writes,
+        opens,
+        run: Step::Run { argv: argv.chain([path]).collect(), input: Input::Nothing },
+    })
 }
 
 /// Of a btrfs on several devices all are mended, of an ext its journal as well, and the command names one: the others are

@@ -8,7 +8,7 @@ use crate::build::ambiguous;
 use crate::consent;
 use crate::fstype::{self, Driver, FsType, Origin, Replay};
 use crate::overlay::{self, Use};
-use crate::plan::{MADE, Step};
+use crate::plan::{Input, MADE, Step};
 use crate::storage::{Device, Id, Observed, Storage};
 use crate::text::{Untrusted, size};
 use contract::facts::{Block, Mount};
@@ -1038,7 +1038,7 @@ fn helper_step(
     if !words.is_empty() {
         argv.extend(["-o".to_string(), words.join(",")]);
     }
-    Step::Run { argv }
+    Step::Run { argv, input: Input::Nothing }
 }
 
 /// A subtype (`fuse.sshfs`) is its main type's.

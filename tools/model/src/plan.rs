@@ -140,6 +140,9 @@ pub enum Step {
     /// A foreign program that owns the terminal: a checker, a mount helper.
     Run {
         argv: Vec<String>,
+        /// What it reads instead of the terminal.
+        #[serde(default)]
+        input: Input,
     },
     /// A foreign program that is asked for something and ends: without the terminal, with the environment and
     /// the deadline of its row in `foreign::CALLED`.
@@ -150,11 +153,12 @@ pub enum Step {
 }
 
 /// What a called program reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Input {
+    #[default]
     Nothing,
-    /// The passphrase, which the door is given beside the step: it stands in no plan, no ledger and no argument.
+    /// The passphrase, or a URL that may have a password in it, which the door is given beside the step: it stands in no plan, no ledger and no argument.
     Secret,
 }
 
@@ -325,7 +329,7 @@ impl Step {
                 let force = if *force { " -f" } else { "" };
                 format!("umount{lazy}{force} {}", word(target))
             }
-            Step::Run { argv } | Step::Call { argv, .. } => {
+            Step::Run { argv, .. } | Step::Call { argv, .. } => {
                 argv.iter().map(|part| word(part)).collect::<Vec<_>>().join(" ")
             }
         }
@@ -427,7 +431,10 @@ mod tests {
         };
         assert_eq!(mount.text(), "mount -t ext4 -o ro,nosuid,noload /dev/md2 '/mnt/my disk'");
         assert_eq!(mount.inverse().unwrap().text(), "umount '/mnt/my disk'");
-        let run = Step::Run { argv: vec!["e2fsck".to_string(), "-y".to_string(), "it's".to_string()] };
+        let run = Step::Run {
+            argv: vec!["e2fsck".to_string(), "-y".to_string(), "it's".to_string()],
+            input: Input::Nothing,
+        };
         assert_eq!(run.text(), r"e2fsck -y 'it'\''s'");
     }
 

@@ -205,7 +205,7 @@ pub fn concerned(
                     .filter_map(|word| names.into_iter().find_map(|name| word.strip_prefix(name)));
                 std::iter::once(source.as_str()).chain(others).collect()
             }
-            Step::Run { argv } | Step::Call { argv, .. } => {
+            Step::Run { argv, .. } | Step::Call { argv, .. } => {
                 argv.iter().map(String::as_str).filter(|word| word.starts_with("/dev/")).collect()
             }
             _ => Vec::new(),

@@ -162,7 +162,7 @@ fn what_a_step_writes_to_is_saved_and_nothing_else() {
         ("a program over what is guarded", call("cryptsetup open /dev/sda2 x"), ""),
         (
             "a program over what can be written",
-            Step::Run { argv: words("e2fsck -y /dev/dm-0") },
+            Step::Run { argv: words("e2fsck -y /dev/dm-0"), input: Input::Nothing },
             "sda sda2 dm-0",
         ),
         (

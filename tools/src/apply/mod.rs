@@ -91,7 +91,7 @@ impl Door {
         })
     }
 
-    /// The passphrase for the steps that ask for one.
+    /// What the steps read that ask for a secret: a passphrase, a URL.
     pub fn with_secret(mut self, secret: Vec<u8>) -> Door {
         self.secret = secret;
         self
@@ -148,9 +148,13 @@ impl Door {
         self.next += 1;
         // What may take hours or for ever is done without the lock.
         let (outcome, act) = match &step {
-            Step::Run { argv } => {
+            Step::Run { argv, input } => {
                 act.release();
-                (run::run(argv), None)
+                let input = match input {
+                    Input::Nothing => None,
+                    Input::Secret => Some(&self.secret[..]),
+                };
+                (run::run(argv, input), None)
             }
             Step::Call { argv, input } => {
                 act.release();
@@ -295,9 +299,9 @@ impl Door {
                     on: on.clone(),
                 }
             }
-            (Step::Run { argv }, Some(made)) => {
+            (Step::Run { argv, input }, Some(made)) => {
                 let put = |part: &String| if part == MADE { made.clone() } else { part.clone() };
-                Step::Run { argv: argv.iter().map(put).collect() }
+                Step::Run { argv: argv.iter().map(put).collect(), input: *input }
             }
             _ => step.clone(),
         }

@@ -6,9 +6,9 @@ use crate::report::{Answer, notice};
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail, ensure};
 use contract::layers::{Kind, Known};
-use contract::url::is_url;
+use contract::url::{is_url, shown};
 use contract::{cmdline, exit, layers, paths, state};
-use model::plan::Step;
+use model::plan::{Input, Step};
 use model::text::{Column, Untrusted, size, table};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -97,12 +97,13 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
     let (mut text, mut failures) = (String::new(), 0);
     for word in &args.layers {
         let result = facts.source(word, args.sha256.as_deref(), &hash).and_then(|source| {
-            let step = Step::Run { argv: source.argv() };
+            let (step, url) = source.step();
             if args.dry_run {
                 text += &apply::shown(&[step]);
                 return Ok(());
             }
-            match Door::open(context, &apply::typed(context.name, arguments))?.make(&step)? {
+            let door = Door::open(context, &typed(context.name, arguments))?;
+            match door.with_secret(url).make(&step)? {
                 Made::Status(0) => Ok(()),
                 _ => bail!("{} was not added", Untrusted(&source.name)),
             }
@@ -121,11 +122,25 @@ pub fn run(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer> 
 }
 
 impl Source {
-    fn argv(&self) -> Vec<String> {
-        [&format!("{}/layers", paths::BIN), "add", &self.name, &self.from, &self.sha256]
-            .map(String::from)
-            .to_vec()
+    /// What adds it, and what that reads: the URL, which may have a password in it. Everybody reads command lines, and more
+    /// people than its own a ledger: there it is as people are shown it.
+    fn step(&self) -> (Step, Vec<u8>) {
+        let (from, input, url) = match is_url(&self.from) {
+            true => (shown(&self.from), Input::Secret, self.from.clone().into_bytes()),
+            false => (self.from.clone(), Input::Nothing, Vec::new()),
+        };
+        let argv = [&format!("{}/layers", paths::BIN), "add", &self.name, &from, &self.sha256];
+        (Step::Run { argv: argv.map(String::from).to_vec(), input }, url)
     }
+}
+
+/// The command as it was typed, for ledger and lock, with no password of a URL's.
+fn typed(name: &str, arguments: &[OsString]) -> String {
+    let word = |word: &OsString| match word.to_str().filter(|word| is_url(word)) {
+        Some(url) => shown(url).into(),
+        None => word.clone(),
+    };
+    apply::typed(name, &arguments.iter().map(word).collect::<Vec<_>>())
 }
 
 impl Facts {
@@ -336,6 +351,26 @@ mod tests {
         // By its hash a file is known under any name.
         assert_eq!(source("/f/any", None), ok("50-mc", "/f/any", "ad"));
         assert_eq!(source("/f/x.squashfs", Some(MINE)), ok("50-x", "/f/x.squashfs", MINE));
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_read_by_the_layers_program_alone() {
+        let url = "https://me:p%40ss@a/layers/50-mc.squashfs?token=t0ken";
+        let source = Source { name: "50-mc".into(), from: url.into(), sha256: "ad".into() };
+        let (step, read) = source.step();
+        assert_eq!(read, url.as_bytes());
+        let Step::Run { argv, input: Input::Secret } = &step else { panic!("{step:?}") };
+        assert_eq!(argv[1..], ["add", "50-mc", "https://a/layers/50-mc.squashfs", "ad"]);
+        let arguments = [url, "--sha256", "ad"].map(OsString::from);
+        let typed = typed("add", &arguments);
+        assert_eq!(typed, "rescue add https://a/layers/50-mc.squashfs --sha256 ad");
+        // What a dry run prints, and what the ledger has of a step.
+        for text in [apply::shown(std::slice::from_ref(&step)), serde_json::to_string(&step).unwrap()] {
+            assert!(text.contains("https://a/layers") && !text.contains("p%40ss") && !text.contains("t0ken"));
+        }
+        let (step, read) = Source { from: "/f/50-mc.squashfs".into(), ..source }.step();
+        assert!(matches!(step, Step::Run { argv, input: Input::Nothing } if argv[3] == "/f/50-mc.squashfs"));
+        assert!(read.is_empty());
     }
 
     #[test]

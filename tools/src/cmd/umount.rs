@@ -8,7 +8,7 @@ use contract::facts::{Facts, Mount};
 use host::holders::How;
 use model::mount::{Holder, beside_of, busy, errno, exit};
 use model::overlay;
-use model::plan::Step;
+use model::plan::{Input, Step};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -230,7 +230,7 @@ fn steps(facts: &Facts, args: &Args, mount: &Mount) -> Vec<Step> {
     let mut steps = if !args.lazy && Path::new(&helper).exists() {
         let flags = [(args.force, "-f"), (args.verbose, "-v"), (args.read_only, "-r")];
         let flags = flags.iter().filter(|(given, _)| *given).map(|(_, flag)| (*flag).to_string());
-        vec![Step::Run { argv: [helper, target].into_iter().chain(flags).collect() }]
+        vec![Step::Run { argv: [helper, target].into_iter().chain(flags).collect(), input: Input::Nothing }]
     } else {
         vec![Step::Umount { target, lazy: args.lazy, force: args.force }]
     };

@@ -3,7 +3,7 @@
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -252,8 +252,10 @@ pub fn spawn(spawn: Spawn<'_>) -> io::Result<i32> {
 }
 
 /// Runs a program that owns the terminal until it ends. As system(3) has it, Ctrl-C and Ctrl-\ are the
-/// program's meanwhile, and this process, in the same foreground group, takes no notice of them.
-pub fn foreground(program: &OsStr, arguments: &[&OsStr]) -> io::Result<Ended> {
+/// program's meanwhile, and this process, in the same foreground group, takes no notice of them. It reads `input`, where
+/// that is given, instead of the terminal.
+pub fn foreground(program: &OsStr, arguments: &[&OsStr], input: Option<&[u8]>) -> io::Result<Ended> {
+    let input = input.map(in_memory).transpose()?;
     // SAFETY: sets on the stack, given by pointer; a zeroed sigset_t is valid for sigemptyset.
     let (ours, before) = unsafe {
         let (mut ours, mut before) = (std::mem::zeroed::<libc::sigset_t>(), std::mem::zeroed());
@@ -265,6 +267,9 @@ pub fn foreground(program: &OsStr, arguments: &[&OsStr]) -> io::Result<Ended> {
     };
     let mut command = Command::new(program);
     command.args(arguments);
+    if let Some(input) = input {
+        command.stdin(input);
+    }
     // SAFETY: pthread_sigmask is safe between fork and execve.
     unsafe {
         command.pre_exec(move || {
@@ -284,6 +289,15 @@ pub fn foreground(program: &OsStr, arguments: &[&OsStr]) -> io::Result<Ended> {
         (Some(status), _) => Ended::Status(status),
         (None, signal) => Ended::Signal(signal.unwrap_or(0)),
     })
+}
+
+/// A file without a name that has these bytes, to be read from its beginning: unlike a pipe it takes as many as there are,
+/// and nobody waits for its reader.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Empties this process's environment. To be called while there is one thread.
@@ -466,10 +480,18 @@ mod tests {
     }
 
     #[test]
+    fn a_foreground_program_reads_what_it_is_given_instead_of_the_terminal() {
+        // More than a pipe holds.
+        let input = vec![b'x'; 200_000];
+        let count = ["-c", "test $(wc -c) = 200000"].map(OsStr::new);
+        assert_eq!(foreground(OsStr::new("sh"), &count, Some(&input)).unwrap(), Ended::Status(0));
+    }
+
+    #[test]
     fn an_interrupt_is_the_foreground_programs_and_not_ours() {
         // SAFETY: no handler. A shell's background jobs begin with it ignored, and what they start would too.
         unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
-        let sh = |script: &str| foreground(OsStr::new("sh"), &["-c", script].map(OsStr::new)).unwrap();
+        let sh = |script: &str| foreground(OsStr::new("sh"), &["-c", script].map(OsStr::new), None).unwrap();
         assert_eq!(sh("exit 5"), Ended::Status(5));
         assert_eq!(sh("kill -INT $$; exit 5"), Ended::Signal(libc::SIGINT));
         // SAFETY: a signal to this thread alone, which has to be there still when it is blocked again.
@@ -479,7 +501,7 @@ mod tests {
             libc::sigaddset(&mut set, libc::SIGINT);
             libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
             libc::raise(libc::SIGINT);
-            foreground(OsStr::new("true"), &[]).unwrap();
+            foreground(OsStr::new("true"), &[], None).unwrap();
             libc::sigpending(&mut set);
             libc::sigismember(&set, libc::SIGINT)
         });
