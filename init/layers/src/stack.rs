@@ -16,6 +16,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// Below [`paths::STACK`]: the tmpfs of what is written below /usr, and in it the upper part of each overlay.
+const UPPER: &str = "upper";
+const DATA: &str = "data";
 /// Most that may be written below /usr, as tmpfs counts it.
 const UPPER_SIZE: &str = "mode=0755,size=20%";
 /// The layers' /etc, copied without overwriting: keys and names in an appended cpio always win.
@@ -206,30 +209,50 @@ fn shows(layer: &Path) -> io::Result<()> {
 
 /// One overlay on /usr: the later a layer's name, the higher it lies; the nucleus's own /usr, kept
 /// as a bind, lies lowest, so that a service's link to /lifeboat/bin is there when no layer has it. Over one that is
-/// there another is mounted, with an upper part of its own, into which what was written to the old one is copied: what has
+/// there another is mounted, with an upper part of its own, which is given what was written to the old one: what has
 /// files open there keeps them.
+///
+/// All upper parts lie in one tmpfs, so that a file is handed on as a link: it takes no memory again, what writes to it
+/// still does so in the new one, and all of them together have one limit. A file that is removed later stays in memory with
+/// the old upper part, where somebody may still look.
 fn stack(root: &Root, mounted: &[PathBuf]) -> anyhow::Result<()> {
     let before = upper_in_use(&host::proc::mounts(root));
-    let upper = upper_of(before.map_or(0, |number| number + 1));
+    let upper = Path::new(paths::STACK).join(UPPER);
     let nucleus = Path::new(paths::STACK).join("nucleus");
     if !nucleus.exists() {
         std::fs::create_dir_all(&nucleus)?;
         mount::bind(Path::new("/usr"), &nucleus, false)?;
     }
-    // Of a process that died over it.
-    give_back(&upper);
-    std::fs::create_dir_all(&upper)?;
-    let laid = lay(mounted, &nucleus, &upper, before);
-    if laid.is_err() {
+    if before.is_none() {
+        // Of a process that died over it.
         give_back(&upper);
+        std::fs::create_dir_all(&upper)?;
+        mount::mount("upper", &upper, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, UPPER_SIZE)?;
+    }
+    let [data, work] = parts(&upper, before.map_or(0, |number| number + 1));
+    let clear = || {
+        for part in [&data, &work] {
+            // That it is not there is well.
+            let _ = std::fs::remove_dir_all(part);
+        }
+    };
+    // Of a process that died over it.
+    clear();
+    let old = before.map(|number| parts(&upper, number)[0].clone());
+    let laid = lay(mounted, &nucleus, [&data, &work], old.as_deref());
+    if laid.is_err() {
+        clear();
+        if before.is_none() {
+            give_back(&upper);
+        }
     }
     laid
 }
 
-/// The upper part of the overlay of this number.
-fn upper_of(number: usize) -> PathBuf {
-    let name = if number == 0 { "upper".to_string() } else { format!("upper{number}") };
-    Path::new(paths::STACK).join(name)
+/// Upper and work directory of the overlay of this number.
+fn parts(upper: &Path, number: usize) -> [PathBuf; 2] {
+    let number = if number == 0 { String::new() } else { number.to_string() };
+    [DATA, "work"].map(|name| upper.join(format!("{name}{number}")))
 }
 
 /// The number of the overlay on /usr that lies highest: each has one more than that below it.
@@ -237,28 +260,31 @@ fn upper_in_use(mounts: &[Mount]) -> Option<usize> {
     let ours = mounts.iter().filter(|mount| mount.target == "/usr" && mount.fstype == "overlay");
     let number = |mount: &Mount| {
         let upper = mount.super_options.split(',').find_map(|option| option.strip_prefix("upperdir="))?;
-        let name =
-            Path::new(upper).strip_prefix(paths::STACK).ok()?.parent()?.to_str()?.strip_prefix("upper")?;
-        if name.is_empty() { Some(0) } else { name.parse().ok() }
+        let name = Path::new(upper).strip_prefix(paths::STACK).ok()?.strip_prefix(UPPER).ok()?;
+        let number = name.to_str()?.strip_prefix(DATA)?;
+        if number.is_empty() { Some(0) } else { number.parse().ok() }
     };
     ours.filter_map(number).max()
 }
 
-/// An upper part that no overlay has. That it is not there is well.
+/// The upper parts, where no overlay has one. That they are not there is well.
 fn give_back(upper: &Path) {
     let _ = mount::umount(upper, UnmountFlags::DETACH);
     let _ = std::fs::remove_dir(upper);
 }
 
-fn lay(mounted: &[PathBuf], nucleus: &Path, upper: &Path, before: Option<usize>) -> anyhow::Result<()> {
-    mount::mount("upper", upper, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, UPPER_SIZE)?;
-    for name in ["data", "work"] {
-        std::fs::create_dir_all(upper.join(name))?;
-        std::fs::set_permissions(upper.join(name), Permissions::from_mode(0o755))?;
+fn lay(
+    mounted: &[PathBuf],
+    nucleus: &Path,
+    [data, work]: [&Path; 2],
+    old: Option<&Path>,
+) -> anyhow::Result<()> {
+    for part in [data, work] {
+        std::fs::create_dir(part)?;
+        std::fs::set_permissions(part, Permissions::from_mode(0o755))?;
     }
-    if let Some(before) = before {
-        copy_written(&upper_of(before).join("data"), &upper.join("data"))
-            .context("take over what was written to /usr")?;
+    if let Some(old) = old {
+        link_written(old, data).context("take over what was written to /usr")?;
     }
     let lower: Vec<String> = mounted
         .iter()
@@ -266,17 +292,18 @@ fn lay(mounted: &[PathBuf], nucleus: &Path, upper: &Path, before: Option<usize>)
         .map(|path| path.join("usr").display().to_string())
         .chain([nucleus.display().to_string()])
         .collect();
-    let data = format!("lowerdir={},upperdir={1}/data,workdir={1}/work", lower.join(":"), upper.display());
-    Ok(mount::mount("usr", Path::new("/usr"), "overlay", MountFlags::NODEV, &data)?)
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), data.display(), work.display());
+    Ok(mount::mount("usr", Path::new("/usr"), "overlay", MountFlags::NODEV, &options)?)
 }
 
-/// The upper part of an overlay, with what stands in it for files that were removed. What goes away meanwhile, a
-/// program's temporary file, is not missed.
-fn copy_written(from: &Path, to: &Path) -> io::Result<()> {
+/// The upper part of an overlay, its files as links, with what stands in it for files that were removed. What goes away
+/// meanwhile, a program's temporary file, is not missed.
+fn link_written(from: &Path, to: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
-        match copy_entry(&source, &target) {
+        match link_entry(&source, &target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && source.symlink_metadata().is_err() => {
                 // Whatever of it had come, of either kind.
                 let _ = std::fs::remove_file(&target).or_else(|_| std::fs::remove_dir_all(&target));
@@ -287,12 +314,12 @@ fn copy_written(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn copy_entry(source: &Path, target: &Path) -> io::Result<()> {
+fn link_entry(source: &Path, target: &Path) -> io::Result<()> {
     let metadata = source.symlink_metadata()?;
     let kind = metadata.file_type();
     if kind.is_dir() {
         std::fs::create_dir(target)?;
-        copy_written(source, target)?;
+        link_written(source, target)?;
         for name in [OPAQUE, REDIRECT] {
             let mut value = [0; 4096];
             if let Ok(length) = rustix::fs::lgetxattr(source, name, &mut value[..]) {
@@ -302,7 +329,7 @@ fn copy_entry(source: &Path, target: &Path) -> io::Result<()> {
     } else if kind.is_symlink() {
         std::os::unix::fs::symlink(std::fs::read_link(source)?, target)?;
     } else if kind.is_file() {
-        std::fs::copy(source, target)?;
+        return std::fs::hard_link(source, target);
     } else if kind.is_char_device() && metadata.rdev() == 0 {
         // A whiteout: the file below is not seen.
         let device = rustix::fs::FileType::CharacterDevice;
@@ -365,6 +392,7 @@ fn copy_one(source: &Path, target: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     #[test]
     fn a_kernel_without_modules_in_the_image_mounts_what_it_can_or_both_releases_are_named() {
@@ -424,26 +452,33 @@ mod tests {
 
     #[test]
     fn what_was_written_to_the_old_upper_part_is_in_the_new_one() {
+        // Of one file system, as the upper parts are.
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::create_dir_all(from.path().join("bin")).unwrap();
         std::fs::write(from.path().join("bin/mine"), "#!").unwrap();
         std::fs::set_permissions(from.path().join("bin/mine"), Permissions::from_mode(0o4755)).unwrap();
         std::os::unix::fs::symlink("mine", from.path().join("bin/link")).unwrap();
-        copy_written(from.path(), to.path()).unwrap();
+        let mut opened = File::options().append(true).open(from.path().join("bin/mine")).unwrap();
+        link_written(from.path(), to.path()).unwrap();
         let (old, new) = (from.path().join("bin/mine"), to.path().join("bin/mine"));
-        let (old, new) = (old.metadata().unwrap(), new.metadata().unwrap());
-        assert_eq!((new.mode(), new.modified().unwrap()), (old.mode(), old.modified().unwrap()));
+        let (before, after) = (old.metadata().unwrap(), new.metadata().unwrap());
+        assert_eq!((after.mode(), after.modified().unwrap()), (before.mode(), before.modified().unwrap()));
+        assert_eq!(after.ino(), before.ino(), "its bytes are in memory once");
+        opened.write_all(b"more").unwrap();
+        assert_eq!(std::fs::read_to_string(&new).unwrap(), "#!more", "written by who had it open");
+        std::fs::remove_file(&new).unwrap();
+        assert!(old.exists(), "it is removed there alone");
         assert_eq!(std::fs::read_link(to.path().join("bin/link")).unwrap(), Path::new("mine"));
     }
 
     #[test]
-    fn a_file_that_goes_away_while_it_is_copied_is_no_failure() {
+    fn a_file_that_goes_away_while_it_is_linked_is_no_failure() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let error = copy_entry(&from.path().join("gone"), &to.path().join("gone")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound, "copy_written lets this one pass");
-        // One that is there, and cannot be copied, is one.
+        let error = link_entry(&from.path().join("gone"), &to.path().join("gone")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound, "link_written lets this one pass");
+        // One that is there, and cannot be linked, is one.
         std::fs::write(from.path().join("file"), "").unwrap();
-        assert!(copy_written(from.path(), &to.path().join("nowhere")).is_err());
+        assert!(link_written(from.path(), &to.path().join("nowhere")).is_err());
     }
 
     #[test]
@@ -459,22 +494,17 @@ mod tests {
         let line = |id: u32, name: &str, options: &str| {
             format!("{id} 1 0:{id} / {name} rw,nodev - overlay usr rw,lowerdir=/x{options}\n")
         };
-        let usr = |id: u32, upper: &str| {
-            line(
-                id,
-                "/usr",
-                &format!(
-                    ",upperdir=/run/lifeboat/layers/{upper}/data,workdir=/run/lifeboat/layers/{upper}/work"
-                ),
-            )
+        let usr = |id: u32, number: &str| {
+            let upper = "/run/lifeboat/layers/upper";
+            line(id, "/usr", &format!(",upperdir={upper}/data{number},workdir={upper}/work{number}"))
         };
         let in_use = |text: String| upper_in_use(&host::proc::parse_mountinfo(&text));
         assert_eq!(in_use(String::new()), None);
-        assert_eq!(in_use(usr(30, "upper")), Some(0));
-        assert_eq!(in_use(usr(31, "upper2") + &usr(32, "upper") + &usr(30, "upper1")), Some(2));
+        assert_eq!(in_use(usr(30, "")), Some(0));
+        assert_eq!(in_use(usr(31, "2") + &usr(32, "") + &usr(30, "1")), Some(2));
         // Somebody's own.
         assert_eq!(
-            in_use(line(30, "/mnt", ",upperdir=/run/lifeboat/layers/upper7/data") + &line(31, "/usr", "")),
+            in_use(line(30, "/mnt", ",upperdir=/run/lifeboat/layers/upper/data7") + &line(31, "/usr", "")),
             None
         );
     }

@@ -188,6 +188,7 @@ pub fn added(bench: &Bench) -> Result<()> {
         ssh.ok(&format!("rescue add --sha256 {sha256} {url}/50-extra.squashfs"))?;
         holds(&ssh.ok("promised; cat /usr/share/mine; kill -0 $(cat /run/sleeper) && echo goes on")?, &["promised works", "mine", "goes on"])?;
         ensure!(ssh.run("lvm version")?.status != 0, "keep removed what was removed");
+        ssh.ok("test $(stat -c %h /usr/share/mine) -gt 1").context("have what was written in memory once")?;
         holds(&ssh.ok("rescue add")?, &["50-extra", "unlisted"])
     });
     bench.check("a file is added too, and not twice", || {
