@@ -38,7 +38,7 @@ fn parts(bench: &Bench) -> Result<Disk> {
     };
     copy(&program("image")?, "image")?;
     let image = forms::signed(bench)?;
-    for name in ["vmlinuz", "initramfs", "boot.ipxe", "layers/30-firmware.squashfs"] {
+    for name in ["vmlinuz", "initramfs", "nucleus", "boot.ipxe", "layers/30-firmware.squashfs"] {
         copy(&image.join(name), &format!("out/{name}"))?;
     }
     let extra = bench.archive_with(&[(EXTRA, "yes\n")])?;
