@@ -1,5 +1,5 @@
 //! What the kernel unpacks as an initramfs (init/initramfs.c): newc, alone or packed, several behind each other. Of what it cannot
-//! unpack it says one line, and boots without it. A file is walked through and not held in memory; of a packed archive the
+//! unpack it says one line, and boots without it and what lies behind it. A file is walked through and not held in memory; of a packed archive the
 //! beginning alone is looked at.
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -30,11 +30,11 @@ pub enum Packed {
     Zstd,
 }
 
-/// Refuses what the kernel would not unpack. At which byte a packed archive begins and by what it is packed, where there is one:
-/// what is in it, and behind it, was not looked at.
-pub fn look(file: impl Read + Seek) -> Result<Option<(u64, Packed)>> {
-    let mut file = Walk::new(file).context("read it")?;
-    let mut is_empty = true;
+/// Refuses what the kernel would not unpack, from this byte on. At which byte a packed archive begins and by what it is packed,
+/// where there is one: what is in it, and behind it, was not looked at.
+pub fn look(file: impl Read + Seek, from: u64) -> Result<Option<(u64, Packed)>> {
+    let mut file = Walk::new(file, from).context("read it")?;
+    let mut is_empty = from == 0;
     loop {
         file.padding().context("read it")?;
         if file.at == file.length {
@@ -78,10 +78,10 @@ struct Walk<F> {
 }
 
 impl<F: Read + Seek> Walk<F> {
-    fn new(mut file: F) -> io::Result<Walk<F>> {
+    fn new(mut file: F, from: u64) -> io::Result<Walk<F>> {
         let length = file.seek(SeekFrom::End(0))?;
-        file.rewind()?;
-        Ok(Walk { file: BufReader::new(file), at: 0, length })
+        file.seek(SeekFrom::Start(from))?;
+        Ok(Walk { file: BufReader::new(file), at: from, length })
     }
 
     /// Passes over the zeros that pad archives.

@@ -1,25 +1,38 @@
-//! An operator's archive, before it goes into an image: what the kernel would boot without, with the keys that were in it, is
-//! refused (initramfs.rs), and of a packed archive the beginning is unpacked.
+//! An operator's archive, before it goes into an image: what the kernel would boot without, with the keys that were in it and the
+//! layers behind it, is refused (initramfs.rs), and a packed archive is unpacked to its end.
 
 use crate::initramfs::{self, MAGICS, Packed, WANTED};
 use anyhow::{Context as _, Result, ensure};
-use std::io::{Cursor, Read as _, Write as _};
+use std::io::{self, Cursor, Read, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Refuses what the kernel would not unpack. Of a packed archive only the beginning is looked at, by `gzip` and two decoders.
+/// Refuses what the kernel would not unpack. A packed archive is unpacked to its end, by `gzip` and two decoders, and only the
+/// beginning of what is in it looked at; what lies behind one of gzip's is not.
 pub fn check(bytes: &[u8], gzip: &Path) -> Result<()> {
-    let Some((at, packed)) = initramfs::look(Cursor::new(bytes))? else { return Ok(()) };
-    unpack(&bytes[usize::try_from(at)?..], packed, gzip).with_context(|| format!("at byte {at}"))
+    let mut from = 0;
+    while let Some((at, packed)) = initramfs::look(Cursor::new(bytes), from)? {
+        let rest =
+            unpack(&bytes[usize::try_from(at)?..], packed, gzip).with_context(|| format!("at byte {at}"))?;
+        from = (bytes.len() - rest.len()) as u64;
+    }
+    Ok(())
 }
 
-fn unpack(bytes: &[u8], packed: Packed, gzip: &Path) -> Result<()> {
-    let mut first = [0; 6];
+/// What follows a packed archive.
+fn unpack<'a>(bytes: &'a [u8], packed: Packed, gzip: &Path) -> Result<&'a [u8]> {
+    let (first, rest);
     match packed {
         Packed::Xz => {
-            liblzma::read::XzDecoder::new(bytes).read_exact(&mut first).context("unpack it by xz")?;
+            let mut decoder = liblzma::bufread::XzDecoder::new(bytes);
+            first = whole(&mut decoder).context("unpack it by xz")?;
+            rest = decoder.into_inner();
         }
-        Packed::Zstd => zstd::Decoder::new(bytes)?.read_exact(&mut first).context("unpack it by zstd")?,
+        Packed::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(bytes)?.single_frame();
+            first = whole(&mut decoder).context("unpack it by zstd")?;
+            rest = decoder.finish();
+        }
         Packed::Gzip => {
             let mut child = Command::new(gzip)
                 .args(["-dc"])
@@ -31,19 +44,27 @@ fn unpack(bytes: &[u8], packed: Packed, gzip: &Path) -> Result<()> {
             let (mut to, mut from) =
                 (child.stdin.take().context("a pipe")?, child.stdout.take().context("a pipe")?);
             let read = std::thread::scope(|scope| {
-                // It ends early where nothing more is read.
+                // It ends early where gzip does.
                 scope.spawn(move || to.write_all(bytes));
-                let read = from.read_exact(&mut first);
-                drop(from);
-                read
+                whole(&mut from)
             });
-            // It ended by the closed pipe, or before.
-            let _ = child.wait();
-            read.context("unpack it by gzip")?;
+            let ended = child.wait().context("wait for gzip")?;
+            first = read.context("unpack it by gzip")?;
+            // gzip(1): 2 is a warning, which it has for whatever lies behind its own.
+            ensure!(matches!(ended.code(), Some(0 | 2)), "it is cut or damaged: gzip says so");
+            rest = &[][..];
         }
     }
     ensure!(MAGICS.contains(&&first[..]), "what is packed is no such archive: {WANTED}");
-    Ok(())
+    Ok(rest)
+}
+
+/// The first bytes, of what can be read to its end.
+fn whole(from: &mut impl Read) -> io::Result<[u8; 6]> {
+    let mut first = [0; 6];
+    from.read_exact(&mut first)?;
+    io::copy(from, &mut io::sink())?;
+    Ok(first)
 }
 
 #[cfg(test)]
@@ -81,6 +102,14 @@ mod tests {
         // 070707 and the old binary one, which cpio makes where nothing is said.
         let (odc, old) = (b"070707000000".to_vec(), vec![0xc7, 0x71, 0, 0, 0, 0, 0, 0]);
         let large = [newc.clone(), vec![0; 1 << 20]].concat();
+        let short = |mut bytes: Vec<u8>| {
+            bytes.pop();
+            bytes
+        };
+        let padded = |mut bytes: Vec<u8>| {
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
         for (label, bytes, taken) in [
             ("plain", newc.clone(), true),
             ("padded, as cpio does", [newc.clone(), vec![0; 512]].concat(), true),
@@ -102,6 +131,12 @@ mod tests {
             ("cut", newc[..150].to_vec(), false),
             ("cut in a file", newc[..newc.len() - 130].to_vec(), false),
             ("cut, by gzip", gzip(&newc)[..12].to_vec(), false),
+            ("the last byte of gzip's is not there", short(gzip(&large)), false),
+            ("the last byte of zstd's is not there", short(zstd(&large)), false),
+            ("the last byte of xz's is not there", short(xz(&large, Check::Crc32)), false),
+            ("by zstd and by xz", [padded(zstd(&newc)), xz(&newc, Check::Crc32)].concat(), true),
+            ("cut behind one by zstd", [padded(zstd(&newc)), newc[..150].to_vec()].concat(), false),
+            ("no archive behind one by xz", [xz(&newc, Check::Crc32), vec![b'r'; 8]].concat(), false),
             ("one off the boundary", [newc.clone(), vec![0], newc.clone()].concat(), false),
             ("lengths of nobody", [&newc[..54], &[b'f'; 56], &newc[110..]].concat(), false),
         ] {

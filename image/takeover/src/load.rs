@@ -60,7 +60,7 @@ impl Extra {
             ensure!(fs::metadata(path)?.is_file(), "it is no file");
             let file = File::open(path)?;
             let about = file.metadata()?;
-            initramfs::look(&file)?;
+            initramfs::look(&file, 0)?;
             Ok(Extra { path: path.into(), file, length: about.len() })
         };
         open().with_context(|| format!("--extra {}", path.display()))

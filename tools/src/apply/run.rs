@@ -13,7 +13,8 @@ pub fn run(argv: &[String], input: Option<&[u8]>) -> anyhow::Result<Made> {
     // A place may have a name that is no text.
     let arguments: Vec<PathBuf> = arguments.iter().map(|word| host::proc::path(word)).collect();
     let arguments: Vec<&OsStr> = arguments.iter().map(|word| word.as_os_str()).collect();
-    let ended = foreground(OsStr::new(program), &arguments, input).with_context(|| format!("run {program}"))?;
+    let ended =
+        foreground(OsStr::new(program), &arguments, input).with_context(|| format!("run {program}"))?;
     // As a shell shows a signal.
     Ok(Made::Status(match ended {
         Ended::Status(status) => status,
