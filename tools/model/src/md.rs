@@ -21,7 +21,7 @@ use contract::facts::Md;
 use ondisk::Health;
 use ondisk::volume::Volume;
 use ondisk::volume::firmware::{FirmwareVolume, STRANGER};
-use ondisk::volume::mdraid::{Bitmap, Level, Metadata, Role, Superblock};
+use ondisk::volume::mdraid::{Bitmap, Level, Metadata, Newer, Role, Superblock};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -64,12 +64,15 @@ pub struct Judgement {
     /// What would be used: by slot, then those without one.
     pub members: Vec<Member>,
     pub left_out: Vec<LeftOut>,
-    /// The kernel is told what the superblocks say, and does not read them: it would write to what belongs to them.
+    /// The kernel is told what the superblocks say, and does not read them: it would write to what belongs to them, or
+    /// not take them.
     pub bare: bool,
     /// Writes were under way when it was last used: started for writing, it resyncs.
     pub dirty: bool,
     /// The kernel writes to it as it starts, even to be read: so it is started from overlays of its members alone.
     pub writes: Option<Writes>,
+    /// The kernel would not take its superblocks: it can be read past them, and nothing else.
+    pub newer: Option<Newer>,
     pub refusal: Option<Refusal>,
 }
 
@@ -217,6 +220,8 @@ pub enum Refusal {
          may be wrong"
     )]
     DirtyDegraded { present: u32, wanted: u32 },
+    #[error("it was {0}: this kernel only reads it")]
+    Newer(Newer),
     #[error("mdadm.conf says to ignore it")]
     Ignored,
     #[error("{0}: only mdadm starts such firmware RAID")]
@@ -240,6 +245,11 @@ fn halves(halves: &[Vec<String>]) -> String {
 impl Refusal {
     /// The command that a person may decide for; mdadm's own, where it is one that writes.
     pub fn advice(&self, judgement: &Judgement, device: &str) -> Option<String> {
+        // mdadm has the superblocks read by the same kernel.
+        let is_ours = matches!(self, Refusal::Twins(_) | Refusal::Split(_) | Refusal::Ignored);
+        if judgement.newer.is_some() && !is_ours {
+            return None;
+        }
         let used: Vec<&str> = judgement.members.iter().map(|member| member.path.as_str()).collect();
         let stale =
             judgement.left_out.iter().filter(|left| matches!(left.why, Why::Behind(_) | Why::Removed));
@@ -274,7 +284,8 @@ impl Refusal {
             | Refusal::OnlySpares
             | Refusal::Level(_)
             | Refusal::Features(_)
-            | Refusal::Contradiction(_) => None,
+            | Refusal::Contradiction(_)
+            | Refusal::Newer(_) => None,
         }
     }
 }
@@ -355,6 +366,13 @@ pub fn is_firmware(storage: &Storage, device: &Device) -> bool {
     let array = storage.arrays.iter().find(|array| array.device.as_ref() == Some(&device.id));
     let mut members = array.into_iter().flat_map(|array| &array.members).filter_map(|id| storage.get(id));
     members.any(|member| !firmware_volumes(member).is_empty())
+}
+
+/// Of a running array whose superblocks this kernel does not take: who wrote it.
+pub fn newer(storage: &Storage, device: &Device) -> Option<Newer> {
+    let array = storage.arrays.iter().find(|array| array.device.as_ref() == Some(&device.id));
+    let mut members = array.into_iter().flat_map(|array| &array.members).filter_map(|id| storage.get(id));
+    members.find_map(|member| superblock(member)?.0.newer)
 }
 
 /// Whether the kernel runs it: not one that somebody left half assembled.
@@ -536,7 +554,11 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
     };
     // As on the disks or as a copy: by its superblocks, with what the kernel replays.
     let replayed = wishes.writable || is_copy || writes.is_some();
-    let refusal = refusal
+    let newer = used.iter().find_map(|one| one.superblock.newer);
+    let past = (touched || newer.is_some()) && !replayed && can_be_bare(&used);
+    let only_read = newer.filter(|_| !past).map(Refusal::Newer);
+    let refusal = only_read
+        .or(refusal)
         .or_else(|| logged(&leader, &used, replayed))
         .or_else(|| too_few(leader.superblock, &available, present, dirty, replayed));
     Judgement {
@@ -550,9 +572,10 @@ pub fn judge(storage: &Storage, array: &Array, wishes: &Wishes<'_>) -> Judgement
         missing,
         members,
         left_out,
-        bare: of_firmware.is_some() || touched && !replayed,
+        bare: of_firmware.is_some() || past,
         dirty,
         writes,
+        newer,
         refusal,
     }
 }
@@ -610,6 +633,7 @@ fn nothing(
         bare: false,
         dirty: false,
         writes: None,
+        newer: None,
         refusal: Some(refusal),
     }
 }
@@ -1007,6 +1031,7 @@ fn bare(storage: &Storage, judgement: &Judgement) -> Option<MdBare> {
         component_size: superblock.component_size,
         size: volume.and_then(|volume| volume.size),
         volume: volume.map(|volume| volume.number),
+        newer: judgement.newer.is_some(),
         in_sync: judgement.dirty.then_some(if superblock.clean { 0 } else { superblock.resync_offset }),
     })
 }

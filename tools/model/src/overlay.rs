@@ -412,9 +412,9 @@ fn array_below<'a>(storage: &'a Storage, device: &Device) -> Option<&'a Device> 
 }
 
 /// An array that is overlaid by its members. Firmware RAID runs on as it is, and is overlaid itself: its metadata cannot be
-/// kept on overlays, where the drives' serial numbers are not seen.
+/// kept on overlays, where the drives' serial numbers are not seen. So does one of which the kernel does not take the superblocks.
 fn is_opened(storage: &Storage, device: &Device) -> bool {
-    device.block.md.is_some() && !md::is_firmware(storage, device)
+    device.block.md.is_some() && !md::is_firmware(storage, device) && md::newer(storage, device).is_none()
 }
 
 /// Partitions with a node and something in them.

@@ -3,7 +3,7 @@ use crate::build::build;
 use crate::foreign::exit;
 use contract::facts::{Block, Dm, Facts, Hardware, Md, Mount, Partition, Swap};
 use ondisk::volume::Volume;
-use ondisk::volume::mdraid::{Level, Metadata, Role, Superblock};
+use ondisk::volume::mdraid::{Level, Metadata, Newer, Role, Superblock};
 use ondisk::{DiskReport, Health, Signature};
 use std::collections::BTreeMap;
 
@@ -230,6 +230,14 @@ fn a_device_brings_what_belongs_to_it() {
     };
     let stopped = pool(server()).build();
     let running = pool(server()).array("md0", &["sda2", "sdb2"], "readonly").build();
+    // Of which the kernel does not take the superblocks.
+    let newer = [("sda2", 0), ("sdb2", 1)].into_iter().fold(server(), |machine, (name, slot)| {
+        let mut signature = member(slot);
+        let Some(Volume::Md(superblock)) = &mut signature.volume else { panic!("no superblock") };
+        superblock.newer = Some(Newer { logical_block: 512, unknown: false });
+        machine.holds(name, signature)
+    });
+    let newer = newer.array("md0", &["sda2", "sdb2"], "readonly").build();
     let cases: &[(&str, &Storage, &[&str], &[&str])] = &[
         ("a partition", &stopped, &["sda1"], &["sda1"]),
         (
@@ -240,6 +248,7 @@ fn a_device_brings_what_belongs_to_it() {
         ),
         ("a member: the set", &stopped, &["sdb2"], &["sda2", "sdb2"]),
         ("an array: its members", &running, &["md0"], &["sda2", "sdb2"]),
+        ("an array that can be read alone: itself", &newer, &["md0"], &["md0"]),
         ("a member of one that runs", &running, &["sda2"], &["sda2", "sdb2"]),
         ("a device of a btrfs: the others", &stopped, &["sdd"], &["sdc", "sdd"]),
         ("twice the same", &stopped, &["sda1", "sda", "sda1"], &["sda1", "sda2", "sdb2"]),

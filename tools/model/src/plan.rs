@@ -202,6 +202,9 @@ pub struct MdBare {
     /// Number of a volume of firmware RAID.
     #[serde(default)]
     pub volume: Option<u32>,
+    /// Its superblocks are of a later kernel, and are not taken by this one.
+    #[serde(default)]
+    pub newer: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -85,8 +85,9 @@ pub fn set_read_only(act: &Act, root: &Root, device: &str, read_only: bool) -> a
     let metadata = md::attribute(root, array.name, "metadata_version").unwrap_or_default();
     if !read_only && metadata.starts_with(BARE) {
         let begun = started(root, device)?;
-        let is_firmware = begun.bare.as_ref().is_some_and(|bare| bare.volume.is_some());
-        ensure!(!is_firmware, "{device} is firmware RAID, which only mdadm keeps while it is written");
+        if let Some(why) = begun.bare.as_ref().and_then(only_read) {
+            bail!("{device} {why}");
+        }
         array.take_down()?;
         return start(act, root, &MdStart { read_only: false, bare: None, ..begun })
             .with_context(|| format!("{device} is stopped, and could not be started for writing"));
@@ -97,6 +98,17 @@ pub fn set_read_only(act: &Act, root: &Root, device: &str, read_only: bool) -> a
         array.write("array_state", "active", None)?
     }
     Ok(Made::Done)
+}
+
+/// Why an array that is read past its superblocks cannot be started anew by them, if it cannot.
+fn only_read(bare: &MdBare) -> Option<&'static str> {
+    if bare.volume.is_some() {
+        Some("is firmware RAID, which only mdadm keeps while it is written")
+    } else if bare.newer {
+        Some("was written by a later Linux, whose superblocks this kernel does not take: it can only be read")
+    } else {
+        None
+    }
 }
 
 /// The step that started a running array.
@@ -363,6 +375,19 @@ mod tests {
         ];
         for (line, want) in cases {
             assert_eq!(is_reason(line), want, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_started_anew_is_known_before_it_is_stopped() {
+        let bare = |more: &str| -> MdBare {
+            let fixed =
+                r#""level":"raid1","raid_disks":2,"layout":0,"chunk":0,"component_size":0,"in_sync":null"#;
+            serde_json::from_str(&format!("{{{fixed}{more}}}")).unwrap()
+        };
+        assert_eq!(only_read(&bare("")), None);
+        for (more, words) in [(r#","volume":0"#, "firmware"), (r#","newer":true"#, "later Linux")] {
+            assert!(only_read(&bare(more)).is_some_and(|why| why.contains(words)), "{more}");
         }
     }
 

@@ -392,9 +392,10 @@ impl Work<'_> {
                 part: "member",
             })
             .collect();
-        if self.args.rw && read_only && md::is_firmware(storage, device) {
+        let newer = md::newer(storage, device).map(Refusal::Newer);
+        if self.args.rw && read_only && (newer.is_some() || md::is_firmware(storage, device)) {
             // Nothing of it is opened for what cannot come about.
-            let refusal = judgement.refusal.as_ref();
+            let refusal = newer.as_ref().or(judgement.refusal.as_ref());
             let advice = refusal.and_then(|refusal| refusal.advice(judgement, &device.path));
             let parts = [refusal.map(ToString::to_string), advice];
             line.state = State::Failed;
@@ -452,7 +453,9 @@ impl Work<'_> {
         let name = names.choose(&judgement, wanted);
         line.device = Some(name.device.clone());
         line.link = name.link.clone();
-        line.reason = name.note.clone();
+        let newer = judgement.newer.map(|newer| Refusal::Newer(newer).to_string());
+        let notes: Vec<String> = newer.into_iter().chain(name.note.clone()).collect();
+        line.reason = (!notes.is_empty()).then(|| notes.join("; "));
         line.copy = is_for_reading;
         if let Some((writes, Ok(plan))) = &copied {
             self.start_copy(storage, &judgement, &name, (*writes, plan), &mut line);

@@ -455,6 +455,49 @@ fn an_array_that_reading_would_write_to_is_read_past_its_superblocks() {
 }
 
 #[test]
+fn superblocks_of_a_later_kernel_are_read_past_and_never_given_to_this_one() {
+    let reshape = Reshape { position: 0, delta_disks: 1, new_level: 5, new_layout: 2, new_chunk: 65536 };
+    let newer = Newer { logical_block: 512, unknown: false };
+    type Change<'a> = &'a dyn Fn(&mut Superblock);
+    let cases: &[(&str, Change<'_>, bool)] = &[
+        ("plain", &|_| {}, true),
+        ("ppl", &|s| s.ppl = true, true),
+        ("reshape", &|s| s.reshape = Some(reshape), false),
+        ("journal", &|s| s.journal = true, false),
+        ("bad blocks", &|s| s.bad_blocks = true, false),
+        ("odd size", &|s| s.component_size += 512, false),
+    ];
+    for (label, change, is_read) in cases {
+        let mut members = whole(Level::Raid5, 3);
+        members.iter_mut().for_each(|made| change(&mut made.superblock));
+        // One that the kernel does not take is enough.
+        members[1].superblock.newer = Some(newer);
+        let judgement = judged(&members);
+        let refusal = (!is_read).then_some(Refusal::Newer(newer));
+        assert_eq!((judgement.bare, &judgement.refusal), (*is_read, &refusal), "{label}");
+        let judgement = judged_with(&members, &[], true);
+        assert_eq!((judgement.bare, &judgement.refusal), (false, &Some(Refusal::Newer(newer))), "{label}");
+        assert_eq!(judgement.refusal.as_ref().unwrap().advice(&judgement, "/dev/md2"), None, "{label}");
+    }
+    assert_eq!(
+        Refusal::Newer(newer).to_string(),
+        "it was written by Linux 6.19 or later (logical block size 512): this kernel only reads it"
+    );
+    // What mdadm would do with it the kernel would not either; a choice is ours to offer.
+    let mut members = whole(Level::Raid5, 3);
+    members.iter_mut().for_each(|made| (made.superblock.newer, made.superblock.clean) = (Some(newer), false));
+    let judgement = judged(&members[..2]);
+    let Some(refusal @ Refusal::DirtyDegraded { .. }) = &judgement.refusal else { panic!("{judgement:?}") };
+    assert_eq!(refusal.advice(&judgement, "/dev/md2"), None);
+    let mut copy = members[1].clone();
+    (copy.name, copy.block.name, copy.block.diskseq) = ("sdx".to_string(), "sdx".to_string(), Some(9));
+    members.push(copy);
+    let judgement = judged(&members);
+    let advice = judgement.refusal.as_ref().unwrap().advice(&judgement, "/dev/md2");
+    assert_eq!(advice.as_deref(), Some("rescue assemble --with /dev/sdb"));
+}
+
+#[test]
 fn what_is_read_past_the_superblocks_is_told_to_the_kernel() {
     let mut members = whole(Level::Raid5, 4);
     members.iter_mut().for_each(|made| made.superblock.ppl = true);

@@ -6,6 +6,7 @@ use crate::bytes::{be32, le16, le32, le64, text, uuid};
 use crate::format::{Extent, Format, Health, Magic, Signature, Usage, Uuid};
 use crate::read::ReadAt;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// `bitm` (drivers/md/md-bitmap.h)
 const BITMAP_MAGIC: u32 = 0x6d74_6962;
@@ -153,6 +154,7 @@ fn version_0(device: &dyn ReadAt, offset: u64) -> Option<Signature> {
         }),
         bad_blocks: false,
         feature_map: 0,
+        newer: None,
     };
     Some(signature(superblock, format!("{major_version}.{minor_version}.{patch_version}"), None, health))
 }
@@ -198,6 +200,7 @@ fn version_1(device: &dyn ReadAt, metadata: Metadata, offset: u64) -> Option<Sig
     let magic = le32(&fixed, 0)?;
     let major = le32(&fixed, 4)?;
     let feature_map = le32(&fixed, 8)?;
+    let pad0 = le32(&fixed, 12)?;
     let array = uuid(&fixed, 16)?;
     let name = text(&fixed, 32, 32).unwrap_or_default();
     let created = le64(&fixed, 64)? & 0xff_ffff_ffff; // seconds; the upper 24 bits are microseconds
@@ -223,6 +226,8 @@ fn version_1(device: &dyn ReadAt, metadata: Metadata, offset: u64) -> Option<Sig
     let resync_offset = le64(&fixed, 208)?;
     let checksum = le32(&fixed, 216)?;
     let max_dev = le32(&fixed, 220)?;
+    let logical_block = le32(&fixed, 224)?;
+    let pad3 = fixed.get(228..256)?;
 
     // A superblock says where it lies: a copy inside a partition or an image is not this device's.
     if magic != MAGIC
@@ -287,6 +292,7 @@ fn version_1(device: &dyn ReadAt, metadata: Metadata, offset: u64) -> Option<Sig
         }),
         bad_blocks: feature_map & BAD_BLOCKS != 0,
         feature_map,
+        newer: Newer::of(logical_block, pad0 != 0 || pad3.iter().any(|byte| *byte != 0)),
     };
     let version = match metadata {
         Metadata::V0_90 => "0.90",
@@ -441,6 +447,9 @@ pub struct Superblock {
     /// `bad block log present with N entries` and the like.
     pub bad_blocks: bool,
     pub feature_map: u32,
+    /// Of a kernel that is later than ours, which does not take it.
+    #[serde(default)]
+    pub newer: Option<Newer>,
 }
 
 impl Superblock {
@@ -476,6 +485,37 @@ impl Superblock {
             reshape: None,
             bad_blocks: false,
             feature_map: 0,
+            newer: None,
+        }
+    }
+}
+
+/// What a later kernel wrote where those up to Linux 6.18 want padding of 0: these take the superblock for invalid
+/// (drivers/md/md.c: super_1_load).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newer {
+    /// Bytes, as Linux 6.19 and later write it; 0: it does not say.
+    pub logical_block: u32,
+    /// Something else is there, too.
+    pub unknown: bool,
+}
+
+impl Newer {
+    fn of(logical_block: u32, unknown: bool) -> Option<Newer> {
+        (logical_block != 0 || unknown).then_some(Newer { logical_block, unknown })
+    }
+}
+
+/// Completes "it was ".
+impl fmt::Display for Newer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Newer { logical_block, unknown: false } => {
+                write!(f, "written by Linux 6.19 or later (logical block size {logical_block})")
+            }
+            Newer { unknown: true, .. } => {
+                f.write_str("written by a later Linux, with fields that are not known here")
+            }
         }
     }
 }
@@ -580,6 +620,36 @@ mod tests {
         assert_eq!(log(&device), is(Some(16), true));
         device[8192 + 8] = 0;
         assert_eq!(log(&device), is(None, true));
+    }
+
+    #[test]
+    fn what_a_later_kernel_writes_into_the_padding_is_seen_and_is_no_damage() {
+        // logical_block_size of Linux 6.19, pad0, and both ends of what is left of pad3.
+        let block = |logical_block| Some(Newer { logical_block, unknown: false });
+        let unknown = |logical_block| Some(Newer { logical_block, unknown: true });
+        type Case<'a> = (&'a [(usize, u8)], Option<Newer>);
+        let cases: &[Case<'_>] = &[
+            (&[], None),
+            (&[(225, 2)], block(512)),
+            (&[(225, 16)], block(4096)),
+            (&[(12, 1)], unknown(0)),
+            (&[(15, 1)], unknown(0)),
+            (&[(228, 1)], unknown(0)),
+            (&[(225, 2), (255, 1)], unknown(512)),
+        ];
+        for (bytes, want) in cases {
+            let mut device = member();
+            for (at, byte) in *bytes {
+                device[4096 + at] = *byte;
+            }
+            seal(&mut device);
+            let (signature, superblock) = look(&device).unwrap();
+            assert_eq!((signature.health, superblock.newer), (Health::Sound, *want), "{bytes:?}");
+        }
+        assert_eq!(
+            block(512).unwrap().to_string(),
+            "written by Linux 6.19 or later (logical block size 512)"
+        );
     }
 
     #[test]

@@ -42,6 +42,12 @@ fn superblock_in(array: u8, number: u8, reshape: bool) -> Vec<u8> {
         put(104, &1024_u64.to_le_bytes());
         put(120, &128_u32.to_le_bytes());
     }
+    sealed(bytes)
+}
+
+/// With its sum.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes[216..220].fill(0);
     let words = bytes.chunks(4).map(|word| u64::from(u32::from_le_bytes(word.try_into().unwrap())));
     let sum: u64 = words.sum();
     bytes[216..220].copy_from_slice(&((sum & 0xffff_ffff) as u32 + (sum >> 32) as u32).to_le_bytes());
@@ -200,6 +206,25 @@ fn one_that_runs_under_another_name_is_told_and_left_alone() {
     fs::create_dir_all(dir.path().join("dev/md")).unwrap();
     symlink("../md127", dir.path().join("dev/md/root")).unwrap();
     assert_eq!(names(dir.path(), &["--config", "/given"])[0], "/dev/md127 | - | - | -");
+}
+
+#[test]
+fn an_array_of_a_later_kernel_is_started_to_be_read_and_said_to_be_no_more_than_that() {
+    let dir = machine();
+    for (name, number) in [("sda", 0), ("sdb", 1)] {
+        let mut superblock = superblock(FIRST, number);
+        superblock[224..228].copy_from_slice(&512_u32.to_le_bytes());
+        let mut content = vec![0; 10 * MIB as usize];
+        content[4096..4096 + 260].copy_from_slice(&sealed(superblock));
+        put(dir.path(), &format!("dev/{name}"), content);
+    }
+    let why = "it was written by Linux 6.19 or later (logical block size 512): this kernel only reads it";
+    let second = "/dev/md127 | - | md0 is taken by another array | -";
+    assert_eq!(names(dir.path(), &[]), [format!("/dev/md0 | /dev/md/0 | {why} | -"), second.to_string()]);
+    assert_eq!(names(dir.path(), &["--rw"])[0], format!("- | - | {why} | -"));
+    start_first(dir.path());
+    assert_eq!(names(dir.path(), &[])[0], "/dev/md127 | - | - | -");
+    assert_eq!(names(dir.path(), &["--rw"])[0], format!("/dev/md127 | - | {why} | -"));
 }
 
 /// The first array in the middle of a reshape, and so much memory that is free.
