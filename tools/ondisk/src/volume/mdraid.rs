@@ -76,6 +76,7 @@ fn version_0(device: &dyn ReadAt, offset: u64) -> Option<Signature> {
     let raid_disks = word(10)?;
     let md_minor = word(11)?;
     let set_uuid = [word(13)?, word(14)?, word(15)?];
+    let uuid_bytes: Vec<u8> = [bytes.get(20..24)?, bytes.get(52..64)?].concat();
     let updated = word(32)?;
     let state = word(33)?;
     let checksum = word(38)?;
@@ -116,6 +117,8 @@ fn version_0(device: &dyn ReadAt, offset: u64) -> Option<Signature> {
     for (chunk, word) in array.chunks_exact_mut(4).zip([set_uuid0, set_uuid[0], set_uuid[1], set_uuid[2]]) {
         chunk.copy_from_slice(&word.to_be_bytes());
     }
+    // The bitmap's superblock has the words as they lie here, and not as people know them (super_90_validate).
+    let own_array = uuid(&uuid_bytes, 0)?;
     let clean = state & 1 != 0;
     let superblock = Superblock {
         metadata: Metadata::V0_90,
@@ -142,7 +145,7 @@ fn version_0(device: &dyn ReadAt, offset: u64) -> Option<Signature> {
         recovery_offset: None,
         bitmap: state & (1 << 8) != 0,
         // 4 KiB behind the superblock's start, and there alone (super_90_validate).
-        bitmap_log: (state & (1 << 8) != 0).then(|| bitmap(device, offset, OLD_BYTES as i64, Uuid(array))),
+        bitmap_log: (state & (1 << 8) != 0).then(|| bitmap(device, offset, OLD_BYTES as i64, own_array)),
         journal: false,
         ppl: false,
         reshape: (minor_version == 91).then_some(Reshape {
@@ -650,6 +653,49 @@ mod tests {
             block(512).unwrap().to_string(),
             "written by Linux 6.19 or later (logical block size 512)"
         );
+    }
+
+    /// A member of a two-disk mirror of version 0.90 with an internal bitmap, in the byte order of the machine that made it.
+    fn old_member(little: bool) -> Vec<u8> {
+        let mut device = vec![0; 256 << 10];
+        let at = device.len() - RESERVED as usize;
+        let mut words = vec![0_u32; OLD_BYTES / 4];
+        words[..4].copy_from_slice(&[MAGIC, 0, 90, 3]);
+        (words[5], words[7], words[8], words[10]) = (0x1122_3344, 1, 64, 2);
+        words[13..16].copy_from_slice(&[0x5566_7788, 0x99aa_bbcc, 0xddee_ff00]);
+        words[33] = 1 | 1 << 8;
+        words[if little { 39 } else { 40 }] = 20;
+        (words[992 + 1], words[992 + 3], words[992 + 4]) = (8, 1, 6);
+        let sum: u64 = words.iter().map(|word| u64::from(*word)).sum();
+        words[38] = ((sum & 0xffff_ffff) + (sum >> 32)) as u32;
+        let order = |word: &u32| if little { word.to_le_bytes() } else { word.to_be_bytes() };
+        let bytes: Vec<u8> = words.iter().flat_map(order).collect();
+        device[at..at + OLD_BYTES].copy_from_slice(&bytes);
+        // The bitmap is little-endian on any machine, but for the UUID, which is copied word by word.
+        let bitmap = at + OLD_BYTES;
+        device[bitmap..bitmap + 4].copy_from_slice(b"bitm");
+        let uuid = [bytes[20..24].to_vec(), bytes[52..64].to_vec()].concat();
+        device[bitmap + 8..bitmap + 24].copy_from_slice(&uuid);
+        device[bitmap + 24] = 20; // events
+        device[bitmap + 40] = 128; // sectors
+        device[bitmap + 53] = 0x10; // chunk
+        device
+    }
+
+    #[test]
+    fn the_bitmap_of_an_old_superblock_is_known_by_its_words_as_they_lie_on_the_disk() {
+        for little in [true, false] {
+            let mut device = old_member(little);
+            let (signature, superblock) = look(&device).unwrap();
+            assert_eq!((signature.health, superblock.events), (Health::Sound, 20), "{little}");
+            assert_eq!(superblock.array.to_string(), "11223344-5566-7788-99aa-bbccddeeff00", "{little}");
+            let is = |events, marked| Some(Bitmap { offset: 4096, events, marked });
+            assert_eq!(superblock.bitmap_log, is(Some(20), false), "{little}");
+            // That of another array is none of this one's.
+            let bitmap = device.len() - RESERVED as usize + OLD_BYTES;
+            device[bitmap + 8] ^= 1;
+            assert_eq!(look(&device).unwrap().1.bitmap_log, is(None, true), "{little}");
+        }
     }
 
     #[test]
