@@ -979,8 +979,7 @@ pub fn assemble(
     }
     steps.extend(module(judgement.level).map(|name| Step::Module { name: name.to_string() }));
     // Only what is read needs to be there.
-    let wanted =
-        |member: &&Member| !judgement.bare || matches!(member.part, Part::InSync(_) | Part::Replacement(_));
+    let wanted = |member: &&Member| !judgement.bare || is_read_bare(storage, judgement, member);
     let mut members: Vec<MdMember> = judgement
         .members
         .iter()
@@ -1000,6 +999,22 @@ pub fn assemble(
         bare: judgement.bare.then(|| bare(storage, judgement)).flatten(),
     }));
     Ok(steps)
+}
+
+/// Whether a member is given to a kernel that does not read its superblock: it takes each for in sync, and for the only one of
+/// its slot (md.c: slot_store), so that a replacement goes beside nothing, and only when all of it was written.
+fn is_read_bare(storage: &Storage, judgement: &Judgement, member: &Member) -> bool {
+    let is_written = || {
+        let own = storage.get(&member.id).and_then(|device| superblock_of(device, &judgement.uuid));
+        own.is_some_and(|(superblock, _)| superblock.recovery_offset.is_none())
+    };
+    match member.part {
+        Part::InSync(_) => true,
+        Part::Replacement(slot) => {
+            is_written() && !judgement.members.iter().any(|other| other.part == Part::InSync(slot))
+        }
+        Part::Rebuilding(_) | Part::Spare | Part::Journal => false,
+    }
 }
 
 fn of_plan(storage: &Storage, judgement: &Judgement, member: &Member) -> Option<MdMember> {

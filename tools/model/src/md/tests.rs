@@ -516,6 +516,45 @@ fn what_is_read_past_the_superblocks_is_told_to_the_kernel() {
 }
 
 #[test]
+fn a_replacement_is_read_bare_only_alone_and_whole() {
+    // How far the replacement of slot 1 was written, whether what it replaces is there; what the kernel is given.
+    type Case<'a> = (Option<u64>, bool, &'a [(u32, &'a str)]);
+    let cases: &[Case<'_>] = &[
+        (Some(4096), true, &[(0, "/dev/sda"), (1, "/dev/sdb"), (2, "/dev/sdc")]),
+        (Some(0), false, &[(0, "/dev/sda"), (2, "/dev/sdc")]),
+        (None, true, &[(0, "/dev/sda"), (1, "/dev/sdb"), (2, "/dev/sdc")]),
+        (None, false, &[(0, "/dev/sda"), (1, "/dev/sdd"), (2, "/dev/sdc")]),
+    ];
+    for (written, is_there, want) in cases {
+        let label = format!("{written:?} {is_there}");
+        let mut members = whole(Level::Raid5, 3);
+        let mut new = made(3, Level::Raid5, 3);
+        new.superblock.role = Role::Active(1);
+        new.superblock.feature_map = REPLACEMENT;
+        new.superblock.recovery_offset = *written;
+        members.push(new);
+        for made in &mut members {
+            made.superblock.roles.push(Role::Active(1));
+            made.superblock.ppl = true;
+        }
+        if !is_there {
+            members.remove(1);
+        }
+        let storage = storage(&members);
+        let judgement = judge(&storage, &storage.arrays[0], &Wishes::default());
+        assert_eq!((judgement.bare, &judgement.refusal), (true, &None), "{label}");
+        let name = Names::of(&storage).choose(&judgement, None);
+        let steps = assemble(&storage, &judgement, &name, &Wishes::default(), "test").unwrap();
+        let Some(Step::MdStart(start)) = steps.last() else { panic!("{label}: {steps:?}") };
+        let mut given: Vec<_> =
+            start.members.iter().map(|member| (member.slot.unwrap(), member.path.as_str())).collect();
+        given.sort_unstable();
+        assert_eq!(given, *want, "{label}");
+        assert_eq!(judgement.present as usize, given.len(), "{label}: no more are counted than are read");
+    }
+}
+
+#[test]
 fn a_journal_is_a_member_of_an_array_that_has_one() {
     let mut members = whole(Level::Raid5, 3);
     members.push(made(3, Level::Raid5, 3));
