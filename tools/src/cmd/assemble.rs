@@ -275,7 +275,8 @@ pub fn device<'a>(storage: &'a Storage, text: &str) -> Option<&'a Device> {
 
 fn chosen(storage: &Storage, text: &str) -> anyhow::Result<Id> {
     let found = device(storage, text).with_context(|| format!("--with {text}: there is no such device"))?;
-    if md::superblock(found).is_none() && lvm::physical_volume(found).is_none() {
+    let is_member = md::superblock(found).is_some() || !md::firmware_volumes(found).is_empty();
+    if !is_member && lvm::physical_volume(found).is_none() {
         bail!("--with {text}: it is no member of an array, and no PV");
     }
     Ok(found.id.clone())

@@ -61,15 +61,23 @@ fn put(root: &Path, path: &str, content: impl AsRef<[u8]>) {
 }
 
 fn machine() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
     let disks = [("sda", FIRST, 0), ("sdb", FIRST, 1), ("sdc", SECOND, 0), ("sdd", SECOND, 1)];
-    for (index, (name, array, number)) in disks.into_iter().enumerate() {
+    machine_of(disks.map(|(name, array, number)| {
         let mut content = vec![0; 10 * MIB as usize];
         content[4096..4096 + 260].copy_from_slice(&superblock(array, number));
+        (name, "", content)
+    }))
+}
+
+/// Disks of 10 MiB, with their serial numbers.
+fn machine_of<const N: usize>(disks: [(&str, &str, Vec<u8>); N]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (index, (name, serial, content)) in disks.into_iter().enumerate() {
         put(dir.path(), &format!("dev/{name}"), content);
         let block = format!("sys/devices/pci0000:00/{name}/block/{name}");
         for (attribute, text) in [
             ("dev", format!("8:{}\n", 16 * index)),
+            ("device/serial", format!("{serial}\n")),
             ("diskseq", format!("{}\n", index + 1)),
             ("queue/logical_block_size", "512\n".to_string()),
             ("ro", "1\n".to_string()),
@@ -85,6 +93,42 @@ fn machine() -> tempfile::TempDir {
         }
     }
     dir
+}
+
+/// What drives with these serial numbers say of Intel's firmware RAID: a volume of two of them, by its level, or none
+/// (struct imsm_super: super-intel.c).
+fn imsm(serials: &[&str], level: Option<u8>) -> Vec<u8> {
+    let mut bytes = vec![0; 0xd8];
+    bytes[..30].copy_from_slice(b"Intel Raid ISM Cfg Sig. 1.3.00");
+    bytes[40] = 7; // family
+    (bytes[56], bytes[57]) = (u8::try_from(serials.len()).unwrap(), u8::from(level.is_some()));
+    for serial in serials {
+        let mut disk = vec![0; 48];
+        disk[..serial.len()].copy_from_slice(serial.as_bytes());
+        bytes.extend(disk);
+    }
+    if let Some(level) = level {
+        let members = if level == 0 { 2_u32 } else { 1 };
+        let mut device = vec![0; 112 + 48 + 2 * 4];
+        device[..4].copy_from_slice(b"data");
+        device[16..20].copy_from_slice(&(2560 * members).to_le_bytes()); // sectors
+        let map = &mut device[112..];
+        map[8] = if level == 0 { 20 } else { 10 }; // stripes
+        map[12] = 128; // sectors of a strip
+        (map[15], map[16]) = (level, 2);
+        map[48 + 4] = 1; // the second slot's drive
+        bytes.extend(device);
+    }
+    let size = u32::try_from(bytes.len()).unwrap();
+    bytes[36..40].copy_from_slice(&size.to_le_bytes());
+    let words = bytes.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap()));
+    let sum = words.fold(0, u32::wrapping_add);
+    bytes[32..36].copy_from_slice(&sum.to_le_bytes());
+    assert!(bytes.len() <= 512, "fits the anchor");
+    let mut content = vec![0; 10 * MIB as usize];
+    let at = content.len() - 1024;
+    content[at..at + bytes.len()].copy_from_slice(&bytes);
+    content
 }
 
 /// The first array of the machine, running as /dev/md127.
@@ -225,6 +269,18 @@ fn an_array_of_a_later_kernel_is_started_to_be_read_and_said_to_be_no_more_than_
     start_first(dir.path());
     assert_eq!(names(dir.path(), &[])[0], "/dev/md127 | - | - | -");
     assert_eq!(names(dir.path(), &["--rw"])[0], format!("/dev/md127 | - | {why} | -"));
+}
+
+#[test]
+fn a_copy_of_a_firmware_drive_can_be_chosen_for_the_one_that_is_gone() {
+    let set = imsm(&["A1", "B2"], Some(0));
+    let dir = machine_of([("sda", "A1", set.clone()), ("sdb", "a copy", set)]);
+    let left = &names(dir.path(), &[])[0];
+    assert!(left.starts_with("- | - | 1 of 2 members are there"), "{left}");
+    assert_eq!(names(dir.path(), &["--with", "/dev/sdb"]), ["/dev/md127 | /dev/md/data | - | -"]);
+    let spare = machine_of([("sda", "A1", imsm(&["A1"], None))]);
+    let error = run(&context(spare.path()), &["--with".into(), "/dev/sda".into()]).unwrap_err();
+    assert_eq!(error.to_string(), "--with /dev/sda: it is no member of an array, and no PV");
 }
 
 /// The first array in the middle of a reshape, and so much memory that is free.
