@@ -1051,11 +1051,20 @@ fn bare(storage: &Storage, judgement: &Judgement) -> Option<MdBare> {
     })
 }
 
-/// Firmware RAID of which nothing can be started here: what it is called, and its members.
+/// Firmware RAID of which nothing can be started here, since its metadata could not be read: what it is called, and its members.
 pub fn external(storage: &Storage) -> BTreeMap<&'static str, Vec<&str>> {
+    without_volume(storage, |device| !is_spare(device))
+}
+
+/// Drives of firmware RAID that have no part in a volume, by what it is called: their metadata was read, and says so.
+pub fn spares(storage: &Storage) -> BTreeMap<&'static str, Vec<&str>> {
+    without_volume(storage, is_spare)
+}
+
+fn without_volume(storage: &Storage, which: impl Fn(&Device) -> bool) -> BTreeMap<&'static str, Vec<&str>> {
     let mut found: BTreeMap<&'static str, Vec<&str>> = BTreeMap::new();
     let is_alone = |device: &&Device| device.upper.is_empty() && arrays_of(device).is_empty();
-    for device in storage.devices.iter().filter(is_alone) {
+    for device in storage.devices.iter().filter(is_alone).filter(|device| which(device)) {
         let kind = match device.signature().map(|signature| signature.format.as_str()) {
             Some("isw_raid_member") => "Intel firmware RAID",
             Some("ddf_raid_member") => "DDF firmware RAID",
@@ -1064,6 +1073,17 @@ pub fn external(storage: &Storage) -> BTreeMap<&'static str, Vec<&str>> {
         found.entry(kind).or_default().push(&device.path);
     }
     found
+}
+
+/// A spare of Intel's has metadata of its own, with no volume in it; one of DDF has no record of one.
+fn is_spare(device: &Device) -> bool {
+    device.signature().is_some_and(|signature| match &signature.volume {
+        Some(Volume::Firmware(firmware)) => {
+            let has_part = firmware.volumes.iter().any(FirmwareVolume::is_here);
+            signature.health == Health::Sound && !firmware.unread && !has_part
+        }
+        Some(Volume::Md(_) | Volume::Lvm(_) | Volume::Luks(_) | Volume::Bcache(_)) | None => false,
+    })
 }
 
 /// Devices that did not answer or could not be read, of which each may be a member that is missed.

@@ -576,7 +576,7 @@ impl Work<'_> {
     /// What was not found, the notices, and the answer.
     fn finish(self, storage: &Storage, groups: Groups<'_>, caches: Caches<'_>) -> anyhow::Result<Answer> {
         let name = self.context.name;
-        let mut unknown = 0;
+        let (mut unknown, mut spare) = (0, 0);
         for text in &self.args.arrays {
             let meant = |line: &Line| {
                 let array = storage.arrays.iter().find(|array| array.uuid == line.uuid);
@@ -591,6 +591,11 @@ impl Work<'_> {
             }
         }
         if self.args.arrays.is_empty() {
+            for (kind, members) in md::spares(storage) {
+                let is = if members.len() == 1 { "is a spare" } else { "are spares" };
+                notice(name, &format!("{} {is} of {kind}", members.join(" ")));
+                spare += members.len();
+            }
             for (kind, members) in md::external(storage) {
                 let members = members.join(" ");
                 notice(
@@ -615,7 +620,7 @@ impl Work<'_> {
         }
         caches.tell();
         let caches: Vec<CacheLine> = caches.lines.into_values().collect();
-        if lines.is_empty() && groups.is_empty() && caches.is_empty() && unknown == 0 {
+        if lines.is_empty() && groups.is_empty() && caches.is_empty() && unknown == 0 && spare == 0 {
             let hint =
                 if unread.is_empty() { String::new() } else { format!("; not read: {}", unread.join(" ")) };
             notice(name, &format!("no disk holds a member of an array, nor of a volume group{hint}"));

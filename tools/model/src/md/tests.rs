@@ -610,6 +610,27 @@ fn firmware_raid_that_is_not_understood_is_mdadms() {
     assert_eq!(external(&storage), BTreeMap::from([("Intel firmware RAID", vec!["/dev/sdb"])]));
 }
 
+#[test]
+fn a_spare_of_firmware_raid_is_none_of_what_is_not_understood() {
+    // Its metadata is sound, tells of a volume that could not be read; whether it is a spare.
+    let cases = [(Health::Sound, false, true), (Health::Sound, true, false)];
+    let torn = (Health::Damaged("checksum".to_string()), false, false);
+    for (health, unread, is_spare) in cases.into_iter().chain([torn]) {
+        let mut storage = storage(&whole(Level::Raid1, 2));
+        let Observed::Examined { report } = &mut storage.devices[1].report else { panic!("not examined") };
+        let signature = &mut report.signatures[0];
+        signature.format = "ddf_raid_member".to_string();
+        signature.volume = Some(Volume::Firmware(Firmware { unread, ..Firmware::default() }));
+        signature.health = health.clone();
+        let told = BTreeMap::from([("DDF firmware RAID", vec!["/dev/sdb"])]);
+        let (mut spare, mut unknown) = (told, BTreeMap::new());
+        if !is_spare {
+            std::mem::swap(&mut spare, &mut unknown);
+        }
+        assert_eq!((spares(&storage), external(&storage)), (spare, unknown), "{health:?} {unread}");
+    }
+}
+
 /// Drives that say of themselves that they are numbers of one set with two volumes, whose superblocks are those of `made`.
 fn firmware(made: &[Made], serials: &[&str]) -> Storage {
     let mut storage = storage(made);
@@ -632,7 +653,7 @@ fn firmware(made: &[Made], serials: &[&str]) -> Storage {
             FirmwareVolume { number, size: Some(4096), rebuilding, odd, of_arrays, superblock }
         };
         let serials = ["A", "B", "C"].map(String::from).to_vec();
-        let mut firmware = Firmware { serials, volumes: vec![volume(0), volume(1)] };
+        let mut firmware = Firmware { serials, volumes: vec![volume(0), volume(1)], ..Firmware::default() };
         firmware.recognise(serial);
         signature.volume = Some(Volume::Firmware(firmware));
     }

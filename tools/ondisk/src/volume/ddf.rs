@@ -156,16 +156,24 @@ fn volumes(device: &dyn ReadAt, copy: &Copy, at: u64) -> Option<Firmware> {
     let mut firmware = Firmware::default();
     // Records that are not in use hold all ones.
     for record in configurations.chunks_exact(record.max(SECTOR as usize)) {
-        if be32(record, 0)? != CONFIGURATION || !checked(record) {
+        if be32(record, 0)? != CONFIGURATION {
+            continue;
+        }
+        if !checked(record) {
+            firmware.unread = true;
             continue;
         }
         let guid = record.get(8..32)?;
         let entries = virtual_disks.get(ENTRY..)?.chunks_exact(ENTRY);
         let Some((place, entry)) = entries.enumerate().find(|(_, entry)| entry.get(..24) == Some(guid))
         else {
+            firmware.unread = true;
             continue;
         };
-        let Some(mut volume) = volume(record, entry, &drives, elements) else { continue };
+        let Some(mut volume) = volume(record, entry, &drives, elements) else {
+            firmware.unread = true;
+            continue;
+        };
         let name = entry.get(48..64)?;
         let uuid = match controller.get(8..16)? == FORGETFUL {
             true => {
@@ -451,6 +459,24 @@ mod tests {
             let odd = volume(&of_mirrors(qualifier, members, place, over)).odd;
             assert_eq!(odd.as_deref(), Some("it is made of arrays"), "{qualifier} {members} {place} {over}");
         }
+    }
+
+    #[test]
+    fn a_drive_without_a_record_has_no_part_in_a_volume_and_one_that_is_torn_may_have() {
+        let records = 512_000 + 512 * 6;
+        let read = |device: Vec<u8>| {
+            let found = probe(&device, None).unwrap();
+            let Some(Volume::Firmware(firmware)) = found.volume else { panic!("{found:?}") };
+            (found.health, firmware.volumes.len(), firmware.unread)
+        };
+        assert_eq!(read(drive()), (Health::Sound, 1, false));
+        let mut spare = drive();
+        spare[records..records + 2048].fill(0xff);
+        spare[records..records + 4].copy_from_slice(&[0x55; 4]); // DDF_SPARE_ASSIGN_MAGIC
+        assert_eq!(read(spare), (Health::Sound, 0, false));
+        let mut torn = drive();
+        torn[records + 1024 + 700] ^= 1;
+        assert_eq!(read(torn), (Health::Sound, 0, true));
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub struct Firmware {
     /// Serial numbers of the drives, where these alone tell which is which. Hostile.
     pub serials: Vec<String>,
     pub volumes: Vec<FirmwareVolume>,
+    /// It tells of volumes that could not be read, too.
+    #[serde(default)]
+    pub unread: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

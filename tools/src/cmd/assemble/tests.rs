@@ -3,6 +3,7 @@
 use super::*;
 use crate::report::Output;
 use crate::tool::Terminal;
+use contract::exit;
 use host::Root;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -281,6 +282,20 @@ fn a_copy_of_a_firmware_drive_can_be_chosen_for_the_one_that_is_gone() {
     let spare = machine_of([("sda", "A1", imsm(&["A1"], None))]);
     let error = run(&context(spare.path()), &["--with".into(), "/dev/sda".into()]).unwrap_err();
     assert_eq!(error.to_string(), "--with /dev/sda: it is no member of an array, and no PV");
+}
+
+#[test]
+fn a_spare_of_firmware_raid_is_no_array_that_is_missed() {
+    let set = imsm(&["A1", "B2"], Some(1));
+    let spare = imsm(&["S3"], None);
+    let mut torn = spare.clone();
+    torn[10 * MIB as usize - 1024 + 60] ^= 1;
+    for (label, third, want) in [("a spare", spare, exit::YES), ("torn", torn, exit::PARTLY)] {
+        let dir = machine_of([("sda", "A1", set.clone()), ("sdb", "B2", set.clone()), ("sdc", "S3", third)]);
+        assert_eq!(names(dir.path(), &[]), ["/dev/md127 | /dev/md/data | - | -"], "{label}");
+        let answer = run(&context(dir.path()), &["--dry-run".into()]).unwrap();
+        assert_eq!(answer.exit, want, "{label}");
+    }
 }
 
 /// The first array in the middle of a reshape, and so much memory that is free.
