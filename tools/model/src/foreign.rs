@@ -328,6 +328,18 @@ pub fn cryptsetup_open(opening: &Opening<'_>) -> Vec<String> {
     argv
 }
 
+/// Where removing the map is not all: cryptsetup locks an OPAL drive again.
+pub fn cryptsetup_close(name: &str) -> Vec<String> {
+    ["cryptsetup", "close", "--", name].map(str::to_string).to_vec()
+}
+
+/// The line in which cryptsetup says that a drive stayed unlocked, or still knows its key: its exit status is 0 even so
+/// (`LUKS2_deactivate` in lib/luks2/luks2_json_metadata.c, `opal_lock_unlock` in lib/luks2/hw_opal/hw_opal.c).
+pub fn left_unlocked(said: &[String]) -> Option<&str> {
+    const WORDS: [&str; 2] = ["hardware OPAL device cannot be locked", "Failed to erase OPAL key"];
+    said.iter().map(String::as_str).find(|line| WORDS.iter().any(|words| line.contains(words)))
+}
+
 /// What LVM is to activate.
 #[derive(Clone, Debug)]
 pub struct Activation<'a> {

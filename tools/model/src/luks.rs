@@ -11,9 +11,12 @@ use crate::text::Untrusted;
 use ondisk::Health;
 use ondisk::volume::Volume;
 use ondisk::volume::luks::{Kdf, Luks, Slot};
+use std::collections::BTreeSet;
 
 /// How device mapper's devices of cryptsetup are known.
 const CRYPT_UUID: &str = "CRYPT-";
+/// Digits of a header's UUID, as they stand in device mapper's.
+const HEADER_UUID: usize = 32;
 /// KiB of memory that cryptsetup itself and the kernel take besides a slot's cost.
 const BESIDES: u64 = 16 << 10;
 /// DM_NAME_LEN without the terminating NUL.
@@ -259,20 +262,17 @@ pub fn open(storage: &Storage, device: &Device, wishes: &Wishes<'_>, by: &str) -
     Ok(Plan { tries, before, too_large, free: wishes.free.unwrap_or(0) >> 10, notes, name })
 }
 
-/// The steps that close an opened device: what LVM has active on it is taken away first, the uppermost at first; then the
-/// guard goes back on, where nothing else below the same disks is open for writing.
+/// The steps that close an opened device: what LVM has active on it is taken away first, the uppermost at first, and what
+/// cryptsetup put below it last; then the guard goes back on, where nothing else below the same disks is open for writing.
 pub fn close(storage: &Storage, device: &Device, by: &str) -> Result<Vec<Step>, Refusal> {
-    let mut steps = Vec::new();
-    take_away(storage, device, &mut steps)?;
-    let goes = |other: &Device| {
-        let name = other.block.dm.as_ref().map(|dm| Step::DmRemove { name: dm.name.clone() });
-        name.is_some_and(|step| steps.contains(&step))
-    };
+    let mut closing = Closing { storage, steps: Vec::new(), gone: BTreeSet::new() };
+    closing.take_away(device)?;
+    let Closing { mut steps, gone, .. } = closing;
     let below: Vec<&Id> = consent::below(storage, &device.id).iter().map(|real| &real.id).collect();
     let is_writer = |other: &&Device| {
         other.block.is_virtual()
             && !other.block.read_only
-            && !goes(other)
+            && !gone.contains(&other.id)
             && consent::below(storage, &other.id).iter().any(|real| below.contains(&&real.id))
     };
     if !device.block.read_only && !storage.devices.iter().any(|other| is_writer(&other)) {
@@ -281,30 +281,130 @@ pub fn close(storage: &Storage, device: &Device, by: &str) -> Result<Vec<Step>, 
     Ok(steps)
 }
 
-/// The steps that remove a mapped device with what LVM has on it, and what is opened on that.
-fn take_away(storage: &Storage, device: &Device, steps: &mut Vec<Step>) -> Result<(), Refusal> {
-    let own = path(device);
-    let numbers = (device.block.major, device.block.minor);
-    if let Some(mount) = storage.mounts.iter().find(|mount| (mount.major, mount.minor) == numbers) {
-        return Err(Refusal::Mounted { path: own, target: word(&mount.target) });
-    }
-    let is_own = |path: &str| path == own || path == device.path;
-    if let Some(swap) = storage.swaps.iter().find(|swap| is_own(&swap.path)) {
-        return Err(Refusal::Swap { path: own, target: word(&swap.path) });
-    }
-    for upper in device.upper.iter().filter_map(|id| storage.get(id)) {
-        if !is_volume(upper) && !is_opened(upper) {
-            return Err(Refusal::InUse { path: own, by: path(upper) });
+struct Closing<'a> {
+    storage: &'a Storage,
+    steps: Vec<Step>,
+    /// What the steps remove.
+    gone: BTreeSet<Id>,
+}
+
+impl Closing<'_> {
+    /// Removes a mapped device with what LVM has on it, what is opened on that, and what cryptsetup made below for it alone.
+    fn take_away(&mut self, device: &Device) -> Result<(), Refusal> {
+        if self.gone.contains(&device.id) {
+            return Ok(());
         }
-        take_away(storage, upper, steps)?;
-    }
-    if let Some(dm) = &device.block.dm {
-        let step = Step::DmRemove { name: dm.name.clone() };
-        if !steps.contains(&step) {
-            steps.push(step);
+        let (storage, own) = (self.storage, path(device));
+        let numbers = (device.block.major, device.block.minor);
+        if let Some(mount) = storage.mounts.iter().find(|mount| (mount.major, mount.minor) == numbers) {
+            return Err(Refusal::Mounted { path: own, target: word(&mount.target) });
         }
+        let is_own = |path: &str| path == own || path == device.path;
+        if let Some(swap) = storage.swaps.iter().find(|swap| is_own(&swap.path)) {
+            return Err(Refusal::Swap { path: own, target: word(&swap.path) });
+        }
+        for upper in device.upper.iter().filter_map(|id| storage.get(id)) {
+            if self.gone.contains(&upper.id) {
+                continue;
+            }
+            if !is_volume(upper) && !is_opened(upper) {
+                return Err(Refusal::InUse { path: own, by: path(upper) });
+            }
+            self.take_away(upper)?;
+        }
+        // With one of them its parts went.
+        if self.gone.contains(&device.id) {
+            return Ok(());
+        }
+        self.gone.insert(device.id.clone());
+        let parts = parts(storage, device);
+        match removal(device, &parts) {
+            Some(Removal::Map(step)) => self.steps.push(step),
+            Some(Removal::All(step)) => {
+                self.steps.push(step);
+                self.gone.extend(parts.iter().map(|part| part.id.clone()));
+            }
+            None => {}
+        }
+        parts.into_iter().try_for_each(|part| self.take_away(part))
     }
-    Ok(())
+}
+
+enum Removal {
+    /// Its parts are left.
+    Map(Step),
+    All(Step),
+}
+
+fn removal(device: &Device, parts: &[&Device]) -> Option<Removal> {
+    let dm = device.block.dm.as_ref()?;
+    Some(match is_cryptsetups_to_close(&dm.uuid, parts) {
+        true => Removal::All(Step::Call { argv: foreign::cryptsetup_close(&dm.name), input: Input::Nothing }),
+        false => Removal::Map(Step::DmRemove { name: dm.name.clone() }),
+    })
+}
+
+/// The steps that remove an opened device on which nothing stands, and its parts, which go with it.
+pub fn removed<'a>(storage: &'a Storage, device: &'a Device) -> Option<(Vec<Step>, Vec<&'a Device>)> {
+    let parts = parts(storage, device);
+    let steps = match removal(device, &parts).filter(|_| is_opened(device))? {
+        Removal::All(step) => vec![step],
+        Removal::Map(step) => {
+            let names = parts.iter().filter_map(|part| part.block.dm.as_ref());
+            [step].into_iter().chain(names.map(|dm| Step::DmRemove { name: dm.name.clone() })).collect()
+        }
+    };
+    Some((steps, parts))
+}
+
+/// Mapped devices that cryptsetup made below an opened one and removes with it, the uppermost at first: the tags of LUKS 2
+/// (NAME_dif), the other ciphers of a TrueCrypt cascade (NAME_1, NAME_2), the helpers of a re-encryption. Another lock that
+/// it was opened in is none of them.
+fn parts<'a>(storage: &'a Storage, top: &'a Device) -> Vec<&'a Device> {
+    let (mut parts, mut at): (Vec<&Device>, usize) = (Vec::new(), 0);
+    let mut next = Some(top);
+    while let Some(device) = next {
+        for lower in device.lower.iter().filter_map(|id| storage.get(id)) {
+            if is_part(top, lower) && !parts.iter().any(|part| part.id == lower.id) {
+                parts.push(lower);
+            }
+        }
+        next = parts.get(at).copied();
+        at += 1;
+    }
+    parts
+}
+
+/// By the UUIDs that cryptsetup gives (`dm_prepare_uuid` in lib/libdevmapper.c): the header's stands in those of LUKS 2 and of
+/// what belongs to it (`LUKS2_deactivate`); of TrueCrypt the names tell (`TCRYPT_deactivate`). Before 2.8 of cryptsetup
+/// the parts have the types INTEGRITY and TCRYPT, then SUBDEV.
+fn is_part(top: &Device, lower: &Device) -> bool {
+    let (Some(top), Some(lower)) = (&top.block.dm, &lower.block.dm) else { return false };
+    let after = |text: &str, kinds: [&str; 2]| {
+        let rest = text.strip_prefix(CRYPT_UUID)?;
+        kinds.iter().find_map(|kind| rest.strip_prefix(kind)).map(str::to_string)
+    };
+    if let Some(own) = after(&top.uuid, ["LUKS2-OPAL-", "LUKS2-"]) {
+        let header = own.get(..HEADER_UUID).filter(|uuid| uuid.chars().all(|c| c.is_ascii_hexdigit()));
+        let of = after(&lower.uuid, ["SUBDEV-", "INTEGRITY-"]);
+        return header.zip(of).is_some_and(|(header, of)| of.starts_with(&format!("{header}-")));
+    }
+    if let Some(own) = after(&top.uuid, ["TCRYPT-", "TCRYPT-"]) {
+        let named = ["_1", "_2"].iter().any(|suffix| lower.name == format!("{}{suffix}", top.name));
+        return named && after(&lower.uuid, ["SUBDEV-", "TCRYPT-"]).is_some_and(|of| of.starts_with(&own));
+    }
+    false
+}
+
+/// What device mapper alone cannot take back: a drive that encrypts by itself (OPAL) stays unlocked when the map is gone, and
+/// the helpers of a re-encryption may be in the hands of a cryptsetup that runs, which its lock tells.
+fn is_cryptsetups_to_close(uuid: &str, parts: &[&Device]) -> bool {
+    let type_is =
+        |uuid: &str, kind: &str| uuid.strip_prefix(CRYPT_UUID).is_some_and(|rest| rest.starts_with(kind));
+    let is_helper = |part: &&Device| {
+        part.block.dm.as_ref().is_some_and(|dm| type_is(&dm.uuid, "SUBDEV-") && !dm.uuid.ends_with("_dif"))
+    };
+    type_is(uuid, "LUKS2-OPAL-") || type_is(uuid, "LUKS2-") && parts.iter().any(is_helper)
 }
 
 /// What would be written although it is opened for reading.

@@ -102,7 +102,7 @@ fn it_is_opened_for_reading_by_a_command_that_holds_no_passphrase() {
         texts(&plan),
         ["cryptsetup open --batch-mode --type luks2 --readonly --key-file - -- /dev/sda sda_crypt"]
     );
-    assert_eq!(plan.tries[0].inverse().unwrap().text(), "dmsetup remove --retry sda_crypt");
+    assert_eq!(plan.tries[0].inverse().unwrap().text(), "cryptsetup close -- sda_crypt");
     let written = serde_json::to_string(&plan.tries[0]).unwrap();
     assert!(written.contains("secret") && !written.contains("passphrase"), "{written}");
 }
@@ -200,6 +200,162 @@ fn status_says_what_opens_a_lock_and_what_it_costs() {
     let status = crate::status::status(&machine.storage());
     assert_ne!(status.next.command, "rescue open /dev/sda");
     assert!(status.drives[0].what.ends_with("LUKS 2, open"), "{}", status.drives[0].what);
+}
+
+/// sda with these mapped devices on it, all writable: name, UUID, and what it stands on.
+fn mapped(maps: &[(&str, &str, &str)]) -> Storage {
+    let kernel = |name: &str| match maps.iter().position(|(map, ..)| *map == name) {
+        Some(minor) => format!("dm-{minor}"),
+        None => name.to_string(),
+    };
+    let above = |of: &str| -> Vec<String> {
+        maps.iter().filter(|(_, _, below)| *below == of).map(|(name, ..)| kernel(name)).collect()
+    };
+    let disk = machine(Vec::new()).block;
+    let mut blocks = vec![Block { holders: above("sda"), read_only: false, ..disk }];
+    blocks.extend(maps.iter().zip(0..).map(|((name, uuid, below), minor)| Block {
+        name: kernel(name),
+        major: 254,
+        minor,
+        dm: Some(Dm { name: (*name).to_string(), uuid: (*uuid).to_string(), suspended: false }),
+        slaves: vec![kernel(below)],
+        holders: above(name),
+        ..Block::default()
+    }));
+    let by = "rescue open --rw /dev/sda".to_string();
+    let consents = vec![contract::guard::Consent { diskseq: 1, extent: None, by }];
+    build(Facts { blocks, ..Facts::default() }, &BTreeMap::new(), &consents)
+}
+
+/// `maps` with their UUIDs as cryptsetup makes them: `ID` and `OTHER` are two headers'.
+fn closed_as(maps: &[(&str, &str, &str)], name: &str) -> Result<Vec<String>, String> {
+    let (id, other) = ("ffffffff000340008000000000000000", "ffffffff000440008000000000000000");
+    let uuids: Vec<String> =
+        maps.iter().map(|(_, uuid, _)| uuid.replace("ID", id).replace("OTHER", other)).collect();
+    let maps: Vec<(&str, &str, &str)> =
+        maps.iter().zip(&uuids).map(|((name, _, below), uuid)| (*name, uuid.as_str(), *below)).collect();
+    let storage = mapped(&maps);
+    let is = |device: &&Device| device.block.dm.as_ref().is_some_and(|dm| dm.name == name);
+    let device = storage.devices.iter().find(is).unwrap();
+    let steps = close(&storage, device, "rescue close").map_err(|refusal| refusal.to_string())?;
+    let short = |step: &Step| step.text().replace("dmsetup remove --retry ", "");
+    Ok(steps.iter().map(short).collect())
+}
+
+#[test]
+fn what_cryptsetup_put_below_an_opened_device_goes_with_it_and_the_guard_is_back_on() {
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str, &'a str)], &'a str, &'a [&'a str]);
+    const GUARD: &str = "rescue protect /dev/sda";
+    let cases: &[Case<'_>] = &[
+        (
+            "integrity",
+            &[
+                ("in_dif", "CRYPT-INTEGRITY-ID-in_dif", "sda"),
+                ("in", "CRYPT-LUKS2-ID-in", "in_dif"),
+                ("vg-root", "LVM-x", "in"),
+            ],
+            "in",
+            &["vg-root", "in", "in_dif", GUARD],
+        ),
+        (
+            "integrity, from below, renamed, as 2.8 calls it",
+            &[("x", "CRYPT-SUBDEV-ID-in_dif", "sda"), ("y", "CRYPT-LUKS2-ID-in", "x")],
+            "x",
+            &["y", "x", GUARD],
+        ),
+        (
+            "cascade",
+            &[
+                ("in_2", "CRYPT-TCRYPT-in_2", "sda"),
+                ("in_1", "CRYPT-TCRYPT-in_1", "in_2"),
+                ("in", "CRYPT-TCRYPT-in", "in_1"),
+            ],
+            "in",
+            &["in", "in_1", "in_2", GUARD],
+        ),
+        (
+            "cascade of 2.8",
+            &[("in_1", "CRYPT-SUBDEV-in_1", "sda"), ("in", "CRYPT-TCRYPT-in", "in_1")],
+            "in",
+            &["in", "in_1", GUARD],
+        ),
+        (
+            "a lock in a lock",
+            &[("out", "CRYPT-LUKS2-OTHER-out", "sda"), ("in", "CRYPT-LUKS2-ID-in", "out")],
+            "in",
+            &["in"],
+        ),
+        (
+            "integrity that was opened by itself",
+            &[("in_dif", "CRYPT-INTEGRITY-in_dif", "sda"), ("in", "CRYPT-LUKS2-ID-in", "in_dif")],
+            "in",
+            &["in"],
+        ),
+        (
+            "locks with parts on one another",
+            &[
+                ("out_dif", "CRYPT-INTEGRITY-OTHER-out_dif", "sda"),
+                ("out", "CRYPT-LUKS2-OTHER-out", "out_dif"),
+                ("in_dif", "CRYPT-INTEGRITY-ID-in_dif", "out"),
+                ("in", "CRYPT-LUKS2-ID-in", "in_dif"),
+            ],
+            "out",
+            &["in", "in_dif", "out", "out_dif", GUARD],
+        ),
+        (
+            "OPAL",
+            &[("in_dif", "CRYPT-INTEGRITY-ID-in_dif", "sda"), ("in", "CRYPT-LUKS2-OPAL-ID-in", "in_dif")],
+            "in",
+            &["cryptsetup close -- in", GUARD],
+        ),
+        (
+            "OPAL from below",
+            &[("in_dif", "CRYPT-INTEGRITY-ID-in_dif", "sda"), ("in", "CRYPT-LUKS2-OPAL-ID-in", "in_dif")],
+            "in_dif",
+            &["cryptsetup close -- in", GUARD],
+        ),
+        (
+            "helpers of a re-encryption",
+            &[
+                ("in-hotzone-forward", "CRYPT-SUBDEV-ID-in-hotzone-forward", "sda"),
+                ("in", "CRYPT-LUKS2-ID-in", "in-hotzone-forward"),
+            ],
+            "in",
+            &["cryptsetup close -- in", GUARD],
+        ),
+    ];
+    for (label, maps, name, want) in cases {
+        assert_eq!(closed_as(maps, name).unwrap(), *want, "{label}");
+    }
+    // What uses a part is not taken from under it.
+    let over = [
+        ("in_dif", "CRYPT-INTEGRITY-ID-in_dif", "sda"),
+        ("in", "CRYPT-LUKS2-ID-in", "in_dif"),
+        ("own", "", "in_dif"),
+    ];
+    assert_eq!(closed_as(&over, "in").unwrap_err(), "/dev/mapper/in_dif is in use by /dev/mapper/own");
+}
+
+#[test]
+fn taken_down_alone_an_opened_device_takes_its_parts_along() {
+    let id = "ffffffff000340008000000000000000";
+    let uuid = |kind: &str| format!("CRYPT-{kind}-{id}-in");
+    for (kind, want) in [
+        ("LUKS2", &["dmsetup remove --retry in", "dmsetup remove --retry in_dif"][..]),
+        ("LUKS2-OPAL", &["cryptsetup close -- in"]),
+    ] {
+        let (below, above) = (uuid("INTEGRITY"), uuid(kind));
+        let storage =
+            mapped(&[("in_dif", &below, "sda"), ("in", &above, "in_dif"), ("vg-root", "LVM-x", "in")]);
+        let named = |name: &str| {
+            let is = |device: &&Device| device.block.dm.as_ref().is_some_and(|dm| dm.name == name);
+            storage.devices.iter().find(is).unwrap()
+        };
+        let (steps, parts) = removed(&storage, named("in")).unwrap();
+        assert_eq!(steps.iter().map(Step::text).collect::<Vec<_>>(), want, "{kind}");
+        assert_eq!(parts.iter().map(|part| path(part)).collect::<Vec<_>>(), ["/dev/mapper/in_dif"], "{kind}");
+        assert_eq!(removed(&storage, named("vg-root")), None);
+    }
 }
 
 /// sda opened as sda_crypt, with a volume on it that is mounted where `target` is given.

@@ -1,6 +1,7 @@
 //! Plan: whatever changes the machine is first a list of printable steps. `tools/src/apply` is the
 //! one door through which they are made; `--dry-run` prints them.
 
+use crate::foreign::cryptsetup_close;
 use crate::text::{bytes_of, steers};
 use contract::facts::Block;
 use contract::guard::{Consent, Extent};
@@ -357,7 +358,9 @@ impl Step {
                 let lazy = target == contract::paths::OVERLAY;
                 Some(Step::Umount { target, lazy, force: false })
             }
-            Step::Call { argv, input: Input::Secret } => Some(Step::DmRemove { name: argv.last()?.clone() }),
+            Step::Call { argv, input: Input::Secret } => {
+                Some(Step::Call { argv: cryptsetup_close(argv.last()?), input: Input::Nothing })
+            }
             Step::Call { .. }
             | Step::Save { .. }
             | Step::Mount { .. }

@@ -53,6 +53,20 @@ pub fn call(argv: &[String], input: &[u8]) -> anyhow::Result<Made> {
     }
 }
 
+/// Whether drives are locked again, after steps that close them.
+///
+/// Errors: cryptsetup said of one that it is not.
+pub fn is_locked(made: &[Made]) -> anyhow::Result<()> {
+    for said in made {
+        if let Made::Said(words) = said
+            && let Some(line) = foreign::left_unlocked(words)
+        {
+            bail!("its drive is not safely locked until it loses power: cryptsetup: {line}");
+        }
+    }
+    Ok(())
+}
+
 /// The last lines, each harmless to print.
 fn told(text: &str) -> Vec<String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -64,6 +78,21 @@ fn told(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drive_that_stays_unlocked_is_told_though_cryptsetup_ends_with_0() {
+        let said = |line: &str| [Made::Done, Made::Said(vec!["x".to_string(), line.to_string()]), Made::Done];
+        let cases = [
+            ("Device inside was deactivated but hardware OPAL device cannot be locked.", false),
+            ("Failed to erase OPAL key for device '/dev/sda3' from kernel: Not Authorized", false),
+            ("Device inside is gone.", true),
+        ];
+        for (line, want) in cases {
+            let told = is_locked(&said(line));
+            assert_eq!(told.is_ok(), want, "{line}");
+            assert!(told.is_ok() || format!("{:#}", told.unwrap_err()).ends_with(line), "{line}");
+        }
+    }
 
     #[test]
     fn the_last_lines_are_told_without_their_indent() {

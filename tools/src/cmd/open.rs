@@ -1,7 +1,7 @@
 //! `rescue open` and `rescue close`: locked devices (LUKS, BitLocker, TrueCrypt), through cryptsetup. What is decided is
 //! in `model::luks`. The passphrase goes from the person to cryptsetup's stdin, and nowhere else.
 
-use crate::apply::call::WrongKey;
+use crate::apply::call::{self, WrongKey};
 use crate::apply::{self, Door};
 use crate::report::{Answer, notice, prompt};
 use crate::scan::Scan;
@@ -69,8 +69,10 @@ struct Args {
     device: PathBuf,
 }
 
-/// Closes devices that rescue open opened: what LVM has active on them first, then they are gone and locked
-/// again, and the write guard is back on. What is mounted on one is named, and nothing is done.
+/// Closes devices that rescue open opened: what LVM has active on them first, then they are gone with all that
+/// cryptsetup made below them, and locked again, and the write guard is back on. What is mounted on one is
+/// named, and nothing is done. A drive that encrypts by itself (OPAL) is locked by cryptsetup; where it
+/// could not be, that is said, and the exit status is not 0.
 ///
 ///     # rescue close sda3_crypt
 ///     rescue close: closed: /dev/mapper/sda3_crypt
@@ -254,7 +256,8 @@ pub fn close(context: &Context, arguments: &[OsString]) -> anyhow::Result<Answer
                 text += &apply::shown(&steps);
                 return Ok(());
             }
-            Door::open(context, &typed)?.make_all(&steps)?;
+            let made = Door::open(context, &typed)?.make_all(&steps)?;
+            call::is_locked(&made).with_context(|| format!("{} is gone", lvm::path(device)))?;
             notice(context.name, &format!("closed: {}", lvm::path(device)));
             Ok(())
         });

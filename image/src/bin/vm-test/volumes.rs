@@ -198,7 +198,7 @@ pub fn unchanged(bench: &Bench) -> Result<()> {
 
 pub fn chosen(bench: &Bench) -> Result<()> {
     let mut machine = bench.machine()?.memory(1024);
-    for name in ["lvm-names", "lvm-clone", "lvm-kinds", "luks"] {
+    for name in ["lvm-names", "lvm-clone", "lvm-kinds", "luks", "luks-more"] {
         machine = machine.disks(set(bench, name, Bus::VirtioBlk)?);
     }
     let vm = machine.start(bench)?;
@@ -274,6 +274,15 @@ pub fn chosen(bench: &Bench) -> Result<()> {
         ensure!(flags(&parts)? == "11", "see the guard on");
         ends(&ssh, &format!("echo lifeboat | rescue open --name r {}", parts[0]), 0)?;
         known(&ssh, "/dev/mapper/r", "written")
+    });
+    bench.check("what carries the tags of an opened device goes with it, and the guard is back on", || {
+        let part = format!("{}-part2", disk("luks-more", 0));
+        ends(&ssh, &format!("echo lifeboat | rescue open --rw --name tags {part}"), 0)?;
+        known(&ssh, "/dev/mapper/tags", "integrity")?;
+        let maps = ssh.ok("test -e /dev/mapper/tags_dif && rescue close tags && ls /dev/mapper")?;
+        ensure!(!maps.contains("tags"), "see nothing of it left: {maps}");
+        ensure!(flags(&[part])? == "1", "see the guard on");
+        Ok(())
     });
     bench.check("a wrong passphrase leaves the guard on", || {
         ends(&ssh, &format!("echo wrong | rescue open --rw {}", parts[1]), 1)?;

@@ -3,7 +3,7 @@
 use super::super::volumes;
 use super::super::writable::writer;
 use super::{Args, PASSES, copy};
-use crate::apply::{self, Door};
+use crate::apply::{self, Door, call};
 use crate::report::{Answer, notice};
 use crate::scan::Scan;
 use crate::tool::Context;
@@ -12,7 +12,7 @@ use contract::facts::{Block, OVERLAY_UUID};
 use model::plan::Step;
 use model::storage::{Device, Id, Storage};
 use model::text::Untrusted;
-use model::{bcache, consent, lvm, overlay};
+use model::{bcache, consent, luks, lvm, overlay};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The running arrays, active volumes and opened devices that were named, or all; those on top of others first.
@@ -42,20 +42,33 @@ pub fn run(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer
         let devices: Vec<&Device> = storage.devices.iter().filter(asked).collect();
         for device in devices {
             let path = lvm::path(device);
+            // With what it is a part of.
+            if stopped.contains(&path) {
+                continue;
+            }
             let stop = Step::MdStop { device: device.path.clone() };
+            let (locked, parts) = luks::removed(&storage, device).unzip();
             let steps = bcache::removal(&storage, device)
+                .or(locked)
                 .unwrap_or_else(|| vec![volumes::removal(device).unwrap_or(stop)]);
             let outcome = match user(&storage, device, &stopped) {
                 Some(user) => Err(anyhow::anyhow!("{path} is in use by {user}")),
                 None if args.dry_run => {
                     text += &apply::shown(&steps);
-                    Ok(())
+                    Ok(Vec::new())
                 }
-                None => Door::open(context, typed).and_then(|mut door| door.make_all(&steps).map(drop)),
+                None => Door::open(context, typed).and_then(|mut door| door.make_all(&steps)),
             };
             match outcome {
-                Ok(()) => {
+                Ok(made) => {
+                    for part in parts.into_iter().flatten().map(lvm::path) {
+                        failed.remove(&part);
+                        stopped.insert(part);
+                    }
                     failed.remove(&path);
+                    if let Err(error) = call::is_locked(&made) {
+                        failed.insert(path.clone(), format!("{path} is gone: {error:#}"));
+                    }
                     below.extend(consent::below(&storage, &device.id).iter().map(|real| real.id.clone()));
                     stopped.insert(path);
                 }
