@@ -1,6 +1,7 @@
 //! What a signature is to a person: `LUKS 2 "vault", locked` instead of libblkid's type names.
 
 use ondisk::Signature;
+use ondisk::volume::Volume;
 
 /// In a few words, with the label. Hostile text, as the label is.
 pub fn words(signature: &Signature) -> String {
@@ -8,6 +9,9 @@ pub fn words(signature: &Signature) -> String {
     let label = signature.label.as_deref().filter(|label| !label.is_empty());
     let named = |kind: &str| label.map_or(kind.to_string(), |label| format!("{kind} \"{label}\""));
     match signature.format.as_str() {
+        "crypto_LUKS" if is_header(signature) => {
+            named(&format!("LUKS {version}")) + ", header kept apart from its data"
+        }
         "crypto_LUKS" => named(&format!("LUKS {version}")) + ", locked",
         "BitLocker" => named("BitLocker") + ", locked",
         "DM_verity_hash" => "hashes of a verity device".to_string(),
@@ -45,6 +49,11 @@ pub fn words(signature: &Signature) -> String {
         "swsuspend" => named("swap with a suspended system"),
         other => named(other),
     }
+}
+
+/// Of a lock whose data is elsewhere.
+pub fn is_header(signature: &Signature) -> bool {
+    matches!(&signature.volume, Some(Volume::Luks(luks)) if luks.is_apart)
 }
 
 /// Whether Linux as it is here can mount it: its neighbours in blkid's class are pools and foreign systems.

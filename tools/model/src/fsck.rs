@@ -5,7 +5,7 @@ use crate::build::ambiguous;
 use crate::consent;
 use crate::foreign::{self, Checker, Wish, exit};
 use crate::fstype;
-use crate::mount::{Refusal as MountRefusal, beside_to_write, opens, part, shown, siblings};
+use crate::mount::{Refusal as MountRefusal, beside_to_write, format_of, opens, part, shown, siblings};
 use crate::overlay::{self, Overlay, Room};
 use crate::plan::{Input, Step};
 use crate::storage::{Device, Observed, Storage};
@@ -300,7 +300,7 @@ fn refuse_used(storage: &Storage, device: &Device, wish: &Wish) -> Result<(), Re
     let upper: Vec<String> = device.upper.iter().filter_map(|id| storage.get(id)).map(shown).collect();
     match device.signature() {
         Some(signature) if matches!(signature.usage, Usage::Raid | Usage::Crypto) => {
-            Err(Refusal::Part { path, format: signature.format.clone(), upper })
+            Err(Refusal::Part { path, format: format_of(signature), upper })
         }
         _ if !upper.is_empty() => Err(Refusal::Used { path, upper }),
         _ if !device.node => {
@@ -340,7 +340,7 @@ fn probed(path: &str, report: Option<&DiskReport>, subject: Subject<'_>) -> Resu
         Some(signature) => match signature.usage {
             Usage::Filesystem => Ok(signature.format.clone()),
             Usage::Raid | Usage::Crypto => {
-                Err(Refusal::Part { path, format: signature.format.clone(), upper: Vec::new() })
+                Err(Refusal::Part { path, format: format_of(signature), upper: Vec::new() })
             }
             Usage::Other => match signature.format.as_str() {
                 "swap" => Err(Refusal::Swap { path }),

@@ -58,6 +58,8 @@ pub enum Refusal {
     NotLocked { path: String, what: String },
     #[error("{path}: no header of it is sound{}", detail(.reason))]
     Damaged { path: String, reason: String },
+    #[error("{0} is a header kept apart from its data: {with}", with = with_data(.0))]
+    Header(String),
     #[error("{0} hangs: it is not touched until it answers")]
     Hangs(String),
     #[error("{0} has no node: the kernel refused this partition; blockdev --rereadpt reads the table again")]
@@ -122,10 +124,17 @@ fn are(slots: &[u32]) -> String {
     }
 }
 
+/// The command that opens the data of a header that is kept apart from it: nothing on a disk tells where that is.
+pub fn with_data(header: &str) -> String {
+    format!("cryptsetup open --readonly --header {} DATA NAME", word(header))
+}
+
 /// What is locked, and how cryptsetup calls it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Lock<'a> {
     Luks(&'a Luks),
+    /// The header alone, of a lock whose data is elsewhere: opened by itself, it would be read as its own data, and overwritten.
+    Header,
     /// Its header says LUKS, and no copy of it is sound.
     Torn(&'a str),
     BitLocker,
@@ -135,6 +144,7 @@ pub enum Lock<'a> {
 pub fn lock(device: &Device) -> Option<Lock<'_>> {
     let signature = device.signature()?;
     match (signature.format.as_str(), &signature.volume, &signature.health) {
+        (_, Some(Volume::Luks(luks)), _) if luks.is_apart => Some(Lock::Header),
         (_, Some(Volume::Luks(luks)), _) => Some(Lock::Luks(luks)),
         ("crypto_LUKS", _, Health::Damaged(reason)) => Some(Lock::Torn(reason)),
         ("crypto_LUKS", _, _) => Some(Lock::Torn("")),
@@ -169,7 +179,7 @@ pub fn locked<'a>(storage: &'a Storage, opened: &Device) -> Option<&'a Device> {
 pub fn closed(storage: &Storage) -> Vec<&Device> {
     let is = |device: &&Device| {
         device.node
-            && lock(device).is_some()
+            && lock(device).is_some_and(|lock| lock != Lock::Header)
             && opened(storage, device).is_none()
             // Below an overlay it is used through that.
             && device.upper.is_empty()
@@ -226,6 +236,7 @@ pub fn open(storage: &Storage, device: &Device, wishes: &Wishes<'_>, by: &str) -
                 device.signature().map_or("nothing known on it".to_string(), |found| found.format.clone());
             return Err(Refusal::NotLocked { path: own, what });
         }
+        (_, Some(Lock::Header)) => return Err(Refusal::Header(own)),
         (_, Some(Lock::BitLocker)) => ("bitlk".to_string(), Slots::All),
         (_, Some(Lock::Torn(reason))) => {
             return Err(Refusal::Damaged { path: own, reason: reason.to_string() });

@@ -29,6 +29,7 @@ fn header(slots: Vec<Slot>) -> Luks {
         cipher: segment.cipher.clone(),
         slots,
         segments: vec![segment],
+        is_apart: false,
         tokens: Vec::new(),
         requirements: Vec::new(),
     }
@@ -200,6 +201,33 @@ fn status_says_what_opens_a_lock_and_what_it_costs() {
     let status = crate::status::status(&machine.storage());
     assert_ne!(status.next.command, "rescue open /dev/sda");
     assert!(status.drives[0].what.ends_with("LUKS 2, open"), "{}", status.drives[0].what);
+}
+
+#[test]
+fn a_header_that_is_apart_from_its_data_is_not_taken_for_a_lock() {
+    let mut machine = machine(vec![slot(0, None)]);
+    machine.luks.is_apart = true;
+    let want = "cryptsetup open --readonly --header /dev/sda DATA NAME";
+    for writable in [false, true] {
+        let refusal = machine.open(&Wishes { writable, ..Wishes::default() }).unwrap_err().to_string();
+        assert_eq!(refusal, format!("/dev/sda is a header kept apart from its data: {want}"));
+    }
+    let storage = machine.storage();
+    assert!(closed(&storage).is_empty());
+    let status = crate::status::status(&storage);
+    assert_ne!(status.next.command, "rescue open /dev/sda");
+    let what = &status.drives[0].what;
+    assert!(what.ends_with(&format!("LUKS 2, header kept apart from its data: {want}")), "{what}");
+    let refusals = [
+        crate::mount::part(
+            "/dev/sda",
+            &crate::mount::format_of(storage.devices[0].signature().unwrap()),
+            &[],
+        ),
+        crate::content::words(storage.devices[0].signature().unwrap()),
+    ];
+    assert_eq!(refusals[0], format!("/dev/sda is a header of LUKS, kept apart from its data: {want}"));
+    assert_eq!(refusals[1], "LUKS 2, header kept apart from its data");
 }
 
 /// sda with these mapped devices on it, all writable: name, UUID, and what it stands on.

@@ -13,7 +13,7 @@ use crate::storage::{Device, Id, Observed, Storage};
 use crate::text::{Untrusted, size};
 use contract::facts::{Block, Mount};
 use contract::guard::Wanted;
-use ondisk::{DiskReport, Usage};
+use ondisk::{DiskReport, Signature, Usage};
 use std::collections::BTreeMap;
 
 /// mount(8): the exit statuses.
@@ -758,6 +758,7 @@ fn what_part(path: &str, format: &str) -> String {
         "linux_raid_member" => format!("{path} is a member of a RAID array"),
         "LVM2_member" => format!("{path} is a physical volume of LVM"),
         "crypto_LUKS" => format!("{path} is encrypted (LUKS)"),
+        HEADER => format!("{path} is a header of LUKS, kept apart from its data"),
         "BitLocker" => format!("{path} is encrypted (BitLocker)"),
         other => format!("{path} is a {}", Untrusted(other)),
     }
@@ -773,8 +774,17 @@ pub fn part(path: &str, format: &str, upper: &[String]) -> String {
         ("crypto_LUKS" | "BitLocker", []) => {
             format!("{what}: rescue open {path} asks for the passphrase, and opens it")
         }
+        (HEADER, []) => format!("{what}: {}", crate::luks::with_data(path)),
         (_, []) => format!("{what}, which has to be assembled first"),
     }
+}
+
+/// A format of ours beside libblkid's, for what is no lock by itself.
+const HEADER: &str = "header of LUKS";
+
+/// What a member is, as [`part`] takes it.
+pub fn format_of(signature: &Signature) -> String {
+    if crate::content::is_header(signature) { HEADER.to_string() } else { signature.format.clone() }
 }
 
 /// What there is to mount.
@@ -1345,7 +1355,7 @@ fn refuse_used(
     let upper: Vec<String> = upper.map(shown).collect();
     let signature = device.signature().filter(|signature| is_part(signature));
     match (signature, given) {
-        (Some(signature), None) => Err(Refusal::Part { path, format: signature.format.clone(), upper }),
+        (Some(signature), None) => Err(Refusal::Part { path, format: format_of(signature), upper }),
         (Some(signature), Some(fstype)) if !read_only => {
             Err(Refusal::WritesToPart { path, format: signature.format.clone(), fstype: fstype.to_string() })
         }
@@ -1371,7 +1381,7 @@ fn probed(path: &str, report: Option<&DiskReport>, request: &Request<'_>) -> Res
     }
     match (report.signatures.first(), &report.table) {
         (Some(signature), _) if is_part(signature) => {
-            Err(Refusal::Part { path, format: signature.format.clone(), upper: Vec::new() })
+            Err(Refusal::Part { path, format: format_of(signature), upper: Vec::new() })
         }
         (Some(signature), _) if signature.usage == Usage::Other => {
             Err(Refusal::NoFileSystem { path, format: signature.format.clone() })

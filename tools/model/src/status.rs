@@ -314,6 +314,7 @@ fn locked(device: &Device, signature: &Signature, storage: &Storage) -> String {
     }
     let cost = match lock {
         luks::Lock::Luks(luks) => luks::cost(luks).map(|cost| format!(" ({cost})")).unwrap_or_default(),
+        luks::Lock::Header => return format!("{words}: {}", luks::with_data(&path(device))),
         luks::Lock::Torn(_) | luks::Lock::BitLocker => String::new(),
     };
     if device.upper.is_empty() && device.node {

@@ -8,6 +8,7 @@ use crate::scan::{DEADLINE, Image, Scan, settle};
 use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail};
 use contract::exit;
+use model::luks::{self, Lock};
 use model::md::conf::Conf;
 use model::md::{self, Names, Wishes};
 use model::overlay::{self, Overlay, Plan, Purpose, Room, Store, Wish};
@@ -244,8 +245,14 @@ fn hints(storage: &Storage, new: &[Overlay]) -> Vec<String> {
         let all = volumes.join(",");
         texts.push(format!("for the volume groups on them: vgchange -ay --devices {all}"));
     }
-    let locked = new.iter().filter(|one| format(one).as_deref() == Some("crypto_LUKS"));
-    texts.extend(locked.map(|one| format!("to open it: cryptsetup open {} NAME", one.path)));
+    let lock = |one: &Overlay| luks::lock(storage.get(&one.id)?);
+    texts.extend(new.iter().filter_map(|one| {
+        Some(match lock(one)? {
+            Lock::Luks(_) | Lock::Torn(_) => format!("to open it: cryptsetup open {} NAME", one.path),
+            Lock::Header => format!("to open what it is the header of: {}", luks::with_data(&one.path)),
+            Lock::BitLocker => return None,
+        })
+    }));
     texts
 }
 

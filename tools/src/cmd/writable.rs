@@ -8,6 +8,7 @@ use crate::tool::{Context, verb};
 use anyhow::{Context as _, bail};
 use contract::exit;
 use contract::facts::Block;
+use model::luks::Lock;
 use model::plan::Step;
 use model::storage::{Device, Storage};
 use model::{consent, luks, lvm};
@@ -127,7 +128,7 @@ fn each(
 /// People call it unlocking, and mean what is inside.
 fn lock_hint(storage: &Storage, name: &str) -> Option<String> {
     let device = storage.devices.iter().find(|device| device.block.name == name)?;
-    luks::lock(device)?;
+    luks::lock(device).filter(|lock| *lock != Lock::Header)?;
     let path = lvm::path(device);
     Some(match luks::opened(storage, device) {
         None => format!("{path} is locked: did you mean rescue open {path}?"),

@@ -5,6 +5,7 @@ use crate::peers::{self, done, peer};
 use crate::{rescue, text};
 use model::foreign::{self, exit};
 use model::fsck::{parse, verdict};
+use ondisk::volume::Volume;
 use ondisk::{DiskReport, Geometry};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -143,6 +144,29 @@ fn a_damaged_luks2_header_is_named_and_not_mended_by_a_look() {
     let mut cryptsetup = peer("cryptsetup").unwrap();
     done(cryptsetup.arg("isLuks").arg(&image));
     assert!(fs::read(&image).unwrap() != torn, "the trap is gone");
+}
+
+#[test]
+fn a_header_that_is_apart_from_its_data_is_no_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("key"), "passphrase").unwrap();
+    fs::File::create(directory.path().join("data")).unwrap().set_len(32 * MIB).unwrap();
+    for (kind, data) in [("luks1", "data"), ("luks2", "data"), ("luks1", "IMG"), ("luks2", "IMG")] {
+        let line = format!(
+            "cryptsetup -q luksFormat --type {kind} --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file key --header IMG \
+             {data}"
+        );
+        let line = line.replace(if data == "IMG" { "--header IMG " } else { "" }, "");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some(image) = made(directory.path(), kind, 32, &[&words]) else { return };
+        let report = probed(&image);
+        let Some(Volume::Luks(luks)) = &report.signatures[0].volume else { panic!("{kind}: {report:?}") };
+        assert_eq!(luks.is_apart, data == "data", "{line}");
+        let output = rescue(&["fsck", "-n", image.to_str().unwrap()], "C");
+        let told =
+            String::from_utf8_lossy(&output.stderr).contains("kept apart from its data: cryptsetup open");
+        assert_eq!(told, data == "data", "{output:?}");
+    }
 }
 
 #[test]

@@ -63,7 +63,15 @@ const WANTED: &[Wanted] = &[
     read("imsm-4kn", &["mirror", "stripe"]),
     read("imsm-raid10", &["ten"]),
     read("iso-stick", &["stick", "stick"]),
-    told("luks-more", &["wide"], &["has integrity tags", "rescue overlay /dev/sda2 first"]),
+    told(
+        "luks-more",
+        &["wide"],
+        &[
+            "has integrity tags",
+            "rescue overlay /dev/sda2 first",
+            "/dev/sda4 is a header kept apart from its data: cryptsetup open --readonly --header /dev/sda4 DATA NAME",
+        ],
+    ),
     read("lvm-levels", &["raid0", "raid1", "raid10", "raid4", "raid5", "raid6"]),
     // And each of two snapshots.
     read("lvm-older", &["after", "cached", "mirror", "snapped", "snapped", "snapped", "striped3", "thin"]),

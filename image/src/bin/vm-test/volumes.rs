@@ -284,6 +284,23 @@ pub fn chosen(bench: &Bench) -> Result<()> {
         ensure!(flags(&[part])? == "1", "see the guard on");
         Ok(())
     });
+    bench.check(
+        "a header apart from its data is not opened over itself, and what is said opens both",
+        || {
+            let (data, header) = (disk("luks-more", 0) + "-part3", disk("luks-more", 0) + "-part4");
+            let text = ends(&ssh, &format!("echo lifeboat | rescue open --rw {header}"), 2)?;
+            holds(
+                &text,
+                &["is a header kept apart from its data: cryptsetup open --readonly --header /dev/vd"],
+            )?;
+            ensure!(flags(&[header.clone()])? == "1", "see the guard on");
+            ssh.ok(&format!(
+                "printf lifeboat | cryptsetup open --readonly --key-file - --header {header} {data} apart"
+            ))?;
+            known(&ssh, "/dev/mapper/apart", "apart")?;
+            ssh.ok("rescue close apart && ! test -e /dev/mapper/apart").map(drop)
+        },
+    );
     bench.check("a wrong passphrase leaves the guard on", || {
         ends(&ssh, &format!("echo wrong | rescue open --rw {}", parts[1]), 1)?;
         ensure!(flags(&parts)? == "11", "see the guard on");

@@ -45,6 +45,9 @@ pub struct Luks {
     /// By number.
     pub slots: Vec<Slot>,
     pub segments: Vec<Segment>,
+    /// It is kept apart from its data (`cryptsetup --header`): by its own offsets the data would lie over it.
+    #[serde(default)]
+    pub is_apart: bool,
     /// Their types: `systemd-tpm2`, `clevis`.
     pub tokens: Vec<String>,
     /// What a program must know to use it: `online-reencrypt-v2`.
@@ -126,13 +129,15 @@ impl Luks {
             cipher,
             slots: (0..SLOTS_1).filter_map(slot).collect(),
             segments: vec![segment],
+            // cryptsetup takes no other payload that begins below the end of the slots (LUKS_check_keyslots).
+            is_apart: payload == 0,
             tokens: Vec::new(),
             requirements: Vec::new(),
         })
     }
 
-    /// From the JSON area of one header.
-    fn version_2(json: &[u8], uuid: Option<String>) -> Result<Luks, String> {
+    /// From the JSON area of one header, of so many bytes.
+    fn version_2(json: &[u8], size: u64, uuid: Option<String>) -> Result<Luks, String> {
         let end = json.iter().position(|byte| *byte == 0).unwrap_or(json.len());
         let area: Area =
             serde_json::from_slice(&json[..end]).map_err(|error| format!("its JSON area: {error}"))?;
@@ -151,12 +156,18 @@ impl Luks {
         slots.sort_by_key(|slot| slot.number);
         let mut segments: Vec<Segment> = area.segments.values().map(JsonSegment::read).collect();
         segments.sort_by_key(|segment| segment.offset);
+        let keys = area.config.keyslots_size.as_ref().and_then(|size| size.parse::<u64>().ok()).unwrap_or(0);
+        let end = size.saturating_mul(2).saturating_add(keys);
+        let data = area.segments.values().filter(|segment| !segment.is_backup());
+        // LUKS2_get_data_offset
+        let data = data.filter_map(|segment| segment.offset.parse::<u64>().ok()).min();
         Ok(Luks {
             version: 2,
             uuid,
             cipher: segments.iter().find_map(|segment| segment.cipher.clone()),
             slots,
             segments,
+            is_apart: data.is_some_and(|data| data < end),
             tokens: area.tokens.values().map(|token| cut(&token.kind)).collect(),
             requirements: area
                 .config
@@ -222,6 +233,8 @@ struct JsonSegment {
     encryption: Option<String>,
     sector_size: Option<u32>,
     integrity: Option<JsonToken>,
+    #[serde(default)]
+    flags: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -258,6 +271,11 @@ impl JsonSlot {
 }
 
 impl JsonSegment {
+    /// What was, or is to be, while a re-encryption goes on (`json_segment_is_backup`).
+    fn is_backup(&self) -> bool {
+        self.flags.iter().any(|flag| flag.starts_with("backup-"))
+    }
+
     fn read(&self) -> Segment {
         Segment {
             kind: cut(&self.kind),
@@ -478,7 +496,8 @@ impl Header {
             2 => {
                 // HEADER_MAX at most: it was found sound.
                 let bytes = device.bytes(at, self.size as usize).unwrap_or_default();
-                match Luks::version_2(bytes.get(JSON..).unwrap_or_default(), found.uuid.clone()) {
+                let json = bytes.get(JSON..).unwrap_or_default();
+                match Luks::version_2(json, self.size, found.uuid.clone()) {
                     Ok(luks) => Some(luks),
                     Err(reason) => {
                         found.damage(reason);
@@ -696,6 +715,43 @@ mod tests {
         assert_eq!(luks(&probe(&device, None).unwrap()), &whole);
         device[..4096].fill(0);
         assert_eq!(luks(&probe(&device, None).unwrap()), &whole);
+    }
+
+    #[test]
+    fn a_header_that_is_kept_apart_from_its_data_is_known() {
+        let json = String::from_utf8(SAMPLE.to_vec()).unwrap();
+        let data = "\"offset\":\"16777216\"";
+        let json = json.split_whitespace().collect::<String>();
+        let offset = |bytes: u64| json.replace(data, &format!("\"offset\":\"{bytes}\""));
+        // In the middle of an encryption in place: what the device was before begins at 0.
+        let before =
+            r#""segments":{"1":{"type":"linear","offset":"0","size":"dynamic","flags":["backup-previous"]},"#;
+        let cases = [
+            ("with its data", json.clone(), false),
+            ("apart", offset(0), true),
+            ("over its keys", offset(16_777_215), true),
+            ("being encrypted", json.replace("\"segments\":{", before), false),
+        ];
+        for (label, json, want) in cases {
+            let mut device = sample();
+            for at in [0, 0x4000] {
+                device[at + JSON..at + 0x4000].fill(0);
+                put(&mut device, at + JSON, json.as_bytes());
+                seal(&mut device, at);
+            }
+            let found = probe(&device, None).unwrap();
+            assert_eq!((&found.health, luks(&found).is_apart), (&Health::Sound, want), "{label}");
+        }
+        for (payload, want) in [(4096_u32, false), (0, true)] {
+            let mut device = vec![0; 1 << 20];
+            put(&mut device, 0, PRIMARY);
+            put(&mut device, 6, &[0, 1]);
+            for (at, word) in [(8, "aes"), (40, "xts-plain64"), (72, "sha256")] {
+                put(&mut device, at, word.as_bytes());
+            }
+            put(&mut device, 104, &payload.to_be_bytes());
+            assert_eq!(luks(&probe(&device, None).unwrap()).is_apart, want, "version 1, {payload}");
+        }
     }
 
     #[test]
