@@ -4,9 +4,10 @@
 use crate::guard::Extent;
 use serde::{Deserialize, Serialize};
 
-/// Largest message either way, in bytes. A DiskReport of a disk with 128 partitions and a signature
-/// in each stays below a tenth of it.
+/// Largest message to or from a service, in bytes.
 pub const MAX_MESSAGE: usize = 1 << 20;
+/// Largest message to or from a worker, in bytes: what it found on a device may have a group of thousands of volumes in it.
+pub const MAX_REPORT: usize = 4 << 20;
 /// Most workers at once.
 pub const MAX_WORKERS: usize = 32;
 

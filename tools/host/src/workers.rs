@@ -5,7 +5,7 @@
 use crate::sys::process;
 use crate::{Root, proc};
 use contract::paths;
-use contract::wire::{MAX_MESSAGE, MAX_WORKERS, Reply, WorkerRequest};
+use contract::wire::{MAX_REPORT, MAX_WORKERS, Reply, WorkerRequest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::de::DeserializeOwned;
@@ -344,7 +344,7 @@ fn advance(busy: &mut Busy) -> io::Result<Option<Vec<u8>>> {
 
 /// Sends one message: its length in four bytes, then its bytes.
 pub fn send(mut socket: impl Write, message: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(message.len()).ok().filter(|length| *length as usize <= MAX_MESSAGE);
+    let length = u32::try_from(message.len()).ok().filter(|length| *length as usize <= MAX_REPORT);
     let length = length.ok_or(io::Error::new(io::ErrorKind::InvalidData, "a message above the limit"))?;
     socket.write_all(&[&length.to_le_bytes(), message].concat())
 }
@@ -369,7 +369,7 @@ fn receive(socket: impl AsFd, received: &mut Vec<u8>) -> io::Result<Option<Vec<u
 fn message(received: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     let Some((prefix, rest)) = received.split_first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_le_bytes(*prefix) as usize;
-    if length > MAX_MESSAGE {
+    if length > MAX_REPORT {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message above the limit"));
     }
     let Some(message) = rest.get(..length).map(<[u8]>::to_vec) else { return Ok(None) };
@@ -390,7 +390,7 @@ pub fn serve(mut answer: impl FnMut(WorkerRequest) -> io::Result<Vec<u8>>) -> io
                 serde_json::to_vec(&Reply::Failed { error: format!("request not understood: {error}") })?
             }
         };
-        if bytes.len() > MAX_MESSAGE {
+        if bytes.len() > MAX_REPORT {
             bytes =
                 serde_json::to_vec(&Reply::Failed { error: "the report is above the limit".to_string() })?;
         }
@@ -423,6 +423,30 @@ mod tests {
         let (mut pool, _directory) = pool(FIVE);
         let outcomes = pool.run::<u32>(&[job("a")], Duration::from_secs(30));
         assert_eq!(outcomes, [Outcome::Done(5)]);
+    }
+
+    #[test]
+    fn a_report_is_taken_up_to_its_limit_and_not_beyond() {
+        // Its length in front, of four bytes; 29 of it are not the text's.
+        let reply = |length: usize| {
+            let prefix: String = u32::try_from(length)
+                .unwrap()
+                .to_le_bytes()
+                .iter()
+                .map(|byte| format!("\\{byte:03o}"))
+                .collect();
+            format!(
+                r#"head -c 4 >/dev/null; {{ printf '{prefix}{{"answer":"value","value":"'; head -c {} /dev/zero |
+                tr '\000' a; printf '"}}'; }} >&0; cat >/dev/null"#,
+                length - 29
+            )
+        };
+        for (length, is_taken) in [(3 << 20, true), (MAX_REPORT, true), (MAX_REPORT + 1, false)] {
+            let (mut pool, _directory) = pool(&reply(length));
+            let outcomes = pool.run::<String>(&[job("a")], Duration::from_secs(60));
+            let taken = matches!(&outcomes[0], Outcome::Done(text) if text.len() == length - 29);
+            assert_eq!(taken, is_taken, "{length}");
+        }
     }
 
     #[test]

@@ -135,6 +135,8 @@ pub enum Refusal {
     Shared(String),
     #[error("all its PVs are missing")]
     NoPv,
+    #[error("its description is larger than is read here, and what its volumes lie on is not all known")]
+    TooLarge,
 }
 
 /// One logical volume.
@@ -164,6 +166,8 @@ pub enum LvRefusal {
     Partial(Vec<Missing>),
     #[error("its description contradicts itself")]
     Contradiction,
+    #[error("what it lies on is not known: the description of its group is larger than is read here")]
+    Cut,
 }
 
 fn missing(missing: &[Missing]) -> String {
@@ -206,15 +210,17 @@ impl Judgement {
                 Some(format!("rescue assemble --with {}", paths.first()?))
             }
             Refusal::SameName(_) => Some(format!("rescue assemble {}", self.uuid)),
-            Refusal::Exported => Some(self.import(&paths())),
+            Refusal::Exported => Some(self.by_lvm("vgimport", &paths())),
             Refusal::Foreign(_) => Some(format!("rescue assemble --rw {}", self.name)),
+            Refusal::TooLarge => Some(self.by_lvm("vgchange -ay", &paths())),
             Refusal::NoDescription | Refusal::Shared(_) | Refusal::NoPv => None,
         }
     }
 
-    /// To take a group over is to write its metadata, which is left to LVM: on overlays, or for good on the disks. It is
-    /// shown these devices alone, since it would take the originals below overlays for copies.
-    fn import(&self, paths: &str) -> String {
+    /// To take a group over is to write its metadata, and to activate one of which not all is known may write anywhere: that is
+    /// left to LVM, on overlays, or for good on the disks. It is shown these devices alone, since it would take the originals
+    /// below overlays for copies.
+    fn by_lvm(&self, command: &str, paths: &str) -> String {
         let name = match &self.namesakes[..] {
             [] => self.name.clone(),
             // Of two groups with one name LVM would take the other, or both.
@@ -222,12 +228,15 @@ impl Judgement {
         };
         let again = if self.namesakes.is_empty() { &self.name } else { &self.uuid };
         let only: String = self.used.iter().map(|used| format!("--devices {} ", word(&used.path))).collect();
-        let import = format!("vgimport {only}{name} && rescue assemble {again}");
+        let done = match self.refusal {
+            Some(Refusal::TooLarge) => format!("{command} {only}{name}"),
+            _ => format!("{command} {only}{name} && rescue assemble {again}"),
+        };
         match self.throwaway {
-            true => import,
+            true => done,
             false => {
                 format!(
-                    "rescue overlay {paths} && rescue assemble {again}, or rescue writable {paths} && {import}"
+                    "rescue overlay {paths} && rescue assemble {again}, or rescue writable {paths} && {done}"
                 )
             }
         }
@@ -237,7 +246,7 @@ impl Judgement {
     pub fn advice_for(&self, lv: &Lv) -> Option<String> {
         match lv.refusal.as_ref()? {
             LvRefusal::Partial(_) => Some(format!("rescue assemble --partial {}/{}", self.name, lv.name)),
-            LvRefusal::Contradiction => None,
+            LvRefusal::Contradiction | LvRefusal::Cut => None,
         }
     }
 
@@ -506,6 +515,10 @@ fn refusal(
     if judgement.used.is_empty() {
         return Some(Refusal::NoPv);
     }
+    // That a snapshot is being merged, or a part is RAID, may stand in what was cut: nothing of it is safe to read.
+    if known.truncated {
+        return Some(Refusal::TooLarge);
+    }
     // Device mapper's names are made of the group's: only one of a name can be active.
     let namesakes = namesakes(storage, group, known);
     let is_active =
@@ -529,9 +542,13 @@ fn name<'a>(storage: &'a Storage, group: &VolumeGroup) -> Option<&'a str> {
 
 /// What a person uses: not the parts of others, nor pools, nor the links of snapshots to their origins.
 fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wishes<'_>) -> Vec<Lv> {
+    let index = Index::of(group);
     // LVM hides a snapshot's store in its metadata, and shows it to people as the snapshot (lv_is_visible in metadata.c).
     let is_snapshot = |lv: &Logical| {
-        group.lvs.iter().flat_map(|link| &link.segments).any(|segment| segment.store() == Some(&lv.name))
+        index
+            .links_of(&lv.name)
+            .flat_map(|link| &link.segments)
+            .any(|segment| segment.store() == Some(&lv.name))
     };
     let stores = stores(storage, judgement);
     let is_volume = |lv: &&Logical| {
@@ -553,9 +570,10 @@ fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wis
             })
     };
     let lv = |lv: &Logical| {
-        let parts = parts(group, lv);
+        let parts = parts(&index, lv);
         let lost = parts.as_ref().map(|parts| lost(group, judgement, parts)).unwrap_or_default();
-        let refusal = parts.is_none().then_some(LvRefusal::Contradiction);
+        let contradiction = if group.truncated { LvRefusal::Cut } else { LvRefusal::Contradiction };
+        let refusal = parts.is_none().then_some(contradiction);
         let as_it_is = wishes.writable || judgement.throwaway;
         let writes = parts.as_ref().filter(|_| !as_it_is).and_then(|parts| writes(parts, &stores));
         let has_holes = !lost.is_empty();
@@ -566,7 +584,7 @@ fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wis
             name: lv.name.clone(),
             uuid: lv.uuid.clone(),
             size: lv.extents().saturating_mul(group.extent),
-            kind: kind(group, lv),
+            kind: kind(&index, lv),
             active: active(storage, &group.uuid, &lv.uuid).map(|device| device.id.clone()),
             partial: has_holes,
             writes,
@@ -577,32 +595,54 @@ fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wis
     group.lvs.iter().filter(is_volume).map(lv).collect()
 }
 
+/// A group's volumes by name, since there may be thousands, and each is judged with what it lies on.
+struct Index<'a> {
+    lvs: BTreeMap<&'a str, &'a Logical>,
+    /// Links of snapshots, by the names of what they link, in the metadata's order.
+    links: BTreeMap<&'a str, Vec<&'a Logical>>,
+}
+
+impl<'a> Index<'a> {
+    fn of(group: &'a Group) -> Index<'a> {
+        let mut index = Index { lvs: BTreeMap::new(), links: BTreeMap::new() };
+        for lv in &group.lvs {
+            // Of two with one name the first counts.
+            index.lvs.entry(&lv.name).or_insert(lv);
+            let is_link = lv.segments.iter().any(|segment| matches!(segment.kind, Kind::Snapshot { .. }));
+            for name in names(lv).filter(|_| is_link) {
+                index.links.entry(name).or_default().push(lv);
+            }
+        }
+        index
+    }
+
+    fn links_of(&self, name: &str) -> impl Iterator<Item = &'a Logical> {
+        self.links.get(name).into_iter().flatten().copied()
+    }
+}
+
 /// An LV with all that LVM activates with it: what it lies on, and the snapshots of it. `None`: it runs in a circle, or
 /// lies on what is not there.
-fn parts<'a>(group: &'a Group, lv: &'a Logical) -> Option<Vec<&'a Logical>> {
+fn parts<'a>(index: &Index<'a>, lv: &'a Logical) -> Option<Vec<&'a Logical>> {
     let mut found: Vec<&Logical> = Vec::new();
+    let mut known: BTreeSet<&str> = BTreeSet::new();
     let mut open = vec![(lv, 0)];
     while let Some((lv, depth)) = open.pop() {
         if depth > DEEPEST {
             return None;
         }
-        if found.iter().any(|known| known.name == lv.name) {
+        if !known.insert(&lv.name) {
             continue;
         }
         found.push(lv);
         for area in lv.segments.iter().flat_map(|segment| &segment.on) {
             match area {
-                Area::Lv(name) => open.push((group.lv(name)?, depth + 1)),
+                Area::Lv(name) => open.push((index.lvs.get(name.as_str())?, depth + 1)),
                 Area::Pv(..) => {}
             }
         }
         // A snapshot and its origin are only ever active together.
-        let links = group.lvs.iter().filter(|link| {
-            let is_snapshot =
-                link.segments.iter().any(|segment| matches!(segment.kind, Kind::Snapshot { .. }));
-            is_snapshot && names(link).any(|name| name == lv.name)
-        });
-        open.extend(links.map(|link| (link, depth + 1)));
+        open.extend(index.links_of(&lv.name).map(|link| (link, depth + 1)));
     }
     // A thin snapshot's origin is another volume of the pool; both may stand on the same parts, but none on itself.
     Some(found)
@@ -688,13 +728,13 @@ fn lost(group: &Group, judgement: &Judgement, parts: &[&Logical]) -> Vec<Missing
 }
 
 /// `linear`, `snapshot of root`
-fn kind(group: &Group, lv: &Logical) -> String {
+fn kind(index: &Index<'_>, lv: &Logical) -> String {
     let own: Vec<&str> = {
         let mut kinds: Vec<&str> = lv.segments.iter().map(|segment| segment.kind.name()).collect();
         kinds.dedup();
         kinds
     };
-    let link = group.lvs.iter().flat_map(|link| &link.segments).find(|segment| {
+    let link = index.links_of(&lv.name).flat_map(|link| &link.segments).find(|segment| {
         matches!(segment.kind, Kind::Snapshot { .. })
             && segment.on.last().is_some_and(|store| store.name() == lv.name)
     });
@@ -814,11 +854,12 @@ pub fn hold(storage: &Storage, judgement: &Judgement, volumes: &[&str]) -> Vec<S
     let devices = judgement.used.iter().filter_map(|used| storage.get(&used.id));
     let described = devices.filter_map(|device| physical_volume(device)?.0.group.as_ref());
     let Some(group) = described.max_by_key(|group| group.seqno) else { return Vec::new() };
-    let parts = volumes.iter().filter_map(|volume| parts(group, group.lv(volume)?)).flatten();
+    let index = Index::of(group);
+    let parts = volumes.iter().filter_map(|volume| parts(&index, index.lvs.get(volume)?)).flatten();
     let mut raids: Vec<String> = Vec::new();
     for lv in parts.filter(|lv| lv.segments.iter().any(|segment| matches!(segment.kind, Kind::Raid(_)))) {
         // Below a snapshot of it, the volume itself is a layer.
-        let is_origin = group.lvs.iter().flat_map(|link| &link.segments).any(|segment| {
+        let is_origin = index.links_of(&lv.name).flat_map(|link| &link.segments).any(|segment| {
             matches!(segment.kind, Kind::Snapshot { .. })
                 && segment.on.first().is_some_and(|origin| origin.name() == lv.name)
         });
@@ -885,8 +926,9 @@ pub fn problems(storage: &Storage) -> Vec<Problem> {
             );
             add(Severity::Error, text);
         }
-        if let Some(refusal @ (Refusal::Twins(_) | Refusal::Split(_) | Refusal::NoDescription)) =
-            &judgement.refusal
+        if let Some(
+            refusal @ (Refusal::Twins(_) | Refusal::Split(_) | Refusal::NoDescription | Refusal::TooLarge),
+        ) = &judgement.refusal
         {
             let next = judgement.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
             add(Severity::Warning, format!("volume group {name}: {refusal}{next}"));

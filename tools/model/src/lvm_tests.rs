@@ -314,6 +314,61 @@ fn whose_it_is_is_respected() {
 }
 
 #[test]
+fn of_a_group_that_is_not_known_whole_nothing_is_activated_and_lvm_is_named() {
+    let mut cut = group(1);
+    cut.lvs.push(lv(
+        "raid",
+        true,
+        Kind::Raid("raid1".to_string()),
+        vec![of("raid_rmeta_0"), of("raid_rimage_0")],
+    ));
+    cut.truncated = true;
+    let storage = disks(&[("sda", 'A', Some(cut.clone()))]);
+    for (writable, named) in [(false, false), (false, true), (true, true)] {
+        let judgement = judged(&storage, &Wishes { writable, named, partial: named, ..Wishes::default() });
+        assert_eq!(judgement.refusal, Some(Refusal::TooLarge), "{writable} {named}");
+        assert!(judgement.to_activate().is_empty());
+        // Of lv0 a link to a snapshot that is being merged may be among what was cut.
+        let cut = "what it lies on is not known: the description of its group is larger than is read here";
+        let want = [("lv0".to_string(), None), ("raid".to_string(), Some(cut.to_string()))];
+        assert_eq!(refusals(&judgement), want);
+    }
+    let advice = |storage: &Storage| judged(storage, &Wishes::default()).advice().unwrap();
+    assert_eq!(
+        advice(&storage),
+        "rescue overlay /dev/sda && rescue assemble vg, or rescue writable /dev/sda && vgchange -ay --devices /dev/sda vg"
+    );
+    let texts: Vec<String> = problems(&storage).into_iter().map(|problem| problem.text).collect();
+    assert!(
+        texts[0].starts_with("volume group vg: its description is larger than is read here"),
+        "{texts:?}"
+    );
+    assert_ne!(crate::status::status(&storage).next.command, "rescue assemble", "which would do nothing");
+    let mut over = mapped(0, "over-sda", "LIFEBOAT-OVERLAY-sda", &["sda"]);
+    over.read_only = false;
+    let storage = machine(vec![
+        (disk("sda"), Some(carries('A', Some(cut.clone())))),
+        (over, Some(carries('A', Some(cut)))),
+    ]);
+    assert_eq!(advice(&storage), "vgchange -ay --devices /dev/mapper/over-sda vg", "never the originals");
+}
+
+#[test]
+fn thousands_of_snapshots_are_judged_each_with_its_pool() {
+    let mut many = group(1);
+    many.lvs.clear();
+    many.lvs.push(lv("pool", true, Kind::ThinPool, vec![of("pool_tmeta"), of("pool_tdata")]));
+    many.lvs.extend((0..5000).map(|n| lv(&format!("snap{n}"), true, Kind::Thin, vec![of("pool")])));
+    many.lvs.extend(["pool_tmeta", "pool_tdata"].map(|name| lv(name, false, Kind::Linear, vec![pv(0, 0)])));
+    // The answer of a worker has room for another one.
+    const { assert!(2 * ondisk::volume::lvm::group::BUDGET < contract::wire::MAX_REPORT) };
+    let storage = disks(&[("sda", 'A', Some(many))]);
+    let judgement = judged(&storage, &Wishes::default());
+    assert_eq!(judgement.to_activate().len(), 5000);
+    assert!(judgement.volumes.iter().all(|lv| lv.writes.is_some_and(|why| why.contains("thin pool"))));
+}
+
+#[test]
 fn an_exported_group_is_named_with_what_imports_it_and_is_never_activated() {
     let exported = Group { exported: true, ..group(1) };
     let storage = disks(&[("sda", 'A', Some(exported.clone()))]);

@@ -3,17 +3,18 @@
 
 use super::text::{Section, Value};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 const SECTOR: u64 = 512;
 /// NAME_LEN of LVM2, and longer than any.
 const NAME_MAX: usize = 128;
 /// A system id and a hint may be anything.
 const TEXT_MAX: usize = 256;
-/// What a group may cost, in bytes of JSON: half of the longest message of a worker.
-const BUDGET: usize = 500_000;
-/// What one entry costs beside its texts.
-const ENTRY: usize = 220;
-const AREA: usize = 60;
+/// What the entries of a group may cost, in bytes of JSON: half of the longest report of a worker, so that neither that nor the
+/// memory for what a hostile disk with a PV in each of its partitions says grows without bound. The text of a metadata
+/// area of 1 MiB, LVM's default, has at most half of that (the ring holds the old one too), and costs less here: four
+/// times as many volumes are whole.
+pub const BUDGET: usize = 2_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
@@ -33,7 +34,8 @@ pub struct Group {
     pub writable: bool,
     pub pvs: Vec<Physical>,
     pub lvs: Vec<Logical>,
-    /// There is more than could be taken in.
+    /// There is more than could be taken in, of volumes or of what they lie on: LVM writes hidden parts last. Nothing that is
+    /// said of one of them is sure then.
     pub truncated: bool,
 }
 
@@ -245,8 +247,7 @@ fn read(name: &str, vg: &Section) -> Option<Group> {
     };
     for (name, pv) in vg.section("physical_volumes")?.sections() {
         let pv = physical(name, pv)?;
-        let cost = ENTRY + pv.name.len() + 2 * pv.device.as_ref().map_or(0, String::len);
-        match budget.checked_sub(cost) {
+        match budget.checked_sub(cost(&pv)) {
             Some(left) => budget = left,
             None => {
                 group.truncated = true;
@@ -255,14 +256,12 @@ fn read(name: &str, vg: &Section) -> Option<Group> {
         }
         group.pvs.push(pv);
     }
+    let names: BTreeSet<String> = group.pvs.iter().map(|pv| pv.name.clone()).collect();
     let empty = Section::default();
     let lvs = vg.section("logical_volumes").unwrap_or(&empty);
     for (name, lv) in lvs.sections() {
-        let lv = logical(name, lv, &group.pvs)?;
-        let areas: usize =
-            lv.segments.iter().flat_map(|segment| &segment.on).map(|area| AREA + area.name().len()).sum();
-        let cost = ENTRY + lv.name.len() + lv.segments.len() * ENTRY + areas;
-        match budget.checked_sub(cost) {
+        let lv = logical(name, lv, &names)?;
+        match budget.checked_sub(cost(&lv)) {
             Some(left) => budget = left,
             None => {
                 group.truncated = true;
@@ -272,6 +271,12 @@ fn read(name: &str, vg: &Section) -> Option<Group> {
         group.lvs.push(lv);
     }
     Some(group)
+}
+
+/// In the answer, with the comma behind it.
+fn cost(entry: &impl Serialize) -> usize {
+    // Of numbers and texts alone: it cannot fail.
+    serde_json::to_vec(entry).map_or(usize::MAX, |json| json.len() + 1)
 }
 
 impl Area {
@@ -294,7 +299,7 @@ fn physical(name: &str, pv: &Section) -> Option<Physical> {
     })
 }
 
-fn logical(name: &str, lv: &Section, pvs: &[Physical]) -> Option<Logical> {
+fn logical(name: &str, lv: &Section, pvs: &BTreeSet<String>) -> Option<Logical> {
     let mut segments = lv
         .sections()
         .filter(|(key, _)| key.starts_with("segment"))
@@ -312,7 +317,7 @@ fn logical(name: &str, lv: &Section, pvs: &[Physical]) -> Option<Logical> {
     })
 }
 
-fn segment(segment: &Section, pvs: &[Physical]) -> Option<Segment> {
+fn segment(segment: &Section, pvs: &BTreeSet<String>) -> Option<Segment> {
     let mut on = Vec::new();
     for key in ["stripes", "mirrors", "raids", "raid0_lvs"] {
         let mut values = segment.list(key).iter().peekable();
@@ -328,8 +333,7 @@ fn segment(segment: &Section, pvs: &[Physical]) -> Option<Segment> {
                 Some(Value::Text(_) | Value::List(_) | Value::Section(_)) | None => 0,
             };
             let name = checked(name)?;
-            let is_pv = pvs.iter().any(|pv| pv.name == name);
-            on.push(if is_pv { Area::Pv(name, extent) } else { Area::Lv(name) });
+            on.push(if pvs.contains(&name) { Area::Pv(name, extent) } else { Area::Lv(name) });
         }
     }
     for key in REFERENCES {
