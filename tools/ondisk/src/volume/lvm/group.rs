@@ -336,7 +336,10 @@ fn segment(segment: &Section, pvs: &BTreeSet<String>) -> Option<Segment> {
             on.push(if pvs.contains(&name) { Area::Pv(name, extent) } else { Area::Lv(name) });
         }
     }
-    for key in REFERENCES {
+    let kind = Kind::of(segment)?;
+    // It tells what a thin snapshot was made of, and not what it lies on: chains of those may be as long as there were backups.
+    let is_history = |key: &str| kind == Kind::Thin && key == "origin";
+    for key in REFERENCES.iter().filter(|key| !is_history(key)) {
         if let Some(name) = segment.text(key) {
             on.push(Area::Lv(checked(name)?));
         }
@@ -344,7 +347,7 @@ fn segment(segment: &Section, pvs: &BTreeSet<String>) -> Option<Segment> {
     Some(Segment {
         start: segment.number("start_extent")?,
         length: segment.number("extent_count")?,
-        kind: Kind::of(segment)?,
+        kind,
         on,
         memory: vdo_memory(segment),
     })

@@ -332,7 +332,8 @@ fn what_fits_into_the_metadata_area_that_lvm_makes_is_whole_and_four_times_that_
         assert!(text.len() > bytes / 10 * 9 && text.len() <= bytes, "{label}: {}", text.len());
         let group = group::group(&text::parse(text.as_bytes()).unwrap()).unwrap();
         assert!(!group.truncated && group.lv("pool_tmeta").is_some(), "{label}: {}", group.lvs.len());
-        println!("{label}: {} volumes", group.lvs.len());
+        let on = &group.lv("backup-2026-7").unwrap().segments[0].on;
+        assert_eq!(on, &[Area::Lv("pool".to_string())], "not on what it was made of");
     }
 }
 
