@@ -293,7 +293,7 @@ pub fn chosen(bench: &Bench) -> Result<()> {
                 &text,
                 &["is a header kept apart from its data: cryptsetup open --readonly --header /dev/vd"],
             )?;
-            ensure!(flags(&[header.clone()])? == "1", "see the guard on");
+            ensure!(flags(std::slice::from_ref(&header))? == "1", "see the guard on");
             ssh.ok(&format!(
                 "printf lifeboat | cryptsetup open --readonly --key-file - --header {header} {data} apart"
             ))?;
