@@ -9,7 +9,7 @@ use contract::host_keys::{Kind, Served};
 use network::Mac;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -451,36 +451,42 @@ impl System {
     /// The certificate of the ed25519 key, wherever it lies, and all others by name. `ed25519` is that key, and where it is from.
     fn certificates(&self, config: &str, ed25519: Option<(String, Served)>, found: &mut Login) {
         let place = format!("{}-cert.pub", login::place(Kind::Ed25519));
-        let of_key = |path: &str| {
-            let text = fs::read(self.place(path)).map_err(|error| format!("cannot be read: {error}"))?;
-            match &ed25519 {
-                Some((_, key)) => login::certificate(&text, key),
-                None => Err("is not of the ed25519 key, which alone has one in Lifeboat".to_string()),
-            }
+        let of_key = |text: &[u8]| match &ed25519 {
+            Some((_, key)) => login::certificate(text, key),
+            None => Err("is not of the ed25519 key, which alone has one in Lifeboat".to_string()),
         };
         let said = without_doubles(login::certificate_files(config));
         if said.is_empty() {
             // Lifeboat's sshd, which has no configuration, offers the one beside its key.
             let beside = ed25519.iter().map(|(path, _)| format!("{path}-cert.pub"));
-            if let Some((path, line)) =
-                beside.into_iter().find_map(|path| Some((path.clone(), of_key(&path).ok()?)))
+            if let Some((path, line)) = beside
+                .into_iter()
+                .find_map(|path| Some((path.clone(), of_key(&fs::read(self.place(&path)).ok()?).ok()?)))
             {
                 found.files.push((place, line.into_bytes()));
                 found.known_by.push(path);
             }
             return;
         }
+        let keys = self.public_keys(config);
         let mut lost = Vec::new();
         let mut is_kept = false;
         for path in said {
-            match of_key(&path) {
+            // As OpenSSH's own reader looks for one (authfile.c, sshkey_load_public).
+            let read = fs::read(self.place(&path)).or_else(|error| {
+                fs::read(self.place(&format!("{path}.pub"))).map_err(|_| format!("cannot be read: {error}"))
+            });
+            match read.as_deref().map_err(String::clone).and_then(of_key) {
                 Ok(line) if !is_kept => {
                     found.files.push((place.clone(), line.into_bytes()));
                     found.known_by.push(path);
                     is_kept = true;
                 }
                 Ok(_) => lost.push(format!("{path} is one more of the same key")),
-                Err(reason) => lost.push(format!("{path} {reason}")),
+                Err(reason) if read.is_ok_and(|text| is_offered(&text, &keys)) => {
+                    lost.push(format!("{path} {reason}"));
+                }
+                Err(reason) => found.notes.push(format!("{path} {reason}: sshd does not offer it either")),
             }
         }
         let lost = lost.into_iter().map(|line| format!("a certificate of this host is not kept: {line}"));
@@ -491,6 +497,22 @@ impl System {
                 "a client that knows this host by its authority alone (@cert-authority) will not know it";
             found.dangers.extend(lost.map(|line| format!("{line}; {unknown}")));
         }
+    }
+
+    /// Of all keys that sshd serves; `None` for one that is there and cannot be told.
+    fn public_keys(&self, config: &str) -> Vec<Option<Vec<u8>>> {
+        let of_file = |path: String| {
+            let private = fs::read(self.place(&path));
+            let beside = fs::read(self.place(&format!("{path}.pub")));
+            let is_gone = |read: &io::Result<Vec<u8>>| {
+                read.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+            };
+            if is_gone(&private) && is_gone(&beside) {
+                return None;
+            }
+            Some(login::public(private.ok().as_deref(), beside.ok().as_deref()))
+        };
+        without_doubles(login::all_host_key_files(config)).into_iter().filter_map(of_file).collect()
     }
 
     /// root's hash, or why there is none to hand on.
@@ -523,6 +545,13 @@ impl System {
 fn end(connection: &str, at: usize) -> Option<IpAddr> {
     let word = connection.split_ascii_whitespace().nth(at)?;
     word.split('%').next()?.parse().ok()
+}
+
+/// Whether sshd, which serves these keys, offers a certificate of this text. OpenSSH names each other one in its log, and goes on
+/// (sshd.c, "Could not load host certificate", "No matching private key for certificate").
+fn is_offered(text: &[u8], keys: &[Option<Vec<u8>>]) -> bool {
+    let is_of = |of: &[u8]| keys.iter().any(|key| key.as_deref().is_none_or(|key| key == of));
+    login::certified(text).is_some_and(|of| is_of(&of))
 }
 
 /// How many of these lines surely let in.
@@ -667,20 +696,81 @@ mod tests {
         check("RSA's alone", rsa, 2, &[], &["ssh-rsa-cert-v01@openssh.com"]);
         check("both", &format!("{rsa}{signed}"), 3, &["ssh_host_rsa_key-cert.pub"], &[]);
         check("twice", &format!("{signed}{signed}{keys}"), 3, &[], &[]);
+        check(
+            "of a user, by sshd's own key",
+            "HostCertificate /etc/ssh/of-a-user\n",
+            2,
+            &[],
+            &["not the certificate of a host"],
+        );
+        check(
+            "both of what is lost",
+            &format!("HostCertificate /etc/ssh/nowhere\n{rsa}"),
+            2,
+            &["cannot be read"],
+            &["ssh-rsa-cert"],
+        );
+        check(
+            "named without its suffix",
+            "HostCertificate /etc/ssh/ssh_host_rsa_key-cert\n",
+            2,
+            &[],
+            &["ssh-rsa-cert"],
+        );
+        // Those that sshd names in its log and does not offer: a key that was made anew, a host that was never signed.
         for (name, why) in [
             ("other-cert.pub", "of another key"),
-            ("of-a-user", "not the certificate of a host"),
             ("garbage", "not a certificate"),
             ("ssh_host_rsa_key.pub", "not a certificate"),
             ("nowhere", "cannot be read"),
         ] {
-            check(name, &format!("HostCertificate /etc/ssh/{name}\n"), 2, &[], &[why]);
+            check(name, &format!("HostCertificate /etc/ssh/{name}\n"), 2, &[why], &[]);
         }
         // Lifeboat itself has it beside the key, and no word about it.
         fs::rename(directory.path().join("srv/signed"), place("ssh_host_ed25519_key-cert.pub")).unwrap();
         check("beside the key", "", 3, &[], &[]);
         fs::rename(place("other-cert.pub"), place("ssh_host_ed25519_key-cert.pub")).unwrap();
         check("of another key, beside it", "", 2, &[], &[]);
+    }
+
+    #[test]
+    fn a_certificate_that_sshd_offers_and_lifeboat_cannot_is_a_danger_of_the_keys_that_sshd_serves() {
+        let key = |name: &str| format!("HostKey /etc/ssh/{name}\n");
+        let (ecdsa, other) = ("ssh_host_ecdsa_key", "other");
+        for (label, keys, without, is_danger) in [
+            ("ECDSA's, where nothing is said", "".to_string(), &[][..], true),
+            ("ECDSA's, named", key(ecdsa), &[], true),
+            ("ECDSA's, whose public part is in the key alone", key(ecdsa), &["ssh_host_ecdsa_key.pub"], true),
+            ("ECDSA's, which an agent has", key(ecdsa), &["ssh_host_ecdsa_key"], true),
+            ("of a key that sshd does not serve", key(other), &[], false),
+            ("of a key that is gone", key(ecdsa), &["ssh_host_ecdsa_key", "ssh_host_ecdsa_key.pub"], false),
+            ("PEM, which it may be of", key("pem"), &["pem.pub"], true),
+            ("PEM, which it is not of", key("pem"), &[], false),
+        ] {
+            let certificate = "HostCertificate /etc/ssh/ssh_host_ecdsa_key-cert.pub\n";
+            let config = format!("{keys}{certificate}");
+            let (directory, system) = system(&[("etc/ssh/sshd_config", config.as_str())]);
+            let place = |name: &str| directory.path().join("etc/ssh").join(name);
+            for (name, arguments) in [
+                (ecdsa, &["-t", "ecdsa"][..]),
+                (other, &["-t", "ecdsa"]),
+                ("pem", &["-t", "ecdsa", "-m", "PEM"]),
+            ] {
+                host_key(&place(name), arguments);
+            }
+            certify(&place(ecdsa), &["-h"]);
+            for name in without {
+                fs::remove_file(place(name)).unwrap();
+            }
+            let login = system.login(&people(&system, None), &Told::default(), &[]);
+            let named =
+                |lines: &[String]| lines.iter().any(|line| line.contains("ssh_host_ecdsa_key-cert.pub"));
+            assert_eq!(
+                (named(&login.dangers), named(&login.notes)),
+                (is_danger, !is_danger),
+                "{label}: {login:?}"
+            );
+        }
     }
 
     #[test]

@@ -93,6 +93,15 @@ pub fn host_key_files(config: &str) -> Vec<String> {
     }
 }
 
+/// The same with ECDSA's, which OpenSSH serves and Lifeboat does not.
+pub fn all_host_key_files(config: &str) -> Vec<String> {
+    let mut files = host_key_files(config);
+    if settings(config, "hostkey").is_empty() {
+        files.push("/etc/ssh/ssh_host_ecdsa_key".into());
+    }
+    files
+}
+
 /// `HostCertificate` of the same. OpenSSH offers no other, whatever lies beside a key.
 pub fn certificate_files(config: &str) -> Vec<String> {
     settings(config, "hostcertificate")
@@ -286,6 +295,17 @@ pub fn host_key(private: &[u8]) -> Result<Served, String> {
 pub fn certificate(text: &[u8], key: &Served) -> Result<String, String> {
     let text = String::from_utf8_lossy(text);
     host_keys::certificate(&text, &key.public, &decode).map(|line| format!("{line}\n"))
+}
+
+/// The public key that a host's certificate is of; none where OpenSSH's sshd would not take it for a certificate.
+pub fn certified(text: &[u8]) -> Option<Vec<u8>> {
+    host_keys::certified(&String::from_utf8_lossy(text), &decode)
+}
+
+/// The public key of a host's private key, of whatever type, or else of the text beside it.
+pub fn public(private: Option<&[u8]>, beside: Option<&[u8]>) -> Option<Vec<u8>> {
+    let of_private = private.and_then(|text| host_keys::public(&String::from_utf8_lossy(text), &decode).ok());
+    of_private.or_else(|| decode(String::from_utf8_lossy(beside?).split_ascii_whitespace().nth(1)?))
 }
 
 /// Where Lifeboat looks for it.

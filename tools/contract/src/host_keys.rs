@@ -26,19 +26,7 @@ pub struct Served {
 /// What is served of a file's text. `decode` is base64's decoder. The error completes "PATH ", and repeats nothing of the key.
 pub fn served(text: &str, decode: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Served, String> {
     let none = || "is no private key that can be read".to_string();
-    let (label, lines) = armoured(text).ok_or_else(none)?;
-    // Headers of RFC 1421: `Proc-Type: 4,ENCRYPTED`.
-    if label == "ENCRYPTED PRIVATE KEY" || lines.iter().any(|line| line.contains("ENCRYPTED")) {
-        return Err("has a passphrase".to_string());
-    }
-    let bytes = decode(&lines.concat()).ok_or_else(none)?;
-    let public = match label {
-        "OPENSSH PRIVATE KEY" => of_openssh(&bytes).ok_or_else(none)?,
-        "RSA PRIVATE KEY" => Some(of_pkcs1(&bytes).ok_or_else(none)?),
-        "PRIVATE KEY" => Some(of_pkcs8(&bytes).ok_or("is PEM of another type than RSA")?),
-        _ => return Err(format!("is of the form {label}")),
-    };
-    let public = public.ok_or_else(|| "has a passphrase".to_string())?;
+    let public = public(text, decode)?;
     let mut rest = &public[..];
     match (field(&mut rest), field(&mut rest), field(&mut rest)) {
         (Some(b"ssh-ed25519"), Some(_), None) => Ok(Served { kind: Kind::Ed25519, public }),
@@ -55,6 +43,24 @@ pub fn served(text: &str, decode: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Se
     }
 }
 
+/// The public key of a private one's text, of whatever type, as [`Served::public`]. The error as of [`served`].
+pub fn public(text: &str, decode: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Vec<u8>, String> {
+    let none = || "is no private key that can be read".to_string();
+    let (label, lines) = armoured(text).ok_or_else(none)?;
+    // Headers of RFC 1421: `Proc-Type: 4,ENCRYPTED`.
+    if label == "ENCRYPTED PRIVATE KEY" || lines.iter().any(|line| line.contains("ENCRYPTED")) {
+        return Err("has a passphrase".to_string());
+    }
+    let bytes = decode(&lines.concat()).ok_or_else(none)?;
+    let public = match label {
+        "OPENSSH PRIVATE KEY" => of_openssh(&bytes).ok_or_else(none)?,
+        "RSA PRIVATE KEY" => Some(of_pkcs1(&bytes).ok_or_else(none)?),
+        "PRIVATE KEY" => Some(of_pkcs8(&bytes).ok_or("is PEM of another type than RSA")?),
+        _ => return Err(format!("is of the form {label}")),
+    };
+    public.ok_or_else(|| "has a passphrase".to_string())
+}
+
 /// The line of a certificate (PROTOCOL.certkeys) that sshd offers for the host key `public`, which has to be the ed25519 key. The
 /// error completes "PATH ".
 pub fn certificate<'a>(
@@ -66,31 +72,59 @@ pub fn certificate<'a>(
     /// SSH_CERT_TYPE_HOST
     const HOST: u32 = 2;
     let none = || "is not a certificate of OpenSSH".to_string();
-    let lines = text.lines().map(str::trim);
-    let line = lines.into_iter().find(|line| !line.is_empty() && !line.starts_with('#')).ok_or_else(none)?;
-    let mut words = line.split_ascii_whitespace();
-    let kind = words.next().filter(|kind| kind.contains("-cert-v0")).ok_or_else(none)?;
+    let (line, kind, blob) = line_of(text).ok_or_else(none)?;
     if kind != ED25519 {
         return Err(format!("is of type {}, and that of the ed25519 key alone is offered", Untrusted(kind)));
     }
-    let blob = words.next().and_then(decode).ok_or_else(none)?;
-    let (key, of_whom) = of_ed25519(&blob)
-        .filter(|_| blob.get(4..).is_some_and(|rest| rest.starts_with(kind.as_bytes())))
-        .ok_or_else(none)?;
+    let blob = decode(blob).ok_or_else(none)?;
+    let (key, of_whom) = of_blob(&blob, kind, 1).ok_or_else(none)?;
     let mut rest = public;
     if of_whom != HOST {
         return Err("is not the certificate of a host".to_string());
     }
-    if (field(&mut rest), field(&mut rest)) != (Some(b"ssh-ed25519"), Some(key)) {
+    if (field(&mut rest), rest) != (Some(b"ssh-ed25519"), key) {
         return Err("is the certificate of another key than the one that is handed on".to_string());
     }
     Ok(line)
 }
 
-/// The key of a whole certificate, and its type.
-fn of_ed25519(blob: &[u8]) -> Option<(&[u8], u32)> {
+/// The key that a whole certificate is of, whatever its type, as [`Served::public`]. OpenSSH's sshd offers one of no other key than
+/// its own.
+pub fn certified(text: &str, decode: &dyn Fn(&str) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let (_line, kind, blob) = line_of(text)?;
+    let plain = kind.strip_suffix("-cert-v01@openssh.com")?;
+    let fields = match plain {
+        "ssh-ed25519" => 1,
+        // Exponent and modulus.
+        "ssh-rsa" => 2,
+        // Curve and point.
+        "ecdsa-sha2-nistp256" | "ecdsa-sha2-nistp384" | "ecdsa-sha2-nistp521" => 2,
+        _ => return None,
+    };
+    let blob = decode(blob)?;
+    let (key, _of_whom) = of_blob(&blob, kind, fields)?;
+    let length = u32::try_from(plain.len()).ok()?;
+    Some([&length.to_be_bytes(), plain.as_bytes(), key].concat())
+}
+
+/// The line of a certificate's file that counts, its type, and what it says in base64.
+fn line_of(text: &str) -> Option<(&str, &str, &str)> {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    let mut words = line.split_ascii_whitespace();
+    let kind = words.next().filter(|kind| kind.contains("-cert-v0"))?;
+    Some((line, kind, words.next()?))
+}
+
+/// The so many fields of the key of a whole certificate, and whose it is.
+fn of_blob<'a>(blob: &'a [u8], kind: &str, fields: usize) -> Option<(&'a [u8], u32)> {
     let mut rest = blob;
-    let (_kind, _nonce, key) = (field(&mut rest)?, field(&mut rest)?, field(&mut rest)?);
+    let (said, _nonce) = (field(&mut rest)?, field(&mut rest)?);
+    (said == kind.as_bytes()).then_some(())?;
+    let key = rest;
+    for _ in 0..fields {
+        field(&mut rest)?;
+    }
+    let key = key.strip_suffix(rest)?;
     let (_serial, more) = rest.split_first_chunk::<8>()?;
     let (of_whom, more) = more.split_first_chunk()?;
     rest = more;
