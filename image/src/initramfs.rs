@@ -2,6 +2,7 @@
 //! unpack it says one line, and boots without it and what lies behind it. A file is walked through and not held in memory; of a packed archive the
 //! beginning alone is looked at.
 
+use crate::flavour::Flavour;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::io::{self, BufRead as _, BufReader, Read, Seek, SeekFrom};
 
@@ -14,20 +15,54 @@ const NAME_SIZE: usize = 94;
 /// The name of an archive's last entry, with its NUL.
 const TRAILER: &[u8] = b"TRAILER!!!\0";
 
-const GZIP: &[u8] = &[0x1f, 0x8b];
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// How packed archives begin but for xz's (lib/decompress.c): LZ4 by its old frame alone.
+const BEGINNINGS: [(&[u8], Packed); 6] = [
+    (&[0x02, 0x21, 0x4c, 0x18], Packed::Lz4),
+    (&[0x1f, 0x8b], Packed::Gzip),
+    (&[0x28, 0xb5, 0x2f, 0xfd], Packed::Zstd),
+    (b"BZh", Packed::Bzip2),
+    (&[0x5d, 0, 0], Packed::Lzma),
+    (b"\x89LZO", Packed::Lzo),
+];
+const LZ4_FRAME: &[u8] = &[0x04, 0x22, 0x4d, 0x18];
 const XZ: &[u8] = b"\xfd7zXZ\0";
 /// Of the flags behind it: no sum, or CRC32. Others the kernel's own decoder refuses (Documentation/staging/xz.rst).
 const XZ_CHECKS: [&[u8]; 2] = [&[0, 0], &[0, 1]];
 
-pub const WANTED: &str =
-    "the kernel unpacks what `cpio -o -H newc` makes, plain or packed by gzip, zstd or xz --check=crc32";
+pub const WANTED: &str = "the kernel unpacks what `cpio -o -H newc` makes, plain or packed by gzip, zstd, lz4 -l or xz --check=crc32";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packed {
+    Bzip2,
     Gzip,
+    Lz4,
+    Lzma,
+    Lzo,
     Xz,
     Zstd,
+}
+
+impl Packed {
+    /// Ours is built without what nobody packs an initramfs by (kernel-config/custom/size.config, CONFIG_RD_).
+    pub fn is_unpacked_by(self, kernel: Flavour) -> bool {
+        match self {
+            Packed::Gzip | Packed::Lz4 | Packed::Xz | Packed::Zstd => true,
+            Packed::Bzip2 | Packed::Lzma | Packed::Lzo => kernel == Flavour::Debian,
+        }
+    }
+
+    /// The program that packs so.
+    pub fn program(self) -> &'static str {
+        match self {
+            Packed::Bzip2 => "bzip2",
+            Packed::Gzip => "gzip",
+            Packed::Lz4 => "lz4",
+            Packed::Lzma => "lzma",
+            Packed::Lzo => "lzop",
+            Packed::Xz => "xz",
+            Packed::Zstd => "zstd",
+        }
+    }
 }
 
 /// Refuses what the kernel would not unpack, from this byte on. At which byte a packed archive begins and by what it is packed,
@@ -61,10 +96,10 @@ fn packed(head: &[u8]) -> Result<Packed> {
         let has_check = XZ_CHECKS.iter().any(|check| flags.starts_with(check));
         ensure!(has_check, "xz's own sum is none that the kernel knows: pack it by xz --check=crc32");
         Ok(Packed::Xz)
-    } else if head.starts_with(ZSTD) {
-        Ok(Packed::Zstd)
-    } else if head.starts_with(GZIP) {
-        Ok(Packed::Gzip)
+    } else if let Some((_, packed)) = BEGINNINGS.iter().find(|(beginning, _)| head.starts_with(beginning)) {
+        Ok(*packed)
+    } else if head.starts_with(LZ4_FRAME) {
+        bail!("LZ4's own frame is none that the kernel knows: pack it by lz4 -l")
     } else {
         bail!("no archive: {WANTED}")
     }

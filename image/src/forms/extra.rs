@@ -2,7 +2,7 @@
 //! layers behind it, is refused (initramfs.rs), and a packed archive is unpacked to its end.
 
 use crate::initramfs::{self, MAGICS, Packed, WANTED};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::io::{self, Cursor, Read, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -54,6 +54,10 @@ fn unpack<'a>(bytes: &'a [u8], packed: Packed, gzip: &Path) -> Result<&'a [u8]> 
             ensure!(matches!(ended.code(), Some(0 | 2)), "it is cut or damaged: gzip says so");
             rest = &[][..];
         }
+        Packed::Bzip2 | Packed::Lz4 | Packed::Lzma | Packed::Lzo => bail!(
+            "it is packed by {}, and cannot be looked into here: pack it by gzip, zstd or xz --check=crc32",
+            packed.program()
+        ),
     }
     ensure!(MAGICS.contains(&&first[..]), "what is packed is no such archive: {WANTED}");
     Ok(rest)

@@ -10,6 +10,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
@@ -52,19 +53,50 @@ pub struct Extra {
     length: u64,
 }
 
+/// Those of the command line. Refuses what this kernel would boot without.
+pub fn extras(paths: &[PathBuf], system: &System, kernel: Flavour) -> Result<Vec<Extra>> {
+    let mut extras = Vec::new();
+    for path in paths {
+        // Loading takes three times its size.
+        let most = system.memory("MemAvailable").map_or(u64::MAX, |free| free / 3);
+        extras.push(Extra::open(path, kernel, most)?);
+    }
+    Ok(extras)
+}
+
 impl Extra {
-    /// Refuses what the kernel would boot without.
-    pub fn open(path: &Path) -> Result<Extra> {
+    /// Of a pipe no more than `most` bytes are kept in memory.
+    fn open(path: &Path, kernel: Flavour, most: u64) -> Result<Extra> {
         let open = || -> Result<Extra> {
-            // A pipe's end would be waited for, and has no length.
-            ensure!(fs::metadata(path)?.is_file(), "it is no file");
-            let file = File::open(path)?;
-            let about = file.metadata()?;
-            initramfs::look(&file, 0)?;
-            Ok(Extra { path: path.into(), file, length: about.len() })
+            let kind = fs::metadata(path)?.file_type();
+            // Of a device nobody knows where it ends.
+            ensure!(kind.is_file() || kind.is_fifo(), "it is neither a file nor a pipe");
+            let mut file = File::open(path)?;
+            if kind.is_fifo() {
+                file = kept(file, most)?;
+            }
+            let length = file.metadata()?.len();
+            if let Some((at, packed)) = initramfs::look(&file, 0)? {
+                ensure!(
+                    packed.is_unpacked_by(kernel),
+                    "at byte {at}: it is packed by {}, which Debian's kernel alone unpacks (`make kexec KERNEL=debian`): {}",
+                    packed.program(),
+                    initramfs::WANTED
+                );
+            }
+            Ok(Extra { path: path.into(), file, length })
         };
         open().with_context(|| format!("--extra {}", path.display()))
     }
+}
+
+/// What comes through a pipe, as a file in memory, whose length is known.
+fn kept(pipe: File, most: u64) -> Result<File> {
+    let memory = rustix::fs::memfd_create("extra", MemfdFlags::CLOEXEC).context("make a file in memory")?;
+    let mut file = File::from(memory);
+    let length = io::copy(&mut pipe.take(most.saturating_add(1)), &mut file).context("keep it in memory")?;
+    ensure!(length <= most, "it is more than the {} MiB that there is memory for", most >> 20);
+    Ok(file)
 }
 
 /// Bytes of all of them.
@@ -87,6 +119,7 @@ pub fn load(
     command_line: &str,
 ) -> Result<()> {
     let mut file = File::open(bundle).with_context(|| format!("open {}", bundle.display()))?;
+    let flavour = flavour(bundle, kernel);
     let kernel = part(&mut file, kernel, "vmlinuz", None)?;
     let initramfs = part(&mut file, initramfs, "initramfs", Some(behind))?;
     let line = CString::new(command_line).context("a parameter with a NUL")?;
@@ -105,18 +138,18 @@ pub fn load(
         ensure!(status.success(), "kexec did not load it: {status}");
         return Ok(());
     }
-    bail!("{}", advice(&refusal, system.is_loading_disabled(), system.is_locked_down(), flavour(&kernel)))
+    bail!("{}", advice(&refusal, system.is_loading_disabled(), system.is_locked_down(), flavour))
 }
 
 /// The kernel of a bundle; one that cannot be read counts as Debian's.
-fn flavour(kernel: &OwnedFd) -> Flavour {
+pub fn flavour(bundle: &Path, kernel: Part) -> Flavour {
     // The header points at most so far (flavour.rs).
     const FAR: u64 = 128 << 10;
     let mut head = Vec::new();
     let mut read = || -> io::Result<()> {
-        let mut file = File::from(kernel.try_clone()?);
-        file.rewind()?;
-        file.take(FAR).read_to_end(&mut head).map(drop)
+        let mut file = File::open(bundle)?;
+        file.seek(SeekFrom::Start(kernel.offset))?;
+        file.take(FAR.min(kernel.length)).read_to_end(&mut head).map(drop)
     };
     // What was refused is said all the same.
     let _ = read();
@@ -197,11 +230,13 @@ fn part(bundle: &mut File, part: Part, name: &str, behind: Option<&Behind>) -> R
     Ok(read_only)
 }
 
-/// The kernel looks for the next archive at a multiple of four.
+/// The kernel looks for the next archive at a multiple of four, behind four zeros at least: LZ4's is read on until a block
+/// of that length (lib/decompress_unlz4.c).
 fn aligned(file: &mut File) -> io::Result<()> {
+    const END: u64 = 4;
     let at = file.stream_position()?;
-    let gap = at.next_multiple_of(4) - at;
-    file.write_all(&[0; 4][..gap as usize])
+    let gap = (at + END).next_multiple_of(4) - at;
+    file.write_all(&[0; 8][..gap as usize])
 }
 
 /// What was loaded does not start by the next reboot.
@@ -327,7 +362,10 @@ mod tests {
         let behind = Behind { archive: b"more.", extras: &extras };
         let made = part(&mut File::open(&path).unwrap(), whole, "x", Some(&behind)).unwrap();
         File::from(made).read_to_string(&mut read).unwrap();
-        assert_eq!((read.as_str(), length(&extras)), ("kernel\0\0more.\0\0\0extra\0\0\0other", 10));
+        assert_eq!(
+            (read.as_str(), length(&extras)),
+            ("kernel\0\0\0\0\0\0more.\0\0\0\0\0\0\0extra\0\0\0\0\0\0\0other", 10)
+        );
         let behind = Behind { archive: b"more", extras: &[extra("cut")] };
         let error = part(&mut File::open(&path).unwrap(), whole, "x", Some(&behind)).unwrap_err();
         assert!(error.to_string().contains("cut while"), "{error}");
@@ -353,20 +391,67 @@ mod tests {
             ("by xz as it is", b"\xfd7zXZ\0\0\x04".to_vec(), false),
             ("a tar", vec![b'r'; 512], false),
             ("cpio -o", vec![0xc7, 0x71, 0, 0], false),
+            ("by lz4 -l", b"\x02\x21\x4c\x18rest".to_vec(), true),
+            ("by lz4 as it is", b"\x04\x22\x4d\x18rest".to_vec(), false),
             ("by bzip2", b"BZh91AY&SY".to_vec(), false),
+            ("by lzma", b"\x5d\0\0\x80\0".to_vec(), false),
+            ("by lzop", b"\x89LZO\0\r\n".to_vec(), false),
             ("empty", vec![], false),
             ("cut", newc[..newc.len() - 130].to_vec(), false),
         ] {
             fs::write(&path, &bytes).unwrap();
-            let opened = Extra::open(&path);
+            let opened = Extra::open(&path, Flavour::Custom, 0);
             assert_eq!(opened.is_ok(), taken, "{label}: {opened:?}");
+            // Debian's is built with all of them.
+            let by_debians = ["by bzip2", "by lzma", "by lzop"].contains(&label);
+            assert_eq!(Extra::open(&path, Flavour::Debian, 0).is_ok(), taken || by_debians, "{label}");
+            if let (true, Err(error)) = (by_debians, &opened) {
+                assert!(format!("{error:#}").contains("KERNEL=debian"), "{label}: {error:#}");
+            }
             match opened {
                 Ok(extra) => assert_eq!(extra.length, bytes.len() as u64, "{label}"),
                 Err(error) => assert!(error.to_string().contains("x.cpio"), "{label}: {error}"),
             }
         }
-        let of = |path: &Path| format!("{:#}", Extra::open(path).unwrap_err());
-        assert!(of(directory.path()).contains("no file") && of(&directory.path().join("no")).contains("no"));
+        let of = |path: &Path| format!("{:#}", Extra::open(path, Flavour::Custom, 0).unwrap_err());
+        assert!(of(directory.path()).contains("neither") && of(&directory.path().join("no")).contains("no"));
+        assert!(of(Path::new("/dev/zero")).contains("neither"), "it has no end");
+    }
+
+    #[test]
+    fn an_archive_comes_through_a_pipe_as_well() {
+        let mut archive = crate::cpio::Archive::new(Vec::new());
+        archive.file("key", 0o600, &[b'k'; 5]).unwrap();
+        let newc = archive.finish().unwrap();
+        let open = |bytes: &[u8], most: u64| {
+            let (reader, mut writer) = io::pipe().unwrap();
+            // Less than a pipe holds.
+            writer.write_all(bytes).unwrap();
+            drop(writer);
+            // As a shell's `<(...)`.
+            let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+            Extra::open(Path::new(&path), Flavour::Custom, most)
+        };
+        let size = newc.len() as u64;
+        let extra = open(&newc, size).unwrap();
+        assert_eq!(extra.length, size);
+        let mut sum = String::new();
+        Sha256::digest(b"kernel").iter().for_each(|byte| sum += &format!("{byte:02x}"));
+        let mut bundle = tempfile::tempfile().unwrap();
+        bundle.write_all(b"kernel").unwrap();
+        let behind = Behind { archive: b"", extras: &[extra] };
+        let made = part(&mut bundle, format!("0:6:{sum}").parse().unwrap(), "x", Some(&behind)).unwrap();
+        let mut read = Vec::new();
+        File::from(made).read_to_end(&mut read).unwrap();
+        assert!(read.ends_with(&newc));
+        for (label, bytes, most, wanted) in [
+            ("more than there is memory for", &newc[..], size - 1, "memory"),
+            ("cut", &newc[..newc.len() - 130], size, "cut"),
+            ("empty", b"", size, "empty"),
+        ] {
+            let error = format!("{:#}", open(bytes, most).unwrap_err());
+            assert!(error.contains(wanted), "{label}: {error}");
+        }
     }
 
     #[test]

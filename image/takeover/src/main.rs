@@ -71,7 +71,7 @@ struct Arguments {
     /// More parameters: the words that a boot of Lifeboat takes
     #[arg(long, value_name = "WORDS")]
     append: Vec<String>,
-    /// Another archive (cpio) to append, such as `make identity` makes
+    /// Another archive (cpio) to append, such as `make identity` makes, or a pipe that one comes from
     #[arg(long, value_name = "FILE")]
     extra: Vec<PathBuf>,
     /// The bundle, and where kernel and initramfs lie in it
@@ -109,8 +109,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!("nothing is loaded any more");
         return Ok(());
     }
-    let extras = arguments.extra.iter().map(|path| load::Extra::open(path)).collect::<Result<Vec<_>>>()?;
     let system = System("/".into());
+    let extras = load::extras(&arguments.extra, &system, load::flavour(&arguments.bundle, arguments.kernel))?;
     let network = netlink::read().context("ask the kernel for links, addresses and routes")?;
     let connection = system.connection(std::process::id());
     let beside = Beside {
