@@ -2,7 +2,7 @@
 //! runs. A URL, which may have a password in it, is its standard input, and its argument what people are shown of that. What it says goes to whoever typed it.
 
 use crate::download::{Download, MAX_URL};
-use crate::stack::{Good, Shelf};
+use crate::stack::{self, Good, Shelf};
 use anyhow::{Context as _, Result, bail, ensure};
 use contract::layers::is_name;
 use contract::state;
@@ -47,7 +47,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
         }
     });
     println(&format!("{name}: {}", result.as_ref().map_or("not added", |()| "whole, and what it should be")));
-    if let Err(error) = result.and_then(|()| mount(&root, name, &download)) {
+    let result = result.and_then(|()| mount(&root, name, &download));
+    if let Some(hint) = stack::hint(&root) {
+        println(&hint);
+    }
+    if let Err(error) = result {
         leave(name);
         return Err(error);
     }

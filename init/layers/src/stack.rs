@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 /// Below [`paths::STACK`]: the tmpfs of what is written below /usr, and in it the upper part of each overlay.
 const UPPER: &str = "upper";
 const DATA: &str = "data";
+/// Beside them: each overlay that another lies over, as a bind.
+const BEFORE: &str = "usr";
 /// Most that may be written below /usr, as tmpfs counts it.
 const UPPER_SIZE: &str = "mode=0755,size=20%";
 /// The layers' /etc, copied without overwriting: keys and names in an appended cpio always win.
@@ -213,8 +215,12 @@ fn shows(layer: &Path) -> io::Result<()> {
 /// files open there keeps them.
 ///
 /// All upper parts lie in one tmpfs, so that a file is handed on as a link: it takes no memory again, what writes to it
-/// still does so in the new one, and all of them together have one limit. A file that is removed later stays in memory with
-/// the old upper part, where somebody may still look.
+/// still does so in the new one, and all of them together have one limit. A file that is removed or replaced later stays in
+/// memory with the old upper part, and a person gives it back, by the old overlay, which is kept at hand. Nothing does so by
+/// itself: what an open session has written to the old one since is there alone, and cannot be told from what was removed in
+/// the new one; and for a process that has mounts of its own the old one is its /usr. The upper part is no place to do it:
+/// overlayfs does not define what is seen then, and holds on to what it has looked up
+/// (Documentation/filesystems/overlayfs.rst, "Changes to underlying filesystems").
 fn stack(root: &Root, mounted: &[PathBuf]) -> anyhow::Result<()> {
     let before = upper_in_use(&host::proc::mounts(root));
     let upper = Path::new(paths::STACK).join(UPPER);
@@ -229,7 +235,7 @@ fn stack(root: &Root, mounted: &[PathBuf]) -> anyhow::Result<()> {
         std::fs::create_dir_all(&upper)?;
         mount::mount("upper", &upper, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, UPPER_SIZE)?;
     }
-    let [data, work] = parts(&upper, before.map_or(0, |number| number + 1));
+    let [data, work, _] = parts(&upper, before.map_or(0, |number| number + 1));
     let clear = || {
         for part in [&data, &work] {
             // That it is not there is well.
@@ -238,10 +244,19 @@ fn stack(root: &Root, mounted: &[PathBuf]) -> anyhow::Result<()> {
     };
     // Of a process that died over it.
     clear();
-    let old = before.map(|number| parts(&upper, number)[0].clone());
-    let laid = lay(mounted, &nucleus, [&data, &work], old.as_deref());
+    let old = before.map(|number| parts(&upper, number));
+    if let Some([_, _, place]) = &old {
+        // Of a process that died over it.
+        hide(place);
+        std::fs::create_dir_all(place)?;
+        mount::bind(Path::new("/usr"), place, false).context("keep the overlay that is there at hand")?;
+    }
+    let laid = lay(mounted, &nucleus, [&data, &work], old.as_ref().map(|[data, ..]| data.as_path()));
     if laid.is_err() {
         clear();
+        if let Some([_, _, place]) = &old {
+            hide(place);
+        }
         if before.is_none() {
             give_back(&upper);
         }
@@ -249,10 +264,10 @@ fn stack(root: &Root, mounted: &[PathBuf]) -> anyhow::Result<()> {
     laid
 }
 
-/// Upper and work directory of the overlay of this number.
-fn parts(upper: &Path, number: usize) -> [PathBuf; 2] {
+/// Upper and work directory of the overlay of this number, and where it is seen once another lies over it.
+fn parts(upper: &Path, number: usize) -> [PathBuf; 3] {
     let number = if number == 0 { String::new() } else { number.to_string() };
-    [DATA, "work"].map(|name| upper.join(format!("{name}{number}")))
+    [DATA, "work", BEFORE].map(|name| upper.join(format!("{name}{number}")))
 }
 
 /// The number of the overlay on /usr that lies highest: each has one more than that below it.
@@ -265,6 +280,34 @@ fn upper_in_use(mounts: &[Mount]) -> Option<usize> {
         if number.is_empty() { Some(0) } else { number.parse().ok() }
     };
     ours.filter_map(number).max()
+}
+
+/// Where it is not seen, that is well.
+fn hide(place: &Path) {
+    let _ = mount::umount(place, UnmountFlags::DETACH);
+    let _ = std::fs::remove_dir(place);
+}
+
+/// How what was removed or replaced below /usr is given back, where more than half of what may be written there is in use and
+/// an overlay lies below that on it.
+pub fn hint(root: &Root) -> Option<String> {
+    let upper = Path::new(paths::STACK).join(UPPER);
+    upper_in_use(&host::proc::mounts(root)).filter(|number| *number > 0)?;
+    let about = rustix::fs::statvfs(&upper).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
+    fullness(bytes(about.f_blocks), bytes(about.f_blocks.saturating_sub(about.f_bfree)))
+}
+
+/// Of these bytes in all.
+fn fullness(all: u64, used: u64) -> Option<String> {
+    (used > all / 2).then(|| {
+        format!(
+            "{} of {} MiB for what is written below /usr are in use; what was removed or replaced at /usr/FILE is given back by rm {}/{UPPER}/{BEFORE}*/FILE",
+            used >> 20,
+            all >> 20,
+            paths::STACK
+        )
+    })
 }
 
 /// The upper parts, where no overlay has one. That they are not there is well.
@@ -469,6 +512,64 @@ mod tests {
         std::fs::remove_file(&new).unwrap();
         assert!(old.exists(), "it is removed there alone");
         assert_eq!(std::fs::read_link(to.path().join("bin/link")).unwrap(), Path::new("mine"));
+    }
+
+    #[test]
+    fn what_was_replaced_is_given_back_by_the_usr_from_before() {
+        // In mounts of its own, as PID 1 of a namespace.
+        if !rustix::process::getpid().is_init() {
+            if !rustix::process::geteuid().is_root() {
+                return eprintln!("not tested: only root mounts an overlay");
+            }
+            let name = "stack::tests::what_was_replaced_is_given_back_by_the_usr_from_before";
+            let mut inside = std::process::Command::new("unshare");
+            inside.args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]);
+            inside.arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
+            let done = inside.output().unwrap();
+            let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+            if said.starts_with("unshare: ") {
+                return eprintln!("not tested: {}", said.trim());
+            }
+            assert!(done.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        mount::mount("run", Path::new("/run"), "tmpfs", MountFlags::empty(), "mode=0755").unwrap();
+        let root = Root::live().unwrap();
+        let layer = Path::new(paths::STACK).join("10-userland");
+        std::fs::create_dir_all(layer.join("usr/layer")).unwrap();
+        let upper = Path::new(paths::STACK).join(UPPER);
+        let free = || rustix::fs::statvfs(&upper).unwrap().f_bavail;
+        let content = |byte: u8| vec![byte; 1 << 20];
+        let [file, other, new] = ["file", "other", "new"].map(|name| Path::new("/usr/layer").join(name));
+        stack(&root, std::slice::from_ref(&layer)).unwrap();
+        std::fs::write(&file, content(b'1')).unwrap();
+        std::fs::write(&other, content(b'o')).unwrap();
+        let before = free();
+        for (round, place) in ["usr", "usr1"].into_iter().enumerate() {
+            stack(&root, std::slice::from_ref(&layer)).unwrap();
+            // An open session's, with its directory in the old one: of this there is no other.
+            let place = upper.join(place).join("layer");
+            std::fs::write(place.join("late"), "").unwrap();
+            // As sed -i, rsync and install do it.
+            std::fs::write(&new, content(b'2')).unwrap();
+            std::fs::rename(&new, &file).unwrap();
+            assert!(free() < before, "it is there twice");
+            std::fs::remove_file(place.join("file")).unwrap();
+            assert_eq!(free(), before, "and once, round {round}");
+            std::fs::remove_file(place.join("other")).unwrap();
+            assert_eq!(std::fs::read(&file).unwrap(), content(b'2'), "round {round}");
+            assert_eq!(std::fs::read(&other).unwrap(), content(b'o'), "it was not replaced");
+            assert!(place.join("late").exists(), "round {round}");
+        }
+        assert_eq!(hint(&root), None);
+    }
+
+    #[test]
+    fn a_usr_that_is_half_full_is_told_how_to_be_emptied() {
+        assert_eq!([0, 50 << 20].map(|used| fullness(100 << 20, used)), [None, None]);
+        let said = fullness(100 << 20, 51 << 20).unwrap();
+        assert!(said.contains("51 of 100 MiB"), "{said}");
+        assert!(said.ends_with("rm /run/lifeboat/layers/upper/usr*/FILE"), "{said}");
     }
 
     #[test]
