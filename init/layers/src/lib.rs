@@ -18,9 +18,10 @@ mod swap;
 use contract::event::Event;
 use contract::layers::Known;
 use contract::{layers, paths, state};
+use host::kmsg::Kmsg;
 use host::sys::{mount, process};
 use host::{Root, conout};
-use list::Verdict;
+use list::{Stop, Verdict};
 use rustix::mount::MountFlags;
 use rustix::process::Signal;
 use sha2::{Digest, Sha256};
@@ -106,13 +107,16 @@ fn mount_own(
 ) -> anyhow::Result<()> {
     let needed = list::needed(known);
     let found = sizes(root);
+    // Before the log's buffer has come round.
+    let log = Kmsg::whole().inspect_err(|error| host::log!("read the kernel's log: {error}"));
+    let stop = Stop::of(&log.unwrap_or_default());
     // First what yields to whoever logs in: the kernel checks and starts a module without a pause.
-    let (mut good, mut is_cut) = (Vec::new(), false);
-    for layer in list::plan(known, found.as_deref()) {
+    let (mut good, mut is_cut, mut is_told) = (Vec::new(), false, false);
+    for layer in list::plan(known, found.as_deref(), &stop) {
         let open = || File::open(file(&layer.name));
         let verdict = match &layer.verdict {
             Verdict::Bad(reason) => Err(reason.clone()),
-            Verdict::Check { sha256 } => check(&file(&layer.name), sha256, needed)
+            Verdict::Check { sha256 } => check(&file(&layer.name), sha256, needed, &stop)
                 .and_then(|()| open())
                 .map_err(|error| error.to_string()),
             Verdict::Unlisted => open().map_err(|error| error.to_string()),
@@ -135,14 +139,14 @@ fn mount_own(
         } else {
             let why = problem.map(|problem| format!("{why}; {problem}")).unwrap_or(why);
             shelf.note(&layer.name, layer.length, Some(why));
+            is_told = true;
         }
     }
-    if is_cut {
-        // The layer itself is fetched, and then nothing is wrong with it.
-        host::events::tell(&Event::warning(format!(
-            "the image did not fit (it needs about {needed} MiB of memory), or was damaged on the way: {}",
-            list::BEHIND
-        )));
+    // The layer itself is fetched, or is there, and then nothing is wrong with it.
+    match &stop {
+        _ if is_cut => host::events::tell(&Event::warning(stop.lost(needed))),
+        Stop::Archive(reason) if !is_told => host::events::tell(&Event::warning(list::refused(reason))),
+        Stop::Archive(_) | Stop::Memory | Stop::End | Stop::Unknown => {}
     }
     shelf.add(root, good)
 }
@@ -214,16 +218,12 @@ fn file(name: &str) -> PathBuf {
     Path::new(paths::LAYERS).join(format!("{name}.squashfs"))
 }
 
-/// Checks one layer. `needed` is the MiB of memory that the image needs: the kernel gives a file its whole
-/// length before it fills it, so a layer that did not fit has its length and not its bytes.
-fn check(path: &Path, expected: &str, needed: u64) -> io::Result<()> {
+/// Checks one layer. `needed` is the MiB of memory that the image needs.
+fn check(path: &Path, expected: &str, needed: u64, stop: &Stop) -> io::Result<()> {
     if digest(path)? == expected {
         return Ok(());
     }
-    Err(io::Error::other(format!(
-        "its SHA-256 is not the one in the image's list: it was damaged on the way (check the image's SHA256SUMS), or did not fit: this image needs about {needed} MiB of memory, and with less {}",
-        list::BEHIND
-    )))
+    Err(io::Error::other(stop.damaged(needed)))
 }
 
 /// Lower-case hex of the file's SHA-256, read through a buffer so that the file is in memory once.
@@ -278,7 +278,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         std::fs::write(&path, [0; 3]).unwrap();
-        let error = check(&path, "aa", 263).unwrap_err().to_string();
-        assert!(error.contains("about 263 MiB of memory") && error.ends_with(list::BEHIND), "{error}");
+        for (stop, is_memory) in [
+            (Stop::Memory, true),
+            (Stop::Unknown, true),
+            (Stop::End, false),
+            (Stop::Archive("no cpio magic".into()), false),
+        ] {
+            let error = check(&path, "aa", 263, &stop).unwrap_err().to_string();
+            assert_eq!(error.contains("about 263 MiB of memory"), is_memory, "{error}");
+            assert!(error.ends_with(list::BEHIND), "{error}");
+        }
     }
 }
