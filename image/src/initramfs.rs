@@ -1,13 +1,13 @@
 //! What the kernel unpacks as an initramfs (init/initramfs.c): newc, alone or packed, several behind each other. Of what it cannot
 //! unpack it says one line, and boots without it and what lies behind it. A file is walked through and not held in memory; of a packed archive the
-//! beginning alone is looked at.
+//! beginning alone is looked at, until who unpacked it (forms/extra.rs) has the rest looked at as well.
 
 use crate::flavour::Flavour;
 use anyhow::{Context as _, Result, bail, ensure};
-use std::io::{self, BufRead as _, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Cursor, Read, Seek, SeekFrom};
 
 /// newc, and newc with sums.
-pub const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
+const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
 /// Bytes before an entry's name, and where its two lengths are, of eight digits each.
 const HEADER: usize = 110;
 const FILE_SIZE: usize = 54;
@@ -66,10 +66,23 @@ impl Packed {
 }
 
 /// Refuses what the kernel would not unpack, from this byte on. At which byte a packed archive begins and by what it is packed,
-/// where there is one: what is in it, and behind it, was not looked at.
+/// where there is one: what is in it, and behind it, was not looked at. Byte 0 is taken to lie behind an archive that is not
+/// packed, as the nucleus's last is, and any other behind a packed one.
 pub fn look(file: impl Read + Seek, from: u64) -> Result<Option<(u64, Packed)>> {
-    let mut file = Walk::new(file, from).context("read it")?;
-    let mut is_empty = from == 0;
+    walk(Walk::new(file, from).context("read it")?)
+}
+
+/// Refuses what was packed, where the kernel would not take it: it has to be nothing but archives, and padded to its end.
+pub fn look_within(unpacked: &[u8]) -> Result<()> {
+    let mut file = Walk::new(Cursor::new(unpacked), 0)?;
+    file.is_packed = true;
+    ensure!(walk(file)?.is_none(), "it is packed twice");
+    Ok(())
+}
+
+fn walk(mut file: Walk<impl Read + Seek>) -> Result<Option<(u64, Packed)>> {
+    let mut is_empty = file.at == 0;
+    let mut is_behind_packed = file.at != 0;
     loop {
         file.padding().context("read it")?;
         if file.at == file.length {
@@ -79,11 +92,21 @@ pub fn look(file: impl Read + Seek, from: u64) -> Result<Option<(u64, Packed)>> 
         is_empty = false;
         let at = file.at;
         let head = file.peek(XZ.len() + XZ_CHECKS[0].len()).context("read it")?;
-        if !is_plain(&head) {
-            return packed(&head).map(|packed| Some((at, packed))).with_context(|| format!("at byte {at}"));
+        let by = if is_plain(&head) {
+            None
+        } else {
+            Some(packed(&head).with_context(|| format!("at byte {at}"))?)
+        };
+        // do_reset: "broken padding" of whatever comes behind one that is not packed.
+        ensure!(
+            at.is_multiple_of(4) || (by.is_some() && is_behind_packed),
+            "an archive begins at byte {at}, which is no multiple of 4"
+        );
+        if let Some(by) = by {
+            return Ok(Some((at, by)));
         }
-        ensure!(at.is_multiple_of(4), "an archive begins at byte {at}, which is no multiple of 4");
         file.archive().with_context(|| format!("it is cut or damaged behind byte {at}"))?;
+        is_behind_packed = false;
     }
 }
 
@@ -110,13 +133,15 @@ struct Walk<F> {
     file: BufReader<F>,
     at: u64,
     length: u64,
+    /// It was packed: the kernel wants the last padding of it, too.
+    is_packed: bool,
 }
 
 impl<F: Read + Seek> Walk<F> {
     fn new(mut file: F, from: u64) -> io::Result<Walk<F>> {
         let length = file.seek(SeekFrom::End(0))?;
         file.seek(SeekFrom::Start(from))?;
-        Ok(Walk { file: BufReader::new(file), at: from, length })
+        Ok(Walk { file: BufReader::new(file), at: from, length, is_packed: false })
     }
 
     /// Passes over the zeros that pad archives.
@@ -165,7 +190,10 @@ impl<F: Read + Seek> Walk<F> {
                 return None;
             }
             let next = (whole.next_multiple_of(4) + size).next_multiple_of(4);
-            // The padding of the last one may be missing.
+            // The padding of the last one may be missing, unless it was packed (unpack_to_rootfs: the state is not Reset).
+            if self.is_packed && next > self.length - self.at {
+                return None;
+            }
             self.go_to((self.at + next).min(self.length))?;
             if name_size == TRAILER.len() as u64 && head.ends_with(TRAILER) {
                 return Some(());

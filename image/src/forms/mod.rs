@@ -135,8 +135,7 @@ impl Parts {
         append(&mut first, &shelf(Vec::new())?.finish()?);
         if let Some(extra) = &self.extra {
             let bytes = fs::read(extra).with_context(|| format!("read EXTRA={}", extra.display()))?;
-            extra::check(&bytes, &self.tools.join("gzip"))
-                .with_context(|| format!("EXTRA={}", extra.display()))?;
+            extra::check(&bytes).with_context(|| format!("EXTRA={}", extra.display()))?;
             append(&mut first, &bytes);
         }
         append(&mut first, &[]);
