@@ -53,9 +53,9 @@ impl Cache {
     }
 }
 
-/// Removes what builds left in the cache that were interrupted: gigabytes, for the kernel.
+/// Removes what builds left in the cache that were interrupted: gigabytes, for the kernel and of `make repro`.
 pub fn sweep(cache: &Cache, now: SystemTime) {
-    for (directory, part) in [("", "kernel-root"), ("debs", ""), ("layers", "")] {
+    for (directory, part) in [("", "kernel-root"), ("", "repro."), ("debs", ""), ("layers", "")] {
         for entry in fs::read_dir(cache.root.join(directory)).into_iter().flatten().flatten() {
             let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
             let Ok(is) = entry.metadata() else { continue };
@@ -1080,7 +1080,8 @@ mod tests {
     fn what_interrupted_builds_left_is_removed_after_a_day() {
         let root = tempfile::tempdir().unwrap();
         let cache = Cache { root: root.path().into(), source: root.path().into() };
-        let parts = ["guest-1.partAbC", "kernel-rootXyZ", "kernel-1.part7", "layers/10-userlandAbC"];
+        let parts =
+            ["guest-1.partAbC", "kernel-rootXyZ", "kernel-1.part7", "layers/10-userlandAbC", "repro.AbCdEf"];
         let kept = ["guest-1", "kernel-1", "host", "vm"];
         for directory in parts.iter().chain(&kept) {
             fs::create_dir_all(root.path().join(directory).join("below")).unwrap();
