@@ -27,8 +27,11 @@ pub const BEHIND: &str =
     "what was appended behind the image's layers, such as keys and parameters, did not come either";
 
 /// What the kernel's log has of it (init/initramfs.c, do_populate_rootfs).
-const BEGUN: &str = "Unpacking initramfs";
-const FAILED: &str = "Initramfs unpacking failed: ";
+/// The second is that of a kernel which has drivers of RAM disks, if only as modules, as Debian's has.
+const BEGUN: [&str; 2] = ["Unpacking initramfs", "Trying to unpack rootfs image as initramfs"];
+/// What stands before the reason, and behind it; the second where those drivers are built in.
+const FAILED: [(&str, &str); 2] =
+    [("Initramfs unpacking failed: ", ""), ("rootfs image is not initramfs (", "); looks like an initrd")];
 /// The reason where a file system has no room. Those of decompressors that had none say "memory" (lib/decompress_*.c).
 const NO_ROOM: &str = "write error";
 
@@ -47,10 +50,10 @@ pub enum Stop {
 impl Stop {
     /// By the lines of the kernel's log.
     pub fn of(log: &[String]) -> Stop {
-        match log.iter().find_map(|line| line.strip_prefix(FAILED)) {
+        match log.iter().find_map(|line| reason(line)) {
             Some(reason) if reason == NO_ROOM || reason.contains("memory") => Stop::Memory,
             Some(reason) => Stop::Archive(reason.to_string()),
-            None if log.iter().any(|line| line.starts_with(BEGUN)) => Stop::End,
+            None if log.iter().any(|line| BEGUN.iter().any(|begun| line.starts_with(begun))) => Stop::End,
             None => Stop::Unknown,
         }
     }
@@ -117,6 +120,11 @@ impl Stop {
             Stop::Memory | Stop::Unknown => format!("missing: {}", self.cut(needed)),
         }
     }
+}
+
+/// The kernel's reason, of the line of its log that has it.
+fn reason(line: &str) -> Option<&str> {
+    FAILED.iter().find_map(|(before, behind)| line.strip_prefix(before)?.strip_suffix(behind))
 }
 
 /// Said where the kernel met an archive that it could not unpack, wherever it lay.
@@ -238,7 +246,13 @@ mod tests {
         ] {
             assert_eq!(Stop::of(&log(reason)), want, "{reason:?}");
         }
-        assert_eq!(Stop::of(&["a line that was said later".to_string()]), Stop::Unknown);
+        let of = |lines: &[&str]| Stop::of(&lines.iter().map(|line| line.to_string()).collect::<Vec<_>>());
+        let begun = "Trying to unpack rootfs image as initramfs...";
+        assert_eq!(of(&[begun, "Freeing initrd memory: 90000K"]), Stop::End, "Debian's kernel");
+        assert_eq!(of(&[begun, "Initramfs unpacking failed: broken padding"]), archive("broken padding"));
+        let disks = "rootfs image is not initramfs (no cpio magic); looks like an initrd";
+        assert_eq!(of(&[begun, disks]), archive("no cpio magic"), "RAM disks built in");
+        assert_eq!(of(&["a line that was said later"]), Stop::Unknown);
         assert_eq!(Stop::of(&[]), Stop::Unknown);
     }
 
