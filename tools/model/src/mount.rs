@@ -498,6 +498,13 @@ pub fn is_on(mount: &Mount, block: &Block) -> bool {
         || std::iter::once(&*mount.source).chain(beside_of(mount)).any(|path| is_called(block, path))
 }
 
+/// Whether the kernel has a file system of this device mounted. By its number, as the kernel knows it: a name may be that
+/// of another disk by now.
+fn is_mounted(storage: &Storage, device: &Device) -> bool {
+    let numbers = (device.block.major, device.block.minor);
+    device.node && storage.mounts.iter().any(|mount| (mount.major, mount.minor) == numbers)
+}
+
 fn at<'a>(storage: &'a Storage, path: &str) -> Option<&'a Device> {
     storage.devices.iter().find(|device| device.node && (device.path == path || shown(device) == path))
 }
@@ -1221,7 +1228,8 @@ struct Journal {
     /// It is on another device, which an overlay of this one does not cover: replayed through one, it would be empty
     /// afterwards (fs/jbd2/journal.c), and what was in it gone with the memory.
     elsewhere: bool,
-    /// Orphans wait, or it is not known that none do, and nothing keeps the driver from them.
+    /// Orphans wait, or it is not known that none do, and nothing keeps the driver from them. A second mount meets none: the
+    /// kernel shares what is mounted or says EBUSY (fs/super.c, get_tree_bdev_flags).
     clears: bool,
 }
 
@@ -1241,6 +1249,7 @@ impl Journal {
                 clears: row.is_some_and(|row| row.orphans)
                     && device.report().is_none_or(has_orphans)
                     && !device.block.read_only
+                    && !is_mounted(storage, device)
                     && !overlay::is_throw_away(storage, device),
             },
             // The loop device is a read-only one.

@@ -1032,6 +1032,29 @@ fn what_clears_orphans_away_although_it_is_mounted_ro_does_so_in_memory_or_not_a
     }
 }
 
+/// The kernel shares the file system that it has, or says EBUSY, and clears nothing; what else would read the device sees
+/// a tree that changes. Only the number tells: of a disk that was pulled out, mountinfo keeps the name.
+#[test]
+fn what_is_mounted_is_mounted_a_second_time_without_fear_of_orphans() {
+    let gone = Mount { minor: 33, ..mounted("rw", "rw") };
+    // (what is mounted there, options, whether mount(2) is called on the device)
+    let cases = [
+        (mounted("rw", "rw"), "ro", true),
+        (mounted("rw", "rw"), "ro,noload", true),
+        (mounted("ro", "ro,norecovery"), "ro", true),
+        (gone, "ro", false),
+    ];
+    for (mount, options, is_direct) in cases {
+        let label = format!("{mount:?}, {options}");
+        let mut storage = one_disk(Signature { dirty: true, orphans: true, ..fs("ext4") });
+        open_up(&mut storage, &["/dev/sda", "/dev/sda1"]);
+        storage.mounts.push(mount);
+        let outcome = last(&storage, "/dev/sda1", options, 1 << 30);
+        let want = format!("mount -t ext4 -o {options},errors=remount-ro /dev/sda1 /mnt");
+        assert_eq!(outcome == Ok((want, String::new())), is_direct, "{label}: {outcome:?}");
+    }
+}
+
 /// The journal would be emptied where it is.
 #[test]
 fn orphans_are_cleared_in_memory_without_a_journal_that_is_on_another_device() {
