@@ -180,8 +180,13 @@ impl Options {
         match (known, value) {
             (Some((_, known)), None) => self.apply(name, *known),
             (Some((_, Word::Aside | Word::Careful(_))), Some(_)) => self.data.push(word.to_string()),
-            // `ro=recursive`, `loop=/dev/loop3`
-            (Some(_), Some(_)) => self.unknown = Some(word.to_string()),
+            // `ro=recursive`, `loop=/dev/loop3`; all but `ro=vfs` are of the file system too (libmount/src/hook_mount.c).
+            (Some((_, known)), Some(value)) => {
+                self.unknown = Some(word.to_string());
+                if matches!(name, "ro" | "rw") && value != "vfs" {
+                    self.apply(name, *known);
+                }
+            }
             (None, _) => self.data.push(word.to_string()),
         }
         Ok(())
@@ -611,6 +616,13 @@ pub enum Refusal {
         fstype: String,
         why: String,
     },
+    /// An option that only the original knows, which would mount what is read through an overlay itself.
+    ByOriginal {
+        path: String,
+        option: String,
+        /// One that is there.
+        overlay: Option<String>,
+    },
     /// Its journal or log is on a device that is not known.
     NoJournal {
         path: String,
@@ -730,6 +742,17 @@ impl std::fmt::Display for Refusal {
                 "{path} has, or may have, files that were deleted while in use, which {} clears away with ro as well, so that it is read through an overlay, or through a device that is read-only itself (losetup -r -f --show {path} makes one): {why}",
                 Untrusted(fstype)
             ),
+            Refusal::ByOriginal { path, option, overlay } => {
+                let option = Untrusted(option);
+                write!(
+                    f,
+                    "{path} is read through an overlay, and {option} is left to the original mount, which would mount {path} itself: mount without {option}, or "
+                )?;
+                match overlay {
+                    Some(overlay) => write!(f, "mount {overlay} with it"),
+                    None => write!(f, "rescue overlay {path}, and mount with it what that makes"),
+                }
+            }
             Refusal::NoJournal { path, uuid, next } => {
                 let known =
                     if uuid.is_empty() { String::new() } else { format!(" with UUID {}", Untrusted(uuid)) };
@@ -853,11 +876,20 @@ pub struct Plan {
     /// One line each, for the person, once it is done.
     pub notices: Vec<String>,
     pub fstype: String,
+    /// All that the driver of a new mount is told: the flags, then its own options.
+    pub words: Vec<String>,
 }
 
 impl Plan {
     pub fn steps(&self) -> Vec<Step> {
         self.opens.iter().chain(&self.mounts).cloned().collect()
+    }
+
+    /// What the original has to be told beside the options that a person gave, since it knows nothing of the guard: `noload`, and
+    /// `ro` of a verb.
+    pub fn beside(&self, given: &Options) -> Vec<String> {
+        let is_new = |word: &&String| !given.flags.contains(&word.as_str()) && !given.data.contains(word);
+        self.words.iter().filter(is_new).cloned().collect()
     }
 }
 
@@ -939,6 +971,10 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
     if let Some(why) = through.none().filter(|_| read_only && journal.clears) {
         return Err(Refusal::Clears { path: name, fstype: plan.fstype, why });
     }
+    if let (Through::Overlay { steps, path: overlay, .. }, Some(option)) = (&through, &options.unknown) {
+        let overlay = steps.is_empty().then(|| overlay.clone());
+        return Err(Refusal::ByOriginal { path: name, option: option.clone(), overlay });
+    }
     let mut overlay = None;
     match through {
         Through::Overlay { steps, path, notice } => {
@@ -959,6 +995,7 @@ pub fn plan(storage: &Storage, able: &Able<'_>, request: &Request<'_>) -> Result
         Through::Nothing => {}
     }
     calm(row, &mut data, "");
+    plan.words = flags.iter().chain(&data).cloned().collect();
     if request.mkdir {
         plan.mounts.push(Step::MakeDirectory { path: request.target.to_string() });
     }

@@ -144,6 +144,17 @@ fn what_only_the_original_knows_is_told_apart() {
     for text in ["ro", "errors=remount-ro", "x-gvfs-show", "X-mount.mkdir"] {
         assert_eq!(Options::parse([text]).unwrap().unknown, None, "{text}");
     }
+    // No guard is taken off for what the original mounts read-only.
+    for (text, want) in [
+        ("ro=recursive", true),
+        ("ro=fs", true),
+        ("ro=vfs", false),
+        ("ro,rw=recursive", false),
+        ("rw,ro=recursive", true),
+    ] {
+        let options = Options::parse([text]).unwrap();
+        assert_eq!((options.read_only(), options.unknown.is_some()), (want, true), "{text}");
+    }
 }
 
 #[test]
@@ -1052,6 +1063,96 @@ fn what_is_mounted_is_mounted_a_second_time_without_fear_of_orphans() {
         let outcome = last(&storage, "/dev/sda1", options, 1 << 30);
         let want = format!("mount -t ext4 -o {options},errors=remount-ro /dev/sda1 /mnt");
         assert_eq!(outcome == Ok((want, String::new())), is_direct, "{label}: {outcome:?}");
+    }
+}
+
+/// The original gets the arguments as they were typed, and would mount the device itself.
+#[test]
+fn an_option_that_only_the_original_knows_does_not_go_round_an_overlay() {
+    let dirty = || Signature { dirty: true, orphans: true, ..fs("ext4") };
+    let opened = |signature: Signature| {
+        let mut storage = one_disk(signature);
+        open_up(&mut storage, &["/dev/sda", "/dev/sda1"]);
+        storage
+    };
+    let overlaid = || {
+        let uuid = format!("{}seq:1", contract::facts::OVERLAY_UUID);
+        let dm = Dm { name: "over-sda".to_string(), uuid, suspended: false };
+        let over = Block { dm: Some(dm), read_only: false, ..made("dm-0", 3, &["sda"]) };
+        storage(
+            vec![block("sda", 1), over],
+            vec![("sda", report(vec![dirty()])), ("dm-0", report(vec![dirty()]))],
+        )
+    };
+    let (disk, volume) = ("/dev/sda1", "/dev/mapper/vg-root");
+    let make = |path: &str| format!("or rescue overlay {path}, and mount with it what that makes");
+    // (label, storage, path, options, what is to be done instead; nothing: it is handed over)
+    let cases = [
+        ("orphans", opened(dirty()), disk, "ro,noload,", make(disk)),
+        ("orphans", opened(dirty()), disk, "ro,", make(disk)),
+        ("a dirty journal", one_disk(dirty()), disk, "ro,", make(disk)),
+        ("a volume over a guarded disk", one_volume(dirty()), volume, "ro,", make(volume)),
+        ("what is read-only by its value", opened(dirty()), disk, "ro=recursive,", make(disk)),
+        ("it has one", overlaid(), "/dev/sda", "ro,", "or mount /dev/mapper/over-sda with it".to_string()),
+        ("the overlay itself", overlaid(), "/dev/mapper/over-sda", "ro,", String::new()),
+        ("for writing", opened(dirty()), disk, "", String::new()),
+        ("clean", one_disk(fs("ext4")), disk, "ro,", String::new()),
+    ];
+    for (label, storage, path, options, next) in &cases {
+        let unknown = [
+            ("X-mount.subdir=etc", "X-mount.subdir"),
+            ("X-mount.owner=1", "X-mount.owner"),
+            ("loop=/dev/loop3", "loop=/dev/loop3"),
+            ("uhelper=udisks2", "uhelper"),
+        ];
+        for (option, name) in unknown {
+            let outcome = last(storage, path, &format!("{options}{option}"), 1 << 30);
+            match &outcome {
+                Ok(_) => assert!(next.is_empty(), "{label}, {option}: {outcome:?}"),
+                Err(told) => {
+                    assert!(!next.is_empty() && told.ends_with(&**next), "{label}, {option}: {told}");
+                    assert!(told.contains(&format!(": mount without {name}, ")), "{label}, {option}: {told}");
+                }
+            }
+        }
+    }
+}
+
+/// What a plan adds keeps the disk as it is; without it the original would replay a journal, or write for a verb that looks.
+#[test]
+fn the_original_is_told_what_a_plan_adds() {
+    let dirty = || Signature { dirty: true, ..fs("ext4") };
+    let open_journal = || {
+        let mut storage = with_journal(true, &["sdb"]);
+        open_up(&mut storage, &["/dev/sda", "/dev/sda1", "/dev/sdb"]);
+        storage
+    };
+    let (disk, volume) = ("/dev/sda1", "/dev/mapper/vg-root");
+    // (label, storage, path, what was typed, what the verb adds to that, what the original is told beside)
+    let cases = [
+        ("no room for an overlay", one_volume(dirty()), volume, "ro", None, "noload,errors=remount-ro"),
+        ("a journal on another disk", open_journal(), disk, "ro", None, "noload,errors=remount-ro"),
+        ("it was typed", one_volume(dirty()), volume, "ro,noload", None, "errors=remount-ro"),
+        ("all was typed", one_disk(fs("ext4")), disk, "ro,errors=continue", None, ""),
+        ("a verb", one_disk(fs("ext4")), disk, "noatime", Some("ro"), "ro,errors=remount-ro"),
+    ];
+    for (label, storage, path, typed, verb, want) in &cases {
+        let given = Options::parse([*typed, "X-mount.subdir=etc"]).unwrap();
+        let mut options = given.clone();
+        verb.iter().for_each(|word| options.add(word).unwrap());
+        let device = storage.devices.iter().find(|device| shown(device) == *path).unwrap();
+        let request = Request {
+            source: Source::Device(device),
+            target: "/mnt",
+            types: None,
+            options: &options,
+            window: None,
+            mkdir: false,
+            by: "mount",
+        };
+        let able = Able { known: &[], helper: &|_| false, memory: Some(1 << 20) };
+        let plan = plan(storage, &able, &request).unwrap();
+        assert_eq!(plan.beside(&given).join(","), *want, "{label}");
     }
 }
 

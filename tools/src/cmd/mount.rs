@@ -45,6 +45,8 @@ use std::path::{Path, PathBuf};
 ///
 /// ntfs is the kernel's ntfs3; -t ntfs-3g is the other driver. What is not here (-a and
 /// all that goes by fstab's options) is the original's, under the same guard.
+/// An option that is the original's alone (X-mount.subdir=) does not go with such an overlay,
+/// and is refused where reading needs one.
 /// --dry-run prints the steps.
 ///
 ///     # mount /dev/sda1 /mnt
@@ -259,13 +261,13 @@ impl Call<'_> {
         source: &str,
         target: &str,
         types: Option<&str>,
-        options: &Options,
+        given: &Options,
     ) -> anyhow::Result<Answer> {
-        if options.remount {
-            return self.remount(target, Some(source), options);
+        if given.remount {
+            return self.remount(target, Some(source), given);
         }
-        let (target, mkdir) = mount_point(target, options)?;
-        let mut options = options.clone();
+        let (target, mkdir) = mount_point(target, given)?;
+        let mut options = given.clone();
         // A verb looks before it touches.
         if self.context.verb && !options.rw && options.kind == Kind::New {
             options.add("ro").map_err(|error| failure(exit::USAGE, error))?;
@@ -314,7 +316,7 @@ impl Call<'_> {
         let able = Able { known: &known, helper: &helper, memory };
         let plan = mount::plan(&storage, &able, &request).map_err(|refusal| refused(&target, &refusal))?;
         if options.unknown.is_some() {
-            return self.hand_over(&storage, &plan);
+            return self.hand_over(&storage, &plan, &plan.beside(given));
         }
         let name = request.source.name();
         if self.args.dry_run {
@@ -347,8 +349,8 @@ impl Call<'_> {
         Ok(Answer::text(if self.args.verbose { text } else { String::new() }, 0))
     }
 
-    /// The same guard and consent; then the original does what ours does not.
-    fn hand_over(&self, storage: &Storage, plan: &Plan) -> anyhow::Result<Answer> {
+    /// The same guard and consent; then the original does what ours does not, and is told of what it does not know.
+    fn hand_over(&self, storage: &Storage, plan: &Plan, more: &[String]) -> anyhow::Result<Answer> {
         if self.args.dry_run {
             return Ok(Answer::text(apply::shown(&plan.opens), 0));
         }
@@ -360,7 +362,7 @@ impl Call<'_> {
         if !plan.opens.is_empty() {
             notice(self.context.name, &format!("made writable: {}", told(storage, &plan.opens, "")));
         }
-        Ok(Answer::classic(self.context.name, self.arguments))
+        Ok(Answer::classic(self.context.name, &handed(self.arguments, more)))
     }
 
     /// btrfs puts its devices together by their UUIDs, which an overlay shares with its original: a mount of both
@@ -447,7 +449,7 @@ impl Call<'_> {
         let plan = mount::remount(&storage, &mount, options, source.is_none(), self.typed)
             .map_err(|refusal| refused(&mount.target, &refusal))?;
         if options.unknown.is_some() {
-            return self.hand_over(&storage, &plan);
+            return self.hand_over(&storage, &plan, &[]);
         }
         if self.args.dry_run {
             return Ok(Answer::text(apply::shown(&plan.steps()), 0));
@@ -593,6 +595,12 @@ impl Call<'_> {
     }
 }
 
+/// The arguments of the original: first what a person did not say, so that a later word of theirs wins.
+fn handed(arguments: &[OsString], more: &[String]) -> Vec<OsString> {
+    let more = (!more.is_empty()).then(|| ["-o".to_string(), more.join(",")]);
+    more.into_iter().flatten().map(OsString::from).chain(arguments.iter().cloned()).collect()
+}
+
 /// A log's device, as the kernel calls it: it is looked for by that among all.
 fn resolve_beside(word: &mut String) {
     let names = ["jdev", "journal_path", "logdev", "rtdev"];
@@ -679,5 +687,22 @@ fn mount_point(word: &str, options: &Options) -> anyhow::Result<(String, bool)> 
             Err(failed(word, "mount point does not exist: -m makes it"))
         }
         Err(error) => Err(failed(word, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_original_hears_first_what_a_plan_adds() {
+        let arguments: Vec<OsString> = ["-o", "ro,X-mount.subdir=etc", "/mnt"].map(OsString::from).to_vec();
+        let handed = |more: &[&str]| {
+            let more: Vec<String> = more.iter().map(|word| (*word).to_string()).collect();
+            handed(&arguments, &more).join(" ".as_ref())
+        };
+        assert_eq!(handed(&[]), "-o ro,X-mount.subdir=etc /mnt");
+        let want = "-o noload,errors=remount-ro -o ro,X-mount.subdir=etc /mnt";
+        assert_eq!(handed(&["noload", "errors=remount-ro"]), want);
     }
 }
