@@ -218,10 +218,7 @@ impl Door {
             Step::PutBack { path, from, window, sha256, on } => {
                 (undo::put_back(&act, &self.root, path, (from, *window, sha256), on), Some(act))
             }
-            Step::MakeDirectory { path } => {
-                let made = std::fs::create_dir_all(path).with_context(|| format!("create {path}"));
-                (made.map(|()| Made::Done), Some(act))
-            }
+            Step::MakeDirectory { path } => (mount::make_directory(path), Some(act)),
         };
         self.act = act;
         if opens && outcome.is_ok() {

@@ -117,6 +117,12 @@ fn spread(flag: &str) -> Option<MountPropagationFlags> {
     Some(kind | recursive)
 }
 
+/// With all above it that is not there.
+pub fn make_directory(place: &str) -> anyhow::Result<Made> {
+    std::fs::create_dir_all(path(place)).with_context(|| format!("create {place}"))?;
+    Ok(Made::Done)
+}
+
 pub fn umount(target: &str, lazy: bool, force: bool) -> anyhow::Result<Made> {
     let mut flags = UnmountFlags::empty();
     flags.set(UnmountFlags::DETACH, lazy);

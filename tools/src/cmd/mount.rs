@@ -17,6 +17,7 @@ use model::storage::{Device, Id, Storage};
 use ondisk::{DiskReport, Extent};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Mount a file system, or list what is mounted.
@@ -605,7 +606,7 @@ fn handed(arguments: &[OsString], more: &[String]) -> Vec<OsString> {
 fn resolve_beside(word: &mut String) {
     let names = ["jdev", "journal_path", "logdev", "rtdev"];
     if let Some((name, path)) = word.split_once('=').filter(|(name, _)| names.contains(name))
-        && let Ok(path) = absolute(path)
+        && let Some(path) = std::fs::canonicalize(path).ok().as_deref().and_then(Path::to_str)
     {
         *word = format!("{name}={path}");
     }
@@ -668,20 +669,20 @@ fn by_link(path: &str) -> Option<String> {
         .or_else(|| of("/dev/disk/by-partlabel/", Tag::PartLabel))
 }
 
+/// As mountinfo and fstab are read: a byte that is no text is a character of its own, in the word and in the path.
 fn absolute(word: &str) -> anyhow::Result<String> {
-    let path = std::fs::canonicalize(word).with_context(|| word.to_string())?;
-    path.into_os_string()
-        .into_string()
-        .map_err(|path| anyhow::anyhow!("{}: the name is not UTF-8", path.to_string_lossy()))
+    let path = std::fs::canonicalize(host::proc::path(word)).with_context(|| word.to_string())?;
+    Ok(host::text::text(path.as_os_str().as_bytes()))
 }
 
 /// The directory (or file) to mount on, and whether it has to be made first.
 fn mount_point(word: &str, options: &Options) -> anyhow::Result<(String, bool)> {
-    match std::fs::symlink_metadata(word) {
+    let path = host::proc::path(word);
+    match std::fs::symlink_metadata(&path) {
         Ok(_) => Ok((absolute(word).map_err(|error| failure(exit::FAILED, format!("{error:#}")))?, false)),
         Err(_) if options.mkdir => {
-            let path = std::path::absolute(word).with_context(|| word.to_string())?;
-            Ok((path.to_string_lossy().into_owned(), true))
+            let path = std::path::absolute(&path).with_context(|| word.to_string())?;
+            Ok((host::text::text(path.as_os_str().as_bytes()), true))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(failed(word, "mount point does not exist: -m makes it"))
@@ -693,6 +694,33 @@ fn mount_point(word: &str, options: &Options) -> anyhow::Result<(String, bool)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+
+    /// In a namespace that ends with its thread, since the working directory is the whole process's otherwise.
+    #[test]
+    fn a_mount_point_is_made_below_a_place_whose_name_is_no_text() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path().join(OsStr::from_bytes(b"a\xff"));
+        std::fs::create_dir(&here).unwrap();
+        let options = Options::parse(["X-mount.mkdir"]).unwrap();
+        std::thread::scope(|scope| {
+            let all = scope.spawn(|| {
+                host::sys::mount::own_namespace().unwrap();
+                std::env::set_current_dir(&here).unwrap();
+                let (target, is_new) = mount_point("new/one", &options).unwrap();
+                apply::mount::make_directory(&target).unwrap();
+                assert!(is_new && here.join("new/one").is_dir(), "{target:?}");
+                assert_eq!(mount_point("new/one", &options).unwrap(), (target.clone(), false));
+                // As fstab may have it.
+                assert_eq!(mount_point(&target, &Options::default()).unwrap(), (target, false));
+            });
+            all.join().unwrap();
+        });
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no other directory was made");
+    }
 
     #[test]
     fn the_original_hears_first_what_a_plan_adds() {
