@@ -131,6 +131,22 @@ impl Window {
     pub fn extent(&self) -> Extent {
         Extent { start: self.start, length: self.length }
     }
+
+    /// Whether what was saved of it is nothing but zeros. False above [`EACH`], the most that is saved of a device.
+    pub fn is_zeros(&self) -> bool {
+        if self.length > EACH {
+            return false;
+        }
+        let mut hash = sha2::Sha256::new();
+        let zeros = [0; 4096];
+        let mut left = self.length as usize;
+        while left > 0 {
+            let part = &zeros[..left.min(zeros.len())];
+            hash.update(part);
+            left -= part.len();
+        }
+        digits(hash) == self.sha256
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,7 +209,11 @@ pub fn digest(file: &File, window: Extent) -> io::Result<String> {
         hash.update(&*part);
         at += part.len() as u64;
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digits(hash))
+}
+
+fn digits(hash: sha2::Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The directory of all entries.

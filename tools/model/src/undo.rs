@@ -3,8 +3,9 @@
 //!
 //! What lies in a partition, in an array or in a volume is content, which has moved on since: it is never put back,
 //! although the probes read a little of it. A file system's own superblock is, where nothing else is there now, or where a
-//! person says so: an older one does not fit the tree that a newer one left. Nor is the nothing of a blank device put back
-//! over what was made there since: it brings nothing back, and would take that away.
+//! person says so: an older one does not fit the tree that a newer one left. Nor are the zeros of a blank device put back
+//! over what was made there since: they bring nothing back, and would take that away. Bytes in which nothing was recognised
+//! are: they may be all that opens a volume (plain dm-crypt, VeraCrypt, a torn header).
 
 use crate::mount::{is_called, is_on};
 use crate::plan::Step;
@@ -37,7 +38,7 @@ pub struct Layout {
     own: Vec<Extent>,
 }
 
-/// What a device is where nothing is on it: [`Layout::what`].
+/// What a device is where nothing is recognised on it: [`Layout::what`]. It may be blank, or hold what has no signature.
 pub const NO_TABLE: &str = "no table";
 
 /// Where there is no telling how long a header is.

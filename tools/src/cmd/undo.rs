@@ -34,7 +34,9 @@ use std::path::{Path, PathBuf};
 /// after what is there now was saved too, so that an undo can be undone. A device that is in use, or is
 /// another one than was saved, is refused. What was in files is not undone: the superblock of a file
 /// system that is there now is left as it is, unless --file-systems says otherwise; fsck it then. So is
-/// what was made since on a device that was blank; of LUKS, LVM and RAID whatever the flags.
+/// what was made since on a device that was blank; of LUKS, LVM and RAID whatever the flags. Blank is what
+/// is zeros: bytes in which nothing was recognised, like those of a VeraCrypt volume, are put back over
+/// anything. With DEVICE, the status is not 0 where something of it was left.
 ///
 ///     # rescue undo
 ///     N  SINCE BOOT  COMMAND                   DEVICES
@@ -166,12 +168,12 @@ enum Now {
 }
 
 impl Now {
-    fn words(self, done: bool, there: &There) -> String {
+    fn words(self, done: bool, one: &Compared) -> String {
         match self {
             Now::Same => "as it was".to_string(),
             Now::Differs if done => "put back".to_string(),
             Now::Differs => "differs".to_string(),
-            Now::Left => format!("differs, and is left: {}", there.words()),
+            Now::Left => format!("differs, and is left: {}", one.there.words(&one.now)),
             Now::Unreadable => "cannot be read now, and is left".to_string(),
         }
     }
@@ -186,6 +188,7 @@ struct There {
     /// One of them locks or holds the data of others: a superblock of LUKS, LVM or RAID.
     #[serde(skip)]
     holds: bool,
+    /// Zeros were saved. Bytes in which nothing was recognised may be the only header of what has no signature.
     #[serde(skip)]
     was_blank: bool,
 }
@@ -194,10 +197,11 @@ impl There {
     fn of(report: &DiskReport, saved: &Saved) -> There {
         let holds =
             |found: &Signature| matches!(found.usage, Usage::Raid | Usage::Crypto) || found.volume.is_some();
+        let mut tables = saved.windows.iter().filter(|window| window.kind == Kind::Table);
         There {
             formats: report.signatures.iter().map(|found| found.format.clone()).collect(),
             holds: report.signatures.iter().any(holds),
-            was_blank: saved.what == NO_TABLE,
+            was_blank: saved.what == NO_TABLE && tables.all(Window::is_zeros),
         }
     }
 
@@ -215,12 +219,13 @@ impl There {
         }
     }
 
-    fn words(&self) -> String {
+    /// `path`: where the device is now.
+    fn words(&self, path: &str) -> String {
         if !self.was_blank {
             return "a file system is there now (--file-systems)".to_string();
         }
-        let way = if self.holds { "" } else { " (--file-systems)" };
-        format!("nothing was there, and {} is now{way}", self.formats.join(" and "))
+        let way = if self.holds { format!("wipefs -a {path}") } else { "--file-systems".to_string() };
+        format!("nothing was there, and {} is now ({way})", self.formats.join(" and "))
     }
 }
 
@@ -288,11 +293,7 @@ fn undo(
     if !args.json {
         refused.iter().for_each(|why| notice(context.name, why));
     }
-    let exit = match (refused.is_empty(), compared.is_empty()) {
-        (true, _) => exit::YES,
-        (false, true) => exit::TROUBLE,
-        (false, false) => exit::PARTLY,
-    };
+    let exit = status(&compared, &refused, !args.devices.is_empty());
     if args.json {
         return Answer::json(1, &Report { number: entry.number, devices: compared, refused }, exit);
     }
@@ -314,6 +315,19 @@ fn undo(
         text += &format!("Next: {next}\n");
     }
     Ok(Answer::text(text, exit))
+}
+
+/// `is_named`: the devices were named by a person, who wants them back: what is left of them is not done.
+fn status(compared: &[Compared], refused: &[String], is_named: bool) -> i32 {
+    let any = |one: &Compared, of: &[Now]| one.windows.iter().any(|state| of.contains(&state.now));
+    let falls_short = |one: &&Compared| is_named && any(one, &[Now::Left, Now::Unreadable]);
+    let is_done = |one: &Compared| !falls_short(&one) || any(one, &[Now::Differs]);
+    match (refused.is_empty() && !compared.iter().any(|one| falls_short(&one)), compared.iter().any(is_done))
+    {
+        (true, _) => exit::YES,
+        (false, true) => exit::PARTLY,
+        (false, false) => exit::TROUBLE,
+    }
 }
 
 /// Reads the windows that could be put back, as they are now.
@@ -433,12 +447,12 @@ fn shown(compared: &[Compared], done: bool) -> String {
             if one.now == one.path { one.path.clone() } else { format!("{} (was {})", one.now, one.path) };
         if differing.is_empty() {
             let saved: u64 = one.windows.iter().map(|state| state.window.length).sum();
-            rows.push([path, one.what.clone(), size(saved), Now::Same.words(done, &one.there)]);
+            rows.push([path, one.what.clone(), size(saved), Now::Same.words(done, one)]);
             continue;
         }
         rows.extend(differing.into_iter().map(|state| {
             let place = format!("{}+{}", state.window.start, state.window.length);
-            [path.clone(), one.what.clone(), place, state.now.words(done, &one.there)]
+            [path.clone(), one.what.clone(), place, state.now.words(done, one)]
         }));
     }
     columns(&rows)
@@ -493,7 +507,7 @@ mod tests {
     fn nothing_is_put_back_over_what_was_made_on_a_blank_device() {
         const SIZE: usize = 4 << 20;
         let identity = Identity { path: "/dev/sdb".to_string(), size: SIZE as u64, ..Identity::default() };
-        let block = Block { name: "sdb".to_string(), size: SIZE as u64, ..Block::default() };
+        let block = Block { name: "sdb".to_string(), major: 8, size: SIZE as u64, ..Block::default() };
         let directory = tempfile::tempdir().unwrap();
         let head = ondisk::Extent { start: 0, length: 4096 };
         let look = |name: &str, bytes: &Vec<u8>| {
@@ -501,19 +515,32 @@ mod tests {
             let kept = keep(bytes, Geometry::default(), &[head], EACH, &path).unwrap();
             (kept, path)
         };
-        let saved_of = |asked: &[(ondisk::Extent, Kind)]| {
-            let (kept, path) = look("sdb", &vec![0; SIZE]);
+        let saved_of = |asked: &[(ondisk::Extent, Kind)], bytes: &Vec<u8>| {
+            let (kept, path) = look("sdb", bytes);
             Saved::of(identity.clone(), Geometry::default(), &path, kept, asked).unwrap()
         };
-        let blank = saved_of(&[]);
+        let blank = saved_of(&[], &vec![0; SIZE]);
+        // A volume that is locked from its first byte on; of a head that was wiped, the copy at the end.
+        let locked = saved_of(&[], &vec![0xa5; SIZE]);
+        let mut tail = vec![0; SIZE];
+        tail[SIZE - 1] = 0xa5;
+        let tail = saved_of(&[], &tail);
         // What an undo wrote over is its own, and is undone.
-        let undone = saved_of(&[(head, Kind::Header)]);
+        let undone = saved_of(&[(head, Kind::Header)], &vec![0; SIZE]);
         let found = |usage: Usage, format: &str| vec![Signature::new(format, usage, 0)];
         let luks = || found(Usage::Crypto, "crypto_LUKS");
+        let pv = || found(Usage::Raid, "LVM2_member");
         let cases = [
-            ("LUKS", luks(), &blank, false, Now::Left, "and crypto_LUKS is now\n"),
-            ("LUKS, with the flag", luks(), &blank, true, Now::Left, "and crypto_LUKS is now\n"),
-            ("a PV", found(Usage::Raid, "LVM2_member"), &blank, true, Now::Left, "and LVM2_member is now\n"),
+            ("LUKS", luks(), &blank, false, Now::Left, "crypto_LUKS is now (wipefs -a /dev/sdb)\n"),
+            (
+                "LUKS, with the flag",
+                luks(),
+                &blank,
+                true,
+                Now::Left,
+                "crypto_LUKS is now (wipefs -a /dev/sdb)\n",
+            ),
+            ("a PV", pv(), &blank, true, Now::Left, "(wipefs -a /dev/sdb)\n"),
             (
                 "a member",
                 found(Usage::Raid, "linux_raid_member"),
@@ -526,6 +553,8 @@ mod tests {
             ("xfs, with the flag", found(Usage::Filesystem, "xfs"), &blank, true, Now::Differs, "put back"),
             ("swap", found(Usage::Other, "swap"), &blank, false, Now::Left, "swap is now (--file-systems)"),
             ("a table", Vec::new(), &blank, false, Now::Differs, "put back"),
+            ("a PV over what is locked", pv(), &locked, false, Now::Differs, "put back"),
+            ("a PV where a copy was at the end", pv(), &tail, false, Now::Differs, "put back"),
             ("what an undo wrote", luks(), &undone, false, Now::Differs, "put back"),
         ];
         for (label, signatures, saved, file_systems, want, words) in cases {
@@ -539,6 +568,34 @@ mod tests {
             assert_eq!(first.now, want, "{label}");
             let text = shown(&[one], true);
             assert!(text.contains(words), "{label}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_was_named_and_is_left_is_not_done() {
+        let compared = |states: &[Now]| {
+            let window = || Window { start: 0, length: 512, kind: Kind::Table, sha256: String::new() };
+            let there = There { formats: Vec::new(), holds: true, was_blank: true };
+            let (path, now) = ("/dev/sda".to_string(), "/dev/sda".to_string());
+            let windows = states.iter().map(|now| State { window: window(), now: *now }).collect();
+            Compared { path, now, what: String::new(), there, windows, on: None, file: String::new() }
+        };
+        let refusal = || vec!["/dev/sdb is gone".to_string()];
+        use Now::{Differs, Left, Same, Unreadable};
+        let cases = [
+            ("left", vec![compared(&[Left])], vec![], true, exit::TROUBLE),
+            ("left, and not named", vec![compared(&[Left])], vec![], false, exit::YES),
+            ("left, beside what was not touched", vec![compared(&[Left, Same])], vec![], true, exit::TROUBLE),
+            ("unreadable", vec![compared(&[Unreadable])], vec![], true, exit::TROUBLE),
+            ("left, beside what is put back", vec![compared(&[Left, Differs])], vec![], true, exit::PARTLY),
+            ("and on another", vec![compared(&[Left]), compared(&[Differs])], vec![], true, exit::PARTLY),
+            ("put back", vec![compared(&[Differs, Same])], vec![], true, exit::YES),
+            ("as it was", vec![compared(&[Same])], vec![], true, exit::YES),
+            ("refused", vec![], refusal(), true, exit::TROUBLE),
+            ("refused beside what is put back", vec![compared(&[Differs])], refusal(), false, exit::PARTLY),
+        ];
+        for (label, compared, refused, is_named, want) in cases {
+            assert_eq!(status(&compared, &refused, is_named), want, "{label}");
         }
     }
 }
