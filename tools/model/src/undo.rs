@@ -316,32 +316,94 @@ pub enum Refusal {
     #[error("{path} is another device now: {now}, and {then} was saved")]
     Another { path: String, now: String, then: String },
     #[error(
-        "{path} was {what}, and so are {}: the kernel counted all of them anew since, and nothing tells which was saved; unplug the others",
-        .all.join(" and ")
+        "{path} was {what}, and so are {}: the kernel counted all of them anew since, and nothing tells which was saved; {}",
+        .all.join(" and "),
+        if *.is_only { "name the one (rescue undo N DEVICE), or unplug the others" }
+        else { "leave one alone plugged in, and name it as it was saved (rescue undo N DEVICE)" }
     )]
-    Alike { path: String, what: String, all: Vec<String> },
+    Alike {
+        path: String,
+        what: String,
+        all: Vec<String>,
+        /// No other that was saved beside it may be one of these.
+        is_only: bool,
+    },
+    #[error(
+        "{all} have one name ({wwid}), as paths to one drive have, and read differently: nothing tells which was saved; name the one (rescue undo N DEVICE), or unplug the others"
+    )]
+    Differ { all: String, wwid: String },
     #[error("{path} is in use: {by}")]
     InUse { path: String, by: String },
 }
 
-/// The device that was saved, where it is still there.
+/// A device that was saved, and is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found<'a> {
+    pub block: &'a Block,
+    /// Other paths to the same drive, by its world wide name: who uses one of them uses it.
+    pub paths: Vec<&'a Block>,
+    /// The kernel counted all of these anew, and one was taken. Bridges lie about such names: all have to read alike.
+    pub is_any: bool,
+}
+
+impl Found<'_> {
+    pub fn may_be(&self, block: &Block) -> bool {
+        let is_path = self.paths.iter().any(|path| path.name == block.name);
+        self.block.name == block.name || (self.is_any && is_path)
+    }
+}
+
+fn all(facts: &Facts) -> impl Iterator<Item = (&Block, Identity)> {
+    facts.blocks.iter().filter(|block| block.major != 0).map(|block| (block, identity(facts, block)))
+}
+
+/// What a saved device may be now: the one that the kernel counted as it did then, or, where none is, all that are like it.
+pub fn fits<'a>(facts: &'a Facts, saved: &Identity) -> Vec<&'a Block> {
+    let same: Vec<(&Block, Identity)> = all(facts).filter(|(_, one)| is_same(one, saved)).collect();
+    let is_counted = |one: &Identity| one.diskseq.is_some() && one.diskseq == saved.diskseq;
+    match same.iter().find(|(_, one)| is_counted(one)) {
+        Some((block, _)) => vec![block],
+        None => same.into_iter().map(|(block, _)| block).collect(),
+    }
+}
+
+/// The device that was saved, where it is still there. `beside`: all that were saved with it. `named`: what a person typed.
 ///
 /// Bridges of one make may all have the same serial number, and two paths to one drive do. Of several that could be it, it is
-/// the one that the kernel has counted as it did then; where all came again since, none.
-pub fn find<'a>(facts: &'a Facts, saved: &Identity) -> Result<&'a Block, Refusal> {
-    let all =
-        || facts.blocks.iter().filter(|block| block.major != 0).map(|block| (block, identity(facts, block)));
-    let same: Vec<(&Block, Identity)> = all().filter(|(_, one)| is_same(one, saved)).collect();
-    let is_counted = |one: &Identity| one.diskseq.is_some() && one.diskseq == saved.diskseq;
-    match (same.iter().find(|(_, one)| is_counted(one)), &same[..]) {
-        (Some((block, _)), _) | (None, [(block, _)]) => return Ok(block),
-        (None, []) => {}
-        (None, several) => {
-            let all = several.iter().map(|(block, _)| block.path()).collect();
-            return Err(Refusal::Alike { path: saved.path.clone(), what: shown(saved), all });
+/// the one that the kernel has counted as it did then. Where all came again since, it is the one that was named, unless
+/// another of its make was saved too, whose name that may be; or any of the paths to one drive.
+pub fn find<'a>(
+    facts: &'a Facts,
+    saved: &Identity,
+    beside: &[&Identity],
+    named: &[String],
+) -> Result<Found<'a>, Refusal> {
+    let found = |block: &'a Block, is_any: bool| {
+        let is_path = |one: &Identity| has_wwn(saved) && is_alike(one, saved);
+        let paths = all(facts).filter(|(other, one)| other.name != block.name && is_path(one));
+        Found { block, paths: paths.map(|(other, _)| other).collect(), is_any }
+    };
+    let several = fits(facts, saved);
+    match several[..] {
+        [] => {}
+        [block] => return Ok(found(block, false)),
+        [first, ..] => {
+            let may_be =
+                |other: &Identity| several.iter().any(|block| is_same(&identity(facts, block), other));
+            let is_only = !beside.iter().any(|other| *other != saved && may_be(other));
+            let mut chosen = several.iter().filter(|block| named.contains(&block.path()));
+            let chosen = chosen.next().filter(|_| chosen.next().is_none());
+            return match chosen {
+                Some(block) if is_only => Ok(found(block, false)),
+                chosen if has_wwn(saved) => Ok(found(chosen.unwrap_or(&first), true)),
+                _ => {
+                    let all = several.iter().map(|block| block.path()).collect();
+                    Err(Refusal::Alike { path: saved.path.clone(), what: shown(saved), all, is_only })
+                }
+            };
         }
     }
-    match all().find(|(_, one)| one.path == saved.path) {
+    match all(facts).find(|(_, one)| one.path == saved.path) {
         None => Err(Refusal::Gone(saved.path.clone())),
         Some((_, one)) => {
             let (mut now, mut then) = (shown(&one), shown(saved));
@@ -357,19 +419,30 @@ pub fn find<'a>(facts: &'a Facts, saved: &Identity) -> Result<&'a Block, Refusal
     }
 }
 
+/// A name that its maker gives to one drive in the world. What the kernel makes of a vendor's and a serial number's text
+/// (`t10.`, drivers/scsi/scsi_lib.c: scsi_vpd_lun_id; `nvme.`) is none.
+fn has_wwn(one: &Identity) -> bool {
+    let wwid = one.wwid.as_deref().unwrap_or_default();
+    let number = ["naa.", "eui.", "uuid."].iter().find_map(|kind| wwid.strip_prefix(kind));
+    number.is_some_and(|number| number.contains(|c| !matches!(c, '0' | '-')))
+}
+
+/// Whether all that a drive says of itself is the same.
+fn is_alike(one: &Identity, saved: &Identity) -> bool {
+    let said =
+        |one: &Identity| (one.size, one.within, one.serial.clone(), one.wwid.clone(), one.uuid.clone());
+    said(one) == said(saved)
+}
+
 fn is_same(one: &Identity, saved: &Identity) -> bool {
-    if (one.size, one.within) != (saved.size, saved.within) {
-        return false;
-    }
     if saved.uuid.is_some() || one.uuid.is_some() {
-        return one.uuid == saved.uuid;
+        return (one.size, one.within, &one.uuid) == (saved.size, saved.within, &saved.uuid);
     }
-    let numbers = |one: &Identity| (one.serial.clone(), one.wwid.clone());
     let has_number = saved.serial.is_some() || saved.wwid.is_some();
     // Whatever comes again is counted higher (block/genhd.c: inc_diskseq); a lower one was there beside it.
     let was_beside = one.diskseq.is_some() && one.diskseq < saved.diskseq;
     let is_counted = one.diskseq.is_some() && one.diskseq == saved.diskseq;
-    numbers(one) == numbers(saved) && (is_counted || (has_number && !was_beside))
+    is_alike(one, saved) && (is_counted || (has_number && !was_beside))
 }
 
 fn shown(one: &Identity) -> String {

@@ -435,7 +435,7 @@ fn a_device_is_known_again_by_what_it_is_and_not_by_its_name() {
     let change = |with: &dyn Fn(&mut Block)| {
         let mut facts = machine();
         facts.blocks.iter_mut().for_each(with);
-        find(&facts, &saved).map(|block| block.name.clone())
+        find(&facts, &saved, &[], &[]).map(|one| one.block.name.clone())
     };
     assert_eq!(change(&|_| {}).unwrap(), "sda1");
     // It was pulled out, and came back with another number of the kernel's under another name.
@@ -482,7 +482,7 @@ fn a_device_is_known_again_by_what_it_is_and_not_by_its_name() {
     }
     let mut gone = machine();
     gone.blocks.retain(|block| !block.name.starts_with("sda"));
-    assert_eq!(find(&gone, &saved), Err(Refusal::Gone("/dev/sda1".to_string())));
+    assert_eq!(find(&gone, &saved, &[], &[]), Err(Refusal::Gone("/dev/sda1".to_string())));
     let without = |diskseq: u64| {
         let mut facts = machine();
         for block in &mut facts.blocks {
@@ -492,23 +492,26 @@ fn a_device_is_known_again_by_what_it_is_and_not_by_its_name() {
         facts
     };
     let saved = at(&without(5), "sda");
-    assert!(find(&without(5), &saved).is_ok());
-    let refusal = find(&without(6), &saved).unwrap_err().to_string();
+    assert!(find(&without(5), &saved, &[], &[]).is_ok());
+    let refusal = find(&without(6), &saved, &[], &[]).unwrap_err().to_string();
     assert!(refusal.contains("disk 6") && refusal.contains("disk 5"), "{refusal}");
+}
+
+/// sda and sdb say the same of themselves, as bridges of one make and two paths to one drive do; counted so by the kernel.
+fn twins(of_sda: u64, of_sdb: u64, wwid: Option<&str>) -> Facts {
+    let mut facts = machine();
+    for block in facts.blocks.iter_mut().filter(|block| block.major == 8) {
+        let is_first = block.name.starts_with("sda");
+        block.hardware.serial = Some("0123456789ABCDEF".to_string());
+        block.hardware.wwid = wwid.map(str::to_string);
+        block.diskseq = Some(if is_first { of_sda } else { of_sdb });
+    }
+    facts
 }
 
 #[test]
 fn of_drives_with_the_same_serial_number_only_the_one_that_was_saved_is_written_to() {
-    // Two of one make, whose bridges all say the same.
-    let twins = |of_sda: u64, of_sdb: u64| {
-        let mut facts = machine();
-        for block in facts.blocks.iter_mut().filter(|block| block.major == 8) {
-            let is_first = block.name.starts_with("sda");
-            block.hardware.serial = Some("0123456789ABCDEF".to_string());
-            block.diskseq = Some(if is_first { of_sda } else { of_sdb });
-        }
-        facts
-    };
+    let twins = |of_sda: u64, of_sdb: u64| twins(of_sda, of_sdb, None);
     let at = |name: &str| {
         let facts = twins(1, 2);
         identity(&facts, facts.blocks.iter().find(|block| block.name == name).unwrap())
@@ -516,7 +519,7 @@ fn of_drives_with_the_same_serial_number_only_the_one_that_was_saved_is_written_
     let alike = |path: &str, all: &[&str]| {
         let all = all.iter().map(|path| path.to_string()).collect();
         let name = path.trim_start_matches("/dev/");
-        Err(Refusal::Alike { path: path.to_string(), what: shown(&at(name)), all })
+        Err(Refusal::Alike { path: path.to_string(), what: shown(&at(name)), all, is_only: true })
     };
     for (label, facts, name, want) in [
         ("the first", twins(1, 2), "sda", Ok("sda")),
@@ -528,14 +531,56 @@ fn of_drives_with_the_same_serial_number_only_the_one_that_was_saved_is_written_
         ("both came again", twins(3, 4), "sdb", alike("/dev/sdb", &["/dev/sda", "/dev/sdb"])),
         ("and a partition", twins(3, 4), "sda1", alike("/dev/sda1", &["/dev/sda1", "/dev/sdb1"])),
     ] {
-        assert_eq!(find(&facts, &at(name)).map(|block| block.name.as_str()), want, "{label}: {name}");
+        let found = find(&facts, &at(name), &[], &[]).map(|one| one.block.name.as_str());
+        assert_eq!(found, want, "{label}: {name}");
     }
-    let refusal = find(&twins(3, 4), &at("sdb")).unwrap_err().to_string();
+    let refusal = find(&twins(3, 4), &at("sdb"), &[], &[]).unwrap_err().to_string();
     assert!(refusal.contains("so are /dev/sda and /dev/sdb: "), "{refusal}");
     // It is gone, and the one that is left was there beside it.
     let mut left = twins(1, 2);
     left.blocks.retain(|block| !block.name.starts_with("sdb"));
-    assert_eq!(find(&left, &at("sdb")), Err(Refusal::Gone("/dev/sdb".to_string())));
+    assert_eq!(find(&left, &at("sdb"), &[], &[]), Err(Refusal::Gone("/dev/sdb".to_string())));
+}
+
+#[test]
+fn of_several_that_came_again_it_is_the_one_that_is_named_or_any_path_to_one_drive() {
+    const NAA: Option<&str> = Some("naa.5000c500a1b2c3d4");
+    const TEXT: Option<&str> = Some("t10.ATA     BRIDGE  0123456789ABCDEF");
+    const NONE: Option<&str> = Some("naa.0000000000000000");
+    let (name, unplug) =
+        (Err("; name the one (rescue undo N DEVICE), or unplug"), Err("; leave one alone plugged in"));
+    let one = |name, paths: &'static str, is_any| Ok((name, paths, is_any));
+    let cases = [
+        ("none is named", None, (3, 4), "sda", "sda", "", name),
+        ("one is named", None, (3, 4), "sda", "sda", "/dev/sdb", one("sdb", "", false)),
+        ("and a partition", None, (3, 4), "sda1", "sda sda1", "/dev/sdb1", one("sdb1", "", false)),
+        ("both are named", None, (3, 4), "sda", "sda", "/dev/sda /dev/sdb", name),
+        ("none of them is named", None, (3, 4), "sda", "sda", "/dev/sda1", name),
+        ("the other was saved too", None, (3, 4), "sda", "sda sdb", "/dev/sda", unplug),
+        ("the saved one was left", None, (1, 4), "sda", "sda", "/dev/sdb", one("sda", "", false)),
+        ("paths", NAA, (3, 4), "sda", "sda", "", one("sda", "sdb", true)),
+        ("and a partition", NAA, (3, 4), "sdb2", "sdb2", "", one("sda2", "sdb2", true)),
+        ("paths that were both saved", NAA, (3, 4), "sdb", "sda sdb", "/dev/sdb", one("sdb", "sda", true)),
+        ("a path that is named", NAA, (3, 4), "sda", "sda", "/dev/sdb", one("sdb", "sda", false)),
+        ("a path that was left", NAA, (1, 2), "sdb", "sdb", "", one("sdb", "sda", false)),
+        ("a name of text", TEXT, (3, 4), "sda", "sda", "", name),
+        ("a name of zeros", NONE, (3, 4), "sda", "sda", "", name),
+    ];
+    for (label, wwid, (of_sda, of_sdb), saved, beside, named, want) in cases {
+        let (before, facts) = (twins(1, 2, wwid), twins(of_sda, of_sdb, wwid));
+        let at =
+            |name: &str| identity(&before, before.blocks.iter().find(|block| block.name == name).unwrap());
+        let beside: Vec<Identity> = beside.split(' ').map(at).collect();
+        let found = find(&facts, &at(saved), &beside.iter().collect::<Vec<_>>(), &words(named));
+        match (found, want) {
+            (Ok(found), Ok(want)) => {
+                let paths: Vec<&str> = found.paths.iter().map(|block| block.name.as_str()).collect();
+                assert_eq!((found.block.name.as_str(), &*paths.join(" "), found.is_any), want, "{label}");
+            }
+            (Err(refusal), Err(want)) => assert!(refusal.to_string().contains(want), "{label}: {refusal}"),
+            (found, want) => panic!("{label}: {found:?}, and not {want:?}"),
+        }
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use host::workers::{Outcome, Pool, SELF};
 use model::consent;
 use model::plan::{DmLower, Step};
 use model::text::{Untrusted, size};
-use model::undo::{Kind, NO_TABLE, find, in_use};
+use model::undo::{Found, Identity, Kind, NO_TABLE, Refusal, find, fits, in_use};
 use ondisk::{DiskReport, Signature, Usage};
 use serde::Serialize;
 use std::ffi::OsString;
@@ -67,7 +67,7 @@ struct Args {
     save: Vec<PathBuf>,
     #[arg(value_name = "N")]
     number: Option<u64>,
-    /// Of these devices alone
+    /// Of these devices alone; of several that are alike, which it is now
     #[arg(value_name = "DEVICE")]
     devices: Vec<String>,
 }
@@ -265,23 +265,39 @@ fn undo(
     typed: &str,
 ) -> anyhow::Result<Answer> {
     let facts = host::sysfs::facts(&context.root);
-    let is_asked = |saved: &&Saved| args.devices.is_empty() || args.devices.contains(&saved.identity.path);
+    // As it is listed, or as it is called now.
+    let is_listed = |path: &String| entry.devices.iter().any(|one| one.identity.path == *path);
+    let is_named = |saved: &Saved, path: &String| match is_listed(path) {
+        true => saved.identity.path == *path,
+        false => fits(&facts, &saved.identity).iter().any(|block| block.path() == *path),
+    };
+    let is_asked =
+        |saved: &&Saved| args.devices.is_empty() || args.devices.iter().any(|path| is_named(saved, path));
     let asked: Vec<&Saved> = entry.devices.iter().filter(is_asked).collect();
-    let unknown =
-        args.devices.iter().find(|path| !entry.devices.iter().any(|one| one.identity.path == **path));
+    let unknown = args.devices.iter().find(|path| !entry.devices.iter().any(|saved| is_named(saved, path)));
     if let Some(unknown) = unknown {
         bail!("{unknown} is not saved as {}", entry.number);
     }
     let pool = |mount: &Mount| host::sysfs::btrfs_devices(&context.root, &facts.blocks, &mount.source);
     let (mut refused, mut found) = (Vec::new(), Vec::new());
+    let beside: Vec<&Identity> = entry.devices.iter().map(|saved| &saved.identity).collect();
+    let is_free = |found: &Found| {
+        let mut all = std::iter::once(&found.block).chain(&found.paths);
+        all.try_for_each(|block| in_use(&facts, block, &pool))
+    };
     for saved in asked {
-        match find(&facts, &saved.identity).and_then(|block| in_use(&facts, block, &pool).map(|()| block)) {
-            Ok(block) => found.push((block, saved)),
+        let one = find(&facts, &saved.identity, &beside, &args.devices);
+        match one.and_then(|one| is_free(&one).map(|()| one)) {
+            Ok(one) => found.push((one, saved)),
             Err(refusal) => refused.push(refusal.to_string()),
         }
     }
+    let mut found = one_for_each(found, &mut refused);
     // Before the first window is written, so that nothing is put back in part.
-    found.retain(|(block, _)| claim(&context.root, block).map_err(|why| refused.push(why)).is_ok());
+    found.retain(|(one, _)| {
+        let claimed = looked_at(one).try_for_each(|block| claim(&context.root, block));
+        claimed.map_err(|why| refused.push(why)).is_ok()
+    });
     let mut compared = Vec::new();
     for outcome in compare(context, place, &found, args.file_systems)? {
         match outcome {
@@ -291,6 +307,19 @@ fn undo(
     }
     let (steps, opened) = steps(context, &mut compared, &mut refused, typed);
     if !args.json {
+        for (one, saved) in found.iter().filter(|(one, _)| one.is_any) {
+            if compared.iter().any(|compared| compared.path == saved.identity.path) {
+                let wwid = saved.identity.wwid.as_deref().unwrap_or_default();
+                let all = names(one);
+                notice(
+                    context.name,
+                    &format!(
+                        "{all} are paths to one drive ({wwid}), which is looked at as {}",
+                        one.block.path()
+                    ),
+                );
+            }
+        }
         refused.iter().for_each(|why| notice(context.name, why));
     }
     let exit = status(&compared, &refused, !args.devices.is_empty());
@@ -330,61 +359,147 @@ fn status(compared: &[Compared], refused: &[String], is_named: bool) -> i32 {
     }
 }
 
+/// The device that is written to, and with it those that have to read alike.
+fn looked_at<'a>(one: &Found<'a>) -> impl Iterator<Item = &'a Block> {
+    let others: &[&Block] = if one.is_any { &one.paths } else { &[] };
+    std::iter::once(one.block).chain(others.to_vec())
+}
+
+fn names(one: &Found) -> String {
+    looked_at(one).map(Block::path).collect::<Vec<_>>().join(" and ")
+}
+
+/// Leaves out a device that is found for two that were saved: once where they were saved as one, which paths to one drive
+/// are, and altogether where nothing tells which of them it is.
+fn one_for_each<'a>(
+    found: Vec<(Found<'a>, &'a Saved)>,
+    refused: &mut Vec<String>,
+) -> Vec<(Found<'a>, &'a Saved)> {
+    let may_be_one = |a: &Found, b: &Found| a.may_be(b.block) || b.may_be(a.block);
+    let (mut left, mut torn) = (Vec::new(), Vec::new());
+    for (index, (one, saved)) in found.iter().enumerate() {
+        let others =
+            found.iter().enumerate().filter(|(other, (two, _))| *other != index && may_be_one(one, two));
+        let others: Vec<(usize, &Saved)> = others.map(|(other, (_, saved))| (other, *saved)).collect();
+        if let Some((_, other)) = others.iter().find(|(_, other)| other.windows != saved.windows) {
+            let [path, other] = [&saved.identity.path, &other.identity.path];
+            torn.push(format!(
+                "{} may be {path} or {other} as they were saved, and nothing tells which; name the one as it was saved: rescue undo N {path}",
+                names(one)
+            ));
+        } else if others.iter().all(|(other, _)| *other > index) {
+            left.push((one.clone(), *saved));
+        }
+    }
+    refused.append(&mut torn);
+    left
+}
+
 /// Reads the windows that could be put back, as they are now.
 fn compare(
     context: &Context,
     place: &Path,
-    found: &[(&Block, &Saved)],
+    found: &[(Found, &Saved)],
     file_systems: bool,
 ) -> anyhow::Result<Vec<Result<Compared, String>>> {
     let store = Store::at(Path::new(paths::UNDO));
     let into = store.unfinished()?;
-    let own =
-        |saved: &Saved| saved.windows.iter().filter(|w| w.kind != Kind::Content).cloned().collect::<Vec<_>>();
-    let jobs: Vec<_> = found
+    // Each device once, whose file is named as it is.
+    let mut wanted: Vec<(&Block, Vec<ondisk::Extent>)> = Vec::new();
+    for (one, saved) in found {
+        for block in looked_at(one) {
+            let windows = own(saved).map(Window::extent);
+            match wanted.iter_mut().find(|(other, _)| other.name == block.name) {
+                Some((_, known)) => known.extend(windows),
+                None => wanted.push((block, windows.collect())),
+            }
+        }
+    }
+    let jobs: Vec<_> = wanted.iter().map(|(block, windows)| job(block, windows, &into)).collect();
+    let outcomes = Pool::of(context.root.clone(), SELF).run::<Kept>(&jobs, DEADLINE);
+    let looks: Vec<(&Block, Result<Look, String>)> = wanted
         .iter()
-        .map(|(block, saved)| {
-            let windows: Vec<ondisk::Extent> = own(saved).iter().map(Window::extent).collect();
-            job(block, &windows, &into)
+        .zip(outcomes)
+        .map(|((block, _), outcome)| {
+            let path = block.path();
+            let look = match outcome {
+                Outcome::Done(kept) => File::open(into.join(&block.name))
+                    .map(|file| Look { file, kept })
+                    .map_err(|error| without_errno(&format!("{path}: {error}"))),
+                Outcome::Failed(why) | Outcome::NotStarted(why) => {
+                    Err(without_errno(&format!("{path}: {why}")))
+                }
+                Outcome::Hung(why) => Err(why),
+            };
+            (*block, look)
         })
         .collect();
-    let outcomes = Pool::of(context.root.clone(), SELF).run::<Kept>(&jobs, DEADLINE);
-    let mut compared = Vec::new();
-    for ((block, saved), outcome) in found.iter().zip(outcomes) {
-        let path = block.path();
-        compared.push(match outcome {
-            Outcome::Done(kept) => File::open(into.join(&block.name))
-                .map(|file| compared_to(block, saved, place, &file, &kept, file_systems))
-                .map_err(|error| without_errno(&format!("{path}: {error}"))),
-            Outcome::Failed(why) | Outcome::NotStarted(why) => Err(without_errno(&format!("{path}: {why}"))),
-            Outcome::Hung(why) => Err(why),
-        });
-    }
+    let look = |block: &Block| {
+        let look = looks.iter().find(|(other, _)| other.name == block.name);
+        look.map_or_else(
+            || Err(format!("{} is gone", block.path())),
+            |(_, look)| look.as_ref().map_err(String::clone),
+        )
+    };
+    let compared = found.iter().map(|(one, saved)| {
+        let first = look(one.block)?;
+        for block in looked_at(one).skip(1) {
+            let all = names(one);
+            let other = look(block).map_err(|why| {
+                format!("{why}: whether {all} are paths to one drive is not seen; name the one: rescue undo N DEVICE")
+            })?;
+            if !reads_alike(saved, first, other) {
+                let wwid = saved.identity.wwid.clone().unwrap_or_default();
+                return Err(Refusal::Differ { all, wwid }.to_string());
+            }
+        }
+        Ok(compared_to(one.block, saved, place, first, file_systems))
+    });
+    let compared = compared.collect();
     remove(&into).with_context(|| format!("remove {}", into.display()))?;
     Ok(compared)
 }
 
-fn compared_to(
-    block: &Block,
-    saved: &Saved,
-    place: &Path,
-    file: &File,
-    kept: &Kept,
-    file_systems: bool,
-) -> Compared {
-    let there = There::of(&kept.report, saved);
-    let state = |window: &Window| {
+/// What was read of a device now.
+struct Look {
+    file: File,
+    kept: Kept,
+}
+
+impl Look {
+    /// `None`: it could not be read.
+    fn digest(&self, window: &Window) -> Option<String> {
         let extent = window.extent();
-        let is_read = kept.windows.iter().any(|one| one.covers(&extent));
-        let now = match digest(file, extent) {
-            Ok(sum) if is_read && sum == window.sha256 => Now::Same,
-            Ok(_) if is_read && there.yields(window.kind, file_systems) => Now::Differs,
-            Ok(_) if is_read => Now::Left,
-            Ok(_) | Err(_) => Now::Unreadable,
+        let is_read = self.kept.windows.iter().any(|one| one.covers(&extent));
+        digest(&self.file, extent).ok().filter(|_| is_read)
+    }
+}
+
+/// The windows that may be put back.
+fn own(saved: &Saved) -> impl Iterator<Item = &Window> {
+    saved.windows.iter().filter(|window| window.kind != Kind::Content)
+}
+
+/// Whether two devices may be two paths to one, as far as what was saved of it goes.
+fn reads_alike(saved: &Saved, one: &Look, other: &Look) -> bool {
+    own(saved).all(|window| {
+        let sum = one.digest(window);
+        sum.is_some() && sum == other.digest(window)
+    })
+}
+
+fn compared_to(block: &Block, saved: &Saved, place: &Path, look: &Look, file_systems: bool) -> Compared {
+    let there = There::of(&look.kept.report, saved);
+    let state = |window: &Window| {
+        let now = match look.digest(window) {
+            Some(sum) if sum == window.sha256 => Now::Same,
+            Some(_) if there.yields(window.kind, file_systems) => Now::Differs,
+            Some(_) => Now::Left,
+            None => Now::Unreadable,
         };
         State { window: window.clone(), now }
     };
-    let windows = saved.windows.iter().filter(|window| window.kind != Kind::Content).map(state).collect();
+    let windows = own(saved).map(state).collect();
     Compared {
         path: saved.identity.path.clone(),
         now: block.path(),
@@ -473,7 +588,6 @@ mod tests {
     use crate::report::{Output, fenced, spelt};
     use crate::undo::{EACH, keep};
     use contract::text::steers;
-    use model::undo::Identity;
     use ondisk::Geometry;
 
     #[test]
@@ -562,8 +676,8 @@ mod tests {
             now[..SIZE / 2].fill(7);
             let (mut kept, path) = look("now", &now);
             kept.report = DiskReport { signatures, ..DiskReport::default() };
-            let file = File::open(&path).unwrap();
-            let one = compared_to(&block, saved, directory.path(), &file, &kept, file_systems);
+            let look = Look { file: File::open(&path).unwrap(), kept };
+            let one = compared_to(&block, saved, directory.path(), &look, file_systems);
             let first = one.windows.iter().find(|state| state.window.start == 0).unwrap();
             assert_eq!(first.now, want, "{label}");
             let text = shown(&[one], true);
@@ -596,6 +710,89 @@ mod tests {
         ];
         for (label, compared, refused, is_named, want) in cases {
             assert_eq!(status(&compared, &refused, is_named), want, "{label}");
+        }
+    }
+
+    #[test]
+    fn paths_to_one_drive_read_alike_and_drives_do_not() {
+        const SIZE: usize = 4 << 20;
+        let directory = tempfile::tempdir().unwrap();
+        let filled = |at: usize| {
+            let mut bytes = vec![0xa5; SIZE];
+            bytes[at] = 1;
+            bytes
+        };
+        let failed = [ondisk::FailedRead { start: 0, length: 512, error: "EIO".to_string() }];
+        let whole = filled(SIZE / 2);
+        let torn = ondisk::window::Failing { source: &whole, failed: &failed };
+        let cases: [(&str, &dyn ondisk::ReadAt, bool); 4] = [
+            ("another path", &whole, true),
+            ("what moved on where nothing is put back", &filled(SIZE / 2 + 1), true),
+            ("another head", &filled(1000), false),
+            ("one that cannot be read", &torn, false),
+        ];
+        let look = |name: &str, device: &dyn ondisk::ReadAt| {
+            let path = directory.path().join(name);
+            let kept = keep(device, Geometry::default(), &[], EACH, &path).unwrap();
+            (path, kept)
+        };
+        let opened = |(path, kept): (PathBuf, Kept)| Look { file: File::open(&path).unwrap(), kept };
+        let identity = Identity { path: "/dev/sda".to_string(), size: SIZE as u64, ..Identity::default() };
+        let (path, kept) = look("saved", &whole);
+        let saved = Saved::of(identity, Geometry::default(), &path, kept, &[]).unwrap();
+        let one = opened(look("sdc", &whole));
+        for (label, device, want) in cases {
+            let other = opened(look("sdd", device));
+            assert_eq!(reads_alike(&saved, &one, &other), want, "{label}");
+            assert_eq!(reads_alike(&saved, &other, &one), want, "{label}, the other way round");
+        }
+    }
+
+    #[test]
+    fn one_device_is_not_written_to_as_two_that_were_saved() {
+        let disk = |name: &str| Block { name: name.to_string(), major: 8, ..Block::default() };
+        let (sdc, sdd) = (disk("sdc"), disk("sdd"));
+        let saved = |path: &str, sha256: &str| Saved {
+            identity: Identity { path: path.to_string(), ..Identity::default() },
+            logical_block: 512,
+            file: String::new(),
+            what: String::new(),
+            windows: vec![Window { start: 0, length: 512, kind: Kind::Table, sha256: sha256.to_string() }],
+            failed: Vec::new(),
+            beyond: 0,
+        };
+        let (sda, alike, other) = (saved("/dev/sda", "a"), saved("/dev/sdb", "a"), saved("/dev/sdb", "b"));
+        let alone = |block| Found { block, paths: Vec::new(), is_any: false };
+        let any = |block, path| Found { block, paths: vec![path], is_any: true };
+        let told = |block, path| Found { block, paths: vec![path], is_any: false };
+        let cases = [
+            ("two devices", [(alone(&sdc), &sda), (alone(&sdd), &other)], "/dev/sda /dev/sdb", 0),
+            ("the last of two of a kind", [(alone(&sdc), &sda), (alone(&sdc), &other)], "", 2),
+            (
+                "paths that were saved as one",
+                [(any(&sdc, &sdd), &sda), (any(&sdc, &sdd), &alike)],
+                "/dev/sda",
+                0,
+            ),
+            (
+                "and of which one was left",
+                [(any(&sdc, &sdd), &sda), (told(&sdd, &sdc), &alike)],
+                "/dev/sda",
+                0,
+            ),
+            ("and were not saved as one", [(any(&sdc, &sdd), &sda), (told(&sdd, &sdc), &other)], "", 2),
+            (
+                "paths that were both left",
+                [(told(&sdc, &sdd), &sda), (told(&sdd, &sdc), &alike)],
+                "/dev/sda /dev/sdb",
+                0,
+            ),
+        ];
+        for (label, found, want, torn) in cases {
+            let mut refused = Vec::new();
+            let left = one_for_each(found.to_vec(), &mut refused);
+            let left: Vec<&str> = left.iter().map(|(_, saved)| saved.identity.path.as_str()).collect();
+            assert_eq!((left.join(" ").as_str(), refused.len()), (want, torn), "{label}: {refused:?}");
         }
     }
 }
