@@ -16,6 +16,7 @@ use contract::facts::OVERLAY_UUID;
 use ondisk::volume::Volume;
 use ondisk::volume::lvm::{Area, Group, Kind, Logical, PhysicalVolume, Segment};
 use ondisk::{Health, Severity};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -569,7 +570,7 @@ fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wis
                 | Kind::Other(_) => false,
             })
     };
-    let lv = |lv: &Logical| {
+    let whole = |lv: &Logical| {
         let parts = parts(&index, lv);
         let lost = parts.as_ref().map(|parts| lost(group, judgement, parts)).unwrap_or_default();
         let contradiction = if group.truncated { LvRefusal::Cut } else { LvRefusal::Contradiction };
@@ -580,19 +581,37 @@ fn volumes(storage: &Storage, group: &Group, judgement: &Judgement, wishes: &Wis
         // A mirror with a leg missing is whole, and LVM knows.
         let redundant = parts.as_ref().is_some_and(|parts| parts.iter().any(|part| is_redundant(part)));
         let holes = (has_holes && !redundant && !wishes.partial).then_some(LvRefusal::Partial(lost));
+        let memory = parts.map(|parts| memory(group, &parts)).unwrap_or_default();
+        Whole { partial: has_holes, writes, memory, refusal: refusal.or(holes) }
+    };
+    let mut wholes: BTreeMap<&str, Whole> = BTreeMap::new();
+    let lv = |lv: &Logical| {
+        let Whole { partial, writes, memory, refusal } = match index.families.get(lv.name.as_str()) {
+            Some(first) => wholes.entry(&first.name).or_insert_with(|| whole(first)).clone(),
+            None => whole(lv),
+        };
         Lv {
             name: lv.name.clone(),
             uuid: lv.uuid.clone(),
             size: lv.extents().saturating_mul(group.extent),
             kind: kind(&index, lv),
             active: active(storage, &group.uuid, &lv.uuid).map(|device| device.id.clone()),
-            partial: has_holes,
+            partial,
             writes,
-            memory: parts.map(|parts| memory(group, &parts)).unwrap_or_default(),
-            refusal: refusal.or(holes),
+            memory,
+            refusal,
         }
     };
     group.lvs.iter().filter(is_volume).map(lv).collect()
+}
+
+/// What is to be said of a volume with all its parts.
+#[derive(Clone)]
+struct Whole {
+    partial: bool,
+    writes: Option<&'static str>,
+    memory: BTreeMap<String, u64>,
+    refusal: Option<LvRefusal>,
 }
 
 /// A group's volumes by name, since there may be thousands, and each is judged with what it lies on.
@@ -600,17 +619,30 @@ struct Index<'a> {
     lvs: BTreeMap<&'a str, &'a Logical>,
     /// Links of snapshots, by the names of what they link, in the metadata's order.
     links: BTreeMap<&'a str, Vec<&'a Logical>>,
+    /// Of each that links name, one of all those that are only ever active together, mostly their origin: they have the same
+    /// parts, which are gone through once, since an origin may have thousands of snapshots.
+    families: BTreeMap<&'a str, &'a Logical>,
 }
 
 impl<'a> Index<'a> {
     fn of(group: &'a Group) -> Index<'a> {
-        let mut index = Index { lvs: BTreeMap::new(), links: BTreeMap::new() };
+        let mut index = Index { lvs: BTreeMap::new(), links: BTreeMap::new(), families: BTreeMap::new() };
         for lv in &group.lvs {
             // Of two with one name the first counts.
             index.lvs.entry(&lv.name).or_insert(lv);
             let is_link = lv.segments.iter().any(|segment| matches!(segment.kind, Kind::Snapshot { .. }));
             for name in names(lv).filter(|_| is_link) {
                 index.links.entry(name).or_default().push(lv);
+            }
+        }
+        for name in index.links.values().flatten().filter_map(|link| names(link).next()) {
+            let Some(first) = index.lvs.get(name) else { continue };
+            let mut open = vec![name];
+            while let Some(name) = open.pop() {
+                if let Entry::Vacant(place) = index.families.entry(name) {
+                    place.insert(first);
+                    open.extend(index.links.get(name).into_iter().flatten().flat_map(|link| names(link)));
+                }
             }
         }
         index
@@ -855,7 +887,10 @@ pub fn hold(storage: &Storage, judgement: &Judgement, volumes: &[&str]) -> Vec<S
     let described = devices.filter_map(|device| physical_volume(device)?.0.group.as_ref());
     let Some(group) = described.max_by_key(|group| group.seqno) else { return Vec::new() };
     let index = Index::of(group);
-    let parts = volumes.iter().filter_map(|volume| parts(&index, index.lvs.get(volume)?)).flatten();
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    let firsts = volumes.iter().filter_map(|volume| index.families.get(volume).or(index.lvs.get(volume)));
+    let firsts = firsts.filter(|first| known.insert(&first.name));
+    let parts = firsts.filter_map(|first| parts(&index, first)).flatten();
     let mut raids: Vec<String> = Vec::new();
     for lv in parts.filter(|lv| lv.segments.iter().any(|segment| matches!(segment.kind, Kind::Raid(_)))) {
         // Below a snapshot of it, the volume itself is a layer.

@@ -369,6 +369,38 @@ fn thousands_of_snapshots_are_judged_each_with_its_pool() {
 }
 
 #[test]
+fn thousands_of_snapshots_of_one_origin_are_judged_together() {
+    let mut many = group(2);
+    many.lvs = vec![lv("origin", true, Kind::Linear, vec![pv(0, 0)])];
+    for n in 0..4000 {
+        let (store, link) = (format!("snap{n}"), format!("snapshot{n}"));
+        many.lvs.push(lv(&store, false, Kind::Linear, vec![pv(u64::from(n == 7), 1)]));
+        let on = vec![of("origin"), of(&store)];
+        many.lvs.push(lv(&link, true, Kind::Snapshot { merging: false }, on));
+    }
+    many.lvs.push(lv("other", true, Kind::Linear, vec![pv(0, 2)]));
+    let index = Index::of(&many);
+    assert_eq!(index.families.len(), 4001);
+    assert!(index.families.values().all(|first| first.name == "origin"), "their parts are gone through once");
+    let whole: BTreeSet<&str> = parts(&index, &many.lvs[0]).unwrap().iter().map(|part| &*part.name).collect();
+    assert_eq!(whole.len(), 8001, "{whole:?}");
+    for (label, storage, partial) in [
+        ("whole", disks(&[("sda", 'A', Some(many.clone())), ("sdb", 'B', Some(many.clone()))]), false),
+        // The store of one of them lies there.
+        ("without sdb", disks(&[("sda", 'A', Some(many.clone()))]), true),
+    ] {
+        let judgement = judged(&storage, &Wishes::default());
+        assert_eq!(judgement.volumes.len(), 4002, "{label}");
+        let (other, family) = judgement.volumes.split_last().unwrap();
+        assert!(other.writes.is_none() && !other.partial, "{label}");
+        for lv in family {
+            assert!(lv.writes.is_some_and(|why| why.contains("not started yet")), "{label}: {lv:?}");
+            assert_eq!((lv.partial, lv.refusal.is_some()), (partial, partial), "{label}: {lv:?}");
+        }
+    }
+}
+
+#[test]
 fn an_exported_group_is_named_with_what_imports_it_and_is_never_activated() {
     let exported = Group { exported: true, ..group(1) };
     let storage = disks(&[("sda", 'A', Some(exported.clone()))]);
