@@ -18,6 +18,8 @@ use host::sysfs::{Node, Parts};
 use host::workers::{Job, Outcome, Pool};
 use model::build::{Kernels, build_of};
 use model::storage::{Observed, Storage};
+use ondisk::volume::lvm::group::BUDGET;
+use ondisk::volume::lvm::kept::{self, Kept};
 use ondisk::window::Failing;
 use ondisk::{DiskReport, Extent, Geometry, ReadAt, ReadError, Section, Usage};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -34,6 +36,9 @@ const ANSWER: Duration = Duration::from_secs(1);
 const SECTOR: u32 = 512;
 /// Devices in turn, for each processor.
 const TURN: usize = 64;
+/// What the descriptions of volume groups may cost that are held of all devices, in bytes of JSON: eight of the largest. It is
+/// some 60 MiB of memory, and a machine with 512 has that left.
+const GROUPS: usize = 16 << 20;
 /// Major number of floppy drives: without a medium, reading one takes many seconds.
 const FLOPPY: u32 = 2;
 
@@ -201,14 +206,16 @@ impl Scan {
                 facts.blocks.push(block);
             }
             left.shrink_to_fit();
-            let observed = self.observe(&mut facts, &mut examiner, &wanted);
-            match &mut held {
-                Some((all, seen)) => {
-                    all.blocks.append(&mut facts.blocks);
-                    seen.extend(observed);
-                }
-                None if observed.values().any(is_of_several) => held = Some((facts, observed)),
-                None => take(&build_of(facts, observed, &self.consents)),
+            if let Some((all, seen)) = &mut held {
+                self.observe(&mut facts, &mut examiner, &wanted, seen);
+                all.blocks.append(&mut facts.blocks);
+                continue;
+            }
+            let mut observed = BTreeMap::new();
+            self.observe(&mut facts, &mut examiner, &wanted, &mut observed);
+            match observed.values().any(is_of_several) {
+                true => held = Some((facts, observed)),
+                false => take(&build_of(facts, observed, &self.consents)),
             }
         }
         if let Some((facts, observed)) = held {
@@ -219,7 +226,8 @@ impl Scan {
     fn with(mut self, capture: Option<&mut Capture>, wanted: impl Fn(&Block) -> bool) -> Storage {
         let mut facts = std::mem::take(&mut self.facts);
         let mut examiner = Examiner::new(&self.root, self.deadline, self.beat, self.tables_alone, capture);
-        let observed = self.observe(&mut facts, &mut examiner, wanted);
+        let mut observed = BTreeMap::new();
+        self.observe(&mut facts, &mut examiner, wanted, &mut observed);
         build_of(facts, observed, &self.consents)
     }
 
@@ -228,16 +236,16 @@ impl Scan {
         facts: &mut Facts,
         examiner: &mut Examiner<'_>,
         wanted: impl Fn(&Block) -> bool,
-    ) -> BTreeMap<String, Observed> {
+        observed: &mut BTreeMap<String, Observed>,
+    ) {
         if self.asks_limits && !is_quick_alone(facts.blocks.len()) {
             for block in facts.blocks.iter_mut().filter(|block| wanted(block)) {
                 set_limits(block, &host::sysfs::limits(&self.root, &block.name));
             }
         }
-        let mut observed = BTreeMap::new();
         let kernels = Kernels::of(&facts.blocks);
         for of_virtual in [false, true] {
-            let hung = hung(facts, &observed);
+            let hung = hung(facts, observed);
             let mut asks = Vec::new();
             for block in facts.blocks.iter().filter(|block| block.is_virtual() == of_virtual && wanted(block))
             {
@@ -246,13 +254,13 @@ impl Scan {
                     None => asks.push((block, ask(block, &self.windows))),
                 }
             }
-            examiner.examine(asks.iter().map(|(_, ask)| ask), &mut observed);
+            examiner.examine(asks.iter().map(|(_, ask)| ask), observed);
             let again: Vec<Ask> = asks
                 .iter()
                 .filter(|_| !self.tables_alone)
-                .filter_map(|(block, ask)| with_sections(block, ask, &kernels, &observed))
+                .filter_map(|(block, ask)| with_sections(block, ask, &kernels, observed))
                 .collect();
-            examiner.examine(&again, &mut observed);
+            examiner.examine(&again, observed);
         }
         if self.asks_limits {
             for block in facts.blocks.iter_mut() {
@@ -261,7 +269,6 @@ impl Scan {
                 }
             }
         }
-        observed
     }
 }
 
@@ -401,6 +408,8 @@ struct Examiner<'a> {
     manifest: Manifest,
     /// What is read is kept there.
     capture: Option<&'a mut Capture>,
+    /// Of groups, of all devices.
+    kept: Kept,
 }
 
 impl<'a> Examiner<'a> {
@@ -414,7 +423,8 @@ impl<'a> Examiner<'a> {
         let manifest = if root.is_live() { Manifest::default() } else { capture::manifest(root) };
         let pool = Pool::of_copies(root.clone(), cmd::worker::work);
         let limits = BTreeMap::new();
-        Examiner { root, pool, beat, deadline, tables_alone, limits, manifest, capture }
+        let kept = Kept::new(GROUPS);
+        Examiner { root, pool, beat, deadline, tables_alone, limits, manifest, capture, kept }
     }
 
     fn examine<'b>(
@@ -426,14 +436,15 @@ impl<'a> Examiner<'a> {
             asks.into_iter().partition(|ask| is_file(ask) || !self.root.is_live());
         for ask in here {
             let seen = self.read_here(ask);
-            observed.insert(ask.name.clone(), seen);
+            hold(&mut self.kept, observed, ask, seen);
         }
         if let Some(beat) = self.beat {
             if is_quick_alone(away.len()) {
                 host::sys::memory::keep(cmd::worker::KEPT);
                 for ask in away {
                     beat.begin();
-                    observed.insert(ask.name.clone(), self.read_device(ask));
+                    let seen = self.read_device(ask);
+                    hold(&mut self.kept, observed, ask, seen);
                 }
                 return;
             }
@@ -441,18 +452,17 @@ impl<'a> Examiner<'a> {
         }
         let job = |ask: &&Ask| job(ask, self.capture.as_deref(), self.tables_alone);
         let jobs: Vec<Job> = away.iter().map(job).collect();
-        if self.capture.is_some() {
-            let outcomes = self.pool.run::<Shot>(&jobs, self.deadline);
-            for (ask, outcome) in away.iter().zip(outcomes) {
-                let seen = seen(outcome, |shot| self.keep(ask, shot));
-                observed.insert(ask.name.clone(), seen);
-            }
+        let Examiner { pool, capture, kept, deadline, .. } = self;
+        if let Some(capture) = capture {
+            pool.run_each::<Shot>(&jobs, *deadline, |job, outcome| {
+                let seen = seen(outcome, |shot| keep(Some(capture), away[job], shot));
+                hold(kept, observed, away[job], seen);
+            });
         } else {
-            let outcomes = self.pool.run::<DiskReport>(&jobs, self.deadline);
-            for (ask, outcome) in away.iter().zip(outcomes) {
+            pool.run_each::<DiskReport>(&jobs, *deadline, |job, outcome| {
                 let seen = seen(outcome, |report| Observed::Examined { report: Box::new(report) });
-                observed.insert(ask.name.clone(), seen);
-            }
+                hold(kept, observed, away[job], seen);
+            });
         }
     }
 
@@ -494,18 +504,33 @@ impl<'a> Examiner<'a> {
         };
         let into = capture.unfinished(&ask.name);
         match capture::shoot(&device, ask.geometry, &ask.sections, capture.limit, &into) {
-            Ok(shot) => self.keep(ask, shot),
+            Ok(shot) => keep(self.capture.as_deref_mut(), ask, shot),
             Err(error) => Observed::Failed { reason: without_errno(&format!("{error:#}")) },
         }
     }
+}
 
-    fn keep(&mut self, ask: &Ask, shot: Shot) -> Observed {
-        let report = Box::new(shot.report.clone());
-        let kept = self.capture.as_mut().map(|capture| capture.keep(&ask.name, &ask.path, shot));
-        match kept {
-            Some(Err(error)) => Observed::Failed { reason: without_errno(&format!("{error:#}")) },
-            Some(Ok(())) | None => Observed::Examined { report },
-        }
+/// What a device says of groups is held as it comes, so that there is never more of it than is kept.
+fn hold(kept: &mut Kept, observed: &mut BTreeMap<String, Observed>, ask: &Ask, mut seen: Observed) {
+    if let Observed::Examined { report } = &mut seen {
+        kept.add(ask.diskseq, report);
+    }
+    observed.insert(ask.name.clone(), seen);
+    while let Some(group) = kept.beyond() {
+        let reports = observed.values_mut().filter_map(|seen| match seen {
+            Observed::Examined { report } => Some(&mut **report),
+            Observed::Skipped { .. } | Observed::Failed { .. } | Observed::Hung { .. } => None,
+        });
+        kept::cut(&group, reports);
+    }
+}
+
+fn keep(capture: Option<&mut Capture>, ask: &Ask, mut shot: Shot) -> Observed {
+    // Nobody asks the capture for it, and it would be held twice.
+    let report = Box::new(std::mem::take(&mut shot.report));
+    match capture.map(|capture| capture.keep(&ask.name, &ask.path, shot)) {
+        Some(Err(error)) => Observed::Failed { reason: without_errno(&format!("{error:#}")) },
+        Some(Ok(())) | None => Observed::Examined { report },
     }
 }
 
@@ -547,9 +572,17 @@ fn job(ask: &Ask, capture: Option<&Capture>, table_alone: bool) -> Job {
 /// What is on a device, and on those windows of it that are partitions without a node.
 pub fn examine(device: &dyn ReadAt, geometry: Geometry, sections: &[Extent]) -> DiskReport {
     let mut report = ondisk::examine(device, geometry);
+    // No more than the one group that a device may say: it is one answer, and there may be hundreds of sections.
+    let mut kept = Kept::new(BUDGET);
+    kept.add(None, &mut report);
     for extent in sections {
         let section = Section::new(device, extent.start, extent.length);
-        report.sections.push((extent.start, ondisk::examine(&section, geometry)));
+        let mut section = ondisk::examine(&section, geometry);
+        kept.add(None, &mut section);
+        report.sections.push((extent.start, section));
+        while let Some(group) = kept.beyond() {
+            kept::cut(&group, [&mut report]);
+        }
     }
     report
 }

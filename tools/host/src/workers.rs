@@ -335,7 +335,7 @@ fn await_some(busy: &mut Vec<Busy>, most: Option<Duration>) -> Vec<(Busy, io::Re
 
 /// Reads what is there; the whole reply once it is complete.
 fn advance(busy: &mut Busy) -> io::Result<Option<Vec<u8>>> {
-    busy.received.reserve(LIKELY);
+    make_room(&mut busy.received);
     if rustix::io::read(&busy.worker.socket, rustix::buffer::spare_capacity(&mut busy.received))? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -355,7 +355,7 @@ fn receive(socket: impl AsFd, received: &mut Vec<u8>) -> io::Result<Option<Vec<u
         if let Some(message) = message(received)? {
             return Ok(Some(message));
         }
-        received.reserve(LIKELY);
+        make_room(received);
         match rustix::io::read(&socket, rustix::buffer::spare_capacity(received)) {
             Ok(0) if received.is_empty() => return Ok(None),
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -365,6 +365,14 @@ fn receive(socket: impl AsFd, received: &mut Vec<u8>) -> io::Result<Option<Vec<u
     }
 }
 
+/// For what comes next: of a message of which the length is known all that is missing, since a list that grows is twice as
+/// long in the end, for each worker that answers.
+fn make_room(received: &mut Vec<u8>) {
+    let length = received.first_chunk::<4>().map_or(0, |prefix| u32::from_le_bytes(*prefix) as usize);
+    let missing = (length.min(MAX_REPORT) + 4).saturating_sub(received.len());
+    received.reserve_exact(missing.max(LIKELY));
+}
+
 /// The first message of those, once it is whole.
 fn message(received: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     let Some((prefix, rest)) = received.split_first_chunk::<4>() else { return Ok(None) };
@@ -372,9 +380,13 @@ fn message(received: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     if length > MAX_REPORT {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message above the limit"));
     }
-    let Some(message) = rest.get(..length).map(<[u8]>::to_vec) else { return Ok(None) };
-    drop(received.drain(..prefix.len() + length));
-    Ok(Some(message))
+    if rest.len() < length {
+        return Ok(None);
+    }
+    let next = rest[length..].to_vec();
+    received.truncate(4 + length);
+    received.drain(..4);
+    Ok(Some(std::mem::replace(received, next)))
 }
 
 /// The worker's end: answers every request until the pool closes the socket, which is stdin.

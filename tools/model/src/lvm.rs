@@ -324,9 +324,11 @@ pub fn judge(storage: &Storage, group: &VolumeGroup, wishes: &Wishes<'_>) -> Jud
     let described = |candidate: &&Candidate<'_>| candidate.volume.group.is_some();
     let chosen = |candidate: &Candidate<'_>| wishes.with.contains(&candidate.device.id);
     let newest = candidates.iter().filter(described).max_by_key(|candidate| {
-        (chosen(candidate), seqno(candidate), std::cmp::Reverse(&candidate.device.path))
+        // Of what is cut on one device and whole on another not all is known that either says.
+        let is_cut = candidate.volume.group.as_ref().is_some_and(|group| group.truncated);
+        (chosen(candidate), seqno(candidate), is_cut, std::cmp::Reverse(&candidate.device.path))
     });
-    let Some((newest, known)) = newest.and_then(|newest| Some((newest, newest.volume.group.as_ref()?)))
+    let Some((newest, known)) = newest.and_then(|newest| Some((newest, newest.volume.group.as_deref()?)))
     else {
         judgement.refusal = Some(Refusal::NoDescription);
         return judgement;
@@ -337,8 +339,10 @@ pub fn judge(storage: &Storage, group: &VolumeGroup, wishes: &Wishes<'_>) -> Jud
     judgement.system_id = known.system_id.clone();
     // Two descriptions of one number that differ: each was changed while the other was away.
     let differs = |candidate: &&Candidate<'_>| {
-        candidate.volume.group.as_ref().is_some_and(|other| {
-            (other.seqno == known.seqno && other != known) || (chosen(newest) && other.seqno > known.seqno)
+        candidate.volume.group.as_deref().is_some_and(|other| {
+            let is_cut = known.truncated || other.truncated;
+            (other.seqno == known.seqno && other != known && !is_cut)
+                || (chosen(newest) && other.seqno > known.seqno)
         })
     };
     let others: Vec<Candidate<'_>> = candidates.iter().filter(differs).copied().collect();
@@ -351,13 +355,14 @@ pub fn judge(storage: &Storage, group: &VolumeGroup, wishes: &Wishes<'_>) -> Jud
         let of_other = others.iter().any(|other| other.device.id == candidate.device.id);
         if of_other && chosen(newest) {
             judgement.left_out.push(left(candidate, Why::OtherHalf));
-        } else if !known.pvs.iter().any(|pv| pv.uuid == candidate.volume.uuid) {
+        } else if !knows(known, candidate) {
             judgement.left_out.push(left(candidate, Why::Removed));
         } else {
             used.push(*candidate);
         }
     }
     one_device_for_each(&mut judgement, used, &chosen);
+    judgement.wanted = judgement.wanted.max(judgement.used.len());
     for pv in &known.pvs {
         let there = judgement.used.iter().any(|used| used.uuid == pv.uuid);
         if pv.missing || !there {
@@ -404,6 +409,13 @@ fn belongs(judgement: &Judgement, wishes: &Wishes<'_>) -> Option<String> {
 fn namesakes<'a>(storage: &'a Storage, group: &VolumeGroup, known: &Group) -> Vec<&'a VolumeGroup> {
     let is = |other: &&VolumeGroup| other.uuid != group.uuid && name(storage, other) == Some(&known.name);
     storage.volumes.iter().filter(is).collect()
+}
+
+/// Whether a PV is the group's, as far as its description tells: of a cut one the list of PVs may be gone, and those that
+/// say the same, or nothing, are in it still.
+fn knows(group: &Group, candidate: &Candidate<'_>) -> bool {
+    let says_so = || candidate.volume.group.as_ref().is_none_or(|own| own.seqno == group.seqno);
+    group.pvs.iter().any(|pv| pv.uuid == candidate.volume.uuid) || (group.truncated && says_so())
 }
 
 fn seqno(candidate: &Candidate<'_>) -> u64 {

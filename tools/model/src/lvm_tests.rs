@@ -5,6 +5,7 @@ use contract::facts::{Block, Dm, Facts, Hardware};
 use ondisk::volume::lvm::{Area, AreaState, MetadataArea, Physical, Segment};
 use ondisk::{DiskReport, Extent, Signature, Usage};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 const GIB: u64 = 1 << 30;
 
@@ -99,6 +100,7 @@ fn mapped(minor: u32, name: &str, uuid: &str, slaves: &[&str]) -> Block {
 
 /// What is seen of a device that carries PV `letter` of a group.
 fn carries(letter: char, group: Option<Group>) -> Observed {
+    let group = group.map(Arc::new);
     let state = group.as_ref().map_or(AreaState::Empty, |group| AreaState::Sound(group.seqno));
     let areas = vec![MetadataArea { extent: Extent { start: 4096, length: 1 << 20 }, state }];
     // As if the snapshot that begins on its first PV had been active before.
@@ -351,6 +353,34 @@ fn of_a_group_that_is_not_known_whole_nothing_is_activated_and_lvm_is_named() {
         (over, Some(carries('A', Some(cut)))),
     ]);
     assert_eq!(advice(&storage), "vgchange -ay --devices /dev/mapper/over-sda vg", "never the originals");
+}
+
+#[test]
+fn a_group_that_is_cut_on_any_of_its_pvs_is_too_large_and_neither_split_nor_gone() {
+    let whole = group(2);
+    let short = Group { pvs: whole.pvs.clone(), ..whole.cut() };
+    let bare = Group { pvs: Vec::new(), ..whole.cut() };
+    let cases = [
+        ("its PVs are known", Some(short.clone()), Some(short.clone())),
+        ("nothing is", Some(bare.clone()), Some(bare.clone())),
+        ("on one alone", Some(whole.clone()), Some(short.clone())),
+        ("on the other alone", Some(bare.clone()), Some(whole.clone())),
+        ("one says nothing", Some(short), None),
+    ];
+    for (label, a, b) in cases {
+        let storage = disks(&[("sda", 'A', a), ("sdb", 'B', b)]);
+        let judgement = judged(&storage, &Wishes { named: true, ..Wishes::default() });
+        assert_eq!(judgement.refusal, Some(Refusal::TooLarge), "{label}");
+        assert_eq!((used(&judgement), judgement.wanted), (vec!["/dev/sda", "/dev/sdb"], 2), "{label}");
+        assert!(judgement.left_out.is_empty() && judgement.missing.is_empty(), "{label}: {judgement:?}");
+        assert!(judgement.to_activate().is_empty(), "{label}");
+    }
+    // Who went on without it is still left out.
+    let older = Group { seqno: 6, ..group(1) };
+    let newer = Group { pvs: vec![whole.pvs[1].clone()], ..bare };
+    let storage = disks(&[("sda", 'A', Some(older)), ("sdb", 'B', Some(newer))]);
+    let judgement = judged(&storage, &Wishes::default());
+    assert_eq!((used(&judgement), judgement.left_out.len()), (vec!["/dev/sdb"], 1));
 }
 
 #[test]

@@ -15,6 +15,8 @@ const TEXT_MAX: usize = 256;
 /// area of 1 MiB, LVM's default, has at most half of that (the ring holds the old one too), and costs less here: four
 /// times as many volumes are whole.
 pub const BUDGET: usize = 2_000_000;
+/// A group of which the entries cost no more is never cut for what others say, in bytes of JSON: some 60 volumes.
+pub const SMALL: usize = 16 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
@@ -175,6 +177,32 @@ impl Logical {
 impl Group {
     pub fn lv(&self, name: &str) -> Option<&Logical> {
         self.lvs.iter().find(|lv| lv.name == name)
+    }
+
+    /// What the entries cost in a worker's answer, in bytes.
+    pub fn cost(&self) -> usize {
+        self.pvs.iter().map(cost).sum::<usize>() + self.lvs.iter().map(cost).sum::<usize>()
+    }
+
+    /// What is kept of it where all is too much: whose it is, and its PVs, unless even those are many.
+    pub fn cut(&self) -> Group {
+        let pvs =
+            if self.pvs.iter().map(cost).sum::<usize>() > SMALL { Vec::new() } else { self.pvs.clone() };
+        let (name, uuid) = (self.name.clone(), self.uuid.clone());
+        let (system_id, lock_type) = (self.system_id.clone(), self.lock_type.clone());
+        Group { name, uuid, system_id, lock_type, pvs, lvs: Vec::new(), truncated: true, ..*self }
+    }
+
+    /// Nearly every LV has one segment on one PV, and a list that grew has room for four.
+    pub fn shrink(&mut self) {
+        for lv in &mut self.lvs {
+            for segment in &mut lv.segments {
+                segment.on.shrink_to_fit();
+            }
+            lv.segments.shrink_to_fit();
+        }
+        self.lvs.shrink_to_fit();
+        self.pvs.shrink_to_fit();
     }
 
     /// What snapshots keep in: dm-snapshot's stores, but of those that are being merged.

@@ -8,8 +8,10 @@ use crate::format::{Extent, Format, Health, Magic, Signature, Usage};
 use crate::read::ReadAt;
 use crate::volume::Volume;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 pub mod group;
+pub mod kept;
 pub mod text;
 
 pub use group::{Area, Group, Kind, Logical, Physical, Segment};
@@ -81,7 +83,7 @@ pub struct PhysicalVolume {
     pub areas: Vec<MetadataArea>,
     /// The newest description of its group that is sound. A PV without a metadata area has none, nor one that no
     /// group has.
-    pub group: Option<Group>,
+    pub group: Option<Arc<Group>>,
     /// Of the stores of snapshots that begin on it, by that description: those that have their header. To one without the
     /// kernel writes it as it starts, through read-only flags too (persistent_read_metadata).
     #[serde(default)]
@@ -170,7 +172,7 @@ fn physical_volume(device: &dyn ReadAt, label: &[u8], uuid: String, size: u64) -
                     Ok(group) => {
                         let seqno = group.seqno;
                         if volume.group.as_ref().is_none_or(|known| known.seqno < seqno) {
-                            volume.group = Some(group);
+                            volume.group = Some(Arc::new(group));
                         }
                         AreaState::Sound(seqno)
                     }
