@@ -630,7 +630,10 @@ impl ReadAt for Image {
 mod tests {
     use super::*;
     use crate::tool::Terminal;
+    use ondisk::volume::Volume;
+    use ondisk::volume::lvm::Group;
     use std::os::unix::fs::symlink;
+    use std::sync::Arc;
 
     #[test]
     fn a_device_that_is_not_there_is_told_with_what_brings_it() {
@@ -718,5 +721,83 @@ mod tests {
             let want = members.first().map_or(5, |first| usize::from(first / 4) + 1);
             assert_eq!(turns, want, "{members:?}");
         }
+    }
+
+    /// A PV of a group of so many volumes, of 250 bytes each in the answer.
+    fn member(group: &str, volumes: usize) -> Vec<u8> {
+        let id = |letter: &str| [6, 4, 4, 4, 4, 4, 6].map(|length| letter.repeat(length)).join("-");
+        let lv = |number: usize| {
+            format!(
+                "lv{number}{{id=\"{}\" status=\"READ\" s={number} segment1{{start_extent=0 extent_count=1 type=\"error\"}}}}\n",
+                id("l")
+            )
+        };
+        let lvs: String = (0..volumes).map(lv).collect();
+        crate::cmd::hostile_tests::physical_volume(&format!(
+            "{group} {{ id=\"{}\" seqno=1 status=\"READ\" extent_size=8 physical_volumes {{ pv0 {{ id=\"{}\" pe_start=64 \
+             pe_count=9 }} }} logical_volumes {{ {lvs} }} }}\ncontents=\"Text Format Volume Group\" version=1\n",
+            id(&group[..1]),
+            id("a")
+        ))
+    }
+
+    fn held(report: &DiskReport) -> Vec<Arc<Group>> {
+        let own = report.signatures.iter().filter_map(|signature| match &signature.volume {
+            Some(Volume::Lvm(pv)) => pv.group.clone(),
+            _ => None,
+        });
+        own.chain(report.sections.iter().flat_map(|(_, section)| held(section))).collect()
+    }
+
+    #[test]
+    fn what_all_disks_say_of_groups_is_held_once_and_no_more_than_is_affordable() {
+        const AFFORDABLE: usize = 500_000;
+        let directory = tempfile::tempdir().unwrap();
+        let name = |number: u8| format!("sd{}", char::from(b'a' + number));
+        let large = |number: u8| member(&format!("{}g", char::from(b'a' + number)), 500);
+        let mut disks: Vec<(String, Pieces)> =
+            (0..10).map(|number| (name(number), vec![(0, large(number))])).collect();
+        let small = member("small", 20);
+        disks.extend((10..13).map(|number| (name(number), vec![(0, small.clone())])));
+        let context = machine(directory.path(), &disks);
+        for turn in [4, 13] {
+            let mut scan = Scan::begin(&context);
+            let mut left = std::mem::take(&mut scan.facts.blocks);
+            let mut examiner = Examiner::new(&scan.root, scan.deadline, scan.beat, scan.tables_alone, None);
+            examiner.kept = Kept::new(AFFORDABLE);
+            let mut observed = BTreeMap::new();
+            while !left.is_empty() {
+                let blocks = left.drain(..turn.min(left.len())).collect();
+                let mut facts = Facts { blocks, ..Facts::default() };
+                scan.observe(&mut facts, &mut examiner, |_| true, &mut observed);
+            }
+            let reports = observed.values().filter_map(|seen| match seen {
+                Observed::Examined { report } => Some(report),
+                _ => None,
+            });
+            let held: Vec<Arc<Group>> = reports.flat_map(|report| held(report)).collect();
+            assert_eq!(held.len(), 13, "every one says of whom it is");
+            assert!(held[10..].iter().all(|group| Arc::ptr_eq(group, &held[10]) && !group.truncated));
+            assert_eq!(held[10].lvs.len(), 20);
+            let cost: usize = held[..10].iter().map(|group| group.cost()).sum();
+            assert!(cost <= AFFORDABLE && cost > AFFORDABLE / 2, "{cost}");
+        }
+    }
+
+    #[test]
+    fn what_one_disk_says_in_all_its_sections_fits_into_one_answer() {
+        let disk = [member("a", 6000), member("b", 6000), member("a", 6000), member("c", 20)].concat();
+        let device = ondisk::Section::new(&disk, 0, disk.len() as u64);
+        let sections: Vec<Extent> =
+            (0..4).map(|number| Extent { start: number << 21, length: 2 << 20 }).collect();
+        let report = examine(&device, Geometry::default(), &sections);
+        let names: Vec<(String, usize)> =
+            held(&report).iter().map(|group| (group.name.clone(), group.lvs.len())).collect();
+        let lvs =
+            |name: &str| names.iter().filter(|(known, _)| known == name).map(|(_, lvs)| *lvs).sum::<usize>();
+        assert_eq!((names.len(), lvs("c")), (5, 20), "{names:?}");
+        assert!(lvs("a") == 0 || lvs("b") == 0, "{names:?}");
+        let answer = host::workers::value(&report).unwrap().len();
+        assert!(answer < contract::wire::MAX_REPORT, "{answer}");
     }
 }

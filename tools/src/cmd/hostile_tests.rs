@@ -119,7 +119,6 @@ fn md(hostile: &Hostile) -> Vec<u8> {
 
 /// A PV whose group belongs to another system and misses another PV.
 fn lvm(hostile: &Hostile) -> Vec<u8> {
-    const SEED: u32 = 0xf597_a6cf;
     let quoted = || hostile.text(40).replace('\\', "\\\\").replace('"', "\\\"");
     let id = |letter: &str| [6, 4, 4, 4, 4, 4, 6].map(|length| letter.repeat(length)).join("-");
     let pv = |name: &str, letter: &str| {
@@ -140,6 +139,13 @@ fn lvm(hostile: &Hostile) -> Vec<u8> {
         pv("pv1", "b"),
         id("r"),
     );
+    physical_volume(&text)
+}
+
+/// A disk of 2 MiB with this text in its metadata area.
+pub fn physical_volume(text: &str) -> Vec<u8> {
+    const SEED: u32 = 0xf597_a6cf;
+    let area = (512 + text.len() as u64).next_multiple_of(16384);
     let mut disk = vec![0; 2 << 20];
     put(&mut disk, 512, b"LABELONE\x01");
     put(&mut disk, 532, &[32]);
@@ -148,12 +154,12 @@ fn lvm(hostile: &Hostile) -> Vec<u8> {
     put(&mut disk, 576, &(1_u64 << 20).to_le_bytes());
     put(&mut disk, 584, &32768_u64.to_le_bytes());
     put(&mut disk, 616, &4096_u64.to_le_bytes());
-    put(&mut disk, 624, &16384_u64.to_le_bytes());
+    put(&mut disk, 624, &area.to_le_bytes());
     let sum = sum_of_crc(&disk[532..1024], SEED);
     put(&mut disk, 528, &sum.to_le_bytes());
     put(&mut disk, 4100, b"\x20LVM2\x20x[5A%r0N*>\x01");
     put(&mut disk, 4096 + 24, &4096_u64.to_le_bytes());
-    put(&mut disk, 4096 + 32, &16384_u64.to_le_bytes());
+    put(&mut disk, 4096 + 32, &area.to_le_bytes());
     put(&mut disk, 4096 + 40, &512_u64.to_le_bytes());
     put(&mut disk, 4096 + 48, &(text.len() as u64).to_le_bytes());
     put(&mut disk, 4096 + 56, &sum_of_crc(text.as_bytes(), SEED).to_le_bytes());

@@ -22,4 +22,4 @@ pub mod worker;
 pub mod writable;
 
 #[cfg(test)]
-mod hostile_tests;
+pub mod hostile_tests;
