@@ -361,6 +361,8 @@ impl Loader {
             let index = state.index.clone();
             let by_name = state.at_once.remove(&wanted);
             let may_wait = !state.whole && !by_name;
+            // A module is live before its thread is back here: what failed before is no answer any more.
+            state.failed.remove(&wanted);
             state.running.insert(wanted.clone(), Running { since: Instant::now(), module: None });
             drop(state);
             let mut modules = index.resolve(&wanted);
@@ -383,7 +385,6 @@ impl Loader {
                 .collect();
             state = self.state();
             state.running.remove(&wanted);
-            state.failed.remove(&wanted);
             if let Some(seen) = state.seen.get_mut(&wanted) {
                 *seen = Instant::now();
             }
