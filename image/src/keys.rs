@@ -5,19 +5,9 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use contract::authorized_keys::{self, TYPES};
 use std::fs;
 use std::path::Path;
-
-/// The types that a rescue takes (init/sshd/src/keys.rs), by OpenSSH's names.
-const TYPES: &[&str] = &[
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-    "sk-ssh-ed25519@openssh.com",
-    "ssh-ed25519",
-    "ssh-rsa",
-];
 
 /// FIPS 186-5 has it no more: named by itself, since old files have such keys.
 const DSA: &str = "ssh-dss";
@@ -99,7 +89,7 @@ pub fn parse(text: &str) -> Result<Vec<Key>> {
 fn key(line: &str) -> Result<Key> {
     let (options, rest) = match TYPES.contains(&first_word(line)) || first_word(line) == DSA {
         true => ("", line),
-        false => contract::authorized_keys::after_options(line).context("not a public key")?,
+        false => authorized_keys::after_options(line).context("not a public key")?,
     };
     let mut fields = rest.split_ascii_whitespace();
     let kind = fields.next().unwrap_or_default();
@@ -108,10 +98,10 @@ fn key(line: &str) -> Result<Key> {
     let base64 = fields.next().context("a type without a key")?;
     let Ok(bytes) = STANDARD.decode(base64) else { bail!("its key is cut off, or is not base64") };
     // RFC 4253 section 6.6: the type once more, behind its length.
-    let named = bytes
-        .split_first_chunk()
-        .and_then(|(length, rest)| rest.get(..usize::try_from(u32::from_be_bytes(*length)).ok()?));
-    ensure!(named == Some(kind.as_bytes()), "its key is of another type than it says");
+    ensure!(
+        authorized_keys::field(&mut bytes.as_slice()) == Some(kind.as_bytes()),
+        "its key is of another type than it says"
+    );
     let comment = fields.collect::<Vec<_>>().join(" ");
     Ok(Key { options: options.into(), kind: kind.into(), base64: base64.into(), comment })
 }
