@@ -355,24 +355,7 @@ fn hung(facts: &Facts, observed: &BTreeMap<String, Observed>) -> BTreeSet<String
         matches!(observed.get(&block.name), Some(Observed::Hung { .. }))
             || facts.hung.iter().any(|(seq, _)| Some(*seq) == block.diskseq)
     };
-    let mut names: BTreeSet<String> =
-        facts.blocks.iter().filter(|block| own(block)).map(|block| block.name.clone()).collect();
-    loop {
-        let before = names.len();
-        // In nearly every machine.
-        if before == 0 {
-            return names;
-        }
-        for block in &facts.blocks {
-            let disk = block.partition.as_ref().map(|partition| &partition.disk);
-            if block.slaves.iter().chain(disk).any(|below| names.contains(below)) {
-                names.insert(block.name.clone());
-            }
-        }
-        if names.len() == before {
-            return names;
-        }
-    }
+    facts.above(facts.blocks.iter().filter(|block| own(block)).map(|block| block.name.clone()).collect())
 }
 
 /// Why a device is not read, if it is not.

@@ -93,7 +93,7 @@ impl Contents {
                 host::log!("{name}: hung {times} times: not read for its names until it changes");
             }
         }
-        for name in above(facts, &again) {
+        for name in facts.above(again) {
             self.forget(&name);
         }
     }
@@ -117,7 +117,7 @@ impl Contents {
         hung: &BTreeSet<String>,
         may_be_read: impl Fn(&Block) -> bool,
     ) -> Vec<(String, Job)> {
-        let above = above(facts, &hung.union(&self.reading).cloned().collect());
+        let above = facts.above(hung.union(&self.reading).cloned().collect());
         facts
             .blocks
             .iter()
@@ -236,26 +236,6 @@ fn job(block: &Block) -> Job {
         sections: Vec::new(),
     };
     Job { diskseq: block.diskseq, path: block.path(), request }
-}
-
-/// These devices, their partitions, and all that stands on them.
-fn above(facts: &Facts, these: &BTreeSet<String>) -> BTreeSet<String> {
-    let mut names = these.clone();
-    loop {
-        let before = names.len();
-        if before == 0 {
-            return names;
-        }
-        for block in &facts.blocks {
-            let disk = block.partition.as_ref().map(|partition| &partition.disk);
-            if block.slaves.iter().chain(disk).any(|below| names.contains(below)) {
-                names.insert(block.name.clone());
-            }
-        }
-        if names.len() == before {
-            return names;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! Read by `host` from sysfs and proc (live, or of a captured machine), judged by `model`.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// All of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,27 @@ pub struct Facts {
     pub hung: Vec<(u64, String)>,
     /// What could not be read, one line each.
     pub problems: Vec<String>,
+}
+
+impl Facts {
+    /// The devices of these names, their partitions, and all that stands on them.
+    pub fn above(&self, mut names: BTreeSet<String>) -> BTreeSet<String> {
+        loop {
+            let before = names.len();
+            // In nearly every machine.
+            if before == 0 {
+                return names;
+            }
+            for block in &self.blocks {
+                if block.below().any(|below| names.contains(below)) {
+                    names.insert(block.name.clone());
+                }
+            }
+            if names.len() == before {
+                return names;
+            }
+        }
+    }
 }
 
 /// One block device: a directory below /sys/class/block.
@@ -72,6 +94,16 @@ impl Block {
         let path = self.hardware.path.as_deref().unwrap_or_default();
         let is_remote = |name: &str| name.starts_with("nbd") || name.starts_with("etherd!");
         path.strip_prefix("virtual/block/").is_some_and(|name| !is_remote(name))
+    }
+
+    /// Made by us, to take what is written instead of the devices below.
+    pub fn is_overlay(&self) -> bool {
+        self.dm.as_ref().is_some_and(|dm| dm.uuid.starts_with(OVERLAY_UUID))
+    }
+
+    /// Names of the devices right below this one: what it is built on, and the disk of a partition.
+    pub fn below(&self) -> impl Iterator<Item = &String> {
+        self.slaves.iter().chain(self.partition.iter().map(|partition| &partition.disk))
     }
 }
 

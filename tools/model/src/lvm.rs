@@ -12,7 +12,6 @@ use crate::overlay;
 use crate::plan::{Step, word};
 use crate::storage::{Device, Id, Problem, Storage, VolumeGroup};
 use crate::text::Untrusted;
-use contract::facts::OVERLAY_UUID;
 use ondisk::volume::Volume;
 use ondisk::volume::lvm::{Area, Group, Kind, Logical, PhysicalVolume, Segment};
 use ondisk::{Health, Severity};
@@ -841,7 +840,7 @@ pub fn path(device: &Device) -> String {
 /// Whether all that is written to a device goes to an overlay.
 pub fn throwaway(storage: &Storage, device: &Device) -> bool {
     fn looked(storage: &Storage, device: &Device, depth: usize) -> bool {
-        if device.block.dm.as_ref().is_some_and(|dm| dm.uuid.starts_with(OVERLAY_UUID)) {
+        if device.block.is_overlay() {
             return true;
         }
         let below: Vec<&Id> = device.lower.iter().chain(&device.parent).collect();

@@ -186,7 +186,7 @@ pub struct Wish {
 }
 
 pub fn is_overlay(device: &Device) -> bool {
-    device.block.dm.as_ref().is_some_and(|dm| dm.uuid.starts_with(OVERLAY_UUID))
+    device.block.is_overlay()
 }
 
 /// `/dev/mapper/over-sda1`, as people call a mapped device.

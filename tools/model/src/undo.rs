@@ -9,7 +9,7 @@
 
 use crate::mount::{is_called, is_on};
 use crate::plan::Step;
-use contract::facts::{Block, Facts, Mount, OVERLAY_UUID};
+use contract::facts::{Block, Facts, Mount};
 use contract::guard;
 use ondisk::volume::Volume;
 use ondisk::volume::bcache::{Bcache, Part};
@@ -246,12 +246,11 @@ fn below(known: &BTreeMap<&str, &Block>, name: &str, whole: bool) -> Vec<String>
     let mut open = vec![name.to_string()];
     while let Some(name) = open.pop() {
         let Some(block) = known.get(name.as_str()) else { continue };
-        if block.dm.as_ref().is_some_and(|dm| dm.uuid.starts_with(OVERLAY_UUID)) {
+        if block.is_overlay() {
             return Vec::new();
         }
         if seen.insert(name.clone()) {
-            open.extend(block.slaves.iter().cloned());
-            open.extend(block.partition.iter().map(|partition| partition.disk.clone()));
+            open.extend(block.below().cloned());
         }
     }
     let is_disk = known.get(name).is_some_and(|block| block.partition.is_none());
@@ -475,7 +474,7 @@ pub fn in_use(facts: &Facts, block: &Block, pool: &dyn Fn(&Mount) -> Vec<String>
             one.holders.iter().find_map(|name| facts.blocks.iter().find(|block| block.name == *name));
         if let Some(holder) = holder {
             return refuse(match &holder.dm {
-                Some(dm) if dm.uuid.starts_with(OVERLAY_UUID) => format!("rescue overlay --drop {path}"),
+                Some(_) if holder.is_overlay() => format!("rescue overlay --drop {path}"),
                 Some(dm) if dm.uuid.starts_with("CRYPT-") => format!("rescue close {}", dm.name),
                 Some(dm) => format!("rescue assemble --stop /dev/mapper/{}", dm.name),
                 None => format!("rescue assemble --stop {}", holder.path()),

@@ -10,7 +10,7 @@ use crate::report::Answer;
 use crate::scan::{DEADLINE, settle};
 use crate::tool::Context;
 use anyhow::bail;
-use contract::facts::{Block, OVERLAY_UUID};
+use contract::facts::Block;
 use contract::udev::encoded;
 use host::fstab::{self, Entry};
 use model::text::Untrusted;
@@ -295,17 +295,14 @@ fn guarded(blocks: &[Block], number: (u32, u32)) -> Option<Refusal> {
     }
     let (mut open, mut seen) = (vec![block], Vec::new());
     while let Some(one) = open.pop() {
-        let is_overlay = one.dm.as_ref().is_some_and(|dm| dm.uuid.starts_with(OVERLAY_UUID));
-        if is_overlay || seen.contains(&&one.name) {
+        if one.is_overlay() || seen.contains(&&one.name) {
             continue;
         }
         if one.read_only {
             return Some(Refusal::Above(block.path(), one.path()));
         }
         seen.push(&one.name);
-        let disk = one.partition.as_ref().map(|partition| &partition.disk);
-        let is_below = |below: &&Block| one.slaves.contains(&below.name) || disk == Some(&below.name);
-        open.extend(blocks.iter().filter(is_below));
+        open.extend(one.below().filter_map(|name| blocks.iter().find(|block| block.name == *name)));
     }
     None
 }
@@ -313,7 +310,7 @@ fn guarded(blocks: &[Block], number: (u32, u32)) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contract::facts::{Dm, Partition};
+    use contract::facts::{Dm, OVERLAY_UUID, Partition};
 
     fn block(name: &str, minor: u32, read_only: bool) -> Block {
         Block { name: name.to_string(), major: 8, minor, size: 1 << 20, read_only, ..Block::default() }

@@ -8,7 +8,7 @@ use crate::report::{Answer, notice};
 use crate::scan::Scan;
 use crate::tool::Context;
 use contract::exit;
-use contract::facts::{Block, OVERLAY_UUID};
+use contract::facts::Block;
 use model::plan::Step;
 use model::storage::{Device, Id, Storage};
 use model::text::Untrusted;
@@ -24,9 +24,7 @@ pub fn run(context: &Context, args: &Args, typed: &str) -> anyhow::Result<Answer
     // A cache on RAID is five deep by itself.
     for _ in 0..2 * PASSES {
         // Which caches belong to what they cache is seen on their overlays.
-        let is_overlay =
-            |block: &Block| block.dm.as_ref().is_some_and(|dm| dm.uuid.starts_with(OVERLAY_UUID));
-        let storage = Scan::begin(context).examine(is_overlay);
+        let storage = Scan::begin(context).examine(Block::is_overlay);
         let asked = |device: &&Device| {
             let is_array = device.block.md.as_ref().is_some_and(|md| md.array_state != "clear");
             let named = |text: &String| {
