@@ -3,9 +3,7 @@
 //! may be on a disk that hangs.
 
 use crate::Root;
-use crate::proc::{self, Stat};
-use crate::text::text;
-use std::os::unix::ffi::OsStrExt;
+use crate::proc::{self, Stat, shown};
 use std::time::{Duration, Instant};
 
 /// Most that are looked for; the answer names a few.
@@ -71,7 +69,7 @@ fn above(root: &Root, pid: u32) -> Vec<u32> {
 
 fn holds(root: &Root, pid: u32, target: &str) -> Option<(How, String)> {
     let link = |name: &str| {
-        let path = text(root.link(format!("/proc/{pid}/{name}")).ok()?.as_os_str().as_bytes());
+        let path = shown(&root.link(format!("/proc/{pid}/{name}")).ok()?);
         is_below(&path, target).then_some(path)
     };
     let named = [("cwd", How::WorksIn), ("root", How::RootIn), ("exe", How::RunsFrom)];
@@ -97,6 +95,8 @@ fn is_below(path: &str, target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::text;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
     use std::path::Path;
 

@@ -6,7 +6,7 @@ use contract::paths;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 pub fn mounts(root: &Root) -> Vec<Mount> {
@@ -47,6 +47,11 @@ pub fn total_memory(root: &Root) -> u64 {
 pub fn path(shown: &str) -> PathBuf {
     let bytes: Vec<u8> = shown.chars().flat_map(contract::text::bytes_of).collect();
     PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// The other way: as the kernel's lists have it, a character of its own for each byte that is no text.
+pub fn shown(path: &Path) -> String {
+    crate::text::text(path.as_os_str().as_bytes())
 }
 
 /// Bytes that are cached and not yet with their disk or server.

@@ -134,6 +134,7 @@ pub fn umount(target: &str, lazy: bool, force: bool) -> anyhow::Result<Made> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use host::proc::shown;
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
@@ -155,7 +156,6 @@ mod tests {
         }
         let directory = tempfile::tempdir().unwrap();
         let name = |byte: u8| directory.path().join(OsStr::from_bytes(&[b'a', byte]));
-        let shown = |path: &Path| host::text::text(path.as_os_str().as_bytes());
         let (first, second, third) = (name(0xfd), name(0xfe), name(0xff));
         for path in [&first, &second, &third] {
             std::fs::create_dir(path).unwrap();

@@ -17,7 +17,6 @@ use model::storage::{Device, Id, Storage};
 use ondisk::{DiskReport, Extent};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Mount a file system, or list what is mounted.
@@ -672,7 +671,7 @@ fn by_link(path: &str) -> Option<String> {
 /// As mountinfo and fstab are read: a byte that is no text is a character of its own, in the word and in the path.
 fn absolute(word: &str) -> anyhow::Result<String> {
     let path = std::fs::canonicalize(host::proc::path(word)).with_context(|| word.to_string())?;
-    Ok(host::text::text(path.as_os_str().as_bytes()))
+    Ok(host::proc::shown(&path))
 }
 
 /// The directory (or file) to mount on, and whether it has to be made first.
@@ -682,7 +681,7 @@ fn mount_point(word: &str, options: &Options) -> anyhow::Result<(String, bool)> 
         Ok(_) => Ok((absolute(word).map_err(|error| failure(exit::FAILED, format!("{error:#}")))?, false)),
         Err(_) if options.mkdir => {
             let path = std::path::absolute(&path).with_context(|| word.to_string())?;
-            Ok((host::text::text(path.as_os_str().as_bytes()), true))
+            Ok((host::proc::shown(&path), true))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(failed(word, "mount point does not exist: -m makes it"))
@@ -695,6 +694,7 @@ fn mount_point(word: &str, options: &Options) -> anyhow::Result<(String, bool)> 
 mod tests {
     use super::*;
     use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
 
     /// In a namespace that ends with its thread, since the working directory is the whole process's otherwise.
     #[test]

@@ -6,12 +6,13 @@ use crate::scan::Scan;
 use crate::tool::{Context, classic};
 use contract::facts::{Facts, Mount};
 use host::holders::How;
+use host::proc::shown;
 use model::mount::{Holder, beside_of, busy, errno, exit};
 use model::overlay;
 use model::plan::{Input, Step};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long it is looked for who holds a busy mount.
@@ -187,9 +188,8 @@ fn said_of(args: &Args, targets: &[&Mount]) -> String {
 fn find<'a>(facts: &'a Facts, word: &str) -> anyhow::Result<&'a Mount> {
     // The last one covers those before it.
     let last = |is: &dyn Fn(&Mount) -> bool| facts.mounts.iter().rev().find(|mount| is(mount));
-    let (path, shown) =
-        (host::proc::path(word), |path: PathBuf| host::text::text(path.as_os_str().as_bytes()));
-    let typed = shown(std::path::absolute(&path).unwrap_or_default());
+    let path = host::proc::path(word);
+    let typed = shown(&std::path::absolute(&path).unwrap_or_default());
     let typed = if typed.len() > 1 { typed.trim_end_matches('/').to_string() } else { typed };
     // Nothing is asked of the place itself where its name is enough: its server may be gone.
     if let Some(mount) = last(&|mount| mount.target == typed) {
@@ -198,7 +198,7 @@ fn find<'a>(facts: &'a Facts, word: &str) -> anyhow::Result<&'a Mount> {
     let Ok(real) = std::fs::canonicalize(&path) else {
         return Err(Absent(format!("{word}: no mount point specified.")).into());
     };
-    let real = shown(real);
+    let real = shown(&real);
     if let Some(mount) = last(&|mount| mount.target == real) {
         return Ok(mount);
     }
@@ -344,7 +344,6 @@ mod tests {
         std::fs::create_dir(&real).unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let shown = |path: &Path| host::text::text(path.as_os_str().as_bytes());
         let other = directory.path().join("a\u{fffd}");
         let facts = Facts {
             mounts: vec![mount(2, 1, &shown(&real), "/dev/sda1"), mount(3, 1, &shown(&other), "/dev/sda2")],
