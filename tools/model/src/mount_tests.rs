@@ -72,19 +72,16 @@ fn storage(mut blocks: Vec<Block>, seen: Vec<(&str, DiskReport)>) -> Storage {
     build(Facts { blocks, ..Facts::default() }, &observed, &[])
 }
 
+/// A read-write or read-only `mount SOURCE /mnt`, as `options` say.
+fn request<'a>(source: Source<'a>, options: &'a Options) -> Request<'a> {
+    Request { source, target: "/mnt", types: None, options, window: None, mkdir: false, by: "mount" }
+}
+
 /// What a command would do: its steps, then its notices, a line each.
 fn steps(storage: &Storage, path: &str, types: Option<&str>, options: &str) -> Result<String, String> {
     let options = Options::parse([options]).unwrap();
     let device = storage.devices.iter().find(|device| shown(device) == path).unwrap();
-    let request = Request {
-        source: Source::Device(device),
-        target: "/mnt",
-        types,
-        options: &options,
-        window: None,
-        mkdir: false,
-        by: "mount",
-    };
+    let request = Request { types, ..request(Source::Device(device), &options) };
     let known = ["ext4".to_string()];
     let able = Able { known: &known, helper: &|_| false, memory: None };
     let plan = plan(storage, &able, &request).map_err(|refusal| refusal.to_string())?;
@@ -527,13 +524,8 @@ fn a_file_goes_through_a_loop_device() {
     let text = |text: &str| {
         let options = Options::parse([text]).unwrap();
         let request = Request {
-            source: Source::File { path: "/root/a b.img", report: &report, size: MIB },
-            target: "/mnt",
-            types: None,
-            options: &options,
-            window: None,
             mkdir: true,
-            by: "mount",
+            ..request(Source::File { path: "/root/a b.img", report: &report, size: MIB }, &options)
         };
         let plan = plan(&Storage::default(), &able, &request).unwrap();
         plan.steps().iter().map(Step::text).collect::<Vec<_>>().join("\n")
@@ -554,15 +546,7 @@ fn servers_and_words_are_mounted_without_a_look() {
     let known: Vec<String> = ["tmpfs", "proc"].map(str::to_string).to_vec();
     let text = |word: &str, types: Option<&str>, options: &str| {
         let options = Options::parse([options]).unwrap();
-        let request = Request {
-            source: Source::Word(word),
-            target: "/mnt",
-            types,
-            options: &options,
-            window: None,
-            mkdir: false,
-            by: "mount",
-        };
+        let request = Request { types, ..request(Source::Word(word), &options) };
         let able = Able { known: &known, helper: &|name| name == "fuse.sshfs", memory: None };
         let plan = plan(&Storage::default(), &able, &request).unwrap();
         plan.steps().iter().map(Step::text).collect::<Vec<_>>().join("\n")
@@ -798,15 +782,7 @@ fn a_dirty_journal_under_the_guard_is_replayed_in_memory_unless_it_is_left_alone
         let storage = one_disk(signature);
         let options = Options::parse([options]).unwrap();
         let device = storage.by_path("/dev/sda1").unwrap();
-        let request = Request {
-            source: Source::Device(device),
-            target: "/mnt",
-            types: None,
-            options: &options,
-            window: None,
-            mkdir: false,
-            by: "mount",
-        };
+        let request = request(Source::Device(device), &options);
         let known = ["ext4", "xfs", "f2fs", "ntfs3", "vfat"].map(str::to_string);
         let able = Able { known: &known, helper: &|_| false, memory: Some(memory) };
         let plan = plan(&storage, &able, &request).unwrap();
@@ -921,15 +897,7 @@ fn a_hibernated_windows_is_read_and_never_written() {
 fn last(storage: &Storage, path: &str, options: &str, memory: u64) -> Result<(String, String), String> {
     let options = Options::parse([options]).unwrap();
     let device = storage.devices.iter().find(|device| shown(device) == path).unwrap();
-    let request = Request {
-        source: Source::Device(device),
-        target: "/mnt",
-        types: None,
-        options: &options,
-        window: None,
-        mkdir: false,
-        by: "mount",
-    };
+    let request = request(Source::Device(device), &options);
     let able = Able { known: &[], helper: &|_| false, memory: Some(memory) };
     let plan = plan(storage, &able, &request).map_err(|refusal| refusal.to_string())?;
     Ok((plan.mounts.last().unwrap().text(), plan.notices.join("\n")))
@@ -974,15 +942,7 @@ fn a_driver_that_writes_to_its_journal_whatever_it_is_told_gets_an_overlay_or_no
     assert_eq!(last(&open, disk, "ro", 1 << 30).unwrap().0, "mount -t reiserfs -o ro /dev/sda1 /mnt");
     let report = report(vec![dirty()]);
     let options = Options::parse(["ro"]).unwrap();
-    let request = Request {
-        source: Source::File { path: "/root/a.img", report: &report, size: MIB },
-        target: "/mnt",
-        types: None,
-        options: &options,
-        window: None,
-        mkdir: false,
-        by: "mount",
-    };
+    let request = request(Source::File { path: "/root/a.img", report: &report, size: MIB }, &options);
     let able = Able { known: &[], helper: &|_| false, memory: Some(1 << 30) };
     let told = plan(&Storage::default(), &able, &request).unwrap_err().to_string();
     assert!(told.contains("losetup -r -f --show makes a device of it"), "{told}");
@@ -1141,15 +1101,7 @@ fn the_original_is_told_what_a_plan_adds() {
         let mut options = given.clone();
         verb.iter().for_each(|word| options.add(word).unwrap());
         let device = storage.devices.iter().find(|device| shown(device) == *path).unwrap();
-        let request = Request {
-            source: Source::Device(device),
-            target: "/mnt",
-            types: None,
-            options: &options,
-            window: None,
-            mkdir: false,
-            by: "mount",
-        };
+        let request = request(Source::Device(device), &options);
         let able = Able { known: &[], helper: &|_| false, memory: Some(1 << 20) };
         let plan = plan(storage, &able, &request).unwrap();
         assert_eq!(plan.beside(&given).join(","), *want, "{label}");

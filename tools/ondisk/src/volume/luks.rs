@@ -717,6 +717,29 @@ mod tests {
         assert_eq!(luks(&probe(&device, None).unwrap()), &whole);
     }
 
+    /// The sample, with another text of JSON in both of its headers.
+    fn with_json(json: &[u8]) -> Vec<u8> {
+        let mut device = sample();
+        for at in [0, 0x4000] {
+            device[at + JSON..at + 0x4000].fill(0);
+            put(&mut device, at + JSON, json);
+            seal(&mut device, at);
+        }
+        device
+    }
+
+    /// A header of version 1 without slots; the data begins at `payload`, in sectors.
+    fn version_1(payload: u32) -> Vec<u8> {
+        let mut device = vec![0; 1 << 20];
+        put(&mut device, 0, PRIMARY);
+        put(&mut device, 6, &[0, 1]);
+        for (at, word) in [(8, "aes"), (40, "xts-plain64"), (72, "sha256")] {
+            put(&mut device, at, word.as_bytes());
+        }
+        put(&mut device, 104, &payload.to_be_bytes());
+        device
+    }
+
     #[test]
     fn a_header_that_is_kept_apart_from_its_data_is_known() {
         let json = String::from_utf8(SAMPLE.to_vec()).unwrap();
@@ -733,23 +756,11 @@ mod tests {
             ("being encrypted", json.replace("\"segments\":{", before), false),
         ];
         for (label, json, want) in cases {
-            let mut device = sample();
-            for at in [0, 0x4000] {
-                device[at + JSON..at + 0x4000].fill(0);
-                put(&mut device, at + JSON, json.as_bytes());
-                seal(&mut device, at);
-            }
-            let found = probe(&device, None).unwrap();
+            let found = probe(&with_json(json.as_bytes()), None).unwrap();
             assert_eq!((&found.health, luks(&found).is_apart), (&Health::Sound, want), "{label}");
         }
         for (payload, want) in [(4096_u32, false), (0, true)] {
-            let mut device = vec![0; 1 << 20];
-            put(&mut device, 0, PRIMARY);
-            put(&mut device, 6, &[0, 1]);
-            for (at, word) in [(8, "aes"), (40, "xts-plain64"), (72, "sha256")] {
-                put(&mut device, at, word.as_bytes());
-            }
-            put(&mut device, 104, &payload.to_be_bytes());
+            let device = version_1(payload);
             assert_eq!(luks(&probe(&device, None).unwrap()).is_apart, want, "version 1, {payload}");
         }
     }
@@ -761,13 +772,7 @@ mod tests {
         for (json, want) in
             [("{\"keyslots\":[", "its JSON area: "), (many.as_str(), "its JSON area has more than 32")]
         {
-            let mut device = sample();
-            for at in [0, 0x4000] {
-                device[at + JSON..at + 0x4000].fill(0);
-                put(&mut device, at + JSON, json.as_bytes());
-                seal(&mut device, at);
-            }
-            let found = probe(&device, None).unwrap();
+            let found = probe(&with_json(json.as_bytes()), None).unwrap();
             assert!(reason(&found).starts_with(want), "{}", reason(&found));
             assert_eq!(found.volume, None);
         }
@@ -775,13 +780,7 @@ mod tests {
 
     #[test]
     fn the_slots_of_version_1_are_those_that_are_enabled() {
-        let mut device = vec![0; 1 << 20];
-        put(&mut device, 0, PRIMARY);
-        put(&mut device, 6, &[0, 1]);
-        for (at, word) in [(8, "aes"), (40, "xts-plain64"), (72, "sha256")] {
-            put(&mut device, at, word.as_bytes());
-        }
-        put(&mut device, 104, &4096_u32.to_be_bytes());
+        let mut device = version_1(4096);
         for number in 0..SLOTS_1 {
             let active: u32 = if number == 3 { ENABLED } else { 0xdead };
             put(&mut device, 208 + number * SLOT_1, &active.to_be_bytes());
@@ -812,12 +811,7 @@ mod tests {
         let clevis = r#""tokens":{"0":{"type":"clevis","keyslots":["0"],"jwe":{"ciphertext":"SEALED"}}}"#;
         let json = String::from_utf8(SAMPLE.to_vec()).unwrap();
         let json = json.replace(r#""tokens":{"0":{"type":"systemd-tpm2","keyslots":["2"]}}"#, clevis);
-        let mut device = sample();
-        for at in [0, 0x4000] {
-            device[at + JSON..at + 0x4000].fill(0);
-            put(&mut device, at + JSON, json.as_bytes());
-            seal(&mut device, at);
-        }
+        let mut device = with_json(json.as_bytes());
         device[0x8000..0x9_0000].fill(0xaa);
         let find = |device: &[u8], what: &[u8]| device.windows(what.len()).any(|bytes| bytes == what);
         assert!(find(&device, b"SEALED"));
