@@ -350,6 +350,9 @@ fn log_error(result: io::Result<()>, path: &Path) {
     }
 }
 
+/// Most rivals of one name that its warning names: of a chain of boot records that loops the kernel makes 250 partitions.
+const NAMED: usize = 4;
+
 /// Names that two devices claim with the same right, one line for each kind that matters; labels are
 /// the same on many machines (`boot`, `EFI System Partition`) and are logged only.
 pub fn warnings(plan: &Plan) -> Vec<String> {
@@ -360,13 +363,17 @@ pub fn warnings(plan: &Plan) -> Vec<String> {
         let mut all = plan.doubled.iter().filter(|(link, _, _)| link.split('/').next() == Some(directory));
         let Some((link, winner, rivals)) = all.next() else { continue };
         let dev = |name: &String| format!("/dev/{}", name.replace('!', "/"));
-        let others: Vec<String> = rivals.iter().map(dev).collect();
+        let others: Vec<String> = rivals.iter().take(NAMED).map(dev).collect();
+        let unnamed = match rivals.len() - others.len() {
+            0 => String::new(),
+            unnamed => format!(" and {unnamed} others"),
+        };
         let more = match all.count() {
             0 => String::new(),
             more => format!(" (and {more} more)"),
         };
         lines.push(format!(
-            "{} and {} have the same {what}{more}: /dev/disk/{link} is {0}; one may be a copy, so name the device itself",
+            "{} and {}{unnamed} have the same {what}{more}: /dev/disk/{link} is {0}; one may be a copy, so name the device itself",
             dev(winner),
             others.join(", "),
         ));

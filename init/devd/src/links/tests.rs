@@ -264,6 +264,19 @@ fn of_two_copies_the_first_in_the_machine_has_the_name_and_it_is_said() {
 }
 
 #[test]
+fn of_many_copies_a_few_are_named_and_the_rest_is_counted() {
+    let (_dir, root) = machine("");
+    let disk = disk("sda", "pci0/block/sda", 1);
+    let parts: Vec<Block> = (1..=9).map(|number| partition(&disk, number, number.into())).collect();
+    let same = || holding(vec![signature("ext4", Usage::Filesystem, "same", "")]);
+    let found = reports(parts.iter().map(|part| (part.name.as_str(), same())).collect());
+    let said = warnings(&plan(&root, &facts([vec![disk], parts.clone()].concat()), &found));
+    assert_eq!(said.len(), 1, "{said:?}");
+    let want = "/dev/sda1 and /dev/sda2, /dev/sda3, /dev/sda4, /dev/sda5 and 4 others have the same UUID: ";
+    assert!(said[0].starts_with(want), "{said:?}");
+}
+
+#[test]
 fn an_iso_on_a_stick_is_no_copy_of_itself() {
     let (_dir, root) = machine("");
     let sda = disk("sda", "pci0/block/sda", 1);
