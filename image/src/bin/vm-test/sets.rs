@@ -7,8 +7,9 @@ use crate::bench::Bench;
 use crate::disks::set;
 use anyhow::{Result, ensure};
 use image::fixtures;
-use image::vm::{Bus, Disk, qemu};
+use image::vm::{Bus, Disk};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Run in the machine for one set. A line for each command, with its status; of listings, whether ours says what
 /// util-linux's does, byte for byte and status for status; the text of each /known, of a file system that was mounted.
@@ -126,10 +127,13 @@ const WANTED: &[Wanted] = &[
 /// A world-wide name, of the two paths to one disk.
 const TWIN: u64 = 0x5000_c500_1234_5678;
 
+/// One set is walked through by then: of `ebr-loop` the kernel makes 250 partitions, each of which a dozen programs look at.
+const WALKED: Duration = Duration::from_secs(900);
+
 /// Those of a third of all sets.
 fn walk(bench: &Bench, third: usize) -> Result<()> {
     let mut vm = bench.machine()?.slots(1).memory(2048).start(bench)?;
-    let ssh = vm.login()?.patience(qemu::BOOT);
+    let ssh = vm.login()?.patience(WALKED);
     vm.settled_after(0)?;
     ssh.feed("cat > /tmp/walk", WALK.as_bytes())?;
     let mut names: Vec<&str> = fixtures::all().iter().map(|recipe| recipe.name).collect();
