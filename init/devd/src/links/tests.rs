@@ -270,7 +270,7 @@ fn of_many_copies_a_few_are_named_and_the_rest_is_counted() {
     let parts: Vec<Block> = (1..=9).map(|number| partition(&disk, number, number.into())).collect();
     let same = || holding(vec![signature("ext4", Usage::Filesystem, "same", "")]);
     let found = reports(parts.iter().map(|part| (part.name.as_str(), same())).collect());
-    let said = warnings(&plan(&root, &facts([vec![disk], parts.clone()].concat()), &found));
+    let said = warnings(&plan(&root, &facts([vec![disk], parts].concat()), &found));
     assert_eq!(said.len(), 1, "{said:?}");
     let want = "/dev/sda1 and /dev/sda2, /dev/sda3, /dev/sda4, /dev/sda5 and 4 others have the same UUID: ";
     assert!(said[0].starts_with(want), "{said:?}");
