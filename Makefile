@@ -51,7 +51,7 @@ VM_TEST := $(CARGO) run --locked --quiet -p image --bin vm-test -- --image $(OUT
 # What `cargo test` said last, for the sum in the last line.
 UNITS := target/units.log
 
-.PHONY: help setup setup-check patched builder peers check image run test test-all bench bench-tools bench-ssh bench-net attack identity params lock fuzz interop
+.PHONY: help setup setup-check patched builder peers check image run test sample test-all bench bench-tools bench-ssh bench-net attack identity params lock fuzz interop
 .PHONY: repro clean sbom sign serve efi iso disk netboot kexec full hardware sizes kernel signed
 help: ## what there is
 	@grep -E '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -109,10 +109,14 @@ iso disk netboot: $(if $(KERNEL),image,signed) ## forms for Secure Boot: out-deb
 run: image ## boot it in QEMU: by PXE, with a broken server's disks, console here, SSH on port 2222
 	@$(IMAGE) run
 
-test: peers check image signed ## what CI runs: check, and the VM tests that touch each promise
+# Of both flavours the same is asked, and ours takes longer to build than all of this: it is tested where it is in the cache. test-all builds it.
+test: builder ## what CI runs: check, and the VM tests that touch each promise; Debian's kernel where ours is not in the cache, or KERNEL=custom
+	@kernel=$(or $(KERNEL),$$($(IMAGE) kernel --kept)); $(MAKE) KERNEL="$$kernel" sample
+
+sample: peers check image $(if $(filter debian,$(KERNEL)),,signed) # of an image whose kernel is said
 	@$(VM_TEST) --jobs $(JOBS) --shard $(SHARD) --tally $(UNITS)
 
-test-all: peers check image signed ## every VM test, and as root interop and a fifth of attack; goes on where it was interrupted; SHARD=I/N for a part
+test-all: peers check image $(if $(filter debian,$(KERNEL)),,signed) ## every VM test, and as root interop and a fifth of attack; goes on where it was interrupted; SHARD=I/N for a part
 	@case '$(SHARD)' in 1/*) if [ "$$(id -u)" = 0 ]; then $(MAKE) interop && $(MAKE) attack ATTACK=part; else echo 'SKIPPED: make interop and make attack, which are for root'; fi;; esac
 	@$(VM_TEST) --all --jobs $(JOBS) --shard $(SHARD) --tally $(UNITS)
 

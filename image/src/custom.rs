@@ -60,18 +60,45 @@ impl std::fmt::Display for Unable {
 
 impl std::error::Error for Unable {}
 
+/// What the kernel is made of beside the packages that build it.
+struct Recipe {
+    /// Debian's config.
+    base: String,
+    /// The modules that stay in it, as `lsmod` prints them.
+    wanted: String,
+    /// What is laid over it.
+    fragment: String,
+}
+
+impl Recipe {
+    fn read(guest: &Tree) -> Result<Recipe> {
+        let debian = Kernel::read(guest)?;
+        Ok(Recipe {
+            base: debian.config()?,
+            wanted: wanted(&debian.places()?),
+            fragment: fragment(&settings()?),
+        })
+    }
+
+    /// Where the cache has the kernel that these packages make of it, if it has it, and its key.
+    fn kept(&self, cache: &Cache, own: &[Package]) -> (PathBuf, String) {
+        let key = key(&[&self.base, &self.wanted, &self.fragment, &lock::format(own), BUILD, ENTER]);
+        (cache.root.join(format!("kernel-{key}")), key)
+    }
+}
+
+/// Whether the cache has the kernel of the lock: an image with it takes no hour.
+pub fn is_kept(cache: &Cache, guest: &Tree) -> Result<bool> {
+    let own = lock::read(&cache.source.join(LOCK))?;
+    Ok(Recipe::read(guest)?.kept(cache, &own).0.exists())
+}
+
 /// What the image is made of with this kernel: a tree like that of its package, and whether its lock was followed. A host that
 /// cannot build it gets [`Unable`].
 pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<(Tree, bool)> {
     let own = lock::read(&cache.source.join(LOCK))?;
-    let debian = Kernel::read(guest)?;
-    let places = debian.places()?;
-    let base = debian.config()?;
-    let ours = settings()?;
-    let kept = |own: &[Package]| {
-        let key = key(&[&base, &wanted(&places), &fragment(&ours), &lock::format(own), BUILD, ENTER]);
-        (cache.root.join(format!("kernel-{key}")), key)
-    };
+    let recipe = Recipe::read(guest)?;
+    let kept = |own: &[Package]| recipe.kept(cache, own);
     let there = |own: &[Package]| -> Result<()> {
         // An image of the archive's current packages has a newer kernel than the lock has a source.
         in_step(locked, own).map_err(|error| Refusal { why: Why::Gone, said: format!("{error:#}") })?;
@@ -99,9 +126,9 @@ pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<(Tree, bo
     let (root, key) = kept(&own);
     if !root.exists() {
         let stage = Stage::open(cache, &own)?;
-        stage.write("debian.config", &base)?;
-        stage.write("wanted.lsmod", &wanted(&places))?;
-        stage.write("custom.config", &fragment(&ours))?;
+        stage.write("debian.config", &recipe.base)?;
+        stage.write("wanted.lsmod", &recipe.wanted)?;
+        stage.write("custom.config", &recipe.fragment)?;
         stage.write("build", BUILD)?;
         stage.build(cache)?;
         let beside = packages::beside(&root)?;
@@ -111,7 +138,7 @@ pub fn tree(cache: &Cache, locked: &[Package], guest: &Tree) -> Result<(Tree, bo
     let tree = Tree { root, files: BTreeMap::new(), key };
     let kernel = Kernel::read(&tree)?;
     let config = kernel.config()?;
-    taken(&config, &ours)?;
+    taken(&config, &settings()?)?;
     kernel_config::check(&config)?;
     Ok((tree, follows_lock))
 }

@@ -31,7 +31,11 @@ enum What {
     /// Build out/vmlinuz, out/initramfs, out/boot.ipxe and out/SHA256SUMS.
     Build,
     /// Build the custom kernel, if the cache has it not: prints its directory. Variable: KERNEL_ROOT.
-    Kernel,
+    Kernel {
+        /// Build nothing: prints `custom` where the cache has it, and else `debian`, which an image takes without it.
+        #[arg(long)]
+        kept: bool,
+    },
     /// Write out/lifeboat.spdx.json: what the image is made of, with licences and sources.
     Sbom,
     /// Serve the built image to machines that boot from the network, with dnsmasq and an HTTP server; becomes root for it.
@@ -122,12 +126,21 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let built = build::build(&source, wanted_kernel)?;
             build::write_summary(&built, std::io::stdout())?;
         }
-        What::Kernel => {
+        What::Kernel { kept } => {
             let cache = packages::Cache::open(&source)?;
-            let locked = lock::read(&source.join("image/packages.lock"))?;
+            let (locked, _) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
             packages::fetch(&cache, &locked)?;
             let guest = packages::tree(&cache, &locked, lock::Set::Guest)?;
-            println!("{}", build::packed(&cache, &guest, &locked, Flavour::Custom)?.tree.root.display());
+            if !kept {
+                println!("{}", build::packed(&cache, &guest, &locked, Flavour::Custom)?.tree.root.display());
+            } else if custom::is_kept(&cache, &guest)? {
+                println!("custom");
+            } else {
+                eprintln!(
+                    "the custom kernel is not in the cache: Debian's is tested (KERNEL=custom builds ours, an hour of one CPU)"
+                );
+                println!("debian");
+            }
         }
         What::Sbom => sbom::make(&source, wanted_kernel)?,
         What::Serve { wanted, parts } => {
