@@ -58,7 +58,15 @@ impl Access {
         }
         let values = || cmdline::all(&words, "ssh_key").map(str::trim);
         found.append(keys::parameters(values().filter(|value| !contract::url::is_url(value))));
-        for url in values().filter(|value| contract::url::is_url(value)) {
+        let urls: Vec<&str> = values().filter(|value| contract::url::is_url(value)).collect();
+        if let Some(url) = urls.get(fetch::MAX_URLS) {
+            found.problems.push(format!(
+                "boot parameter ssh_key: {} and later URLs are not fetched, only the first {}: put more keys into one of their files",
+                contract::url::shown(url),
+                fetch::MAX_URLS
+            ));
+        }
+        for url in urls.into_iter().take(fetch::MAX_URLS) {
             if url.starts_with("http:") {
                 found.problems.push(format!(
                     "boot parameter ssh_key: {} is not encrypted: whoever sits on the line can let himself in",
@@ -323,6 +331,18 @@ mod tests {
                 "boot parameter ssh_key: is empty: give a public key, such as ssh_key=ssh-ed25519,AAAA...,me",
                 "boot parameter rescue.password_hash: is not a hash of a known kind: it begins with $6$ or $y$",
                 "boot parameter rescue.password_hash: every user of this machine can read it on the command line; put it into /etc/lifeboat/params",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_url_more_than_are_fetched_is_named() {
+        let urls = |count| -> String { (1..=count).map(|n| format!("ssh_key=https://h/{n} ")).collect() };
+        assert_eq!(access(&urls(16), None).problems, [""; 0]);
+        assert_eq!(
+            access(&urls(18), None).problems,
+            [
+                "boot parameter ssh_key: https://h/17 and later URLs are not fetched, only the first 16: put more keys into one of their files"
             ]
         );
     }

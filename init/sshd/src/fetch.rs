@@ -31,7 +31,7 @@ pub const DIRECTORY: &str = "/run/lifeboat/sshd/urls";
 /// Most bytes of one answer: a hundred keys.
 const MAX_TEXT: usize = 64 << 10;
 /// Most URLs.
-const MAX_URLS: usize = 16;
+pub const MAX_URLS: usize = 16;
 /// Between attempts: at first, while the network comes up, and later.
 const SOON: Duration = Duration::from_secs(3);
 const LATER: Duration = Duration::from_secs(30);
