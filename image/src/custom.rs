@@ -291,9 +291,16 @@ pub fn record(
     ])
 }
 
-/// The source package in the kernel's lock, for whoever has to answer for the image.
-pub fn source_package(source: &Path) -> Result<Package> {
-    Ok(of(&lock::read(&source.join(LOCK))?, SOURCE)?.clone())
+/// The source package that the kernel was built from, for whoever has to answer for the image: the lock's, or, where the archive
+/// had moved on, that which was taken instead.
+pub fn source_package(cache: &Cache, locked: &[Package]) -> Result<Package> {
+    let own = lock::read(&cache.source.join(LOCK))?;
+    let instead = || lock::read(&packages::noted(cache, LOCK).ok()?).ok();
+    let own = match in_step(locked, &own) {
+        Ok(()) => own,
+        Err(error) => instead().filter(|own| in_step(locked, own).is_ok()).ok_or(error)?,
+    };
+    Ok(of(&own, SOURCE)?.clone())
 }
 
 /// Source and linux-image are of one version, so that security updates reach both flavours by one `make lock`.
@@ -655,5 +662,27 @@ mod tests {
         let source = own.iter_mut().find(|package| package.name.starts_with(SOURCE)).unwrap();
         source.version = "6.12.1-1".to_string();
         assert!(in_step(&locked, &own).unwrap_err().to_string().contains("make lock"));
+    }
+
+    #[test]
+    fn the_bill_of_an_unlocked_image_names_the_source_that_was_taken_instead() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache { root: dir.path().join("cache"), source: dir.path().join("tree") };
+        fs::create_dir_all(cache.source.join("image")).unwrap();
+        fs::create_dir(&cache.root).unwrap();
+        fs::write(cache.source.join(LOCK), include_str!("../kernel.lock")).unwrap();
+        let own = lock::parse(include_str!("../kernel.lock")).unwrap();
+        let mut locked = lock::parse(include_str!("../packages.lock")).unwrap();
+        assert_eq!(source_package(&cache, &locked).unwrap(), *of(&own, SOURCE).unwrap());
+        let newer = |packages: &mut [Package], prefix: &str| {
+            let package = packages.iter_mut().find(|package| package.name.starts_with(prefix)).unwrap();
+            package.version = "6.12.999-1".to_string();
+        };
+        newer(&mut locked, IMAGE);
+        assert!(source_package(&cache, &locked).unwrap_err().to_string().contains("make lock"));
+        let mut instead = own;
+        newer(&mut instead, SOURCE);
+        fs::write(packages::noted(&cache, LOCK).unwrap(), lock::format(&instead)).unwrap();
+        assert_eq!(source_package(&cache, &locked).unwrap().version, "6.12.999-1");
     }
 }

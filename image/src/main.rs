@@ -107,9 +107,8 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         What::Tools => {
             let cache = packages::Cache::open(&source)?;
-            let locked = lock::read(&source.join("image/packages.lock"))?;
-            packages::fetch(&cache, &locked)?;
-            packages::sources(&cache, &locked)?;
+            let (locked, _) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
+            packages::sources(&cache)?;
             let tree = packages::tree(&cache, &locked, lock::Set::Host)?;
             println!("{}", packages::wrappers(&cache, &tree)?.display());
         }

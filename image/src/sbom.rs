@@ -103,7 +103,7 @@ fn debian(
     let mut parts: Vec<Part> =
         used.into_iter().map(|package| of_debian(cache, guest, package)).collect::<Result<_>>()?;
     if flavour == Flavour::Custom {
-        let package = custom::source_package(&cache.source)?;
+        let package = custom::source_package(cache, locked)?;
         packages::fetch(cache, std::slice::from_ref(&package))?;
         let mut part = of_debian(cache, guest, &package)?;
         // It is unpacked nowhere, and of the same source as the package that it stands for.
