@@ -4,6 +4,7 @@ use crate::bench::{Bench, holds};
 use crate::boot::no_step_failed;
 use anyhow::{Context as _, Result, ensure};
 use contract::event::Event;
+use image::flavour::Flavour;
 use image::packages;
 use image::vm::machine::{Boot, Machine, Nic};
 use image::vm::{Ssh, Vm, http, https, programs, qemu};
@@ -11,10 +12,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// MiB with which the nucleus alone boots and logs in, with which the programs are fetched after that, and with which every
-/// layer is; and with which the whole image is unpacked.
+/// MiB with which the nucleus alone boots and logs in, with which the programs are fetched after that (Debian's kernel is larger, and
+/// so are its modules), and with which every layer is; and with which the whole image is unpacked.
 const ALONE: u32 = 128;
 const FETCHED: u32 = 160;
+const FETCHED_WITH_DEBIANS: u32 = 176;
 const EVERYTHING: u32 = 192;
 const WHOLE: u32 = 240;
 
@@ -133,16 +135,26 @@ fn states(ssh: &Ssh) -> Result<Vec<(String, String)>> {
 }
 
 pub fn fetched(bench: &Bench) -> Result<()> {
-    let (vm, _server) = fetching(bench, FETCHED)?;
+    let memory = match Flavour::of(&fs::read(bench.image.join("vmlinuz")).context("read the kernel")?) {
+        Flavour::Custom => FETCHED,
+        Flavour::Debian => FETCHED_WITH_DEBIANS,
+    };
+    let (vm, _server) = fetching(bench, memory)?;
     let ssh = vm.login()?;
-    bench.check("with 160 MiB programs and drivers are fetched after the boot, and work", || {
-        vm.settled_after(0)?;
-        let said = ssh.ok("lvm version && bash -c 'echo $BASH_VERSION' && modprobe raid456")?;
-        holds(&said, &["LVM version"])?;
-        let states = states(&ssh)?;
-        ensure!(states.iter().take(2).all(|(state, _)| state == "mounted"), "see both mounted: {states:?}");
-        Ok(())
-    });
+    bench.check(
+        &format!("with {memory} MiB programs and drivers are fetched after the boot, and work"),
+        || {
+            vm.settled_after(0)?;
+            let said = ssh.ok("lvm version && bash -c 'echo $BASH_VERSION' && modprobe raid456")?;
+            holds(&said, &["LVM version"])?;
+            let states = states(&ssh)?;
+            ensure!(
+                states.iter().take(2).all(|(state, _)| state == "mounted"),
+                "see both mounted: {states:?}"
+            );
+            Ok(())
+        },
+    );
     told(&ssh, "nucleus and fetched layers")?;
     no_step_failed(bench, &vm);
     Ok(())
