@@ -27,6 +27,8 @@ KERNEL := $(or $(KERNEL),debian)
 endif
 # Where the image of the wanted kernel is: docs/kernel.md.
 OUT := $(CURDIR)/out$(if $(filter debian,$(KERNEL)),-debian)
+# What the VM tests boot: that one, and Debian's kernel for Secure Boot, which may be the same.
+IMAGES := image $(if $(filter debian,$(KERNEL)),,signed)
 FUZZ_SECONDS ?= 60
 ATTACK ?= all
 
@@ -113,10 +115,10 @@ run: image ## boot it in QEMU: by PXE, with a broken server's disks, console her
 test: builder ## what CI runs: check, and the VM tests that touch each promise; Debian's kernel where ours is not in the cache, or KERNEL=custom
 	@kernel=$(or $(KERNEL),$$($(IMAGE) kernel --kept)); $(MAKE) KERNEL="$$kernel" sample
 
-sample: peers check image $(if $(filter debian,$(KERNEL)),,signed) # of an image whose kernel is said
+sample: peers check $(IMAGES) # of an image whose kernel is said
 	@$(VM_TEST) --jobs $(JOBS) --shard $(SHARD) --tally $(UNITS)
 
-test-all: peers check image $(if $(filter debian,$(KERNEL)),,signed) ## every VM test, and as root interop and a fifth of attack; goes on where it was interrupted; SHARD=I/N for a part
+test-all: peers check $(IMAGES) ## every VM test, and as root interop and a fifth of attack; goes on where it was interrupted; SHARD=I/N for a part
 	@case '$(SHARD)' in 1/*) if [ "$$(id -u)" = 0 ]; then $(MAKE) interop && $(MAKE) attack ATTACK=part; else echo 'SKIPPED: make interop and make attack, which are for root'; fi;; esac
 	@$(VM_TEST) --all --jobs $(JOBS) --shard $(SHARD) --tally $(UNITS)
 

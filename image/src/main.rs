@@ -128,7 +128,6 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         What::Kernel { kept } => {
             let cache = packages::Cache::open(&source)?;
             let (locked, _) = packages::locked_or_current(&cache, &build::guest_packages(), manifest::HOST)?;
-            packages::fetch(&cache, &locked)?;
             let guest = packages::tree(&cache, &locked, lock::Set::Guest)?;
             if !kept {
                 println!("{}", build::packed(&cache, &guest, &locked, Flavour::Custom)?.tree.root.display());
